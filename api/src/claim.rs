@@ -1,0 +1,83 @@
+//! What every claim has in common: who asks, and what the operator answered.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::GoDuration;
+
+/// The pod, container and start of the container that a claim speaks for. With it the operator can tell from the pod's
+/// status that the holder is dead.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodReference {
+    /// The pod's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The pod's UID.
+    #[schemars(length(min = 1, max = 64))]
+    pub uid: String,
+    /// The container that runs the holder.
+    #[schemars(length(min = 1, max = 253))]
+    pub container: String,
+    /// An id that is new at each start of the container, so that a restarted container knows its predecessor's claim.
+    #[schemars(length(min = 1, max = 64))]
+    pub start: String,
+}
+
+/// Where a claim stands. A claim without a phase has not been seen by the operator yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ClaimPhase {
+    /// Waits for its turn.
+    Pending,
+    /// Granted in the term of the status. A client trusts it only when the parent's term is the same.
+    Granted,
+    /// The holder was asked to end; it still counts until it has released or its TTL has passed.
+    Revoking,
+    /// Over. The claim frees nothing and holds nothing; it is kept a while for people to see.
+    Expired,
+}
+
+/// The operator's answer to a claim. Everything in it is the operator's to write.
+///
+/// Absent fields are written as null, so that a merge patch of a whole status leaves nothing of the former one behind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimStatus {
+    /// Where the claim stands.
+    pub phase: Option<ClaimPhase>,
+    /// The time to live in force, fixed when the claim was granted.
+    pub ttl: Option<GoDuration>,
+    /// The operator's term in which the claim was granted or last confirmed.
+    #[schemars(range(min = 0, max = 8_589_934_591_u64))]
+    pub term: Option<u64>,
+    /// Strictly greater than that of every earlier grant of the same parent. Hand it to storage that can refuse older ones.
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    pub fencing_token: Option<u64>,
+    /// Place in the order in which the operator saw the claims of this parent; lower is earlier within a priority.
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    pub ticket: Option<u64>,
+    /// Waiters in front when this was last written; written again each time it has halved.
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    pub ahead: Option<u64>,
+    /// When the claim was granted.
+    pub acquired_at: Option<MicroTime>,
+    /// While granted: when the claim would expire had its holder not renewed since this status was written. Once
+    /// expired: when that was. For people; no decision rests on it.
+    pub expires_at: Option<MicroTime>,
+    /// What a person should know.
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// The generation of the claim's spec that this status answers.
+    pub observed_generation: Option<i64>,
+    /// `Granted`.
+    #[serde(default)]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A renewal: the merge patch that a client sends, valid only for the object with this UID.
+pub fn renewal_patch(uid: &str, at: Timestamp) -> serde_json::Value {
+    serde_json::json!({ "metadata": { "uid": uid }, "spec": { "renewTime": MicroTime(at) } })
+}

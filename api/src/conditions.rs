@@ -1,0 +1,46 @@
+//! Condition types and reasons, all in one place, and how a condition's transition time is kept.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// The spec was accepted. True even when contended, so that nothing that waits for readiness gets stuck on a full queue.
+pub const READY: &str = "Ready";
+/// Nothing more can be granted now.
+pub const SATURATED: &str = "Saturated";
+/// The claim is granted: `kubectl wait --for=condition=Granted permit/x`.
+pub const GRANTED: &str = "Granted";
+
+/// Reason of [`READY`]: the spec was accepted by the operator.
+pub const ACCEPTED: &str = "Accepted";
+/// Reason of [`SATURATED`]: all permits are in use.
+pub const FULL: &str = "Full";
+/// Reason of [`SATURATED`]: permits are free.
+pub const AVAILABLE: &str = "Available";
+/// Reason of [`SATURATED`]: the semaphore has no permits at all.
+pub const PAUSED: &str = "Paused";
+/// Reason of an event: a holder or waiter was found dead or silent, and its claim is over.
+pub const EXPIRED: &str = "Expired";
+/// Reason of an event: a holder was asked to end.
+pub const REVOKING: &str = "Revoking";
+
+/// One condition; its transition time is that of `before` when the status is unchanged.
+pub fn condition(
+    kind: &str,
+    status: bool,
+    reason: &str,
+    message: String,
+    generation: Option<i64>,
+    now: Timestamp,
+    before: &[Condition],
+) -> Condition {
+    let status = if status { "True" } else { "False" };
+    let unchanged = before.iter().find(|c| c.type_ == kind && c.status == status);
+    Condition {
+        type_: kind.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message,
+        observed_generation: generation,
+        last_transition_time: unchanged.map_or(Time(now), |c| c.last_transition_time.clone()),
+    }
+}

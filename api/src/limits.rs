@@ -1,0 +1,87 @@
+//! Every limit has a name and a reason here.
+
+use std::time::Duration;
+
+/// Most permits that a semaphore can have, and that one claim can ask for: far above any real fleet, and sums of
+/// [`MAX_CLAIMS_COUNTED`] such weights stay within 64 bits.
+pub const MAX_PERMITS: u64 = 1_000_000;
+
+/// Claims of one parent for which sums of weights are proven not to overflow; etcd holds far fewer objects.
+pub const MAX_CLAIMS_COUNTED: u64 = 1 << 40;
+
+/// Shortest TTL: a renewal is sent every third of it and must survive one slow answer.
+pub const MIN_TTL: Duration = Duration::from_secs(5);
+
+/// Longest TTL: a lost node may lock others out for that long.
+pub const MAX_TTL: Duration = Duration::from_hours(24);
+
+/// TTL of a claim when neither it nor its parent names one. Long on purpose: a pod that ended frees its claim at once by
+/// proof of death, so the TTL only matters when a node is lost, and it should outlast an upgrade of the API server.
+pub const DEFAULT_TTL: Duration = Duration::from_mins(5);
+
+/// A grant whose client has not shown itself for this long is confirmed only after a renewal was answered with
+/// `Granted` (or after a third of the TTL, if that is shorter). Keeps a grant to a dead waiter harmless.
+pub const FRESH: Duration = Duration::from_secs(5);
+
+/// A claim that waited longer than this by the operator's clock has a client that renews before it starts anything:
+/// twice [`FRESH`], so that no client that starts without a renewal can be meant.
+pub const WAITED_LONG: Duration = Duration::from_secs(10);
+
+/// A claim that had [`WAITED_LONG`] must renew this soon after its grant, or the grant is taken back.
+pub const PROOF_OF_LIFE: Duration = Duration::from_secs(15);
+
+/// Expired claims are kept this long for people to see.
+pub const KEEP_EXPIRED: Duration = Duration::from_hours(1);
+
+/// Expired claims of one parent kept at once; beyond it the oldest go first, so that a crash loop cannot fill etcd.
+pub const MAX_EXPIRED: usize = 100;
+
+/// Holder names shown in a parent's status.
+pub const HOLDERS_SHOWN: usize = 10;
+
+/// Grants decided in one plan; the next plan follows as soon as these are under way. Bounds one decision's time.
+pub const GRANTS_PER_PLAN: usize = 256;
+
+/// A parent's derived status is written at most this often: a few times a second is as fast as a person reads.
+pub const STATUS_EVERY: Duration = Duration::from_millis(500);
+
+/// Waiters are told their position in rounds this far apart.
+pub const TELL_EVERY: Duration = Duration::from_millis(250);
+
+/// Positions told in one round while grants are being given: grants come first, and the API server is the bottleneck.
+pub const TOLD_WHILE_BUSY: usize = 4;
+
+/// Positions told in one round while nothing was granted for [`QUIET_AFTER`].
+pub const TOLD_WHILE_QUIET: usize = 128;
+
+/// No grant for this long makes a parent quiet.
+pub const QUIET_AFTER: Duration = Duration::from_secs(1);
+
+/// An operator that met a higher term than its own leaves the parent alone for this long; if it still leads then, the
+/// other one does not, and it takes over again.
+pub const STOOD_DOWN: Duration = Duration::from_secs(30);
+
+/// A write whose outcome is unknown, or that was refused, is decided again after this long.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Bits of a fencing token below the term.
+pub const SEQUENCE_BITS: u32 = 20;
+
+/// Grants within one term; when they are used up the term is raised.
+pub const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
+
+/// Highest term: keeps fencing tokens below 2^53, so that they survive JSON readers that use doubles. As terms follow
+/// unix seconds, it is reached in the year 2242.
+pub const MAX_TERM: u64 = (1 << (53 - SEQUENCE_BITS)) - 1;
+
+/// Length of a Kubernetes object name.
+pub const MAX_NAME: u32 = 253;
+
+/// Length of a claim's `holder`, shown to people.
+pub const MAX_HOLDER: u32 = 253;
+
+/// Length of `instance`, of a pod's UID and of the id of a container's start: all are short random ids.
+pub const MAX_ID: u32 = 64;
+
+/// Length of a message in a status.
+pub const MAX_MESSAGE: u32 = 1024;

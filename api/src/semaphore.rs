@@ -1,0 +1,101 @@
+//! `Semaphore`: at most N permits in use.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::GoDuration;
+
+/// Limits how many permits are in use at once. Claims on them are [`Permit`](crate::Permit)s.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "konductor.io",
+    version = "v1",
+    kind = "Semaphore",
+    plural = "semaphores",
+    shortname = "sem",
+    category = "konductor",
+    namespaced,
+    status = "SemaphoreStatus",
+    derive = "PartialEq",
+    doc = "At most N permits in use at once.",
+    scale(spec_replicas_path = ".spec.permits", status_replicas_path = ".status.inUse"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Permits", type_ = "integer", json_path = ".spec.permits"),
+    printcolumn(name = "In use", type_ = "integer", json_path = ".status.inUse"),
+    printcolumn(name = "Waiting", type_ = "integer", json_path = ".status.waiting"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Holders", type_ = "string", json_path = ".status.holders", priority = 1),
+    printcolumn(name = "Term", type_ = "integer", json_path = ".status.term", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SemaphoreSpec {
+    /// How many permits there are. 0 pauses: nothing new is granted. Lowering it never takes a permit away.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub permits: u32,
+    /// Time to live, without a renewal, of claims that name none: 5s to 24h.
+    #[serde(default = "default_ttl")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('24h')").message("ttl must be from 5s to 24h"))]
+    pub ttl: GoDuration,
+    /// Whether a claim that fits may pass an earlier one that does not.
+    #[serde(default)]
+    pub queueing: Queueing,
+}
+
+/// Who may go when the first in line does not fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Queueing {
+    /// Nobody: all wait for the first.
+    #[default]
+    StrictFIFO,
+    /// The first that fits.
+    BestEffortFIFO,
+}
+
+/// The operator's view of a semaphore, as of its last write: at most a few times a second.
+///
+/// Absent fields are written as null, so that a merge patch of a whole status leaves nothing of the former one behind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SemaphoreStatus {
+    /// In one word.
+    pub phase: Option<SemaphorePhase>,
+    /// Permits held. May exceed `spec.permits` after that was lowered.
+    pub in_use: Option<u64>,
+    /// Permits free.
+    pub available: Option<u64>,
+    /// Claims that wait.
+    pub waiting: Option<u64>,
+    /// Some of the holders; `kubectl get permits --field-selector spec.semaphore=NAME` shows all.
+    #[serde(default)]
+    #[schemars(length(max = 10), inner(length(max = 253)))]
+    pub holders: Vec<String>,
+    /// The term in which claims are confirmed. A grant of another term counts for nothing.
+    #[schemars(range(min = 0, max = 8_589_934_591_u64))]
+    pub term: Option<u64>,
+    /// The last term whose leader had confirmed all claims that it took over.
+    #[schemars(range(min = 0, max = 8_589_934_591_u64))]
+    pub settled_term: Option<u64>,
+    /// The generation of the spec that this status answers.
+    pub observed_generation: Option<i64>,
+    /// `Ready` and `Saturated`.
+    #[serde(default)]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A semaphore's state in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum SemaphorePhase {
+    /// Permits are free.
+    Available,
+    /// All permits are in use.
+    Full,
+    /// The semaphore has no permits.
+    Paused,
+}
+
+fn default_ttl() -> GoDuration {
+    GoDuration(crate::limits::DEFAULT_TTL)
+}
