@@ -1,0 +1,134 @@
+//! What a claim's owner asks for and hears: the vocabulary of [`run`](crate::run).
+
+use std::time::Duration;
+
+use konductor_api::PodReference;
+
+use crate::Boottime;
+
+/// What to ask for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The semaphore's name, in the client's namespace.
+    pub semaphore: String,
+    /// How many permits, all or nothing.
+    pub permits: u32,
+    /// Higher goes first.
+    pub priority: i32,
+    /// How long the claim outlives its last renewal, 5s to 24h; the semaphore's own when absent.
+    pub ttl: Option<Duration>,
+    /// Who asks, as shown to people.
+    pub holder: String,
+    /// The pod, container and start of the container that this process is, when it is in a pod: lets the operator free
+    /// the claim at once when the container has ended.
+    pub pod: Option<PodReference>,
+}
+
+/// What happened to a claim.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The operator's word that the claim is queued, each time that it changed.
+    Waiting {
+        /// Claims in front when that was written; not known before the operator has seen the claim.
+        ahead: Option<u64>,
+        /// What the operator says to people.
+        message: String,
+        /// Whether there was no semaphore of that name when last looked.
+        parent_missing: bool,
+    },
+    /// Held, confirmed with the semaphore itself. Only now may what it protects begin.
+    Held {
+        /// Greater than that of every earlier grant of this semaphore.
+        fencing_token: u64,
+        /// The time to live in force.
+        ttl: Duration,
+        /// What it protects must have ended by then, unless it is extended.
+        deadline: Boottime,
+    },
+    /// A renewal succeeded.
+    Extended {
+        /// The new deadline.
+        deadline: Boottime,
+    },
+    /// Something failed and is tried again. For the log.
+    Retrying {
+        /// What was tried: a verb.
+        operation: &'static str,
+        /// Why it failed.
+        error: String,
+    },
+    /// It was held, and is no longer or must no longer be relied upon: end what it protects before the deadline last
+    /// told, then send [`Command::Release`].
+    Lost {
+        /// Why.
+        reason: LossReason,
+    },
+    /// The claim is gone. The last event.
+    Released,
+    /// The claim was given up because it could not be deleted in time; it ends when its TTL has passed. The last event.
+    Abandoned {
+        /// Why the last attempt to delete it failed.
+        error: String,
+    },
+    /// It could not be acquired. The last event.
+    Failed {
+        /// Why.
+        error: AcquireError,
+    },
+}
+
+/// What a claim's owner wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Release if held, withdraw if waiting, clean up if lost. Send it only when what the claim protects has ended.
+    Release,
+}
+
+/// Why a claim is no longer held.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// Somebody asked for it back. It still counts as held until it is released or its deadline has passed.
+    #[error("the claim was revoked: {0}")]
+    Revoked(String),
+    /// The operator saw no renewal for a full TTL.
+    #[error("the claim has expired")]
+    Expired,
+    /// The operator took the grant back.
+    #[error("the grant was taken back")]
+    TakenBack,
+    /// Somebody deleted the claim.
+    #[error("the claim was deleted")]
+    Deleted,
+    /// Another claim has taken its name.
+    #[error("the claim was replaced by another of the same name")]
+    Replaced,
+    /// No renewal got through before the deadline.
+    #[error("the claim could not be renewed before its deadline")]
+    DeadlinePassed,
+}
+
+/// Why a claim could not be acquired.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcquireError {
+    /// The API server refuses it: RBAC, validation or an admission policy. Its message says which.
+    #[error("the API server refuses to {operation}: {message}")]
+    Refused {
+        /// What was tried.
+        operation: &'static str,
+        /// What the API server said.
+        message: String,
+    },
+    /// The API server does not know the resource, or there is no such namespace.
+    #[error(
+        "cannot {operation}: {message} (are Konductor's custom resources installed, and does the namespace exist?)"
+    )]
+    NotInstalled {
+        /// What was tried.
+        operation: &'static str,
+        /// What the API server said.
+        message: String,
+    },
+}
