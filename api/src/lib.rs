@@ -13,6 +13,7 @@
 pub mod arbiter;
 pub mod claim;
 pub mod conditions;
+pub mod crds;
 pub mod duration;
 pub mod limits;
 pub mod permit;

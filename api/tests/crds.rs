@@ -2,13 +2,10 @@
 
 use std::{env, fs, path::Path};
 
-use konductor_api::{Permit, Semaphore};
-use kube::CustomResourceExt;
-
 #[test]
 fn committed_crds_are_current() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/konductor/files/crds");
-    for crd in [Semaphore::crd(), Permit::crd()] {
+    for crd in konductor_api::crds::all() {
         let file = folder.join(format!("{}.yaml", crd.spec.names.plural));
         let generated = serde_yaml_ng::to_string(&crd).unwrap();
         if env::var_os("UPDATE_CRDS").is_some() {

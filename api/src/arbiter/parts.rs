@@ -1,0 +1,227 @@
+//! What a decision needs to know of a parent and of a claim, read from the API's objects once, at the edge.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+
+use crate::{
+    ClaimPhase, ClaimStatus, Permit, PodReference, Queueing, REVOKE_ANNOTATION, Semaphore, limits::MAX_MESSAGE,
+    limits::MAX_TERM,
+};
+
+/// A resourceVersion. Those of one object are compared as numbers, as Kubernetes allows since 1.35 and etcd always did.
+pub type Version = u64;
+
+/// The time, twice: what decisions rest on, and what people read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Now {
+    /// Time since the operator's own start. Never set back; not comparable between processes.
+    pub monotonic: Duration,
+    /// The wall clock, written into statuses for people to read.
+    pub wall: Timestamp,
+}
+
+/// A parent, as far as decisions need it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Parent {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub version: Version,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `metadata.creationTimestamp` in unix seconds.
+    pub created: u64,
+    /// How much may be held at once, in permits.
+    pub capacity: u64,
+    /// Time to live of claims that name none.
+    pub ttl: Duration,
+    /// Whether smaller claims may pass the first in line.
+    pub queueing: Queueing,
+    /// What the status says.
+    pub state: ParentState,
+}
+
+/// A parent's status, as far as decisions need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ParentState {
+    /// `status.term`; 0 when absent.
+    pub term: u64,
+    /// `status.settledTerm`; 0 when absent.
+    pub settled_term: u64,
+    /// The derived rest.
+    pub summary: ParentSummary,
+}
+
+/// What people and `kubectl` see of a parent; nothing is decided from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ParentSummary {
+    /// The generation of the spec that this answers; absent before the first answer.
+    pub generation: Option<i64>,
+    /// Permits held.
+    pub in_use: u64,
+    /// Permits free.
+    pub available: u64,
+    /// Claims that wait.
+    pub waiting: u64,
+    /// Some of the holders.
+    pub holders: Vec<String>,
+}
+
+/// A claim, as far as decisions need it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.resourceVersion`.
+    pub version: Version,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `metadata.creationTimestamp` in unix seconds.
+    pub created: u64,
+    /// How many permits it asks for.
+    pub weight: u64,
+    /// Higher goes first.
+    pub priority: i32,
+    /// Shown to people.
+    pub holder: String,
+    /// The pod that it speaks for.
+    pub pod: Option<PodReference>,
+    /// The time to live that it asks for.
+    pub ttl: Option<Duration>,
+    /// `spec.renewTime`: only whether it changes matters.
+    pub renewed: Option<Timestamp>,
+    /// The reason of a wanted revocation.
+    pub revoke: Option<String>,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// What the status says.
+    pub state: ClaimState,
+}
+
+/// A claim's status, as far as decisions need it. Conditions follow from it, see [`claim_status`](super::claim_status).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ClaimState {
+    /// `status.phase`.
+    pub phase: Option<ClaimPhase>,
+    /// `status.ttl`.
+    pub ttl: Option<Duration>,
+    /// `status.term`; 0 when absent.
+    pub term: u64,
+    /// `status.fencingToken`.
+    pub token: Option<u64>,
+    /// `status.ticket`.
+    pub ticket: Option<u64>,
+    /// `status.ahead`.
+    pub ahead: Option<u64>,
+    /// `status.acquiredAt`.
+    pub acquired_at: Option<Timestamp>,
+    /// `status.expiresAt`.
+    pub expires_at: Option<Timestamp>,
+    /// `status.message`.
+    pub message: Option<String>,
+}
+
+/// Why an object cannot be decided on. The object is left alone, everything else goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// The API server always sets this field.
+    #[error("{0} is missing or not a number where one is needed")]
+    Metadata(&'static str),
+    /// Tokens of this term would not fit 53 bits.
+    #[error("status.term {0} is above the highest possible one: clear the status to go on")]
+    Term(u64),
+}
+
+impl TryFrom<&Semaphore> for Parent {
+    type Error = Unreadable;
+
+    fn try_from(semaphore: &Semaphore) -> Result<Self, Unreadable> {
+        let status = semaphore.status.clone().unwrap_or_default();
+        let term = status.term.unwrap_or(0);
+        if term > MAX_TERM {
+            return Err(Unreadable::Term(term));
+        }
+        Ok(Self {
+            uid: uid(&semaphore.metadata)?,
+            version: version(&semaphore.metadata)?,
+            generation: semaphore.metadata.generation.unwrap_or(0),
+            created: created(&semaphore.metadata)?,
+            capacity: semaphore.spec.permits.into(),
+            ttl: semaphore.spec.ttl.0,
+            queueing: semaphore.spec.queueing,
+            state: ParentState {
+                term,
+                settled_term: status.settled_term.unwrap_or(0),
+                summary: ParentSummary {
+                    generation: status.observed_generation,
+                    in_use: status.in_use.unwrap_or(0),
+                    available: status.available.unwrap_or(0),
+                    waiting: status.waiting.unwrap_or(0),
+                    holders: status.holders,
+                },
+            },
+        })
+    }
+}
+
+impl TryFrom<&Permit> for Claim {
+    type Error = Unreadable;
+
+    fn try_from(permit: &Permit) -> Result<Self, Unreadable> {
+        let revoke = permit.annotations().get(REVOKE_ANNOTATION);
+        Ok(Self {
+            uid: uid(&permit.metadata)?,
+            name: permit.name_any(),
+            version: version(&permit.metadata)?,
+            generation: permit.metadata.generation.unwrap_or(0),
+            created: created(&permit.metadata)?,
+            weight: permit.spec.permits.into(),
+            priority: permit.spec.priority,
+            holder: permit.spec.holder.clone(),
+            pod: permit.spec.pod.clone(),
+            ttl: permit.spec.ttl.map(|ttl| ttl.0),
+            renewed: permit.spec.renew_time.as_ref().map(|time| time.0),
+            revoke: revoke.map(|reason| reason.chars().take(MAX_MESSAGE as usize / 2).collect()),
+            deleting: permit.metadata.deletion_timestamp.is_some(),
+            state: state(permit.status.as_ref())?,
+        })
+    }
+}
+
+fn state(status: Option<&ClaimStatus>) -> Result<ClaimState, Unreadable> {
+    let Some(status) = status else { return Ok(ClaimState::default()) };
+    let term = status.term.unwrap_or(0);
+    if term > MAX_TERM {
+        return Err(Unreadable::Term(term));
+    }
+    Ok(ClaimState {
+        phase: status.phase,
+        ttl: status.ttl.map(|ttl| ttl.0),
+        term,
+        token: status.fencing_token,
+        ticket: status.ticket,
+        ahead: status.ahead,
+        acquired_at: status.acquired_at.as_ref().map(|time| time.0),
+        expires_at: status.expires_at.as_ref().map(|time| time.0),
+        message: status.message.clone(),
+    })
+}
+
+fn uid(metadata: &ObjectMeta) -> Result<String, Unreadable> {
+    metadata.uid.clone().ok_or(Unreadable::Metadata("metadata.uid"))
+}
+
+fn version(metadata: &ObjectMeta) -> Result<Version, Unreadable> {
+    let version = metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
+    version.ok_or(Unreadable::Metadata("metadata.resourceVersion"))
+}
+
+fn created(metadata: &ObjectMeta) -> Result<u64, Unreadable> {
+    let seconds = metadata.creation_timestamp.as_ref().and_then(|time| u64::try_from(time.0.as_second()).ok());
+    seconds.ok_or(Unreadable::Metadata("metadata.creationTimestamp"))
+}
