@@ -1,0 +1,225 @@
+//! A Kubernetes control plane of a test's own: etcd and kube-apiserver with real RBAC, and kube-controller-manager on
+//! request.
+//!
+//! Ports are held for the whole life of the control plane: a bound socket with `SO_REUSEPORT` that never listens keeps
+//! everyone else off the port, while the server, told to share it, can bind it again and again. So there is no moment at
+//! which another program can take a port that was found free, and a restarted API server is where it was.
+//!
+//! There is no kubelet and no controller unless asked for: no namespace gets its default `ServiceAccount` (the harness makes
+//! it), nothing cascades, and a pod has the status that the test writes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use kube::Client;
+use nix::sys::signal::Signal;
+use tokio::net::TcpSocket;
+use tokio::sync::OnceCell;
+
+use crate::access::{self, Access};
+use crate::namespace::TestNamespace;
+use crate::pki::{self, Authority};
+use crate::process::Process;
+use crate::reaper;
+use crate::tools::tool;
+use crate::wait::INTERVAL;
+
+/// Readiness takes some four seconds on two idle cores. The rest is for machines that build and test at the same time.
+const START_LIMIT: Duration = Duration::from_mins(2);
+
+/// A running control plane. Dropping it stops its programs and removes its data.
+#[derive(Debug)]
+pub struct ControlPlane {
+    // In the order of dropping: clients before servers, the folder last.
+    controllers: Option<Process>,
+    /// The API server; stop, freeze and start it only on a control plane that no other test uses.
+    pub api_server: ApiServer,
+    _etcd: Process,
+    access: Access,
+    token_key: PathBuf,
+    _folder: Folder,
+}
+
+impl ControlPlane {
+    /// The control plane that all tests of this test binary share, started by the first of them. It ends with the test
+    /// process. Tests keep apart by [namespaces](ControlPlane::namespace).
+    pub async fn shared() -> &'static Self {
+        // Only processes and files are shared: each test has a runtime of its own, and needs clients of its own.
+        static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// Starts a control plane for the caller alone, and returns when it is ready.
+    pub async fn start() -> Self {
+        let (etcd, api_server) = (tool("etcd"), tool("kube-apiserver"));
+        let folder = Folder(reaper::folder("control-plane"));
+        let authority = Authority::new(&folder.0);
+        let (token_key, token_public_key) = pki::token_keys(&folder.0);
+
+        let (clients, peers) = (Port::reserve(), Port::reserve());
+        let mut command = Command::new(etcd);
+        command
+            .arg(format!("--data-dir={}", folder.0.join("etcd").display()))
+            .arg(format!("--listen-client-urls={}", clients.url("http")))
+            .arg(format!("--advertise-client-urls={}", clients.url("http")))
+            .arg(format!("--listen-peer-urls={}", peers.url("http")))
+            .args(["--socket-reuse-port=true", "--unsafe-no-fsync=true", "--log-level=warn"]);
+        let etcd = Process::spawn_quiet("etcd", command);
+
+        let port = Port::reserve();
+        let serving = authority.server(&["127.0.0.1", "localhost", "kubernetes.default.svc", "10.0.0.1"]);
+        let access = Access::new(port.url("https"), authority, folder.0.join("admin.kubeconfig"));
+        let arguments = vec![
+            format!("--etcd-servers={}", clients.url("http")),
+            format!("--secure-port={}", port.address.port()),
+            "--permit-port-sharing=true".to_owned(),
+            "--bind-address=127.0.0.1".to_owned(),
+            // Left to itself it looks for a network interface, and a machine without one cannot start.
+            "--advertise-address=127.0.0.1".to_owned(),
+            "--endpoint-reconciler-type=none".to_owned(),
+            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            "--allow-privileged=true".to_owned(),
+            format!("--cert-dir={}", folder.0.display()),
+            format!("--tls-cert-file={}", serving.certificate.display()),
+            format!("--tls-private-key-file={}", serving.key.display()),
+            format!("--client-ca-file={}", access.authority().display()),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", token_public_key.display()),
+            format!("--service-account-signing-key-file={}", token_key.display()),
+        ];
+        let mut api_server = ApiServer {
+            program: api_server,
+            arguments,
+            process: None,
+            kubeconfig: access.admin_kubeconfig().to_owned(),
+            _ports: [clients, peers, port],
+        };
+        api_server.start().await;
+        Self { controllers: None, api_server, _etcd: etcd, access, token_key, _folder: folder }
+    }
+
+    /// Starts kube-controller-manager: default `ServiceAccount`s, garbage collection, Jobs and the like.
+    pub fn start_controllers(&mut self) {
+        let mut command = Command::new(tool("kube-controller-manager"));
+        command
+            .arg(format!("--kubeconfig={}", self.admin_kubeconfig().display()))
+            .arg(format!("--service-account-private-key-file={}", self.token_key.display()))
+            .arg(format!("--root-ca-file={}", self.access.authority().display()))
+            .args(["--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=true"])
+            .arg("--controllers=*,-cloud-node-lifecycle-controller,-node-route-controller,-service-lb-controller");
+        self.controllers = Some(Process::spawn_quiet("kube-controller-manager", command));
+    }
+
+    /// How to reach it, as whom.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The kubeconfig of a user who may do everything.
+    pub fn admin_kubeconfig(&self) -> &Path {
+        self.access.admin_kubeconfig()
+    }
+
+    /// A client of the user who may do everything.
+    pub async fn client(&self) -> Client {
+        access::client(self.admin_kubeconfig()).await
+    }
+
+    /// A new namespace `PREFIX-RANDOM` for one test.
+    pub async fn namespace(&self, prefix: &str) -> TestNamespace {
+        TestNamespace::new(self.access.clone(), prefix).await
+    }
+}
+
+/// The kube-apiserver of one control plane. Its address and its data outlast its stops.
+#[derive(Debug)]
+pub struct ApiServer {
+    program: PathBuf,
+    arguments: Vec<String>,
+    process: Option<Process>,
+    kubeconfig: PathBuf,
+    /// Its own and etcd's.
+    _ports: [Port; 3],
+}
+
+impl ApiServer {
+    /// Kills it, as a crash would. Connections break, and new ones are refused.
+    pub fn stop(&mut self) {
+        drop(self.process.take().expect("the API server runs"));
+    }
+
+    /// Starts it after a [stop](ApiServer::stop), at the same address and with the same data, and returns when it is ready.
+    pub async fn start(&mut self) {
+        assert!(self.process.is_none(), "the API server runs already");
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        let process = self.process.insert(Process::spawn_quiet("kube-apiserver", command));
+        let mut config = access::config(&self.kubeconfig).await;
+        config.default_retry = false;
+        let client = Client::try_from(config).expect("make a client");
+        let ready = async {
+            loop {
+                let Err(error) = client.request_text(ready_request()).await else { return };
+                if let Some(status) = process.status() {
+                    panic!("kube-apiserver ended with {status} ({error})\n{}", process.output());
+                }
+                tokio::time::sleep(INTERVAL).await;
+            }
+        };
+        let done = tokio::time::timeout(START_LIMIT, ready).await;
+        assert!(done.is_ok(), "kube-apiserver is not ready after {START_LIMIT:?}\n{}", process.output());
+    }
+
+    /// Freezes it: connections stay, new ones are made, and nothing is answered.
+    pub fn freeze(&mut self) {
+        self.process.as_mut().expect("the API server runs").signal(Signal::SIGSTOP);
+    }
+
+    /// Ends a [freeze](ApiServer::freeze).
+    pub fn thaw(&mut self) {
+        self.process.as_mut().expect("the API server runs").signal(Signal::SIGCONT);
+    }
+}
+
+fn ready_request() -> http::Request<Vec<u8>> {
+    http::Request::get("/readyz").body(Vec::new()).expect("a valid request")
+}
+
+/// A port of 127.0.0.1 that nobody else gets while this lives.
+#[derive(Debug)]
+struct Port {
+    address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl Port {
+    fn reserve() -> Self {
+        let reserve = || {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseport(true)?;
+            socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+            Ok::<_, std::io::Error>(Self { address: socket.local_addr()?, _socket: socket })
+        };
+        reserve().expect("find a free port")
+    }
+
+    fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://{}", self.address)
+    }
+}
+
+/// A folder that is removed on drop.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            // The reaper tries again.
+            eprintln!("remove {}: {error}", self.0.display());
+        }
+    }
+}
