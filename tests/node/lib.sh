@@ -10,6 +10,13 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
+# With sudo, the node is the caller's: their folder, their cache of programs, and a kubeconfig that they can read.
+as_caller=()
+if [[ $(id -u) == 0 && -n ${SUDO_USER:-} && $SUDO_USER != root ]]; then
+  HOME=$(getent passwd "$SUDO_USER" | cut -d: -f6)
+  export HOME
+  as_caller=(runuser -u "$SUDO_USER" --)
+fi
 state=$(realpath -m "${KONDUCTOR_NODE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/konductor-node}")
 kubeconfig=$state/kubeconfig
 
