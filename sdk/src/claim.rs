@@ -25,7 +25,7 @@ pub struct Request {
 }
 
 /// What happened to a claim.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// The operator's word that the claim is queued, each time that it changed.
@@ -90,7 +90,7 @@ pub enum Command {
 #[non_exhaustive]
 pub enum LossReason {
     /// Somebody asked for it back. It still counts as held until it is released or its deadline has passed.
-    #[error("the claim was revoked: {0}")]
+    #[error("the holder was asked to end ({0})")]
     Revoked(String),
     /// The operator saw no renewal for a full TTL.
     #[error("the claim has expired")]

@@ -5,6 +5,7 @@
 pub mod claim;
 pub mod clock;
 pub mod connect;
+pub mod protocol;
 
 pub use claim::{AcquireError, Command, Event, LossReason, Request};
 pub use clock::Boottime;

@@ -1,0 +1,150 @@
+//! Making a claim of ours exist.
+//!
+//! A create may be repeated at will: a name that is taken by a claim with our instance is a create that had succeeded.
+//! Taken by an earlier start of this container, the claim speaks for a process that is dead (the kubelet starts a container
+//! again only after the former has ended) and is deleted. Taken by this start, it is that of a sibling process, which
+//! is alive: another name.
+
+use konductor_api::ClaimPhase;
+
+use super::{
+    Answer, Call, Failure, Sighting,
+    ending::Ending,
+    limits,
+    machine::{Common, Pauses, Stage, Turn},
+    name,
+    waiting::Waiting,
+};
+use crate::AcquireError;
+
+#[derive(Debug)]
+pub(super) struct Asking {
+    next: Next,
+    /// Names found taken by siblings.
+    sibling: u32,
+    /// Whether a create of this name may have succeeded without our knowing.
+    unsure: bool,
+    /// The last claim that was deleted to make room.
+    cleared: Option<String>,
+}
+
+#[derive(Debug)]
+enum Next {
+    Create,
+    /// Look who has the name.
+    Inspect,
+    /// Delete the claim with this UID, which has the name.
+    Clear(String),
+}
+
+impl Asking {
+    pub(super) fn first() -> Self {
+        Self { next: Next::Create, sibling: 0, unsure: false, cleared: None }
+    }
+
+    /// Asks once more, after the claim with this UID, if it still exists, is deleted.
+    pub(super) fn again(uid: Option<String>, common: &mut Common, turn: &mut Turn) -> Stage {
+        common.new_instance(turn.draw);
+        common.at_once();
+        if common.rounds > 0 {
+            common.not_before(turn.now + turn.draw.pause(common.rounds, limits::PAUSE));
+        }
+        common.rounds += 1;
+        let next = uid.map_or(Next::Create, Next::Clear);
+        Self { next, ..Self::first() }.advance(common, turn)
+    }
+
+    pub(super) fn advance(self, common: &mut Common, turn: &mut Turn) -> Stage {
+        if common.name.is_empty() {
+            common.new_instance(turn.draw);
+            common.name = self.name(common, turn);
+        }
+        if common.ready(turn) {
+            let name = common.name.clone();
+            let call = match &self.next {
+                Next::Create => {
+                    common.renewed_at.get_or_insert(turn.now);
+                    Call::Create { name, instance: common.instance.clone() }
+                }
+                Next::Inspect => Call::Read { name },
+                Next::Clear(uid) => Call::Delete { name, uid: uid.clone() },
+            };
+            common.send(call, limits::REQUEST, turn);
+        }
+        Stage::Asking(self)
+    }
+
+    fn name(&self, common: &Common, turn: &Turn) -> String {
+        match &common.pod {
+            Some(pod) if self.sibling < limits::SIBLINGS => {
+                name::derived(common.kind, &common.parent, pod, self.sibling)
+            }
+            _ => name::random(&common.parent, turn.draw.id),
+        }
+    }
+
+    pub(super) fn answered(
+        mut self,
+        call: &Call,
+        answer: Result<Answer, Failure>,
+        common: &mut Common,
+        turn: &mut Turn,
+    ) -> Stage {
+        match (&self.next, answer) {
+            (Next::Create, Ok(Answer::Claim(claim))) => return Waiting::begin(claim, common, turn),
+            (Next::Inspect, Ok(Answer::Claim(claim))) => return self.judge(claim, common, turn),
+            (Next::Create, Err(Failure::Taken)) => {
+                common.at_once();
+                self.next = Next::Inspect;
+            }
+            (Next::Inspect, Err(Failure::Missing(_))) => {
+                common.pause(limits::PAUSE, turn);
+                self.next = Next::Create;
+            }
+            (Next::Clear(uid), Ok(Answer::Deleted) | Err(Failure::Missing(_) | Failure::Conflict(_))) => {
+                // One that comes back has a finalizer: it is gone when others have done their part.
+                if self.cleared.as_ref() == Some(uid) {
+                    common.pause(limits::PAUSE, turn);
+                }
+                self.cleared = Some(uid.clone());
+                self.next = Next::Create;
+            }
+            (_, Err(failure)) => {
+                self.unsure |= matches!((&self.next, &failure), (Next::Create, Failure::Transient { .. }));
+                if let Some(error) = common.believed(call.operation(), &failure, turn) {
+                    return self.release(Some(error), common, turn);
+                }
+                common.retry(call.operation(), failure, Pauses::PATIENT, turn);
+            }
+            (_, Ok(_)) => {}
+        }
+        Stage::Asking(self)
+    }
+
+    /// Whose claim is it that has the name?
+    fn judge(mut self, claim: Sighting, common: &mut Common, turn: &mut Turn) -> Stage {
+        if claim.instance == common.instance {
+            return Waiting::begin(claim, common, turn);
+        }
+        let here = |pod: &&konductor_api::PodReference| {
+            claim.pod.as_ref().is_some_and(|other| (&other.uid, &other.container) == (&pod.uid, &pod.container))
+        };
+        let alive = |pod: &konductor_api::PodReference| {
+            claim.phase != Some(ClaimPhase::Expired) && claim.pod.as_ref().is_some_and(|p| p.start == pod.start)
+        };
+        match common.pod.as_ref().filter(here) {
+            Some(pod) if !alive(pod) => self.next = Next::Clear(claim.uid),
+            _ => {
+                self.sibling += 1;
+                self.unsure = false;
+                common.name = self.name(common, turn);
+                self.next = Next::Create;
+            }
+        }
+        Stage::Asking(self)
+    }
+
+    pub(super) fn release(self, error: Option<AcquireError>, common: &mut Common, turn: &mut Turn) -> Stage {
+        Ending::withdraw(None, self.unsure, error, common, turn)
+    }
+}

@@ -1,0 +1,118 @@
+//! Giving a claim up: deleted by its UID, or given up trying after a bound.
+
+use super::{
+    Answer, Call, Failure, limits,
+    machine::{Common, Pauses, Stage, Turn},
+};
+use crate::{AcquireError, Boottime, Event};
+
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// Why it ends, unless its owner wanted it.
+    error: Option<AcquireError>,
+    until: Boottime,
+    /// The claim to delete.
+    uid: Option<String>,
+    /// Whether there may be a claim of ours whose UID we do not know.
+    unsure: bool,
+    /// What kept the claim from being deleted.
+    trouble: String,
+}
+
+impl Ending {
+    /// Deletes a claim that was held.
+    pub(super) fn release(uid: Option<String>, common: &mut Common, turn: &mut Turn) -> Stage {
+        let until = turn.now + limits::RELEASE_WITHIN;
+        Self { error: None, until, uid, unsure: false, trouble: String::new() }.begin(common, turn)
+    }
+
+    /// Deletes a claim that was never held. `unsure`: whether one may exist although its UID is not known.
+    pub(super) fn withdraw(
+        uid: Option<String>,
+        unsure: bool,
+        error: Option<AcquireError>,
+        common: &mut Common,
+        turn: &mut Turn,
+    ) -> Stage {
+        let until = turn.now + limits::WITHDRAW_WITHIN;
+        Self { error, until, uid, unsure, trouble: String::new() }.begin(common, turn)
+    }
+
+    fn begin(self, common: &mut Common, turn: &mut Turn) -> Stage {
+        // A create is waited for: dropping it would leave a claim behind, or not.
+        if !matches!(common.calling(), Some(Call::Create { .. })) {
+            common.cancel_call(turn);
+        }
+        common.at_once();
+        Stage::Ending(self)
+    }
+
+    pub(super) fn advance(mut self, common: &mut Common, turn: &mut Turn) -> Stage {
+        let creating = common.calling().is_some_and(|call| matches!(call, Call::Create { .. }));
+        if self.uid.is_none() && !self.unsure && !creating {
+            return self.over(turn);
+        }
+        if turn.now >= self.until {
+            if let Some(call) = common.calling() {
+                self.trouble = format!("no answer to the request to {}", call.operation());
+            }
+            common.cancel_call(turn);
+            return self.abandon(turn);
+        }
+        turn.wake(self.until);
+        if common.ready(turn) {
+            let name = common.name.clone();
+            let call = match &self.uid {
+                Some(uid) => Call::Delete { name, uid: uid.clone() },
+                None => Call::Read { name },
+            };
+            common.send(call, limits::RELEASE_REQUEST.min(self.until.since(turn.now)), turn);
+        }
+        Stage::Ending(self)
+    }
+
+    pub(super) fn answered(
+        mut self,
+        call: &Call,
+        answer: Result<Answer, Failure>,
+        common: &mut Common,
+        turn: &mut Turn,
+    ) -> Stage {
+        match (call, answer) {
+            (Call::Create { .. } | Call::Read { .. }, Ok(Answer::Claim(claim))) => {
+                self.uid = (claim.instance == common.instance).then_some(claim.uid);
+                self.unsure = false;
+                common.at_once();
+            }
+            (Call::Create { .. }, Err(Failure::Taken | Failure::Transient { .. })) => {
+                self.unsure = true;
+                common.at_once();
+            }
+            (Call::Create { .. }, Err(_)) => common.at_once(),
+            (Call::Read { .. }, Err(Failure::Missing(_)))
+            | (Call::Delete { .. }, Ok(_) | Err(Failure::Missing(_) | Failure::Conflict(_))) => {
+                self.uid = None;
+                self.unsure = false;
+            }
+            (_, Err(failure)) => {
+                if let Failure::Refused(message) | Failure::Transient { message, .. } = &failure {
+                    self.trouble.clone_from(message);
+                }
+                common.retry(call.operation(), failure, Pauses::RELEASING, turn);
+            }
+            (_, Ok(_)) => {}
+        }
+        Stage::Ending(self)
+    }
+
+    fn over(self, turn: &mut Turn) -> Stage {
+        turn.tell(self.error.map_or(Event::Released, |error| Event::Failed { error }));
+        Stage::Over
+    }
+
+    fn abandon(self, turn: &mut Turn) -> Stage {
+        let error = self.trouble;
+        turn.tell(self.error.map_or(Event::Abandoned { error }, |error| Event::Failed { error }));
+        Stage::Over
+    }
+}

@@ -1,0 +1,263 @@
+//! How a claim is acquired, kept and given up, as a state machine: no I/O, no clock, no chance.
+//!
+//! Inputs (answers, watch events, the passing of time, a command) go in, effects (requests to make, events to tell) come
+//! out, so that every path can be written down as a script and searched by property tests. The driver in
+//! [`run`](crate::run) has no choices left.
+//!
+//! What it guarantees, and why:
+//!
+//! - **Nothing begins on a grant that is not confirmed.** A grant counts only if the parent, read *after* the grant was
+//!   seen, is still in the grant's term. A deposed operator's late grant carries an older term than the parent; a grant
+//!   that was there before the term was raised is one that the new operator has adopted. A read that was sent before the
+//!   grant was seen proves neither, so it is never used; nor is a confirmation used for another grant.
+//! - **Nothing begins late.** The TTL counts from the *sending* of the last successful renewal, the create being the
+//!   first: the operator cannot have seen it earlier. If that was more than [`FRESH`] (or a third of the TTL) ago, the
+//!   claim is renewed first, and the answer to the renewal must still say that it is granted.
+//! - **The deadline is kept even when nothing answers.** It is that sending plus the TTL, less what two clocks may differ
+//!   by. Each step compares it first, so a process that was frozen past it is told of the loss before anything is sent.
+//! - **No claim is left behind.** A create whose outcome is not known is looked up before the machine ends; a held claim
+//!   is deleted, by its UID, so that never another's claim of the same name is.
+//! - **Old news changes nothing.** What was seen of a claim is replaced only by what has a higher resource version.
+//!
+//! Once held, the watch is closed: the answers to renewals say everything that matters, and ten thousand holders cost
+//! the API server no open connection. A revocation is therefore seen at the next renewal.
+//!
+//! A refusal (RBAC, admission) ends an attempt that was never accepted at once; later it must have lasted for
+//! [`limits::REFUSED_FOR`], and a claim that is held ignores refusals until its deadline: rules flap during upgrades, and
+//! the command that is protected has until then anyway.
+
+use std::time::Duration;
+
+use konductor_api::{ClaimPhase, Permit, PodReference};
+use kube::ResourceExt;
+
+use crate::{Boottime, Event};
+
+mod asking;
+mod chance;
+mod ending;
+mod holding;
+pub mod limits;
+mod machine;
+mod name;
+mod waiting;
+
+pub use chance::Draw;
+pub use konductor_api::limits::FRESH;
+pub use machine::Machine;
+
+/// What goes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing but the passing of time: at the start, and when [`Machine::alarm`] is due.
+    Time,
+    /// The answer to the last [`Effect::Call`].
+    Answered(Result<Answer, Failure>),
+    /// The answer to the last [`Effect::AskParent`].
+    ParentAnswered(Result<ParentSeen, Failure>),
+    /// The watch has shown the claim.
+    Watched(Sighting),
+    /// The watch has shown that the claim with this UID is gone.
+    WatchedDeletion(String),
+    /// The watch has ended. It is not opened again without another [`Effect::Watch`].
+    WatchEnded(WatchEnd),
+    /// The owner wants the claim gone.
+    Release,
+}
+
+/// What comes out, to be done in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Make this request and hand in its answer. At most one is under way.
+    Call {
+        /// The request.
+        call: Call,
+        /// When there is no answer after this long, that is the answer: [`Failure::Transient`].
+        within: Duration,
+    },
+    /// Drop the request that is under way.
+    CancelCall,
+    /// Read the parent, beside whatever else is under way; replaces an earlier one.
+    AskParent {
+        /// Whether the answer must be the latest state rather than a cached one.
+        latest: bool,
+        /// As of [`Effect::Call`].
+        within: Duration,
+    },
+    /// Watch the claim of this name from this resource version; replaces an earlier watch.
+    Watch {
+        /// The claim's name.
+        name: String,
+        /// The last resource version seen.
+        version: u64,
+    },
+    /// Close the watch.
+    Unwatch,
+    /// Tell the owner.
+    Tell(Event),
+}
+
+/// A request about the claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Create it.
+    Create {
+        /// Its name.
+        name: String,
+        /// Its `spec.instance`.
+        instance: String,
+    },
+    /// Read whatever claim has this name, in its latest state.
+    Read {
+        /// Its name.
+        name: String,
+    },
+    /// Renew it, if it is still the one with this UID.
+    Renew {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
+    /// Delete it, if it is still the one with this UID.
+    Delete {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
+}
+
+impl Call {
+    /// What it does, as a verb for people.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create the claim",
+            Self::Read { .. } => "read the claim",
+            Self::Renew { .. } => "renew the claim",
+            Self::Delete { .. } => "delete the claim",
+        }
+    }
+}
+
+/// The operation of [`Effect::AskParent`] for people.
+pub(crate) const ASK: &str = "read the semaphore";
+/// The operation of [`Effect::Watch`] for people.
+pub(crate) const WATCH: &str = "watch the claim";
+/// The operation of waiting for people.
+pub(crate) const WAIT: &str = "wait for the grant";
+
+/// A request that succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The claim as the answer shows it.
+    Claim(Sighting),
+    /// The claim is deleted.
+    Deleted,
+}
+
+/// A request that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The name is taken.
+    Taken,
+    /// There is no such object; when creating, no such resource or namespace.
+    Missing(String),
+    /// The object is another than the one meant, or was changed meanwhile.
+    Conflict(String),
+    /// The server refuses, whatever it said, and credentials read anew did not help.
+    Refused(String),
+    /// No answer, or one that says to try again. The request may or may not have been carried out.
+    Transient {
+        /// What went wrong.
+        message: String,
+        /// When the server said to come back.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What the parent said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParentSeen {
+    /// There is none of that name.
+    Missing,
+    /// It is in this term; in none before an operator has seen it.
+    Term(Option<u64>),
+}
+
+/// Why a watch has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchEnd {
+    /// The server closes every watch after some time.
+    Closed,
+    /// What happened since the resource version is no longer known: read, then watch.
+    Outdated,
+    /// The server refuses.
+    Refused(String),
+    /// Anything else.
+    Failed(String),
+}
+
+/// What was seen of a claim at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sighting {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`: a number that grows with every change, as Kubernetes promises since 1.35 and etcd
+    /// has always kept.
+    pub version: u64,
+    /// `spec.instance`.
+    pub instance: String,
+    /// `spec.pod`.
+    pub pod: Option<PodReference>,
+    /// `status.phase`.
+    pub phase: Option<ClaimPhase>,
+    /// `status.term`.
+    pub term: Option<u64>,
+    /// `status.fencingToken`.
+    pub fencing_token: Option<u64>,
+    /// `status.ttl`.
+    pub ttl: Option<Duration>,
+    /// `status.ahead`.
+    pub ahead: Option<u64>,
+    /// `status.message`.
+    pub message: String,
+}
+
+/// A grant as the claim shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) term: u64,
+    pub(crate) fencing_token: u64,
+    pub(crate) ttl: Duration,
+}
+
+impl Sighting {
+    /// The permit's, unless its resource version is not a number.
+    pub fn of(permit: &Permit) -> Option<Self> {
+        let status = permit.status.clone().unwrap_or_default();
+        Some(Self {
+            uid: permit.uid()?,
+            version: permit.resource_version()?.parse().ok()?,
+            instance: permit.spec.instance.clone(),
+            pod: permit.spec.pod.clone(),
+            phase: status.phase,
+            term: status.term,
+            fencing_token: status.fencing_token,
+            ttl: status.ttl.map(|ttl| ttl.0),
+            ahead: status.ahead,
+            message: status.message.unwrap_or_default(),
+        })
+    }
+
+    /// The grant, if it is one. A status that says Granted and lacks what belongs to it grants nothing.
+    pub(crate) fn grant(&self) -> Option<Grant> {
+        (self.phase == Some(ClaimPhase::Granted)).then_some(())?;
+        Some(Grant { term: self.term?, fencing_token: self.fencing_token?, ttl: self.ttl? })
+    }
+}
+
+/// The latest moment at which a claim renewed at `renewed_at` is certainly still held.
+pub(crate) fn deadline(renewed_at: Boottime, ttl: Duration) -> Boottime {
+    renewed_at + ttl.saturating_sub(ttl / limits::CLOCK_DIFFERENCE)
+}

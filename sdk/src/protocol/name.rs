@@ -1,0 +1,80 @@
+//! Names of claims.
+//!
+//! In a pod the name follows from what is asked for and from where, so that a container that was restarted finds the
+//! claim that its predecessor left behind. Elsewhere it is random. Names are never trusted: what a claim is, its
+//! `instance` and its `pod` say, so that two things that get the same name cost a retry and nothing else.
+
+use konductor_api::PodReference;
+
+use super::limits::NAME_KEPT;
+
+/// The name of the claim on `parent` by a container of a pod; `sibling` counts the processes of that container that
+/// found the names before it taken.
+pub(super) fn derived(kind: &str, parent: &str, pod: &PodReference, sibling: u32) -> String {
+    let hash = [kind, parent, &pod.uid, &pod.container].iter().fold(FNV_START, |hash, part| {
+        // A separator that is in none of the parts.
+        part.bytes().chain([0]).fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME))
+    });
+    let name = format!("{}-{hash:016x}", kept(parent));
+    if sibling == 0 { name } else { format!("{name}-{}", sibling + 1) }
+}
+
+/// A name that nobody else has.
+pub(super) fn random(parent: &str, id: u128) -> String {
+    format!("{}-{:016x}", kept(parent), id as u64)
+}
+
+/// An instance: one per attempt to acquire.
+pub(super) fn instance(id: u128) -> String {
+    format!("{id:032x}")
+}
+
+/// As much of a name as leaves room for the rest, and can be followed by a hyphen.
+fn kept(parent: &str) -> &str {
+    let end = parent.floor_char_boundary(NAME_KEPT);
+    parent[..end].trim_end_matches(['-', '.'])
+}
+
+// FNV-1a, 64 bits (Fowler, Noll, Vo): stable across versions of this library, as names must be.
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(uid: &str, container: &str, start: &str) -> PodReference {
+        PodReference { name: "etl-0".into(), uid: uid.into(), container: container.into(), start: start.into() }
+    }
+
+    #[test]
+    fn a_restarted_container_has_the_name_of_its_predecessor() {
+        let name = derived("semaphore", "warehouse", &pod("u1", "main", "start-1"), 0);
+        assert_eq!(name, derived("semaphore", "warehouse", &pod("u1", "main", "start-2"), 0));
+        assert_eq!(name, "warehouse-84347e155ce198cf", "names must not change from release to release");
+    }
+
+    #[test]
+    fn everything_else_makes_another_name() {
+        let name = derived("semaphore", "warehouse", &pod("u1", "main", "s"), 0);
+        for other in [
+            derived("lease", "warehouse", &pod("u1", "main", "s"), 0),
+            derived("semaphore", "database", &pod("u1", "main", "s"), 0),
+            derived("semaphore", "warehouse", &pod("u2", "main", "s"), 0),
+            derived("semaphore", "warehouse", &pod("u1", "side", "s"), 0),
+            derived("semaphore", "warehouse", &pod("u1m", "ain", "s"), 0),
+            derived("semaphore", "warehouse", &pod("u1", "main", "s"), 1),
+        ] {
+            assert_ne!(name, other);
+        }
+    }
+
+    #[test]
+    fn the_longest_parent_leaves_a_valid_name() {
+        let parent = format!("{}.{}", "a".repeat(NAME_KEPT - 1), "b".repeat(53));
+        for name in [derived("semaphore", &parent, &pod("u", "c", "s"), 99), random(&parent, u128::MAX)] {
+            assert!(name.len() <= 253, "{} characters", name.len());
+            assert!(!name.contains(".-"), "{name}");
+        }
+    }
+}

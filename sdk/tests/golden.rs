@@ -1,0 +1,170 @@
+//! The claim protocol as scripts: `tests/golden/*.txt` hold inputs and, indented below each, the effects.
+//!
+//! A line is a time since boot, an input, and what belongs to it; a script may begin with a line `pod NAME UID
+//! CONTAINER START`. Chance is fixed: the n-th step draws the id n, and there is no jitter.
+//! `UPDATE_GOLDEN=1 cargo test -p konductor --test golden` writes what happens into the scripts: read the difference.
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use konductor::{
+    Boottime, Event,
+    protocol::{Answer, Call, Draw, Effect, Failure, Input, Machine, ParentSeen, Sighting, WatchEnd},
+};
+use konductor_api::{ClaimPhase, GoDuration, PodReference};
+
+#[test]
+fn scripts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut scripts: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    scripts.sort();
+    assert!(!scripts.is_empty(), "no scripts");
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut differing = Vec::new();
+    for path in scripts {
+        let script = fs::read_to_string(&path).unwrap();
+        let actual = play(&script);
+        if update {
+            fs::write(&path, actual).unwrap();
+        } else if actual != script {
+            differing.push(format!("{}:\n{actual}", path.display()));
+        }
+    }
+    assert!(differing.is_empty(), "not as written (UPDATE_GOLDEN=1 rewrites):\n{}", differing.join("\n"));
+}
+
+/// The script with the effects that its inputs really have.
+fn play(script: &str) -> String {
+    let (mut played, mut machine, mut steps, mut last) = (String::new(), None, 0, Boottime(Duration::ZERO));
+    let mut pod = None;
+    for line in script.lines().filter(|line| !line.starts_with(' ')) {
+        played += &format!("{line}\n");
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Some(line) = line.strip_prefix("pod ") {
+            let [name, uid, container, start] =
+                line.split(' ').map(String::from).collect::<Vec<_>>().try_into().unwrap();
+            pod = Some(PodReference { name, uid, container, start });
+            continue;
+        }
+        let (time, input) = line.split_once(' ').unwrap_or_else(|| panic!("{line}: a time and an input"));
+        let now = Boottime(time.parse::<GoDuration>().unwrap_or_else(|error| panic!("{line}: {error}")).0);
+        assert!(now >= last, "{line}: time goes back");
+        (last, steps) = (now, steps + 1);
+        let machine = machine.get_or_insert_with(|| Machine::new("semaphore", "warehouse".into(), pod.clone()));
+        let draw = Draw { id: steps, jitter: 0 };
+        for effect in machine.step(parse(input), now, draw) {
+            played += &format!("  {}\n", show(&effect));
+        }
+        if let Some(alarm) = machine.alarm() {
+            played += &format!("  alarm at {}\n", show_time(alarm));
+        }
+        if machine.is_over() {
+            played += "  over\n";
+        }
+    }
+    played
+}
+
+fn parse(line: &str) -> Input {
+    let (line, text) = line.split_once(" message=").unwrap_or((line, ""));
+    let mut words = line.split(' ');
+    let verb = words.next().unwrap();
+    let fields: BTreeMap<&str, &str> = words.map(|word| word.split_once('=').unwrap_or((word, ""))).collect();
+    let failed = |failure| Input::Answered(Err(failure));
+    let transient = || Failure::Transient {
+        message: text.into(),
+        retry_after: fields.get("after").map(|after| after.parse::<GoDuration>().unwrap().0),
+    };
+    match verb {
+        "time" => Input::Time,
+        "release" => Input::Release,
+        "claim" => Input::Answered(Ok(Answer::Claim(sighting(&fields, text)))),
+        "deleted" => Input::Answered(Ok(Answer::Deleted)),
+        "taken" => failed(Failure::Taken),
+        "missing" => failed(Failure::Missing(text.into())),
+        "conflict" => failed(Failure::Conflict(text.into())),
+        "refused" => failed(Failure::Refused(text.into())),
+        "transient" => failed(transient()),
+        "parent" if fields.contains_key("missing") => Input::ParentAnswered(Ok(ParentSeen::Missing)),
+        "parent" if fields.contains_key("refused") => Input::ParentAnswered(Err(Failure::Refused(text.into()))),
+        "parent" if fields.contains_key("transient") => Input::ParentAnswered(Err(transient())),
+        "parent" => Input::ParentAnswered(Ok(ParentSeen::Term(fields.get("term").map(|term| term.parse().unwrap())))),
+        "watched" => Input::Watched(sighting(&fields, text)),
+        "watched-deletion" => Input::WatchedDeletion(fields["uid"].into()),
+        "watch-closed" => Input::WatchEnded(WatchEnd::Closed),
+        "watch-outdated" => Input::WatchEnded(WatchEnd::Outdated),
+        "watch-refused" => Input::WatchEnded(WatchEnd::Refused(text.into())),
+        "watch-failed" => Input::WatchEnded(WatchEnd::Failed(text.into())),
+        other => panic!("no such input: {other}"),
+    }
+}
+
+fn sighting(fields: &BTreeMap<&str, &str>, message: &str) -> Sighting {
+    let number = |key| fields.get(key).map(|value: &&str| value.parse().unwrap());
+    Sighting {
+        uid: fields["uid"].into(),
+        version: number("version").unwrap(),
+        instance: format!("{:032x}", number("instance").unwrap_or(1)),
+        pod: fields.get("pod").map(|pod| {
+            let [uid, container, start] = pod.split('/').map(String::from).collect::<Vec<_>>().try_into().unwrap();
+            PodReference { name: "etl-0".into(), uid, container, start }
+        }),
+        phase: fields.get("phase").map(|phase| match *phase {
+            "Pending" => ClaimPhase::Pending,
+            "Granted" => ClaimPhase::Granted,
+            "Revoking" => ClaimPhase::Revoking,
+            "Expired" => ClaimPhase::Expired,
+            other => panic!("no such phase: {other}"),
+        }),
+        term: number("term"),
+        fencing_token: number("token"),
+        ttl: fields.get("ttl").map(|ttl| ttl.parse::<GoDuration>().unwrap().0),
+        ahead: number("ahead"),
+        message: message.into(),
+    }
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::Call { call, within } => {
+            let call = match call {
+                Call::Create { name, instance } => {
+                    format!("create {name} instance={}", instance.trim_start_matches('0'))
+                }
+                Call::Read { name } => format!("read {name}"),
+                Call::Renew { uid, .. } => format!("renew uid={uid}"),
+                Call::Delete { uid, .. } => format!("delete uid={uid}"),
+            };
+            format!("{call} within {}", GoDuration(*within))
+        }
+        Effect::CancelCall => "cancel".into(),
+        Effect::AskParent { latest: true, .. } => "ask the parent for its latest state".into(),
+        Effect::AskParent { latest: false, .. } => "look at the parent".into(),
+        Effect::Watch { name, version } => format!("watch {name} from {version}"),
+        Effect::Unwatch => "unwatch".into(),
+        Effect::Tell(event) => format!("tell {}", show_event(event)),
+    }
+}
+
+fn show_event(event: &Event) -> String {
+    match event {
+        Event::Waiting { ahead, message, parent_missing } => {
+            format!("waiting ahead={ahead:?} parent_missing={parent_missing} {message}")
+        }
+        Event::Held { fencing_token, ttl, deadline } => {
+            format!("HELD token={fencing_token} ttl={} until {}", GoDuration(*ttl), show_time(*deadline))
+        }
+        Event::Extended { deadline } => format!("extended until {}", show_time(*deadline)),
+        Event::Retrying { operation, error } => format!("retrying to {operation}: {error}"),
+        Event::Lost { reason } => format!("LOST {reason:?}"),
+        Event::Released => "released".into(),
+        Event::Abandoned { error } => format!("abandoned: {error}"),
+        Event::Failed { error } => format!("failed: {error}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn show_time(at: Boottime) -> GoDuration {
+    GoDuration(at.0)
+}
