@@ -1,0 +1,41 @@
+//! The process's clocks. Everything else takes the time as an argument.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use konductor_api::arbiter::Now;
+use tokio::time::Instant;
+
+/// Counts from the start of the process. Cheap to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// Time since the start. It does not count a machine's suspension, so whatever waits for it waits longer, never shorter.
+    pub fn monotonic(self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Both times.
+    pub fn now(self) -> Now {
+        Now { monotonic: self.monotonic(), wall: wall() }
+    }
+
+    /// The moment that is `monotonic` after the start, for timers.
+    pub fn instant(self, monotonic: Duration) -> Instant {
+        self.start + monotonic
+    }
+}
+
+/// The wall clock, for people to read.
+#[expect(clippy::disallowed_methods, reason = "the one place where the operator reads the wall clock")]
+pub fn wall() -> Timestamp {
+    Timestamp::now()
+}

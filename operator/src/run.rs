@@ -1,0 +1,151 @@
+//! Puts the parts together, and takes them apart in order.
+
+use std::{future::pending, process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use kube::Client;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    arbiter::{Engine, Semaphores, engine::CACHES},
+    backoff::random,
+    clock::Clock,
+    config::{Config, Election, LogFormat},
+    connect::connect,
+    election::{Candidate, driver::Elector},
+    events::Publisher,
+    http::Server,
+    metrics::Metrics,
+};
+
+/// Exit code of bad usage.
+const USAGE: u8 = 64;
+
+/// Runs the process.
+pub fn main() -> ExitCode {
+    let config = match Config::from_process() {
+        Ok(config) => config,
+        Err(error) => {
+            // Nothing is left to say it to if even that fails.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    log_to_stderr(&config);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.context("cannot start").and_then(|runtime| runtime.block_on(run(config)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log_to_stderr(config: &Config) {
+    let filter = EnvFilter::new(&config.log);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => logs.with_ansi(false).init(),
+        LogFormat::Json => logs.json().flatten_event(true).init(),
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let Config { http_addr, namespace, identity, election, lease_duration, log_format: _, log: _ } = config;
+    // Before anything else, so that no signal is missed.
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let clock = Clock::start();
+    let client = connect().await.context("cannot find out how to reach the API server")?;
+    let identity = identity.unwrap_or_else(invented_identity);
+    let server = Server::bind(http_addr).await.with_context(|| format!("cannot listen on {http_addr}"))?;
+    let address = server.address()?;
+    info!(identity, %address, version = env!("CARGO_PKG_VERSION"), "konductor-operator starts");
+
+    let metrics = Metrics::new(CACHES);
+    tokio::spawn(server.run(Arc::clone(&metrics), clock));
+    let (leading_sender, leading) = watch::channel(false);
+    let (resign, resigned) = oneshot::channel();
+    let candidate = match election {
+        Election::Lease => {
+            let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+            let candidate = Candidate::new(identity.clone(), lease_duration);
+            let (client, duration) = (client.clone(), lease_duration);
+            let elector = Elector { client, namespace, candidate, duration, clock, leading: leading_sender };
+            tokio::spawn(elector.run(resigned))
+        }
+        Election::Always => {
+            info!("this process leads, as it was told to lead always");
+            tokio::spawn(lead_always(leading_sender, resigned))
+        }
+    };
+    let (stop, stopped) = oneshot::channel();
+    let mut engine = tokio::spawn(engine(&client, leading, identity, &metrics, clock).run(stopped));
+
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        // It never ends by itself but by a panic.
+        ended = &mut engine => return ended.context("the event loop ended"),
+    };
+    info!("{signal}: handing over");
+    // In this order: only when nothing is written any more does the standby's turn come.
+    drop(stop);
+    engine.await.context("the event loop failed at the end")?;
+    drop(resign);
+    join(candidate).await
+}
+
+fn engine(
+    client: &Client,
+    leading: watch::Receiver<bool>,
+    identity: String,
+    metrics: &Arc<Metrics>,
+    clock: Clock,
+) -> Engine<Semaphores> {
+    let publisher = Publisher::start(client.clone(), identity, Arc::clone(metrics));
+    Engine::start(client, leading, publisher, Arc::clone(metrics), clock)
+}
+
+async fn lead_always(leading: watch::Sender<bool>, resigned: oneshot::Receiver<()>) {
+    leading.send_replace(true);
+    // An error means that the other end was dropped, which is how it is told.
+    let _ = resigned.await;
+}
+
+async fn join(task: JoinHandle<()>) -> anyhow::Result<()> {
+    task.await.context("the election failed at the end")
+}
+
+/// The host's name, and chance.
+fn invented_identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "konductor-operator" } else { host.trim() };
+    format!("{host}-{:08x}", random())
+}
+
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            Some(()) = self.terminate.recv() => "SIGTERM",
+            Some(()) = self.interrupt.recv() => "SIGINT",
+            else => pending().await,
+        }
+    }
+}
