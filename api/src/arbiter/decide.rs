@@ -57,15 +57,18 @@ impl Plan {
     }
 }
 
-fn write_parent(view: &View, parent: &Parent, change: Change, now: Now, plan: &mut Plan) {
+/// Returns whether the parent can be written to now.
+fn write_parent(view: &View, parent: &Parent, change: Change, now: Now, plan: &mut Plan) -> bool {
     if view.parent_busy {
-        return;
+        return false;
     }
     if view.parent_retry_at > now.monotonic {
-        return plan.look_again_at(view.parent_retry_at);
+        plan.look_again_at(view.parent_retry_at);
+        return false;
     }
     let subject = Subject::Parent { uid: parent.uid.clone() };
     plan.writes.push(Write { subject, version: parent.version, change, happening: None });
+    true
 }
 
 /// The creation time is a lower bound so that a parent that was deleted and recreated goes on with higher tokens.
@@ -231,10 +234,14 @@ fn tell(view: &View, now: Now, plan: &mut Plan) {
     let decided: BTreeSet<String> = plan.writes.iter().map(|write| write.subject.uid().to_owned()).collect();
     let (mut ahead, mut tellings) = (0, Vec::new());
     for entry in view.waiters.in_order().filter_map(|place| view.claims.get(&place.uid)) {
+        // Whose turn has come, or who is dead, is in nobody's way.
+        if entry.dead || entry.busy || decided.contains(&entry.claim.uid) {
+            continue;
+        }
         let message = waiting_message(view, &entry.claim);
         let position = ahead;
         ahead += u64::from(view.parent.as_ref().is_none_or(|parent| entry.claim.weight <= parent.capacity));
-        if entry.telling || decided.contains(&entry.claim.uid) {
+        if entry.telling {
             continue;
         }
         let state = &entry.claim.state;
