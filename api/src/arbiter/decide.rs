@@ -99,19 +99,26 @@ fn grant(view: &View, parent: &Parent, term: u64, now: Now, plan: &mut Plan) {
         };
         let Some((weight, place)) = turns.next_within(limit) else { return };
         let Some(entry) = view.claims.get(&place.uid) else { continue };
-        // Whoever cannot be written to now must not hold up the others.
-        if entry.dead || entry.busy || entry.retry_at > now.monotonic {
-            plan.look_again_at(entry.retry_at.max(now.monotonic));
+        if entry.dead {
+            continue;
+        }
+        // Whose grant was refused must not hold up the others.
+        if entry.retry_at > now.monotonic {
+            plan.look_again_at(entry.retry_at);
             continue;
         }
         if weight > free {
             return;
         }
+        free -= weight;
+        // Its grant failed because something else was written first, and the answer is on its way: its turn is kept.
+        if entry.busy {
+            continue;
+        }
         if plan.writes.len() >= GRANTS_PER_PLAN || sequence > MAX_SEQUENCE {
             return plan.look_again_at(now.monotonic);
         }
         plan.claim(&entry.claim, Change::Grant(granted(entry, parent, term, sequence, now)), None);
-        free -= weight;
         sequence += 1;
     }
 }
