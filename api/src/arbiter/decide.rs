@@ -155,6 +155,8 @@ fn attend(view: &View, now: Now, plan: &mut Plan) {
                 let message = "granted by an operator that no longer led, and never confirmed: waits again";
                 let state = ClaimState {
                     phase: Some(ClaimPhase::Pending),
+                    // Shows the deposed operator, should it still be at it, that somebody else leads.
+                    term: view.term().unwrap_or(0),
                     ticket: Some(entry.ticket),
                     message: Some(message.into()),
                     ..ClaimState::default()
