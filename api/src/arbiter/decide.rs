@@ -299,9 +299,6 @@ fn summarize(view: &View, parent: &Parent, now: Now, plan: &mut Plan) {
     if at > now.monotonic {
         return plan.look_again_at(at);
     }
-    plan.summarized = true;
     let state = view.parent_state(parent, parent.state.term, parent.state.settled_term);
-    if state != parent.state {
-        write_parent(view, parent, Change::Summarize(state), now, plan);
-    }
+    plan.summarized = state == parent.state || write_parent(view, parent, Change::Summarize(state), now, plan);
 }
