@@ -436,6 +436,8 @@ impl View {
             (Change::Raise(raised), Reign::Raising) if state.term == raised.term => {
                 self.sequence = 0;
                 self.reign = Reign::Listing { term: raised.term, settled };
+                // A claim may have shown a higher term since the raise took effect.
+                self.note_term(self.floor, now);
                 self.refile_all(now);
             }
             (Change::Settle(_), Reign::Restamping { term }) if state.term == *term && state.settled_term == *term => {
