@@ -23,8 +23,8 @@ pub const DEFAULT_TTL: Duration = Duration::from_mins(5);
 /// `Granted` (or after a third of the TTL, if that is shorter). Keeps a grant to a dead waiter harmless.
 pub const FRESH: Duration = Duration::from_secs(5);
 
-/// A claim that waited longer than this by the operator's clock has a client that renews before it starts anything:
-/// twice [`FRESH`], so that no client that starts without a renewal can be meant.
+/// A claim that waited longer than this by the operator's clock since its creation or last renewal has a client that renews
+/// before it starts anything: twice [`FRESH`], so that no client that starts without a renewal can be meant.
 pub const WAITED_LONG: Duration = Duration::from_secs(10);
 
 /// A claim that had [`WAITED_LONG`] must renew this soon after its grant, or the grant is taken back.

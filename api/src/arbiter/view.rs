@@ -90,7 +90,8 @@ pub(super) struct Entry {
     granting: Option<Version>,
     /// That grant was sent after [`WAITED_LONG`], so its client renews before it starts anything.
     granting_late: bool,
-    first_seen: Duration,
+    /// When its client was last known to live: it was created then, or renewed.
+    heard: Duration,
     renewal_seen: Duration,
     over_since: Duration,
     filed: Option<Filed>,
@@ -312,6 +313,9 @@ impl View {
             entry.claim = claim;
             entry.granting = None;
             entry.retry_at = Duration::ZERO;
+            if renewed {
+                entry.heard = now.monotonic;
+            }
             let newly_granted = entry.granted() && !was_granted;
             if renewed || newly_granted {
                 entry.renewal_seen = now.monotonic;
@@ -331,7 +335,7 @@ impl View {
                 proof_due: None,
                 granting: None,
                 granting_late: false,
-                first_seen: now.monotonic,
+                heard: now.monotonic,
                 renewal_seen: now.monotonic,
                 over_since: now.monotonic,
                 filed: None,
@@ -417,7 +421,7 @@ impl View {
         entry.busy = true;
         if let Change::Grant(_) = write.change {
             // A grant that is sent again may have taken effect at the first time.
-            let late = now.monotonic.saturating_sub(entry.first_seen) > WAITED_LONG;
+            let late = now.monotonic.saturating_sub(entry.heard) > WAITED_LONG;
             entry.granting_late = late && (entry.granting.is_none() || entry.granting_late);
             entry.granting = Some(write.version);
             self.granted_at = Some(now.monotonic);
