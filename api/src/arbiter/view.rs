@@ -175,6 +175,9 @@ pub struct View {
     pub(super) floor: u64,
     pub(super) sequence: u64,
     pub(super) claims: BTreeMap<String, Entry>,
+    /// Claims that are gone although answers to writes of them are still to come, and how many. An answer, or the read
+    /// after a failure, may show the claim as it was before, and must not bring it back.
+    gone: BTreeMap<String, u8>,
     pub(super) waiters: Waiters,
     pub(super) in_use: u64,
     pub(super) unstamped: BTreeSet<String>,
@@ -206,6 +209,7 @@ impl View {
             floor,
             sequence: 0,
             claims: BTreeMap::new(),
+            gone: BTreeMap::new(),
             waiters: Waiters::default(),
             in_use: 0,
             unstamped: BTreeSet::new(),
@@ -305,6 +309,9 @@ impl View {
     /// A claim was seen, at any version.
     pub fn observe_claim(&mut self, claim: Claim, now: Now) {
         let (uid, term) = (claim.uid.clone(), claim.state.term);
+        if self.gone.contains_key(&uid) {
+            return;
+        }
         if let Some(entry) = self.claims.get_mut(&uid) {
             if claim.version <= entry.claim.version {
                 return;
@@ -350,7 +357,25 @@ impl View {
     /// The claim with this UID does not exist any more: seen deleted, or a read answered so.
     pub fn claim_gone(&mut self, uid: &str, now: Now) {
         self.unfile(uid, now);
-        self.claims.remove(uid);
+        if let Some(entry) = self.claims.remove(uid) {
+            // Of what is over only the deletion is under way; its answer shows nothing.
+            let writing = entry.busy && entry.claim.state.phase != Some(ClaimPhase::Expired);
+            let answers = u8::from(writing) + u8::from(entry.telling);
+            if answers > 0 {
+                self.gone.insert(uid.into(), answers);
+            }
+        }
+    }
+
+    /// An answer to a write of this claim has come. Returns whether the claim is still there.
+    fn heard_back(&mut self, uid: &str) -> bool {
+        if let Some(answers) = self.gone.get_mut(uid) {
+            *answers -= 1;
+            if *answers == 0 {
+                self.gone.remove(uid);
+            }
+        }
+        self.claims.contains_key(uid)
     }
 
     /// The claim's container has ended together with its pod.
@@ -455,6 +480,9 @@ impl View {
     /// A write to a claim succeeded with this result.
     pub fn acknowledged_claim(&mut self, write: &Write, claim: Claim, now: Now) {
         let uid = claim.uid.clone();
+        if !self.heard_back(&uid) {
+            return;
+        }
         self.observe_claim(claim, now);
         if let Some(entry) = self.claims.get_mut(&uid) {
             entry.answered(write);
@@ -473,6 +501,7 @@ impl View {
                 self.note_summary_change(now);
             }
             Subject::Claim { uid, .. } => {
+                self.heard_back(uid);
                 let Some(entry) = self.claims.get_mut(uid) else { return };
                 entry.answered(write);
                 self.queue_changed = true;
