@@ -14,7 +14,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use kube::Client;
-use nix::sys::signal::Signal;
 use tokio::net::TcpSocket;
 use tokio::sync::OnceCell;
 
@@ -175,12 +174,12 @@ impl ApiServer {
 
     /// Freezes it: connections stay, new ones are made, and nothing is answered.
     pub fn freeze(&mut self) {
-        self.process.as_mut().expect("the API server runs").signal(Signal::SIGSTOP);
+        self.process.as_mut().expect("the API server runs").freeze();
     }
 
     /// Ends a [freeze](ApiServer::freeze).
     pub fn thaw(&mut self) {
-        self.process.as_mut().expect("the API server runs").signal(Signal::SIGCONT);
+        self.process.as_mut().expect("the API server runs").thaw();
     }
 }
 

@@ -93,7 +93,7 @@ impl Process {
         self.status
     }
 
-    /// Sends a signal to the process alone; SIGSTOP and SIGCONT freeze and thaw it. Fails when it has ended.
+    /// Sends a signal to the process alone. Fails when it has ended.
     pub fn signal(&mut self, signal: Signal) {
         self.assert_running(signal);
         kill(self.pid(), signal).expect("signal a running child");
@@ -103,6 +103,34 @@ impl Process {
     pub fn signal_group(&mut self, signal: Signal) {
         self.assert_running(signal);
         killpg(self.pid(), signal).expect("signal a running child's group");
+    }
+
+    /// Freezes the process alone (SIGSTOP), and returns when all its threads stand still: the signal alone leaves them a
+    /// moment in which they may answer one more request.
+    pub fn freeze(&mut self) {
+        self.signal(Signal::SIGSTOP);
+        // Ten seconds at most: a thread stops when it next enters or leaves the kernel.
+        for _ in 0..2000 {
+            if self.is_frozen() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("{} is not frozen after SIGSTOP\n{}", self.name, self.output());
+    }
+
+    /// Ends a [freeze](Process::freeze).
+    pub fn thaw(&mut self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn is_frozen(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("list a child's threads");
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state follows the name, which is in parentheses and may hold some itself. No state: ended meanwhile.
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+        })
     }
 
     fn assert_running(&mut self, signal: Signal) {
