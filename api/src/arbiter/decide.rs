@@ -59,7 +59,7 @@ impl Plan {
 
 /// Returns whether the parent can be written to now.
 fn write_parent(view: &View, parent: &Parent, change: Change, now: Now, plan: &mut Plan) -> bool {
-    if view.parent_busy {
+    if view.parent_busy.is_some() {
         return false;
     }
     if view.parent_retry_at > now.monotonic {

@@ -169,7 +169,8 @@ pub struct View {
     pub(super) name: String,
     pub(super) reign: Reign,
     pub(super) parent: Option<Parent>,
-    pub(super) parent_busy: bool,
+    /// A write to the parent is under way, decided on this version.
+    pub(super) parent_busy: Option<Version>,
     pub(super) parent_retry_at: Duration,
     pub(super) listing: bool,
     pub(super) floor: u64,
@@ -203,7 +204,7 @@ impl View {
             name: name.into(),
             reign: Reign::Standby,
             parent: None,
-            parent_busy: false,
+            parent_busy: None,
             parent_retry_at: Duration::ZERO,
             listing: false,
             floor,
@@ -299,7 +300,7 @@ impl View {
             return;
         }
         self.parent = None;
-        self.parent_busy = false;
+        self.parent_busy = None;
         self.queue_changed = true;
         if self.reign != Reign::Standby {
             self.lead(now);
@@ -426,7 +427,7 @@ impl View {
         for write in &plan.writes {
             match &write.subject {
                 Subject::Parent { .. } => {
-                    self.parent_busy = true;
+                    self.parent_busy = Some(write.version);
                     self.summary_changed_at = None;
                     if matches!(write.change, Change::Raise(_)) && self.reign != Reign::Raising {
                         self.lead(now);
@@ -457,7 +458,10 @@ impl View {
 
     /// A write to the parent succeeded with this result.
     pub fn acknowledged_parent(&mut self, write: &Write, parent: Parent, now: Now) {
-        self.parent_busy = false;
+        // The answer may be about a parent that is gone.
+        if self.parent_busy.take_if(|version| *version == write.version).is_none() {
+            return;
+        }
         let settled = parent.state.settled_term;
         self.observe_parent(parent, now);
         let Some(state) = self.parent.as_ref().map(|parent| &parent.state) else { return };
@@ -494,7 +498,9 @@ impl View {
     pub fn failed(&mut self, write: &Write, outcome: Outcome, now: Now) {
         match &write.subject {
             Subject::Parent { uid } => {
-                self.parent_busy = false;
+                if self.parent_busy.take_if(|version| *version == write.version).is_none() {
+                    return;
+                }
                 let unchanged =
                     self.parent.as_ref().is_some_and(|parent| parent.uid == *uid && parent.version == write.version);
                 self.parent_retry_at = if unchanged { now.monotonic + RETRY_AFTER } else { Duration::ZERO };
