@@ -174,7 +174,19 @@ fn attend_holder(view: &View, entry: &Entry, now: Now, plan: &mut Plan) {
         let message = format!("{} of {holder} is over: {why}", claim.name);
         plan.claim(claim, expired(entry, why, now), Some(Happening { reason: conditions::EXPIRED, message }));
     };
-    if entry.in_doubt() {
+    if entry.dead {
+        over("its pod has ended");
+    } else if entry.in_doubt() && view.parent.as_ref().is_some_and(|parent| view.in_use > parent.capacity) {
+        // Whichever of the two writes is first makes the other one fail.
+        let state = ClaimState {
+            phase: Some(ClaimPhase::Pending),
+            term: view.term().unwrap_or(0),
+            ticket: Some(entry.ticket),
+            message: Some("there are fewer permits than when its turn came: waits again".into()),
+            ..ClaimState::default()
+        };
+        plan.claim(claim, Change::SendBack(state), None);
+    } else if entry.in_doubt() {
         // The same grant again: whichever of the two writes is first makes the other one fail.
         if let (Reign::Settled { term }, Some(parent)) = (&view.reign, &view.parent)
             && view.sequence + plan.writes.len() as u64 <= MAX_SEQUENCE
@@ -183,8 +195,6 @@ fn attend_holder(view: &View, entry: &Entry, now: Now, plan: &mut Plan) {
             let sequence = view.sequence + granted_before as u64;
             plan.claim(claim, Change::Grant(granted(entry, parent, *term, sequence, now)), None);
         }
-    } else if entry.dead {
-        over("its pod has ended");
     } else if entry.expires(view.parent_ttl()) <= now.monotonic {
         over(&format!("it was not renewed for {}", GoDuration(entry.ttl(view.parent_ttl()))));
     } else if entry.proof_due.is_some_and(|proof| proof <= now.monotonic) {
@@ -197,6 +207,9 @@ fn attend_holder(view: &View, entry: &Entry, now: Now, plan: &mut Plan) {
             ..claim.state.clone()
         };
         plan.claim(claim, Change::Revoke(state), Some(Happening { reason: conditions::REVOKING, message }));
+    } else {
+        // It has no TTL of its own, and that of the parent was raised.
+        plan.look_again_at(entry.expires(view.parent_ttl()));
     }
 }
 
