@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::Timestamp;
+
 use super::{
     Change, Claim, ClaimState, Happening, Now, Parent, Plan, Reign, Subject, View, Write,
     view::{Entry, Role},
@@ -73,7 +75,7 @@ fn write_parent(view: &View, parent: &Parent, change: Change, now: Now, plan: &m
 
 /// The creation time is a lower bound so that a parent that was deleted and recreated goes on with higher tokens.
 fn raise(view: &View, parent: &Parent, now: Now, plan: &mut Plan) {
-    let term = (view.floor.max(parent.state.term) + 1).max(parent.created);
+    let term = view.floor.max(parent.state.term).saturating_add(1).max(parent.created);
     write_parent(view, parent, Change::Raise(view.parent_state(parent, term, parent.state.settled_term)), now, plan);
 }
 
@@ -133,7 +135,7 @@ fn granted(entry: &Entry, parent: &Parent, term: u64, sequence: u64, now: Now) -
         ticket: Some(entry.ticket),
         ahead: None,
         acquired_at: Some(now.wall),
-        expires_at: Some(now.wall + ttl),
+        expires_at: Some(now.wall.checked_add(ttl).unwrap_or(Timestamp::MAX)),
         message: None,
     }
 }

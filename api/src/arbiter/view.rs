@@ -127,7 +127,7 @@ impl Entry {
 
     /// When its holder has been silent for too long.
     pub(super) fn expires(&self, parent_ttl: Duration) -> Duration {
-        self.renewal_seen + self.ttl(parent_ttl)
+        self.renewal_seen.saturating_add(self.ttl(parent_ttl))
     }
 
     pub(super) fn ttl(&self, parent_ttl: Duration) -> Duration {
@@ -188,7 +188,8 @@ pub struct View {
     pub(super) told_at: Option<Duration>,
     pub(super) granted_at: Option<Duration>,
     pub(super) summary_changed_at: Option<Duration>,
-    holders: BTreeSet<(Option<u64>, String)>,
+    /// By their tokens, so in the order of their grants.
+    holders: BTreeSet<(u64, String)>,
 }
 
 impl View {
@@ -319,6 +320,8 @@ impl View {
             }
             let (was_granted, renewed) = (entry.granted(), claim.renewed != entry.claim.renewed);
             entry.claim = claim;
+            entry.ticket = entry.claim.state.ticket.unwrap_or(entry.ticket);
+            entry.adopted &= entry.granted();
             entry.granting = None;
             entry.retry_at = Duration::ZERO;
             if renewed {
@@ -567,7 +570,9 @@ impl View {
             Some(ClaimPhase::Expired) => Role::Over,
             _ if entry.granting.is_some() => Role::Holding,
             Some(ClaimPhase::Granted | ClaimPhase::Revoking) => match self.reign {
-                Reign::Restamping { term } | Reign::Settled { term } if !entry.adopted && state.term < term => Role::Stray,
+                Reign::Restamping { term } | Reign::Settled { term } if !entry.adopted && state.term < term => {
+                    Role::Stray
+                }
                 _ => Role::Holding,
             },
             Some(ClaimPhase::Pending) | None if entry.claim.deleting => Role::Leaving,
@@ -608,7 +613,7 @@ impl View {
             }
             Role::Holding => {
                 self.in_use += filed.weight;
-                self.holders.insert((filed.token, uid.into()));
+                self.holders.insert((filed.token.unwrap_or(u64::MAX), uid.into()));
                 if entry.adopted && own_term.is_some_and(|own| own != entry.claim.state.term) {
                     self.unstamped.insert(uid.into());
                 }
@@ -634,7 +639,7 @@ impl View {
             }
             Role::Holding => {
                 self.in_use -= filed.weight;
-                self.holders.remove(&(filed.token, uid.into()));
+                self.holders.remove(&(filed.token.unwrap_or(u64::MAX), uid.into()));
                 self.unstamped.remove(uid);
             }
             Role::Over => {
