@@ -28,6 +28,8 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// The claim is made; the operator has not said anything about it yet. Told again when it is made anew.
+    Asked,
     /// The operator's word that the claim is queued, each time that it changed.
     Waiting {
         /// Claims in front when that was written; not known before the operator has seen the claim.
@@ -121,6 +123,12 @@ pub enum AcquireError {
         /// What the API server said.
         message: String,
     },
+    /// No semaphore can have this name.
+    #[error("{0:?} is not a name that a semaphore can have: use lower-case letters, digits, hyphens and dots")]
+    Name(String),
+    /// The operating system refuses what is needed to wait: a timer, random numbers.
+    #[error("the operating system does not let this process wait: {0}")]
+    System(String),
     /// The API server does not know the resource, or there is no such namespace.
     #[error(
         "cannot {operation}: {message} (are Konductor's custom resources installed, and does the namespace exist?)"

@@ -1,13 +1,25 @@
 //! Time since boot, counting suspension.
 //!
 //! A deadline that keeps two holders apart must go on while the machine sleeps and must not follow corrections of the
-//! wall clock. `CLOCK_BOOTTIME` is the only clock of Linux that does both.
+//! wall clock. `CLOCK_BOOTTIME` is the only clock of Linux that does both. Timers of other clocks stop during suspension,
+//! so a timer of this clock goes with it.
 
 use std::{
-    fmt,
+    fmt, io,
     ops::{Add, Sub},
+    os::fd::{AsFd, AsRawFd, RawFd},
     time::Duration,
 };
+
+use nix::{
+    errno::Errno,
+    sys::{
+        time::TimeSpec,
+        timerfd::{self, Expiration, TimerFlags, TimerSetTimeFlags},
+    },
+    time::{ClockId, clock_gettime},
+};
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// A moment, as the time since boot on `CLOCK_BOOTTIME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,12 +28,12 @@ pub struct Boottime(pub Duration);
 impl Boottime {
     /// Now.
     pub fn now() -> Self {
-        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
-            .expect("Linux has had CLOCK_BOOTTIME since 2.6.39");
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has had CLOCK_BOOTTIME since 2.6.39");
         Self(now.into())
     }
 
     /// How long from `earlier` to here; zero when `earlier` is later.
+    #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -55,5 +67,80 @@ impl Sub for Boottime {
 impl fmt::Display for Boottime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03}s after boot", self.0.as_secs(), self.0.subsec_millis())
+    }
+}
+
+/// Waits for moments of [`Boottime`], also through a suspension: then it is due at once when the machine wakes.
+#[derive(Debug)]
+pub struct Alarm(AsyncFd<Timer>);
+
+#[derive(Debug)]
+struct Timer(timerfd::TimerFd);
+
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Alarm {
+    /// One that is not set. Must be called on a tokio runtime with I/O enabled.
+    pub fn new() -> io::Result<Self> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = timerfd::TimerFd::new(timerfd::ClockId::CLOCK_BOOTTIME, flags)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for owners that may close the descriptor; this one cannot"
+        )]
+        let registered = AsyncFd::with_interest(Timer(timer), Interest::READABLE)?;
+        Ok(Self(registered))
+    }
+
+    /// Sets it to `at`, or to never.
+    pub fn set(&mut self, at: Option<Boottime>) -> io::Result<()> {
+        let timer = &self.0.get_ref().0;
+        let Some(Boottime(at)) = at else { return Ok(timer.unset()?) };
+        // Zero would unset it.
+        let at = TimeSpec::from_duration(at.max(Duration::from_nanos(1)));
+        Ok(timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?)
+    }
+
+    /// Returns once the moment has come; never, when it is set to never.
+    pub async fn ring(&mut self) -> io::Result<()> {
+        loop {
+            let mut ready = self.0.readable_mut().await?;
+            let rung = ready.try_io(|timer| match timer.get_ref().0.wait() {
+                Err(Errno::EAGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+                other => Ok(other?),
+            });
+            if let Ok(rung) = rung {
+                return rung;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_alarm_rings_when_its_moment_has_come_and_not_before() {
+        let mut alarm = Alarm::new().unwrap();
+        let at = Boottime::now() + Duration::from_millis(30);
+        alarm.set(Some(at)).unwrap();
+        alarm.ring().await.unwrap();
+        assert!(Boottime::now() >= at);
+    }
+
+    #[tokio::test]
+    async fn an_alarm_set_to_the_past_rings_at_once_and_one_set_to_never_does_not() {
+        let mut alarm = Alarm::new().unwrap();
+        alarm.set(Some(Boottime(Duration::ZERO))).unwrap();
+        alarm.ring().await.unwrap();
+        alarm.set(Some(Boottime::now() + Duration::from_millis(5))).unwrap();
+        alarm.set(None).unwrap();
+        let rung = tokio::time::timeout(Duration::from_millis(50), alarm.ring()).await;
+        assert!(rung.is_err(), "rang although it was unset");
     }
 }

@@ -1,5 +1,14 @@
 //! From the surroundings of a process to a connection.
 
+use std::{env, fmt, path::Path, sync::Arc};
+
+use kube::config::{Config, KubeConfigOptions};
+
+use crate::{kubernetes::Link, protocol::is_name};
+
+/// Where the kubelet puts a pod's service account.
+const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
 /// Where to connect to.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectOptions {
@@ -12,36 +21,69 @@ pub struct ConnectOptions {
 #[non_exhaustive]
 pub enum ConnectError {
     /// Neither in a pod nor with a kubeconfig that can be used.
-    #[error("no cluster to connect to: not in a pod, and no kubeconfig that can be used")]
+    #[error("no cluster to connect to: this is not a pod with a service account, and there is no usable kubeconfig")]
     NoCluster {
         /// What is wrong with the kubeconfig.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// What the configuration says cannot be used.
+    /// What the pod's service account or the kubeconfig says cannot be used.
     #[error("the cluster's configuration cannot be used")]
     Config {
         /// What is wrong with it.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A namespace that cannot exist.
+    #[error("{0:?} is not a name that a namespace can have")]
+    Namespace(String),
 }
 
-/// A connection to the cluster, for one namespace. Cheap to clone.
+/// A connection to the cluster, for one namespace. Cheap to clone; clones share the connection.
 #[derive(Clone)]
 pub struct Client {
+    link: Arc<Link>,
     namespace: String,
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
 impl Client {
-    /// Connects: in a pod with its service account, else by the kubeconfig (`KUBECONFIG`, `~/.kube/config`).
-    #[expect(clippy::unused_async, reason = "")]
+    /// Finds the cluster: by `KUBECONFIG` when set, else in a pod by its service account, else by `~/.kube/config`.
+    ///
+    /// No request is made yet. Tokens of service accounts, and token files of a kubeconfig, are read anew at least every
+    /// minute and when the API server no longer accepts them. Must be called on a tokio runtime with I/O and time enabled.
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
-        Ok(Self { namespace: options.namespace.unwrap_or_default() })
+        let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(SERVICE_ACCOUNT_TOKEN).exists();
+        let config = if in_pod && env::var_os("KUBECONFIG").is_none() {
+            Config::incluster().map_err(|error| ConnectError::Config { source: error.into() })?
+        } else {
+            let loaded = Config::from_kubeconfig(&KubeConfigOptions::default()).await;
+            loaded.map_err(|error| ConnectError::NoCluster { source: error.into() })?
+        };
+        Self::from_config(config, options)
+    }
+
+    /// Connects to the cluster of this configuration. Its timeouts, retries and proxy are not used.
+    pub fn from_config(config: Config, options: ConnectOptions) -> Result<Self, ConnectError> {
+        let namespace = options.namespace.unwrap_or_else(|| config.default_namespace.trim().to_owned());
+        if !is_name(&namespace) {
+            return Err(ConnectError::Namespace(namespace));
+        }
+        let link = Link::new(config).map_err(|source| ConnectError::Config { source })?;
+        Ok(Self { link: Arc::new(link), namespace })
     }
 
     /// The namespace of everything that this client asks for.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
     }
 }

@@ -1,27 +1,45 @@
-//! Client library of Konductor.
+//! Client library of Konductor: hold permits of a semaphore that lives in a Kubernetes cluster.
+//!
+//! ```no_run
+//! use konductor::{Client, ConnectOptions};
+//!
+//! # async fn reindex(fencing_token: u64) {}
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let client = Client::connect(ConnectOptions::default()).await?;
+//!     let permit = client.semaphore("warehouse").permits(2).acquire().await?;
+//!     tokio::select! {
+//!         () = reindex(permit.fencing_token()) => {}
+//!         reason = permit.lost() => eprintln!("stopped: {reason}"),
+//!     }
+//!     permit.release().await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! What is held is held until it is released, lost, or not renewed for its time to live. The library renews it; a program
+//! whose renewals do not get through hears of it by [`Guard::lost`] at its deadline at the latest, and nobody else is let
+//! in before. Work that cannot be stopped at once should pass [`Guard::fencing_token`] to storage that refuses older ones.
+//!
+//! - [`Client`] and [`Guard`] are all that most programs need;
+//! - [`run`] is the same as a stream of events, for supervisors;
+//! - [`protocol`] says how it works and why it is right.
 
 #![forbid(unsafe_code)]
 
 pub mod claim;
 pub mod clock;
 pub mod connect;
+pub mod guard;
+mod kubernetes;
 pub mod protocol;
+mod resolve;
+mod run;
 
 pub use claim::{AcquireError, Command, Event, LossReason, Request};
 pub use clock::Boottime;
 pub use connect::{Client, ConnectError, ConnectOptions};
+pub use guard::{Guard, ReleaseError, SemaphoreRequest};
 pub use konductor_api::PodReference;
-
-use tokio::sync::mpsc::UnboundedReceiver;
-
-/// Acquires and holds one claim until it is released or has failed.
-#[expect(clippy::unused_async, reason = "")]
-pub async fn run(
-    client: Client,
-    request: Request,
-    mut commands: UnboundedReceiver<Command>,
-    mut on_event: impl FnMut(Event),
-) {
-    let _ = (client, request, commands.recv().await);
-    on_event(Event::Released);
-}
+pub use kube::Config;
+pub use run::run;

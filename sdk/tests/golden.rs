@@ -4,7 +4,7 @@
 //! CONTAINER START`. Chance is fixed: the n-th step draws the id n, and there is no jitter.
 //! `UPDATE_GOLDEN=1 cargo test -p konductor --test golden` writes what happens into the scripts: read the difference.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
 
 use konductor::{
     Boottime, Event,
@@ -37,7 +37,7 @@ fn play(script: &str) -> String {
     let (mut played, mut machine, mut steps, mut last) = (String::new(), None, 0, Boottime(Duration::ZERO));
     let mut pod = None;
     for line in script.lines().filter(|line| !line.starts_with(' ')) {
-        played += &format!("{line}\n");
+        writeln!(played, "{line}").unwrap();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -54,10 +54,10 @@ fn play(script: &str) -> String {
         let machine = machine.get_or_insert_with(|| Machine::new("semaphore", "warehouse".into(), pod.clone()));
         let draw = Draw { id: steps, jitter: 0 };
         for effect in machine.step(parse(input), now, draw) {
-            played += &format!("  {}\n", show(&effect));
+            writeln!(played, "  {}", show(&effect)).unwrap();
         }
         if let Some(alarm) = machine.alarm() {
-            played += &format!("  alarm at {}\n", show_time(alarm));
+            writeln!(played, "  alarm at {}", show_time(alarm)).unwrap();
         }
         if machine.is_over() {
             played += "  over\n";
@@ -149,6 +149,7 @@ fn show(effect: &Effect) -> String {
 
 fn show_event(event: &Event) -> String {
     match event {
+        Event::Asked => "asked".into(),
         Event::Waiting { ahead, message, parent_missing } => {
             format!("waiting ahead={ahead:?} parent_missing={parent_missing} {message}")
         }

@@ -22,7 +22,7 @@ impl Draw {
     /// When to renew after a renewal: between nine tenths of and a full third of the TTL.
     pub fn renewal(self, ttl: Duration) -> Duration {
         let third = ttl / 3;
-        third - self.part(third / 10)
+        third.saturating_sub(self.part(third / 10))
     }
 
     /// How long to pause after so many failures in a row: doubling up to `most`.

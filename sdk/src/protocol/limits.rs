@@ -21,7 +21,7 @@ pub const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
 pub const RELEASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long to honour a server that says when to come back.
-pub const RETRY_AFTER: Duration = Duration::from_secs(60);
+pub const RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// How long deleting a claim that was held is tried. What it protected has ended by then, so giving up costs the
 /// next holder a TTL at most, or nothing in a pod that ends; not giving up would keep that pod from ending.
@@ -47,7 +47,7 @@ pub const SIBLINGS: u32 = 16;
 /// What is kept of a semaphore's name in a claim's name, so that the rest fits into 253 characters.
 pub const NAME_KEPT: usize = 200;
 
-/// The part of a TTL that is given away for clocks that run at different speeds: a thousandth. CLOCK_BOOTTIME of this
+/// The part of a TTL that is given away for clocks that run at different speeds: a thousandth. `CLOCK_BOOTTIME` of this
 /// node and the clock of the operator's are each within 500 parts per million of real time, the most by which the
 /// kernel corrects a clock's rate.
 pub const CLOCK_DIFFERENCE: u32 = 1000;

@@ -19,6 +19,7 @@ pub struct Machine {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it does not move often")]
 pub(super) enum Stage {
     /// No claim of ours is known to exist.
     Asking(Asking),

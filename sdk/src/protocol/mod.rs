@@ -45,6 +45,7 @@ mod waiting;
 pub use chance::Draw;
 pub use konductor_api::limits::FRESH;
 pub use machine::Machine;
+pub(crate) use name::is_name;
 
 /// What goes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +150,7 @@ pub(crate) const WAIT: &str = "wait for the grant";
 
 /// A request that succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "almost all answers are claims")]
 pub enum Answer {
     /// The claim as the answer shows it.
     Claim(Sighting),

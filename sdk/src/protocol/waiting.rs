@@ -49,6 +49,7 @@ impl Waiting {
         common.at_once();
         common.refused = None;
         turn.effects.push(Effect::Watch { name: common.name.clone(), version: claim.version });
+        turn.tell(Event::Asked);
         Stage::Waiting(Self {
             claim,
             began_at: turn.now,

@@ -1,0 +1,208 @@
+//! The short way: acquire, do, release.
+
+use std::{fmt, time::Duration};
+
+use konductor_api::PodReference;
+use tokio::{
+    sync::{
+        mpsc::{UnboundedSender, unbounded_channel},
+        watch,
+    },
+    task::JoinHandle,
+};
+
+use crate::{AcquireError, Boottime, Client, Command, Event, LossReason, Request, run};
+
+impl Client {
+    /// Asks for one permit of the semaphore of this name; change what is asked for, then
+    /// [`acquire`](SemaphoreRequest::acquire).
+    pub fn semaphore(&self, name: impl Into<String>) -> SemaphoreRequest {
+        let request = Request {
+            semaphore: name.into(),
+            permits: 1,
+            priority: 0,
+            ttl: None,
+            holder: format!("{}-{}", hostname(), std::process::id()),
+            pod: None,
+        };
+        SemaphoreRequest { client: self.clone(), request }
+    }
+}
+
+/// A claim to be made.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked for before acquire()"]
+pub struct SemaphoreRequest {
+    client: Client,
+    request: Request,
+}
+
+impl SemaphoreRequest {
+    /// How many permits, all or nothing; 1 unless told.
+    pub fn permits(mut self, permits: u32) -> Self {
+        self.request.permits = permits;
+        self
+    }
+
+    /// Higher goes first; 0 unless told.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.request.priority = priority;
+        self
+    }
+
+    /// How long the claim outlives its last renewal, 5s to 24h; the semaphore's own unless told.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.request.ttl = Some(ttl);
+        self
+    }
+
+    /// Who asks, as shown to people; host name and process id unless told.
+    pub fn holder(mut self, holder: impl Into<String>) -> Self {
+        self.request.holder = holder.into();
+        self
+    }
+
+    /// The pod and container that this process is the main process of: its claim is then free as soon as the kubelet has
+    /// reported that the container ended.
+    pub fn pod(mut self, pod: PodReference) -> Self {
+        self.request.pod = Some(pod);
+        self
+    }
+
+    /// Waits for its turn, however long, and returns when it is held. Dropping the future withdraws.
+    pub async fn acquire(self) -> Result<Guard, AcquireError> {
+        let (commands, orders) = unbounded_channel();
+        let (tell, mut state) = watch::channel(State::Waiting);
+        let task = tokio::spawn(async move {
+            run(self.client, self.request, orders, |event| log_and_note(event, &tell)).await;
+        });
+        let mut guard = Guard { fencing_token: 0, commands, state: state.clone(), task: Some(task) };
+        let ended = AcquireError::System("the task that waits for the claim has ended".into());
+        match &*state.wait_for(|state| !matches!(state, State::Waiting)).await.map_err(|_| ended.clone())? {
+            State::Held { fencing_token, .. } | State::Lost { fencing_token, .. } => {
+                guard.fencing_token = *fencing_token;
+            }
+            State::Failed(error) => return Err(error.clone()),
+            State::Waiting | State::Over(_) => return Err(ended),
+        }
+        Ok(guard)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Waiting,
+    Held {
+        fencing_token: u64,
+        deadline: Boottime,
+    },
+    Lost {
+        fencing_token: u64,
+        deadline: Boottime,
+        reason: LossReason,
+    },
+    Failed(AcquireError),
+    /// What kept the claim from being deleted, if anything did.
+    Over(Option<String>),
+}
+
+fn log_and_note(event: Event, state: &watch::Sender<State>) {
+    match event {
+        Event::Asked => tracing::debug!("asked for"),
+        Event::Waiting { ahead, message, .. } => tracing::info!(ahead, "{message}"),
+        Event::Retrying { operation, error } => tracing::warn!("cannot {operation}, trying again: {error}"),
+        Event::Held { fencing_token, deadline, .. } => {
+            state.send_replace(State::Held { fencing_token, deadline });
+        }
+        Event::Extended { deadline } => state.send_modify(|state| {
+            if let State::Held { deadline: old, .. } = state {
+                *old = deadline;
+            }
+        }),
+        Event::Lost { reason } => state.send_modify(|state| {
+            if let State::Held { fencing_token, deadline } = *state {
+                *state = State::Lost { fencing_token, deadline, reason };
+            }
+        }),
+        Event::Released => {
+            state.send_replace(State::Over(None));
+        }
+        Event::Abandoned { error } => {
+            state.send_replace(State::Over(Some(error)));
+        }
+        Event::Failed { error } => {
+            state.send_replace(State::Failed(error));
+        }
+    }
+}
+
+/// Permits that are held. Dropping it releases them in the background, as well as it can; [`release`](Self::release)
+/// says how that went.
+#[must_use = "dropping it releases what is held"]
+pub struct Guard {
+    fencing_token: u64,
+    commands: UnboundedSender<Command>,
+    state: watch::Receiver<State>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("fencing_token", &self.fencing_token).finish_non_exhaustive()
+    }
+}
+
+/// Why a claim could not be released.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReleaseError {
+    /// It could not be deleted in time. It ends when its TTL has passed.
+    #[error("the claim could not be deleted and ends with its TTL: {0}")]
+    Abandoned(String),
+}
+
+impl Guard {
+    /// Greater than that of every earlier grant of this semaphore: hand it to storage that can refuse older ones.
+    pub fn fencing_token(&self) -> u64 {
+        self.fencing_token
+    }
+
+    /// The work must have ended by then, unless the deadline has moved; it moves with each renewal.
+    pub fn deadline(&self) -> Boottime {
+        match &*self.state.borrow() {
+            State::Held { deadline, .. } | State::Lost { deadline, .. } => *deadline,
+            State::Waiting | State::Failed(_) | State::Over(_) => Boottime(Duration::ZERO),
+        }
+    }
+
+    /// Waits until the claim is lost. The work must then end at once, and in any case by the [`deadline`](Self::deadline).
+    pub async fn lost(&self) -> LossReason {
+        let mut state = self.state.clone();
+        match state.wait_for(|state| !matches!(state, State::Held { .. })).await.as_deref() {
+            Ok(State::Lost { reason, .. }) => reason.clone(),
+            // Only a task that was ended from outside, with its runtime, ends without a word.
+            Ok(_) | Err(_) => LossReason::DeadlinePassed,
+        }
+    }
+
+    /// Gives the permits back and waits until that is done, or was given up.
+    pub async fn release(mut self) -> Result<(), ReleaseError> {
+        // The task may have ended with its runtime only: then there is nobody to tell, and the state says nothing.
+        let _ = self.commands.send(Command::Release);
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
+        {
+            return Err(ReleaseError::Abandoned(error.to_string()));
+        }
+        match &*self.state.borrow() {
+            State::Over(None) => Ok(()),
+            State::Over(Some(error)) => Err(ReleaseError::Abandoned(error.clone())),
+            other => Err(ReleaseError::Abandoned(format!("it ended as {other:?}"))),
+        }
+    }
+}
+
+fn hostname() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".into())
+}

@@ -1,0 +1,153 @@
+//! The connection: TLS, credentials, and starting anew when either went bad.
+//!
+//! A connection that no longer carries anything looks like one that is slow. So a request that got no answer makes the
+//! next one go over a new connection, and idle watches are kept honest by pings. Requests that the server no longer
+//! accepts the credentials of make them be read again, whatever their age.
+
+use std::{
+    error::Error,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::{HeaderValue, header::AUTHORIZATION};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use kube::{
+    Config,
+    client::{Body, ConfigExt},
+};
+use tower::{BoxError, ServiceBuilder};
+
+use crate::{Boottime, resolve::Resolver};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// A connection that takes longer is tried again.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// After this long without traffic the other side is asked whether it is there, and after this long without an answer it
+/// is not: a watch of a dead server ends within their sum, at the price of a few bytes a minute.
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(15);
+
+/// Token files are read again after this long; the kubelet renews a token when a fifth of its hour or more is left.
+const TOKEN_AGE: Duration = Duration::from_mins(1);
+
+/// The connection to one cluster.
+pub(crate) struct Link {
+    config: Arc<Config>,
+    /// The file of the token, which is read here and not by `kube`: that neither reads one early nor forgives a newline.
+    token: Option<PathBuf>,
+    state: Mutex<State>,
+}
+
+struct State {
+    client: kube::Client,
+    generation: u64,
+    token: Option<(HeaderValue, Boottime)>,
+}
+
+/// A client to use, and which one it is.
+pub(crate) struct Line {
+    pub(crate) client: kube::Client,
+    pub(crate) token: Option<HeaderValue>,
+    pub(crate) generation: u64,
+}
+
+impl Link {
+    pub(crate) fn new(mut config: Config) -> Result<Self, Failure> {
+        let token = match config.auth_info.token {
+            Some(_) => None,
+            None => config.auth_info.token_file.take().map(PathBuf::from),
+        };
+        let state = State { client: build(&config)?, generation: 0, token: None };
+        Ok(Self { config: Arc::new(config), token, state: Mutex::new(state) })
+    }
+
+    /// What to send the next request with.
+    pub(crate) fn line(&self) -> Result<Line, Failure> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = &self.token {
+            let now = Boottime::now();
+            if state.token.as_ref().is_none_or(|(_, read_at)| now.since(*read_at) >= TOKEN_AGE) {
+                match (read_token(path), &mut state.token) {
+                    (Ok(token), stored) => *stored = Some((token, now)),
+                    // A token that is not there for a moment: the last one may still be good.
+                    (Err(error), Some(_)) => tracing::debug!("{error}; going on with the last one"),
+                    (Err(error), None) => return Err(error.into()),
+                }
+            }
+        }
+        let token = state.token.as_ref().map(|(token, _)| token.clone());
+        Ok(Line { client: state.client.clone(), token, generation: state.generation })
+    }
+
+    /// Whether no program has to be run for new credentials.
+    pub(crate) fn is_quick_to_renew(&self) -> bool {
+        self.config.auth_info.exec.is_none()
+    }
+
+    /// Replaces the client of this generation, if nobody else has, by one with a new connection and credentials read anew.
+    pub(crate) async fn renew(&self, generation: u64) -> Result<(), Failure> {
+        let config = self.config.clone();
+        // Credentials may come from a program that takes its time.
+        let client = if self.is_quick_to_renew() {
+            build(&config)?
+        } else {
+            tokio::task::spawn_blocking(move || build(&config)).await??
+        };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.generation == generation {
+            *state = State { client, generation: generation + 1, token: None };
+        }
+        Ok(())
+    }
+}
+
+fn read_token(path: &PathBuf) -> io::Result<HeaderValue> {
+    let failed = |error: &dyn Error| io::Error::other(format!("cannot use the token in {}: {error}", path.display()));
+    let token = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let mut header = HeaderValue::try_from(format!("Bearer {}", token.trim())).map_err(|error| failed(&error))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+impl Line {
+    /// `request` with the credentials that it needs.
+    pub(crate) fn sign<B>(&self, mut request: http::Request<B>) -> http::Request<B> {
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        request
+    }
+}
+
+fn build(config: &Config) -> Result<kube::Client, Failure> {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver::system());
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    tcp.set_keepalive(Some(PING));
+    tcp.set_keepalive_interval(Some(PONG / 3));
+    tcp.set_keepalive_retries(Some(3));
+    let mut tls =
+        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_or_http();
+    if let Some(name) = &config.tls_server_name {
+        tls = tls.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name.clone().try_into()?));
+    }
+    let connector = tls.enable_http1().enable_http2().wrap_connector(tcp);
+    let mut http = legacy::Client::builder(TokioExecutor::new());
+    http.timer(TokioTimer::new()).http2_keep_alive_interval(PING).http2_keep_alive_timeout(PONG);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http.build::<_, Body>(connector));
+    Ok(kube::Client::new(service, config.default_namespace.clone()))
+}

@@ -1,0 +1,10 @@
+//! The claim protocol's requests, as requests to the Kubernetes API.
+//!
+//! Requests and watches of all claims of a [`Client`](crate::Client) share one connection when the server speaks HTTP/2, as
+//! API servers do: one TLS handshake from start to release.
+
+mod backend;
+mod link;
+
+pub(crate) use backend::{Backend, Calling, Watch};
+pub(crate) use link::Link;

@@ -1,0 +1,97 @@
+//! The protocol's driver: waits for what happens next and does what the machine says. It has no choices of its own.
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::{
+    AcquireError, Boottime, Client, Command, Event, Request,
+    clock::Alarm,
+    kubernetes::{Backend, Calling, Watch},
+    protocol::{Draw, Effect, Failure, Input, Machine, is_name},
+};
+
+/// Acquires and holds one claim, telling `on_event` all that happens to it, until it is released or has failed: returns
+/// after [`Event::Released`], [`Event::Abandoned`] or [`Event::Failed`].
+///
+/// Dropping the sender of `commands` is [`Command::Release`]. Dropping the future leaves the claim as it is, for
+/// its TTL. Must be called on a tokio runtime (of any flavour) with I/O and time enabled, and must be polled: whatever is
+/// protected has to be ended by the deadline last told, whether or not this future gets to run.
+pub async fn run(
+    client: Client,
+    request: Request,
+    mut commands: UnboundedReceiver<Command>,
+    mut on_event: impl FnMut(Event),
+) {
+    if !is_name(&request.semaphore) {
+        return on_event(Event::Failed { error: AcquireError::Name(request.semaphore) });
+    }
+    if let Err(error) = drive(&client, request, &mut commands, &mut on_event).await {
+        on_event(Event::Failed { error: AcquireError::System(error.to_string()) });
+    }
+}
+
+async fn drive(
+    client: &Client,
+    request: Request,
+    commands: &mut UnboundedReceiver<Command>,
+    on_event: &mut impl FnMut(Event),
+) -> std::io::Result<()> {
+    let mut machine = Machine::new("semaphore", request.semaphore.clone(), request.pod.clone());
+    let mut backend = Backend::new(client, request);
+    let mut alarm = Alarm::new()?;
+    let (mut call, mut question, mut watch) = (Slot::empty(), Slot::empty(), Watch::none());
+    let mut listening = true;
+    let mut input = Input::Time;
+    loop {
+        let chance = draw()?;
+        for effect in machine.step(input, Boottime::now(), chance) {
+            match effect {
+                Effect::Call { call: next, within } => call = Slot(Some(backend.call(&next, within))),
+                Effect::CancelCall => call = Slot::empty(),
+                Effect::AskParent { latest, within } => question = Slot(Some(backend.ask_parent(latest, within))),
+                Effect::Watch { name, version } => watch = backend.watch(&name, version, chance.id as u64),
+                Effect::Unwatch => watch = Watch::none(),
+                Effect::Tell(event) => on_event(event),
+            }
+        }
+        if machine.is_over() {
+            return Ok(());
+        }
+        alarm.set(machine.alarm())?;
+        input = tokio::select! {
+            rung = alarm.ring() => rung.map(|()| Input::Time)?,
+            answer = call.answer() => Input::Answered(answer),
+            answer = question.answer() => Input::ParentAnswered(answer),
+            event = watch.next() => event,
+            Some(Command::Release) | None = commands.recv(), if listening => {
+                listening = false;
+                Input::Release
+            }
+        };
+    }
+}
+
+/// A request that may be under way.
+struct Slot<T>(Option<Calling<T>>);
+
+impl<T> Slot<T> {
+    fn empty() -> Self {
+        Self(None)
+    }
+
+    /// Its answer, once; never, when there is none.
+    async fn answer(&mut self) -> Result<T, Failure> {
+        let Some(request) = &mut self.0 else { return std::future::pending().await };
+        let answer = request.await;
+        self.0 = None;
+        answer
+    }
+}
+
+fn draw() -> std::io::Result<Draw> {
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    let (id, jitter) = bytes.split_at(16);
+    let both = id.try_into().map(u128::from_le_bytes).ok().zip(jitter.try_into().map(u32::from_le_bytes).ok());
+    let (id, jitter) = both.expect("16 and 4 bytes of 20");
+    Ok(Draw { id, jitter })
+}
