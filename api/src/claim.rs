@@ -49,7 +49,7 @@ pub struct ClaimStatus {
     pub phase: Option<ClaimPhase>,
     /// The time to live in force, fixed when the claim was granted.
     pub ttl: Option<GoDuration>,
-    /// The operator's term in which the claim was granted or last confirmed.
+    /// The operator's term in which this was written. A grant counts only in the same term as its parent's.
     #[schemars(range(min = 0, max = 8_589_934_591_u64))]
     pub term: Option<u64>,
     /// Strictly greater than that of every earlier grant of the same parent. Hand it to storage that can refuse older ones.

@@ -1,6 +1,7 @@
 //! `Semaphore`: at most N permits in use.
 
 #![allow(unreachable_pub, reason = "the schema derive repeats the struct inside a function")]
+#![allow(clippy::duplicated_attributes, reason = "several columns are of one type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};

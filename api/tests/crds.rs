@@ -12,6 +12,10 @@ fn committed_crds_are_current() {
             fs::write(&file, &generated).unwrap();
         }
         let committed = fs::read_to_string(&file).unwrap_or_default();
-        assert!(committed == generated, "{} is not current: run UPDATE_CRDS=1 cargo test -p konductor-api --test crds", file.display());
+        assert!(
+            committed == generated,
+            "{} is not current: run UPDATE_CRDS=1 cargo test -p konductor-api --test crds",
+            file.display()
+        );
     }
 }

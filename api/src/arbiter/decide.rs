@@ -282,6 +282,7 @@ fn tell(view: &View, now: Now, plan: &mut Plan) {
             phase: Some(ClaimPhase::Pending),
             ticket: Some(entry.ticket),
             ahead: Some(position),
+            term: view.term().unwrap_or(0),
             message: Some(message),
             ..ClaimState::default()
         };

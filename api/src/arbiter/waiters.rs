@@ -49,7 +49,11 @@ impl Waiters {
     /// Those that could ever go with this capacity, to be taken one after the other.
     pub(super) fn turns(&self, capacity: u64) -> Turns<'_> {
         Turns {
-            queues: self.by_weight.range(..=capacity).map(|(weight, queue)| (*weight, queue.iter().peekable())).collect(),
+            queues: self
+                .by_weight
+                .range(..=capacity)
+                .map(|(weight, queue)| (*weight, queue.iter().peekable()))
+                .collect(),
         }
     }
 }
@@ -63,8 +67,9 @@ impl<'a> Turns<'a> {
     /// The first in line among those of at most this weight, with its weight.
     pub(super) fn next_within(&mut self, limit: u64) -> Option<(u64, &'a Place)> {
         let heads = self.queues.iter_mut().filter(|(weight, _)| *weight <= limit);
-        let (_, weight, queue) =
-            heads.filter_map(|(weight, queue)| Some((*queue.peek()?, *weight, queue))).min_by_key(|(place, ..)| *place)?;
+        let (_, weight, queue) = heads
+            .filter_map(|(weight, queue)| Some((*queue.peek()?, *weight, queue)))
+            .min_by_key(|(place, ..)| *place)?;
         queue.next().map(|place| (weight, place))
     }
 }

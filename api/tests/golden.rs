@@ -1,0 +1,500 @@
+//! Scripts of what happens to a semaphore and what the operator does about it, in `tests/golden/*.txt`. They are meant to
+//! be read as a specification: each section is headed by the sentence that it shows.
+//!
+//! A line `> ...` says what happens; several things on one line, separated by `;`, happen before the operator looks. Below
+//! it stand the writes that the operator decides on, with the time at which it did. `UPDATE_GOLDEN=1 cargo test -p
+//! konductor-api --test golden` writes the files anew from what the code does now; read the difference.
+//!
+//! Commands: `semaphore permits=2 ttl=1m queueing=BestEffortFIFO` creates or changes the semaphore, `delete semaphore`;
+//! `claim NAME permits=1 priority=0 ttl=30s` (`NAME*5` makes five), `renew NAME`, `edit NAME` (changes something that does
+//! not matter), `revoke NAME REASON`, `delete NAME`, `hold deletion of NAME` (a finalizer of somebody else's keeps it),
+//! `NAME died`; `grant NAME in term 5` (as a deposed operator's late write would); `expired NAME` (expired long ago);
+//! `wait 10s`; `used up` (all numbers of the term but one are used); `restart` (with empty caches); `lead`, `follow`, `look away` (its watch is
+//! stalled), `look` and `look at NAME` (only), `freeze` and `thaw` (it does nothing at all meanwhile); and for the next write of a kind to an object
+//! `grant of NAME is CASE`, where CASE is
+//! - `refused`: not done, and said so;
+//! - `lost`: never arrives, and nobody answers;
+//! - `unanswered`: done, but nobody answers;
+//! - `late`: nobody answers, and it arrives at `arrive`;
+//! - `slow`: arrives and is answered at `arrive` (or at `arrive one`, when it is the first);
+//! - `unheard`: done, and answered at `arrive`.
+//!
+//! `state` shows the objects and `when` the time of the next look. `B: ...` is said of a second operator.
+
+mod fake;
+
+use std::{collections::VecDeque, env, fmt::Write as _, fs, path::Path, time::Duration};
+
+use fake::{Api, Applied, Operator, claim_state};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use konductor_api::{
+    ClaimPhase, ClaimStatus, GoDuration, PermitSpec, Queueing, REVOKE_ANNOTATION, SemaphoreSpec,
+    arbiter::{Change, ClaimState, Now, Outcome, ParentState, Subject, Write, decide},
+    limits::{DEFAULT_TTL, MAX_SEQUENCE, SEQUENCE_BITS},
+};
+
+/// The wall clock at the start of each script, in unix seconds: the first term of a semaphore created then.
+const START: i64 = 1000;
+
+/// What is to become of a write.
+struct Fault {
+    operator: usize,
+    /// `grant of a`.
+    what: String,
+    case: String,
+}
+
+/// A write that is on its way.
+struct OnItsWay {
+    operator: usize,
+    write: Write,
+    fate: Fate,
+}
+
+enum Fate {
+    /// Arrives, and is answered.
+    Answered,
+    /// Arrives, and nobody hears of it.
+    Unanswered,
+    /// Has arrived, and is now answered.
+    Done(Applied),
+}
+
+struct Script {
+    at: Duration,
+    api: Api,
+    operators: Vec<Operator>,
+    looking: Vec<bool>,
+    frozen: Vec<bool>,
+    looks_again: Vec<Option<Duration>>,
+    faults: Vec<Fault>,
+    on_their_way: Vec<OnItsWay>,
+    out: String,
+}
+
+impl Script {
+    fn new(two: bool) -> Self {
+        let count = if two { 2 } else { 1 };
+        Self {
+            at: Duration::ZERO,
+            api: Api::default(),
+            operators: vec![Operator::new(); count],
+            looking: vec![true; count],
+            frozen: vec![false; count],
+            looks_again: vec![None; count],
+            faults: vec![],
+            on_their_way: vec![],
+            out: String::new(),
+        }
+    }
+
+    fn now(&self) -> Now {
+        let wall = Timestamp::new(START, 0).unwrap() + self.at;
+        Now { monotonic: self.at, wall }
+    }
+
+    fn say(&mut self, operator: usize, what: &str) {
+        let who = match (self.operators.len(), operator) {
+            (1, _) => "",
+            (_, 0) => "A ",
+            _ => "B ",
+        };
+        writeln!(self.out, "{who}{} {what}", GoDuration(self.at)).unwrap();
+    }
+
+    /// One line of commands.
+    fn line(&mut self, line: &str) {
+        for command in line.split(';') {
+            let command = command.trim();
+            match command.strip_prefix("B: ") {
+                Some(command) => self.command(1, command),
+                None => self.command(0, command),
+            }
+        }
+        self.work();
+    }
+
+    fn command(&mut self, operator: usize, command: &str) {
+        let now = self.now();
+        let words: Vec<&str> = command.split_whitespace().collect();
+        match words[..] {
+            ["semaphore", ..] => self.api.put_semaphore(semaphore(&words[1..], self.api.spec()), now.wall),
+            ["delete", "semaphore"] => self.api.delete_semaphore(),
+            ["claim", name, ..] => {
+                for name in names(name) {
+                    self.api.create_permit(&name, permit(&name, &words[2..]), now.wall);
+                }
+            }
+            ["renew", name] => {
+                // A client's clock may be anything; only that the value is another one counts.
+                self.api.edit_permit(name, |permit| permit.spec.renew_time = Some(MicroTime(now.wall)));
+            }
+            ["edit", name] => self.api.edit_permit(name, |_| ()),
+            ["revoke", name, ref reason @ ..] => {
+                let reason = reason.join(" ");
+                self.api.edit_permit(name, |permit| {
+                    permit.metadata.annotations = Some([(REVOKE_ANNOTATION.to_owned(), reason)].into());
+                });
+            }
+            ["hold", "deletion", "of", name] => {
+                self.api.edit_permit(name, |permit| permit.metadata.deletion_timestamp = Some(Time(now.wall)));
+            }
+            ["delete", name] => self.api.delete_permit(name),
+            [name, "died"] => {
+                let uid = self.api.claim(name).expect("a claim of this name").uid;
+                self.operators[operator].view.holder_died(&uid, now);
+            }
+            ["grant", name, "in", "term", term] => {
+                let status = ClaimStatus {
+                    phase: Some(ClaimPhase::Granted),
+                    term: Some(number(term)),
+                    fencing_token: Some(number(term) << SEQUENCE_BITS),
+                    ttl: Some(GoDuration(DEFAULT_TTL)),
+                    ..ClaimStatus::default()
+                };
+                self.api.edit_permit(name, |permit| permit.status = Some(status));
+            }
+            [change, "of", name, "is", case] => {
+                self.faults.push(Fault { operator, what: format!("{change} of {name}"), case: case.into() });
+            }
+            ["expired", name] => {
+                for name in names(name) {
+                    self.api.create_permit(&name, permit(&name, &[]), now.wall);
+                    let status = ClaimStatus { phase: Some(ClaimPhase::Expired), ..ClaimStatus::default() };
+                    self.api.edit_permit(&name, |permit| permit.status = Some(status));
+                }
+            }
+            ["arrive"] => self.arrive(usize::MAX),
+            ["arrive", "one"] => self.arrive(1),
+            ["wait", duration] => self.wait(duration.parse::<GoDuration>().unwrap().0),
+            ["used", "up"] => self.use_up(operator),
+            ["restart"] => {
+                let mut operator_anew = Operator::new();
+                operator_anew.relist(&self.api, now);
+                self.operators[operator] = operator_anew;
+            }
+            ["lead"] => self.operators[operator].view.lead(now),
+            ["follow"] => self.operators[operator].view.stand_down(),
+            ["freeze"] => self.frozen[operator] = true,
+            ["thaw"] => self.frozen[operator] = false,
+            ["look", "away"] => self.looking[operator] = false,
+            ["look"] => self.looking[operator] = true,
+            ["look", "at", name] => {
+                let claim = self.api.claim(name).expect("a claim of this name");
+                self.operators[operator].view.observe_claim(claim, now);
+            }
+            ["state"] => self.state(),
+            ["when"] => {
+                let when = self.looks_again[operator].map(|at| format!("looks again at {}", GoDuration(at)));
+                self.say(operator, &when.unwrap_or_else(|| "waits for something to happen".into()));
+            }
+            _ => panic!("no such command: {command}"),
+        }
+    }
+
+    /// Lets the operators look and do, until nothing is left to do now.
+    fn work(&mut self) {
+        for _ in 0..1000 {
+            let mut idle = true;
+            for operator in 0..self.operators.len() {
+                if self.frozen[operator] {
+                    continue;
+                }
+                let seen = if self.looking[operator] { usize::MAX } else { 0 };
+                let now = self.now();
+                self.operators[operator].watch(&self.api, seen, now);
+                idle &= self.act(operator);
+            }
+            if idle {
+                return;
+            }
+        }
+        panic!("the operators never come to rest");
+    }
+
+    /// One plan, carried out. Returns whether there was nothing to do.
+    fn act(&mut self, operator: usize) -> bool {
+        let now = self.now();
+        let plan = decide(&self.operators[operator].view, now);
+        self.operators[operator].view.sent(&plan, now);
+        self.looks_again[operator] = plan.look_again;
+        let idle = plan.writes.is_empty() && plan.list.is_none();
+        assert!(!idle || plan.look_again.is_none_or(|at| at > now.monotonic), "looks again now, and would for ever");
+        for write in plan.writes {
+            self.carry_out(operator, write);
+        }
+        if let Some(term) = plan.list {
+            self.say(operator, "list");
+            self.operators[operator].view.listed(term, self.api.claims(), now);
+        }
+        idle
+    }
+
+    fn carry_out(&mut self, operator: usize, write: Write) {
+        let now = self.now();
+        let name = match &write.subject {
+            Subject::Parent { .. } => "semaphore",
+            Subject::Claim { name, .. } => name,
+        };
+        let (what, details) = (format!("{} of {name}", write.change.name()), describe(&write));
+        let fault = self.faults.iter().position(|fault| fault.operator == operator && fault.what == what);
+        let case = fault.map_or(String::new(), |index| self.faults.remove(index).case);
+        let suffix = if case.is_empty() { String::new() } else { format!(" ({case})") };
+        self.say(operator, &format!("{details}{suffix}"));
+        match case.as_str() {
+            "" => self.answer(operator, &write),
+            "refused" => self.operators[operator].fail(&self.api, &write, Outcome::NotApplied, now),
+            "lost" => self.operators[operator].fail(&self.api, &write, Outcome::Unknown, now),
+            "unanswered" => {
+                self.api.write(&write, now.wall);
+                self.operators[operator].fail(&self.api, &write, Outcome::Unknown, now);
+            }
+            "late" => {
+                self.operators[operator].fail(&self.api, &write, Outcome::Unknown, now);
+                self.on_their_way.push(OnItsWay { operator, write, fate: Fate::Unanswered });
+            }
+            "slow" => self.on_their_way.push(OnItsWay { operator, write, fate: Fate::Answered }),
+            "unheard" => {
+                let applied = self.api.write(&write, now.wall).expect("a write that takes effect");
+                self.on_their_way.push(OnItsWay { operator, write, fate: Fate::Done(applied) });
+            }
+            _ => panic!("no such case: {case}"),
+        }
+    }
+
+    fn answer(&mut self, operator: usize, write: &Write) {
+        match self.api.write(write, self.now().wall) {
+            Some(applied) => self.acknowledge(operator, write, applied),
+            None => {
+                self.say(operator, &format!("conflict: {}", describe(write)));
+                let now = self.now();
+                self.operators[operator].fail(&self.api, write, Outcome::NotApplied, now);
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, operator: usize, write: &Write, applied: Applied) {
+        let now = self.now();
+        self.operators[operator].acknowledge(write, applied, now);
+        if let Some(happening) = &write.happening {
+            self.say(operator, &format!("event {}: {}", happening.reason, happening.message));
+        }
+    }
+
+    fn arrive(&mut self, count: usize) {
+        let count = count.min(self.on_their_way.len());
+        let rest = self.on_their_way.split_off(count);
+        for OnItsWay { operator, write, fate } in std::mem::replace(&mut self.on_their_way, rest) {
+            self.say(operator, &format!("arrives: {}", describe(&write)));
+            match fate {
+                Fate::Answered => self.answer(operator, &write),
+                Fate::Done(applied) => self.acknowledge(operator, &write, applied),
+                Fate::Unanswered if self.api.write(&write, self.now().wall).is_some() => {}
+                Fate::Unanswered => self.say(operator, &format!("conflict: {}", describe(&write))),
+            }
+        }
+    }
+
+    /// Time passes; the operators look when they said they would.
+    fn wait(&mut self, duration: Duration) {
+        let end = self.at + duration;
+        self.work();
+        let next = |script: &Self| {
+            let awake = script.looks_again.iter().zip(&script.frozen).filter(|(_, frozen)| !**frozen);
+            awake.filter_map(|(at, _)| *at).filter(|at| *at <= end).min()
+        };
+        while let Some(at) = next(self) {
+            self.at = self.at.max(at);
+            self.work();
+        }
+        self.at = end;
+    }
+
+    /// All numbers of the term but the last are given away, as a million grants would.
+    fn use_up(&mut self, operator: usize) {
+        let now = self.now();
+        let write = Write {
+            subject: Subject::Claim { uid: "elsewhere".into(), name: "elsewhere".into() },
+            version: 0,
+            change: Change::Grant(ClaimState::default()),
+            happening: None,
+        };
+        let claim = self.api.claims().pop().expect("a claim to learn the shape from");
+        let view = &mut self.operators[operator].view;
+        view.observe_claim(
+            konductor_api::arbiter::Claim { uid: "elsewhere".into(), state: ClaimState::default(), ..claim },
+            now,
+        );
+        let plan = konductor_api::arbiter::Plan { writes: vec![write], ..Default::default() };
+        (0..MAX_SEQUENCE).for_each(|_| view.sent(&plan, now));
+        view.claim_gone("elsewhere", now);
+    }
+
+    fn state(&mut self) {
+        let mut lines = VecDeque::new();
+        let parent = self.api.parent();
+        match &parent {
+            None => lines.push_back("no semaphore".to_owned()),
+            Some(parent) => {
+                let ParentState { term, settled_term, summary } = &parent.state;
+                lines.push_back(format!(
+                    "semaphore of {}: {} in use, {} available, {} waiting, term {term}, settled {settled_term}",
+                    parent.capacity, summary.in_use, summary.available, summary.waiting
+                ));
+            }
+        }
+        for claim in self.api.claims() {
+            let phase = claim.state.phase.map_or("unseen".into(), |phase| format!("{phase:?}"));
+            let granted = matches!(claim.state.phase, Some(ClaimPhase::Granted | ClaimPhase::Revoking));
+            let term = parent.as_ref().map_or(0, |parent| parent.state.term);
+            let confirmed = match (granted, claim.state.term == term) {
+                (false, _) => "",
+                (true, true) => ", confirmed",
+                (true, false) => ", not confirmed",
+            };
+            let message = claim.state.message.map_or(String::new(), |message| format!(": {message}"));
+            lines.push_back(format!("{} {phase}{confirmed}{message}", claim.name));
+        }
+        for line in lines {
+            writeln!(self.out, "  {line}").unwrap();
+        }
+    }
+}
+
+/// A write in words.
+fn describe(write: &Write) -> String {
+    let name = match &write.subject {
+        Subject::Parent { .. } => "semaphore",
+        Subject::Claim { name, .. } => name,
+    };
+    let what = write.change.name();
+    match &write.change {
+        Change::Raise(state) => format!("{what} to term {}, settled {}", state.term, state.settled_term),
+        Change::Settle(state) => format!("{what} term {}", state.settled_term),
+        Change::Summarize(ParentState { summary, .. }) => format!(
+            "{what}: {} in use, {} available, {} waiting, held by [{}]",
+            summary.in_use,
+            summary.available,
+            summary.waiting,
+            summary.holders.join(" ")
+        ),
+        Change::Delete => format!("{what} {name}"),
+        change => {
+            let state = claim_state(change).expect("a change of a claim");
+            let token = state.token.map(|token| format!("token {}/{}", token >> SEQUENCE_BITS, token & MAX_SEQUENCE));
+            let mut facts = vec![];
+            match change {
+                Change::Grant(_) => facts.extend([token, state.ttl.map(|ttl| format!("ttl {}", GoDuration(ttl)))]),
+                Change::Restamp(_) => facts.extend([Some(format!("term {}", state.term)), token]),
+                Change::Tell(_) => {
+                    facts.extend([state.ahead.map(|ahead| format!("{ahead} ahead")), state.message.clone()]);
+                }
+                _ => facts.push(state.message.clone()),
+            }
+            format!("{what} {name}: {}", facts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// `a`, or `a1` to `a5` for `a*5`.
+fn names(text: &str) -> Vec<String> {
+    match text.split_once('*') {
+        Some((name, count)) => (1..=number(count)).map(|number| format!("{name}{number}")).collect(),
+        None => vec![text.into()],
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| panic!("{text} is not a number"))
+}
+
+fn semaphore(words: &[&str], before: Option<&SemaphoreSpec>) -> SemaphoreSpec {
+    let default = SemaphoreSpec { permits: 1, ttl: GoDuration(DEFAULT_TTL), queueing: Queueing::StrictFIFO };
+    let mut spec = before.cloned().unwrap_or(default);
+    for word in words {
+        match word.split_once('=') {
+            Some(("permits", value)) => spec.permits = number(value) as u32,
+            Some(("ttl", value)) => spec.ttl = value.parse().unwrap(),
+            Some(("queueing", "StrictFIFO")) => spec.queueing = Queueing::StrictFIFO,
+            Some(("queueing", "BestEffortFIFO")) => spec.queueing = Queueing::BestEffortFIFO,
+            _ => panic!("no such field of a semaphore: {word}"),
+        }
+    }
+    spec
+}
+
+fn permit(name: &str, words: &[&str]) -> PermitSpec {
+    let mut spec = PermitSpec {
+        semaphore: "s".into(),
+        permits: 1,
+        priority: 0,
+        holder: format!("{name}'s-job"),
+        instance: name.into(),
+        pod: None,
+        ttl: None,
+        renew_time: None,
+    };
+    for word in words {
+        match word.split_once('=') {
+            Some(("permits", value)) => spec.permits = number(value) as u32,
+            Some(("priority", value)) => spec.priority = value.parse().unwrap(),
+            Some(("ttl", value)) => spec.ttl = Some(value.parse().unwrap()),
+            _ => panic!("no such field of a claim: {word}"),
+        }
+    }
+    spec
+}
+
+/// Plays a file and returns it with the output as it is now.
+fn play(text: &str) -> String {
+    let mut output = String::new();
+    // The title and what stands before the first section.
+    let mut sections = text.split("\n## ");
+    writeln!(output, "{}", sections.next().unwrap_or_default().trim_end()).unwrap();
+    for section in sections {
+        let two = section.lines().any(|line| line.starts_with("> ") && line.contains("B: "));
+        let mut script = Script::new(two);
+        write!(script.out, "\n## ").unwrap();
+        for (index, line) in section.lines().enumerate() {
+            if index > 0 && !line.starts_with('>') && !line.starts_with('#') {
+                continue;
+            }
+            writeln!(script.out, "{line}").unwrap();
+            if let Some(commands) = line.strip_prefix("> ") {
+                script.line(commands);
+            }
+        }
+        output.push_str(&script.out);
+    }
+    output
+}
+
+#[test]
+fn scripts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "no scripts in {}", folder.display());
+    let mut differences = String::new();
+    for file in files {
+        let expected = fs::read_to_string(&file).unwrap();
+        let actual = play(&expected);
+        if env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&file, &actual).unwrap();
+        } else if actual != expected {
+            let line = actual.lines().zip(expected.lines()).position(|(actual, expected)| actual != expected);
+            let at = line.unwrap_or_else(|| actual.lines().count().min(expected.lines().count()));
+            writeln!(
+                differences,
+                "{} line {}:\n  expected {:?}\n  actual   {:?}",
+                file.display(),
+                at + 1,
+                expected.lines().nth(at),
+                actual.lines().nth(at)
+            )
+            .unwrap();
+        }
+    }
+    assert!(differences.is_empty(), "{differences}UPDATE_GOLDEN=1 writes what the code does now; read the difference");
+}
