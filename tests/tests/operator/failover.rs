@@ -1,0 +1,131 @@
+//! Operators that end, by force or by request, and those that take over.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use konductor_api::ClaimPhase;
+use konductor_tests::{ControlPlane, Process, Signal, wait_for};
+
+use crate::cluster::{Installed, LIMIT, Scene};
+
+async fn holder(installed: &Installed, name: &str) {
+    wait_for(&installed.system.api::<Lease>(), "konductor-operator", LIMIT, |lease| {
+        lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(name)
+    })
+    .await;
+}
+
+/// A leader and a standby whose caches are filled.
+async fn two_operators(installed: &Installed, arguments: &[&str]) -> (Process, Process) {
+    let leader = installed.operator("first", arguments);
+    holder(installed, "first").await;
+    let standby = installed.operator("second", arguments);
+    standby.wait_stderr(LIMIT, "konductor-operator starts").await;
+    (leader, standby)
+}
+
+#[tokio::test]
+async fn a_standby_takes_over_from_a_killed_leader_and_keeps_its_grants() {
+    let control_plane = ControlPlane::start().await;
+    let installed = Installed::on(&control_plane, true).await;
+    let (mut leader, _standby) = two_operators(&installed, &["--lease-duration", "2s"]).await;
+    let scene = Scene { namespace: control_plane.namespace("killed").await };
+    scene.semaphore("s", 1).await;
+    scene.claim("s", "a").await;
+    let before = scene.granted("a").await;
+    scene.claim("s", "b").await;
+    scene.ahead("b", 0).await;
+    leader.signal(Signal::SIGKILL);
+    leader.expect_exit(LIMIT, 137).await;
+
+    holder(&installed, "second").await;
+    let restamped = scene.claim_status("a", |status| status.term > before.term).await;
+    assert_eq!((restamped.phase, restamped.fencing_token), (Some(ClaimPhase::Granted), before.fencing_token));
+    scene.semaphore_status("s", |status| status.term == restamped.term && status.settled_term == restamped.term).await;
+    assert_eq!(scene.now("b").await.phase, Some(ClaimPhase::Pending));
+    scene.release("a").await;
+    let after = scene.granted("b").await;
+    assert!(after.fencing_token > before.fencing_token, "{after:?}");
+}
+
+#[tokio::test]
+async fn a_leader_that_is_asked_to_end_hands_over_at_once() {
+    let control_plane = ControlPlane::start().await;
+    let installed = Installed::on(&control_plane, true).await;
+    // Nobody could wait for such a lease to end.
+    let (mut leader, standby) = two_operators(&installed, &["--lease-duration", "10m"]).await;
+    let scene = Scene { namespace: control_plane.namespace("handover").await };
+    scene.semaphore("s", 1).await;
+    scene.claim("s", "a").await;
+    let before = scene.granted("a").await;
+    leader.signal(Signal::SIGTERM);
+    leader.expect_exit(LIMIT, 0).await;
+    standby.wait_stderr(LIMIT, "this process leads").await;
+    scene.claim_status("a", |status| status.term > before.term).await;
+}
+
+#[tokio::test]
+async fn two_operators_that_both_lead_never_grant_more_than_there_is() {
+    let control_plane = ControlPlane::start().await;
+    let installed = Installed::on(&control_plane, true).await;
+    let _both =
+        [installed.operator("one", &["--election", "always"]), installed.operator("two", &["--election", "always"])];
+    let scene = Scene { namespace: control_plane.namespace("both").await };
+    // One permit: with two, the second grant may be seen before the first.
+    scene.semaphore("s", 1).await;
+    let mut last = 0;
+    for round in 0..6 {
+        for claim in 0..3 {
+            scene.claim("s", &format!("r{round}-{claim}")).await;
+        }
+        // As a client does: what is granted counts once the semaphore's own term is the same.
+        for _ in 0..3 {
+            let (name, token) = confirmed(&scene).await;
+            assert!(token > last, "token {token} of {name} after {last}");
+            last = token;
+            scene.release(&name).await;
+        }
+    }
+}
+
+/// Waits for a confirmed holder, checks that there is only one, and returns it with its token.
+async fn confirmed(scene: &Scene) -> (String, u64) {
+    konductor_tests::eventually(LIMIT, "a confirmed holder", || async {
+        let granted: Vec<_> = scene
+            .permits()
+            .list(&kube::api::ListParams::default())
+            .await
+            .expect("list")
+            .into_iter()
+            .filter_map(|permit| Some((permit.metadata.name?, permit.status?)))
+            .filter(|(_, status)| status.phase == Some(ClaimPhase::Granted))
+            .collect();
+        let term = scene.semaphores().get("s").await.expect("read").status.and_then(|status| status.term);
+        let holders: Vec<_> = granted.iter().filter(|(_, status)| status.term == term).collect();
+        assert!(holders.len() <= 1, "{holders:?}");
+        let (name, status) = holders.first().ok_or_else(|| format!("{} granted in other terms", granted.len()))?;
+        Ok::<_, String>((name.clone(), status.fencing_token.expect("a token")))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_operator_outlives_its_api_server() {
+    let mut control_plane = ControlPlane::start().await;
+    let installed = Installed::on(&control_plane, true).await;
+    let mut operator = installed.operator("only", &["--lease-duration", "2s"]);
+    let scene = Scene { namespace: control_plane.namespace("restart").await };
+    scene.semaphore("s", 1).await;
+    scene.claim("s", "a").await;
+    let before = scene.granted("a").await;
+    control_plane.api_server.stop();
+    operator.wait_stderr(LIMIT, "this process does not lead any more").await;
+    control_plane.api_server.start().await;
+    scene.claim("s", "b").await;
+    scene.release("a").await;
+    let after = scene.granted("b").await;
+    assert!(after.fencing_token > before.fencing_token, "{after:?}");
+    assert_eq!(operator.status(), None);
+    operator.signal(Signal::SIGINT);
+    operator.expect_exit(Duration::from_secs(20), 0).await;
+}

@@ -1,0 +1,8 @@
+//! The operator as a process, with the permissions that the chart gives it, against a real API server. The tests do what
+//! clients and kubelets would.
+
+mod claims;
+mod cluster;
+mod death;
+mod failover;
+mod surroundings;

@@ -1,0 +1,99 @@
+//! What is around the decisions: usage, health, metrics, a cluster where Konductor is not installed yet.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use konductor_tests::{Binaries, ControlPlane, Process, eventually, install_crds};
+
+use crate::cluster::{Installed, LIMIT, Scene, namespace, shared};
+
+/// The answer to a GET: status line, and everything.
+async fn get(operator: &Process, path: &str) -> (String, String) {
+    const ADDRESS: &str = "address=";
+    operator.wait_stderr(LIMIT, ADDRESS).await;
+    let logs = operator.stderr();
+    let address = logs.split(ADDRESS).nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
+    let mut stream = TcpStream::connect(address).expect("connect");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n").expect("ask");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    (answer.lines().next().unwrap_or_default().to_owned(), answer)
+}
+
+#[tokio::test]
+async fn bad_usage_is_refused_with_64() {
+    for (arguments, complaint) in [
+        (vec!["--election=maybe"], "invalid value 'maybe'"),
+        (vec!["--lease-duration=1s"], "from 2s to 10m"),
+        (vec!["--no-such-flag"], "unexpected argument '--no-such-flag'"),
+    ] {
+        let mut command = Command::new(Binaries::built().operator());
+        command.args(arguments);
+        let mut operator = Process::spawn("usage", command);
+        operator.expect_exit(LIMIT, 64).await;
+        assert!(operator.stderr().contains(complaint), "{}", operator.stderr());
+    }
+}
+
+#[tokio::test]
+async fn without_a_cluster_it_says_so_and_fails() {
+    let mut operator = Process::spawn("alone", Command::new(Binaries::built().operator()));
+    operator.expect_exit(LIMIT, 1).await;
+    let logs = operator.stderr();
+    assert!(logs.contains("cannot find out how to reach the API server"), "{logs}");
+}
+
+#[tokio::test]
+async fn health_readiness_and_metrics_are_served() {
+    let scene = namespace("metrics").await;
+    let operator = shared().await;
+    scene.semaphore("s", 1).await;
+    scene.claim("s", "a").await;
+    scene.granted("a").await;
+    scene.claim("s", "b").await;
+    scene.ahead("b", 0).await;
+    let (status, _) = get(operator, "/healthz").await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    eventually(LIMIT, "readiness", || async {
+        let (status, answer) = get(operator, "/readyz").await;
+        if status == "HTTP/1.1 200 OK" { Ok(()) } else { Err(answer) }
+    })
+    .await;
+    let of_semaphore = format!(r#"{{namespace="{}",kind="semaphore",name="s"}} 1"#, scene.namespace.name);
+    eventually(LIMIT, "the figures of the semaphore", || async {
+        let (_, metrics) = get(operator, "/metrics").await;
+        let has = |line: &str| metrics.lines().any(|found| found == line);
+        let all = has(&format!("konductor_waiting{of_semaphore}"))
+            && has(&format!("konductor_in_use{of_semaphore}"))
+            && has("konductor_leader 1")
+            && metrics.contains(r#"konductor_writes_total{change="grant",outcome="applied"} "#);
+        if all { Ok(()) } else { Err(metrics) }
+    })
+    .await;
+    let (_, metrics) = get(operator, "/metrics").await;
+    assert!(metrics.contains("application/openmetrics-text"), "{metrics}");
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    // Gone with the semaphore: series must not pile up.
+    scene.semaphores().delete("s", &kube::api::DeleteParams::default()).await.expect("delete");
+    eventually(LIMIT, "no figures of the deleted semaphore", || async {
+        let (_, metrics) = get(operator, "/metrics").await;
+        if metrics.contains(&scene.namespace.name) { Err(metrics) } else { Ok(()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_waits_for_its_custom_resources_to_be_installed() {
+    let control_plane = ControlPlane::start().await;
+    let installed = Installed::on(&control_plane, false).await;
+    let operator = installed.operator("early", &[]);
+    operator.wait_stderr(LIMIT, "are Konductor's custom resources installed?").await;
+    let (status, answer) = get(&operator, "/readyz").await;
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable", "{answer}");
+    install_crds(&installed.system.client).await;
+    let scene = Scene { namespace: control_plane.namespace("early").await };
+    scene.semaphore("s", 1).await;
+    scene.claim("s", "a").await;
+    scene.granted("a").await;
+}
