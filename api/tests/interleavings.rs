@@ -115,7 +115,7 @@ impl World {
             generation: 1,
             created: 1,
             capacity: 1,
-            ttl: Duration::from_secs(60),
+            ttl: Duration::from_mins(1),
             queueing: Queueing::StrictFIFO,
             state: ParentState { summary, ..ParentState::default() },
         };

@@ -254,9 +254,9 @@ fn tell(view: &View, now: Now, plan: &mut Plan) {
     }
     plan.told = true;
     let busy = view.granted_at.is_some_and(|granted| granted + QUIET_AFTER > now.monotonic);
-    let mut left = if busy { TOLD_WHILE_BUSY } else { TOLD_WHILE_QUIET };
+    let limit = if busy { TOLD_WHILE_BUSY } else { TOLD_WHILE_QUIET };
     let decided: BTreeSet<String> = plan.writes.iter().map(|write| write.subject.uid().to_owned()).collect();
-    let (mut ahead, mut tellings) = (0, Vec::new());
+    let (mut ahead, mut news) = (0, Vec::new());
     for entry in view.waiters.in_order().filter_map(|place| view.claims.get(&place.uid)) {
         // Whose turn has come, or who is dead, is in nobody's way.
         if entry.dead || entry.busy || decided.contains(&entry.claim.uid) {
@@ -265,19 +265,17 @@ fn tell(view: &View, now: Now, plan: &mut Plan) {
         let message = waiting_message(view, &entry.claim);
         let position = ahead;
         ahead += u64::from(view.parent.as_ref().is_none_or(|parent| entry.claim.weight <= parent.capacity));
-        if entry.telling {
-            continue;
-        }
         let state = &entry.claim.state;
         let halved = state.ahead.is_none_or(|told| position < told && position <= told / 2);
-        if state.phase == Some(ClaimPhase::Pending) && !halved && state.message.as_deref() == Some(&message) {
-            continue;
+        let told = state.phase == Some(ClaimPhase::Pending) && !halved && state.message.as_deref() == Some(&message);
+        if !told && !entry.telling {
+            news.push((entry, position, message));
         }
-        if left == 0 {
-            plan.more_to_tell = true;
-            continue;
-        }
-        left -= 1;
+    }
+    // Those who know nothing yet come first: some only want to know whether it is their turn at once.
+    news.sort_by_key(|(entry, ..)| entry.claim.state.phase.is_some());
+    plan.more_to_tell = news.len() > limit;
+    for (entry, position, message) in news.into_iter().take(limit) {
         let state = ClaimState {
             phase: Some(ClaimPhase::Pending),
             ticket: Some(entry.ticket),
@@ -286,10 +284,7 @@ fn tell(view: &View, now: Now, plan: &mut Plan) {
             message: Some(message),
             ..ClaimState::default()
         };
-        tellings.push((&entry.claim, Change::Tell(state)));
-    }
-    for (claim, change) in tellings {
-        plan.claim(claim, change, None);
+        plan.claim(&entry.claim, Change::Tell(state), None);
     }
     if plan.more_to_tell {
         plan.look_again_at(now.monotonic + TELL_EVERY);
