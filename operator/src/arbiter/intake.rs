@@ -1,6 +1,6 @@
 //! Takes in what the watches and the requests say: into the notes, the views, the metrics and the events.
 
-use konductor_api::arbiter::{Change, Happening, Now, Subject, Write};
+use konductor_api::arbiter::{Change, Happening, Now, Outcome, Subject, Write};
 use kube::Resource;
 use tracing::{debug, info, warn};
 
@@ -165,6 +165,9 @@ impl<K: Kind> Engine<K> {
                         slot.view.acknowledged_claim(write, claim, now);
                     }
                     self.book.check_for_death(uid, now);
+                } else if let Some(slot) = self.book.slot(key) {
+                    // Deleted meanwhile: there is nothing to observe, but the view waits for an answer.
+                    slot.view.failed(write, Outcome::NotApplied, now);
                 }
             }
             Written::Deleted => self.claim_gone(uid, now),
