@@ -4,7 +4,10 @@ use std::{env, fmt, path::Path, sync::Arc};
 
 use kube::config::{Config, KubeConfigOptions};
 
-use crate::{kubernetes::Link, protocol::is_name};
+use crate::{
+    kubernetes::{Link, build},
+    protocol::is_name,
+};
 
 /// Where the kubelet puts a pod's service account.
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -39,6 +42,24 @@ pub enum ConnectError {
     Namespace(String),
 }
 
+/// Where the cluster is, and as whom to talk to it: see [`Client::connect`].
+async fn find_cluster() -> Result<Config, ConnectError> {
+    let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(SERVICE_ACCOUNT_TOKEN).exists();
+    if in_pod && env::var_os("KUBECONFIG").is_none() {
+        Config::incluster().map_err(|error| ConnectError::Config { source: error.into() })
+    } else {
+        let loaded = Config::from_kubeconfig(&KubeConfigOptions::default()).await;
+        loaded.map_err(|error| ConnectError::NoCluster { source: error.into() })
+    }
+}
+
+/// A client for the rest of the Kubernetes API, found and connected as [`Client::connect`] does; for programs that are part
+/// of Konductor. It repeats no request.
+#[doc(hidden)]
+pub async fn kube_client() -> Result<kube::Client, ConnectError> {
+    build(&find_cluster().await?).map_err(|source| ConnectError::Config { source })
+}
+
 /// A connection to the cluster, for one namespace. Cheap to clone; clones share the connection.
 #[derive(Clone)]
 pub struct Client {
@@ -58,14 +79,7 @@ impl Client {
     /// No request is made yet. Tokens of service accounts, and token files of a kubeconfig, are read anew at least every
     /// minute and when the API server no longer accepts them. Must be called on a tokio runtime with I/O and time enabled.
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
-        let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(SERVICE_ACCOUNT_TOKEN).exists();
-        let config = if in_pod && env::var_os("KUBECONFIG").is_none() {
-            Config::incluster().map_err(|error| ConnectError::Config { source: error.into() })?
-        } else {
-            let loaded = Config::from_kubeconfig(&KubeConfigOptions::default()).await;
-            loaded.map_err(|error| ConnectError::NoCluster { source: error.into() })?
-        };
-        Self::from_config(config, options)
+        Self::from_config(find_cluster().await?, options)
     }
 
     /// Connects to the cluster of this configuration. Its timeouts, retries and proxy are not used.

@@ -211,7 +211,7 @@ impl Trouble {
 }
 
 async fn exchange(line: super::link::Line, request: Outgoing) -> Result<Vec<u8>, Trouble> {
-    let creates = request.method() == Method::POST;
+    let (creates, renews) = (request.method() == Method::POST, request.method() == Method::PATCH);
     let request = line.sign(request).map(Body::from);
     let response = line.client.send(request).await.map_err(|error| Trouble::Other(transient(chain(&error))))?;
     let (status, headers) = (response.status(), response.headers().clone());
@@ -231,6 +231,8 @@ async fn exchange(line: super::link::Line, request: Outgoing) -> Result<Vec<u8>,
         StatusCode::CONFLICT if creates && said.reason == "AlreadyExists" => Trouble::Other(Failure::Taken),
         // Of a create, a conflict is about something else, like a quota that is being counted.
         StatusCode::CONFLICT if !creates => Trouble::Other(Failure::Conflict(message)),
+        // What a merge patch with the UID of another object meets: UIDs cannot be changed.
+        StatusCode::UNPROCESSABLE_ENTITY if renews => Trouble::Other(Failure::Conflict(message)),
         StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::GONE | StatusCode::TOO_MANY_REQUESTS => {
             Trouble::Other(Failure::Transient { message, retry_after: retry_after(&headers) })
         }

@@ -127,7 +127,7 @@ impl Line {
     }
 }
 
-fn build(config: &Config) -> Result<kube::Client, Failure> {
+pub(crate) fn build(config: &Config) -> Result<kube::Client, Failure> {
     let mut tcp = HttpConnector::new_with_resolver(Resolver::system());
     tcp.enforce_http(false);
     tcp.set_nodelay(true);

@@ -7,4 +7,4 @@ mod backend;
 mod link;
 
 pub(crate) use backend::{Backend, Calling, Watch};
-pub(crate) use link::Link;
+pub(crate) use link::{Link, build};

@@ -145,6 +145,8 @@ impl Asking {
     }
 
     pub(super) fn release(self, error: Option<AcquireError>, common: &mut Common, turn: &mut Turn) -> Stage {
-        Ending::withdraw(None, self.unsure, error, common, turn)
+        // What was to be cleared is still to be: a claim of ours may hold what nobody uses.
+        let uid = if let Next::Clear(uid) = self.next { Some(uid) } else { None };
+        Ending::withdraw(uid, self.unsure, error, common, turn)
     }
 }

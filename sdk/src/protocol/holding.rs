@@ -79,9 +79,10 @@ impl Holding {
             }
             Ok(Answer::Deleted) => {}
             Err(Failure::Missing(_)) => return self.lost(LossReason::Deleted, common, turn),
-            Err(Failure::Conflict(_)) => {
+            Err(Failure::Conflict(message)) => {
                 self.doubtful = true;
                 common.at_once();
+                turn.tell_retrying(call.operation(), message);
             }
             Err(failure) => common.retry(call.operation(), failure, pauses, turn),
         }
