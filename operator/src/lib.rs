@@ -13,7 +13,6 @@ pub mod arbiter;
 pub mod backoff;
 pub mod clock;
 pub mod config;
-pub mod connect;
 pub mod election;
 pub mod events;
 pub mod http;

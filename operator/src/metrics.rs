@@ -41,7 +41,8 @@ pub struct ParentLabels {
 pub struct WriteLabels {
     /// What was changed: a name of `konductor_api::arbiter::Change`.
     pub change: &'static str,
-    /// What became of it: applied, conflict, refused or unanswered.
+    /// What became of it: applied; overtaken by somebody else's write (conflict) or deletion (gone); refused, unanswered or
+    /// unreadable, which are errors.
     pub outcome: &'static str,
 }
 
@@ -78,7 +79,7 @@ pub struct Metrics {
     pub grant_latency: Histogram,
     /// Writes, by what became of them.
     pub writes: Family<WriteLabels, Counter>,
-    /// Whatever failed and is tried again.
+    /// Writes that were refused, not answered, or answered unreadably; decided again.
     pub errors: Counter,
     /// Objects that cannot be read at the moment.
     pub unreadable: Family<ResourceLabels, Gauge>,
@@ -131,7 +132,7 @@ impl Metrics {
             metrics.grant_latency.clone(),
         );
         registry.register("writes", "Writes to the API server by what became of them", metrics.writes.clone());
-        registry.register("reconcile_errors", "Requests that failed and are tried again", metrics.errors.clone());
+        registry.register("reconcile_errors", "Writes that failed and are decided again", metrics.errors.clone());
         registry.register("unreadable", "Objects that cannot be read and are left alone", metrics.unreadable.clone());
         registry.register("events_dropped", "Kubernetes events left out as too many", metrics.events_dropped.clone());
         registry.register("leader", "1 while this process leads", metrics.leader.clone());

@@ -17,7 +17,6 @@ use crate::{
     backoff::random,
     clock::Clock,
     config::{Config, Election, LogFormat},
-    connect::connect,
     election::{Candidate, driver::Elector},
     events::Publisher,
     http::Server,
@@ -63,7 +62,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     // Before anything else, so that no signal is missed.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let clock = Clock::start();
-    let client = connect().await.context("cannot find out how to reach the API server")?;
+    let client = konductor::connect::kube_client().await.context("cannot find out how to reach the API server")?;
     let identity = identity.unwrap_or_else(invented_identity);
     let server = Server::bind(http_addr).await.with_context(|| format!("cannot listen on {http_addr}"))?;
     let address = server.address()?;

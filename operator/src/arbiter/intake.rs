@@ -188,11 +188,11 @@ impl<K: Kind> Engine<K> {
         let outcome = match written {
             Written::Applied(_) | Written::Deleted => "applied",
             Written::Failed { label, error, .. } => {
-                self.metrics.errors.inc();
                 let (namespace, name, subject) = (&key.namespace, &key.name, write.subject.uid());
-                if *label == "conflict" {
-                    debug!(namespace, name, subject, change, "not written: {error}");
+                if matches!(*label, "conflict" | "gone") {
+                    debug!(namespace, name, subject, change, "overtaken: {error}");
                 } else {
+                    self.metrics.errors.inc();
                     warn!(namespace, name, subject, change, "not written, to be decided again: {error}");
                 }
                 label

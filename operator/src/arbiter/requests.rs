@@ -133,6 +133,16 @@ impl Requests {
                 }
             }
             Ok(Ok(None)) => return Written::Deleted,
+            // A client has withdrawn or released it meanwhile: nothing is left to be read.
+            Ok(Err(kube::Error::Api(status))) if is_absent(&status, name) => {
+                let error = status.message.clone();
+                return Written::Failed {
+                    outcome: Outcome::NotApplied,
+                    label: "gone",
+                    error,
+                    reading: Reading::Absent,
+                };
+            }
             Ok(Err(error)) => {
                 let (outcome, label) = judge(&error);
                 (outcome, label, crate::chain(&error))
