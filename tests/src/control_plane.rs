@@ -36,6 +36,7 @@ pub struct ControlPlane {
     /// The API server; stop, freeze and start it only on a control plane that no other test uses.
     pub api_server: ApiServer,
     _etcd: Process,
+    etcd_url: String,
     access: Access,
     token_key: PathBuf,
     _folder: Folder,
@@ -52,6 +53,16 @@ impl ControlPlane {
 
     /// Starts a control plane for the caller alone, and returns when it is ready.
     pub async fn start() -> Self {
+        Self::start_with(false).await
+    }
+
+    /// As [`ControlPlane::start`], but what is written is on the disk before it is acknowledged, as in a real cluster: for
+    /// figures, not for tests.
+    pub async fn start_durable() -> Self {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(durable: bool) -> Self {
         let (etcd, api_server) = (tool("etcd"), tool("kube-apiserver"));
         let folder = Folder(reaper::folder("control-plane"));
         let authority = Authority::new(&folder.0);
@@ -64,7 +75,8 @@ impl ControlPlane {
             .arg(format!("--listen-client-urls={}", clients.url("http")))
             .arg(format!("--advertise-client-urls={}", clients.url("http")))
             .arg(format!("--listen-peer-urls={}", peers.url("http")))
-            .args(["--socket-reuse-port=true", "--unsafe-no-fsync=true", "--log-level=warn"]);
+            .args(["--socket-reuse-port=true", "--log-level=warn"])
+            .arg(format!("--unsafe-no-fsync={}", !durable));
         let etcd = Process::spawn_quiet("etcd", command);
 
         let port = Port::reserve();
@@ -89,6 +101,7 @@ impl ControlPlane {
             format!("--service-account-key-file={}", token_public_key.display()),
             format!("--service-account-signing-key-file={}", token_key.display()),
         ];
+        let etcd_url = clients.url("http");
         let mut api_server = ApiServer {
             program: api_server,
             arguments,
@@ -97,7 +110,7 @@ impl ControlPlane {
             _ports: [clients, peers, port],
         };
         api_server.start().await;
-        Self { controllers: None, api_server, _etcd: etcd, access, token_key, _folder: folder }
+        Self { controllers: None, api_server, _etcd: etcd, etcd_url, access, token_key, _folder: folder }
     }
 
     /// Starts kube-controller-manager: default `ServiceAccount`s, garbage collection, Jobs and the like.
@@ -115,6 +128,11 @@ impl ControlPlane {
     /// How to reach it, as whom.
     pub fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// The address of the etcd below the API server.
+    pub fn etcd_url(&self) -> &str {
+        &self.etcd_url
     }
 
     /// The kubeconfig of a user who may do everything.

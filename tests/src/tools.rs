@@ -14,8 +14,8 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in a workspace")
 }
 
-/// The path of a cluster program: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`, `kubelet` or
-/// `helm`. Builds it when this user has none of the pinned version yet, which takes minutes.
+/// The path of a cluster program: `etcd`, `etcdctl`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`,
+/// `kubelet` or `helm`. Builds it when this user has none of the pinned version yet, which takes minutes.
 ///
 /// Panics with what to install when there is no way to get it; a later call then panics at once with the same words.
 pub fn tool(program: &str) -> PathBuf {
