@@ -44,7 +44,7 @@ pub enum Severity {
 }
 
 /// What to tell.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct News {
     /// About which object.
     pub regarding: ObjectReference,

@@ -250,3 +250,119 @@ fn describe<K: Resource<DynamicType = ()>>(trouble: Trouble) -> String {
         Trouble::Api(error) => format!("{}; trying again", crate::chain(&error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
+
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+    use konductor_api::Permit;
+    use kube::{Client, client::Body};
+
+    use super::*;
+
+    fn list(version: u32, names: &[&str], more: &str) -> String {
+        let items: Vec<_> = names.iter().map(|name| object(name, version)).collect();
+        format!(
+            r#"{{"kind":"PermitList","apiVersion":"konductor.io/v1","metadata":{{"resourceVersion":"{version}","continue":"{more}"}},"items":[{}]}}"#,
+            items.join(",")
+        )
+    }
+
+    fn object(name: &str, version: u32) -> String {
+        format!(
+            r#"{{"metadata":{{"name":"{name}","namespace":"n","uid":"{name}","resourceVersion":"{version}"}},"spec":{{"semaphore":"s","holder":"h","instance":"i"}}}}"#
+        )
+    }
+
+    fn event(kind: &str, object: &str) -> String {
+        format!(r#"{{"type":"{kind}","object":{object}}}"#) + "\n"
+    }
+
+    /// What is told, and the queries that are asked, when the API server gives these answers in turn and then no more.
+    async fn follow(answers: &[(u16, String)]) -> (Vec<String>, Vec<String>) {
+        let answers = Arc::new(Mutex::new(answers.iter().cloned().collect::<VecDeque<_>>()));
+        let queries = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&queries);
+        let (sights, mut told) = mpsc::channel(100);
+        let mut end = Some(sights.clone());
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            asked.lock().expect("no panic").push(request.uri().query().unwrap_or_default().to_owned());
+            let answer = answers.lock().expect("no panic").pop_front();
+            let end = if answer.is_none() { end.take() } else { None };
+            async move {
+                let Some((status, text)) = answer else {
+                    if let Some(end) = end {
+                        end.send("end".to_owned()).await.expect("somebody listens");
+                    }
+                    return std::future::pending().await;
+                };
+                let response = http::Response::builder().status(status).body(Full::new(Bytes::from(text)));
+                Ok::<_, Infallible>(response.expect("a response"))
+            }
+        });
+        let source: Source<Permit> = Source { api: Api::all(Client::new(service, "n")), fields: None, page: 2 };
+        let read = |seen: Seen<Lenient<Permit>>| {
+            Some(match seen {
+                Seen::Listing => "listing".to_owned(),
+                Seen::Listed => "listed".to_owned(),
+                Seen::Present(object) => format!("+{}", object.metadata().name.clone().unwrap_or_default()),
+                Seen::Gone(gone) => format!("-{}", gone.name),
+            })
+        };
+        let following = tokio::spawn(source.follow(sights, read));
+        let mut seen = Vec::new();
+        while let Some(sight) = told.recv().await
+            && sight != "end"
+        {
+            seen.push(sight);
+        }
+        following.abort();
+        let queries = queries.lock().expect("no panic").clone();
+        (seen, queries)
+    }
+
+    #[tokio::test]
+    async fn lists_all_pages_and_then_watches_from_there() {
+        let events = event("ADDED", &object("c", 6)) + &event("DELETED", &object("a", 7));
+        let bookmark = r#"{"apiVersion":"v1","kind":"Permit","metadata":{"resourceVersion":"9"}}"#;
+        let (seen, queries) = follow(&[
+            (200, list(5, &["a", "b"], "more")),
+            (200, list(5, &["c"], "")),
+            (200, events + &event("BOOKMARK", bookmark)),
+        ])
+        .await;
+        assert_eq!(seen, ["listing", "+a", "+b", "+c", "listed", "+c", "-a"]);
+        // The list asks for what is current: it names no version.
+        assert_eq!(queries[0], "&limit=2");
+        assert_eq!(queries[1], "&limit=2&continue=more");
+        assert!(queries[2].ends_with("resourceVersion=5") && queries[3].ends_with("resourceVersion=9"), "{queries:?}");
+    }
+
+    #[tokio::test]
+    async fn begins_anew_when_the_version_is_too_old() {
+        let gone = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"too old","reason":"Expired","code":410}"#;
+        for answer in [(200, event("ERROR", gone)), (410, gone.to_owned())] {
+            let (seen, _) = follow(&[(200, list(5, &["a"], "")), answer, (200, list(8, &["b"], ""))]).await;
+            assert_eq!(seen, ["listing", "+a", "listed", "listing", "+b", "listed"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn goes_on_from_where_it_was_after_other_errors_and_begins_anew_after_many() {
+        let failed = || (500, "no".to_owned());
+        let (seen, queries) = follow(&[(200, list(5, &[], "")), failed(), failed()]).await;
+        assert_eq!(seen, ["listing", "listed"]);
+        assert!(queries[1..].iter().all(|query| query.ends_with("resourceVersion=5")), "{queries:?}");
+        let failures = std::iter::repeat_with(failed).take(FAILURES_BEFORE_LIST as usize + 1);
+        let answers: Vec<_> = std::iter::once((200, list(5, &[], ""))).chain(failures).collect();
+        let (seen, queries) = follow(&answers).await;
+        assert_eq!(seen, ["listing", "listed", "listing"]);
+        assert_eq!(queries.last().map(String::as_str), Some("&limit=2"));
+    }
+}

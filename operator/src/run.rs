@@ -7,7 +7,6 @@ use kube::Client;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{oneshot, watch},
-    task::JoinHandle,
 };
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -72,7 +71,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(server.run(Arc::clone(&metrics), clock));
     let (leading_sender, leading) = watch::channel(false);
     let (resign, resigned) = oneshot::channel();
-    let candidate = match election {
+    let mut candidate = match election {
         Election::Lease => {
             let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
             let candidate = Candidate::new(identity.clone(), lease_duration);
@@ -90,15 +89,16 @@ async fn run(config: Config) -> anyhow::Result<()> {
 
     let signal = tokio::select! {
         signal = signals.next() => signal,
-        // It never ends by itself but by a panic.
-        ended = &mut engine => return ended.context("the event loop ended"),
+        // Neither ends by itself but by a panic. Better to start over than to go on with half of it.
+        ended = &mut engine => return ended.context("the event loop failed"),
+        ended = &mut candidate => return ended.context("the election failed"),
     };
     info!("{signal}: handing over");
     // In this order: only when nothing is written any more does the standby's turn come.
     drop(stop);
     engine.await.context("the event loop failed at the end")?;
     drop(resign);
-    join(candidate).await
+    candidate.await.context("the election failed at the end")
 }
 
 fn engine(
@@ -116,10 +116,6 @@ async fn lead_always(leading: watch::Sender<bool>, resigned: oneshot::Receiver<(
     leading.send_replace(true);
     // An error means that the other end was dropped, which is how it is told.
     let _ = resigned.await;
-}
-
-async fn join(task: JoinHandle<()>) -> anyhow::Result<()> {
-    task.await.context("the election failed at the end")
 }
 
 /// The host's name, and chance.

@@ -50,7 +50,7 @@ pub(super) struct ClaimNotes {
     /// Proven dead.
     pub(super) dead: bool,
     pod: Option<(String, String)>,
-    version: Version,
+    pub(super) version: Version,
     epoch: u32,
 }
 
@@ -358,5 +358,160 @@ impl Book {
     /// The pod was deleted.
     pub(super) fn pod_gone(&mut self, pod: &str) {
         self.graveyard.forget(pod);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use konductor_api::{
+        PodReference, Queueing,
+        arbiter::{ClaimState, Parent, ParentState},
+    };
+
+    use super::*;
+
+    const NOW: Now = Now { monotonic: Duration::from_secs(100), wall: Timestamp::UNIX_EPOCH };
+
+    fn key() -> ParentKey {
+        ParentKey { namespace: "n".into(), name: "s".into() }
+    }
+
+    fn claim(uid: &str, version: Version) -> Claim {
+        Claim {
+            uid: uid.into(),
+            name: uid.into(),
+            version,
+            generation: 1,
+            created: 0,
+            weight: 1,
+            priority: 0,
+            holder: "h".into(),
+            pod: Some(PodReference {
+                name: "p".into(),
+                uid: "pod".into(),
+                container: "main".into(),
+                start: "1".into(),
+            }),
+            ttl: None,
+            renewed: None,
+            revoke: None,
+            deleting: false,
+            state: ClaimState::default(),
+        }
+    }
+
+    fn parent(uid: &str, version: Version, capacity: u64) -> SeenParent {
+        let parent = Parent {
+            uid: uid.into(),
+            version,
+            generation: 1,
+            created: 0,
+            capacity,
+            ttl: Duration::from_mins(5),
+            queueing: Queueing::StrictFIFO,
+            state: ParentState::default(),
+        };
+        SeenParent { parent, conditions: Box::default() }
+    }
+
+    fn see(book: &mut Book, claim: Claim) {
+        let key = book.note_claim(&key(), &claim, Box::default(), NOW);
+        if let Some(slot) = book.slot(&key) {
+            slot.view.observe_claim(claim, NOW);
+        }
+    }
+
+    fn dirty(book: &mut Book) -> usize {
+        book.take_dirty(NOW.monotonic).len()
+    }
+
+    #[test]
+    fn what_was_heard_of_is_decided_on_once() {
+        let mut book = Book::new("semaphore");
+        see(&mut book, claim("a", 1));
+        see(&mut book, claim("b", 2));
+        assert_eq!((dirty(&mut book), dirty(&mut book)), (1, 0));
+        book.set_alarm(&key().into(), Some(NOW.monotonic + Duration::from_secs(1)));
+        assert_eq!(dirty(&mut book), 0);
+        book.set_alarm(&key().into(), Some(NOW.monotonic));
+        assert_eq!((dirty(&mut book), book.next_alarm()), (1, None));
+    }
+
+    #[test]
+    fn what_a_list_does_not_show_is_missing_not_gone() {
+        let mut book = Book::new("semaphore");
+        see(&mut book, claim("a", 1));
+        see(&mut book, claim("b", 2));
+        book.note_parent(&key(), &parent("u", 3, 1), NOW);
+        book.claims_listing();
+        book.parents_listing();
+        see(&mut book, claim("b", 2));
+        let missing = Missing::Claim { namespace: "n".into(), name: "a".into(), uid: "a".into() };
+        assert_eq!(book.claims_listed(), [missing]);
+        assert_eq!(book.parents_listed(), [Missing::Parent { key: key().into(), uid: "u".into() }]);
+        assert!(book.claim("a").is_some() && book.parent(&key()).is_some());
+    }
+
+    #[test]
+    fn an_unreadable_object_is_not_missing() {
+        let mut book = Book::new("semaphore");
+        see(&mut book, claim("a", 1));
+        book.claims_listing();
+        book.saw_unreadable(&Found::<()> {
+            namespace: "n".into(),
+            name: "a".into(),
+            uid: "a".into(),
+            content: Err(crate::arbiter::kind::Fault { error: "?".into(), may_hold: true }),
+        });
+        assert_eq!(book.claims_listed(), []);
+    }
+
+    #[test]
+    fn the_deleted_are_remembered() {
+        let mut book = Book::new("semaphore");
+        see(&mut book, claim("a", 1));
+        book.claim_gone("a", NOW);
+        assert!(book.is_gone("a") && !book.is_gone("b"));
+        for number in 0..GRAVES {
+            book.claim_gone(&number.to_string(), NOW);
+        }
+        assert!(!book.is_gone("a"), "what is remembered is bounded");
+    }
+
+    #[test]
+    fn older_notes_do_not_replace_newer_ones() {
+        let mut book = Book::new("semaphore");
+        book.note_parent(&key(), &parent("u", 5, 10), NOW);
+        book.note_parent(&key(), &parent("u", 4, 3), NOW);
+        assert_eq!(book.parent(&key()).map(|parent| parent.capacity), Some(10));
+    }
+
+    #[test]
+    fn an_end_counts_whether_the_pod_or_the_claim_is_seen_first() {
+        for pod_first in [true, false] {
+            let mut book = Book::new("semaphore");
+            if !pod_first {
+                see(&mut book, claim("a", 1));
+            }
+            book.pod_ended(0, "pod".into(), vec!["main".into()], NOW);
+            if pod_first {
+                see(&mut book, claim("a", 1));
+                book.check_for_death("a", NOW);
+            }
+            assert!(book.claim("a").is_some_and(|claim| claim.dead), "pod first: {pod_first}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_used_any_more_leaves_only_its_term() {
+        let mut book = Book::new("semaphore");
+        see(&mut book, claim("a", 1));
+        let key: Key = key().into();
+        assert!(!book.forget_unused(&key));
+        book.claim_gone("a", NOW);
+        assert!(book.forget_unused(&key));
+        assert!(book.slot(&key).is_none());
+        assert_eq!(book.floors.len(), 1);
     }
 }

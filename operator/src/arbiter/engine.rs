@@ -1,7 +1,7 @@
 //! The event loop: takes in what was seen, decides, and lets the requests out.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     marker::PhantomData,
     sync::Arc,
     time::Duration,
@@ -21,12 +21,12 @@ use super::{
     Key, ParentKey,
     book::{Book, Missing},
     kind::{Found, Kind, Object, SeenClaim, SeenParent, read_claim, read_parent},
-    outbox::Outbox,
+    outbox::{Outbox, Urgency},
     requests::{Done, Requests},
 };
 use crate::{
     clock::Clock,
-    events::Publisher,
+    events::{News, Publisher},
     lenient::Lenient,
     metrics::{Metrics, ParentLabels},
     pods::{Ended, TERMINAL, TerminalPod},
@@ -78,14 +78,16 @@ pub struct Engine<K: Kind> {
     pub(super) book: Book,
     pub(super) outbox: Outbox,
     inbox: mpsc::Receiver<Sight>,
+    /// UIDs of objects that an urgent write is under way for.
+    pub(super) urgent: HashSet<String>,
     requests: Requests,
     tasks: JoinSet<Done>,
     lists: VecDeque<(Key, u64)>,
     pub(super) lists_under_way: usize,
     pub(super) probes: VecDeque<Missing>,
     pub(super) probes_under_way: usize,
-    /// UIDs of objects that cannot be read, with what was said of them.
-    pub(super) unreadable: HashMap<String, String>,
+    /// UIDs of objects that cannot be read, with what there is to say of them.
+    pub(super) unreadable: HashMap<String, News>,
     leading: watch::Receiver<bool>,
     pub(super) publisher: Publisher,
     pub(super) metrics: Arc<Metrics>,
@@ -116,6 +118,7 @@ impl<K: Kind> Engine<K> {
             book: Book::new(K::NAME),
             outbox: Outbox::new(),
             inbox,
+            urgent: HashSet::new(),
             requests: Requests::new(client.clone(), leading.clone()),
             tasks: JoinSet::new(),
             lists: VecDeque::new(),
@@ -175,7 +178,18 @@ impl<K: Kind> Engine<K> {
     fn set_leading(&mut self) {
         let (leading, now) = (*self.leading.borrow_and_update(), self.clock.now());
         self.metrics.leader.set(leading.into());
-        if leading { self.book.lead(true, now) } else { self.stand_down(now) }
+        if leading {
+            self.book.lead(true, now);
+            for news in self.unreadable.values() {
+                self.publisher.tell(news.clone());
+            }
+        } else {
+            self.stand_down(now);
+        }
+    }
+
+    pub(super) fn is_leading(&self) -> bool {
+        *self.leading.borrow()
     }
 
     fn stand_down(&mut self, now: Now) {
@@ -222,9 +236,10 @@ impl<K: Kind> Engine<K> {
 
     /// Puts a parent's figures into the metrics.
     fn show(&mut self, key: &Key) {
+        let leading = self.is_leading();
         let Some(slot) = self.book.slot(key) else { return };
         let labels = ParentLabels { namespace: key.namespace.clone(), kind: K::NAME, name: key.name.clone() };
-        if slot.view.has_parent() && *self.leading.borrow() {
+        if slot.view.has_parent() && leading {
             self.metrics.waiting.get_or_create(&labels).set(slot.view.waiting() as i64);
             self.metrics.in_use.get_or_create(&labels).set(slot.view.in_use() as i64);
         } else {
@@ -236,15 +251,16 @@ impl<K: Kind> Engine<K> {
     /// Sends what there is a place for.
     fn let_out(&mut self, now: Now) {
         while let Some((key, write)) = self.outbox.next() {
-            if let Ok(status) = self.status(&key, &write, now) {
+            if self.is_overtaken(&write) {
+                self.drop_unsent(&key, &write, now);
+            } else if let Ok(status) = self.status(&key, &write, now) {
+                if Urgency::from(&write.change) == Urgency::Urgent {
+                    self.urgent.insert(write.subject.uid().into());
+                }
                 debug!(namespace = key.namespace, name = key.name, change = write.change.name(), "writing");
                 self.tasks.spawn(self.requests.clone().write::<K>(key, write, status));
             } else {
-                self.outbox.done(&key, (&write.change).into());
-                if let Some(slot) = self.book.slot(&key) {
-                    slot.view.failed(&write, Outcome::NotApplied, now);
-                }
-                self.book.mark(&key);
+                self.drop_unsent(&key, &write, now);
             }
         }
         while self.lists_under_way < LISTS
@@ -265,6 +281,21 @@ impl<K: Kind> Engine<K> {
                 }
             };
         }
+    }
+
+    /// Whether a write is sure to fail, or to make a more urgent one fail.
+    fn is_overtaken(&self, write: &Write) -> bool {
+        let uid = write.subject.uid();
+        let superseded = self.book.claim(uid).is_some_and(|claim| claim.version > write.version);
+        superseded || matches!(write.change, Change::Tell(_)) && self.urgent.contains(uid)
+    }
+
+    fn drop_unsent(&mut self, key: &Key, write: &Write, now: Now) {
+        self.outbox.done(key, (&write.change).into());
+        if let Some(slot) = self.book.slot(key) {
+            slot.view.failed(write, Outcome::NotApplied, now);
+        }
+        self.book.mark(key);
     }
 
     /// The status that a write consists of; `None` for a deletion.

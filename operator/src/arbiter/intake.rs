@@ -6,8 +6,10 @@ use tracing::{debug, info, warn};
 
 use super::{
     Key, ParentKey,
+    book::Missing,
     engine::{Engine, Sight},
     kind::{Fault, Found, Kind, SeenClaim, SeenParent},
+    outbox::Urgency,
     requests::{Done, Reading, Written},
 };
 use crate::{
@@ -26,6 +28,8 @@ impl<K: Kind> Engine<K> {
         match sight {
             Sight::Parent(Seen::Listing) => self.book.parents_listing(),
             Sight::Parent(Seen::Listed) => {
+                // An unfinished look for what the last list missed is part of this one.
+                self.probes.retain(|missing| !matches!(missing, Missing::Parent { .. }));
                 self.probes.extend(self.book.parents_listed());
                 self.metrics.filled(PARENTS);
             }
@@ -35,6 +39,7 @@ impl<K: Kind> Engine<K> {
             }
             Sight::Claim(Seen::Listing) => self.book.claims_listing(),
             Sight::Claim(Seen::Listed) => {
+                self.probes.retain(|missing| !matches!(missing, Missing::Claim { .. }));
                 self.probes.extend(self.book.claims_listed());
                 self.metrics.filled(CLAIMS);
             }
@@ -94,22 +99,26 @@ impl<K: Kind> Engine<K> {
     }
 
     fn report_fault<O: Resource<DynamicType = ()>>(&mut self, found: &Found<impl Sized>, fault: &Fault) {
-        let before = self.unreadable.insert(found.uid.clone(), fault.error.clone());
-        if before.as_ref() == Some(&fault.error) {
-            return;
-        }
-        let resource = O::plural(&()).into_owned();
-        warn!(resource, namespace = found.namespace, name = found.name, "cannot be read: {}", fault.error);
-        if before.is_none() {
-            self.metrics.unreadable.get_or_create(&ResourceLabels { resource }).inc();
-        }
-        self.publisher.tell(News {
+        let news = News {
             regarding: reference::<O>(&found.namespace, &found.name, &found.uid),
             severity: Severity::Warning,
             reason: "Unreadable",
             action: "Read",
             note: format!("left alone, as it cannot be read: {}", fault.error),
-        });
+        };
+        let before = self.unreadable.insert(found.uid.clone(), news.clone());
+        if before.as_ref() == Some(&news) {
+            return;
+        }
+        let resource = O::plural(&()).into_owned();
+        warn!(resource, namespace = found.namespace, name = found.name, "{}", news.note);
+        if before.is_none() {
+            self.metrics.unreadable.get_or_create(&ResourceLabels { resource }).inc();
+        }
+        // One of the replicas is enough to say it; a new leader says it again.
+        if self.is_leading() {
+            self.publisher.tell(news);
+        }
     }
 
     fn clear_fault<O: Resource<DynamicType = ()>>(&mut self, uid: &str) {
@@ -185,6 +194,9 @@ impl<K: Kind> Engine<K> {
     fn account<T>(&mut self, key: &Key, write: &Write, written: &Written<T>) {
         let change = write.change.name();
         self.outbox.done(key, (&write.change).into());
+        if Urgency::from(&write.change) == Urgency::Urgent {
+            self.urgent.remove(write.subject.uid());
+        }
         let outcome = match written {
             Written::Applied(_) | Written::Deleted => "applied",
             Written::Failed { label, error, .. } => {
