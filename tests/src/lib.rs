@@ -28,6 +28,7 @@
 mod access;
 mod chart;
 mod control_plane;
+mod installed;
 mod namespace;
 mod pki;
 mod process;
@@ -38,6 +39,7 @@ mod wait;
 pub use access::{Access, client};
 pub use chart::{apply, helm_template, install_crds, parse};
 pub use control_plane::{ApiServer, ControlPlane};
+pub use installed::Installed;
 pub use namespace::{ContainerState, TestNamespace};
 pub use process::Process;
 pub use tools::{Binaries, tool, workspace};

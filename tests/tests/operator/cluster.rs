@@ -1,12 +1,9 @@
 //! What all these tests need: an operator to talk to, and short ways to say what they want.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
 use konductor_api::{ClaimPhase, ClaimStatus, Permit, Semaphore, SemaphoreStatus};
-use konductor_tests::{Binaries, ControlPlane, Process, TestNamespace, apply, helm_template, install_crds, wait_for};
+use konductor_tests::{ControlPlane, Installed, Process, TestNamespace, wait_for};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -14,45 +11,6 @@ use tokio::sync::OnceCell;
 
 /// Far more than anything here takes on an idle machine.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
-
-/// The operator's `ServiceAccount` in the chart.
-const SERVICE_ACCOUNT: &str = "konductor-operator";
-
-/// A control plane where Konductor is installed, but for the operator itself.
-pub(crate) struct Installed {
-    pub(crate) system: TestNamespace,
-    kubeconfig: PathBuf,
-}
-
-impl Installed {
-    /// Installs what the chart has for the operator's permissions; the CRDs only if wanted.
-    pub(crate) async fn on(control_plane: &ControlPlane, crds: bool) -> Self {
-        let system = control_plane.namespace("system").await;
-        if crds {
-            install_crds(&system.client).await;
-        }
-        let mut objects = helm_template("konductor", &system.name, &[("crds.enabled", "false")]);
-        objects.retain(|object| {
-            let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
-            kind == "ServiceAccount" || kind.contains("Role")
-        });
-        apply(&system.client, &system.name, &objects).await;
-        let everywhere = Api::<ClusterRole>::all(system.client.clone()).get(SERVICE_ACCOUNT).await.expect("its role");
-        system.wait_allowed(SERVICE_ACCOUNT, None, &everywhere.rules.unwrap_or_default()).await;
-        let here = system.api::<Role>().get(SERVICE_ACCOUNT).await.expect("its role here");
-        system.wait_allowed(SERVICE_ACCOUNT, Some(&system.name), &here.rules.unwrap_or_default()).await;
-        let kubeconfig = system.service_account_kubeconfig(SERVICE_ACCOUNT).await;
-        Self { system, kubeconfig }
-    }
-
-    /// Starts an operator of this name.
-    pub(crate) fn operator(&self, name: &str, arguments: &[&str]) -> Process {
-        let mut command = Command::new(Binaries::built().operator());
-        command.args(["--http-addr", "127.0.0.1:0", "--log", "info,konductor_operator=debug", "--identity", name]);
-        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
-        Process::spawn(name, command)
-    }
-}
 
 /// The operator that all tests share that do not end it, and the namespace that it is installed in.
 pub(crate) async fn shared() -> &'static Process {

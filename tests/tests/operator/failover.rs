@@ -2,23 +2,15 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::Lease;
 use konductor_api::ClaimPhase;
-use konductor_tests::{ControlPlane, Process, Signal, wait_for};
+use konductor_tests::{ControlPlane, Installed, Process, Signal};
 
-use crate::cluster::{Installed, LIMIT, Scene};
-
-async fn holder(installed: &Installed, name: &str) {
-    wait_for(&installed.system.api::<Lease>(), "konductor-operator", LIMIT, |lease| {
-        lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(name)
-    })
-    .await;
-}
+use crate::cluster::{LIMIT, Scene};
 
 /// A leader and a standby whose caches are filled.
 async fn two_operators(installed: &Installed, arguments: &[&str]) -> (Process, Process) {
     let leader = installed.operator("first", arguments);
-    holder(installed, "first").await;
+    installed.wait_leader("first", LIMIT).await;
     let standby = installed.operator("second", arguments);
     standby.wait_stderr(LIMIT, "konductor-operator starts").await;
     (leader, standby)
@@ -38,7 +30,7 @@ async fn a_standby_takes_over_from_a_killed_leader_and_keeps_its_grants() {
     leader.signal(Signal::SIGKILL);
     leader.expect_exit(LIMIT, 137).await;
 
-    holder(&installed, "second").await;
+    installed.wait_leader("second", LIMIT).await;
     let restamped = scene.claim_status("a", |status| status.term > before.term).await;
     assert_eq!((restamped.phase, restamped.fencing_token), (Some(ClaimPhase::Granted), before.fencing_token));
     scene.semaphore_status("s", |status| status.term == restamped.term && status.settled_term == restamped.term).await;

@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use konductor_tests::{Binaries, ControlPlane, Process, eventually, install_crds};
+use konductor_tests::{Binaries, ControlPlane, Installed, Process, eventually, install_crds};
 
-use crate::cluster::{Installed, LIMIT, Scene, namespace, shared};
+use crate::cluster::{LIMIT, Scene, namespace, shared};
 
 /// The answer to a GET: status line, and everything.
 async fn get(operator: &Process, path: &str) -> (String, String) {

@@ -1,0 +1,76 @@
+//! Konductor in a control plane, as the chart installs it, with operators that are processes of the test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
+use kube::Api;
+
+use crate::chart::{apply, helm_template, install_crds};
+use crate::control_plane::ControlPlane;
+use crate::namespace::TestNamespace;
+use crate::process::Process;
+use crate::tools::Binaries;
+use crate::wait::wait_for;
+
+/// The operator's `ServiceAccount` in the chart.
+const SERVICE_ACCOUNT: &str = "konductor-operator";
+
+/// The lease that operators elect their leader by.
+const LEASE: &str = "konductor-operator";
+
+/// A control plane where Konductor is installed, but for the operator itself.
+#[derive(Debug)]
+pub struct Installed {
+    /// The namespace that it is installed in.
+    pub system: TestNamespace,
+    kubeconfig: PathBuf,
+}
+
+impl Installed {
+    /// The `ClusterRole` of those who run `konductor-run`.
+    pub const WORKLOAD: &str = "konductor-workload";
+
+    /// Installs what the chart has for permissions; the CRDs only if wanted.
+    pub async fn on(control_plane: &ControlPlane, crds: bool) -> Self {
+        let system = control_plane.namespace("system").await;
+        if crds {
+            install_crds(&system.client).await;
+        }
+        let mut objects = helm_template("konductor", &system.name, &[("crds.enabled", "false")]);
+        objects.retain(|object| {
+            let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
+            kind == "ServiceAccount" || kind.contains("Role")
+        });
+        apply(&system.client, &system.name, &objects).await;
+        let everywhere = Api::<ClusterRole>::all(system.client.clone()).get(SERVICE_ACCOUNT).await.expect("its role");
+        system.wait_allowed(SERVICE_ACCOUNT, None, &everywhere.rules.unwrap_or_default()).await;
+        let here = system.api::<Role>().get(SERVICE_ACCOUNT).await.expect("its role here");
+        system.wait_allowed(SERVICE_ACCOUNT, Some(&system.name), &here.rules.unwrap_or_default()).await;
+        let kubeconfig = system.service_account_kubeconfig(SERVICE_ACCOUNT).await;
+        Self { system, kubeconfig }
+    }
+
+    /// The kubeconfig of the operator's `ServiceAccount`.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Starts an operator of this name.
+    pub fn operator(&self, name: &str, arguments: &[&str]) -> Process {
+        let mut command = Command::new(Binaries::built().operator());
+        command.args(["--http-addr", "127.0.0.1:0", "--log", "info,konductor_operator=debug", "--identity", name]);
+        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        Process::spawn(name, command)
+    }
+
+    /// Waits until the operator of this name is the elected leader.
+    pub async fn wait_leader(&self, name: &str, limit: Duration) {
+        wait_for(&self.system.api::<Lease>(), LEASE, limit, |lease| {
+            lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(name)
+        })
+        .await;
+    }
+}
