@@ -26,7 +26,7 @@ pub(super) struct Waiting {
     asked: Option<Question>,
     asks: u32,
     ask_at: Option<Boottime>,
-    /// The grant that the parent has confirmed.
+    /// The grant that the parent has confirmed. Fencing tokens make each grant another one.
     confirmed: Option<Grant>,
     /// The grant for which a renewal was sent before it was confirmed, to save a round trip. Only one is.
     renewed_for: Option<Grant>,
@@ -87,12 +87,8 @@ impl Waiting {
                     common.send(call, limits::REQUEST.min(grant.ttl / 6), turn);
                 }
             }
-            (phase, None) => {
-                self.confirmed = None;
-                if phase == Some(ClaimPhase::Pending) {
-                    self.tell_waiting(turn);
-                }
-            }
+            (Some(ClaimPhase::Pending), None) => self.tell_waiting(turn),
+            (Some(ClaimPhase::Granted) | None, None) => {}
         }
         if self.unseen && common.ready(turn) {
             common.send(Call::Read { name: common.name.clone() }, limits::REQUEST, turn);

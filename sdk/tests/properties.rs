@@ -1,0 +1,418 @@
+//! The claim protocol against a world that does what it likes: answers are lost before or after the request was carried
+//! out, watches show old news, operators grant in terms that are over, take back, expire, and people delete. Time jumps.
+//!
+//! The operator of this world breaks no promise: it expires a claim only after it saw no renewal for the full TTL, and it
+//! grants in a term below the semaphore's only as a late write. Everything else is up to chance.
+
+use std::time::Duration;
+
+use konductor::{
+    Boottime, Event, LossReason,
+    protocol::{Answer, Call, Draw, Effect, FRESH, Failure, Input, Machine, ParentSeen, Sighting, WatchEnd},
+};
+use konductor_api::ClaimPhase;
+use proptest::prelude::*;
+
+const TTL: Duration = Duration::from_secs(30);
+
+struct World {
+    machine: Machine,
+    now: Boottime,
+    steps: u128,
+    over: bool,
+    abandoned: bool,
+    released: bool,
+
+    /// The object with the claim's name, when it was last renewed as the operator sees it, and all that it ever was.
+    claim: Option<Sighting>,
+    renewed_at: Boottime,
+    history: Vec<Sighting>,
+    version: u64,
+    uids: u64,
+    term: u64,
+    token: u64,
+
+    /// What the machine has under way: a call and when it was sent, a question, whether it is for
+    /// the latest state, and what was seen of the claim when it was sent.
+    call: Option<(Call, Boottime)>,
+    question: Option<(bool, Option<Sighting>)>,
+    watching: bool,
+
+    /// What the machine can know: the sending of the last renewal it was told to have succeeded, and the newest sighting
+    /// of its claim; and the sighting that the parent has confirmed, asked after it.
+    told_renewed_at: Option<Boottime>,
+    seen: Option<Sighting>,
+    confirmed: Option<Sighting>,
+    held: Option<(u64, Boottime)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            machine: Machine::new("semaphore", "warehouse".into(), None),
+            now: Boottime(Duration::from_secs(1000)),
+            steps: 0,
+            over: false,
+            abandoned: false,
+            released: false,
+            claim: None,
+            renewed_at: Boottime(Duration::ZERO),
+            history: Vec::new(),
+            version: 100,
+            uids: 0,
+            term: 7,
+            token: 70,
+            call: None,
+            question: None,
+            watching: false,
+            told_renewed_at: None,
+            seen: None,
+            confirmed: None,
+            held: None,
+        };
+        world.step(Input::Time);
+        world
+    }
+
+    fn step(&mut self, input: Input) {
+        if self.over {
+            return;
+        }
+        self.steps += 1;
+        let draw = Draw { id: self.steps, jitter: (self.steps as u32).wrapping_mul(0x9e37_79b9) };
+        for effect in self.machine.step(input, self.now, draw) {
+            self.take(effect);
+        }
+        assert_eq!(self.over, self.machine.is_over(), "the last event and the end go together");
+        assert_eq!(self.held.is_some(), self.machine.is_held());
+        if let Some(alarm) = self.machine.alarm() {
+            assert!(alarm > self.now, "an alarm for what should have been done now");
+        }
+    }
+
+    fn take(&mut self, effect: Effect) {
+        match effect {
+            Effect::Call { call, within } => {
+                assert!(self.call.is_none(), "two calls at once: {call:?}");
+                assert!(!within.is_zero(), "a call without time to answer: {call:?}");
+                if let (Call::Renew { .. }, Some((_, deadline))) = (&call, self.held) {
+                    assert!(self.now < deadline, "a renewal after the deadline");
+                }
+                if let Call::Create { .. } = call {
+                    self.told_renewed_at.get_or_insert(self.now);
+                }
+                self.call = Some((call, self.now));
+            }
+            Effect::CancelCall => {
+                let (call, _) = self.call.take().expect("a call to cancel");
+                assert!(!matches!(call, Call::Create { .. }) || self.released, "a create is never dropped: {call:?}");
+            }
+            Effect::AskParent { latest, .. } => {
+                self.question = Some((latest, self.seen.clone()));
+                self.confirmed = None;
+            }
+            Effect::Watch { .. } => self.watching = true,
+            Effect::Unwatch => self.watching = false,
+            Effect::Tell(event) => self.hear(event),
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Held { fencing_token, ttl, deadline } => {
+                assert!(!self.released, "held after the release");
+                let seen = self.seen.as_ref().expect("a claim that was seen");
+                assert_eq!((seen.phase, seen.fencing_token), (Some(ClaimPhase::Granted), Some(fencing_token)));
+                let grant = |claim: &Sighting| (claim.uid.clone(), claim.phase, claim.term, claim.fencing_token);
+                assert_eq!(self.confirmed.as_ref().map(grant), Some(grant(seen)), "held without a confirmed grant");
+                let renewed_at = self.told_renewed_at.expect("a renewal");
+                assert!(self.now - renewed_at <= FRESH, "held late");
+                assert_eq!(deadline, renewed_at + (ttl - ttl / 1000));
+                self.held = Some((fencing_token, deadline));
+            }
+            Event::Extended { deadline } => {
+                let (token, old) = self.held.expect("held");
+                assert!(self.now < old, "extended after the deadline");
+                self.held = Some((token, deadline));
+            }
+            Event::Lost { reason } => {
+                let (_, deadline) = self.held.take().expect("held");
+                assert!(reason != LossReason::DeadlinePassed || self.now >= deadline, "lost before the deadline");
+            }
+            Event::Released | Event::Failed { .. } => self.over = true,
+            Event::Abandoned { .. } => (self.over, self.abandoned) = (true, true),
+            Event::Asked | Event::Waiting { .. } | Event::Retrying { .. } => {}
+            other => panic!("unknown event: {other:?}"),
+        }
+    }
+
+    /// Takes note of what the machine is shown.
+    fn show(&mut self, claim: &Sighting) {
+        let newer = self.seen.as_ref().is_none_or(|seen| claim.version > seen.version);
+        if newer {
+            self.seen = Some(claim.clone());
+        }
+    }
+
+    fn write(&mut self, change: impl FnOnce(&mut Sighting)) {
+        self.version += 1;
+        if let Some(claim) = &mut self.claim {
+            change(claim);
+            claim.version = self.version;
+            self.history.push(claim.clone());
+        }
+    }
+
+    /// What the API server does with a request.
+    fn carry_out(&mut self, call: &Call) -> Result<Answer, Failure> {
+        let is = |claim: &Option<Sighting>, uid: &str| match claim {
+            None => Err(Failure::Missing("not found".into())),
+            Some(claim) if claim.uid != uid => Err(Failure::Conflict("another uid".into())),
+            Some(_) => Ok(()),
+        };
+        match call {
+            Call::Create { instance, .. } => {
+                if self.claim.is_some() {
+                    return Err(Failure::Taken);
+                }
+                self.uids += 1;
+                let uid = format!("uid-{}", self.uids);
+                self.claim = Some(Sighting { uid, instance: instance.clone(), ..Sighting::default() });
+                self.renewed_at = self.now;
+                self.write(|_| {});
+            }
+            Call::Read { .. } => {}
+            Call::Renew { uid, .. } => {
+                is(&self.claim, uid)?;
+                self.renewed_at = self.now;
+                self.write(|_| {});
+            }
+            Call::Delete { uid, .. } => {
+                is(&self.claim, uid)?;
+                self.claim = None;
+                return Ok(Answer::Deleted);
+            }
+        }
+        self.claim.clone().map(Answer::Claim).ok_or(Failure::Missing("not found".into()))
+    }
+
+    fn answer(&mut self, done: bool, heard: bool) {
+        let Some((call, sent_at)) = self.call.clone() else { return };
+        let answer = if done { self.carry_out(&call) } else { Err(Failure::Refused("forbidden".into())) };
+        let lost = Failure::Transient { message: "no answer".into(), retry_after: None };
+        let answer = if heard { answer } else { Err(lost) };
+        self.call = None;
+        if let Ok(Answer::Claim(claim)) = &answer {
+            let claim = claim.clone();
+            if let Call::Renew { .. } = call {
+                // Past its deadline the machine takes no more answers.
+                if self.held.is_none_or(|(_, deadline)| self.now < deadline) {
+                    self.told_renewed_at = Some(sent_at);
+                }
+            }
+            self.show(&claim);
+        }
+        self.step(Input::Answered(answer));
+        self.forget_if_asked_again();
+    }
+
+    /// A claim that was given up is asked for as another instance, with a create of its own.
+    fn forget_if_asked_again(&mut self) {
+        if let Some((Call::Create { instance, .. }, at)) = &self.call
+            && self.seen.as_ref().is_some_and(|seen| seen.instance != *instance)
+        {
+            self.told_renewed_at = Some(*at);
+            self.seen = None;
+            self.confirmed = None;
+        }
+    }
+
+    fn answer_question(&mut self, heard: bool) {
+        let Some((latest, seen)) = self.question.take() else { return };
+        if !heard {
+            let lost = Failure::Transient { message: "no answer".into(), retry_after: None };
+            return self.step(Input::ParentAnswered(Err(lost)));
+        }
+        // A cached answer may be old.
+        let term = if latest { self.term } else { self.term - 1 };
+        if latest && seen.as_ref().is_some_and(|seen| seen.term == Some(term)) {
+            self.confirmed = seen;
+        }
+        self.step(Input::ParentAnswered(Ok(ParentSeen::Term(Some(term)))));
+    }
+
+    fn operate(&mut self, what: u8, how_much: u8) {
+        let (term, expirable) = (self.term, self.now.since(self.renewed_at) >= TTL);
+        match what {
+            0 => {
+                self.token += 1;
+                // Sometimes a late write of a leader before.
+                let term = term - u64::from(how_much % 4 == 0);
+                let token = self.token;
+                self.write(|claim| {
+                    if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Pending) {
+                        claim.phase = Some(ClaimPhase::Granted);
+                        (claim.term, claim.fencing_token, claim.ttl) = (Some(term), Some(token), Some(TTL));
+                    }
+                });
+            }
+            1 => self.write(|claim| {
+                if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Granted) && how_much % 8 == 0 {
+                    let (uid, instance) = (claim.uid.clone(), claim.instance.clone());
+                    let phase = Some(ClaimPhase::Pending);
+                    *claim = Sighting { uid, instance, phase, message: "waits".into(), ..Sighting::default() };
+                }
+            }),
+            // A takeover: the term rises, and what was granted in the term before is stamped anew.
+            2 => {
+                self.term += 1;
+                self.write(|claim| {
+                    if claim.phase == Some(ClaimPhase::Granted) && claim.term == Some(term) {
+                        claim.term = Some(term + 1);
+                    }
+                });
+            }
+            3 if expirable => {
+                self.write(|claim| claim.phase = Some(ClaimPhase::Expired));
+                if let Some((_, deadline)) = self.held {
+                    assert!(self.now >= deadline, "expired by rights while still relied upon");
+                }
+            }
+            4 if how_much % 4 == 0 => self.write(|claim| claim.phase = Some(ClaimPhase::Revoking)),
+            5 if how_much % 16 == 0 => self.claim = None,
+            6 if how_much % 16 == 0 => {
+                self.uids += 1;
+                self.claim = Some(Sighting { uid: format!("uid-{}", self.uids), ..Sighting::default() });
+                self.write(|claim| claim.instance = "another's".into());
+            }
+            _ => {}
+        }
+    }
+
+    fn watch(&mut self, what: u8, which: u8) {
+        if !self.watching {
+            return;
+        }
+        let input = match what {
+            // Mostly the newest, sometimes old news.
+            0..=5 => {
+                let all = self.history.len();
+                let back = if which % 3 == 0 { usize::from(which) % all.max(1) } else { 0 };
+                let Some(claim) = all.checked_sub(1 + back).and_then(|at| self.history.get(at)).cloned() else {
+                    return;
+                };
+                // A watch shows nothing from before the version that it starts from: claims of earlier instances.
+                if self
+                    .seen
+                    .as_ref()
+                    .is_some_and(|seen| seen.instance != claim.instance && claim.version < seen.version)
+                {
+                    return;
+                }
+                if self.seen.as_ref().is_some_and(|seen| seen.instance == claim.instance) {
+                    self.show(&claim);
+                }
+                Input::Watched(claim)
+            }
+            6 => Input::WatchedDeletion(if self.claim.is_some() { return } else { format!("uid-{}", self.uids) }),
+            7 => Input::WatchEnded(WatchEnd::Closed),
+            8 => Input::WatchEnded(WatchEnd::Outdated),
+            _ => Input::WatchEnded(WatchEnd::Failed("reset".into())),
+        };
+        self.watching &= !matches!(input, Input::WatchEnded(_));
+        self.step(input);
+        self.forget_if_asked_again();
+    }
+
+    /// Lets time pass: to the alarm, or as told.
+    fn pass(&mut self, millis: Option<u64>) {
+        let alarm = self.machine.alarm();
+        self.now = match millis {
+            Some(millis) => self.now + Duration::from_millis(millis),
+            None => alarm.map_or(self.now, |alarm| alarm.max(self.now)),
+        };
+        self.step(Input::Time);
+        self.forget_if_asked_again();
+    }
+
+    /// Releases in a world that behaves from now on: all is over soon, and nothing of ours is left.
+    fn finish(&mut self) {
+        let had = self.held.take();
+        self.released = true;
+        self.step(Input::Release);
+        if had.is_some() {
+            let call = self.call.as_ref().map(|(call, _)| call);
+            assert!(matches!(call, Some(Call::Delete { .. })), "not deleted at once: {call:?}");
+        }
+        for _ in 0..10 {
+            if self.call.is_none() {
+                self.pass(None);
+            }
+            self.answer(true, true);
+        }
+        assert!(self.over, "not over");
+        assert!(!self.abandoned, "abandoned although all was answered");
+        let left = self.claim.as_ref().filter(|claim| claim.instance != "another's");
+        assert!(left.is_none(), "left behind: {left:?}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Answer { done: bool, heard: bool },
+    AnswerQuestion { heard: bool },
+    Operate(u8, u8),
+    Watch(u8, u8),
+    Pass(Option<u64>),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        8 => (prop::bool::weighted(0.9), prop::bool::weighted(0.8)).prop_map(|(done, heard)| Act::Answer { done, heard }),
+        5 => prop::bool::weighted(0.9).prop_map(|heard| Act::AnswerQuestion { heard }),
+        5 => (0..7_u8, any::<u8>()).prop_map(|(what, how)| Act::Operate(what, how)),
+        6 => (0..10_u8, any::<u8>()).prop_map(|(what, which)| Act::Watch(what, which)),
+        3 => Just(Act::Pass(None)),
+        3 => (0..3000_u64).prop_map(|millis| Act::Pass(Some(millis))),
+        1 => (0..60_000_u64).prop_map(|millis| Act::Pass(Some(millis))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_world_makes_it_break_a_promise(acts in prop::collection::vec(act(), 0..80)) {
+        let mut world = World::new();
+        for act in acts {
+            match act {
+                Act::Answer { done, heard } => world.answer(done, heard),
+                Act::AnswerQuestion { heard } => world.answer_question(heard),
+                Act::Operate(what, how) => world.operate(what, how),
+                Act::Watch(what, which) => world.watch(what, which),
+                Act::Pass(millis) => world.pass(millis),
+            }
+            if world.over {
+                return Ok(());
+            }
+        }
+        world.finish();
+    }
+}
+
+/// The search above would be worth nothing if its worlds never got that far.
+#[test]
+fn a_world_that_behaves_lets_it_hold() {
+    let mut world = World::new();
+    world.answer(true, true);
+    world.operate(0, 1);
+    world.watch(0, 1);
+    world.answer_question(true);
+    assert!(world.held.is_some());
+    for _ in 0..5 {
+        world.pass(None);
+        world.answer(true, true);
+    }
+    assert!(world.held.is_some());
+    world.finish();
+}
