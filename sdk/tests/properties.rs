@@ -15,6 +15,7 @@ use proptest::prelude::*;
 
 const TTL: Duration = Duration::from_secs(30);
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct World {
     machine: Machine,
     now: Boottime,
@@ -127,7 +128,7 @@ impl World {
                 assert_eq!(self.confirmed.as_ref().map(grant), Some(grant(seen)), "held without a confirmed grant");
                 let renewed_at = self.told_renewed_at.expect("a renewal");
                 assert!(self.now - renewed_at <= FRESH, "held late");
-                assert_eq!(deadline, renewed_at + (ttl - ttl / 1000));
+                assert_eq!(deadline, renewed_at + ttl.mul_f64(0.999));
                 self.held = Some((fencing_token, deadline));
             }
             Event::Extended { deadline } => {
@@ -247,7 +248,7 @@ impl World {
             0 => {
                 self.token += 1;
                 // Sometimes a late write of a leader before.
-                let term = term - u64::from(how_much % 4 == 0);
+                let term = term - u64::from(how_much.is_multiple_of(4));
                 let token = self.token;
                 self.write(|claim| {
                     if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Pending) {
@@ -257,7 +258,7 @@ impl World {
                 });
             }
             1 => self.write(|claim| {
-                if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Granted) && how_much % 8 == 0 {
+                if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Granted) && how_much.is_multiple_of(8) {
                     let (uid, instance) = (claim.uid.clone(), claim.instance.clone());
                     let phase = Some(ClaimPhase::Pending);
                     *claim = Sighting { uid, instance, phase, message: "waits".into(), ..Sighting::default() };
@@ -278,9 +279,9 @@ impl World {
                     assert!(self.now >= deadline, "expired by rights while still relied upon");
                 }
             }
-            4 if how_much % 4 == 0 => self.write(|claim| claim.phase = Some(ClaimPhase::Revoking)),
-            5 if how_much % 16 == 0 => self.claim = None,
-            6 if how_much % 16 == 0 => {
+            4 if how_much.is_multiple_of(4) => self.write(|claim| claim.phase = Some(ClaimPhase::Revoking)),
+            5 if how_much.is_multiple_of(16) => self.claim = None,
+            6 if how_much.is_multiple_of(16) => {
                 self.uids += 1;
                 self.claim = Some(Sighting { uid: format!("uid-{}", self.uids), ..Sighting::default() });
                 self.write(|claim| claim.instance = "another's".into());
@@ -297,7 +298,7 @@ impl World {
             // Mostly the newest, sometimes old news.
             0..=5 => {
                 let all = self.history.len();
-                let back = if which % 3 == 0 { usize::from(which) % all.max(1) } else { 0 };
+                let back = if which.is_multiple_of(3) { usize::from(which) % all.max(1) } else { 0 };
                 let Some(claim) = all.checked_sub(1 + back).and_then(|at| self.history.get(at)).cloned() else {
                     return;
                 };
