@@ -1,9 +1,9 @@
 //! Carries out what [`konductor_api::arbiter`] decides, for all parents of one kind.
 //!
-//! One task ([`engine`]) owns everything that is known ([`book`]): a [`View`](konductor_api::arbiter::View) per parent. It
+//! One task ([`engine`]) owns everything that is known (`book`): a [`View`](konductor_api::arbiter::View) per parent. It
 //! takes in what the watches and the answers to requests say, as much as there is, and then decides once for each parent
 //! that something was heard of. So a flood costs one decision, not one each; and nothing is locked, because nothing is
-//! shared. Requests run beside it ([`requests`]), bounded and in the order of their urgency ([`outbox`]): a slow write
+//! shared. Requests run beside it (`requests`), bounded and in the order of their urgency (`outbox`): a slow write
 //! delays only what depends on it.
 //!
 //! Both the leader and its standby do all of this, but only the leader decides. All safety is in the views; here is only

@@ -3,7 +3,7 @@
 //! Two operators that both believe they lead would be slow, not wrong: grants are kept apart by terms
 //! ([`konductor_api::arbiter`]). So this needs no more than to have, nearly always, exactly one leader.
 //!
-//! [`Candidate`] is the rule, without I/O or clock; [`follow`](driver::follow) reads and writes the lease.
+//! [`Candidate`] is the rule, without I/O or clock; [`driver`] reads and writes the lease.
 //! No two machines' clocks are compared: a candidate waits until the lease has not changed for the lease's whole duration
 //! by its own monotonic clock, and the leader steps down a third of the duration before anybody could get there.
 
