@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The binary `konductor-run`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    konductor_run::main()
+}

@@ -1,0 +1,259 @@
+//! Carries out what the core decides. One thread, one loop: wait, read what happened, step, apply.
+//!
+//! The API server's side runs in a thread of its own ([`claims`]) that can stall or panic without delaying a reaped child,
+//! a signal or a deadline. Nothing in this thread waits for anything but the next event.
+
+mod claims;
+mod process;
+pub(crate) mod signals;
+mod terminal;
+mod termination_log;
+mod tree;
+
+use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
+
+use konductor::{Boottime, ConnectOptions, Request};
+use nix::{
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        prctl,
+        time::TimeSpec,
+        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+    },
+    unistd::gethostname,
+};
+
+use self::{
+    claims::Claims,
+    process::Program,
+    signals::{Found, Signals},
+    terminal::Terminal,
+    tree::Tree,
+};
+use crate::{
+    config::Config,
+    environment,
+    exit::Exit,
+    identity::{self, Sources},
+    supervisor::{Effect, Event, Settings, Supervisor},
+};
+
+pub(crate) use termination_log::report;
+
+/// Signals that end the waiting for a claim.
+const ENDING_SIGNALS: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// Runs the configured command and says how it all ended.
+pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
+    let program = match Program::find(&config.command, &config.environment) {
+        Ok(program) => program,
+        Err(failure) => {
+            report(&failure.error);
+            return failure.exit;
+        }
+    };
+    let settings = Settings {
+        claims: config.semaphores.iter().map(|wanted| format!("semaphore {}", wanted.name)).collect(),
+        wait_timeout: config.wait_timeout,
+        skip_on_timeout: config.skip_on_timeout,
+        grace: config.grace,
+        ending_signals: ENDING_SIGNALS.into_iter().filter(|signal| !found.ignored(*signal)).collect(),
+    };
+    let outcome = Driver::new(config, program, found).and_then(|mut driver| {
+        let outcome = driver.run(Supervisor::new(settings));
+        if outcome.is_err() {
+            // Without its loop this process protects nothing any more.
+            driver.tree.kill();
+        }
+        outcome
+    });
+    outcome.unwrap_or_else(|error| {
+        report(&format!("the system refuses what a supervisor needs: {error}"));
+        Exit::Internal
+    })
+}
+
+/// All that the loop waits for and acts upon.
+struct Driver<'a> {
+    config: Config,
+    program: Program,
+    found: &'a Found,
+    holder: String,
+    signals: Signals,
+    timer: TimerFd,
+    claims: Option<Claims>,
+    tree: Tree,
+    terminal: Terminal,
+}
+
+impl<'a> Driver<'a> {
+    fn new(config: Config, program: Program, found: &'a Found) -> nix::Result<Self> {
+        prctl::set_child_subreaper(true)?;
+        let signals = Signals::new()?;
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+        let mut driver = Self {
+            holder: String::new(),
+            signals,
+            timer,
+            claims: None,
+            tree: Tree::new()?,
+            terminal: Terminal::default(),
+            config,
+            program,
+            found,
+        };
+        if !driver.config.semaphores.is_empty() {
+            driver.connect()?;
+        }
+        Ok(driver)
+    }
+
+    /// The loop.
+    fn run(&mut self, mut supervisor: Supervisor) -> nix::Result<Exit> {
+        let mut events = VecDeque::from([Event::Started]);
+        loop {
+            while let Some(event) = events.pop_front() {
+                for effect in supervisor.step(event, Boottime::now()) {
+                    if let Effect::Exit(exit) = effect {
+                        return Ok(exit);
+                    }
+                    self.apply(effect, &mut events)?;
+                }
+            }
+            self.wait()?;
+            self.signals.read(&mut events)?;
+            self.reap(&mut events)?;
+            self.read_timer(&mut events)?;
+            if let Some(claims) = &self.claims {
+                claims.read(&mut events)?;
+            }
+        }
+    }
+
+    fn apply(&mut self, effect: Effect, events: &mut VecDeque<Event>) -> nix::Result<()> {
+        match effect {
+            Effect::Acquire(index) => self.claims.iter().for_each(|claims| claims.acquire(index)),
+            Effect::Release(index) => self.claims.iter().for_each(|claims| claims.release(index)),
+            Effect::ReadSignals => {
+                self.signals.read(events)?;
+                events.push_back(Event::SignalsRead);
+            }
+            Effect::Spawn { tokens } => match self.spawn(&tokens) {
+                Ok(command) => self.tree.adopt(command),
+                Err(failure) => events.push_front(Event::NotSpawned { exit: failure.exit, error: failure.error }),
+            },
+            Effect::Forward(signal) => self.tree.forward(signal),
+            Effect::TerminateTree => self.tree.terminate(),
+            Effect::KillTree => self.tree.kill(),
+            Effect::Arm(Some(at)) => {
+                // Zero would disarm it.
+                let at = TimeSpec::from_duration(at.0.max(Duration::from_nanos(1)));
+                self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
+            }
+            Effect::Arm(None) => self.timer.unset()?,
+            Effect::Log(level, message) => say(level, &message),
+            Effect::Report(message) => report(&message),
+            Effect::Exit(_) => unreachable!("the loop ends there"),
+        }
+        Ok(())
+    }
+
+    /// Until something is to be read.
+    fn wait(&self) -> nix::Result<()> {
+        let mut sources = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
+        ];
+        sources.extend(self.claims.iter().map(|claims| PollFd::new(claims.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut sources, PollTimeout::NONE) {
+            // A stop and continue can end the call; then there is nothing to read.
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn reap(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
+        let reaped = self.tree.reap()?;
+        if let Some(exit) = reaped.command {
+            self.terminal.take_back();
+            events.push_back(Event::CommandEnded(exit));
+        }
+        if reaped.empty {
+            events.push_back(Event::TreeEmpty);
+        } else if reaped.some {
+            events.push_back(Event::Remaining);
+        }
+        Ok(())
+    }
+
+    fn read_timer(&self, events: &mut VecDeque<Event>) -> nix::Result<()> {
+        match self.timer.wait() {
+            Ok(()) => events.push_back(Event::Timer),
+            Err(Errno::EAGAIN) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, tokens: &[u64]) -> Result<nix::unistd::Pid, process::Failure> {
+        let environment = self.config.environment.with(&self.exports(tokens));
+        let holds = !tokens.is_empty();
+        self.program.spawn(environment, self.found, self.terminal.lend(), holds)
+    }
+
+    /// What the command is told about what is held. With nothing held, it sees what an outer `konductor-run` says.
+    fn exports(&self, tokens: &[u64]) -> Vec<(String, Option<String>)> {
+        let names = self.config.semaphores.iter().map(|wanted| wanted.name.as_str());
+        let held: Vec<_> = names.clone().map(|name| format!("semaphore/{name}")).collect();
+        if held.is_empty() {
+            return Vec::new();
+        }
+        let only = (tokens.len() == 1).then(|| tokens[0].to_string());
+        let each = names
+            .zip(tokens)
+            .map(|(name, token)| (environment::token_variable("semaphore", name), Some(token.to_string())));
+        [
+            (environment::HELD.to_owned(), Some(held.join(","))),
+            (environment::HOLDER.to_owned(), Some(self.holder.clone())),
+            (environment::FENCING_TOKEN.to_owned(), only),
+        ]
+        .into_iter()
+        .chain(each)
+        .collect()
+    }
+
+    /// Starts the side that talks to the API server.
+    fn connect(&mut self) -> nix::Result<()> {
+        let text = |name| self.config.environment.get(name).ok().flatten().map(str::to_owned);
+        let sources =
+            Sources::read(text(environment::POD_NAME), text(environment::POD_UID), text(environment::POD_CONTAINER));
+        let pod = sources.pod();
+        self.holder = match &self.config.holder {
+            Some(holder) => holder.clone(),
+            None => identity::default_holder(sources.pod_name(), &gethostname()?.to_string_lossy(), std::process::id()),
+        };
+        let requests = self.config.semaphores.iter().map(|wanted| Request {
+            semaphore: wanted.name.clone(),
+            permits: wanted.permits,
+            priority: self.config.priority,
+            ttl: self.config.ttl,
+            holder: self.holder.clone(),
+            pod: pod.clone(),
+        });
+        let options = ConnectOptions { namespace: self.config.namespace.clone() };
+        self.claims = Some(Claims::start(options, requests.collect())?);
+        Ok(())
+    }
+}
+
+fn say(level: tracing::Level, message: &str) {
+    match level {
+        tracing::Level::ERROR => tracing::error!("{message}"),
+        tracing::Level::WARN => tracing::warn!("{message}"),
+        tracing::Level::INFO => tracing::info!("{message}"),
+        tracing::Level::DEBUG => tracing::debug!("{message}"),
+        tracing::Level::TRACE => tracing::trace!("{message}"),
+    }
+}

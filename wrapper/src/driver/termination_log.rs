@@ -1,0 +1,31 @@
+//! Own failures, where `kubectl describe pod` shows them: the file that the kubelet mounts for a container's last words.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+};
+
+use nix::libc;
+
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Tells people that `konductor-run` itself has failed, in the log and in the termination message.
+pub(crate) fn report(message: &str) {
+    tracing::error!("{message}");
+    if let Err(error) = append(&format!("konductor-run: {message}\n"))
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::debug!("cannot write to {TERMINATION_LOG}: {error}");
+    }
+}
+
+/// Adds a line, after what the command may have written. Never creates the file: outside a container it is not there.
+fn append(line: &str) -> io::Result<()> {
+    let mut file =
+        OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(TERMINATION_LOG)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    file.write_all(line.as_bytes())
+}

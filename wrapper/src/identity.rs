@@ -1,0 +1,242 @@
+//! Which pod, container and start of the container this process is, with no configuration.
+//!
+//! - The pod's name and UID: variables that the pod's author set, else the claims inside the projected service account
+//!   token. (The token is only read, not verified: it is our own, and says who we are to ourselves.)
+//! - The container's name and an id that is new at each of its starts: the file that the kubelet mounts as termination log
+//!   is `.../pods/<uid>/containers/<name>/<id>` on the node, which /proc/self/mountinfo shows.
+//!
+//! All four or nothing: a guess here could free the claim of a process that lives.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use konductor::PodReference;
+use konductor_api::limits::{MAX_HOLDER, MAX_ID, MAX_NAME};
+use serde::Deserialize;
+
+/// Where Kubernetes mounts the token.
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+const MOUNTS: &str = "/proc/self/mountinfo";
+/// Where the kubelet mounts the termination log unless the pod says otherwise.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Tokens are one or two KB.
+const MAX_TOKEN: u64 = 64 * 1024;
+/// A container has some dozen mounts of some hundred bytes; a node has thousands.
+const MAX_MOUNTS: u64 = 4 * 1024 * 1024;
+
+/// What is known before any of it is put together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// `KONDUCTOR_POD_NAME`.
+    pub(crate) name: Option<String>,
+    /// `KONDUCTOR_POD_UID`.
+    pub(crate) uid: Option<String>,
+    /// `KONDUCTOR_POD_CONTAINER`.
+    pub(crate) container: Option<String>,
+    /// The projected token.
+    pub(crate) token: Option<String>,
+    /// /proc/self/mountinfo.
+    pub(crate) mounts: Option<String>,
+}
+
+impl Sources {
+    /// Adds what this process can read to what was said by variables.
+    pub(crate) fn read(name: Option<String>, uid: Option<String>, container: Option<String>) -> Self {
+        Self { name, uid, container, token: read(TOKEN, MAX_TOKEN), mounts: read(MOUNTS, MAX_MOUNTS) }
+    }
+
+    /// The pod's name, for people.
+    pub(crate) fn pod_name(&self) -> Option<String> {
+        self.name.clone().or_else(|| Some(token_claims(self.token.as_deref()?)?.name))
+    }
+
+    /// The pod, the container and its start, if all is known and fits.
+    pub(crate) fn pod(&self) -> Option<PodReference> {
+        let claims = self.token.as_deref().and_then(token_claims);
+        let start = termination_log(self.mounts.as_deref()?)?;
+        let pod = PodReference {
+            name: self.name.clone().or_else(|| claims.as_ref().map(|pod| pod.name.clone()))?,
+            uid: self.uid.clone().or_else(|| claims.map(|pod| pod.uid))?,
+            container: self.container.clone().unwrap_or(start.container),
+            start: start.id,
+        };
+        let fits = |text: &str, most: u32| (1..=most as usize).contains(&text.len());
+        let all = fits(&pod.name, MAX_NAME)
+            && fits(&pod.container, MAX_NAME)
+            && fits(&pod.uid, MAX_ID)
+            && fits(&pod.start, MAX_ID);
+        all.then_some(pod)
+    }
+}
+
+/// Who asks, when nobody said: the pod, else this process on this host.
+pub(crate) fn default_holder(pod_name: Option<String>, host: &str, process: u32) -> String {
+    let mut holder = pod_name.unwrap_or_else(|| format!("{host}:{process}"));
+    while holder.len() > MAX_HOLDER as usize {
+        holder.pop();
+    }
+    holder
+}
+
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct PodClaims {
+    name: String,
+    uid: String,
+}
+
+/// The pod that a token is bound to.
+fn token_claims(token: &str) -> Option<PodClaims> {
+    #[derive(Deserialize)]
+    struct Payload {
+        #[serde(rename = "kubernetes.io")]
+        kubernetes: Kubernetes,
+    }
+    #[derive(Deserialize)]
+    struct Kubernetes {
+        pod: PodClaims,
+    }
+    let payload = token.trim().split('.').nth(1)?;
+    let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+    Some(serde_json::from_slice::<Payload>(&payload).ok()?.kubernetes.pod)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct ContainerStart {
+    container: String,
+    id: String,
+}
+
+/// The container's name and start, from the mount of its termination log.
+fn termination_log(mounts: &str) -> Option<ContainerStart> {
+    let starts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        let mut parts = root.rsplit('/');
+        let (id, container, containers, _uid, pods) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let found = containers == "containers" && pods == "pods" && !id.is_empty() && !container.is_empty();
+        found.then(|| (point, ContainerStart { container: container.to_owned(), id: id.to_owned() }))
+    });
+    // Another mount may look alike; the usual place settles it.
+    let mut all: Vec<_> = starts.collect();
+    all.sort_by_key(|(point, _)| *point != TERMINATION_LOG);
+    all.into_iter().next().map(|(_, start)| start)
+}
+
+/// A file's text, unless it is missing, too long or not text: then this source says nothing.
+fn read(path: &str, most: u64) -> Option<String> {
+    let mut text = String::new();
+    let outcome = File::open(path).and_then(|file| file.take(most + 1).read_to_string(&mut text));
+    match outcome {
+        Ok(length) if length as u64 <= most => Some(text),
+        Ok(_) => {
+            tracing::debug!("{path} is longer than {most} bytes: not used to find out the pod");
+            None
+        }
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::debug!("{path} cannot be read, and is not used to find out the pod: {error}");
+            }
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LOG_LINE: &str =
+        "712 690 8:1 /var/lib/kubelet/pods/0aa1/containers/main/1f2e3d4c /dev/termination-log rw - ext4 /dev/sda1 rw";
+
+    fn token(payload: &str) -> String {
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload))
+    }
+
+    fn in_a_pod() -> Sources {
+        let payload =
+            r#"{"kubernetes.io":{"namespace":"etl","pod":{"name":"load-x7k2p","uid":"0aa1"},"serviceaccount":{}}}"#;
+        Sources { token: Some(token(payload)), mounts: Some(LOG_LINE.to_owned()), ..Sources::default() }
+    }
+
+    #[test]
+    fn a_pod_is_known_without_configuration() {
+        let expected = PodReference {
+            name: "load-x7k2p".to_owned(),
+            uid: "0aa1".to_owned(),
+            container: "main".to_owned(),
+            start: "1f2e3d4c".to_owned(),
+        };
+        assert_eq!(in_a_pod().pod(), Some(expected));
+    }
+
+    #[test]
+    fn variables_win() {
+        let sources = Sources {
+            name: Some("n".to_owned()),
+            uid: Some("u".to_owned()),
+            container: Some("c".to_owned()),
+            ..in_a_pod()
+        };
+        let pod = sources.pod().unwrap();
+        assert_eq!([pod.name, pod.uid, pod.container, pod.start], ["n", "u", "c", "1f2e3d4c"]);
+    }
+
+    #[test]
+    fn nothing_is_guessed() {
+        for (why, sources) in [
+            ("no mounts", Sources { mounts: None, ..in_a_pod() }),
+            ("no termination log", Sources { mounts: Some("1 1 8:1 / / rw - ext4 x rw".to_owned()), ..in_a_pod() }),
+            ("no token", Sources { token: None, ..in_a_pod() }),
+            ("a token of no pod", Sources { token: Some(token("{}")), ..in_a_pod() }),
+            ("a UID that is too long", Sources { uid: Some("x".repeat(65)), ..in_a_pod() }),
+            ("an empty name", Sources { name: Some(String::new()), ..in_a_pod() }),
+        ] {
+            assert_eq!(sources.pod(), None, "{why}");
+        }
+    }
+
+    #[test]
+    fn termination_logs_are_found_among_mounts() {
+        let usual = Some(("main".to_owned(), "1f2e3d4c".to_owned()));
+        let other = "9 1 8:1 /pods/u/containers/side/aaaa /tmp/log rw - ext4 x rw";
+        for (mounts, expected) in [
+            (LOG_LINE.to_owned(), usual.clone()),
+            (format!("{other}\n{LOG_LINE}\n"), usual),
+            (other.to_owned(), Some(("side".to_owned(), "aaaa".to_owned()))),
+            ("1 1 8:1 /var/lib/kubelet/pods/u/etc-hosts /etc/hosts rw".to_owned(), None),
+            ("1 1 8:1 /containers/main/aaaa /dev/termination-log".to_owned(), None),
+            (String::new(), None),
+            ("\n \n1 2 3\n".to_owned(), None),
+        ] {
+            let found = termination_log(&mounts).map(|start| (start.container, start.id));
+            assert_eq!(found, expected, "{mounts}");
+        }
+    }
+
+    #[test]
+    fn holders_have_a_name_that_fits() {
+        assert_eq!(default_holder(Some("load-x7k2p".to_owned()), "host", 7), "load-x7k2p");
+        assert_eq!(default_holder(None, "host", 7), "host:7");
+        assert_eq!(default_holder(Some("ü".repeat(200)), "host", 7).len(), 252);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(token in ".{0,200}", mounts in "([a-z0-9/ :-]{0,80}\n){0,4}") {
+            let _ = token_claims(&token);
+            let _ = termination_log(&mounts);
+        }
+
+        #[test]
+        fn any_payload_is_read_or_refused(payload in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = token_claims(&format!("a.{}.b", URL_SAFE_NO_PAD.encode(payload)));
+        }
+    }
+}

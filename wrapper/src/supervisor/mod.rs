@@ -1,0 +1,251 @@
+//! The core: what to do next, decided from events alone.
+//!
+//! [`Supervisor::step`] is total and deterministic: no clock, no I/O, no randomness. The driver tells it what happened and
+//! when, and carries out the effects in order. What it guarantees, whatever the order of events:
+//!
+//! - the command is started at most once, only while every claim is held and safely before its deadline, and never after
+//!   a signal that ends the waiting;
+//! - time comes first: each step begins with what is due, so that a process that was frozen past its deadline kills
+//!   before it looks at anything else;
+//! - the whole process tree is told to end early enough before a deadline, and is killed at it, without any help
+//!   from the side that talks to the API server;
+//! - a claim is released only after the driver has seen the tree empty;
+//! - a loss while anything ran ends with 79, whatever the command's own code was.
+//!
+//! Claims are taken one after the other in the order given, which the caller makes the same for every wrapper, so that two
+//! of them never wait for each other; they are released in reverse.
+
+mod rules;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod scripts;
+
+use std::time::Duration;
+
+use konductor::Boottime;
+use tracing::Level;
+
+use crate::exit::Exit;
+
+/// How long the API server may leave the first request unanswered. Shorter than any pod's start timeout, longer than the
+/// restart of an API server that another one replaces; the Job's own backoff takes over from there.
+pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(30);
+
+/// How long "try once" waits for the operator's word. A standby takes over within half of it.
+pub(crate) const TRY_ONCE: Duration = Duration::from_secs(30);
+
+/// How long a withdrawal may take once a signal has asked to end: with it the process is gone within a second. The client
+/// gives up a little earlier and says why.
+pub(crate) const WITHDRAWAL: Duration = Duration::from_millis(900);
+
+/// How long releases may take after the command's end: well inside the kubelet's default of 30 s between TERM and KILL.
+/// The client gives up after 10 s and says why; this is for one that says nothing. A claim that could not be released ends with its TTL, or at once when the kubelet reports the container's end.
+pub(crate) const RELEASE: Duration = Duration::from_secs(12);
+
+/// What the rules need to know from the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// What to hold, in the order in which it is taken, as shown to people (`semaphore warehouse`).
+    pub(crate) claims: Vec<String>,
+    /// How long to wait for all claims together; for ever when absent, and zero tries once.
+    pub(crate) wait_timeout: Option<Duration>,
+    /// Whether a timed-out wait is a success.
+    pub(crate) skip_on_timeout: bool,
+    /// From TERM to KILL.
+    pub(crate) grace: Duration,
+    /// Signals that end the waiting. Those that were ignored when the process started are not among them (`nohup`).
+    pub(crate) ending_signals: Vec<i32>,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// The very first.
+    Started,
+    /// News of a claim, by its place in [`Settings::claims`].
+    Claim(usize, Answer),
+    /// The side that talks to the API server is gone: it panicked, or could not be started.
+    ClaimsFailed {
+        /// What is known about it.
+        error: String,
+    },
+    /// A signal, not SIGCHLD.
+    Signal(i32),
+    /// All signals that had arrived when [`Effect::ReadSignals`] was carried out have been told.
+    SignalsRead,
+    /// The command could not be started.
+    NotSpawned {
+        /// The code that says why.
+        exit: Exit,
+        /// What to tell people.
+        error: String,
+    },
+    /// The command itself has ended. [`Event::Remaining`] or [`Event::TreeEmpty`] follows.
+    CommandEnded(Exit),
+    /// Some processes of the tree have ended, and others are left.
+    Remaining,
+    /// No process of the command's tree is left.
+    TreeEmpty,
+    /// The armed time has come.
+    Timer,
+}
+
+/// News of one claim.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// It is made; the operator has not said anything about it.
+    Asked,
+    /// It has not been granted.
+    Waiting {
+        /// Claims in front; absent until the operator has said so.
+        ahead: Option<u64>,
+        /// There is no parent of that name.
+        missing: bool,
+    },
+    /// Held and confirmed.
+    Held {
+        /// The fencing token.
+        token: u64,
+        /// The time to live in force.
+        ttl: Duration,
+        /// When the tree must be dead, unless extended.
+        deadline: Boottime,
+    },
+    /// Renewed.
+    Extended {
+        /// The new deadline.
+        deadline: Boottime,
+    },
+    /// Trouble that the client keeps trying to get through.
+    Retrying {
+        /// What was tried.
+        operation: &'static str,
+        /// What went wrong.
+        error: String,
+    },
+    /// No longer to be relied upon.
+    Lost {
+        /// Somebody else may hold it already, so that there is no time for a grace.
+        taken: bool,
+        /// Why.
+        reason: String,
+    },
+    /// Gone; nothing more follows.
+    Released,
+    /// Could not be deleted in time; nothing more follows.
+    Abandoned {
+        /// Why.
+        error: String,
+    },
+    /// Cannot be had; nothing more follows.
+    Failed {
+        /// The code that says why.
+        exit: Exit,
+        /// What to tell people.
+        error: String,
+    },
+}
+
+/// What to do, in this order: what is urgent comes before what is only told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Ask for a claim.
+    Acquire(usize),
+    /// Release or withdraw a claim.
+    Release(usize),
+    /// Tell every signal that has arrived by now, then [`Event::SignalsRead`].
+    ReadSignals,
+    /// Start the command, with the claims' fencing tokens in order.
+    Spawn {
+        /// One per claim.
+        tokens: Vec<u64>,
+    },
+    /// Send a signal to the command's process group.
+    Forward(i32),
+    /// Ask every process of the tree to end.
+    TerminateTree,
+    /// Kill every process of the tree, and those that appear meanwhile.
+    KillTree,
+    /// Wake up at this time instead of the one armed before.
+    Arm(Option<Boottime>),
+    /// Tell people.
+    Log(Level, String),
+    /// An own failure: tell people, also in the container's termination message.
+    Report(String),
+    /// The end. Nothing follows.
+    Exit(Exit),
+}
+
+/// Where the whole thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The claims before `next` are held and this one was asked for.
+    Acquiring { next: usize },
+    /// Everything is held; the signals that have arrived meanwhile come first.
+    Ready,
+    /// The command, or something that it left behind, is alive.
+    Running,
+    /// Nothing is alive any more, or ever was; the claims are being given back.
+    Releasing { until: Boottime },
+    /// Exit was said.
+    Over,
+}
+
+/// Where one claim stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// Not asked for, or gone.
+    Absent,
+    /// Asked for; the client may or may not have created it.
+    Asked,
+    /// Held.
+    Held { token: u64, ttl: Duration, deadline: Boottime },
+    /// Was held; still to be cleaned up.
+    Lost,
+    /// Being released.
+    Leaving,
+}
+
+/// What keeps a try from ending well, as last known: decides between the exit codes of a wait that timed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// Nothing has been heard from the cluster.
+    None,
+    /// The cluster answers; the operator has not said anything about the claim.
+    Contact,
+    /// There is no such parent.
+    Missing,
+    /// The operator has put it in the queue.
+    Queued,
+}
+
+/// The end of the tree, once it is wanted.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    kill_at: Boottime,
+    killed: bool,
+}
+
+/// The state machine. One value supervises one command.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    settings: Settings,
+    phase: Phase,
+    claims: Vec<Claim>,
+    /// What the exit will be; a loss replaces anything else.
+    verdict: Option<Exit>,
+    command_alive: bool,
+    ending: Option<Ending>,
+    /// When waiting for the claims ends.
+    wait_until: Option<Boottime>,
+    /// When the cluster must have answered.
+    contact_until: Option<Boottime>,
+    word: Word,
+    /// The latest trouble on the way to the cluster.
+    trouble: Option<String>,
+    /// The latest news of the queue, so that nothing is said twice.
+    told: Option<String>,
+    armed: Option<Boottime>,
+}

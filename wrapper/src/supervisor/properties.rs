@@ -1,0 +1,292 @@
+//! What holds for every order of events: random histories against a small model of the world around the core.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What happens next, as far as it can.
+#[derive(Clone, Copy, Debug)]
+enum Happening {
+    /// Time passes, with a timer that rings when it should.
+    Passes(u64),
+    /// Time passes unnoticed: the process was frozen.
+    Frozen(u64),
+    Signal(i32),
+    Hears(usize, Word),
+    CommandEnds(u8),
+    SomeEnd,
+    AllEnd,
+    ClaimsFail,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Word {
+    Asked,
+    Waiting(Option<u64>, bool),
+    Held(u64),
+    Extended,
+    Revoked,
+    Taken,
+    Failed,
+    Released,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let word = prop_oneof![
+        1 => Just(Word::Asked),
+        1 => (proptest::option::of(0..3_u64), any::<bool>())
+            .prop_map(|(ahead, missing)| Word::Waiting(ahead, missing && ahead.is_none())),
+        4 => (5_000..30_000_u64).prop_map(Word::Held),
+        4 => Just(Word::Extended),
+        1 => Just(Word::Revoked),
+        1 => Just(Word::Taken),
+        1 => Just(Word::Failed),
+        4 => Just(Word::Released),
+    ];
+    prop_oneof![
+        6 => (0..8_000_u64).prop_map(Happening::Passes),
+        1 => (0..60_000_u64).prop_map(Happening::Frozen),
+        1 => prop::sample::select(vec![1, 2, 10, 15, 34]).prop_map(Happening::Signal),
+        12 => (0..3_usize, word).prop_map(|(claim, word)| Happening::Hears(claim, word)),
+        2 => any::<u8>().prop_map(Happening::CommandEnds),
+        2 => Just(Happening::SomeEnd),
+        2 => Just(Happening::AllEnd),
+        1 => Just(Happening::ClaimsFail),
+    ]
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    (0..4_usize, proptest::option::of(0..20_000_u64), any::<bool>(), 0..20_000_u64).prop_map(
+        |(claims, wait, skip_on_timeout, grace)| Settings {
+            claims: (0..claims).map(|claim| format!("semaphore {claim}")).collect(),
+            wait_timeout: wait.map(Duration::from_millis),
+            skip_on_timeout,
+            grace: Duration::from_millis(grace),
+            ending_signals: vec![1, 2, 3, 15],
+        },
+    )
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum ClaimSeen {
+    Absent,
+    Asked,
+    Held { ttl: Duration, deadline: Boottime },
+    Lost,
+}
+
+/// The world as the events and effects tell it.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
+struct World {
+    supervisor: Supervisor,
+    now: Boottime,
+    armed: Option<Boottime>,
+    claims: Vec<ClaimSeen>,
+    releasing: Vec<bool>,
+    claims_failed: bool,
+    signalled: bool,
+    spawned: bool,
+    command_alive: bool,
+    tree_alive: bool,
+    killed: bool,
+    lost: bool,
+    exit: Option<Exit>,
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        let claims = settings.claims.len();
+        Self {
+            supervisor: Supervisor::new(settings),
+            now: Boottime(Duration::from_secs(100)),
+            armed: None,
+            claims: vec![ClaimSeen::Absent; claims],
+            releasing: vec![false; claims],
+            claims_failed: false,
+            signalled: false,
+            spawned: false,
+            command_alive: false,
+            tree_alive: false,
+            killed: false,
+            lost: false,
+            exit: None,
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let late =
+            self.claims.iter().any(|claim| matches!(claim, ClaimSeen::Held { deadline, .. } if *deadline <= self.now));
+        self.lost |= late && self.tree_alive;
+        let effects = self.supervisor.step(event, self.now);
+        assert!(self.exit.is_none() || effects.is_empty(), "effects after the exit: {effects:?}");
+        let mut read_signals = false;
+        for effect in effects {
+            match effect {
+                Effect::Acquire(index) => {
+                    assert_eq!(self.claims[index], ClaimSeen::Absent);
+                    assert!(self.claims[..index].iter().all(|claim| matches!(claim, ClaimSeen::Held { .. })));
+                    self.claims[index] = ClaimSeen::Asked;
+                }
+                Effect::Release(index) => {
+                    assert!(!self.tree_alive, "released under a live tree");
+                    assert!(self.claims[index] != ClaimSeen::Absent && !self.releasing[index]);
+                    self.releasing[index] = true;
+                }
+                Effect::ReadSignals => read_signals = true,
+                Effect::Spawn { tokens } => {
+                    assert!(!self.spawned, "started twice");
+                    assert!(!self.signalled, "started after a signal to end");
+                    assert_eq!(tokens.len(), self.claims.len());
+                    for claim in &self.claims {
+                        assert!(matches!(claim, ClaimSeen::Held { deadline, .. } if self.now < *deadline), "{claim:?}");
+                    }
+                    (self.spawned, self.command_alive, self.tree_alive) = (true, true, true);
+                }
+                Effect::Forward(_) => assert!(self.command_alive),
+                // Both may come with the news that the tree is empty: time comes first.
+                Effect::TerminateTree => assert!(self.spawned && !self.killed),
+                Effect::KillTree => {
+                    assert!(self.spawned);
+                    self.killed = true;
+                }
+                Effect::Arm(at) => self.armed = at,
+                Effect::Log(..) | Effect::Report(_) => {}
+                Effect::Exit(exit) => {
+                    assert!(!self.tree_alive, "left a live tree behind");
+                    assert!(!self.lost || exit == Exit::Lost, "a loss must end with 79: {exit:?}");
+                    self.exit = Some(exit);
+                }
+            }
+        }
+        for claim in &self.claims {
+            let late = matches!(claim, ClaimSeen::Held { deadline, .. } if *deadline <= self.now);
+            assert!(!late || !self.tree_alive || self.killed, "alive past the deadline: {claim:?} at {}", self.now);
+        }
+        if read_signals {
+            self.tell(Event::SignalsRead);
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Passes(millis) => {
+                let until = self.now + Duration::from_millis(millis);
+                while let Some(at) = self.armed.filter(|at| *at <= until) {
+                    self.now = self.now.max(at);
+                    self.armed = None;
+                    self.tell(Event::Timer);
+                    assert!(self.armed.is_none_or(|next| next > self.now), "the timer rings for ever");
+                }
+                self.now = until;
+            }
+            Happening::Frozen(millis) => self.now = self.now + Duration::from_millis(millis),
+            Happening::Signal(signal) => {
+                self.signalled |= [1, 2, 3, 15].contains(&signal);
+                self.tell(Event::Signal(signal));
+            }
+            Happening::Hears(index, word) if index < self.claims.len() && !self.claims_failed => self.hear(index, word),
+            Happening::CommandEnds(code) if self.command_alive => {
+                self.command_alive = false;
+                self.tell(Event::CommandEnded(Exit::Code(code)));
+                self.tell(Event::Remaining);
+            }
+            Happening::SomeEnd if self.tree_alive => self.tell(Event::Remaining),
+            Happening::AllEnd if self.tree_alive => {
+                if self.command_alive {
+                    self.command_alive = false;
+                    self.tell(Event::CommandEnded(Exit::Code(0)));
+                }
+                self.tree_alive = false;
+                self.tell(Event::TreeEmpty);
+            }
+            Happening::ClaimsFail if !self.claims_failed && self.claims.iter().any(|c| *c != ClaimSeen::Absent) => {
+                self.lost |= self.tree_alive;
+                self.claims_failed = true;
+                self.tell(Event::ClaimsFailed { error: "a defect".to_owned() });
+            }
+            _ => {}
+        }
+    }
+
+    /// One answer, if it can come where the claim stands.
+    fn hear(&mut self, index: usize, word: Word) {
+        let claim = self.claims[index];
+        let (next, answer) = match (word, claim) {
+            (Word::Asked, ClaimSeen::Asked) => (claim, Answer::Asked),
+            (Word::Waiting(ahead, missing), ClaimSeen::Asked) => (claim, Answer::Waiting { ahead, missing }),
+            (Word::Held(millis), ClaimSeen::Asked) => {
+                let ttl = Duration::from_millis(millis);
+                let deadline = self.now + ttl;
+                (ClaimSeen::Held { ttl, deadline }, Answer::Held { token: 1, ttl, deadline })
+            }
+            (Word::Extended, ClaimSeen::Held { ttl, .. }) => {
+                let deadline = self.now + ttl;
+                (ClaimSeen::Held { ttl, deadline }, Answer::Extended { deadline })
+            }
+            (Word::Revoked | Word::Taken, ClaimSeen::Held { .. }) => {
+                self.lost |= self.tree_alive;
+                let taken = matches!(word, Word::Taken);
+                (ClaimSeen::Lost, Answer::Lost { taken, reason: "somebody did it".to_owned() })
+            }
+            (Word::Failed, ClaimSeen::Asked) => {
+                (ClaimSeen::Absent, Answer::Failed { exit: Exit::Refused, error: "no".to_owned() })
+            }
+            (Word::Released, _) if self.releasing[index] => (ClaimSeen::Absent, Answer::Released),
+            _ => return,
+        };
+        if next == ClaimSeen::Absent {
+            // It may be released in the same step: the time that was up comes first.
+            self.tell(Event::Claim(index, answer));
+            (self.claims[index], self.releasing[index]) = (next, false);
+        } else {
+            self.claims[index] = next;
+            self.tell(Event::Claim(index, answer));
+        }
+    }
+
+    /// Ends everything in order.
+    fn wind_down(&mut self) {
+        self.happen(Happening::Signal(15));
+        self.happen(Happening::AllEnd);
+        self.happen(Happening::Passes(RELEASE.as_millis() as u64));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn invariants_hold_in_every_history(settings in settings(), history in prop::collection::vec(happening(), 0..60)) {
+        let mut world = World::new(settings);
+        world.tell(Event::Started);
+        for happening in history {
+            world.happen(happening);
+        }
+        world.wind_down();
+        prop_assert!(world.exit.is_some(), "never ends: {:?}", world.supervisor);
+    }
+}
+
+/// The histories would prove little if none of them got anywhere.
+#[test]
+fn histories_reach_the_interesting_places() {
+    use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
+    let mut runner = TestRunner::deterministic();
+    let (mut spawned, mut lost, mut killed, mut withdrew) = (0, 0, 0, 0);
+    for _ in 0..1_000 {
+        let (settings, history) = (settings(), prop::collection::vec(happening(), 0..60))
+            .new_tree(&mut runner)
+            .expect("the strategies reject nothing")
+            .current();
+        let mut world = World::new(settings);
+        world.tell(Event::Started);
+        for happening in history {
+            world.happen(happening);
+        }
+        spawned += u32::from(world.spawned);
+        lost += u32::from(world.lost);
+        killed += u32::from(world.killed);
+        withdrew += u32::from(!world.spawned && world.signalled);
+    }
+    assert!(spawned > 200 && lost > 25 && killed > 50 && withdrew > 50, "{spawned} {lost} {killed} {withdrew}");
+}

@@ -1,0 +1,440 @@
+//! The transitions of the [`Supervisor`].
+
+use std::time::Duration;
+
+use konductor::Boottime;
+use nix::sys::signal::Signal;
+use tracing::Level;
+
+use super::{
+    Answer, Claim, Effect, Ending, Event, FIRST_CONTACT, Phase, RELEASE, Settings, Supervisor, TRY_ONCE, WITHDRAWAL,
+    Word,
+};
+use crate::exit::Exit;
+
+impl Supervisor {
+    /// A supervisor to which nothing has happened.
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            phase: Phase::Acquiring { next: 0 },
+            claims: vec![Claim::Absent; settings.claims.len()],
+            verdict: None,
+            command_alive: false,
+            ending: None,
+            wait_until: None,
+            contact_until: None,
+            word: Word::None,
+            trouble: None,
+            told: None,
+            armed: None,
+            settings,
+        }
+    }
+
+    /// What to do about `event`, which is known at `now`.
+    pub(crate) fn step(&mut self, event: Event, now: Boottime) -> Vec<Effect> {
+        let mut out = Vec::new();
+        self.keep_time(now, &mut out);
+        match event {
+            _ if self.phase == Phase::Over => {}
+            Event::Started => self.start(now, &mut out),
+            Event::Claim(index, answer) => self.hear(index, answer, now, &mut out),
+            Event::ClaimsFailed { error } => self.claims_failed(&error, now, &mut out),
+            Event::Signal(signal) => self.signal(signal, now, &mut out),
+            Event::SignalsRead => self.spawn(&mut out),
+            Event::NotSpawned { exit, error } => {
+                self.command_alive = false;
+                self.verdict = Some(exit);
+                out.push(Effect::Report(error));
+                self.give_back(RELEASE, now, &mut out);
+            }
+            Event::CommandEnded(exit) => {
+                self.command_alive = false;
+                out.push(Effect::Log(Level::DEBUG, format!("the command has ended: {}", exit.code())));
+                self.verdict.get_or_insert(exit);
+            }
+            Event::Remaining => self.remaining(now, &mut out),
+            Event::TreeEmpty if self.phase == Phase::Running && !self.command_alive => {
+                self.give_back(RELEASE, now, &mut out);
+            }
+            Event::TreeEmpty => {}
+            Event::Timer => self.armed = None,
+        }
+        let due = self.next_due();
+        if due != self.armed {
+            self.armed = due;
+            out.push(Effect::Arm(due));
+        }
+        out
+    }
+
+    /// Whatever is due, before anything else.
+    fn keep_time(&mut self, now: Boottime, out: &mut Vec<Effect>) {
+        let due = |at: Option<Boottime>| at.is_some_and(|at| at <= now);
+        match self.phase {
+            Phase::Acquiring { .. } | Phase::Ready if due(self.last_call()) => {
+                let claim = self.most_urgent();
+                self.verdict = Some(Exit::Lost);
+                out.push(Effect::Report(format!("lost {claim} before the command was started: it was not renewed")));
+                self.give_back(RELEASE, now, out);
+            }
+            Phase::Acquiring { next } if due(self.contact_until) || due(self.wait_until) => {
+                self.time_out(next, now, out);
+            }
+            Phase::Running => {
+                if due(self.last_call()) && self.verdict != Some(Exit::Lost) {
+                    let claim = self.most_urgent();
+                    let urgent = due(self.fence());
+                    self.lose(&claim, "it was not renewed in time", urgent, now, out);
+                }
+                if let Some(Ending { kill_at, killed: false }) = self.ending
+                    && kill_at <= now
+                {
+                    self.kill(now, out);
+                    out.push(Effect::Log(Level::WARN, "killed what had not ended in time".to_owned()));
+                }
+            }
+            Phase::Releasing { until } if until <= now => {
+                for (claim, name) in self.claims.iter_mut().zip(&self.settings.claims) {
+                    if std::mem::replace(claim, Claim::Absent) == Claim::Leaving {
+                        out.push(Effect::Log(Level::WARN, format!("could not release {name} in time")));
+                    }
+                }
+                self.finish(out);
+            }
+            Phase::Acquiring { .. } | Phase::Ready | Phase::Releasing { .. } | Phase::Over => {}
+        }
+    }
+
+    fn next_due(&self) -> Option<Boottime> {
+        match self.phase {
+            Phase::Acquiring { .. } => {
+                [self.last_call(), self.wait_until, self.contact_until].into_iter().flatten().min()
+            }
+            Phase::Ready => self.last_call(),
+            Phase::Running => match self.ending {
+                Some(Ending { killed: true, .. }) => None,
+                Some(Ending { kill_at, .. }) if self.verdict == Some(Exit::Lost) => Some(kill_at),
+                ending => ending.map(|ending| ending.kill_at).into_iter().chain(self.last_call()).min(),
+            },
+            Phase::Releasing { until } => Some(until),
+            Phase::Over => None,
+        }
+    }
+
+    /// When the first of the claims that are held ends.
+    fn fence(&self) -> Option<Boottime> {
+        self.held().map(|(_, _, deadline)| deadline).min()
+    }
+
+    /// When the command must be told to end, for the tree to be dead in time: min(grace, ttl/3) before the deadline.
+    fn last_call(&self) -> Option<Boottime> {
+        self.held().map(|(_, ttl, deadline)| deadline - self.settings.grace.min(ttl / 3)).min()
+    }
+
+    fn most_urgent(&self) -> String {
+        let grace = self.settings.grace;
+        let first = self.held().min_by_key(|(_, ttl, deadline)| *deadline - grace.min(*ttl / 3));
+        first.map(|(index, ..)| self.settings.claims[index].clone()).unwrap_or_default()
+    }
+
+    fn held(&self) -> impl Iterator<Item = (usize, Duration, Boottime)> {
+        self.claims.iter().enumerate().filter_map(|(index, claim)| match claim {
+            Claim::Held { ttl, deadline, .. } => Some((index, *ttl, *deadline)),
+            _ => None,
+        })
+    }
+
+    fn start(&mut self, now: Boottime, out: &mut Vec<Effect>) {
+        if self.claims.is_empty() {
+            self.phase = Phase::Ready;
+            out.push(Effect::ReadSignals);
+            return;
+        }
+        self.wait_until =
+            self.settings.wait_timeout.map(|timeout| now + if timeout.is_zero() { TRY_ONCE } else { timeout });
+        self.contact_until = Some(now + FIRST_CONTACT);
+        self.ask(0, out);
+    }
+
+    fn ask(&mut self, index: usize, out: &mut Vec<Effect>) {
+        self.phase = Phase::Acquiring { next: index };
+        self.claims[index] = Claim::Asked;
+        out.push(Effect::Acquire(index));
+    }
+
+    fn hear(&mut self, index: usize, answer: Answer, now: Boottime, out: &mut Vec<Effect>) {
+        let name = self.settings.claims[index].clone();
+        match answer {
+            Answer::Asked => self.asked(index, out),
+            Answer::Waiting { ahead, missing } => self.waiting(index, ahead, missing, now, out),
+            Answer::Held { token, ttl, deadline } => self.hold(index, token, ttl, deadline, out),
+            Answer::Extended { deadline: new } => {
+                if let Claim::Held { deadline, .. } = &mut self.claims[index] {
+                    *deadline = (*deadline).max(new);
+                }
+            }
+            Answer::Retrying { operation, error } => {
+                out.push(Effect::Log(Level::WARN, format!("{name}: cannot {operation} yet, trying again: {error}")));
+                self.trouble = Some(error);
+            }
+            Answer::Lost { taken, reason } => self.lost(index, &reason, taken, now, out),
+            Answer::Failed { exit, error } if self.claims[index] == Claim::Asked => {
+                self.claims[index] = Claim::Absent;
+                self.verdict = Some(exit);
+                out.push(Effect::Report(format!("cannot acquire {name}: {error}")));
+                self.give_back(RELEASE, now, out);
+            }
+            Answer::Failed { error, .. } => self.gone(index, &error, now, out),
+            Answer::Abandoned { error } => {
+                let message = format!("could not release {name}, which ends with its TTL: {error}");
+                out.push(Effect::Log(Level::WARN, message));
+                self.gone(index, &error, now, out);
+            }
+            Answer::Released => self.gone(index, "the claim is gone", now, out),
+        }
+    }
+
+    fn asked(&mut self, index: usize, out: &mut Vec<Effect>) {
+        if self.claims[index] == Claim::Asked {
+            self.contact_until = None;
+            self.word = Word::Contact;
+            out.push(Effect::Log(Level::DEBUG, format!("asked for {}", self.settings.claims[index])));
+        }
+    }
+
+    fn waiting(&mut self, index: usize, ahead: Option<u64>, missing: bool, now: Boottime, out: &mut Vec<Effect>) {
+        if self.claims[index] != Claim::Asked {
+            return;
+        }
+        self.contact_until = None;
+        let name = &self.settings.claims[index];
+        let news = match (missing, ahead) {
+            (true, _) => format!("waiting for {name}, which does not exist yet"),
+            (false, None) => format!("waiting for {name}"),
+            (false, Some(0)) => format!("waiting for {name}: next in line"),
+            (false, Some(ahead)) => format!("waiting for {name}: {ahead} ahead"),
+        };
+        self.word = if missing { Word::Missing } else { Word::Queued };
+        let tries_once = self.settings.wait_timeout.is_some_and(|timeout| timeout.is_zero());
+        if tries_once {
+            self.time_out(index, now, out);
+        } else if self.told.as_ref() != Some(&news) {
+            out.push(Effect::Log(Level::INFO, news.clone()));
+            self.told = Some(news);
+        }
+    }
+
+    fn hold(&mut self, index: usize, token: u64, ttl: Duration, deadline: Boottime, out: &mut Vec<Effect>) {
+        if self.phase != (Phase::Acquiring { next: index }) {
+            return;
+        }
+        let name = &self.settings.claims[index];
+        out.push(Effect::Log(Level::INFO, format!("holding {name}, fencing token {token}")));
+        self.claims[index] = Claim::Held { token, ttl, deadline };
+        (self.contact_until, self.word) = (None, Word::Contact);
+        if index + 1 < self.claims.len() {
+            self.ask(index + 1, out);
+        } else {
+            self.phase = Phase::Ready;
+            out.push(Effect::ReadSignals);
+        }
+    }
+
+    /// Every signal that came first has been heard, and none of them was a reason not to start.
+    fn spawn(&mut self, out: &mut Vec<Effect>) {
+        if self.phase != Phase::Ready {
+            return;
+        }
+        let tokens = self.claims.iter().filter_map(|claim| match claim {
+            Claim::Held { token, .. } => Some(*token),
+            _ => None,
+        });
+        out.push(Effect::Spawn { tokens: tokens.collect() });
+        self.phase = Phase::Running;
+        self.command_alive = true;
+    }
+
+    fn signal(&mut self, signal: i32, now: Boottime, out: &mut Vec<Effect>) {
+        let ends = self.settings.ending_signals.contains(&signal);
+        match self.phase {
+            Phase::Acquiring { .. } | Phase::Ready if ends => {
+                self.verdict = Some(Exit::Signal(signal));
+                let message = format!("{}: ending before the command was started", signal_name(signal));
+                out.push(Effect::Log(Level::INFO, message));
+                self.give_back(WITHDRAWAL, now, out);
+            }
+            Phase::Running if self.command_alive => {
+                out.push(Effect::Log(Level::DEBUG, format!("{}: forwarding", signal_name(signal))));
+                out.push(Effect::Forward(signal));
+            }
+            Phase::Releasing { until } if ends => {
+                self.phase = Phase::Releasing { until: until.min(now + WITHDRAWAL) };
+            }
+            _ => {
+                let message = format!("{}: nothing to forward it to", signal_name(signal));
+                out.push(Effect::Log(Level::DEBUG, message));
+            }
+        }
+    }
+
+    /// Something of the tree is alive after others have ended.
+    fn remaining(&mut self, now: Boottime, out: &mut Vec<Effect>) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        match self.ending {
+            Some(Ending { killed: true, .. }) => out.push(Effect::KillTree),
+            None if !self.command_alive => {
+                out.push(Effect::Log(Level::DEBUG, "ending the processes that the command left behind".to_owned()));
+                self.terminate(now, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// The client says that a claim is no longer to be relied upon.
+    fn lost(&mut self, index: usize, reason: &str, taken: bool, now: Boottime, out: &mut Vec<Effect>) {
+        match self.claims[index] {
+            Claim::Held { .. } => {}
+            // Revoked first and now free: the grace is over.
+            Claim::Lost if taken && self.phase == Phase::Running => return self.kill(now, out),
+            _ => return,
+        }
+        let name = self.settings.claims[index].clone();
+        match self.phase {
+            Phase::Acquiring { .. } | Phase::Ready => {
+                self.verdict = Some(Exit::Lost);
+                out.push(Effect::Report(format!("lost {name} before the command was started: {reason}")));
+                self.give_back(RELEASE, now, out);
+            }
+            Phase::Running => {
+                self.lose(&name, reason, taken, now, out);
+                self.claims[index] = Claim::Lost;
+            }
+            Phase::Releasing { .. } | Phase::Over => {}
+        }
+    }
+
+    /// The client has no more to say about this claim.
+    fn gone(&mut self, index: usize, reason: &str, now: Boottime, out: &mut Vec<Effect>) {
+        if self.claims[index] == Claim::Asked {
+            self.verdict = Some(Exit::Internal);
+            let name = &self.settings.claims[index];
+            out.push(Effect::Report(format!("stopped waiting for {name} without having been asked to: {reason}")));
+            self.claims[index] = Claim::Absent;
+            return self.give_back(RELEASE, now, out);
+        }
+        self.lost(index, reason, true, now, out);
+        self.claims[index] = Claim::Absent;
+        if matches!(self.phase, Phase::Releasing { .. }) && !self.claims.contains(&Claim::Leaving) {
+            self.finish(out);
+        }
+    }
+
+    /// Nobody renews any more, and nobody can release.
+    fn claims_failed(&mut self, error: &str, now: Boottime, out: &mut Vec<Effect>) {
+        let message = format!("the thread that talks to the API server is gone: {error}");
+        match self.phase {
+            Phase::Running => {
+                if self.held().next().is_some() {
+                    self.lose(&self.settings.claims.join(", "), &message, false, now, out);
+                }
+                self.claims.fill(Claim::Absent);
+            }
+            Phase::Acquiring { .. } | Phase::Ready | Phase::Releasing { .. } => {
+                self.verdict.get_or_insert(Exit::Internal);
+                out.push(Effect::Report(message));
+                self.claims.fill(Claim::Absent);
+                self.finish(out);
+            }
+            Phase::Over => {}
+        }
+    }
+
+    /// What ran must not go on. `urgent` leaves no time to end in order.
+    fn lose(&mut self, name: &str, reason: &str, urgent: bool, now: Boottime, out: &mut Vec<Effect>) {
+        self.verdict = Some(Exit::Lost);
+        if urgent {
+            self.kill(now, out);
+        } else {
+            self.terminate(now, out);
+        }
+        out.push(Effect::Report(format!("lost {name}: {reason}; ending the command")));
+    }
+
+    /// TERM now, KILL after the grace or at the deadline.
+    fn terminate(&mut self, now: Boottime, out: &mut Vec<Effect>) {
+        let in_time = now + self.settings.grace;
+        let kill_at = self.fence().map_or(in_time, |fence| fence.min(in_time));
+        if let Some(ending) = &mut self.ending {
+            ending.kill_at = ending.kill_at.min(kill_at);
+        } else {
+            self.ending = Some(Ending { kill_at, killed: false });
+            out.push(Effect::TerminateTree);
+        }
+    }
+
+    fn kill(&mut self, now: Boottime, out: &mut Vec<Effect>) {
+        if !matches!(self.ending, Some(Ending { killed: true, .. })) {
+            self.ending = Some(Ending { kill_at: now, killed: true });
+            out.push(Effect::KillTree);
+        }
+    }
+
+    /// Waiting has taken too long.
+    fn time_out(&mut self, index: usize, now: Boottime, out: &mut Vec<Effect>) {
+        let name = &self.settings.claims[index];
+        let tries_once = self.settings.wait_timeout.is_some_and(|timeout| timeout.is_zero());
+        let (exit, message) = match self.word {
+            Word::None => {
+                let trouble = self.trouble.as_deref().unwrap_or("it does not answer");
+                (Exit::Unreachable, format!("cannot reach the cluster to ask for {name}: {trouble}"))
+            }
+            Word::Contact => {
+                (Exit::TimedOut, format!("no answer about {name}: does Konductor's operator run in this cluster?"))
+            }
+            Word::Missing if tries_once => {
+                (Exit::NoSuchPrimitive, format!("there is no {name} in this namespace: create it, or let me wait"))
+            }
+            Word::Missing => (Exit::TimedOut, format!("timed out waiting for {name}, which does not exist")),
+            Word::Queued if self.settings.skip_on_timeout => {
+                (Exit::Skipped, format!("{name} is not free: skipping the command"))
+            }
+            Word::Queued if tries_once => (Exit::TimedOut, format!("{name} is not free")),
+            Word::Queued => (Exit::TimedOut, format!("timed out waiting for {name}")),
+        };
+        self.verdict = Some(exit);
+        out.push(match exit {
+            Exit::Skipped => Effect::Log(Level::INFO, message),
+            _ => Effect::Report(message),
+        });
+        // Who has not answered for so long will not do so now.
+        let bound = if exit == Exit::Unreachable { WITHDRAWAL } else { RELEASE };
+        self.give_back(bound, now, out);
+    }
+
+    /// Nothing is alive: let go of everything, the last taken first.
+    fn give_back(&mut self, bound: Duration, now: Boottime, out: &mut Vec<Effect>) {
+        self.phase = Phase::Releasing { until: now + bound };
+        for (index, claim) in self.claims.iter_mut().enumerate().rev() {
+            if *claim != Claim::Absent {
+                *claim = Claim::Leaving;
+                out.push(Effect::Release(index));
+            }
+        }
+        if !self.claims.contains(&Claim::Leaving) {
+            self.finish(out);
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<Effect>) {
+        self.phase = Phase::Over;
+        out.push(Effect::Exit(self.verdict.unwrap_or(Exit::Internal)));
+    }
+}
+
+/// `SIGTERM`, or the number of a signal that has no name.
+fn signal_name(signal: i32) -> String {
+    Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
+}

@@ -1,0 +1,138 @@
+//! Runs the scripts of events and effects in `scripts/`.
+//!
+//! A script is a sentence (`# ...`), settings (`key: value`), and events (`TIME EVENT`), each followed by the effects
+//! that are expected, indented. `UPDATE_GOLDEN=1 cargo test -p konductor-run scripts` writes what happens now.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use konductor_api::GoDuration;
+
+use super::*;
+
+#[test]
+fn scripts_come_true() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/supervisor/scripts");
+    let mut ran = 0;
+    for entry in fs::read_dir(folder).expect("the scripts' folder is there") {
+        let path = entry.expect("the folder can be read").path();
+        let script = fs::read_to_string(&path).expect("a script is text");
+        let played = play(&script);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&path, &played).expect("a script can be written");
+        } else {
+            let differs = script.lines().zip(played.lines()).position(|(a, b)| a != b);
+            assert!(script == played, "{}, line {}:\n{played}", path.display(), differs.map_or(0, |line| line + 1));
+        }
+        ran += 1;
+    }
+    assert!(ran > 0, "no scripts were found");
+}
+
+/// The script with the effects that really follow.
+fn play(script: &str) -> String {
+    let mut played = String::new();
+    let mut settings = defaults();
+    let mut supervisor = None;
+    for line in script.lines().filter(|line| !line.starts_with("  ")) {
+        writeln!(played, "{line}").expect("a string takes all");
+        if line.starts_with('#') {
+            (settings, supervisor) = (defaults(), None);
+        } else if let Some((key, value)) = line.split_once(": ").filter(|(key, _)| !key.contains(' ')) {
+            set(&mut settings, key, value);
+        } else if let Some((at, event)) = line.split_once(' ') {
+            let supervisor = supervisor.get_or_insert_with(|| Supervisor::new(settings.clone()));
+            for effect in supervisor.step(read_event(event), time(at)) {
+                writeln!(played, "  {}", show(&effect)).expect("a string takes all");
+            }
+        }
+    }
+    played
+}
+
+fn defaults() -> Settings {
+    Settings {
+        claims: vec!["semaphore a".to_owned()],
+        wait_timeout: None,
+        skip_on_timeout: false,
+        grace: Duration::from_secs(10),
+        ending_signals: vec![1, 2, 3, 15],
+    }
+}
+
+fn set(settings: &mut Settings, key: &str, value: &str) {
+    match key {
+        "claims" => settings.claims = value.split(", ").filter(|name| *name != "none").map(str::to_owned).collect(),
+        "wait-timeout" => settings.wait_timeout = Some(duration(value)),
+        "on-timeout" => settings.skip_on_timeout = value == "skip",
+        "grace" => settings.grace = duration(value),
+        "ignored" => settings.ending_signals.retain(|signal| *signal != number::<i32>(value)),
+        _ => panic!("no such setting: {key}"),
+    }
+}
+
+fn duration(text: &str) -> Duration {
+    text.parse::<GoDuration>().unwrap_or_else(|error| panic!("{text}: {error}")).0
+}
+
+fn time(text: &str) -> Boottime {
+    Boottime(duration(text))
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| panic!("not a number: {text}"))
+}
+
+fn read_event(line: &str) -> Event {
+    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let (first, tail) = rest.split_once(' ').unwrap_or((rest, ""));
+    let field = |name: &str| {
+        let mut fields = tail.split(' ').filter_map(|field| field.split_once('='));
+        fields.find_map(|(key, value)| (key == name).then_some(value)).unwrap_or_else(|| panic!("no {name}: {line}"))
+    };
+    let answer = match verb {
+        "started" => return Event::Started,
+        "signal" => return Event::Signal(number(first)),
+        "signals-read" => return Event::SignalsRead,
+        "claims-failed" => return Event::ClaimsFailed { error: rest.to_owned() },
+        "not-spawned" => return Event::NotSpawned { exit: Exit::NotFound, error: rest.to_owned() },
+        "ended" => return Event::CommandEnded(Exit::Code(number(first))),
+        "killed" => return Event::CommandEnded(Exit::Signal(number(first))),
+        "remaining" => return Event::Remaining,
+        "tree-empty" => return Event::TreeEmpty,
+        "timer" => return Event::Timer,
+        "asked" => Answer::Asked,
+        "waiting" if tail == "missing" => Answer::Waiting { ahead: None, missing: true },
+        "waiting" => Answer::Waiting { ahead: Some(number(field("ahead"))), missing: false },
+        "held" => Answer::Held {
+            token: number(field("token")),
+            ttl: duration(field("ttl")),
+            deadline: time(field("deadline")),
+        },
+        "extended" => Answer::Extended { deadline: time(field("deadline")) },
+        "retrying" => Answer::Retrying { operation: "renew", error: tail.to_owned() },
+        "taken" => Answer::Lost { taken: true, reason: tail.to_owned() },
+        "revoked" => Answer::Lost { taken: false, reason: tail.to_owned() },
+        "released" => Answer::Released,
+        "abandoned" => Answer::Abandoned { error: tail.to_owned() },
+        "refused" => Answer::Failed { exit: Exit::Refused, error: tail.to_owned() },
+        _ => panic!("no such event: {line}"),
+    };
+    Event::Claim(number(first), answer)
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::Acquire(index) => format!("acquire {index}"),
+        Effect::Release(index) => format!("release {index}"),
+        Effect::ReadSignals => "read signals".to_owned(),
+        Effect::Spawn { tokens } => format!("spawn {tokens:?}"),
+        Effect::Forward(signal) => format!("forward {signal}"),
+        Effect::TerminateTree => "terminate the tree".to_owned(),
+        Effect::KillTree => "kill the tree".to_owned(),
+        Effect::Arm(Some(at)) => format!("arm {}", GoDuration(at.0)),
+        Effect::Arm(None) => "disarm".to_owned(),
+        Effect::Log(level, message) => format!("{}: {message}", level.as_str().to_lowercase()),
+        Effect::Report(message) => format!("report: {message}"),
+        Effect::Exit(exit) => format!("exit {}", exit.code()),
+    }
+}

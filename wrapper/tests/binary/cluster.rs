@@ -1,0 +1,78 @@
+//! Without a cluster to talk to: every way to fail before anything was held. (The ways to succeed need a real one, and
+//! are tested beside it.)
+
+use std::{fs, net::TcpListener, time::Duration};
+
+use crate::harness::{Run, eventually, sh, timed};
+
+/// A home with a kubeconfig for a server at this address.
+fn kubeconfig(server: &str) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
+         clusters: [{{name: c, cluster: {{server: '{server}'}}}}]\nusers: [{{name: u, user: {{token: t}}}}]\n"
+    );
+    fs::write(home.path().join("config"), text).unwrap();
+    home
+}
+
+fn holding(home: &tempfile::TempDir) -> Run {
+    let config = home.path().join("config").display().to_string();
+    sh("echo started").flags("--semaphore warehouse").env("KUBECONFIG", &config).env("HOME", "/nonexistent")
+}
+
+/// An address where nothing listens.
+fn closed() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn without_any_configuration_it_is_69_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let (ended, took) = timed(|| holding(&home).end());
+    assert_eq!((ended.code(), ended.stdout.as_str()), (69, ""), "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("konductor-run: error: cannot acquire semaphore warehouse: "), "{}", ended.stderr);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn a_cluster_that_refuses_connections_is_69_when_the_wait_is_over() {
+    let home = kubeconfig(&closed());
+    let ended = holding(&home).flags("--wait-timeout 1s --on-timeout skip").end();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (69, ""), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("error: cannot reach the cluster to ask for semaphore warehouse"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn term_while_waiting_is_143_within_a_second() {
+    // One server that refuses, and one that accepts and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    for server in [closed(), format!("http://{}", silent.local_addr().unwrap())] {
+        let home = kubeconfig(&server);
+        let run = holding(&home).start();
+        eventually("it asks", || {
+            let threads = fs::read_dir(format!("/proc/{}/task", run.pid())).ok()?;
+            (threads.count() > 1).then_some(())
+        });
+        run.signal(15);
+        let (ended, took) = timed(|| run.end());
+        assert_eq!((ended.code(), ended.stdout.as_str()), (143, ""), "{server}: {}", ended.stderr);
+        assert!(took < Duration::from_secs(1), "{server}: {took:?}");
+    }
+}
+
+#[test]
+fn a_misspelt_command_is_said_before_anything_is_asked_for() {
+    let home = kubeconfig(&closed());
+    let config = home.path().join("config").display().to_string();
+    let run =
+        crate::harness::run(["konductor-no-such-command"]).flags("--semaphore warehouse").env("KUBECONFIG", &config);
+    let (code, took) = timed(|| run.code());
+    assert_eq!(code, 127);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}

@@ -1,0 +1,66 @@
+//! Exit codes: the command's own, exactly, and those of commands that cannot run.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use crate::harness::{run, sh};
+
+#[test]
+fn every_exit_code_is_passed_through() {
+    for code in 0..=255 {
+        assert_eq!(sh(&format!("exit {code}")).code(), code);
+    }
+}
+
+#[test]
+fn death_by_a_signal_is_128_and_its_number() {
+    // Not those that stop or are ignored by default; 32 and 33 belong to the C library.
+    let deadly = (1..=64).filter(|n| ![17, 18, 19, 20, 21, 22, 23, 28, 32, 33].contains(n));
+    for signal in deadly {
+        let script = format!("ulimit -c 0; kill -{signal} $$; while :; do :; done");
+        assert_eq!(sh(&script).code(), 128 + signal, "signal {signal}");
+    }
+}
+
+#[test]
+fn what_cannot_run_is_126_and_what_is_not_there_127() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str, mode: u32| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    let nothing = folder.path().join("nothing").into_os_string().into_string().unwrap();
+    for (why, path, code, message) in [
+        ("no such file", nothing.clone(), 127, "there is no "),
+        ("no such command", "konductor-no-such-command".to_owned(), 127, "there is no command "),
+        ("no name", String::new(), 127, "there is no command \"\""),
+        ("a directory", "/tmp".to_owned(), 126, "it is a directory"),
+        ("no x bit", file("plain", "#!/bin/sh\n", 0o644), 126, "ermission denied"),
+        ("no such interpreter", file("lost", &format!("#!{nothing}\n"), 0o755), 126, "interpreter"),
+        ("no program", file("text", "exit 0\n", 0o755), 126, "not a program"),
+        ("a program through a file", file("a", "#!/bin/sh\n", 0o755) + "/b", 127, "there is no "),
+    ] {
+        let ended = run([path.as_str()]).end();
+        assert_eq!(ended.code(), code, "{why}: {}", ended.stderr);
+        assert!(ended.stderr.starts_with("konductor-run: error: "), "{why}: {}", ended.stderr);
+        assert!(ended.stderr.contains(message) && ended.stderr.lines().count() == 1, "{why}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn path_is_searched_as_a_shell_would() {
+    let folder = tempfile::tempdir().unwrap();
+    for (sub, mode) in [("first", 0o644), ("second", 0o755)] {
+        let path = folder.path().join(sub);
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("probe"), "#!/bin/sh\necho $0\n").unwrap();
+        fs::set_permissions(path.join("probe"), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let at = |sub: &str| folder.path().join(sub).display().to_string();
+    let path = format!("/nowhere:{}:{}", at("first"), at("second"));
+    let ended = run(["probe"]).env("PATH", &path).end();
+    assert_eq!((ended.code(), ended.stdout.trim()), (0, at("second/probe").as_str()));
+    assert_eq!(run(["probe"]).env("PATH", &at("first")).code(), 126);
+    assert!(Path::new(&at("first")).exists());
+}

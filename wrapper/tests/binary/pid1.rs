@@ -1,0 +1,41 @@
+//! As PID 1 of a PID namespace, which a container's entrypoint is.
+
+use crate::harness::{children, eventually, run, sh};
+
+#[test]
+fn exit_codes_are_passed_through() {
+    for code in [0, 1, 7, 255] {
+        assert_eq!(sh(&format!("exit {code}")).in_pid_1().code(), code);
+    }
+    assert_eq!(sh("kill -9 $$").in_pid_1().code(), 137);
+    assert_eq!(run(["konductor-no-such-command"]).in_pid_1().code(), 127);
+}
+
+#[test]
+fn it_is_pid_1_and_the_command_is_not() {
+    let ended = sh("echo $PPID $$").in_pid_1().end();
+    assert_eq!(ended.stdout, "1 2\n", "{}", ended.stderr);
+}
+
+#[test]
+fn term_ends_the_command_although_pid_1_has_no_default_action() {
+    let mut run = sh("trap 'exit 9' TERM; echo; while :; do sleep 0.01; done").in_pid_1().start();
+    run.line();
+    let init = eventually("unshare has forked", || children(run.pid()).first().copied());
+    crate::harness::signal_process(init, 15);
+    assert_eq!(run.end().code(), 9);
+}
+
+#[test]
+fn orphans_are_reaped_and_leftovers_are_ended() {
+    let script = "i=0; while [ $i -lt 100 ]; do (true &); i=$((i+1)); done; (trap '' TERM; setsid sleep 1000 &); \
+                  setsid sleep 1000 & exit 3";
+    assert_eq!(sh(script).flags("--grace 200ms").in_pid_1().code(), 3);
+}
+
+#[test]
+fn leftovers_are_ended_without_proc() {
+    let run = sh("(trap '' TERM; setsid sleep 1000 &); setsid sleep 1000 & exit 3").flags("--grace 200ms");
+    let rootless = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
+    assert_eq!(run.under(&format!("unshare {rootless} --fork --pid --kill-child")).code(), 3);
+}

@@ -1,0 +1,88 @@
+//! The command line and the environment, as a person meets them.
+
+use std::process::Command;
+
+use crate::harness::{KONDUCTOR_RUN, run};
+
+fn refusal(flags: &str, variables: &[(&str, &str)]) -> String {
+    let run = variables.iter().fold(run(["true"]).flags(flags), |run, (name, value)| run.env(name, value));
+    let ended = run.end();
+    assert_eq!(ended.code(), 64, "{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
+    ended.stderr
+}
+
+#[test]
+fn wrong_usage_is_64_and_says_what_is_wrong() {
+    assert!(refusal("--nonsense", &[]).contains("unexpected argument '--nonsense'"));
+    assert!(refusal("--semaphor x", &[]).contains("'--semaphore'"));
+    assert!(refusal("-v -q", &[]).contains("cannot be used with"));
+    for nothing in [vec![], vec!["--"], vec!["true"]] {
+        let output = Command::new(KONDUCTOR_RUN).args(&nothing).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{nothing:?}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_named_in_one_line() {
+    for (flags, variables, expected) in [
+        ("--grace soon", [].as_slice(), "--grace: wanted a duration like 10s, found \"soon\""),
+        ("", &[("KONDUCTOR_TTL", "2s")], "KONDUCTOR_TTL: wanted a duration from 5s to 24h, found \"2s\""),
+        ("", &[("KONDUCTOR_ON_TIMEOUT", "run")], "KONDUCTOR_ON_TIMEOUT: wanted fail or skip, found \"run\""),
+        ("", &[("KONDUCTOR_SEMAFORE", "a")], "unknown variable KONDUCTOR_SEMAFORE: did you mean KONDUCTOR_SEMAPHORE?"),
+    ] {
+        assert_eq!(refusal(flags, variables), format!("konductor-run: error: {expected}\n"));
+    }
+}
+
+#[test]
+fn empty_variables_and_those_of_services_are_let_through() {
+    let run = run(["true"])
+        .env("KONDUCTOR_SEMAPHORE", "")
+        .env("KONDUCTOR_GRACE", "")
+        .env("KONDUCTOR_HELD", "semaphore/outer")
+        .env("KONDUCTOR_TOKEN_SEMAPHORE_OUTER", "7")
+        .env("KONDUCTOR_SERVICE_HOST", "10.0.0.7")
+        .env("KONDUCTOR_PORT_443_TCP_ADDR", "10.0.0.7");
+    let ended = run.end();
+    assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn version_and_help_go_to_stdout() {
+    let version = Command::new(KONDUCTOR_RUN).arg("--version").output().unwrap();
+    assert_eq!(version.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&version.stdout), format!("konductor-run {}\n", env!("CARGO_PKG_VERSION")));
+    let help = Command::new(KONDUCTOR_RUN).arg("--help").output().unwrap();
+    assert_eq!(help.status.code(), Some(0));
+    let help = String::from_utf8_lossy(&help.stdout);
+    for word in ["--semaphore", "KONDUCTOR_WAIT_TIMEOUT", "79 lost while running", "-- COMMAND [ARG]..."] {
+        assert!(help.contains(word), "{word} is not in\n{help}");
+    }
+}
+
+#[test]
+fn a_quiet_init_says_nothing() {
+    let ended = run(["sh", "-c", "exit 3"]).end();
+    assert_eq!((ended.code(), ended.stdout.as_str(), ended.stderr.as_str()), (3, "", ""));
+}
+
+#[test]
+fn logs_are_json_when_wanted() {
+    let ended = run(["sh", "-c", "exit 3"]).flags("--log-format json -v").end();
+    let line: serde_json::Value = serde_json::from_str(ended.stderr.lines().next().unwrap()).unwrap();
+    assert_eq!((line["level"].as_str(), line["message"].as_str()), (Some("DEBUG"), Some("the command has ended: 3")));
+}
+
+#[test]
+fn own_failures_are_the_termination_message() {
+    // A /dev of its own, as a container has one.
+    let script = "mount -t tmpfs none /dev && echo before >/dev/termination-log && \
+                  \"$0\" --grace soon -- true; cat /dev/termination-log";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, KONDUCTOR_RUN])
+        .output()
+        .expect("unshare is there (package util-linux)");
+    let message = "before\nkonductor-run: --grace: wanted a duration like 10s, found \"soon\"\n";
+    assert_eq!(String::from_utf8_lossy(&output.stdout), message, "{}", String::from_utf8_lossy(&output.stderr));
+}
