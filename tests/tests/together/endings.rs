@@ -1,0 +1,155 @@
+//! How `konductor-run` ends, and that it leaves no claim behind.
+
+use std::time::Duration;
+
+use konductor_api::REVOKE_ANNOTATION;
+use konductor_tests::{Process, Signal};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+
+use crate::scene::{LIMIT, SHORT_TTL, Scene, seconds, shared};
+
+/// A semaphore whose only permit is held.
+async fn full(prefix: &str) -> (Scene, Process) {
+    let scene = shared(prefix).await;
+    scene.semaphore(1).await;
+    let holder = scene.holder("holder", &["--ttl", &seconds(SHORT_TTL)]);
+    scene.record.started(LIMIT, 1).await;
+    (scene, holder)
+}
+
+/// Lets the holder of [`full`] end, after which nobody else may have run and no claim may be left.
+async fn empty(scene: &Scene, mut holder: Process) {
+    scene.let_go();
+    holder.expect_exit(LIMIT, 0).await;
+    scene.record.assert_complete(1, 1);
+    scene.assert_no_claims().await;
+}
+
+#[tokio::test]
+async fn a_wait_that_is_over_says_so() {
+    let (scene, holder) = full("timeout").await;
+    for (flags, code, message) in [
+        (["--wait-timeout", "1s", "--on-timeout", "fail"], 75, "timed out waiting for semaphore s"),
+        (["--wait-timeout", "1s", "--on-timeout", "skip"], 0, "semaphore s is not free: skipping the command"),
+        (["--wait-timeout", "0", "--on-timeout", "fail"], 75, "semaphore s is not free"),
+        (["--wait-timeout", "0", "--on-timeout", "skip"], 0, "semaphore s is not free: skipping the command"),
+    ] {
+        let mut waiter = scene.witness("waiter", &flags, Duration::ZERO);
+        waiter.expect_exit(LIMIT, code).await;
+        assert!(waiter.stderr().contains(message), "{flags:?}: {}", waiter.stderr());
+    }
+    empty(&scene, holder).await;
+}
+
+#[tokio::test]
+async fn trying_once_gets_what_is_free() {
+    let scene = shared("once").await;
+    scene.semaphore(1).await;
+    scene.witness("once", &["--wait-timeout", "0"], Duration::ZERO).expect_exit(LIMIT, 0).await;
+    scene.record.assert_complete(1, 1);
+    scene.assert_no_claims().await;
+}
+
+#[tokio::test]
+async fn a_semaphore_that_is_missing_is_waited_for_or_said_to_be() {
+    let scene = shared("missing").await;
+    let mut once = scene.witness("once", &["--wait-timeout", "0"], Duration::ZERO);
+    once.expect_exit(LIMIT, 78).await;
+    assert!(once.stderr().contains("there is no semaphore s in this namespace"), "{}", once.stderr());
+    let mut briefly = scene.witness("briefly", &["--wait-timeout", "2s"], Duration::ZERO);
+    briefly.expect_exit(LIMIT, 75).await;
+    assert!(briefly.stderr().contains("timed out waiting for semaphore s"), "{}", briefly.stderr());
+    let mut waiter = scene.witness("waiter", &[], Duration::ZERO);
+    waiter.wait_stderr(LIMIT, "waiting for semaphore s, which does not exist yet").await;
+    scene.semaphore(1).await;
+    waiter.expect_exit(LIMIT, 0).await;
+    scene.record.assert_complete(1, 1);
+    scene.assert_no_claims().await;
+}
+
+#[tokio::test]
+async fn who_may_not_claim_is_refused() {
+    let scene = shared("refused").await;
+    scene.semaphore(1).await;
+    scene.namespace.service_account("stranger").await;
+    let mut command = scene.command("stranger", &[], &["echo", "started"]);
+    command.env("KUBECONFIG", scene.namespace.service_account_kubeconfig("stranger").await);
+    let mut stranger = Process::spawn("stranger", command);
+    stranger.expect_exit(LIMIT, 77).await;
+    assert_eq!(stranger.stdout(), "");
+    assert!(stranger.stderr().contains("cannot create resource"), "{}", stranger.stderr());
+    scene.assert_no_claims().await;
+}
+
+#[tokio::test]
+async fn a_signal_ends_the_waiting_and_withdraws_the_claim() {
+    let (scene, holder) = full("withdrawn").await;
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let mut waiter = scene.witness("waiter", &[], Duration::ZERO);
+        waiter.wait_stderr(LIMIT, "waiting for semaphore s: next in line").await;
+        let claim = scene.claim("waiter").await;
+        waiter.signal(signal);
+        waiter.expect_exit(LIMIT, code).await;
+        scene.claim_gone(&claim).await;
+    }
+    empty(&scene, holder).await;
+}
+
+#[tokio::test]
+async fn a_signal_to_the_command_ends_it_and_releases_the_claim() {
+    let (scene, mut holder) = full("ended").await;
+    holder.signal(Signal::SIGTERM);
+    holder.expect_exit(LIMIT, 143).await;
+    scene.assert_no_claims().await;
+}
+
+#[tokio::test]
+async fn the_commands_own_end_is_passed_through() {
+    let scene = shared("codes").await;
+    scene.semaphore(1).await;
+    for (script, code) in [("exit 0", 0), ("exit 42", 42), ("exit 255", 255), ("kill -KILL $$", 137)] {
+        scene.run("client", &[], &["sh", "-c", script]).expect_exit(LIMIT, code).await;
+    }
+    scene.run("client", &[], &["/konductor/no/such/program"]).expect_exit(LIMIT, 127).await;
+    scene.assert_no_claims().await;
+}
+
+#[tokio::test]
+async fn the_command_is_told_what_it_holds() {
+    let scene = shared("told").await;
+    scene.semaphore(1).await;
+    let script = "echo $KONDUCTOR_HELD $KONDUCTOR_HOLDER; \
+                  test \"$KONDUCTOR_FENCING_TOKEN\" = \"$KONDUCTOR_TOKEN_SEMAPHORE_S\" && test -n \"$KONDUCTOR_FENCING_TOKEN\"";
+    let mut client = scene.run("client", &[], &["sh", "-c", script]);
+    client.expect_exit(LIMIT, 0).await;
+    assert_eq!(client.stdout(), "semaphore/s client\n");
+}
+
+#[tokio::test]
+async fn a_revoked_claim_ends_the_command() {
+    let (scene, mut holder) = full("revoked").await;
+    let claim = scene.claim("holder").await;
+    let mut next = scene.witness("next", &[], Duration::ZERO);
+    scene.waiting(1).await;
+    let patch = json!({ "metadata": { "annotations": { REVOKE_ANNOTATION: "the database moves" } } });
+    let patched = scene.permits().patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
+    patched.expect("annotate a Permit");
+    holder.expect_exit(LIMIT, 79).await;
+    assert!(holder.stderr().contains("the database moves"), "{}", holder.stderr());
+    next.expect_exit(LIMIT, 0).await;
+    scene.record.assert_never_more_than(1);
+    scene.assert_no_claims().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_is_deleted_ends_the_command_at_the_next_renewal() {
+    let (scene, mut holder) = full("deleted").await;
+    let claim = scene.claim("holder").await;
+    scene.permits().delete(&claim.name_any(), &DeleteParams::default()).await.expect("delete a Permit");
+    holder.expect_exit(LIMIT, 79).await;
+    assert!(holder.stderr().contains("lost semaphore s: "), "{}", holder.stderr());
+    assert!(!scene.record.runs()[0].ended, "the command ended by itself");
+    scene.assert_no_claims().await;
+}

@@ -1,0 +1,133 @@
+//! Holders that are killed: who may have their permits, and when.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use konductor::Boottime;
+use konductor_api::ClaimPhase;
+use konductor_tests::{Binaries, ContainerState, Pid, Process, Signal};
+use kube::ResourceExt;
+use nix::sys::signal::kill;
+
+use crate::scene::{LIMIT, SHORT_TTL, Scene, seconds, shared};
+
+/// What operator, API server and waiter may take on a busy machine after a claim's TTL has passed.
+const OVERHEAD: Duration = Duration::from_secs(20);
+
+/// Programs in namespaces of their own die with the first of them, as those of a container do.
+fn contained(run: &Command, mounts: Option<(&Path, &Path)>) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    if let Some((from, to)) = mounts {
+        command.args(["sh", "-c", "mount --bind \"$0\" \"$1\" && shift && exec \"$@\""]).arg(from).arg(to);
+    }
+    command.arg(run.get_program()).args(run.get_args());
+    command.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
+/// A container of a pod: `konductor-run` finds out which one from what a kubelet mounts.
+struct Container<'a> {
+    scene: &'a Scene,
+    pod: &'static str,
+    uid: String,
+}
+
+impl<'a> Container<'a> {
+    async fn new(scene: &'a Scene, pod: &'static str) -> Self {
+        let uid = scene.namespace.pod(pod, "default", &["main"]).await.uid().expect("a uid");
+        scene.namespace.pod_status(pod, "Running", &[("main", ContainerState::Running)]).await;
+        Self { scene, pod, uid }
+    }
+
+    /// The container's start of this id, holding until let go.
+    fn start(&self, id: &str) -> Process {
+        let folder = self.scene.folder.path().join("pods").join(&self.uid).join("containers/main");
+        std::fs::create_dir_all(&folder).expect("make folders");
+        let (log, mounted) = (folder.join(id), self.scene.folder.path().join("termination-log"));
+        for file in [&log, &mounted] {
+            std::fs::write(file, "").expect("write a file");
+        }
+        let command = self.scene.until_let_go();
+        let mut run = self.scene.command(self.pod, &[], &command.each_ref().map(String::as_str));
+        run.env("KONDUCTOR_POD_NAME", self.pod).env("KONDUCTOR_POD_UID", &self.uid);
+        Process::spawn(self.pod, contained(&run, Some((&log, &mounted))))
+    }
+}
+
+/// Kills the `konductor-run` in this tree, and with it all of its PID namespace.
+async fn kill_wrapper(process: &mut Process) {
+    let run = Binaries::built().run();
+    let is_run = |pid: &Pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program == run);
+    let wrappers: Vec<_> = process.tree().into_iter().filter(is_run).collect();
+    let [wrapper] = wrappers.as_slice() else { panic!("{wrappers:?}\n{}", process.output()) };
+    kill(*wrapper, Signal::SIGKILL).expect("kill konductor-run");
+    process.wait_exit(LIMIT).await;
+    assert_eq!(process.tree(), []);
+}
+
+#[tokio::test]
+async fn without_proof_of_its_death_a_killed_holder_keeps_its_permit_for_the_ttl() {
+    let scene = shared("ttl").await;
+    scene.semaphore(1).await;
+    let ttl = seconds(SHORT_TTL);
+    let command = scene.until_let_go();
+    let run = scene.command("holder", &["--ttl", &ttl], &command.each_ref().map(String::as_str));
+    let mut holder = Process::spawn("holder", contained(&run, None));
+    scene.record.started(LIMIT, 1).await;
+    let mut waiter = scene.witness("waiter", &[], Duration::ZERO);
+    scene.waiting(1).await;
+    // The renewal that is waited for comes after this.
+    let (renewed, before) = (Boottime::now(), scene.claim("holder").await);
+    scene.claim_is("holder", |claim| claim.spec.renew_time != before.spec.renew_time).await;
+    kill_wrapper(&mut holder).await;
+    let killed = Boottime::now();
+    waiter.expect_exit(LIMIT, 0).await;
+    scene.record.assert_never_more_than(1);
+    let runs = scene.record.runs();
+    let [_, second] = runs.as_slice() else { panic!("{runs:?}") };
+    assert!(second.start >= renewed + SHORT_TTL, "{:?} after a renewal", second.start - renewed);
+    assert!(second.start <= killed + SHORT_TTL + OVERHEAD, "{:?} after the kill", second.start - killed);
+}
+
+#[tokio::test]
+async fn with_proof_of_its_death_a_killed_holder_frees_its_permit_at_once() {
+    let scene = shared("proof").await;
+    scene.semaphore(1).await;
+    let container = Container::new(&scene, "holder").await;
+    let mut holder = container.start("aaaaaaaa");
+    scene.record.started(LIMIT, 1).await;
+    let pod = scene.claim("holder").await.spec.pod.expect("the claim names its pod");
+    assert_eq!([&*pod.name, &*pod.uid, &*pod.container, &*pod.start], ["holder", &*container.uid, "main", "aaaaaaaa"]);
+    let mut waiter = scene.witness("waiter", &[], Duration::ZERO);
+    scene.waiting(1).await;
+    kill_wrapper(&mut holder).await;
+    let granted =
+        |phase| move |claim: &konductor_api::Permit| claim.status.as_ref().and_then(|s| s.phase) == Some(phase);
+    scene.claim_is("holder", granted(ClaimPhase::Granted)).await;
+    let reported = Boottime::now();
+    scene.namespace.pod_terminated("holder", &[("main", 137)]).await;
+    // Far less than the semaphore's TTL of five minutes.
+    waiter.expect_exit(LIMIT, 0).await;
+    scene.record.assert_never_more_than(1);
+    let second = scene.record.runs()[1];
+    assert!(second.start > reported, "{second:?} before {reported:?}");
+    scene.claim_is("holder", granted(ClaimPhase::Expired)).await;
+}
+
+#[tokio::test]
+async fn a_container_that_starts_again_takes_over_from_its_killed_self() {
+    let scene = shared("again").await;
+    scene.semaphore(1).await;
+    let container = Container::new(&scene, "worker").await;
+    let mut killed = container.start("aaaaaaaa");
+    scene.record.started(LIMIT, 1).await;
+    kill_wrapper(&mut killed).await;
+    let mut again = container.start("bbbbbbbb");
+    scene.record.started(LIMIT, 2).await;
+    scene.let_go();
+    again.expect_exit(LIMIT, 0).await;
+    scene.record.assert_never_more_than(1);
+    scene.assert_no_claims().await;
+}

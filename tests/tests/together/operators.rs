@@ -1,0 +1,108 @@
+//! Operators that are frozen, thawed and killed while many wait.
+
+use std::time::Duration;
+
+use konductor_tests::{ControlPlane, Installed, Process, Signal};
+
+use crate::scene::{LIMIT, Scene, all_succeed, exclusive};
+
+const CLIENTS: usize = 60;
+const PERMITS: usize = 3;
+const HOLD: Duration = Duration::from_millis(100);
+
+/// Leaders that are gone are replaced fast.
+const ELECTED: &[&str] = &["--lease-duration", "2s"];
+const ALWAYS: &[&str] = &["--election", "always"];
+
+/// As many as [`CLIENTS`] that wait until the semaphore gets its permits.
+async fn waiting_crowd(control_plane: &ControlPlane) -> (Scene, Vec<Process>) {
+    let scene = Scene::new(control_plane, "operators").await;
+    scene.semaphore(0).await;
+    let crowd = scene.crowd(CLIENTS, &[], HOLD);
+    scene.waiting(CLIENTS as u64).await;
+    (scene, crowd)
+}
+
+async fn all_complete(scene: &Scene, crowd: &mut [Process]) {
+    all_succeed(crowd).await;
+    scene.record.assert_complete(CLIENTS, PERMITS);
+    scene.assert_no_claims().await;
+}
+
+async fn leader_and_standby(installed: &Installed) -> (Process, Process) {
+    let leader = installed.operator("first", ELECTED);
+    installed.wait_leader("first", LIMIT).await;
+    let standby = installed.operator("second", ELECTED);
+    standby.wait_stderr(LIMIT, "konductor-operator starts").await;
+    (leader, standby)
+}
+
+#[tokio::test]
+async fn a_leader_that_freezes_and_thaws_after_its_successor_began_lets_nobody_in() {
+    let (control_plane, installed) = exclusive().await;
+    let (mut first, mut second) = leader_and_standby(&installed).await;
+    let (scene, mut crowd) = waiting_crowd(&control_plane).await;
+    let mut term = scene.term().await;
+    scene.resize(PERMITS as u32).await;
+    let mut done = 0;
+    for round in 0..4 {
+        let (leader, next) = if round % 2 == 0 { (&mut first, "second") } else { (&mut second, "first") };
+        scene.record.ended(LIMIT, done + 5).await;
+        leader.freeze();
+        installed.wait_leader(next, LIMIT).await;
+        // Those who were granted something before may end by themselves; more need the new leader.
+        done = scene.record.runs().len();
+        done = scene.record.started(LIMIT, done + PERMITS + 1).await.len();
+        let raised = scene.term().await;
+        assert!(raised > term, "{raised} after {term}");
+        term = raised;
+        leader.thaw();
+    }
+    all_complete(&scene, &mut crowd).await;
+}
+
+#[tokio::test]
+async fn frozen_in_turns_two_operators_that_both_lead_never_let_in_too_many() {
+    let (control_plane, installed) = exclusive().await;
+    let mut both = [installed.operator("one", ALWAYS), installed.operator("two", ALWAYS)];
+    let (scene, mut crowd) = waiting_crowd(&control_plane).await;
+    let term = scene.term().await;
+    scene.resize(PERMITS as u32).await;
+    for round in 0..8 {
+        let operator = &mut both[round % 2];
+        operator.freeze();
+        let done = scene.record.runs().len();
+        scene.record.started(LIMIT, done + 5).await;
+        operator.thaw();
+    }
+    assert!(scene.term().await > term, "the terms of {term}");
+    all_complete(&scene, &mut crowd).await;
+}
+
+#[tokio::test]
+async fn a_standby_goes_on_where_a_killed_leader_was() {
+    let (control_plane, installed) = exclusive().await;
+    let (mut leader, _standby) = leader_and_standby(&installed).await;
+    let (scene, mut crowd) = waiting_crowd(&control_plane).await;
+    scene.resize(PERMITS as u32).await;
+    scene.record.ended(LIMIT, 10).await;
+    leader.signal(Signal::SIGKILL);
+    leader.expect_exit(LIMIT, 137).await;
+    all_complete(&scene, &mut crowd).await;
+}
+
+#[tokio::test]
+async fn an_operator_that_is_started_again_goes_on_where_it_was() {
+    let (control_plane, installed) = exclusive().await;
+    let mut operator = installed.operator("first", ALWAYS);
+    let (scene, mut crowd) = waiting_crowd(&control_plane).await;
+    scene.resize(PERMITS as u32).await;
+    for next in ["second", "third", "fourth"] {
+        let done = scene.record.runs().len();
+        scene.record.started(LIMIT, done + 5).await;
+        operator.signal(Signal::SIGKILL);
+        operator.expect_exit(LIMIT, 137).await;
+        operator = installed.operator(next, ALWAYS);
+    }
+    all_complete(&scene, &mut crowd).await;
+}
