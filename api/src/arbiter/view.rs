@@ -163,6 +163,15 @@ impl Entry {
     }
 }
 
+/// What may still show a claim that is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Gone {
+    /// Answers to writes of it, or the reads after they failed.
+    answers: u8,
+    /// The list that is under way.
+    list: bool,
+}
+
 /// See the [module](super). Create one per parent name, whether or not the parent exists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
@@ -177,9 +186,8 @@ pub struct View {
     pub(super) floor: u64,
     pub(super) sequence: u64,
     pub(super) claims: BTreeMap<String, Entry>,
-    /// Claims that are gone although answers to writes of them are still to come, and how many. An answer, or the read
-    /// after a failure, may show the claim as it was before, and must not bring it back.
-    gone: BTreeMap<String, u8>,
+    /// Claims that are gone, while an answer that may show them as they were before must not bring them back.
+    gone: BTreeMap<String, Gone>,
     pub(super) waiters: Waiters,
     pub(super) in_use: u64,
     pub(super) unstamped: BTreeSet<String>,
@@ -365,18 +373,18 @@ impl View {
         if let Some(entry) = self.claims.remove(uid) {
             // Of what is over only the deletion is under way; its answer shows nothing.
             let writing = entry.busy && entry.claim.state.phase != Some(ClaimPhase::Expired);
-            let answers = u8::from(writing) + u8::from(entry.telling);
-            if answers > 0 {
-                self.gone.insert(uid.into(), answers);
+            let gone = Gone { answers: u8::from(writing) + u8::from(entry.telling), list: self.listing };
+            if gone.answers > 0 || gone.list {
+                self.gone.insert(uid.into(), gone);
             }
         }
     }
 
     /// An answer to a write of this claim has come. Returns whether the claim is still there.
     fn heard_back(&mut self, uid: &str) -> bool {
-        if let Some(answers) = self.gone.get_mut(uid) {
-            *answers -= 1;
-            if *answers == 0 {
+        if let Some(gone) = self.gone.get_mut(uid) {
+            gone.answers = gone.answers.saturating_sub(1);
+            if gone.answers == 0 && !gone.list {
                 self.gone.remove(uid);
             }
         }
@@ -392,8 +400,9 @@ impl View {
     }
 
     /// The answer to [`Plan::list`]: all claims of this parent by one consistent read that was sent after the plan.
-    pub fn listed(&mut self, term: u64, claims: Vec<Claim>, now: Now) {
-        self.listing = false;
+    pub fn listed(&mut self, term: u64, mut claims: Vec<Claim>, now: Now) {
+        claims.retain(|claim| !self.gone.contains_key(&claim.uid));
+        self.list_failed();
         let Reign::Listing { term: own, settled } = self.reign else { return };
         if own != term {
             return;
@@ -416,6 +425,10 @@ impl View {
     /// The list could not be had; it is asked for again.
     pub fn list_failed(&mut self) {
         self.listing = false;
+        self.gone.retain(|_, gone| {
+            gone.list = false;
+            gone.answers > 0
+        });
     }
 
     /// The plan is about to be carried out. To be called once, before any of it goes out.
