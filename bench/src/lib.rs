@@ -1,0 +1,105 @@
+//! Konductor's figures.
+//!
+//! Machines differ, and one machine differs from minute to minute. So every figure stands beside another one that was taken
+//! in the same run, in turns with it, against the same etcd or API server: what a bare process costs, what `etcdctl lock`
+//! costs, what the API server itself can do. Their ratio is what can be compared between machines.
+//!
+//! Nothing is simplified in Konductor's favour: the programs are the static release binaries, the API server has RBAC,
+//! clients authenticate with tokens of `ServiceAccount`s as in a pod, and etcd writes to the disk.
+//!
+//! - [`scene`]: the control plane with Konductor installed, and the programs;
+//! - [`whole`], [`handoff`], [`throughput`], [`writes`], [`footprint`]: what is measured;
+//! - [`sample`], [`table`]: figures, and how they are shown.
+
+mod footprint;
+mod handoff;
+mod sample;
+mod scene;
+mod table;
+mod throughput;
+mod whole;
+mod writes;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use self::scene::{Programs, Scene};
+use self::table::Table;
+
+/// Takes Konductor's figures and prints them as a Markdown table.
+#[derive(Debug, Parser)]
+#[command(name = "bench/run")]
+struct Args {
+    /// Everything a little, to show that it works; the figures mean nothing
+    #[arg(long)]
+    quick: bool,
+    /// How many claims the operator's memory is measured with
+    #[arg(long, value_name = "NUMBER", default_value_t = 2000)]
+    claims: usize,
+    /// Only the parts whose name begins with this
+    #[arg(long, value_name = "PART", default_value = "")]
+    only: String,
+    /// The konductor-run to measure; bench/run says which
+    #[arg(long, value_name = "PATH", hide = true)]
+    run: PathBuf,
+    /// The konductor-operator to measure; bench/run says which
+    #[arg(long, value_name = "PATH", hide = true)]
+    operator: PathBuf,
+}
+
+/// How much of everything.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    /// Runs of which the median is taken; odd.
+    runs: usize,
+    /// Real processes in the longer of the two queues.
+    queue: usize,
+    /// Claims behind the next one in line.
+    crowd: usize,
+    /// Windows of which the median is taken; odd.
+    windows: usize,
+    /// How long one window of a throughput is.
+    window: Duration,
+    /// Claims that are granted at once.
+    grants: usize,
+    /// Claims that the operator's memory is measured with.
+    claims: usize,
+}
+
+impl Effort {
+    fn of(args: &Args) -> Self {
+        if args.quick {
+            let window = Duration::from_millis(500);
+            Self { runs: 5, queue: 10, crowd: 50, windows: 1, window, grants: 50, claims: 100 }
+        } else {
+            let window = Duration::from_secs(4);
+            Self { runs: 31, queue: 100, crowd: 1000, windows: 3, window, grants: 500, claims: args.claims }
+        }
+    }
+}
+
+/// The whole program.
+pub async fn main() {
+    let args = Args::parse();
+    let effort = Effort::of(&args);
+    let mut scene = Scene::start(Programs::new(args.run, args.operator)).await;
+    let mut table = Table::default();
+    for part in ["idle", "whole", "writes", "handoff", "throughput", "grants", "memory"] {
+        if !part.starts_with(&args.only) {
+            continue;
+        }
+        eprintln!("measuring: {part}");
+        match part {
+            "idle" => footprint::idle(&scene, effort, &mut table).await,
+            "whole" => whole::measure(&scene, effort, &mut table).await,
+            "writes" => writes::measure(&scene, effort, &mut table).await,
+            "handoff" => handoff::measure(&scene, effort, &mut table).await,
+            "throughput" => throughput::cycles(&scene, effort, &mut table).await,
+            "grants" => throughput::grants(&scene, effort, &mut table).await,
+            _ => footprint::with_claims(&mut scene, effort, &mut table).await,
+        }
+    }
+    print!("{table}");
+}

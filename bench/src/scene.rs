@@ -1,0 +1,169 @@
+//! The control plane with Konductor installed as the chart does, one operator, and the programs that are measured.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use konductor::{Client, ConnectOptions};
+use konductor_api::{ClaimPhase, Permit, Semaphore};
+use konductor_tests::{ControlPlane, Installed, Process, TestNamespace, eventually, tool, wait_for};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use serde_json::json;
+
+/// Far more than anything here takes.
+pub(crate) const LIMIT: Duration = Duration::from_mins(5);
+
+/// What the operator calls itself.
+const OPERATOR: &str = "figures";
+
+/// The programs, all of them real.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    pub(crate) run: PathBuf,
+    pub(crate) operator: PathBuf,
+    pub(crate) etcdctl: PathBuf,
+    /// What runs under the locks and says when.
+    pub(crate) mark: PathBuf,
+}
+
+impl Programs {
+    pub(crate) fn new(run: PathBuf, operator: PathBuf) -> Self {
+        let own = std::env::current_exe().expect("find this program");
+        Self { run, operator, etcdctl: tool("etcdctl"), mark: own.with_file_name("mark") }
+    }
+}
+
+/// Where everything happens.
+pub(crate) struct Scene {
+    // In the order of dropping.
+    pub(crate) operator: Process,
+    pub(crate) namespace: TestNamespace,
+    pub(crate) control_plane: ControlPlane,
+    pub(crate) programs: Programs,
+    installed: Installed,
+    /// That of the `ServiceAccount` which runs `konductor-run`.
+    kubeconfig: PathBuf,
+}
+
+impl Scene {
+    pub(crate) async fn start(programs: Programs) -> Self {
+        let control_plane = ControlPlane::start_durable().await;
+        let installed = Installed::on(&control_plane, true).await;
+        let operator = start_operator(&programs.operator, &installed).await;
+        let namespace = control_plane.namespace("figures").await;
+        namespace.bind_cluster_role("default", Installed::WORKLOAD).await;
+        let kubeconfig = namespace.service_account_kubeconfig("default").await;
+        Self { operator, namespace, control_plane, programs, installed, kubeconfig }
+    }
+
+    /// Replaces the operator by one that has just been started.
+    pub(crate) async fn restart_operator(&mut self) {
+        self.operator.kill();
+        self.operator = start_operator(&self.programs.operator, &self.installed).await;
+    }
+
+    /// `konductor-run FLAGS -- COMMAND`, in an environment that has nothing else in it.
+    pub(crate) fn konductor_run(&self, flags: &[&str], command: &[&str]) -> Command {
+        let mut run = clean(&self.programs.run);
+        run.args(flags).arg("--").args(command).env("KUBECONFIG", &self.kubeconfig);
+        run
+    }
+
+    /// `etcdctl lock NAME COMMAND`, on the etcd below the API server.
+    pub(crate) fn etcdctl_lock(&self, name: &str, command: &[&str]) -> Command {
+        let mut run = self.etcdctl(&["lock", name]);
+        run.args(command);
+        run
+    }
+
+    fn etcdctl(&self, arguments: &[&str]) -> Command {
+        let mut run = clean(&self.programs.etcdctl);
+        run.arg("--endpoints").arg(self.control_plane.etcd_url()).args(arguments);
+        run
+    }
+
+    /// Waits until so many hold or wait for an `etcdctl` lock.
+    pub(crate) async fn wait_etcd_claims(&self, name: &str, number: usize) {
+        let wanted = format!("\"Count\" : {number}");
+        eventually(LIMIT, &format!("{number} claims of the etcd lock {name}"), || async {
+            let prefix = format!("{name}/");
+            let output = self
+                .etcdctl(&["get", "--prefix", &prefix, "--count-only", "--write-out=fields"])
+                .output()
+                .map_err(|error| error.to_string())?;
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            if said.lines().any(|line| line == wanted) { Ok(()) } else { Err(said) }
+        })
+        .await;
+    }
+
+    /// Creates a semaphore, and returns when the operator has taken it over.
+    pub(crate) async fn semaphore(&self, name: &str, permits: usize) {
+        let semaphore = json!({ "metadata": { "name": name }, "spec": { "permits": permits } });
+        let semaphore = serde_json::from_value(semaphore).expect("a Semaphore");
+        let api: Api<Semaphore> = self.namespace.api();
+        api.create(&PostParams::default(), &semaphore).await.expect("create a Semaphore");
+        wait_for(&api, name, LIMIT, |semaphore| {
+            let status = semaphore.status.clone().unwrap_or_default();
+            status.term.is_some() && status.settled_term == status.term
+        })
+        .await;
+    }
+
+    /// Waits until so many claims on a semaphore were told that they wait.
+    pub(crate) async fn wait_pending(&self, semaphore: &str, number: usize) {
+        let api: Api<Permit> = self.namespace.api();
+        let these = of(semaphore);
+        eventually(LIMIT, &format!("{number} claims that wait for {semaphore}"), || async {
+            let list = api.list(&these).await.map_err(|error| error.to_string())?;
+            let pending = list.items.iter().filter(|permit| phase(permit) == Some(ClaimPhase::Pending)).count();
+            if pending == number { Ok(()) } else { Err(format!("{pending} of {} claims", list.items.len())) }
+        })
+        .await;
+    }
+
+    /// Deletes a semaphore and all claims on it, and returns when the operator has nothing more to do with them.
+    pub(crate) async fn clear(&self, semaphore: &str) {
+        let permits: Api<Permit> = self.namespace.api();
+        permits.delete_collection(&DeleteParams::default(), &of(semaphore)).await.expect("delete the claims");
+        let semaphores: Api<Semaphore> = self.namespace.api();
+        wait_for(&semaphores, semaphore, LIMIT, |semaphore| {
+            semaphore.status.as_ref().is_some_and(|status| status.in_use == Some(0) && status.waiting == Some(0))
+        })
+        .await;
+        semaphores.delete(semaphore, &DeleteParams::default()).await.expect("delete a Semaphore");
+    }
+
+    /// A client of the library, with a connection of its own.
+    pub(crate) async fn client(&self) -> Client {
+        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).expect("read a kubeconfig");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        Client::from_config(config.expect("use a kubeconfig"), ConnectOptions::default()).expect("set up a client")
+    }
+}
+
+async fn start_operator(program: &Path, installed: &Installed) -> Process {
+    let mut command = Command::new(program);
+    command.args(["--http-addr", "127.0.0.1:0", "--identity", OPERATOR]).env("KUBECONFIG", installed.kubeconfig());
+    let operator = Process::spawn("konductor-operator", command);
+    installed.wait_leader(OPERATOR, LIMIT).await;
+    operator
+}
+
+/// A command with nothing in its environment but where programs are.
+pub(crate) fn clean(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+/// The claims on one semaphore.
+pub(crate) fn of(semaphore: &str) -> ListParams {
+    ListParams::default().fields(&format!("spec.semaphore={semaphore}"))
+}
+
+pub(crate) fn phase(permit: &Permit) -> Option<ClaimPhase> {
+    permit.status.as_ref().and_then(|status| status.phase)
+}

@@ -1,0 +1,84 @@
+//! What a whole process costs: from before it is started until it has ended and was waited for.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use konductor::Boottime;
+
+use crate::Effort;
+use crate::sample::{Figure, Sample};
+use crate::scene::{Scene, clean};
+use crate::table::{Row, Table};
+
+/// The command that all of them run.
+const TRUE: &str = "true";
+
+/// Inits to compare with, as Debian packages them.
+const INITS: [&str; 2] = ["tini", "dumb-init"];
+
+pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
+    inits(scene, effort, table);
+    locks(scene, effort, table).await;
+}
+
+/// With nothing to acquire.
+fn inits(scene: &Scene, effort: Effort, table: &mut Table) {
+    let (found, absent): (Vec<_>, Vec<_>) =
+        INITS.into_iter().map(|init| (init, which::which(init))).partition(|(_, path)| path.is_ok());
+    let mut commands = vec![("bare", clean(Path::new(TRUE))), ("konductor-run", scene.konductor_run(&[], &[TRUE]))];
+    for (init, path) in found {
+        let mut command = clean(&path.expect("it was found"));
+        command.args(["--", TRUE]);
+        commands.push((init, command));
+    }
+    let samples = in_turns(&mut commands, effort.runs);
+    let ((_, bare), (_, ours)) = (&samples[0], &samples[1]);
+    let row = Row::new("`konductor-run -- true`, nothing to acquire", ours.show(" ms"));
+    table.push(row.beside(format!("bare `true`: {}", bare.show(" ms"))).ratio(ours.median() / bare.median()));
+    let over = |sample: &Sample| format!("{} ms", Figure(sample.median() - bare.median()));
+    let mut beside: Vec<_> = samples[2..].iter().map(|(init, sample)| format!("{init}: {}", over(sample))).collect();
+    beside.extend(absent.into_iter().map(|(init, _)| format!("{init}: not installed")));
+    table.push(Row::new("the same, over a bare spawn", over(ours)).beside(beside.join("; ")).goal("<= 2 ms"));
+}
+
+/// With one uncontended lock.
+async fn locks(scene: &Scene, effort: Effort, table: &mut Table) {
+    scene.semaphore("uncontended", 1).await;
+    let mut commands = [
+        ("konductor-run", scene.konductor_run(&["--semaphore", "uncontended"], &[TRUE])),
+        ("etcdctl", scene.etcdctl_lock("uncontended", &[TRUE])),
+    ];
+    let samples = in_turns(&mut commands, effort.runs);
+    let (ours, theirs) = (&samples[0].1, &samples[1].1);
+    let row = Row::new("`konductor-run --semaphore s -- true`, uncontended", ours.show(" ms"));
+    table.push(
+        row.beside(format!("`etcdctl lock s true`: {}", theirs.show(" ms")))
+            .ratio(ours.median() / theirs.median())
+            .goal("<= 1.0"),
+    );
+    scene.clear("uncontended").await;
+}
+
+/// Runs the commands in turns, so that whatever else the machine does meets all of them.
+fn in_turns<'a>(commands: &mut [(&'a str, Command)], runs: usize) -> Vec<(&'a str, Sample)> {
+    let mut samples: Vec<_> = commands.iter().map(|(name, _)| (*name, Sample::default())).collect();
+    for (_, command) in &mut *commands {
+        // Once for the caches.
+        run(command);
+    }
+    for _ in 0..runs {
+        for ((_, command), (_, sample)) in commands.iter_mut().zip(&mut samples) {
+            sample.push_time(run(command));
+        }
+    }
+    samples
+}
+
+fn run(command: &mut Command) -> Duration {
+    let start = Boottime::now();
+    let output = command.output().unwrap_or_else(|error| panic!("run {command:?}: {error}"));
+    let time = Boottime::now().since(start);
+    assert!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    time
+}
