@@ -23,9 +23,9 @@ const MAX_LINE: usize = 4096;
 /// Sets up the log for the whole process.
 pub(crate) fn init(log: Log) {
     // What the libraries below say is either said again by our own messages, or wanted only when looking for a defect.
-    let others = if log.level >= LevelFilter::DEBUG { log.level.min(LevelFilter::DEBUG) } else { LevelFilter::OFF };
+    let others = if log.level == LevelFilter::TRACE { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let targets = Targets::new()
-        .with_default(if log.level == LevelFilter::TRACE { others } else { LevelFilter::OFF })
+        .with_default(others)
         .with_target("konductor_run", log.level)
         .with_target("konductor", log.level);
     let registry = tracing_subscriber::registry().with(targets);

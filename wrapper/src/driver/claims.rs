@@ -59,7 +59,7 @@ impl Teller {
 }
 
 impl Claims {
-    /// Starts the thread. It connects when it is first asked for a claim.
+    /// Starts the thread.
     pub(super) fn start(options: ConnectOptions, requests: Vec<Request>) -> nix::Result<Self> {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let (news_in, news) = mpsc::channel();
