@@ -25,7 +25,7 @@ mod fake;
 
 use std::{collections::VecDeque, env, fmt::Write as _, fs, path::Path, time::Duration};
 
-use fake::{Api, Applied, Operator, claim_state};
+use fake::{Api, Event, Operator, claim_state};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use konductor_api::{
@@ -52,13 +52,14 @@ struct OnItsWay {
     fate: Fate,
 }
 
+#[expect(clippy::large_enum_variant, reason = "tests do not mind")]
 enum Fate {
     /// Arrives, and is answered.
     Answered,
     /// Arrives, and nobody hears of it.
     Unanswered,
     /// Has arrived, and is now answered.
-    Done(Applied),
+    Done(Event),
 }
 
 struct Script {
@@ -119,7 +120,10 @@ impl Script {
         let now = self.now();
         let words: Vec<&str> = command.split_whitespace().collect();
         match words[..] {
-            ["semaphore", ..] => self.api.put_semaphore(semaphore(&words[1..], self.api.spec()), now.wall),
+            ["semaphore", ..] => {
+                let spec = SemaphoreSpec { permits: 1, ttl: GoDuration(DEFAULT_TTL), queueing: Queueing::StrictFIFO };
+                self.api.put_semaphore(spec, now.wall, |spec| semaphore(spec, &words[1..]));
+            }
             ["delete", "semaphore"] => self.api.delete_semaphore(),
             ["claim", name, ..] => {
                 for name in names(name) {
@@ -244,14 +248,14 @@ impl Script {
         self.say(operator, &format!("{details}{suffix}"));
         match case.as_str() {
             "" => self.answer(operator, &write),
-            "refused" => self.operators[operator].fail(&self.api, &write, Outcome::NotApplied, now),
-            "lost" => self.operators[operator].fail(&self.api, &write, Outcome::Unknown, now),
+            "refused" => self.operators[operator].fail(&write, Outcome::NotApplied, self.api.read(&write.subject), now),
+            "lost" => self.operators[operator].fail(&write, Outcome::Unknown, self.api.read(&write.subject), now),
             "unanswered" => {
                 self.api.write(&write, now.wall);
-                self.operators[operator].fail(&self.api, &write, Outcome::Unknown, now);
+                self.operators[operator].fail(&write, Outcome::Unknown, self.api.read(&write.subject), now);
             }
             "late" => {
-                self.operators[operator].fail(&self.api, &write, Outcome::Unknown, now);
+                self.operators[operator].fail(&write, Outcome::Unknown, self.api.read(&write.subject), now);
                 self.on_their_way.push(OnItsWay { operator, write, fate: Fate::Unanswered });
             }
             "slow" => self.on_their_way.push(OnItsWay { operator, write, fate: Fate::Answered }),
@@ -264,17 +268,15 @@ impl Script {
     }
 
     fn answer(&mut self, operator: usize, write: &Write) {
-        match self.api.write(write, self.now().wall) {
-            Some(applied) => self.acknowledge(operator, write, applied),
-            None => {
-                self.say(operator, &format!("conflict: {}", describe(write)));
-                let now = self.now();
-                self.operators[operator].fail(&self.api, write, Outcome::NotApplied, now);
-            }
+        if let Some(applied) = self.api.write(write, self.now().wall) {
+            return self.acknowledge(operator, write, applied);
         }
+        self.say(operator, &format!("conflict: {}", describe(write)));
+        let (reading, now) = (self.api.read(&write.subject), self.now());
+        self.operators[operator].fail(write, Outcome::NotApplied, reading, now);
     }
 
-    fn acknowledge(&mut self, operator: usize, write: &Write, applied: Applied) {
+    fn acknowledge(&mut self, operator: usize, write: &Write, applied: Event) {
         let now = self.now();
         self.operators[operator].acknowledge(write, applied, now);
         if let Some(happening) = &write.happening {
@@ -409,9 +411,7 @@ fn number(text: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("{text} is not a number"))
 }
 
-fn semaphore(words: &[&str], before: Option<&SemaphoreSpec>) -> SemaphoreSpec {
-    let default = SemaphoreSpec { permits: 1, ttl: GoDuration(DEFAULT_TTL), queueing: Queueing::StrictFIFO };
-    let mut spec = before.cloned().unwrap_or(default);
+fn semaphore(spec: &mut SemaphoreSpec, words: &[&str]) {
     for word in words {
         match word.split_once('=') {
             Some(("permits", value)) => spec.permits = number(value) as u32,
@@ -421,7 +421,6 @@ fn semaphore(words: &[&str], before: Option<&SemaphoreSpec>) -> SemaphoreSpec {
             _ => panic!("no such field of a semaphore: {word}"),
         }
     }
-    spec
 }
 
 fn permit(name: &str, words: &[&str]) -> PermitSpec {

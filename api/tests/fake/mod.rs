@@ -11,21 +11,14 @@ use konductor_api::{
     arbiter::{Change, Claim, ClaimState, Now, Outcome, Parent, Subject, View, Write, claim_status, semaphore_status},
 };
 
-/// What a watch shows.
+/// What a watch or a read shows.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "tests do not mind")]
 pub(crate) enum Event {
     Parent(Parent),
     ParentGone(String),
     Claim(Claim),
     ClaimGone(String),
-}
-
-/// What a write led to.
-#[derive(Clone, Debug)]
-pub(crate) enum Applied {
-    Parent(Parent),
-    Claim(Claim),
-    Deleted,
 }
 
 /// One semaphore and its permits.
@@ -69,16 +62,21 @@ impl Api {
         self.log.extend(self.claim(&name).map(Event::Claim));
     }
 
-    /// Creates the semaphore, or changes its spec.
-    pub(crate) fn put_semaphore(&mut self, spec: SemaphoreSpec, wall: Timestamp) {
-        let semaphore = match self.semaphore.take() {
+    /// Creates the semaphore with this spec if it does not exist, and changes its spec.
+    pub(crate) fn put_semaphore(
+        &mut self,
+        default: SemaphoreSpec,
+        wall: Timestamp,
+        edit: impl FnOnce(&mut SemaphoreSpec),
+    ) {
+        let mut semaphore = match self.semaphore.take() {
             Some(mut semaphore) => {
-                semaphore.spec = spec;
                 semaphore.metadata.generation = semaphore.metadata.generation.map(|generation| generation + 1);
                 semaphore
             }
-            None => Semaphore { metadata: self.metadata("s", wall), spec, status: None },
+            None => Semaphore { metadata: self.metadata("s", wall), spec: default, status: None },
         };
+        edit(&mut semaphore.spec);
         self.store_semaphore(semaphore);
     }
 
@@ -113,10 +111,6 @@ impl Api {
         self.semaphore.as_ref().map(|semaphore| Parent::try_from(semaphore).expect("a readable semaphore"))
     }
 
-    pub(crate) fn spec(&self) -> Option<&SemaphoreSpec> {
-        self.semaphore.as_ref().map(|semaphore| &semaphore.spec)
-    }
-
     pub(crate) fn claim(&self, name: &str) -> Option<Claim> {
         self.permits.get(name).map(|permit| Claim::try_from(permit).expect("a readable permit"))
     }
@@ -125,8 +119,19 @@ impl Api {
         self.permits.keys().filter_map(|name| self.claim(name)).collect()
     }
 
+    /// What a read of this object finds.
+    pub(crate) fn read(&self, subject: &Subject) -> Event {
+        match subject {
+            Subject::Parent { uid } => self.parent().map_or_else(|| Event::ParentGone(uid.clone()), Event::Parent),
+            Subject::Claim { uid, name } => {
+                let claim = self.claim(name).filter(|claim| claim.uid == *uid);
+                claim.map_or_else(|| Event::ClaimGone(uid.clone()), Event::Claim)
+            }
+        }
+    }
+
     /// Carries a write out, unless the object is gone or has changed. One that changes nothing leaves the version alone.
-    pub(crate) fn write(&mut self, write: &Write, wall: Timestamp) -> Option<Applied> {
+    pub(crate) fn write(&mut self, write: &Write, wall: Timestamp) -> Option<Event> {
         match (&write.subject, &write.change) {
             (Subject::Parent { uid }, Change::Raise(state) | Change::Settle(state) | Change::Summarize(state)) => {
                 let parent = self.parent().filter(|parent| parent.uid == *uid && parent.version == write.version)?;
@@ -137,14 +142,14 @@ impl Api {
                     semaphore.status = status;
                     self.store_semaphore(semaphore);
                 }
-                self.parent().map(Applied::Parent)
+                self.parent().map(Event::Parent)
             }
             (Subject::Claim { uid, name }, change) => {
                 let claim = self.claim(name).filter(|claim| claim.uid == *uid && claim.version == write.version)?;
                 let Some(state) = claim_state(change) else {
                     assert_eq!(*change, Change::Delete, "a change of a parent for {name}");
                     self.delete_permit(name);
-                    return Some(Applied::Deleted);
+                    return Some(Event::ClaimGone(uid.clone()));
                 };
                 let mut permit = self.permits.get(name).cloned()?;
                 let before = permit.status.clone().map(|status| status.conditions).unwrap_or_default();
@@ -153,7 +158,7 @@ impl Api {
                     permit.status = status;
                     self.store_permit(permit);
                 }
-                self.claim(name).map(Applied::Claim)
+                self.claim(name).map(Event::Claim)
             }
             (subject, change) => panic!("{change:?} for {subject:?}"),
         }
@@ -189,47 +194,38 @@ impl Operator {
     pub(crate) fn watch(&mut self, api: &Api, events: usize, now: Now) {
         for event in api.log.iter().skip(self.seen).take(events) {
             self.seen += 1;
-            match event.clone() {
-                Event::Parent(parent) => self.view.observe_parent(parent, now),
-                Event::ParentGone(uid) => self.view.parent_gone(&uid, now),
-                Event::Claim(claim) => self.view.observe_claim(claim, now),
-                Event::ClaimGone(uid) => self.view.claim_gone(&uid, now),
-            }
+            self.observe(event.clone(), now);
         }
     }
 
     /// Sees what there is now instead of what has happened since.
     pub(crate) fn relist(&mut self, api: &Api, now: Now) {
         self.seen = api.log.len();
-        if let Some(parent) = api.parent() {
-            self.view.observe_parent(parent, now);
-        }
-        for claim in api.claims() {
-            self.view.observe_claim(claim, now);
+        let events = api.parent().map(Event::Parent).into_iter().chain(api.claims().into_iter().map(Event::Claim));
+        events.for_each(|event| self.observe(event, now));
+    }
+
+    pub(crate) fn observe(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Parent(parent) => self.view.observe_parent(parent, now),
+            Event::ParentGone(uid) => self.view.parent_gone(&uid, now),
+            Event::Claim(claim) => self.view.observe_claim(claim, now),
+            Event::ClaimGone(uid) => self.view.claim_gone(&uid, now),
         }
     }
 
-    /// Learns that a write succeeded.
-    pub(crate) fn acknowledge(&mut self, write: &Write, applied: Applied, now: Now) {
-        match applied {
-            Applied::Parent(parent) => self.view.acknowledged_parent(write, parent, now),
-            Applied::Claim(claim) => self.view.acknowledged_claim(write, claim, now),
-            Applied::Deleted => self.view.claim_gone(write.subject.uid(), now),
+    /// Learns that a write succeeded, and what the object is like now.
+    pub(crate) fn acknowledge(&mut self, write: &Write, result: Event, now: Now) {
+        match result {
+            Event::Parent(parent) => self.view.acknowledged_parent(write, parent, now),
+            Event::Claim(claim) => self.view.acknowledged_claim(write, claim, now),
+            Event::ParentGone(uid) | Event::ClaimGone(uid) => self.view.claim_gone(&uid, now),
         }
     }
 
-    /// Learns that a write failed, after having read what is there.
-    pub(crate) fn fail(&mut self, api: &Api, write: &Write, outcome: Outcome, now: Now) {
-        match &write.subject {
-            Subject::Parent { uid } => match api.parent() {
-                Some(parent) => self.view.observe_parent(parent, now),
-                None => self.view.parent_gone(uid, now),
-            },
-            Subject::Claim { uid, name } => match api.claim(name) {
-                Some(claim) if claim.uid == *uid => self.view.observe_claim(claim, now),
-                Some(_) | None => self.view.claim_gone(uid, now),
-            },
-        }
+    /// Learns that a write failed, and what was read since.
+    pub(crate) fn fail(&mut self, write: &Write, outcome: Outcome, reading: Event, now: Now) {
+        self.observe(reading, now);
         self.view.failed(write, outcome, now);
     }
 }
