@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use konductor::Boottime;
 use konductor_api::ClaimPhase;
-use konductor_tests::ControlPlane;
+use konductor_tests::{ControlPlane, Signal};
 use kube::ResourceExt;
 
 use crate::scene::{LIMIT, SHORT_TTL, Scene, all_succeed, exclusive, seconds};
@@ -129,4 +129,26 @@ async fn a_crowd_outlives_the_restart_of_its_api_server() {
     }
     all_succeed(&mut crowd).await;
     scene.record.assert_complete(40, 3);
+}
+
+#[tokio::test]
+async fn a_waiter_that_cannot_withdraw_ends_all_the_same_and_blocks_nobody_for_long() {
+    let (mut control_plane, installed) = exclusive().await;
+    let _operator = installed.operator("only", &[]);
+    let scene = Scene::new(&control_plane, "withdrawn").await;
+    scene.semaphore(1).await;
+    let mut holder = scene.holder("holder", &["--ttl", "1m"]);
+    scene.record.started(LIMIT, 1).await;
+    let mut gone = scene.witness("gone", &["--ttl", &seconds(SHORT_TTL)], Duration::ZERO);
+    gone.wait_stderr(LIMIT, "waiting for semaphore s: next in line").await;
+    let mut next = scene.witness("next", &[], Duration::ZERO);
+    scene.waiting(2).await;
+    control_plane.api_server.freeze();
+    gone.signal(Signal::SIGTERM);
+    gone.expect_exit(LIMIT, 143).await;
+    control_plane.api_server.thaw();
+    scene.let_go();
+    holder.expect_exit(LIMIT, 0).await;
+    next.expect_exit(LIMIT, 0).await;
+    scene.record.assert_complete(2, 1);
 }

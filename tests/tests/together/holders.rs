@@ -131,3 +131,23 @@ async fn a_container_that_starts_again_takes_over_from_its_killed_self() {
     scene.record.assert_never_more_than(1);
     scene.assert_no_claims().await;
 }
+
+#[tokio::test]
+async fn what_a_command_leaves_behind_is_dead_before_the_next_begins() {
+    let scene = shared("leftovers").await;
+    scene.semaphore(1).await;
+    // In a session of its own, and deaf to being asked.
+    let script = "trap '' TERM; setsid \"$@\" & until test -s \"$2\"; do sleep 0.01; done";
+    let mut command = vec!["sh", "-c", script, "sh"];
+    let witness = scene.until_let_go();
+    command.extend(witness.iter().map(String::as_str));
+    let mut holder = scene.run("holder", &["--grace", "1s"], &command);
+    scene.record.started(LIMIT, 1).await;
+    let mut next = scene.witness("next", &[], Duration::ZERO);
+    holder.expect_exit(LIMIT, 0).await;
+    next.expect_exit(LIMIT, 0).await;
+    scene.record.assert_never_more_than(1);
+    let runs = scene.record.runs();
+    assert_eq!((runs.len(), runs[0].ended), (2, false), "{runs:?}");
+    scene.assert_no_claims().await;
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use konductor_tests::{ControlPlane, Installed, Process, Signal};
+use konductor_tests::{ControlPlane, Installed, Process, Signal, install_crds};
 
 use crate::scene::{LIMIT, Scene, all_succeed, exclusive};
 
@@ -68,8 +68,8 @@ async fn frozen_in_turns_two_operators_that_both_lead_never_let_in_too_many() {
     let (scene, mut crowd) = waiting_crowd(&control_plane).await;
     let term = scene.term().await;
     scene.resize(PERMITS as u32).await;
-    for round in 0..8 {
-        let operator = &mut both[round % 2];
+    // Whoever leads first, one of them freezes as a leader and thaws as a former one.
+    for operator in &mut both {
         operator.freeze();
         let done = scene.record.runs().len();
         scene.record.started(LIMIT, done + 5).await;
@@ -105,4 +105,29 @@ async fn an_operator_that_is_started_again_goes_on_where_it_was() {
         operator = installed.operator(next, ALWAYS);
     }
     all_complete(&scene, &mut crowd).await;
+}
+
+#[tokio::test]
+async fn without_resources_and_without_an_operator_it_says_so() {
+    let control_plane = ControlPlane::start().await;
+    let installed = Installed::on(&control_plane, false).await;
+    let scene = Scene::new(&control_plane, "bare").await;
+    let mut early = scene.witness("early", &[], HOLD);
+    early.expect_exit(LIMIT, 78).await;
+    assert!(early.stderr().contains("cannot acquire semaphore s: "), "{}", early.stderr());
+
+    install_crds(&installed.system.client).await;
+    scene.semaphore(1).await;
+    let mut briefly = scene.witness("briefly", &["--wait-timeout", "2s", "--on-timeout", "skip"], HOLD);
+    briefly.expect_exit(LIMIT, 75).await;
+    let message = "no answer about semaphore s: does Konductor's operator run in this cluster?";
+    assert!(briefly.stderr().contains(message), "{}", briefly.stderr());
+    scene.assert_no_claims().await;
+
+    let mut patient = scene.witness("patient", &[], HOLD);
+    scene.claim("patient").await;
+    let _operator = installed.operator("late", ELECTED);
+    patient.expect_exit(LIMIT, 0).await;
+    scene.record.assert_complete(1, 1);
+    scene.assert_no_claims().await;
 }

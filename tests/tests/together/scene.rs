@@ -69,7 +69,12 @@ impl Scene {
 
     /// Creates the semaphore `s` of so many permits.
     pub(crate) async fn semaphore(&self, permits: u32) {
-        let semaphore = json!({ "metadata": { "name": "s" }, "spec": { "permits": permits } });
+        self.semaphore_called("s", permits).await;
+    }
+
+    /// Creates a semaphore of so many permits.
+    pub(crate) async fn semaphore_called(&self, name: &str, permits: u32) {
+        let semaphore = json!({ "metadata": { "name": name }, "spec": { "permits": permits } });
         let semaphore = serde_json::from_value(semaphore).expect("a Semaphore");
         self.semaphores().create(&PostParams::default(), &semaphore).await.expect("create a Semaphore");
     }
@@ -94,11 +99,12 @@ impl Scene {
         semaphore.status.and_then(|status| status.term).expect("an operator has raised the term")
     }
 
-    /// `konductor-run` for `holder` with these flags and this command.
+    /// `konductor-run` for `holder` with these flags and this command. It wants one permit of the semaphore `s`, if the flags
+    /// do not say otherwise.
     pub(crate) fn command(&self, holder: &str, flags: &[&str], command: &[&str]) -> Command {
         let mut run = Command::new(Binaries::built().run());
-        run.args(["--semaphore", "s", "--holder", holder]).args(flags).arg("--").args(command);
-        run.env("KUBECONFIG", &self.kubeconfig);
+        run.args(["--holder", holder]).args(flags).arg("--").args(command);
+        run.env("KUBECONFIG", &self.kubeconfig).env("KONDUCTOR_SEMAPHORE", "s");
         run
     }
 
