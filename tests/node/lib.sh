@@ -15,6 +15,7 @@ as_caller=()
 if [[ $(id -u) == 0 && -n ${SUDO_USER:-} && $SUDO_USER != root ]]; then
   HOME=$(getent passwd "$SUDO_USER" | cut -d: -f6)
   export HOME
+  PATH=$HOME/.cargo/bin:$PATH # sudo drops it, and rustup puts cargo there
   as_caller=(runuser -u "$SUDO_USER" --)
 fi
 state=$(realpath -m "${KONDUCTOR_NODE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/konductor-node}")

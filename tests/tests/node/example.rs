@@ -1,0 +1,41 @@
+//! The examples, as they are in the repository.
+
+use k8s_openapi::api::batch::v1::Job;
+use konductor_tests::workspace;
+use kube::ResourceExt;
+use kube::api::ListParams;
+
+use crate::cluster::{LABEL, Scene};
+
+#[tokio::test]
+#[ignore = "needs root and a node: run tests/node/test"]
+async fn the_warehouse_is_loaded_two_tables_at_a_time() {
+    let mut scene = Scene::new("example").await;
+    // The example has a namespace of its own.
+    let file = workspace().join("examples/warehouse/warehouse.yaml");
+    let file = file.to_str().expect("a UTF-8 path");
+    scene.kubectl(&["delete", "namespace", "warehouse", "--ignore-not-found"]).await;
+    let own = std::mem::replace(&mut scene.namespace, "warehouse".to_owned());
+    scene.kubectl(&["apply", "--filename", file]).await;
+    scene.kubectl(&["label", "namespace", "warehouse", &format!("{LABEL}=example")]).await;
+
+    let jobs: Vec<Job> = scene.api().list(&ListParams::default()).await.expect("list the Jobs").items;
+    assert_eq!(jobs.len(), 8);
+    let mut tokens = Vec::new();
+    for job in jobs.iter().map(ResourceExt::name_any) {
+        scene.completed(&job).await;
+        let log = scene.kubectl(&["logs", &format!("job/{job}"), "--container", "load"]).await;
+        let table = job.strip_prefix("load-").expect("the Jobs are named after tables");
+        let loading = log.lines().find_map(|line| line.split_once(&format!(" loading {table} with fencing token ")));
+        let (_, token) = loading.unwrap_or_else(|| panic!("{job} does not say what it does: {log}"));
+        tokens.push(token.parse::<u64>().unwrap_or_else(|_| panic!("no fencing token in {log}")));
+        assert!(log.lines().any(|line| line.ends_with(&format!(" loaded {table}"))), "{log}");
+    }
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 8, "fencing tokens are distinct");
+    scene.at_rest("warehouse").await;
+    assert_eq!(scene.permits().await.len(), 0, "permits are left");
+
+    scene.kubectl(&["delete", "namespace", &own, "--wait=false"]).await;
+}
