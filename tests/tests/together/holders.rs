@@ -10,13 +10,13 @@ use konductor_tests::{Binaries, ContainerState, Pid, Process, Signal};
 use kube::ResourceExt;
 use nix::sys::signal::kill;
 
-use crate::scene::{LIMIT, SHORT_TTL, Scene, seconds, shared};
+use crate::scene::{LIMIT, SHORT_TTL, Scene, WITNESS, seconds, shared};
 
 /// What operator, API server and waiter may take on a busy machine after a claim's TTL has passed.
 const OVERHEAD: Duration = Duration::from_secs(20);
 
 /// Programs in namespaces of their own die with the first of them, as those of a container do.
-fn contained(run: &Command, mounts: Option<(&Path, &Path)>) -> Command {
+pub(crate) fn contained(run: &Command, mounts: Option<(&Path, &Path)>) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
     if let Some((from, to)) = mounts {
@@ -56,13 +56,17 @@ impl<'a> Container<'a> {
     }
 }
 
+/// The one process in this tree that runs `program`.
+fn running(process: &Process, program: &Path) -> Pid {
+    let runs = |pid: &Pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|found| found == program);
+    let found: Vec<_> = process.tree().into_iter().filter(runs).collect();
+    let [one] = found.as_slice() else { panic!("{} runs as {found:?}\n{}", program.display(), process.output()) };
+    *one
+}
+
 /// Kills the `konductor-run` in this tree, and with it all of its PID namespace.
-async fn kill_wrapper(process: &mut Process) {
-    let run = Binaries::built().run();
-    let is_run = |pid: &Pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program == run);
-    let wrappers: Vec<_> = process.tree().into_iter().filter(is_run).collect();
-    let [wrapper] = wrappers.as_slice() else { panic!("{wrappers:?}\n{}", process.output()) };
-    kill(*wrapper, Signal::SIGKILL).expect("kill konductor-run");
+pub(crate) async fn kill_wrapper(process: &mut Process) {
+    kill(running(process, Binaries::built().run()), Signal::SIGKILL).expect("kill konductor-run");
     process.wait_exit(LIMIT).await;
     assert_eq!(process.tree(), []);
 }
@@ -150,4 +154,41 @@ async fn what_a_command_leaves_behind_is_dead_before_the_next_begins() {
     let runs = scene.record.runs();
     assert_eq!((runs.len(), runs[0].ended), (2, false), "{runs:?}");
     scene.assert_no_claims().await;
+}
+
+#[tokio::test]
+async fn a_holder_that_was_frozen_past_its_deadline_kills_before_all_else() {
+    let scene = shared("frozen").await;
+    scene.semaphore(1).await;
+    let mut holder = scene.holder("holder", &["--ttl", &seconds(SHORT_TTL)]);
+    scene.record.started(LIMIT, 1).await;
+    let mut next = scene.witness("next", &[], Duration::ZERO);
+    scene.waiting(1).await;
+    // A whole machine that stands still; what runs on it first when it goes on is not the command.
+    holder.freeze();
+    kill(running(&holder, Path::new(WITNESS)), Signal::SIGSTOP).expect("freeze the command");
+    next.expect_exit(LIMIT, 0).await;
+    holder.thaw();
+    holder.expect_exit(LIMIT, 79).await;
+    assert_eq!(holder.tree(), []);
+    scene.record.assert_never_more_than(1);
+    let runs = scene.record.runs();
+    assert_eq!((runs.len(), runs[0].ended, runs[1].ended), (2, false, true), "{runs:?}");
+}
+
+#[tokio::test]
+async fn a_waiter_that_was_killed_does_not_cost_a_ttl() {
+    let scene = shared("waiter").await;
+    scene.semaphore(1).await;
+    // Long enough for a grant to be taken for stale, and far less than the semaphore's TTL of five minutes.
+    let mut holder = scene.witness("holder", &[], Duration::from_secs(11));
+    scene.record.started(LIMIT, 1).await;
+    let mut waiter = Process::spawn("waiter", contained(&scene.command("waiter", &[], &["true"]), None));
+    waiter.wait_stderr(LIMIT, "waiting for semaphore s: next in line").await;
+    let mut next = scene.witness("next", &[], Duration::ZERO);
+    scene.waiting(2).await;
+    kill_wrapper(&mut waiter).await;
+    holder.expect_exit(LIMIT, 0).await;
+    next.expect_exit(LIMIT, 0).await;
+    scene.record.assert_complete(2, 1);
 }
