@@ -1,16 +1,25 @@
-//! The examples are true: a real API server accepts them as they are, and their images are of this version.
+//! What people copy is true: a real API server accepts the examples and the README's objects as they are, and images are of
+//! this version.
 
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use konductor_tests::{ControlPlane, apply, helm_template, install_crds, parse, workspace};
+use kube::{Api, Client};
 
-#[tokio::test]
-async fn the_api_server_accepts_the_examples() {
+/// What the chart would install, but for the operator.
+async fn installed() -> Client {
     let client = ControlPlane::shared().await.client().await;
     install_crds(&client).await;
     let mut roles = helm_template("konductor", "konductor-system", &[("crds.enabled", "false")]);
     roles.retain(|object| object.types.as_ref().is_some_and(|types| types.kind == "ClusterRole"));
     apply(&client, "default", &roles).await;
+    client
+}
+
+#[tokio::test]
+async fn the_api_server_accepts_the_examples() {
+    let client = installed().await;
     for (file, text) in examples() {
         let objects = parse(&text);
         assert!(!objects.is_empty(), "{} is empty", file.display());
@@ -21,6 +30,21 @@ async fn the_api_server_accepts_the_examples() {
         );
         apply(&client, "default", &objects).await;
     }
+}
+
+#[tokio::test]
+async fn the_api_server_accepts_what_the_readme_shows() {
+    let client = installed().await;
+    let namespace = ControlPlane::shared().await.namespace("readme").await;
+    let readme = std::fs::read_to_string(workspace().join("README.md")).expect("read the README");
+    let blocks: Vec<_> = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!blocks.is_empty(), "the README shows no objects");
+    for block in blocks {
+        apply(&client, &namespace.name, &parse(block)).await;
+    }
+    // Its Jobs may do what they have to.
+    let role = Api::<ClusterRole>::all(client).get("konductor-workload").await.expect("read the chart's role");
+    namespace.wait_allowed("importer", Some(&namespace.name), &role.rules.expect("it has rules")).await;
 }
 
 #[test]
