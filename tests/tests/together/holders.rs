@@ -96,6 +96,23 @@ async fn without_proof_of_its_death_a_killed_holder_keeps_its_permit_for_the_ttl
 }
 
 #[tokio::test]
+async fn a_wrapper_that_is_killed_alone_takes_its_command_with_it() {
+    let scene = shared("alone").await;
+    scene.semaphore(1).await;
+    let mut holder = scene.holder("holder", &["--ttl", &seconds(SHORT_TTL)]);
+    scene.record.started(LIMIT, 1).await;
+    let mut waiter = scene.witness("waiter", &[], Duration::ZERO);
+    scene.waiting(1).await;
+    holder.signal(Signal::SIGKILL);
+    holder.wait_exit(LIMIT).await;
+    waiter.expect_exit(LIMIT, 0).await;
+    // A command that had lived on would have written so.
+    scene.record.assert_never_more_than(1);
+    let runs = scene.record.runs();
+    assert!(!runs[0].ended && runs[1].ended, "{runs:?}");
+}
+
+#[tokio::test]
 async fn with_proof_of_its_death_a_killed_holder_frees_its_permit_at_once() {
     let scene = shared("proof").await;
     scene.semaphore(1).await;
