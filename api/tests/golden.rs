@@ -5,7 +5,7 @@
 //! it stand the writes that the operator decides on, with the time at which it did. `UPDATE_GOLDEN=1 cargo test -p
 //! konductor-api --test golden` writes the files anew from what the code does now; read the difference.
 //!
-//! Commands: `semaphore permits=2 ttl=1m queueing=BestEffortFIFO` creates or changes the semaphore, `delete semaphore`;
+//! Commands: `semaphore permits=2 ttl=1m queueing=BestEffortFIFO` creates or changes the semaphore, `delete semaphore`, `clear status` (the semaphore's);
 //! `claim NAME permits=1 priority=0 ttl=30s` (`NAME*5` makes five), `renew NAME`, `edit NAME` (changes something that does
 //! not matter), `revoke NAME REASON`, `delete NAME`, `hold deletion of NAME` (a finalizer of somebody else's keeps it),
 //! `NAME died`; `grant NAME in term 5` (as a deposed operator's late write would); `expired NAME` (expired long ago);
@@ -29,7 +29,7 @@ use fake::{Api, Event, Operator, claim_state};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use konductor_api::{
-    ClaimPhase, ClaimStatus, GoDuration, PermitSpec, Queueing, REVOKE_ANNOTATION, SemaphoreSpec,
+    ClaimPhase, ClaimStatus, GoDuration, PermitSpec, Queueing, REVOKE_ANNOTATION, Semaphore, SemaphoreSpec,
     arbiter::{Change, ClaimState, Now, Outcome, ParentState, Subject, Write, decide},
     limits::{DEFAULT_TTL, MAX_SEQUENCE, SEQUENCE_BITS},
 };
@@ -120,10 +120,8 @@ impl Script {
         let now = self.now();
         let words: Vec<&str> = command.split_whitespace().collect();
         match words[..] {
-            ["semaphore", ..] => {
-                let spec = SemaphoreSpec { permits: 1, ttl: GoDuration(DEFAULT_TTL), queueing: Queueing::StrictFIFO };
-                self.api.put_semaphore(spec, now.wall, |spec| semaphore(spec, &words[1..]));
-            }
+            ["semaphore", ..] => self.put_semaphore(|semaphore| set(&mut semaphore.spec, &words[1..])),
+            ["clear", "status"] => self.put_semaphore(|semaphore| semaphore.status = None),
             ["delete", "semaphore"] => self.api.delete_semaphore(),
             ["claim", name, ..] => {
                 for name in names(name) {
@@ -195,6 +193,11 @@ impl Script {
             }
             _ => panic!("no such command: {command}"),
         }
+    }
+
+    fn put_semaphore(&mut self, edit: impl FnOnce(&mut Semaphore)) {
+        let spec = SemaphoreSpec { permits: 1, ttl: GoDuration(DEFAULT_TTL), queueing: Queueing::StrictFIFO };
+        self.api.put_semaphore(spec, self.now().wall, edit);
     }
 
     /// Lets the operators look and do, until nothing is left to do now.
@@ -411,7 +414,7 @@ fn number(text: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("{text} is not a number"))
 }
 
-fn semaphore(spec: &mut SemaphoreSpec, words: &[&str]) {
+fn set(spec: &mut SemaphoreSpec, words: &[&str]) {
     for word in words {
         match word.split_once('=') {
             Some(("permits", value)) => spec.permits = number(value) as u32,

@@ -323,8 +323,9 @@ impl World {
                 // What only people read does not tell states apart.
                 let summary = std::mem::take(&mut self.parent.state.summary);
                 self.parent.state = ParentState { summary, ..state.clone() };
+                // As old as any grant. 0 would say that nobody ever settled, and operators that saw otherwise know better.
                 if without == Without::SettledTerm && matches!(write.change, Change::Raise(_)) {
-                    self.parent.state.settled_term = 0;
+                    self.parent.state.settled_term = 1;
                 }
                 self.parent.version += VERSION_STEP;
             }

@@ -184,6 +184,8 @@ pub struct View {
     pub(super) parent_retry_at: Duration,
     pub(super) listing: bool,
     pub(super) floor: u64,
+    /// The last `settledTerm` seen for this name. A recreated parent does not know it, its claims still do.
+    settled: u64,
     pub(super) sequence: u64,
     pub(super) claims: BTreeMap<String, Entry>,
     /// Claims that are gone, while an answer that may show them as they were before must not bring them back.
@@ -218,6 +220,7 @@ impl View {
             parent_retry_at: Duration::ZERO,
             listing: false,
             floor,
+            settled: 0,
             sequence: 0,
             claims: BTreeMap::new(),
             gone: BTreeMap::new(),
@@ -284,11 +287,16 @@ impl View {
 
     /// The parent was seen, at any version.
     pub fn observe_parent(&mut self, parent: Parent, now: Now) {
+        // Also what is old news shows a term that was used.
+        self.floor = self.floor.max(parent.state.term);
         let known = self.parent.as_ref();
         if known.is_some_and(|known| parent.version <= known.version) {
             return;
         }
         let (same, state) = (known.is_none_or(|known| known.uid == parent.uid), parent.state.clone());
+        if state.settled_term > 0 {
+            self.settled = state.settled_term;
+        }
         let resized = known.is_none_or(|known| known.capacity != parent.capacity);
         self.parent = Some(parent);
         self.queue_changed |= resized;
@@ -479,7 +487,7 @@ impl View {
         if self.parent_busy.take_if(|version| *version == write.version).is_none() {
             return;
         }
-        let settled = parent.state.settled_term;
+        let settled = if parent.state.settled_term > 0 { parent.state.settled_term } else { self.settled };
         self.observe_parent(parent, now);
         let Some(state) = self.parent.as_ref().map(|parent| &parent.state) else { return };
         match (&write.change, &self.reign) {

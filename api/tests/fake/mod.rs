@@ -62,13 +62,8 @@ impl Api {
         self.log.extend(self.claim(&name).map(Event::Claim));
     }
 
-    /// Creates the semaphore with this spec if it does not exist, and changes its spec.
-    pub(crate) fn put_semaphore(
-        &mut self,
-        default: SemaphoreSpec,
-        wall: Timestamp,
-        edit: impl FnOnce(&mut SemaphoreSpec),
-    ) {
+    /// Changes the semaphore, and creates it first if it does not exist.
+    pub(crate) fn put_semaphore(&mut self, default: SemaphoreSpec, wall: Timestamp, edit: impl FnOnce(&mut Semaphore)) {
         let mut semaphore = match self.semaphore.take() {
             Some(mut semaphore) => {
                 semaphore.metadata.generation = semaphore.metadata.generation.map(|generation| generation + 1);
@@ -76,7 +71,7 @@ impl Api {
             }
             None => Semaphore { metadata: self.metadata("s", wall), spec: default, status: None },
         };
-        edit(&mut semaphore.spec);
+        edit(&mut semaphore);
         self.store_semaphore(semaphore);
     }
 

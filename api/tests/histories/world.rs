@@ -88,7 +88,7 @@ impl World {
 
     fn resize(&mut self, permits: u32, queueing: Queueing) {
         let spec = SemaphoreSpec { permits, ttl: GoDuration(Duration::from_mins(1)), queueing };
-        self.api.put_semaphore(spec.clone(), self.now().wall, |before| *before = spec);
+        self.api.put_semaphore(spec.clone(), self.now().wall, |semaphore| semaphore.spec = spec);
     }
 
     pub(crate) fn step(&mut self, step: &Step) {
@@ -358,9 +358,6 @@ impl World {
 
     fn renew(&mut self, index: usize) {
         let client = &mut self.clients[index];
-        if client.belief == Belief::Waits {
-            return;
-        }
         let at = self.at;
         let wall = Timestamp::new(5, 0).unwrap() + at;
         self.api.edit_permit(&client.name, |permit| permit.spec.renew_time = Some(MicroTime(wall)));
