@@ -32,19 +32,17 @@ const RAW_GROUP: &str = "raw.konductor.io";
 pub(crate) async fn cycles(scene: &Scene, effort: Effort, table: &mut Table) {
     install_raw(scene).await;
     let (mut one, mut many) = (Sample::default(), Sample::default());
-    let mut ours = [1, 4].map(|permits| (permits, Sample::default(), Sample::default()));
+    let mut ours = [1, 4, 16].map(|permits| (permits, Sample::default(), Sample::default()));
     for (permits, ..) in &ours {
         scene.semaphore(&semaphore_of(*permits), *permits).await;
     }
     for _ in 0..effort.windows {
-        one.push(raw(scene, 1, effort.window).await);
-        many.push(raw(scene, CLIENTS, effort.window).await);
+        one.push(raw(scene, 1, effort.window).await.rate);
+        many.push(raw(scene, CLIENTS, effort.window).await.rate);
         for (permits, rates, costs) in &mut ours {
-            let before = processor(scene.operator.pid());
-            let rate = contended(scene, &semaphore_of(*permits), effort.window).await;
-            let spent = processor(scene.operator.pid()).saturating_sub(before);
-            rates.push(rate);
-            costs.push(spent.as_secs_f64() * 1000.0 / (rate * effort.window.as_secs_f64()));
+            let work = contended(scene, &semaphore_of(*permits), effort.window).await;
+            rates.push(work.rate);
+            costs.push(work.operator.as_secs_f64() * 1000.0 / work.done);
         }
     }
     for (permits, rates, costs) in &ours {
@@ -70,6 +68,15 @@ fn semaphore_of(permits: usize) -> String {
     format!("cycles-{permits}")
 }
 
+/// What was done in one window of time.
+struct Work {
+    done: f64,
+    /// A second.
+    rate: f64,
+    /// What the operator took of a processor.
+    operator: Duration,
+}
+
 /// Counts what many tasks do in one window of time, once each has done it once.
 struct Counter {
     done: AtomicUsize,
@@ -77,8 +84,8 @@ struct Counter {
 }
 
 impl Counter {
-    /// Lets `clients` tasks do `work` again and again, and returns how often a second it was done.
-    async fn rate<W>(clients: Vec<W>, window: Duration) -> f64
+    /// Lets each of `clients` work again and again.
+    async fn count<W>(scene: &Scene, clients: Vec<W>, window: Duration) -> Work
     where
         W: AsyncFnMut() + 'static,
     {
@@ -103,21 +110,26 @@ impl Counter {
             for _ in 0..number {
                 all_ready.recv().await.expect("all tasks begin");
             }
-            let (start, before) = (Boottime::now(), counter.done.load(Ordering::Relaxed));
+            let look = || {
+                let done = counter.done.load(Ordering::Relaxed) as f64;
+                (Boottime::now(), done, processor(scene.operator.pid()))
+            };
+            let (start, done_before, operator_before) = look();
             tokio::time::sleep(window).await;
-            let (done, time) = (counter.done.load(Ordering::Relaxed) - before, Boottime::now().since(start));
+            let (end, done, operator) = look();
+            let (done, operator) = (done - done_before, operator.saturating_sub(operator_before));
             counter.stop.store(true, Ordering::Relaxed);
             while let Some(ended) = tasks.join_next().await {
                 ended.expect("a client does its work");
             }
-            done as f64 / time.as_secs_f64()
+            Work { done, rate: done / end.since(start).as_secs_f64(), operator }
         };
         timeout(LIMIT, local.run_until(measure)).await.expect("clients get on with their work")
     }
 }
 
-/// Cycles a second of clients that each take a permit, give it back at once, and ask again.
-async fn contended(scene: &Scene, semaphore: &str, window: Duration) -> f64 {
+/// Clients that each take a permit, give it back at once, and ask again.
+async fn contended(scene: &Scene, semaphore: &str, window: Duration) -> Work {
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         let (client, semaphore) = (scene.client().await, semaphore.to_owned());
@@ -126,11 +138,11 @@ async fn contended(scene: &Scene, semaphore: &str, window: Duration) -> f64 {
             permit.release().await.expect("release a permit");
         });
     }
-    Counter::rate(clients, window).await
+    Counter::count(scene, clients, window).await
 }
 
 /// The same three writes a cycle, and nothing else.
-async fn raw(scene: &Scene, clients: usize, window: Duration) -> f64 {
+async fn raw(scene: &Scene, clients: usize, window: Duration) -> Work {
     let mut all = Vec::new();
     for number in 0..clients {
         let client = client(scene.control_plane.admin_kubeconfig()).await;
@@ -150,7 +162,7 @@ async fn raw(scene: &Scene, clients: usize, window: Duration) -> f64 {
             api.delete(&name, &DeleteParams::default()).await.expect("delete");
         });
     }
-    Counter::rate(all, window).await
+    Counter::count(scene, all, window).await
 }
 
 /// As much status as a grant writes.
