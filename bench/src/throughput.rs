@@ -20,6 +20,7 @@ use crate::footprint::{create_claims, processor};
 use crate::sample::{Figure, Sample};
 use crate::scene::{LIMIT, Scene, of, phase};
 use crate::table::{Row, Table};
+use crate::writes::Counts;
 
 /// Clients at once.
 const CLIENTS: usize = 32;
@@ -33,6 +34,7 @@ pub(crate) async fn cycles(scene: &Scene, effort: Effort, table: &mut Table) {
     install_raw(scene).await;
     let (mut one, mut many) = (Sample::default(), Sample::default());
     let mut ours = [1, 4, 16].map(|permits| (permits, Sample::default(), Sample::default()));
+    let mut writes = String::new();
     for (permits, ..) in &ours {
         scene.semaphore(&semaphore_of(*permits), *permits).await;
     }
@@ -40,7 +42,9 @@ pub(crate) async fn cycles(scene: &Scene, effort: Effort, table: &mut Table) {
         one.push(raw(scene, 1, effort.window).await.rate);
         many.push(raw(scene, CLIENTS, effort.window).await.rate);
         for (permits, rates, costs) in &mut ours {
+            let before = Counts::now(scene).await;
             let work = contended(scene, &semaphore_of(*permits), effort.window).await;
+            (writes, _) = Counts::now(scene).await.since(&before).each(work.in_all);
             rates.push(work.rate);
             costs.push(work.operator.as_secs_f64() * 1000.0 / work.done);
         }
@@ -62,6 +66,7 @@ pub(crate) async fn cycles(scene: &Scene, effort: Effort, table: &mut Table) {
         );
         scene.clear(&semaphore_of(*permits)).await;
     }
+    table.push(Row::new("API writes per full cycle of the last of these", writes));
 }
 
 fn semaphore_of(permits: usize) -> String {
@@ -75,6 +80,8 @@ struct Work {
     rate: f64,
     /// What the operator took of a processor.
     operator: Duration,
+    /// What was done before and after the window, too.
+    in_all: usize,
 }
 
 /// Counts what many tasks do in one window of time, once each has done it once.
@@ -122,7 +129,12 @@ impl Counter {
             while let Some(ended) = tasks.join_next().await {
                 ended.expect("a client does its work");
             }
-            Work { done, rate: done / end.since(start).as_secs_f64(), operator }
+            Work {
+                done,
+                rate: done / end.since(start).as_secs_f64(),
+                operator,
+                in_all: number + counter.done.load(Ordering::Relaxed),
+            }
         };
         timeout(LIMIT, local.run_until(measure)).await.expect("clients get on with their work")
     }
