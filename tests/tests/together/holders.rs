@@ -209,3 +209,26 @@ async fn a_waiter_that_was_killed_does_not_cost_a_ttl() {
     next.expect_exit(LIMIT, 0).await;
     scene.record.assert_complete(2, 1);
 }
+
+#[tokio::test]
+async fn a_waiter_that_was_frozen_through_its_turn_asks_again() {
+    let scene = shared("missed").await;
+    scene.semaphore(1).await;
+    let mut holder = scene.holder("holder", &[]);
+    scene.record.started(LIMIT, 1).await;
+    let mut waiter = scene.witness("waiter", &["--ttl", &seconds(SHORT_TTL)], Duration::ZERO);
+    waiter.wait_stderr(LIMIT, "waiting for semaphore s: next in line").await;
+    waiter.freeze();
+    scene.let_go();
+    holder.expect_exit(LIMIT, 0).await;
+    let mut next = scene.holder("next", &[]);
+    scene.record.started(LIMIT, 2).await;
+    // It finds all at once: the grant, and that the grant is over.
+    waiter.thaw();
+    waiter.wait_stderr(LIMIT, "the claim has expired").await;
+    scene.waiting(1).await;
+    scene.let_go();
+    next.expect_exit(LIMIT, 0).await;
+    waiter.expect_exit(LIMIT, 0).await;
+    scene.record.assert_complete(3, 1);
+}

@@ -61,6 +61,28 @@ async fn a_leader_that_freezes_and_thaws_after_its_successor_began_lets_nobody_i
     all_complete(&scene, &mut crowd).await;
 }
 
+/// Else its successor would be deposed by one that does not lead, and for a while nobody would decide.
+#[tokio::test]
+async fn a_leader_that_thaws_takes_nothing_over() {
+    let (control_plane, installed) = exclusive().await;
+    let (mut leader, _standby) = leader_and_standby(&installed).await;
+    leader.freeze();
+    installed.wait_leader("second", LIMIT).await;
+    let mut scenes = Vec::new();
+    for number in 0..5 {
+        let scene = Scene::new(&control_plane, &format!("new-{number}")).await;
+        scene.semaphore(1).await;
+        scene.witness("before", &[], HOLD).expect_exit(LIMIT, 0).await;
+        scenes.push((scene.term().await, scene));
+    }
+    leader.thaw();
+    leader.wait_stderr(LIMIT, "this process does not lead any more").await;
+    for (term, scene) in &scenes {
+        scene.witness("after", &[], HOLD).expect_exit(LIMIT, 0).await;
+        assert_eq!(scene.term().await, *term);
+    }
+}
+
 #[tokio::test]
 async fn frozen_in_turns_two_operators_that_both_lead_never_let_in_too_many() {
     let (control_plane, installed) = exclusive().await;
