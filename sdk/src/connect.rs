@@ -82,11 +82,18 @@ impl Client {
         Self::from_config(find_cluster().await?, options)
     }
 
-    /// Connects to the cluster of this configuration. Its timeouts, retries and proxy are not used.
+    /// Connects to the cluster of this configuration. Its timeouts, retries and proxy are not used; the
+    /// protocol has its own, and a proxy is warned about.
     pub fn from_config(config: Config, options: ConnectOptions) -> Result<Self, ConnectError> {
         let namespace = options.namespace.unwrap_or_else(|| config.default_namespace.trim().to_owned());
         if !is_name(&namespace) {
             return Err(ConnectError::Namespace(namespace));
+        }
+        if let Some(proxy) = &config.proxy_url {
+            tracing::warn!(
+                "proxies are not supported: connecting directly, not by {}",
+                proxy.host().unwrap_or_default()
+            );
         }
         let link = Link::new(config).map_err(|source| ConnectError::Config { source })?;
         Ok(Self { link: Arc::new(link), namespace })

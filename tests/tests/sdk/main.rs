@@ -3,14 +3,16 @@
 
 mod hand;
 
+use std::collections::HashSet;
 use std::pin::pin;
+use std::process::Command;
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use hand::{Claim, Hand, LIMIT, SEMAPHORE, connect, request};
 use konductor::{AcquireError, Boottime, ConnectOptions, Event, LossReason, PodReference, Request};
 use konductor_api::Permit;
-use konductor_tests::{ControlPlane, eventually, wait_gone};
+use konductor_tests::{Binaries, ControlPlane, Process, eventually, wait_gone};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -238,6 +240,37 @@ async fn a_missing_semaphore_is_said_to_be_missing() {
     hand.write(&name, json!({ "phase": "Pending", "ahead": 3, "message": "does not exist yet" })).await;
     let message = "does not exist yet".to_owned();
     assert_eq!(claim.next_but_trouble().await, Event::Waiting { ahead: Some(3), message, parent_missing: true });
+}
+
+/// HTTP/2: the watch, the requests beside it and the renewals after it share what one TLS handshake has set up.
+#[tokio::test]
+async fn a_process_makes_one_connection() {
+    let hand = Hand::new(ControlPlane::shared().await, "connections").await;
+    hand.term(1).await;
+    let mut command = Command::new(Binaries::built().run());
+    command.args(["--semaphore", SEMAPHORE, "--", "sleep", "60"]);
+    command.env("KUBECONFIG", hand.namespace.service_account_kubeconfig("default").await);
+    let run = Process::spawn("run", command);
+    let connections = || {
+        let connections = std::fs::read_to_string(format!("/proc/{}/net/tcp", run.pid())).expect("list connections");
+        let inodes: HashSet<_> = connections.lines().filter_map(|line| line.split_whitespace().nth(9)).collect();
+        let files = std::fs::read_dir(format!("/proc/{}/fd", run.pid())).expect("list a process's files");
+        let targets =
+            files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok()?.into_os_string().into_string().ok());
+        let is_tcp = |target: &String| {
+            let inode = target.strip_prefix("socket:[").and_then(|inode| inode.strip_suffix(']'));
+            inode.is_some_and(|inode| inodes.contains(inode))
+        };
+        targets.filter(is_tcp).collect::<Vec<_>>()
+    };
+    let name = hand.only_claim().await.name_any();
+    hand.write(&name, json!({ "phase": "Pending", "ahead": 0, "message": "waits" })).await;
+    run.wait_stderr(LIMIT, "waiting for semaphore warehouse").await;
+    let first = connections();
+    assert_eq!(first.len(), 1, "{first:?}");
+    hand.grant(&name, 1, 16).await;
+    hand.wait_for(&name, |permit| permit.spec.renew_time.is_some()).await;
+    assert_eq!(connections(), first);
 }
 
 /// By name, from the hosts file: a resolver of our own.
