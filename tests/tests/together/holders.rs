@@ -15,10 +15,20 @@ use crate::scene::{LIMIT, SHORT_TTL, Scene, WITNESS, seconds, shared};
 /// What operator, API server and waiter may take on a busy machine after a claim's TTL has passed.
 const OVERHEAD: Duration = Duration::from_secs(20);
 
+/// Namespaces of users, mounts and processes; the latter end with their first process.
+const UNSHARE: [&str; 7] = ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+
 /// Programs in namespaces of their own die with the first of them, as those of a container do.
 pub(crate) fn contained(run: &Command, mounts: Option<(&Path, &Path)>) -> Command {
+    let tried = Command::new("unshare").args(UNSHARE).arg("true").output().expect("run unshare, of util-linux");
+    assert!(
+        tried.status.success(),
+        "these tests need namespaces, and this user may not make any: run them as root, or allow it by sysctl \
+         (kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0): {}",
+        String::from_utf8_lossy(&tried.stderr)
+    );
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.args(UNSHARE);
     if let Some((from, to)) = mounts {
         command.args(["sh", "-c", "mount --bind \"$0\" \"$1\" && shift && exec \"$@\""]).arg(from).arg(to);
     }
