@@ -1,16 +1,19 @@
 //! The control plane with Konductor installed as the chart does, one operator, and the programs that are measured.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt};
 use konductor::{Client, ConnectOptions};
 use konductor_api::{ClaimPhase, Permit, Semaphore};
 use konductor_tests::{ControlPlane, Installed, Process, TestNamespace, eventually, tool, wait_for};
-use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use kube::{Api, ResourceExt};
 use serde_json::json;
+use tokio::time::timeout;
 
 /// Far more than anything here takes.
 pub(crate) const LIMIT: Duration = Duration::from_mins(5);
@@ -115,13 +118,28 @@ impl Scene {
     /// Waits until so many claims on a semaphore were told that they wait.
     pub(crate) async fn wait_pending(&self, semaphore: &str, number: usize) {
         let api: Api<Permit> = self.namespace.api();
-        let these = of(semaphore);
-        eventually(LIMIT, &format!("{number} claims that wait for {semaphore}"), || async {
-            let list = api.list(&these).await.map_err(|error| error.to_string())?;
-            let pending = list.items.iter().filter(|permit| phase(permit) == Some(ClaimPhase::Pending)).count();
-            if pending == number { Ok(()) } else { Err(format!("{pending} of {} claims", list.items.len())) }
-        })
-        .await;
+        let list = api.list(&of(semaphore)).await.expect("list the claims");
+        let pending = |permit: &Permit| phase(permit) == Some(ClaimPhase::Pending);
+        let mut waiting: HashSet<_> =
+            list.items.iter().filter(|permit| pending(permit)).map(Permit::name_any).collect();
+        let version = list.metadata.resource_version.unwrap_or_default();
+        let these = WatchParams::default().fields(&format!("spec.semaphore={semaphore}"));
+        let mut events = api.watch(&these, &version).await.expect("watch the claims").boxed();
+        let all = async {
+            while waiting.len() != number {
+                match events.try_next().await.expect("watch the claims").expect("a watch outlasts this") {
+                    WatchEvent::Added(permit) | WatchEvent::Modified(permit) if pending(&permit) => {
+                        waiting.insert(permit.name_any());
+                    }
+                    WatchEvent::Modified(permit) | WatchEvent::Deleted(permit) => {
+                        waiting.remove(&permit.name_any());
+                    }
+                    _ => {}
+                }
+            }
+        };
+        let done = timeout(LIMIT, all).await;
+        assert!(done.is_ok(), "{} instead of {number} claims wait for {semaphore} after {LIMIT:?}", waiting.len());
     }
 
     /// Deletes a semaphore and all claims on it, and returns when the operator has nothing more to do with them.
