@@ -66,17 +66,23 @@ impl<'a> Container<'a> {
     }
 }
 
-/// The one process in this tree that runs `program`.
-fn running(process: &Process, program: &Path) -> Pid {
-    let runs = |pid: &Pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|found| found == program);
-    let found: Vec<_> = process.tree().into_iter().filter(runs).collect();
+/// The one process in this tree that runs `program` as a child of the tree's first process.
+fn child(process: &Process, program: &Path) -> Pid {
+    let is_child = |pid: &Pid| {
+        let runs = std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|found| found == program);
+        // The parent is the second field after the name, which is in parentheses and may hold some itself.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(1)?.parse().ok());
+        runs && parent == Some(process.pid().as_raw())
+    };
+    let found: Vec<_> = process.tree().into_iter().filter(is_child).collect();
     let [one] = found.as_slice() else { panic!("{} runs as {found:?}\n{}", program.display(), process.output()) };
     *one
 }
 
-/// Kills the `konductor-run` in this tree, and with it all of its PID namespace.
+/// Kills the `konductor-run` that is [contained] in this tree, and with it all of its PID namespace.
 pub(crate) async fn kill_wrapper(process: &mut Process) {
-    kill(running(process, Binaries::built().run()), Signal::SIGKILL).expect("kill konductor-run");
+    kill(child(process, Binaries::built().run()), Signal::SIGKILL).expect("kill konductor-run");
     process.wait_exit(LIMIT).await;
     assert_eq!(process.tree(), []);
 }
@@ -193,7 +199,7 @@ async fn a_holder_that_was_frozen_past_its_deadline_kills_before_all_else() {
     scene.waiting(1).await;
     // A whole machine that stands still; what runs on it first when it goes on is not the command.
     holder.freeze();
-    kill(running(&holder, Path::new(WITNESS)), Signal::SIGSTOP).expect("freeze the command");
+    kill(child(&holder, Path::new(WITNESS)), Signal::SIGSTOP).expect("freeze the command");
     next.expect_exit(LIMIT, 0).await;
     holder.thaw();
     holder.expect_exit(LIMIT, 79).await;
