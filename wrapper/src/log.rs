@@ -24,10 +24,8 @@ const MAX_LINE: usize = 4096;
 pub(crate) fn init(log: Log) {
     // What the libraries below say is either said again by our own messages, or wanted only when looking for a defect.
     let others = if log.level == LevelFilter::TRACE { LevelFilter::DEBUG } else { LevelFilter::OFF };
-    let targets = Targets::new()
-        .with_default(others)
-        .with_target("konductor_run", log.level)
-        .with_target("konductor", log.level);
+    let targets =
+        Targets::new().with_default(others).with_target("konductor_run", log.level).with_target("konductor", log.level);
     let registry = tracing_subscriber::registry().with(targets);
     let layer = tracing_subscriber::fmt::layer().with_writer(|| Stderr);
     if log.json {
