@@ -19,7 +19,12 @@ use super::fake::{Api, Event, Operator};
 pub(crate) struct Notes {
     pub(crate) parent: Option<Parent>,
     pub(crate) claims: BTreeMap<String, Claim>,
+    /// Claims that are gone, as long as an answer, or a list, may show them as they were before.
     gone: BTreeSet<String>,
+    gone_while_listing: BTreeSet<String>,
+    pub(crate) listing: bool,
+    /// Answers to come, by claim.
+    pub(crate) unanswered: BTreeMap<String, u8>,
     tickets: BTreeMap<String, u64>,
     pub(crate) dead: BTreeSet<String>,
     /// Grants under way, or without an answer.
@@ -40,7 +45,7 @@ impl Notes {
             Event::ParentGone(uid) => self.parent = self.parent.take().filter(|parent| parent.uid != *uid),
             Event::Claim(claim) => {
                 let newer = self.claims.get(&claim.uid).is_none_or(|known| known.version < claim.version);
-                if newer && !self.gone.contains(&claim.uid) {
+                if newer && !self.gone.contains(&claim.uid) && !self.gone_while_listing.contains(&claim.uid) {
                     let ticket = self.tickets.entry(claim.uid.clone()).or_insert(claim.version);
                     *ticket = claim.state.ticket.unwrap_or(*ticket);
                     self.granting.remove(&claim.uid);
@@ -49,10 +54,28 @@ impl Notes {
                 }
             }
             Event::ClaimGone(uid) => {
-                self.gone.insert(uid.clone());
-                self.claims.remove(uid);
+                if self.claims.remove(uid).is_some() {
+                    if self.unanswered.contains_key(uid) {
+                        self.gone.insert(uid.clone());
+                    }
+                    if self.listing {
+                        self.gone_while_listing.insert(uid.clone());
+                    }
+                    self.tickets.remove(uid);
+                    self.dead.remove(uid);
+                    self.granting.remove(uid);
+                    self.retry_at.remove(uid);
+                }
             }
         }
+    }
+
+    pub(crate) fn listed(&mut self, claims: &[Claim]) {
+        for claim in claims {
+            self.observe(&Event::Claim(claim.clone()));
+        }
+        self.listing = false;
+        self.gone_while_listing.clear();
     }
 
     pub(crate) fn held(&self, term: u64) -> u64 {
@@ -145,8 +168,18 @@ impl Leader {
 
     pub(crate) fn answer(&mut self, answer: Answer, now: Now) {
         let Answer { write, outcome, found } = answer;
-        self.notes.observe(&found);
         let uid = write.subject.uid();
+        // The result of a write of a claim that is gone says nothing.
+        if outcome.is_some() || self.notes.claims.contains_key(uid) || matches!(found, Event::Parent(_)) {
+            self.notes.observe(&found);
+        }
+        if let Some(answers) = self.notes.unanswered.get_mut(uid) {
+            *answers -= 1;
+            if *answers == 0 {
+                self.notes.unanswered.remove(uid);
+                self.notes.gone.remove(uid);
+            }
+        }
         if !matches!(write.change, Change::Tell(_)) {
             self.notes.busy.remove(uid);
             let unchanged = self.notes.claims.get(uid).is_some_and(|claim| claim.version == write.version);

@@ -79,6 +79,12 @@ impl World {
             highest_ended: 0,
         };
         world.resize(2, Queueing::StrictFIFO);
+        for _ in 0..3 {
+            world.create(1, 0, 60);
+        }
+        let now = world.now();
+        world.leaders[0].view().lead(now);
+        world.work(0);
         world
     }
 
@@ -117,9 +123,7 @@ impl World {
             }
             Step::Listed(operator) => {
                 if let Some((term, claims)) = self.leaders[operator].list.take() {
-                    for claim in &claims {
-                        self.leaders[operator].notes.observe(&Event::Claim(claim.clone()));
-                    }
+                    self.leaders[operator].notes.listed(&claims);
                     self.leaders[operator].view().listed(term, claims, now);
                 }
             }
@@ -140,6 +144,7 @@ impl World {
             }
             Step::See(which) => self.with(which, Client::waits, Self::see),
             Step::Confirm(which) => self.with(which, Client::waits, Self::confirm),
+            Step::Acquire(which) => self.with(which, Client::waits, Self::acquire),
             Step::Renew(which) => self.with(which, Client::acts, Self::renew),
             Step::Release(which) => self.with(which, Client::acts, Self::release),
             Step::Die(which) => self.with(which, Client::acts, |world, client| {
@@ -217,6 +222,7 @@ impl World {
             assert!(again.look_again.is_none_or(|at| at > now.monotonic), "would look again and again");
         }
         leader.listing = plan.list.or(leader.listing);
+        leader.notes.listing |= plan.list.is_some();
         for write in plan.writes {
             self.check(operator, &write);
             self.leaders[operator].flights.push(write);
@@ -226,6 +232,9 @@ impl World {
     fn check(&mut self, operator: usize, write: &Write) {
         let notes = &mut self.leaders[operator].notes;
         let uid = write.subject.uid().to_owned();
+        if matches!(write.subject, Subject::Claim { .. }) && write.change != Change::Delete {
+            *notes.unanswered.entry(uid.clone()).or_default() += 1;
+        }
         if let (Subject::Claim { .. }, false) = (&write.subject, matches!(write.change, Change::Tell(_))) {
             assert!(notes.busy.insert(uid.clone()), "two writes of one claim at once: {write:?}");
         }
@@ -356,6 +365,15 @@ impl World {
         assert!(held <= permits, "{held} are held of {permits}: {:#?}", self.clients);
     }
 
+    fn acquire(&mut self, index: usize) {
+        self.see(index);
+        if matches!(self.clients[index].belief, Belief::Granted { ttl, .. } if self.clients[index].is_stale(ttl, self.at))
+        {
+            self.renew(index);
+        }
+        self.confirm(index);
+    }
+
     fn renew(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let at = self.at;
@@ -402,18 +420,9 @@ impl World {
             let mut busy = self.work(1) | self.work(0);
             for client in 0..self.clients.len() {
                 let before = self.clients[client].belief;
-                self.see(client);
                 match self.clients[client].belief {
-                    Belief::Granted { ttl, .. } => {
-                        if self.clients[client].is_stale(ttl, self.at) {
-                            self.renew(client);
-                        }
-                        self.confirm(client);
-                    }
-                    Belief::Holds { .. } | Belief::Done => {
-                        self.release(client);
-                    }
-                    Belief::Waits => {}
+                    Belief::Holds { .. } | Belief::Done => self.release(client),
+                    Belief::Waits | Belief::Granted { .. } => self.acquire(client),
                 }
                 busy |= before != self.clients[client].belief;
             }
