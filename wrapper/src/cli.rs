@@ -1,5 +1,6 @@
 //! The command line, as typed. What it means, together with the environment, is [`Config`](crate::config::Config).
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "the help shows a syntax in brackets")]
 #![expect(clippy::doc_markdown, reason = "these comments are the help that people read in a terminal")]
 
 use std::ffi::OsString;

@@ -1,9 +1,9 @@
 //! The entrypoint of a Job's container: acquires, runs and supervises the command, releases.
 //!
-//! - [`cli`], [`environment`], [`config`]: what was asked for, valid or refused;
-//! - [`supervisor`]: the core, which decides from events alone what to do next;
-//! - [`driver`]: the loop that carries it out: processes, signals, timers, and the thread that talks to the API server;
-//! - [`identity`]: which pod and container this is; [`log`]: what people see; [`exit`]: what the parent process sees.
+//! - `cli`, `environment`, `config`: what was asked for, valid or refused;
+//! - `supervisor`: the core, which decides from events alone what to do next;
+//! - `driver`: the loop that carries it out: processes, signals, timers, and the thread that talks to the API server;
+//! - `identity`: which pod and container this is; `log`: what people see; `exit`: what the parent process sees.
 
 mod cli;
 mod config;
