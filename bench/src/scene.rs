@@ -117,6 +117,13 @@ impl Scene {
 
     /// Waits until so many claims on a semaphore were told that they wait.
     pub(crate) async fn wait_pending(&self, semaphore: &str, number: usize) {
+        let all = async { while !self.see_pending(semaphore, number).await {} };
+        let done = timeout(LIMIT, all).await;
+        assert!(done.is_ok(), "not within {LIMIT:?}: {number} claims that wait for {semaphore}");
+    }
+
+    /// Whether one watch saw that. The API server ends watches, above all of those who are slow to read.
+    async fn see_pending(&self, semaphore: &str, number: usize) -> bool {
         let api: Api<Permit> = self.namespace.api();
         let list = api.list(&of(semaphore)).await.expect("list the claims");
         let pending = |permit: &Permit| phase(permit) == Some(ClaimPhase::Pending);
@@ -125,21 +132,19 @@ impl Scene {
         let version = list.metadata.resource_version.unwrap_or_default();
         let these = WatchParams::default().fields(&format!("spec.semaphore={semaphore}"));
         let mut events = api.watch(&these, &version).await.expect("watch the claims").boxed();
-        let all = async {
-            while waiting.len() != number {
-                match events.try_next().await.expect("watch the claims").expect("a watch outlasts this") {
-                    WatchEvent::Added(permit) | WatchEvent::Modified(permit) if pending(&permit) => {
-                        waiting.insert(permit.name_any());
-                    }
-                    WatchEvent::Modified(permit) | WatchEvent::Deleted(permit) => {
-                        waiting.remove(&permit.name_any());
-                    }
-                    _ => {}
+        while waiting.len() != number {
+            match events.try_next().await.expect("watch the claims") {
+                Some(WatchEvent::Added(permit) | WatchEvent::Modified(permit)) if pending(&permit) => {
+                    waiting.insert(permit.name_any());
                 }
+                Some(WatchEvent::Modified(permit) | WatchEvent::Deleted(permit)) => {
+                    waiting.remove(&permit.name_any());
+                }
+                Some(WatchEvent::Added(_) | WatchEvent::Bookmark(_)) => {}
+                Some(WatchEvent::Error(_)) | None => return false,
             }
-        };
-        let done = timeout(LIMIT, all).await;
-        assert!(done.is_ok(), "{} instead of {number} claims wait for {semaphore} after {LIMIT:?}", waiting.len());
+        }
+        true
     }
 
     /// Deletes a semaphore and all claims on it, and returns when the operator has nothing more to do with them.
