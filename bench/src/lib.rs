@@ -7,9 +7,9 @@
 //! Nothing is simplified in Konductor's favour: the programs are the static release binaries, the API server has RBAC,
 //! clients authenticate with tokens of `ServiceAccount`s as in a pod, and etcd writes to the disk.
 //!
-//! - [`scene`]: the control plane with Konductor installed, and the programs;
-//! - [`whole`], [`handoff`], [`throughput`], [`writes`], [`footprint`]: what is measured;
-//! - [`sample`], [`table`]: figures, and how they are shown.
+//! - `scene`: the control plane with Konductor installed, and the programs;
+//! - `whole`, `handoff`, `throughput`, `writes`, `footprint`: what is measured;
+//! - `sample`, `table`: figures, and how they are shown.
 
 mod footprint;
 mod handoff;
