@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Change, Claim, ClaimState, Happening, Now, Parent, Plan, Reign, Subject, View, Write,
-    view::{Entry, Role},
+    entry::{Entry, Role},
 };
 use crate::{
     ClaimPhase, GoDuration, Queueing, conditions,

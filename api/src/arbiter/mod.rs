@@ -21,14 +21,15 @@
 //!
 //! # What counts as held
 //! Everything that could be: granted claims until they are seen deleted or their expiry is acknowledged, and grants that
-//! were sent and are not known to have failed. An unknown outcome is settled by deciding the same write again: whichever
-//! lands first makes the other one's resourceVersion stale.
+//! were sent and are not known to have failed. An unknown outcome is settled by another write of the same version (the grant
+//! again, or its withdrawal): whichever lands first makes the other one's resourceVersion stale.
 //!
 //! # What it costs
 //! Waiters are kept in order, and deciding stops at the first that cannot go, so a decision costs what it grants. Telling
 //! waiters their position walks the queue, in rounds that are paced ([`TELL_EVERY`](crate::limits::TELL_EVERY)).
 
 mod decide;
+mod entry;
 mod parts;
 mod plan;
 mod status;
