@@ -23,6 +23,9 @@ use crate::table::{Row, Table};
 /// Streams that one connection to the API server carries, with much to spare: each waiter has a watch.
 const WAITERS_PER_CLIENT: usize = 50;
 
+/// Whoever has just come to the queue still has things to do, like opening a watch; then it is quiet.
+const REST: Duration = Duration::from_millis(100);
+
 pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
     let mut theirs = Handoffs::default();
     for waiters in [1, effort.queue] {
@@ -180,6 +183,7 @@ impl<'a> Line<'a> {
         for _ in 0..runs {
             line.push(Process::spawn("waiter", start()));
             queued().await;
+            tokio::time::sleep(REST).await;
             for process in &line {
                 let role = if process.pid() == holder.pid { &mut handoffs.holding } else { &mut handoffs.waiting };
                 role.push(peak(process.pid()));
