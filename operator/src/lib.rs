@@ -22,8 +22,6 @@ pub mod pods;
 pub mod reflect;
 mod run;
 
-use std::error::Error;
-
 pub use run::main;
 
 /// An error with its causes, each said once.
@@ -31,15 +29,5 @@ fn chain(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return format!("{} ({})", status.message, status.code);
     }
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
+    konductor::chain(error)
 }

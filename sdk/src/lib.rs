@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cause;
 pub mod claim;
 pub mod clock;
 pub mod connect;
@@ -36,6 +37,8 @@ pub mod protocol;
 mod resolve;
 mod run;
 
+#[doc(hidden)]
+pub use cause::chain;
 pub use claim::{AcquireError, Command, Event, LossReason, Request};
 pub use clock::Boottime;
 pub use connect::{Client, ConnectError, ConnectOptions};

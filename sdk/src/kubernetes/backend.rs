@@ -1,6 +1,6 @@
 //! Each request of the protocol as one HTTP request, and each answer as the protocol's word for it.
 
-use std::{error::Error, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use http::{Method, StatusCode, header};
@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::Link;
 use crate::{
-    Client, Request,
+    Client, Request, chain,
     protocol::{Answer, Call, Failure, Input, ParentSeen, Sighting, WatchEnd},
 };
 
@@ -347,17 +347,4 @@ fn unreadable(error: &serde_json::Error) -> Failure {
 fn shown(text: &str) -> &str {
     let text = text.trim();
     &text[..text.floor_char_boundary(SHOWN)]
-}
-
-/// An error and its causes in one line. Causes that their effect already tells are not told again.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let (mut text, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        let told = error.to_string();
-        if !text.contains(&told) {
-            text = format!("{text}: {told}");
-        }
-        cause = error.source();
-    }
-    text
 }

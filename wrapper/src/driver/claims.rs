@@ -190,13 +190,7 @@ fn answer(event: konductor::Event) -> Option<Answer> {
 }
 
 fn unreachable(error: &ConnectError) -> Answer {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    Answer::Failed { exit: Exit::Unreachable, error: text }
+    Answer::Failed { exit: Exit::Unreachable, error: konductor::chain(error) }
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
