@@ -1,33 +1,42 @@
 //! From flags and variables to what they mean. Whatever is in a [`Config`] is valid.
 
-use std::{collections::BTreeMap, ffi::OsString, time::Duration};
-
-use konductor_api::{
-    GoDuration,
-    limits::{MAX_HOLDER, MAX_NAME, MAX_PERMITS, MAX_TTL, MIN_TTL},
+use std::{
+    collections::{BTreeMap, btree_map},
+    ffi::OsString,
+    path::PathBuf,
+    time::Duration,
 };
+
+use konductor_api::limits::{MAX_TTL, MIN_TTL};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
-    cli::Args,
-    environment::{self, Environment, EnvironmentError},
+    cli::CommandLine,
+    environment::{Environment, EnvironmentError},
+    settings::{self, Setting},
+    signal, values,
 };
 
 /// TERM to KILL unless said otherwise: the time that most programs need at most, and a third of what the kubelet gives.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
-/// Length of a namespace's name in Kubernetes.
-const MAX_NAMESPACE: usize = 63;
+/// How many things one command may hold. Each costs renewals for as long as it runs, and a name in its environment; who
+/// needs more wants one thing of more permits.
+const MAX_CLAIMS: usize = 64;
+
+/// How much of a wrong value is shown: enough to find it, little enough for a termination message (4 KiB in all).
+const SHOWN: usize = 100;
 
 /// All that can be configured.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "read by what is being built upon it")]
 pub(crate) struct Config {
     /// The command and its arguments; at least one.
     pub(crate) command: Vec<OsString>,
     /// The environment as found.
     pub(crate) environment: Environment,
-    /// What to hold, in the one order in which every wrapper takes them.
-    pub(crate) semaphores: Vec<Wanted>,
+    /// What to hold, in the one order in which every wrapper takes it.
+    pub(crate) claims: Vec<Wanted>,
     /// How long to wait; for ever when absent.
     pub(crate) wait_timeout: Option<Duration>,
     /// Whether a timed-out wait is a success.
@@ -42,23 +51,86 @@ pub(crate) struct Config {
     pub(crate) priority: i32,
     /// Who asks, when it was said.
     pub(crate) holder: Option<String>,
-    /// How to log.
-    pub(crate) log: Log,
+    /// The folder that takes the cluster's place.
+    pub(crate) local: Option<PathBuf>,
+    /// What the pod is, as far as it was said.
+    pub(crate) pod: Pod,
+    /// What happens to the signals that arrive.
+    pub(crate) signals: SignalRules,
+    /// What happens to processes that the command leaves behind.
+    pub(crate) leftovers: Leftovers,
+    /// What to exit with instead of these codes of the command.
+    pub(crate) exit_codes: BTreeMap<u8, u8>,
+    /// What this process gets when its parent dies.
+    pub(crate) parent_death_signal: Option<i32>,
 }
 
-impl Default for Log {
-    fn default() -> Self {
-        Self { json: false, level: LevelFilter::INFO }
+/// One thing to hold. The order of these is that in which every wrapper takes them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Wanted {
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// Its name.
+    pub(crate) name: String,
+    /// How much of it; 1 of a lease.
+    pub(crate) permits: u32,
+}
+
+/// What can be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// One holder.
+    Lease,
+    /// As many holders as there are permits.
+    Semaphore,
+}
+
+impl Kind {
+    /// As people read it, and in variables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lease => "lease",
+            Self::Semaphore => "semaphore",
+        }
     }
 }
 
-/// Permits of one semaphore.
+/// What the pod's author says about the pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pod {
+    /// Its name.
+    pub(crate) name: Option<String>,
+    /// Its UID.
+    pub(crate) uid: Option<String>,
+    /// The name of this container.
+    pub(crate) container: Option<String>,
+}
+
+/// What happens to the signals that arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    /// The semaphore.
-    pub(crate) name: String,
-    /// How many of its permits.
-    pub(crate) permits: u32,
+pub(crate) struct SignalRules {
+    /// Who gets them.
+    pub(crate) scope: Scope,
+    /// What is forwarded instead of a signal; nothing when it is dropped.
+    pub(crate) map: BTreeMap<i32, Option<i32>>,
+}
+
+/// Who gets a forwarded signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The command's process group.
+    Group,
+    /// The command alone.
+    Child,
+}
+
+/// What happens to processes that the command leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leftovers {
+    /// They are told to end, and killed after the grace.
+    End,
+    /// They live on. Never while anything is held.
+    Leave,
 }
 
 /// How to log.
@@ -68,6 +140,12 @@ pub(crate) struct Log {
     pub(crate) json: bool,
     /// The least important that is shown.
     pub(crate) level: LevelFilter,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { json: false, level: LevelFilter::INFO }
+    }
 }
 
 /// Why there is no [`Config`].
@@ -87,193 +165,234 @@ pub(crate) enum ConfigError {
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
     /// The same thing twice.
-    #[error("{0} is asked for twice")]
-    Twice(String),
+    #[error("{setting}: {what} is there twice")]
+    Twice {
+        /// The flag or variable.
+        setting: &'static str,
+        /// What is there twice.
+        what: String,
+    },
+    /// More than one command can hold.
+    #[error("wanted at most {MAX_CLAIMS} semaphores and leases, found {0}")]
+    TooMany(usize),
     /// Two names that differ only in punctuation.
-    #[error("semaphores {0} and {1} would export their fencing tokens under one name: use only one of them")]
-    SameVariable(String, String),
+    #[error("{kind}s {one} and {other} would export their fencing tokens under one name: use only one of them")]
+    SameVariable {
+        /// What both are.
+        kind: &'static str,
+        /// One name.
+        one: String,
+        /// The other.
+        other: String,
+    },
+    /// What is left alive would hold on to what is given back.
+    #[error("{setting}: wanted end, found \"leave\": while {held} is held, nothing may outlive the command")]
+    LeftoversHold {
+        /// The flag or variable.
+        setting: &'static str,
+        /// One thing that is to be held.
+        held: String,
+    },
 }
 
-/// Where one setting can come from, and what fits.
-struct Setting {
-    flag: &'static str,
-    variable: &'static str,
-    wanted: &'static str,
+/// Where settings come from. Flags win over variables.
+#[derive(Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    line: &'a CommandLine,
+    environment: &'a Environment,
 }
 
-impl Setting {
-    /// The value: the flag's if it was given, else the variable's.
-    fn read<T>(
-        &self,
-        given: Option<String>,
-        environment: &Environment,
-        read: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, ConfigError> {
-        let (setting, text) = match (given, environment.get(self.variable)?) {
-            (Some(text), _) => (self.flag, text),
-            (None, Some(text)) => (self.variable, text.to_owned()),
-            (None, None) => return Ok(None),
+impl<'a> Sources<'a> {
+    /// Both.
+    pub(crate) fn new(line: &'a CommandLine, environment: &'a Environment) -> Self {
+        Self { line, environment }
+    }
+
+    /// What is set, and by which name; several values only of a setting that repeats.
+    fn find(self, setting: &'static Setting) -> Result<Option<(&'static str, Vec<&'a str>)>, ConfigError> {
+        let given = self.line.given(setting);
+        if let (Some(flag), false) = (setting.flag, given.is_empty()) {
+            return Ok(Some((flag, given)));
+        }
+        let Some(variable) = setting.variable else { return Ok(None) };
+        let Some(text) = self.environment.get(variable)? else { return Ok(None) };
+        let values = if setting.repeats { text.split(',').map(str::trim).collect() } else { vec![text] };
+        Ok(Some((variable, values)))
+    }
+
+    /// All values of a setting, with the name that it was set by.
+    fn all<T>(
+        self,
+        setting: &'static Setting,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<(&'static str, Vec<T>), ConfigError> {
+        let Some((source, values)) = self.find(setting)? else { return Ok(("", Vec::new())) };
+        let value = |text: &str| {
+            let found = || text.chars().take(SHOWN).collect();
+            read(text).ok_or_else(|| ConfigError::Value { setting: source, wanted: setting.accepts, found: found() })
         };
-        match read(&text) {
-            Some(value) => Ok(Some(value)),
-            None => Err(ConfigError::Value { setting, wanted: self.wanted, found: text }),
+        Ok((source, values.into_iter().map(value).collect::<Result<_, _>>()?))
+    }
+
+    /// The value of a setting.
+    fn one<T>(self, setting: &'static Setting, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ConfigError> {
+        Ok(self.all(setting, read)?.1.pop())
+    }
+
+    /// A setting of pairs, in which nothing may be on the left twice.
+    fn map<K: Ord + Copy, V>(
+        self,
+        setting: &'static Setting,
+        read: impl Fn(&str) -> Option<(K, V)>,
+        show: impl Fn(K) -> String,
+    ) -> Result<BTreeMap<K, V>, ConfigError> {
+        let (source, pairs) = self.all(setting, read)?;
+        let mut map = BTreeMap::new();
+        for (from, to) in pairs {
+            match map.entry(from) {
+                btree_map::Entry::Vacant(place) => place.insert(to),
+                btree_map::Entry::Occupied(_) => {
+                    return Err(ConfigError::Twice { setting: source, what: show(from) });
+                }
+            };
+        }
+        Ok(map)
+    }
+
+    /// How to log. Wanted first: whatever else is wrong is already told that way.
+    pub(crate) fn log(self) -> Result<Log, ConfigError> {
+        let levels = ["error", "warn", "info", "debug", "trace"].into_iter().zip([
+            LevelFilter::ERROR,
+            LevelFilter::WARN,
+            LevelFilter::INFO,
+            LevelFilter::DEBUG,
+            LevelFilter::TRACE,
+        ]);
+        let json = self.one(&settings::LOG_FORMAT, |text| values::one_of(text, [("text", false), ("json", true)]))?;
+        let set = self.one(&settings::LOG, |text| values::one_of(text, levels.clone()))?;
+        let level = match self.line.verbosity() {
+            (0, 0) => set.unwrap_or(LevelFilter::INFO),
+            (1, _) => LevelFilter::DEBUG,
+            (0, 1) => LevelFilter::WARN,
+            (0, _) => LevelFilter::ERROR,
+            _ => LevelFilter::TRACE,
+        };
+        Ok(Log { json: json.unwrap_or(false), level })
+    }
+
+    /// Where to copy this program to, if that is all that is wanted.
+    pub(crate) fn copy_to(self) -> Result<Option<PathBuf>, ConfigError> {
+        self.one(&settings::COPY_TO, values::path)
+    }
+
+    /// What to hold: sorted, so that no two wrappers ever wait for each other.
+    fn claims(self) -> Result<Vec<Wanted>, ConfigError> {
+        let wanted = |kind, (name, permits)| Wanted { kind, name, permits };
+        let lease = |text: &str| values::name(text).map(|name| wanted(Kind::Lease, (name, 1)));
+        let semaphore = |text: &str| values::weighted(text).map(|weighted| wanted(Kind::Semaphore, weighted));
+        let mut all = Vec::new();
+        let mut variables = BTreeMap::new();
+        for (source, claims) in [self.all(&settings::LEASE, lease)?, self.all(&settings::SEMAPHORE, semaphore)?] {
+            for claim in &claims {
+                let (kind, name) = (claim.kind.name(), &claim.name);
+                match variables.insert(settings::token_variable(kind, name), name.clone()) {
+                    Some(other) if other == *name => {
+                        return Err(ConfigError::Twice { setting: source, what: other });
+                    }
+                    Some(one) => return Err(ConfigError::SameVariable { kind, one, other: name.clone() }),
+                    None => {}
+                }
+            }
+            all.extend(claims);
+        }
+        all.sort();
+        if all.len() > MAX_CLAIMS { Err(ConfigError::TooMany(all.len())) } else { Ok(all) }
+    }
+
+    /// What happens to leftovers, which may not outlive what protects them.
+    fn leftovers(self, claims: &[Wanted]) -> Result<Leftovers, ConfigError> {
+        let choices = [("end", Leftovers::End), ("leave", Leftovers::Leave)];
+        let (setting, found) = self.all(&settings::LEFTOVERS, |text| values::one_of(text, choices))?;
+        match (found.as_slice(), claims.first()) {
+            ([Leftovers::Leave], Some(claim)) => {
+                let held = format!("{} {}", claim.kind.name(), claim.name);
+                Err(ConfigError::LeftoversHold { setting, held })
+            }
+            ([Leftovers::Leave], None) => Ok(Leftovers::Leave),
+            _ => Ok(Leftovers::End),
         }
     }
 }
 
-const WAIT_TIMEOUT: Setting = Setting {
-    flag: "--wait-timeout",
-    variable: environment::WAIT_TIMEOUT,
-    wanted: "a duration like 30s or 5m, or 0 to try once",
-};
-const ON_TIMEOUT: Setting = Setting { flag: "--on-timeout", variable: environment::ON_TIMEOUT, wanted: "fail or skip" };
-const TTL: Setting = Setting { flag: "--ttl", variable: environment::TTL, wanted: "a duration from 5s to 24h" };
-const GRACE: Setting = Setting { flag: "--grace", variable: environment::GRACE, wanted: "a duration like 10s" };
-const NAMESPACE: Setting =
-    Setting { flag: "--namespace", variable: environment::NAMESPACE, wanted: "the name of a namespace" };
-const PRIORITY: Setting = Setting {
-    flag: "--priority",
-    variable: environment::PRIORITY,
-    wanted: "a whole number from -2147483648 to 2147483647",
-};
-const HOLDER: Setting =
-    Setting { flag: "--holder", variable: environment::HOLDER, wanted: "a text of at most 253 characters" };
-const LOG_FORMAT: Setting = Setting { flag: "--log-format", variable: environment::LOG_FORMAT, wanted: "text or json" };
-const LOG: Setting =
-    Setting { flag: "--verbose", variable: environment::LOG, wanted: "error, warn, info, debug or trace" };
-const SEMAPHORE: Setting = Setting {
-    flag: "--semaphore",
-    variable: environment::SEMAPHORE,
-    wanted: "NAME or NAME:N, a Kubernetes name and how many permits (1 to 1000000)",
-};
-
 impl Config {
-    /// Flags win over variables. Every flag is used: the pattern names them all.
-    pub(crate) fn new(args: Args, environment: Environment) -> Result<Self, ConfigError> {
-        let Args {
-            semaphore,
-            wait_timeout,
-            on_timeout,
-            ttl,
-            grace,
-            namespace,
-            priority,
-            holder,
-            log_format,
-            verbose,
-            quiet,
-            command,
-        } = args;
-        let env = &environment;
-        let log = Log {
-            json: LOG_FORMAT
-                .read(log_format, env, |text| one_of(text, [("text", false), ("json", true)]))?
-                .unwrap_or(false),
-            level: level(verbose, quiet, env)?,
-        };
+    /// Everything about running a command.
+    pub(crate) fn new(line: &CommandLine, environment: Environment) -> Result<Self, ConfigError> {
+        environment.refuse_unknown()?;
+        let sources = Sources::new(line, &environment);
+        let claims = sources.claims()?;
         Ok(Self {
-            semaphores: semaphores(semaphore, env)?,
-            wait_timeout: WAIT_TIMEOUT.read(wait_timeout, env, duration)?,
-            skip_on_timeout: ON_TIMEOUT
-                .read(on_timeout, env, |text| one_of(text, [("fail", false), ("skip", true)]))?
+            wait_timeout: sources.one(&settings::WAIT_TIMEOUT, values::duration)?,
+            skip_on_timeout: sources
+                .one(&settings::ON_TIMEOUT, |text| values::one_of(text, [("fail", false), ("skip", true)]))?
                 .unwrap_or(false),
-            ttl: TTL.read(ttl, env, |text| duration(text).filter(|ttl| (MIN_TTL..=MAX_TTL).contains(ttl)))?,
-            grace: GRACE.read(grace, env, duration)?.unwrap_or(DEFAULT_GRACE),
-            namespace: NAMESPACE.read(namespace, env, |text| {
-                (is_name(text, MAX_NAMESPACE) && !text.contains('.')).then(|| text.to_owned())
-            })?,
-            priority: PRIORITY.read(priority, env, |text| text.parse().ok())?.unwrap_or(0),
-            holder: HOLDER.read(holder, env, |text| {
-                (1..=MAX_HOLDER as usize).contains(&text.chars().count()).then(|| text.to_owned())
-            })?,
-            log,
-            command,
+            ttl: sources
+                .one(&settings::TTL, |text| values::duration(text).filter(|ttl| (MIN_TTL..=MAX_TTL).contains(ttl)))?,
+            grace: sources.one(&settings::GRACE, values::duration)?.unwrap_or(DEFAULT_GRACE),
+            namespace: sources.one(&settings::NAMESPACE, values::label)?,
+            priority: sources.one(&settings::PRIORITY, |text| text.parse().ok())?.unwrap_or(0),
+            holder: sources.one(&settings::HOLDER, values::holder)?,
+            local: sources.one(&settings::LOCAL, values::path)?,
+            pod: Pod {
+                name: sources.one(&settings::POD_NAME, values::name)?,
+                uid: sources.one(&settings::POD_UID, values::uid)?,
+                container: sources.one(&settings::POD_CONTAINER, values::label)?,
+            },
+            signals: SignalRules {
+                scope: sources
+                    .one(&settings::SIGNAL_SCOPE, |text| {
+                        values::one_of(text, [("group", Scope::Group), ("child", Scope::Child)])
+                    })?
+                    .unwrap_or(Scope::Group),
+                map: sources.map(&settings::MAP_SIGNAL, values::signals, |number| format!("signal {number}"))?,
+            },
+            leftovers: sources.leftovers(&claims)?,
+            exit_codes: sources.map(&settings::EXIT_CODE_MAP, values::exit_codes, |code| format!("code {code}"))?,
+            parent_death_signal: sources.one(&settings::PARENT_DEATH_SIGNAL, signal::parse)?,
+            claims,
+            command: line.command(),
             environment,
         })
     }
 }
 
-fn one_of<T>(text: &str, choices: impl IntoIterator<Item = (&'static str, T)>) -> Option<T> {
-    choices.into_iter().find_map(|(name, value)| (name == text).then_some(value))
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    text.parse::<GoDuration>().ok().map(|duration| duration.0)
-}
-
-fn level(verbose: u8, quiet: u8, environment: &Environment) -> Result<LevelFilter, ConfigError> {
-    let levels = ["error", "warn", "info", "debug", "trace"].into_iter().zip([
-        LevelFilter::ERROR,
-        LevelFilter::WARN,
-        LevelFilter::INFO,
-        LevelFilter::DEBUG,
-        LevelFilter::TRACE,
-    ]);
-    let set = LOG.read(None, environment, |text| one_of(text, levels))?;
-    Ok(match (verbose, quiet) {
-        (0, 0) => set.unwrap_or(LevelFilter::INFO),
-        (1, _) => LevelFilter::DEBUG,
-        (0, 1) => LevelFilter::WARN,
-        (0, _) => LevelFilter::ERROR,
-        _ => LevelFilter::TRACE,
-    })
-}
-
-/// What to hold, by name: the same order in every wrapper, so that two of them never wait for each other.
-fn semaphores(flags: Vec<String>, environment: &Environment) -> Result<Vec<Wanted>, ConfigError> {
-    let mut all = Vec::new();
-    if flags.is_empty() {
-        let list = SEMAPHORE.read(None, environment, |text| text.split(',').map(str::trim).map(wanted).collect())?;
-        all = list.unwrap_or_default();
-    }
-    for flag in flags {
-        all.extend(SEMAPHORE.read(Some(flag), environment, wanted)?);
-    }
-    all.sort_by(|a: &Wanted, b| a.name.cmp(&b.name));
-    let mut variables = BTreeMap::new();
-    for Wanted { name, .. } in &all {
-        match variables.insert(environment::token_variable("semaphore", name), name) {
-            Some(other) if other == name => return Err(ConfigError::Twice(name.clone())),
-            Some(other) => return Err(ConfigError::SameVariable(other.clone(), name.clone())),
-            None => {}
-        }
-    }
-    Ok(all)
-}
-
-/// `NAME` or `NAME:N`.
-fn wanted(text: &str) -> Option<Wanted> {
-    let (name, permits) = text.split_once(':').map_or((text, Some(1)), |(name, permits)| (name, permits.parse().ok()));
-    let permits = permits.filter(|permits| (1..=MAX_PERMITS).contains(&u64::from(*permits)))?;
-    is_name(name, MAX_NAME as usize).then(|| Wanted { name: name.to_owned(), permits })
-}
-
-/// Whether Kubernetes takes this as the name of an object (RFC 1123, labels separated by points).
-fn is_name(text: &str, most: usize) -> bool {
-    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    let is_label =
-        |label: &str| !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-');
-    text.len() <= most && text.split('.').all(is_label)
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
+    use crate::{cli::Reading, settings::SETTINGS};
+
+    fn line(flags: &str, command: bool) -> CommandLine {
+        let words = ["konductor-run"].into_iter().chain(flags.split_whitespace());
+        let words = words.chain(if command { ["--", "true"].as_slice() } else { &[] }.iter().copied());
+        match CommandLine::read(words.map(OsString::from)) {
+            Reading::Line(line) => line,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        Environment::new(variables.iter().map(|(name, value)| (name.into(), value.into())))
+    }
 
     fn config(flags: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let words = ["konductor-run"].into_iter().chain(flags.split_whitespace()).chain(["--", "true"]);
-        let args = Args::try_parse_from(words).expect("the flags are known");
-        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-        Config::new(args, Environment::new(variables)?)
+        let (line, environment) = (line(flags, true), environment(variables));
+        Sources::new(&line, &environment).log()?;
+        Config::new(&line, environment)
     }
 
     fn held(flags: &str, variables: &[(&str, &str)]) -> Result<String, String> {
         let config = config(flags, variables).map_err(|error| error.to_string())?;
-        let all: Vec<_> =
-            config.semaphores.iter().map(|wanted| format!("{}:{}", wanted.name, wanted.permits)).collect();
-        Ok(all.join(" "))
+        let show = |wanted: &Wanted| format!("{}/{}:{}", wanted.kind.name(), wanted.name, wanted.permits);
+        Ok(config.claims.iter().map(show).collect::<Vec<_>>().join(" "))
     }
 
     #[test]
@@ -281,40 +400,52 @@ mod tests {
         let variables = [("KONDUCTOR_GRACE", "1s"), ("KONDUCTOR_TTL", "1m"), ("KONDUCTOR_SEMAPHORE", "a,b:2")];
         let config = config("--grace 2s --semaphore c --priority -5", &variables).unwrap();
         assert_eq!((config.grace, config.ttl), (Duration::from_secs(2), Some(Duration::from_mins(1))));
-        assert_eq!(config.semaphores, [Wanted { name: "c".to_owned(), permits: 1 }]);
+        assert_eq!(config.claims, [Wanted { kind: Kind::Semaphore, name: "c".to_owned(), permits: 1 }]);
         assert_eq!(config.priority, -5);
     }
 
     #[test]
-    fn semaphores_are_taken_in_one_order() {
-        assert_eq!(held("--semaphore b:3 --semaphore a", &[]).as_deref(), Ok("a:1 b:3"));
-        assert_eq!(held("", &[("KONDUCTOR_SEMAPHORE", "z, m:1000000")]).as_deref(), Ok("m:1000000 z:1"));
-        assert_eq!(held("", &[("KONDUCTOR_SEMAPHORE", "")]).as_deref(), Ok(""));
+    fn what_is_held_is_taken_in_one_order() {
+        for (flags, variables, expected) in [
+            ("--semaphore b:3 --semaphore a", [].as_slice(), "semaphore/a:1 semaphore/b:3"),
+            ("", &[("KONDUCTOR_SEMAPHORE", "z, m:1000000")], "semaphore/m:1000000 semaphore/z:1"),
+            ("", &[("KONDUCTOR_SEMAPHORE", "")], ""),
+            (
+                "--semaphore a --lease z",
+                &[("KONDUCTOR_SEMAPHORE", "b"), ("KONDUCTOR_LEASE", "b")],
+                "lease/z:1 semaphore/a:1",
+            ),
+            ("--semaphore a", &[("KONDUCTOR_LEASE", "a,b")], "lease/a:1 lease/b:1 semaphore/a:1"),
+        ] {
+            assert_eq!(held(flags, variables).as_deref(), Ok(expected), "{flags} {variables:?}");
+        }
     }
 
     #[test]
     fn what_does_not_fit_is_refused_with_what_would() {
         let semaphore = "wanted NAME or NAME:N, a Kubernetes name and how many permits (1 to 1000000), found";
+        let many = (0..=MAX_CLAIMS).map(|n| format!("s{n}")).collect::<Vec<_>>().join(",");
         for (flags, variables, expected) in [
             ("--semaphore A", [].as_slice(), format!("--semaphore: {semaphore} \"A\"")),
-            ("--semaphore a:0", &[], format!("--semaphore: {semaphore} \"a:0\"")),
-            ("--semaphore a:1000001", &[], format!("--semaphore: {semaphore} \"a:1000001\"")),
-            ("--semaphore a:b", &[], format!("--semaphore: {semaphore} \"a:b\"")),
-            ("--semaphore a..b", &[], format!("--semaphore: {semaphore} \"a..b\"")),
-            ("", &[("KONDUCTOR_SEMAPHORE", "a,,b")], format!("KONDUCTOR_SEMAPHORE: {semaphore} \"a,,b\"")),
-            ("--semaphore a --semaphore a", &[], "a is asked for twice".to_owned()),
+            ("--semaphore a,b", &[], format!("--semaphore: {semaphore} \"a,b\"")),
+            ("", &[("KONDUCTOR_SEMAPHORE", "a,b:0")], format!("KONDUCTOR_SEMAPHORE: {semaphore} \"b:0\"")),
+            ("", &[("KONDUCTOR_SEMAPHORE", "a,,b")], format!("KONDUCTOR_SEMAPHORE: {semaphore} \"\"")),
+            ("--semaphore a --semaphore a:2", &[], "--semaphore: a is there twice".to_owned()),
+            ("", &[("KONDUCTOR_LEASE", "a,a")], "KONDUCTOR_LEASE: a is there twice".to_owned()),
+            ("--lease a:1", &[], "--lease: wanted the name of a lease (leases.konductor.io), found \"a:1\"".to_owned()),
             (
                 "--semaphore a-b --semaphore a.b",
                 &[],
                 "semaphores a-b and a.b would export their fencing tokens under one name: use only one of them"
                     .to_owned(),
             ),
+            ("", &[("KONDUCTOR_SEMAPHORE", &many)], "wanted at most 64 semaphores and leases, found 65".to_owned()),
             (
                 "",
                 &[("KONDUCTOR_TTL", "1s")],
                 "KONDUCTOR_TTL: wanted a duration from 5s to 24h, found \"1s\"".to_owned(),
             ),
-            ("--grace -1s", &[], "--grace: wanted a duration like 10s, found \"-1s\"".to_owned()),
+            ("--grace=-1s", &[], "--grace: wanted a duration like 10s, found \"-1s\"".to_owned()),
             ("--on-timeout maybe", &[], "--on-timeout: wanted fail or skip, found \"maybe\"".to_owned()),
             ("--namespace a.b", &[], "--namespace: wanted the name of a namespace, found \"a.b\"".to_owned()),
             (
@@ -322,9 +453,79 @@ mod tests {
                 &[("KONDUCTOR_LOG", "loud")],
                 "KONDUCTOR_LOG: wanted error, warn, info, debug or trace, found \"loud\"".to_owned(),
             ),
+            (
+                "--leftovers leave",
+                &[("KONDUCTOR_SEMAPHORE", "a")],
+                "--leftovers: wanted end, found \"leave\": while semaphore a is held, nothing may outlive the command"
+                    .to_owned(),
+            ),
+            ("--map-signal TERM=INT --map-signal 15=0", &[], "--map-signal: signal 15 is there twice".to_owned()),
+            (
+                "",
+                &[("KONDUCTOR_EXIT_CODE_MAP", "1=0,3=0,1=2")],
+                "KONDUCTOR_EXIT_CODE_MAP: code 1 is there twice".to_owned(),
+            ),
         ] {
             assert_eq!(held(flags, variables), Err(expected), "{flags} {variables:?}");
         }
+    }
+
+    /// Every setting of the table is used, by both of its names, and what is shown of a wrong value is short.
+    #[test]
+    fn every_setting_is_read_and_refused_by_the_name_that_was_used() {
+        let hopeless = "\u{1}".repeat(5000);
+        let found = "\u{1}".repeat(SHOWN);
+        for setting in SETTINGS {
+            let wanted = setting.accepts;
+            let by = |name: &'static str, outcome: Option<ConfigError>| {
+                assert_eq!(outcome, Some(ConfigError::Value { setting: name, wanted, found: found.clone() }));
+            };
+            if let Some(flag) = setting.flag {
+                let line = line(&format!("{flag}={hopeless}"), flag != "--copy-to");
+                by(flag, outcome(&line, &environment(&[])));
+            }
+            if let Some(variable) = setting.variable {
+                by(variable, outcome(&line("", true), &environment(&[(variable, &hopeless)])));
+            }
+        }
+    }
+
+    fn outcome(line: &CommandLine, environment: &Environment) -> Option<ConfigError> {
+        let sources = Sources::new(line, environment);
+        sources.log().err().or_else(|| sources.copy_to().err()).or_else(|| Config::new(line, environment.clone()).err())
+    }
+
+    /// The table's defaults are what holds when nothing is set.
+    #[test]
+    fn defaults_are_what_the_table_says() {
+        let unset = format!("{:?}", config("", &[]).unwrap());
+        let mut checked = 0;
+        for (flag, default) in SETTINGS.iter().filter_map(|setting| setting.flag.zip(setting.default)) {
+            if default.contains(' ') || ["none"].contains(&default) {
+                continue;
+            }
+            checked += 1;
+            assert_eq!(format!("{:?}", config(&format!("{flag} {default}"), &[]).unwrap()), unset, "{flag}");
+        }
+        assert_eq!(checked, 6, "priority, on-timeout, grace, leftovers, signal-scope, log-format");
+    }
+
+    #[test]
+    fn what_an_init_does_can_be_set() {
+        let variables = [
+            ("KONDUCTOR_MAP_SIGNAL", "TERM=QUIT, RTMIN+1=USR1,WINCH=0"),
+            ("KONDUCTOR_EXIT_CODE_MAP", "143=0, 3=4"),
+            ("KONDUCTOR_SIGNAL_SCOPE", "child"),
+            ("KONDUCTOR_LEFTOVERS", "leave"),
+            ("KONDUCTOR_PARENT_DEATH_SIGNAL", "SIGTERM"),
+            ("KONDUCTOR_LOCAL", "some/folder"),
+        ];
+        let config = config("", &variables).unwrap();
+        let map = BTreeMap::from([(15, Some(3)), (35, Some(10)), (28, None)]);
+        assert_eq!(config.signals, SignalRules { scope: Scope::Child, map });
+        assert_eq!(config.exit_codes, BTreeMap::from([(143, 0), (3, 4)]));
+        assert_eq!(config.leftovers, Leftovers::Leave);
+        assert_eq!((config.parent_death_signal, config.local), (Some(15), Some("some/folder".into())));
     }
 
     #[test]
@@ -337,7 +538,8 @@ mod tests {
             ("-v", "error", LevelFilter::DEBUG),
             ("-vv", "", LevelFilter::TRACE),
         ] {
-            let log = config(flags, &[("KONDUCTOR_LOG", variable)]).unwrap().log;
+            let environment = environment(&[("KONDUCTOR_LOG", variable)]);
+            let log = Sources::new(&line(flags, true), &environment).log().unwrap();
             assert_eq!(log.level, expected, "{flags} {variable}");
         }
     }

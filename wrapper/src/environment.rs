@@ -1,69 +1,13 @@
-//! The environment variables: every name that is read or written, and the refusal of all others that begin alike.
+//! The environment: what is in it, and the refusal of variables that look like ours and are not.
 //!
 //! A misspelt variable would be a lock that nobody takes, so an unknown `KONDUCTOR_...` is an error. An empty value counts
 //! as unset, because a template often leaves one behind; nothing is ever empty on purpose here.
 
 use std::ffi::{OsStr, OsString};
 
-/// Semaphores to hold: `NAME[:N]`, separated by commas.
-pub(crate) const SEMAPHORE: &str = "KONDUCTOR_SEMAPHORE";
-/// How long to wait.
-pub(crate) const WAIT_TIMEOUT: &str = "KONDUCTOR_WAIT_TIMEOUT";
-/// What a timed-out wait is.
-pub(crate) const ON_TIMEOUT: &str = "KONDUCTOR_ON_TIMEOUT";
-/// Time to live of the claims.
-pub(crate) const TTL: &str = "KONDUCTOR_TTL";
-/// From TERM to KILL.
-pub(crate) const GRACE: &str = "KONDUCTOR_GRACE";
-/// The namespace of what is asked for.
-pub(crate) const NAMESPACE: &str = "KONDUCTOR_NAMESPACE";
-/// Priority in the queue.
-pub(crate) const PRIORITY: &str = "KONDUCTOR_PRIORITY";
-/// Who asks. Also set for the command.
-pub(crate) const HOLDER: &str = "KONDUCTOR_HOLDER";
-/// How the log is written.
-pub(crate) const LOG_FORMAT: &str = "KONDUCTOR_LOG_FORMAT";
-/// How much is logged.
-pub(crate) const LOG: &str = "KONDUCTOR_LOG";
-/// The pod's name, where it cannot be found out.
-pub(crate) const POD_NAME: &str = "KONDUCTOR_POD_NAME";
-/// The pod's UID, where it cannot be found out.
-pub(crate) const POD_UID: &str = "KONDUCTOR_POD_UID";
-/// The container's name, where it cannot be found out.
-pub(crate) const POD_CONTAINER: &str = "KONDUCTOR_POD_CONTAINER";
-
-/// For the command: the fencing token, when exactly one thing is held.
-pub(crate) const FENCING_TOKEN: &str = "KONDUCTOR_FENCING_TOKEN";
-/// For the command: what is held, `semaphore/NAME` separated by commas.
-pub(crate) const HELD: &str = "KONDUCTOR_HELD";
-/// For the command: `KONDUCTOR_TOKEN_<KIND>_<NAME>`, the fencing token of each thing held.
-const TOKEN: &str = "KONDUCTOR_TOKEN_";
+use crate::settings::{FENCING_TOKEN, HELD, SEMAPHORE, SETTINGS, TOKEN_PREFIX, TREE};
 
 const PREFIX: &str = "KONDUCTOR_";
-
-/// All that a person may set.
-const INPUTS: [&str; 13] = [
-    SEMAPHORE,
-    WAIT_TIMEOUT,
-    ON_TIMEOUT,
-    TTL,
-    GRACE,
-    NAMESPACE,
-    PRIORITY,
-    HOLDER,
-    LOG_FORMAT,
-    LOG,
-    POD_NAME,
-    POD_UID,
-    POD_CONTAINER,
-];
-
-/// The variable that carries the fencing token of one thing held: upper case, with `_` for all but letters and digits.
-pub(crate) fn token_variable(kind: &str, name: &str) -> String {
-    let letters = format!("{kind}_{name}");
-    let clean = letters.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
-    TOKEN.chars().chain(clean).collect()
-}
 
 /// Why the environment cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,24 +28,28 @@ pub(crate) enum EnvironmentError {
     },
 }
 
-/// The environment as found, with no unknown variable of ours in it.
+/// The environment as found.
 #[derive(Clone, Debug)]
 pub(crate) struct Environment(Vec<(OsString, OsString)>);
 
 impl Environment {
-    /// Takes the variables, unless one of them is misspelt.
-    pub(crate) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, EnvironmentError> {
-        let variables: Vec<_> = variables.into_iter().collect();
-        for (name, _) in &variables {
+    /// Takes the variables.
+    pub(crate) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Self(variables.into_iter().collect())
+    }
+
+    /// Refuses variables that begin like ours and that nothing reads.
+    pub(crate) fn refuse_unknown(&self) -> Result<(), EnvironmentError> {
+        for (name, _) in &self.0 {
             let name = name.to_string_lossy();
             if name.starts_with(PREFIX) && !is_known(&name) {
                 return Err(EnvironmentError::Unknown { nearest: nearest(&name), name: name.into_owned() });
             }
         }
-        Ok(Self(variables))
+        Ok(())
     }
 
-    /// The value of one of the variables above; none when it is empty.
+    /// The value of a variable that is read; none when it is empty.
     pub(crate) fn get(&self, name: &'static str) -> Result<Option<&str>, EnvironmentError> {
         match self.raw(name).map(OsStr::to_str) {
             None | Some(Some("")) => Ok(None),
@@ -124,8 +72,8 @@ impl Environment {
 }
 
 fn is_known(name: &str) -> bool {
-    let exported = name == FENCING_TOKEN || name == HELD || name.starts_with(TOKEN);
-    exported || INPUTS.contains(&name) || is_service_variable(name)
+    let exported = [FENCING_TOKEN, HELD, TREE].contains(&name) || name.starts_with(TOKEN_PREFIX);
+    exported || inputs().any(|input| input == name) || is_service_variable(name)
 }
 
 /// Whether Kubernetes set it for a Service called `konductor` or `konductor-...`: `..._SERVICE_HOST`,
@@ -143,25 +91,30 @@ fn is_service_variable(name: &str) -> bool {
     })
 }
 
+/// All that a person may set.
+fn inputs() -> impl Iterator<Item = &'static str> {
+    SETTINGS.into_iter().filter_map(|setting| setting.variable)
+}
+
 fn nearest(name: &str) -> &'static str {
-    INPUTS.into_iter().min_by_key(|input| strsim::damerau_levenshtein(input, name)).unwrap_or(SEMAPHORE)
+    inputs().min_by_key(|input| strsim::damerau_levenshtein(input, name)).or(SEMAPHORE.variable).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn environment(variables: &[(&str, &str)]) -> Result<Environment, EnvironmentError> {
+    fn environment(variables: &[(&str, &str)]) -> Environment {
         Environment::new(variables.iter().map(|(name, value)| (name.into(), value.into())))
     }
 
     #[test]
     fn unknown_variables_are_refused_with_the_nearest_known_one() {
         for (name, expected) in [
-            ("KONDUCTOR_SEMAPHOR", Some(SEMAPHORE)),
-            ("KONDUCTOR_TIMEOUT", Some(ON_TIMEOUT)),
-            ("KONDUCTOR_WAITTIMEOUT", Some(WAIT_TIMEOUT)),
-            ("KONDUCTOR_", Some(TTL)),
+            ("KONDUCTOR_SEMAPHOR", Some("KONDUCTOR_SEMAPHORE")),
+            ("KONDUCTOR_TIMEOUT", Some("KONDUCTOR_ON_TIMEOUT")),
+            ("KONDUCTOR_WAITTIMEOUT", Some("KONDUCTOR_WAIT_TIMEOUT")),
+            ("KONDUCTOR_", Some("KONDUCTOR_TTL")),
             ("KONDUCTOR_GRACE", None),
             ("KONDUCTOR_HOLDER", None),
             ("KONDUCTOR_POD_UID", None),
@@ -171,7 +124,7 @@ mod tests {
             ("KONDUCTORX", None),
             ("PATH", None),
         ] {
-            let nearest = environment(&[(name, "x")]).err().map(|error| match error {
+            let nearest = environment(&[(name, "x")]).refuse_unknown().err().map(|error| match error {
                 EnvironmentError::Unknown { nearest, .. } => nearest,
                 EnvironmentError::NotText { name } => name,
             });
@@ -203,20 +156,15 @@ mod tests {
 
     #[test]
     fn empty_is_unset() {
-        let environment = environment(&[(TTL, ""), (GRACE, "1s")]).unwrap();
-        assert_eq!((environment.get(TTL), environment.get(GRACE)), (Ok(None), Ok(Some("1s"))));
+        let environment = environment(&[("KONDUCTOR_TTL", ""), ("KONDUCTOR_GRACE", "1s")]);
+        assert_eq!((environment.get("KONDUCTOR_TTL"), environment.get("KONDUCTOR_GRACE")), (Ok(None), Ok(Some("1s"))));
     }
 
     #[test]
     fn the_commands_environment_has_only_the_changes() {
-        let environment = environment(&[("A", "1"), (HELD, "outer"), (FENCING_TOKEN, "9"), ("B", "2")]).unwrap();
+        let environment = environment(&[("A", "1"), (HELD, "outer"), (FENCING_TOKEN, "9"), ("B", "2")]);
         let changes = [(HELD.to_owned(), Some("inner".to_owned())), (FENCING_TOKEN.to_owned(), None)];
         let expected = [("A", "1"), ("B", "2"), (HELD, "inner")].map(|(k, v)| (OsString::from(k), OsString::from(v)));
         assert_eq!(environment.with(&changes), expected);
-    }
-
-    #[test]
-    fn token_variables_are_names_that_a_shell_can_read() {
-        assert_eq!(token_variable("semaphore", "ware-house.v2"), "KONDUCTOR_TOKEN_SEMAPHORE_WARE_HOUSE_V2");
     }
 }

@@ -1,60 +1,97 @@
 //! The entrypoint of a Job's container: acquires, runs and supervises the command, releases.
 //!
-//! - `cli`, `environment`, `config`: what was asked for, valid or refused;
+//! - `settings`: everything that can be set; `cli`, `environment`, `values`, `signal`, `config`: what was asked for, valid
+//!   or refused; `copy`: the one thing to ask for that runs no command;
 //! - `supervisor`: the core, which decides from events alone what to do next;
 //! - `driver`: the loop that carries it out: processes, signals, timers, and the thread that talks to the API server;
 //! - `identity`: which pod and container this is; `log`: what people see; `exit`: what the parent process sees.
 
 mod cli;
 mod config;
+mod copy;
 mod driver;
 mod environment;
 mod exit;
 mod identity;
 mod log;
+mod settings;
+mod signal;
 mod supervisor;
+mod values;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
 
-use clap::{Parser as _, error::ErrorKind};
-
-use self::{cli::Args, config::Config, driver::signals::Found, environment::Environment, exit::Exit};
+use self::{
+    cli::{CommandLine, Reading},
+    config::{Config, Log, Sources},
+    driver::signals::Found,
+    environment::Environment,
+    exit::Exit,
+};
 
 /// The whole program.
 pub fn main() -> ExitCode {
     // Before anything else: from here on a signal waits until the loop reads it.
     let exit = match Found::block_all() {
         Ok(found) => run(&found),
-        Err(error) => fail(Exit::Internal, &format!("cannot block signals: {error}")),
+        Err(error) => {
+            log::init(Log::default());
+            fail(Exit::Internal, &format!("cannot block signals: {error}"))
+        }
     };
     ExitCode::from(exit.code())
 }
 
 fn run(found: &Found) -> Exit {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => return usage(&error),
+    let environment = Environment::new(std::env::vars_os());
+    let (line, wrong) = match CommandLine::read(std::env::args_os()) {
+        Reading::Line(line) => (line, None),
+        Reading::Text(text) => return print(&text),
+        Reading::Wrong { message, line } => (line, Some(message)),
     };
-    let config = match Environment::new(std::env::vars_os()).map_err(Into::into).and_then(|env| Config::new(args, env))
-    {
-        Ok(config) => config,
+    let sources = Sources::new(&line, &environment);
+    let log = sources.log();
+    log::init(log.as_ref().copied().unwrap_or_default());
+    if let Some(message) = wrong {
+        return fail(Exit::Usage, &message);
+    }
+    match log.and_then(|_| sources.copy_to()) {
+        Ok(None) => {}
+        Ok(Some(path)) => return copy(&path),
         Err(error) => return fail(Exit::Usage, &error.to_string()),
-    };
-    log::init(config.log);
-    driver::supervise(config, found)
-}
-
-/// Help and version go to stdout, and what is wrong to stderr.
-fn usage(error: &clap::Error) -> Exit {
-    match (error.kind(), error.print()) {
-        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, Ok(())) => Exit::Code(0),
-        _ => Exit::Usage,
+    }
+    match Config::new(&line, environment) {
+        Ok(config) if config.claims.iter().any(|wanted| wanted.kind == config::Kind::Lease) => {
+            fail(Exit::Usage, "this version cannot hold leases")
+        }
+        Ok(config) => driver::supervise(config, found),
+        Err(error) => fail(Exit::Usage, &error.to_string()),
     }
 }
 
-/// A failure before the log is set up.
+/// Help and version are what was asked for, so they go to stdout.
+fn print(text: &str) -> Exit {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Exit::Code(0),
+        Err(_) => Exit::Internal,
+    }
+}
+
+fn copy(path: &Path) -> Exit {
+    match copy::copy_to(path) {
+        Ok(path) => {
+            tracing::info!("copied this program to {}", path.display());
+            Exit::Code(0)
+        }
+        Err(error) => fail(error.exit(), &error.to_string()),
+    }
+}
+
 fn fail(exit: Exit, message: &str) -> Exit {
-    log::init(config::Log::default());
     driver::report(message);
     exit
 }

@@ -12,7 +12,7 @@ mod tree;
 
 use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
 
-use konductor::{Boottime, ConnectOptions, Request};
+use konductor::{Boottime, ConnectOptions, PodReference, Request};
 use nix::{
     errno::Errno,
     libc,
@@ -33,10 +33,10 @@ use self::{
     tree::Tree,
 };
 use crate::{
-    config::Config,
-    environment,
+    config::{Config, Wanted},
     exit::Exit,
     identity::{self, Sources},
+    settings,
     supervisor::{Effect, Event, Settings, Supervisor},
 };
 
@@ -55,7 +55,7 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         }
     };
     let settings = Settings {
-        claims: config.semaphores.iter().map(|wanted| format!("semaphore {}", wanted.name)).collect(),
+        claims: config.claims.iter().map(|wanted| format!("{} {}", wanted.kind.name(), wanted.name)).collect(),
         wait_timeout: config.wait_timeout,
         skip_on_timeout: config.skip_on_timeout,
         grace: config.grace,
@@ -104,7 +104,7 @@ impl<'a> Driver<'a> {
             program,
             found,
         };
-        if !driver.config.semaphores.is_empty() {
+        if !driver.config.claims.is_empty() {
             driver.connect()?;
         }
         Ok(driver)
@@ -205,19 +205,19 @@ impl<'a> Driver<'a> {
 
     /// What the command is told about what is held. With nothing held, it sees what an outer `konductor-run` says.
     fn exports(&self, tokens: &[u64]) -> Vec<(String, Option<String>)> {
-        let names = self.config.semaphores.iter().map(|wanted| wanted.name.as_str());
-        let held: Vec<_> = names.clone().map(|name| format!("semaphore/{name}")).collect();
-        if held.is_empty() {
+        let wanted = &self.config.claims;
+        if wanted.is_empty() {
             return Vec::new();
         }
+        let held: Vec<_> = wanted.iter().map(|wanted| format!("{}/{}", wanted.kind.name(), wanted.name)).collect();
         let only = (tokens.len() == 1).then(|| tokens[0].to_string());
-        let each = names
-            .zip(tokens)
-            .map(|(name, token)| (environment::token_variable("semaphore", name), Some(token.to_string())));
+        let each = wanted.iter().zip(tokens).map(|(wanted, token)| {
+            (settings::token_variable(wanted.kind.name(), &wanted.name), Some(token.to_string()))
+        });
         [
-            (environment::HELD.to_owned(), Some(held.join(","))),
-            (environment::HOLDER.to_owned(), Some(self.holder.clone())),
-            (environment::FENCING_TOKEN.to_owned(), only),
+            (settings::HELD.to_owned(), Some(held.join(","))),
+            (settings::HOLDER.variable.unwrap_or_default().to_owned(), Some(self.holder.clone())),
+            (settings::FENCING_TOKEN.to_owned(), only),
         ]
         .into_iter()
         .chain(each)
@@ -226,25 +226,29 @@ impl<'a> Driver<'a> {
 
     /// Starts the side that talks to the API server.
     fn connect(&mut self) -> nix::Result<()> {
-        let text = |name| self.config.environment.get(name).ok().flatten().map(str::to_owned);
-        let sources =
-            Sources::read(text(environment::POD_NAME), text(environment::POD_UID), text(environment::POD_CONTAINER));
+        let crate::config::Pod { name, uid, container } = self.config.pod.clone();
+        let sources = Sources::read(name, uid, container);
         let pod = sources.pod();
         self.holder = match &self.config.holder {
             Some(holder) => holder.clone(),
             None => identity::default_holder(sources.pod_name(), &gethostname()?.to_string_lossy(), std::process::id()),
         };
-        let requests = self.config.semaphores.iter().map(|wanted| Request {
+        let requests = self.config.claims.iter().map(|wanted| self.request(wanted, pod.clone()));
+        let options = ConnectOptions { namespace: self.config.namespace.clone() };
+        self.claims = Some(Claims::start(options, requests.collect())?);
+        Ok(())
+    }
+
+    /// What to ask for, in the client's words.
+    fn request(&self, wanted: &Wanted, pod: Option<PodReference>) -> Request {
+        Request {
             semaphore: wanted.name.clone(),
             permits: wanted.permits,
             priority: self.config.priority,
             ttl: self.config.ttl,
             holder: self.holder.clone(),
-            pod: pod.clone(),
-        });
-        let options = ConnectOptions { namespace: self.config.namespace.clone() };
-        self.claims = Some(Claims::start(options, requests.collect())?);
-        Ok(())
+            pod,
+        }
     }
 }
 
