@@ -2,11 +2,14 @@
 //!
 //! The flags are those of the table in [`settings`](crate::settings), and two switches that count.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, fmt::Write as _};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, value_parser};
 
-use crate::settings::{COPY_TO, SETTINGS, Setting, Topic};
+use crate::{
+    exit,
+    settings::{COPY_TO, SETTINGS, Setting, Topic},
+};
 
 /// The words after the program's name, as far as they can be understood without the environment.
 #[derive(Debug)]
@@ -57,42 +60,73 @@ impl CommandLine {
 
     /// How often more was wanted in the log, and how often less.
     pub(crate) fn verbosity(&self) -> (u8, u8) {
-        (self.0.get_count(VERBOSE), self.0.get_count(QUIET))
+        (self.0.get_count(VERBOSE.name), self.0.get_count(QUIET.name))
     }
 }
 
 const COMMAND: &str = "COMMAND";
-const VERBOSE: &str = "verbose";
-const QUIET: &str = "quiet";
+
+/// A flag without a value.
+pub(crate) struct Switch {
+    pub(crate) name: &'static str,
+    pub(crate) short: char,
+    pub(crate) topic: Topic,
+    pub(crate) meaning: &'static str,
+    action: ArgAction,
+}
+
+const VERBOSE: Switch = Switch {
+    name: "verbose",
+    short: 'v',
+    topic: Topic::Log,
+    meaning: "Log what happens in detail; twice for all (as KONDUCTOR_LOG=debug, trace)",
+    action: ArgAction::Count,
+};
+const QUIET: Switch = Switch {
+    name: "quiet",
+    short: 'q',
+    topic: Topic::Log,
+    meaning: "Log only warnings; twice for errors only (as KONDUCTOR_LOG=warn, error)",
+    action: ArgAction::Count,
+};
+const HELP: Switch =
+    Switch { name: "help", short: 'h', topic: Topic::Other, meaning: "Show the help", action: ArgAction::Help };
+const VERSION: Switch = Switch {
+    name: "version",
+    short: 'V',
+    topic: Topic::Other,
+    meaning: "Show the version",
+    action: ArgAction::Version,
+};
+
+/// All of them.
+pub(crate) const SWITCHES: [Switch; 4] = [VERBOSE, QUIET, HELP, VERSION];
 
 fn parser() -> Command {
-    let counts = |name, short, help| {
-        Arg::new(name).short(short).long(name).action(ArgAction::Count).help(help).help_heading(Topic::Log.title())
-    };
+    let switches = SWITCHES.map(|switch| {
+        let argument = Arg::new(switch.name).short(switch.short).long(switch.name).action(switch.action);
+        argument.help(switch.meaning).help_heading(switch.topic.title())
+    });
+    let command = Arg::new(COMMAND).last(true).num_args(1..).value_parser(value_parser!(OsString)).hide(true);
     Command::new("konductor-run")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .override_usage(USAGE)
-        .after_help(AFTER)
+        .after_help(after_help())
+        .disable_help_flag(true)
+        .disable_version_flag(true)
         .args(SETTINGS.into_iter().filter_map(argument))
-        .arg(counts(VERBOSE, 'v', "Log more; twice for all").conflicts_with(QUIET))
-        .arg(counts(QUIET, 'q', "Log only warnings; twice for errors only"))
-        .arg(
-            Arg::new(COMMAND)
-                .last(true)
-                .num_args(1..)
-                .required_unless_present_any(COPY_TO.flag)
-                .value_parser(value_parser!(OsString))
-                .hide(true),
-        )
+        .args(switches)
+        .mut_arg(QUIET.name, |quiet| quiet.conflicts_with(VERBOSE.name))
+        .arg(command.required_unless_present_any(COPY_TO.flag))
 }
 
 /// A setting's flag.
 fn argument(setting: &'static Setting) -> Option<Arg> {
     let flag = setting.flag?;
     let repeats = if setting.repeats { " (repeatable)" } else { "" };
-    let note = |name, value: Option<_>| value.map_or(String::new(), |value| format!(" [{name}: {value}]"));
-    let help = [setting.meaning, repeats, &note("default", setting.default), &note("env", setting.variable)].concat();
+    let default = setting.default.map_or(String::new(), |default| format!(" [default: {default}]"));
+    let help = [setting.meaning, repeats, &default].concat();
     let argument = Arg::new(flag).long(&flag[2..]).value_name(setting.value).help(help);
     let argument = argument.help_heading(setting.topic.title()).allow_hyphen_values(setting.value == "NUMBER");
     let argument = argument.action(if setting.repeats { ArgAction::Append } else { ArgAction::Set });
@@ -113,16 +147,65 @@ fn in_one_line(error: &clap::Error) -> String {
     format!("{message} (usage: {USAGE}; more: konductor-run --help)")
 }
 
-const USAGE: &str = "konductor-run [OPTIONS] -- COMMAND [ARG]...";
+/// How it is called.
+pub(crate) const USAGE: &str = "konductor-run [OPTIONS] -- COMMAND [ARG]...";
 
 const ABOUT: &str = "\
 Runs COMMAND while holding what it needs, and supervises it as an init would.
 
-Everything can also be set by environment variables, so that a Job needs no change of its arguments. Flags win. With
-nothing to hold it is a plain, complete init.";
+Each flag can be set by a variable as well, so that a Job needs no change of its arguments: for
+--wait-timeout it is KONDUCTOR_WAIT_TIMEOUT, and so on, with commas in lists. Flags win.";
 
-const AFTER: &str = "\
-Exit codes: the command's own, or 128+n when signal n killed it;
-  64 wrong usage            69 cluster unreachable     70 internal error
-  75 timed out waiting      77 refused by the cluster  78 no such semaphore
-  79 lost while running    126 not executable         127 no such command";
+const EXAMPLES: &str = "\
+Examples:
+  konductor-run --semaphore warehouse:2 -- ./load     waits until two of the permits are free
+  konductor-run --lease report --wait-timeout 0 --on-timeout skip -- ./report
+                                                      skips the run while another one is under way
+  konductor-run --local ./locks --semaphore gpu -- ./train
+                                                      without a cluster
+  konductor-run -- ./server                           nothing to hold: only an init";
+
+/// What comes after the flags.
+fn after_help() -> String {
+    let mut text = format!("{EXAMPLES}\n\nExit codes: the command's own; 128+n when signal n killed it; and\n");
+    for (exit, meaning, _) in exit::OWN {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {:>3}  {meaning}", exit.code());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parser_is_sound() {
+        parser().debug_assert();
+    }
+
+    fn help() -> String {
+        match CommandLine::read(["konductor-run", "--help"].map(OsString::from)) {
+            Reading::Text(text) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_help_fits_on_a_page_and_shows_every_setting() {
+        let help = help();
+        assert!(help.lines().count() <= 80 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        // Wrapped, a text is there word by word.
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let all = words(&help);
+        for setting in SETTINGS.into_iter().filter(|setting| setting.flag.is_some()) {
+            let flag = format!("{} <{}>", setting.flag.unwrap_or_default(), setting.value);
+            for text in [&flag, setting.meaning, setting.topic.title(), setting.default.unwrap_or_default()] {
+                assert!(all.contains(&words(text)), "{text} is not in\n{help}");
+            }
+        }
+        let flags = help.lines().filter(|line| line.starts_with("      --")).count();
+        let known = SETTINGS.into_iter().filter(|setting| setting.flag.is_some()).count();
+        assert_eq!(flags, known, "the help has only what is in the table:\n{help}");
+    }
+}

@@ -32,6 +32,23 @@ pub(crate) enum Exit {
     NotFound,
 }
 
+/// The codes that are `konductor-run`'s own, what they mean, and what to do about them.
+pub(crate) const OWN: [(Exit, &str, &str); 9] = [
+    (Exit::Usage, "wrong flag, argument or variable", "correct what the message names"),
+    (
+        Exit::Unreachable,
+        "the cluster cannot be reached, or never answered",
+        "try again; see that there is a way to the API server",
+    ),
+    (Exit::Internal, "the system refuses what is needed, or a defect", "the message says which; report a defect"),
+    (Exit::TimedOut, "timed out while waiting", "try again later"),
+    (Exit::Refused, "the cluster refuses", "grant what the message names (RBAC), or satisfy the admission policy"),
+    (Exit::NoSuchPrimitive, "no such semaphore or lease, and not to be waited for", "create it, or install Konductor"),
+    (Exit::Lost, "what was held was lost while the command ran", "try again; the command has been ended in time"),
+    (Exit::NotExecutable, "the command cannot be executed", "correct the file or its mode"),
+    (Exit::NotFound, "there is no such command", "correct its name or PATH"),
+];
+
 impl Exit {
     /// The number that the parent process sees.
     pub(crate) fn code(self) -> u8 {

@@ -14,6 +14,8 @@ mod environment;
 mod exit;
 mod identity;
 mod log;
+#[cfg(test)]
+mod reference;
 mod settings;
 mod signal;
 mod supervisor;

@@ -97,7 +97,7 @@ pub(crate) const PRIORITY: Setting = Setting {
     value: "NUMBER",
     accepts: "a whole number from -2147483648 to 2147483647",
     default: Some("0"),
-    meaning: "Higher goes first; who asks earlier among equals",
+    meaning: "Higher goes first, and who asked earlier among equals",
     ..ONE
 };
 pub(crate) const TTL: Setting = Setting {
@@ -107,7 +107,7 @@ pub(crate) const TTL: Setting = Setting {
     value: "DURATION",
     accepts: "a duration from 5s to 24h",
     default: Some("what the semaphore or lease says"),
-    meaning: "How long a claim outlives its last renewal",
+    meaning: "How long a claim outlives its last renewal, 5s to 24h",
     ..ONE
 };
 pub(crate) const HOLDER: Setting = Setting {
@@ -127,7 +127,7 @@ pub(crate) const NAMESPACE: Setting = Setting {
     value: "NAME",
     accepts: "the name of a namespace",
     default: Some("the pod's, or that of the kubeconfig's context"),
-    meaning: "Where what is to be held is",
+    meaning: "The namespace of what to hold",
     ..ONE
 };
 pub(crate) const LOCAL: Setting = Setting {

@@ -1,0 +1,115 @@
+//! The reference page, `docs/konductor-run.md`: written from the table of settings, and compared with what is committed.
+//!
+//! `UPDATE_DOCS=1 cargo test -p konductor-run reference` writes it anew.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use crate::{
+    cli, exit,
+    settings::{FENCING_TOKEN, HELD, HOLDER, SETTINGS, TOKEN_PREFIX, Topic, token_variable},
+};
+
+const TOPICS: [Topic; 7] = [Topic::Hold, Topic::Wait, Topic::End, Topic::Signals, Topic::Log, Topic::Pod, Topic::Other];
+
+fn page() -> String {
+    let mut page = format!(
+        "# konductor-run\n\n    {}\n\nRuns COMMAND while holding what it needs, and supervises it as an init would.\n\n\
+         A flag wins over its variable. A flag that is repeatable is a list in its variable, separated by commas. A \
+         variable with an empty value counts as unset.\nA variable that begins with `KONDUCTOR_` and is not on this page is \
+         refused with the name that is spelt most alike, and a value\nthat does not fit with what would: both before \
+         anything is asked for, with exit code 64. (Those that Kubernetes sets for a Service whose name\nbegins with \
+         `konductor` are let through.)\n",
+        cli::USAGE
+    );
+    for topic in TOPICS {
+        section(&mut page, topic.title(), ["flag", "variable", "value", "default", "meaning"], &rows(topic));
+    }
+    page += "\nA duration is a number and a unit, or several: `30s`, `1h30m`, `1.5s`, `200ms`. A signal is a name with or \
+             without `SIG`, or a\nnumber: `TERM`, `SIGTERM`, `15`, `RTMIN+1`, `RTMAX-1`.\n";
+    section(&mut page, "What the command gets", ["variable", "value"], &exports());
+    page += "\nWith nothing to hold, the command's environment is exactly that of `konductor-run`. One `konductor-run` inside \
+             another\nreplaces what the outer one has set, but for the tokens of what only the outer one holds.\n";
+    section(&mut page, "Exit codes", ["code", "meaning", "what to do"], &codes());
+    page += "\nEach own code comes with one line in the log and, in a container, in the termination message \
+             (`kubectl describe pod`).\n";
+    page
+}
+
+fn section<const N: usize>(page: &mut String, title: &str, columns: [&str; N], rows: &[[String; N]]) {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let columns = columns.map(str::to_owned);
+    // Writing to a string cannot fail.
+    let _ = write!(page, "\n## {title}\n\n{}{}", line(&columns), "|---".repeat(N) + "|\n");
+    for row in rows {
+        *page += &line(row);
+    }
+}
+
+/// As code, with the bars that would end a cell.
+fn code(text: &str) -> String {
+    format!("`{}`", text.replace('|', "\\|"))
+}
+
+fn rows(topic: Topic) -> Vec<[String; 5]> {
+    let mut rows: Vec<_> = SETTINGS
+        .iter()
+        .filter(|setting| setting.topic == topic)
+        .map(|setting| {
+            [
+                setting.flag.map_or(String::new(), |flag| code(&format!("{flag} {}", setting.value)))
+                    + if setting.repeats { " (repeatable)" } else { "" },
+                setting.variable.map_or(String::new(), code),
+                setting.accepts.replace('|', "\\|"),
+                setting.default.unwrap_or_default().to_owned(),
+                setting.meaning.to_owned(),
+            ]
+        })
+        .collect();
+    let switches = cli::SWITCHES.iter().filter(|switch| switch.topic == topic);
+    rows.extend(switches.map(|switch| {
+        let flag = format!("-{}, --{}", switch.short, switch.name);
+        [code(&flag), String::new(), String::new(), String::new(), switch.meaning.to_owned()]
+    }));
+    rows
+}
+
+fn exports() -> Vec<[String; 2]> {
+    let token = token_variable("semaphore", "ware-house");
+    [
+        (
+            HELD.to_owned(),
+            "What is held, in the order in which it was taken: `lease/report,semaphore/ware-house`".to_owned(),
+        ),
+        (format!("{TOKEN_PREFIX}<KIND>_<NAME>"), format!("The fencing token of each thing held, like `{token}`")),
+        (FENCING_TOKEN.to_owned(), "The fencing token, when exactly one thing is held".to_owned()),
+        (HOLDER.variable.unwrap_or_default().to_owned(), "Who holds it".to_owned()),
+    ]
+    .map(|(name, value)| [code(&name), value])
+    .to_vec()
+}
+
+fn codes() -> Vec<[String; 3]> {
+    let command = [
+        ("0 to 255".to_owned(), "the command's own", ""),
+        ("128+n".to_owned(), "signal n has killed the command, or has ended the wait before it was started", ""),
+    ];
+    let own = exit::OWN.map(|(exit, meaning, advice)| (exit.code().to_string(), meaning, advice));
+    command
+        .into_iter()
+        .chain(own)
+        .map(|(code, meaning, advice)| [code, meaning.to_owned(), advice.to_owned()])
+        .collect()
+}
+
+#[test]
+fn the_reference_page_is_what_the_table_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/konductor-run.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, page()).expect("the page can be written");
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == page(),
+        "docs/konductor-run.md is not what the settings say: UPDATE_DOCS=1 cargo test -p konductor-run reference"
+    );
+}
