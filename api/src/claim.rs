@@ -1,7 +1,10 @@
 //! What every claim has in common: who asks, and what the operator answered.
 
+#![allow(unreachable_pub, reason = "the schema derive repeats the struct inside a function")]
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +27,40 @@ pub struct PodReference {
     /// An id that is new at each start of the container, so that a restarted container knows its predecessor's claim.
     #[schemars(length(min = 1, max = 64))]
     pub start: String,
+}
+
+/// What a claim says beside what it is on; the fields stand in the claim's own spec. Only `renewTime` ever changes.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.ttl) == has(oldSelf.ttl) && has(self.pod) == has(oldSelf.pod)")
+        .message("only renewTime can change: delete the claim and create another")
+)]
+pub struct ClaimSpec {
+    /// Higher goes first; within a priority, first come first served.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("priority cannot change"))]
+    pub priority: i32,
+    /// Who asks, as shown to people.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("holder cannot change"))]
+    pub holder: String,
+    /// Random, one per attempt to acquire: tells a repeated create from somebody else's claim of the same name.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("instance cannot change"))]
+    pub instance: String,
+    /// The pod that the claim speaks for, when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("pod cannot change"))]
+    pub pod: Option<PodReference>,
+    /// Time to live without a renewal, 5s to 24h; that of what is claimed when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("ttl cannot change"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('24h')").message("ttl must be from 5s to 24h"))]
+    pub ttl: Option<GoDuration>,
+    /// When the holder last renewed, by its own clock. That it changes is what counts, not its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_time: Option<MicroTime>,
 }
 
 /// Where a claim stands. A claim without a phase has not been seen by the operator yet.

@@ -7,14 +7,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub const READY: &str = "Ready";
 /// Nothing more can be granted now.
 pub const SATURATED: &str = "Saturated";
-/// The claim is granted: `kubectl wait --for=condition=Granted permit/x`.
+/// The claim is granted: `kubectl wait --for=condition=Granted permit/x` (or `leaserequest/x`).
 pub const GRANTED: &str = "Granted";
 
 /// Reason of [`READY`]: the spec was accepted by the operator.
 pub const ACCEPTED: &str = "Accepted";
 /// Reason of [`SATURATED`]: all permits are in use.
 pub const FULL: &str = "Full";
-/// Reason of [`SATURATED`]: permits are free.
+/// Reason of [`SATURATED`]: the lease has its holder.
+pub const HELD: &str = "Held";
+/// Reason of [`SATURATED`]: something is free.
 pub const AVAILABLE: &str = "Available";
 /// Reason of [`SATURATED`]: the semaphore has no permits at all.
 pub const PAUSED: &str = "Paused";
@@ -43,4 +45,9 @@ pub fn condition(
         observed_generation: generation,
         last_transition_time: unchanged.map_or(Time(now), |c| c.last_transition_time.clone()),
     }
+}
+
+/// [`READY`], of a parent whose spec of this generation the operator has taken in.
+pub fn accepted(generation: Option<i64>, now: Timestamp, before: &[Condition]) -> Condition {
+    condition(READY, true, ACCEPTED, "accepted".into(), generation, now, before)
 }

@@ -3,11 +3,10 @@
 #![allow(unreachable_pub, reason = "the schema derive repeats the struct inside a function")]
 #![allow(clippy::duplicated_attributes, reason = "several columns are of one type")]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{ClaimStatus, GoDuration, PodReference};
+use crate::{ClaimSpec, ClaimStatus, LockClaim};
 
 /// Asks for permits of a semaphore of the same namespace. Created and deleted by the client that holds them;
 /// only `renewTime` ever changes.
@@ -38,10 +37,6 @@ use crate::{ClaimStatus, GoDuration, PodReference};
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.ttl) == has(oldSelf.ttl) && has(self.pod) == has(oldSelf.pod)")
-        .message("only renewTime can change: delete the permit and create another")
-)]
 pub struct PermitSpec {
     /// The semaphore, by name. It may be created later than the permit.
     #[schemars(length(min = 1, max = 253))]
@@ -52,32 +47,31 @@ pub struct PermitSpec {
     #[schemars(range(min = 1, max = 1_000_000))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("permits cannot change"))]
     pub permits: u32,
-    /// Higher goes first; within a priority, first come first served.
-    #[serde(default)]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("priority cannot change"))]
-    pub priority: i32,
-    /// Who asks, as shown to people.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("holder cannot change"))]
-    pub holder: String,
-    /// Random, one per attempt to acquire: tells a repeated create from somebody else's claim of the same name.
-    #[schemars(length(min = 1, max = 64))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("instance cannot change"))]
-    pub instance: String,
-    /// The pod that the claim speaks for, when there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("pod cannot change"))]
-    pub pod: Option<PodReference>,
-    /// Time to live without a renewal, 5s to 24h; the semaphore's when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("ttl cannot change"))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('24h')").message("ttl must be from 5s to 24h"))]
-    pub ttl: Option<GoDuration>,
-    /// When the holder last renewed, by its own clock. That it changes is what counts, not its value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub renew_time: Option<MicroTime>,
+    /// Who asks, and how.
+    #[serde(flatten)]
+    pub claim: ClaimSpec,
 }
 
 fn one() -> u32 {
     1
+}
+
+impl LockClaim for Permit {
+    const LOCK_FIELD: &'static str = "spec.semaphore";
+
+    fn lock(&self) -> &str {
+        &self.spec.semaphore
+    }
+
+    fn weight(&self) -> u64 {
+        self.spec.permits.into()
+    }
+
+    fn claim(&self) -> &ClaimSpec {
+        &self.spec.claim
+    }
+
+    fn claim_mut(&mut self) -> &mut ClaimSpec {
+        &mut self.spec.claim
+    }
 }

@@ -3,12 +3,20 @@
 #![allow(unreachable_pub, reason = "the schema derive repeats the struct inside a function")]
 #![allow(clippy::duplicated_attributes, reason = "several columns are of one type")]
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::GoDuration;
+use crate::{
+    GoDuration, Lock, LockKind, Permit,
+    arbiter::{ParentState, ParentSummary},
+    conditions::{self, condition},
+    limits::DEFAULT_TTL,
+};
 
 /// Limits how many permits are in use at once. Claims on them are [`Permit`](crate::Permit)s.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,5 +108,72 @@ pub enum SemaphorePhase {
 }
 
 fn default_ttl() -> GoDuration {
-    GoDuration(crate::limits::DEFAULT_TTL)
+    GoDuration(DEFAULT_TTL)
+}
+
+impl Lock for Semaphore {
+    const KIND: LockKind = LockKind::Semaphore;
+    type Claim = Permit;
+
+    fn capacity(&self) -> u64 {
+        self.spec.permits.into()
+    }
+
+    fn ttl(&self) -> Duration {
+        self.spec.ttl.0
+    }
+
+    fn queueing(&self) -> Queueing {
+        self.spec.queueing
+    }
+
+    fn state(&self) -> ParentState {
+        let status = self.status.clone().unwrap_or_default();
+        ParentState {
+            term: status.term.unwrap_or(0),
+            settled_term: status.settled_term.unwrap_or(0),
+            summary: ParentSummary {
+                generation: status.observed_generation,
+                in_use: status.in_use.unwrap_or(0),
+                available: status.available.unwrap_or(0),
+                waiting: status.waiting.unwrap_or(0),
+                holders: status.holders,
+                tenure: None,
+            },
+        }
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+
+    fn status_of(state: &ParentState, capacity: u64, now: Timestamp, before: &[Condition]) -> SemaphoreStatus {
+        let summary = &state.summary;
+        let phase = match (capacity, summary.available) {
+            (0, _) => SemaphorePhase::Paused,
+            (_, 0) => SemaphorePhase::Full,
+            _ => SemaphorePhase::Available,
+        };
+        let (saturated, reason) = match phase {
+            SemaphorePhase::Available => (false, conditions::AVAILABLE),
+            SemaphorePhase::Full => (true, conditions::FULL),
+            SemaphorePhase::Paused => (true, conditions::PAUSED),
+        };
+        let counts = format!("{} of {capacity} permits in use, {} waiting", summary.in_use, summary.waiting);
+        let generation = summary.generation;
+        SemaphoreStatus {
+            phase: Some(phase),
+            in_use: Some(summary.in_use),
+            available: Some(summary.available),
+            waiting: Some(summary.waiting),
+            holders: summary.holders.clone(),
+            term: Some(state.term),
+            settled_term: Some(state.settled_term),
+            observed_generation: generation,
+            conditions: vec![
+                conditions::accepted(generation, now, before),
+                condition(conditions::SATURATED, saturated, reason, counts, generation, now, before),
+            ],
+        }
+    }
 }

@@ -1,11 +1,12 @@
-//! Scripts of what happens to a semaphore and what the operator does about it, in `tests/golden/*.txt`. They are meant to
-//! be read as a specification: each section is headed by the sentence that it shows.
+//! Scripts of what happens to a semaphore (in `lease.txt`: to a lease) and what the operator does about it, in
+//! `tests/golden/*.txt`. They are meant to be read as a specification: each section is headed by the sentence that it shows.
 //!
 //! A line `> ...` says what happens; several things on one line, separated by `;`, happen before the operator looks. Below
 //! it stand the writes that the operator decides on, with the time at which it did. `UPDATE_GOLDEN=1 cargo test -p
 //! konductor-api --test golden` writes the files anew from what the code does now; read the difference.
 //!
-//! Commands: `semaphore permits=2 ttl=1m queueing=BestEffortFIFO` creates or changes the semaphore, `delete semaphore`, `clear status` (the semaphore's);
+//! Commands: `semaphore permits=2 ttl=1m queueing=BestEffortFIFO` creates or changes the semaphore (`lease ttl=1m` the lease), `delete
+//! semaphore`, `clear status` (the semaphore's);
 //! `claim NAME permits=1 priority=0 ttl=30s` (`NAME*5` makes five), `renew NAME`, `edit NAME` (changes something that does
 //! not matter), `revoke NAME REASON`, `delete NAME`, `hold deletion of NAME` (a finalizer of somebody else's keeps it),
 //! `NAME died`; `grant NAME in term 5` (as a deposed operator's late write would); `expired NAME` (expired long ago);
@@ -25,17 +26,104 @@ mod fake;
 
 use std::{collections::VecDeque, env, fmt::Write as _, fs, path::Path, time::Duration};
 
-use fake::{Api, Event, Operator, claim_state};
+use fake::{Api, Event, Kept, Operator, claim_state};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use konductor_api::{
-    ClaimPhase, ClaimStatus, GoDuration, PermitSpec, Queueing, REVOKE_ANNOTATION, Semaphore, SemaphoreSpec,
+    ClaimPhase, ClaimSpec, ClaimStatus, GoDuration, Lease, LeaseRequestSpec, LeaseSpec, LockClaim, PermitSpec,
+    Queueing, REVOKE_ANNOTATION, Semaphore, SemaphoreSpec,
     arbiter::{Change, ClaimState, Now, Outcome, ParentState, Subject, Write, decide},
     limits::{DEFAULT_TTL, MAX_SEQUENCE, SEQUENCE_BITS},
+};
+use kube::{
+    Resource,
+    core::object::{HasSpec, HasStatus},
 };
 
 /// The wall clock at the start of each script, in unix seconds: the first term of a semaphore created then.
 const START: i64 = 1000;
+
+/// A kind of lock that scripts can be about.
+trait Scripted: Kept {
+    /// What is created unless said otherwise.
+    fn default_spec() -> Self::Spec;
+
+    /// Sets a field; whether there is one of this name.
+    fn set(spec: &mut Self::Spec, field: &str, value: &str) -> bool;
+
+    /// A claim on `s`; whether each field has been taken.
+    fn claim_spec(claim: ClaimSpec, fields: &[(&str, &str)]) -> <Self::Claim as HasSpec>::Spec;
+
+    /// What people see of it.
+    fn show(&self) -> String;
+}
+
+impl Scripted for Semaphore {
+    fn default_spec() -> SemaphoreSpec {
+        SemaphoreSpec { permits: 1, ttl: GoDuration(DEFAULT_TTL), queueing: Queueing::StrictFIFO }
+    }
+
+    fn set(spec: &mut SemaphoreSpec, field: &str, value: &str) -> bool {
+        match (field, value) {
+            ("permits", _) => spec.permits = number(value) as u32,
+            ("ttl", _) => spec.ttl = value.parse().unwrap(),
+            ("queueing", "StrictFIFO") => spec.queueing = Queueing::StrictFIFO,
+            ("queueing", "BestEffortFIFO") => spec.queueing = Queueing::BestEffortFIFO,
+            _ => return false,
+        }
+        true
+    }
+
+    fn claim_spec(claim: ClaimSpec, fields: &[(&str, &str)]) -> PermitSpec {
+        let mut permits = 1;
+        for (field, value) in fields {
+            assert_eq!(*field, "permits", "no such field of a permit");
+            permits = number(value) as u32;
+        }
+        PermitSpec { semaphore: "s".into(), permits, claim }
+    }
+
+    fn show(&self) -> String {
+        let status = self.status.clone().unwrap_or_default();
+        let [in_use, available, waiting, term, settled] =
+            [status.in_use, status.available, status.waiting, status.term, status.settled_term]
+                .map(Option::unwrap_or_default);
+        let permits = self.spec.permits;
+        format!(
+            "of {permits}: {in_use} in use, {available} available, {waiting} waiting, term {term}, settled {settled}"
+        )
+    }
+}
+
+impl Scripted for Lease {
+    fn default_spec() -> LeaseSpec {
+        LeaseSpec { ttl: GoDuration(DEFAULT_TTL) }
+    }
+
+    fn set(spec: &mut LeaseSpec, field: &str, value: &str) -> bool {
+        if field == "ttl" {
+            spec.ttl = value.parse().unwrap();
+        }
+        field == "ttl"
+    }
+
+    fn claim_spec(claim: ClaimSpec, fields: &[(&str, &str)]) -> LeaseRequestSpec {
+        assert!(fields.is_empty(), "no such fields of a lease request: {fields:?}");
+        LeaseRequestSpec { lease: "s".into(), claim }
+    }
+
+    fn show(&self) -> String {
+        let status = self.status.clone().unwrap_or_default();
+        let phase = status.phase.map_or("unseen".into(), |phase| format!("{phase:?}"));
+        let holder = status.holder.map_or(String::new(), |holder| format!(" by {holder}"));
+        let token = status.fencing_token.map(|token| format!(", {}", show_token(token))).unwrap_or_default();
+        let since =
+            status.acquired_at.map(|since| format!(" since {}s", since.0.as_second() - START)).unwrap_or_default();
+        let [waiting, term, settled] =
+            [status.waiting, status.term, status.settled_term].map(Option::unwrap_or_default);
+        format!("{phase}{holder}{since}{token}, {waiting} waiting, term {term}, settled {settled}")
+    }
+}
 
 /// What is to become of a write.
 struct Fault {
@@ -62,9 +150,9 @@ enum Fate {
     Done(Event),
 }
 
-struct Script {
+struct Script<L: Kept> {
     at: Duration,
-    api: Api,
+    api: Api<L>,
     operators: Vec<Operator>,
     looking: Vec<bool>,
     frozen: Vec<bool>,
@@ -74,13 +162,13 @@ struct Script {
     out: String,
 }
 
-impl Script {
+impl<L: Scripted> Script<L> {
     fn new(two: bool) -> Self {
         let count = if two { 2 } else { 1 };
         Self {
             at: Duration::ZERO,
-            api: Api::default(),
-            operators: vec![Operator::new(); count],
+            api: Api::new(),
+            operators: vec![Operator::new::<L>(); count],
             looking: vec![true; count],
             frozen: vec![false; count],
             looks_again: vec![None; count],
@@ -120,29 +208,29 @@ impl Script {
         let now = self.now();
         let words: Vec<&str> = command.split_whitespace().collect();
         match words[..] {
-            ["semaphore", ..] => self.put_semaphore(|semaphore| set(&mut semaphore.spec, &words[1..])),
-            ["clear", "status"] => self.put_semaphore(|semaphore| semaphore.status = None),
-            ["delete", "semaphore"] => self.api.delete_semaphore(),
+            [kind, ..] if kind == L::KIND.name() => self.put_parent(|lock| set::<L>(lock.spec_mut(), &words[1..])),
+            ["clear", "status"] => self.put_parent(|lock| *lock.status_mut() = None),
+            ["delete", kind] if kind == L::KIND.name() => self.api.delete_parent(),
             ["claim", name, ..] => {
                 for name in names(name) {
-                    self.api.create_permit(&name, permit(&name, &words[2..]), now.wall);
+                    self.api.create_claim(&name, &claim::<L>(&name, &words[2..]), now.wall);
                 }
             }
             ["renew", name] => {
                 // A client's clock may be anything; only that the value is another one counts.
-                self.api.edit_permit(name, |permit| permit.spec.renew_time = Some(MicroTime(now.wall)));
+                self.api.edit_claim(name, |claim| claim.claim_mut().renew_time = Some(MicroTime(now.wall)));
             }
-            ["edit", name] => self.api.edit_permit(name, |_| ()),
+            ["edit", name] => self.api.edit_claim(name, |_| ()),
             ["revoke", name, ref reason @ ..] => {
                 let reason = reason.join(" ");
-                self.api.edit_permit(name, |permit| {
-                    permit.metadata.annotations = Some([(REVOKE_ANNOTATION.to_owned(), reason)].into());
+                self.api.edit_claim(name, |claim| {
+                    claim.meta_mut().annotations = Some([(REVOKE_ANNOTATION.to_owned(), reason)].into());
                 });
             }
             ["hold", "deletion", "of", name] => {
-                self.api.edit_permit(name, |permit| permit.metadata.deletion_timestamp = Some(Time(now.wall)));
+                self.api.edit_claim(name, |claim| claim.meta_mut().deletion_timestamp = Some(Time(now.wall)));
             }
-            ["delete", name] => self.api.delete_permit(name),
+            ["delete", name] => self.api.delete_claim(name),
             [name, "died"] => {
                 let uid = self.api.claim(name).expect("a claim of this name").uid;
                 self.operators[operator].view.holder_died(&uid, now);
@@ -155,16 +243,16 @@ impl Script {
                     ttl: Some(GoDuration(DEFAULT_TTL)),
                     ..ClaimStatus::default()
                 };
-                self.api.edit_permit(name, |permit| permit.status = Some(status));
+                self.api.edit_claim(name, |claim| *claim.status_mut() = Some(status));
             }
             [change, "of", name, "is", case] => {
                 self.faults.push(Fault { operator, what: format!("{change} of {name}"), case: case.into() });
             }
             ["expired", name] => {
                 for name in names(name) {
-                    self.api.create_permit(&name, permit(&name, &[]), now.wall);
+                    self.api.create_claim(&name, &claim::<L>(&name, &[]), now.wall);
                     let status = ClaimStatus { phase: Some(ClaimPhase::Expired), ..ClaimStatus::default() };
-                    self.api.edit_permit(&name, |permit| permit.status = Some(status));
+                    self.api.edit_claim(&name, |claim| *claim.status_mut() = Some(status));
                 }
             }
             ["arrive"] => self.arrive(usize::MAX),
@@ -172,7 +260,7 @@ impl Script {
             ["wait", duration] => self.wait(duration.parse::<GoDuration>().unwrap().0),
             ["used", "up"] => self.use_up(operator),
             ["restart"] => {
-                let mut operator_anew = Operator::new();
+                let mut operator_anew = Operator::new::<L>();
                 operator_anew.relist(&self.api, now);
                 self.operators[operator] = operator_anew;
             }
@@ -195,9 +283,8 @@ impl Script {
         }
     }
 
-    fn put_semaphore(&mut self, edit: impl FnOnce(&mut Semaphore)) {
-        let spec = SemaphoreSpec { permits: 1, ttl: GoDuration(DEFAULT_TTL), queueing: Queueing::StrictFIFO };
-        self.api.put_semaphore(spec, self.now().wall, edit);
+    fn put_parent(&mut self, edit: impl FnOnce(&mut L)) {
+        self.api.put_parent(&L::default_spec(), self.now().wall, edit);
     }
 
     /// Lets the operators look and do, until nothing is left to do now.
@@ -241,7 +328,7 @@ impl Script {
     fn carry_out(&mut self, operator: usize, write: Write) {
         let now = self.now();
         let name = match &write.subject {
-            Subject::Parent { .. } => "semaphore",
+            Subject::Parent { .. } => L::KIND.name(),
             Subject::Claim { name, .. } => name,
         };
         let (what, details) = (format!("{} of {name}", write.change.name()), describe(&write));
@@ -339,15 +426,9 @@ impl Script {
     fn state(&mut self) {
         let mut lines = VecDeque::new();
         let parent = self.api.parent();
-        match &parent {
-            None => lines.push_back("no semaphore".to_owned()),
-            Some(parent) => {
-                let ParentState { term, settled_term, summary } = &parent.state;
-                lines.push_back(format!(
-                    "semaphore of {}: {} in use, {} available, {} waiting, term {term}, settled {settled_term}",
-                    parent.capacity, summary.in_use, summary.available, summary.waiting
-                ));
-            }
+        match self.api.lock() {
+            None => lines.push_back(format!("no {}", L::KIND)),
+            Some(lock) => lines.push_back(format!("{} {}", L::KIND, lock.show())),
         }
         for claim in self.api.claims() {
             let phase = claim.state.phase.map_or("unseen".into(), |phase| format!("{phase:?}"));
@@ -367,10 +448,14 @@ impl Script {
     }
 }
 
+fn show_token(token: u64) -> String {
+    format!("token {}/{}", token >> SEQUENCE_BITS, token & MAX_SEQUENCE)
+}
+
 /// A write in words.
 fn describe(write: &Write) -> String {
     let name = match &write.subject {
-        Subject::Parent { .. } => "semaphore",
+        Subject::Parent { .. } => "parent",
         Subject::Claim { name, .. } => name,
     };
     let what = write.change.name();
@@ -387,7 +472,7 @@ fn describe(write: &Write) -> String {
         Change::Delete => format!("{what} {name}"),
         change => {
             let state = claim_state(change).expect("a change of a claim");
-            let token = state.token.map(|token| format!("token {}/{}", token >> SEQUENCE_BITS, token & MAX_SEQUENCE));
+            let token = state.token.map(show_token);
             let mut facts = vec![];
             match change {
                 Change::Grant(_) => facts.extend([token, state.ttl.map(|ttl| format!("ttl {}", GoDuration(ttl)))]),
@@ -414,22 +499,15 @@ fn number(text: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("{text} is not a number"))
 }
 
-fn set(spec: &mut SemaphoreSpec, words: &[&str]) {
+fn set<L: Scripted>(spec: &mut L::Spec, words: &[&str]) {
     for word in words {
-        match word.split_once('=') {
-            Some(("permits", value)) => spec.permits = number(value) as u32,
-            Some(("ttl", value)) => spec.ttl = value.parse().unwrap(),
-            Some(("queueing", "StrictFIFO")) => spec.queueing = Queueing::StrictFIFO,
-            Some(("queueing", "BestEffortFIFO")) => spec.queueing = Queueing::BestEffortFIFO,
-            _ => panic!("no such field of a semaphore: {word}"),
-        }
+        let set = word.split_once('=').is_some_and(|(field, value)| L::set(spec, field, value));
+        assert!(set, "no such field of a {}: {word}", L::KIND);
     }
 }
 
-fn permit(name: &str, words: &[&str]) -> PermitSpec {
-    let mut spec = PermitSpec {
-        semaphore: "s".into(),
-        permits: 1,
+fn claim<L: Scripted>(name: &str, words: &[&str]) -> <L::Claim as HasSpec>::Spec {
+    let mut claim = ClaimSpec {
         priority: 0,
         holder: format!("{name}'s-job"),
         instance: name.into(),
@@ -437,26 +515,27 @@ fn permit(name: &str, words: &[&str]) -> PermitSpec {
         ttl: None,
         renew_time: None,
     };
+    let mut rest = vec![];
     for word in words {
         match word.split_once('=') {
-            Some(("permits", value)) => spec.permits = number(value) as u32,
-            Some(("priority", value)) => spec.priority = value.parse().unwrap(),
-            Some(("ttl", value)) => spec.ttl = Some(value.parse().unwrap()),
-            _ => panic!("no such field of a claim: {word}"),
+            Some(("priority", value)) => claim.priority = value.parse().unwrap(),
+            Some(("ttl", value)) => claim.ttl = Some(value.parse().unwrap()),
+            Some(other) => rest.push(other),
+            None => panic!("no such field of a claim: {word}"),
         }
     }
-    spec
+    L::claim_spec(claim, &rest)
 }
 
 /// Plays a file and returns it with the output as it is now.
-fn play(text: &str) -> String {
+fn play<L: Scripted>(text: &str) -> String {
     let mut output = String::new();
     // The title and what stands before the first section.
     let mut sections = text.split("\n## ");
     writeln!(output, "{}", sections.next().unwrap_or_default().trim_end()).unwrap();
     for section in sections {
         let two = section.lines().any(|line| line.starts_with("> ") && line.contains("B: "));
-        let mut script = Script::new(two);
+        let mut script = Script::<L>::new(two);
         write!(script.out, "\n## ").unwrap();
         for (index, line) in section.lines().enumerate() {
             if index > 0 && !line.starts_with('>') && !line.starts_with('#') {
@@ -481,7 +560,8 @@ fn scripts() {
     let mut differences = String::new();
     for file in files {
         let expected = fs::read_to_string(&file).unwrap();
-        let actual = play(&expected);
+        let about_lease = file.file_name().is_some_and(|name| name == "lease.txt");
+        let actual = if about_lease { play::<Lease>(&expected) } else { play::<Semaphore>(&expected) };
         if env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&file, &actual).unwrap();
         } else if actual != expected {

@@ -14,7 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 use konductor_api::{
-    ClaimPhase, Queueing,
+    ClaimPhase, LockKind, Queueing,
     arbiter::{
         Change, Claim, ClaimState, Now, Outcome, Parent, ParentState, ParentSummary, Reign, Subject, View, Write,
         decide,
@@ -120,7 +120,7 @@ impl World {
             state: ParentState { summary, ..ParentState::default() },
         };
         let operator = Operator {
-            view: View::new("semaphore", "s"),
+            view: View::new(LockKind::Semaphore, "s"),
             seen: vec![0; claims.len() + 1],
             flights: vec![],
             listing: None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use konductor_api::{
-    ClaimPhase, Queueing,
+    ClaimPhase, LockKind, Queueing,
     arbiter::{Claim, ClaimState, Now, Outcome, Parent, ParentState, ParentSummary, Subject, View, Write, decide},
     limits::MAX_TERM,
 };
@@ -214,7 +214,7 @@ proptest! {
     #[test]
     fn nothing_is_too_odd(steps in prop::collection::vec(step(), 1..120)) {
         let now = Now { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
-        let mut world = World { view: View::new("semaphore", "s"), now, flights: vec![], listing: None };
+        let mut world = World { view: View::new(LockKind::Semaphore, "s"), now, flights: vec![], listing: None };
         for step in steps {
             world.step(step);
         }

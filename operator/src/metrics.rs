@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use konductor_api::LockKind;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -36,9 +37,18 @@ pub struct ParentLabels {
     pub name: String,
 }
 
+/// Labels of what is counted per kind of parent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabels {
+    /// The kind, in small letters.
+    pub kind: &'static str,
+}
+
 /// Labels of the counter of writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WriteLabels {
+    /// The parent's kind, in small letters.
+    pub kind: &'static str,
     /// What was changed: a name of `konductor_api::arbiter::Change`.
     pub change: &'static str,
     /// What became of it: applied; overtaken by somebody else's write (conflict) or deletion (gone); refused, unanswered or
@@ -49,6 +59,8 @@ pub struct WriteLabels {
 /// Why a claim ended without its holder's doing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ExpiryLabels {
+    /// The parent's kind, in small letters.
+    pub kind: &'static str,
     /// `died`: its container had ended. `silent`: it was not renewed in time.
     pub reason: &'static str,
 }
@@ -68,27 +80,27 @@ pub struct Metrics {
     /// Permits in use.
     pub in_use: Family<ParentLabels, Gauge>,
     /// Grants that were acknowledged.
-    pub grants: Counter,
+    pub grants: Family<KindLabels, Counter>,
     /// Claims that were ended by the operator.
     pub expiries: Family<ExpiryLabels, Counter>,
     /// Those of them that were held.
-    pub losses: Counter,
+    pub losses: Family<KindLabels, Counter>,
     /// Holders that were asked to end.
-    pub revocations: Counter,
+    pub revocations: Family<KindLabels, Counter>,
     /// From the first sight of a claim to the acknowledgement of its grant.
-    pub grant_latency: Histogram,
+    pub grant_latency: Family<KindLabels, Histogram, fn() -> Histogram>,
     /// Writes, by what became of them.
     pub writes: Family<WriteLabels, Counter>,
     /// Writes that were refused, not answered, or answered unreadably; decided again.
-    pub errors: Counter,
+    pub errors: Family<KindLabels, Counter>,
     /// Objects that cannot be read at the moment.
     pub unreadable: Family<ResourceLabels, Gauge>,
     /// Kubernetes events that were left out because there were too many.
     pub events_dropped: Counter,
     /// 1 while this process leads.
     pub leader: Gauge,
-    /// When the event loop last turned, in milliseconds since the process's start.
-    beat: AtomicU64,
+    /// When the event loop of each kind last turned, in milliseconds since the process's start.
+    beats: [AtomicU64; LockKind::ALL.len()],
     /// Bits of the caches that are not filled yet.
     unfilled: AtomicU64,
 }
@@ -106,17 +118,17 @@ impl Metrics {
             registry: Registry::with_prefix("konductor"),
             waiting: Family::default(),
             in_use: Family::default(),
-            grants: Counter::default(),
+            grants: Family::default(),
             expiries: Family::default(),
-            losses: Counter::default(),
-            revocations: Counter::default(),
-            grant_latency: Histogram::new(LATENCY_BUCKETS),
+            losses: Family::default(),
+            revocations: Family::default(),
+            grant_latency: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
             writes: Family::default(),
-            errors: Counter::default(),
+            errors: Family::default(),
             unreadable: Family::default(),
             events_dropped: Counter::default(),
             leader: Gauge::default(),
-            beat: AtomicU64::new(0),
+            beats: Default::default(),
             unfilled: AtomicU64::new((1 << caches) - 1),
         };
         let registry = &mut metrics.registry;
@@ -146,15 +158,15 @@ impl Metrics {
         Ok(text)
     }
 
-    /// The event loop turned.
-    pub fn beat(&self, now: Duration) {
-        self.beat.store(now.as_millis() as u64, Ordering::Relaxed);
+    /// The event loop of this kind turned.
+    pub fn beat(&self, kind: LockKind, now: Duration) {
+        self.beats[kind as usize].store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Whether the event loop turns.
+    /// Whether all event loops turn.
     pub fn is_alive(&self, now: Duration) -> bool {
-        let beat = Duration::from_millis(self.beat.load(Ordering::Relaxed));
-        now.saturating_sub(beat) < STUCK
+        let beats = self.beats.iter().map(|beat| Duration::from_millis(beat.load(Ordering::Relaxed)));
+        beats.into_iter().all(|beat| now.saturating_sub(beat) < STUCK)
     }
 
     /// The cache with this number is filled.
@@ -177,15 +189,15 @@ mod tests {
         let metrics = Metrics::new(0);
         let parent = ParentLabels { namespace: "etl".into(), kind: "semaphore", name: "warehouse".into() };
         metrics.waiting.get_or_create(&parent).set(3);
-        metrics.grants.inc();
-        metrics.expiries.get_or_create(&ExpiryLabels { reason: "silent" }).inc();
-        metrics.grant_latency.observe(0.02);
+        metrics.grants.get_or_create(&KindLabels { kind: "lease" }).inc();
+        metrics.expiries.get_or_create(&ExpiryLabels { kind: "lease", reason: "silent" }).inc();
+        metrics.grant_latency.get_or_create(&KindLabels { kind: "lease" }).observe(0.02);
         let text = metrics.text().expect("it can be written");
         for line in [
             r#"konductor_waiting{namespace="etl",kind="semaphore",name="warehouse"} 3"#,
-            "konductor_grants_total 1",
-            r#"konductor_expiries_total{reason="silent"} 1"#,
-            r#"konductor_grant_latency_seconds_bucket{le="0.025"} 1"#,
+            r#"konductor_grants_total{kind="lease"} 1"#,
+            r#"konductor_expiries_total{kind="lease",reason="silent"} 1"#,
+            r#"konductor_grant_latency_seconds_bucket{le="0.025",kind="lease"} 1"#,
             "konductor_leader 0",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
@@ -202,9 +214,10 @@ mod tests {
     }
 
     #[test]
-    fn alive_while_the_loop_turns() {
+    fn alive_while_all_loops_turn() {
         let metrics = Metrics::new(0);
-        metrics.beat(Duration::from_secs(100));
+        metrics.beat(LockKind::Lease, Duration::from_secs(105));
+        metrics.beat(LockKind::Semaphore, Duration::from_secs(100));
         assert!(metrics.is_alive(Duration::from_secs(109)));
         assert!(!metrics.is_alive(Duration::from_secs(110)));
     }

@@ -8,6 +8,7 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
+    sync::Arc,
 };
 
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -64,16 +65,16 @@ impl TerminalPod {
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// The pod's UID.
-    pub pod: String,
+    pub pod: Arc<str>,
     /// The containers' names.
-    pub containers: Vec<String>,
+    pub containers: Arc<[String]>,
 }
 
 impl From<Lenient<TerminalPod>> for Ended {
     /// What cannot be read proves nothing.
     fn from(pod: Lenient<TerminalPod>) -> Self {
         let uid = pod.metadata().uid.clone().unwrap_or_default();
-        Self { pod: uid, containers: pod.0.map(TerminalPod::ended).unwrap_or_default() }
+        Self { pod: uid.into(), containers: pod.0.map(TerminalPod::ended).unwrap_or_default().into() }
     }
 }
 
@@ -107,15 +108,15 @@ impl Resource for TerminalPod {
 }
 
 struct Grave {
-    containers: Box<[String]>,
+    containers: Arc<[String]>,
     source: usize,
     epoch: u32,
 }
 
-/// The terminal pods that are known, by UID.
+/// The terminal pods that are known, by UID. Each engine has one; what is kept of a pod is shared between them.
 #[derive(Default)]
 pub struct Graveyard {
-    graves: HashMap<String, Grave>,
+    graves: HashMap<Arc<str>, Grave>,
     epochs: [u32; TERMINAL.len()],
 }
 
@@ -133,12 +134,12 @@ impl Graveyard {
     }
 
     /// These containers of the pod have ended.
-    pub fn bury(&mut self, source: usize, pod: String, containers: Vec<String>) {
-        let epoch = self.epochs[source];
+    pub fn bury(&mut self, source: usize, ended: Ended) {
+        let (epoch, Ended { pod, containers }) = (self.epochs[source], ended);
         if containers.is_empty() {
             return;
         }
-        self.graves.insert(pod, Grave { containers: containers.into(), source, epoch });
+        self.graves.insert(pod, Grave { containers, source, epoch });
     }
 
     /// The pod was deleted.
@@ -210,10 +211,11 @@ mod tests {
     #[test]
     fn a_list_drops_what_it_does_not_show_of_its_own_source() {
         let mut graveyard = Graveyard::default();
-        graveyard.bury(0, "old".into(), vec!["main".into()]);
-        graveyard.bury(1, "other".into(), vec!["main".into()]);
+        let ended = |pod: &str| Ended { pod: pod.into(), containers: ["main".into()].into() };
+        graveyard.bury(0, ended("old"));
+        graveyard.bury(1, ended("other"));
         graveyard.listing(0);
-        graveyard.bury(0, "new".into(), vec!["main".into()]);
+        graveyard.bury(0, ended("new"));
         graveyard.listed(0);
         assert!(!graveyard.has("old", "main"));
         assert!(graveyard.has("new", "main") && graveyard.has("other", "main"));

@@ -53,7 +53,7 @@ pub struct Source<K> {
 }
 
 /// What was seen.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Seen<T> {
     /// A list begins: what comes until [`Seen::Listed`] are all objects.
     Listing,

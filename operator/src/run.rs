@@ -3,7 +3,6 @@
 use std::{future::pending, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use kube::Client;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{oneshot, watch},
@@ -12,7 +11,7 @@ use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    arbiter::{Engine, Semaphores, engine::CACHES},
+    arbiter::{self, CACHES, Common},
     backoff::random,
     clock::Clock,
     config::{Config, Election, LogFormat},
@@ -84,32 +83,24 @@ async fn run(config: Config) -> anyhow::Result<()> {
             tokio::spawn(lead_always(leading_sender, resigned))
         }
     };
-    let (stop, stopped) = oneshot::channel();
-    let mut engine = tokio::spawn(engine(&client, leading, identity, &metrics, clock).run(stopped));
+    let publisher = Publisher::start(client.clone(), identity, Arc::clone(&metrics));
+    let (stop, stopped) = watch::channel(());
+    let mut engines = arbiter::start(&Common { client, leading, publisher, metrics, clock }, &stopped);
 
     let signal = tokio::select! {
         signal = signals.next() => signal,
         // Neither ends by itself but by a panic. Better to start over than to go on with half of it.
-        ended = &mut engine => return ended.context("the event loop failed"),
+        Some(ended) = engines.join_next() => return ended.context("an event loop failed"),
         ended = &mut candidate => return ended.context("the election failed"),
     };
     info!("{signal}: handing over");
     // In this order: only when nothing is written any more does the standby's turn come.
     drop(stop);
-    engine.await.context("the event loop failed at the end")?;
+    while let Some(ended) = engines.join_next().await {
+        ended.context("an event loop failed at the end")?;
+    }
     drop(resign);
     candidate.await.context("the election failed at the end")
-}
-
-fn engine(
-    client: &Client,
-    leading: watch::Receiver<bool>,
-    identity: String,
-    metrics: &Arc<Metrics>,
-    clock: Clock,
-) -> Engine<Semaphores> {
-    let publisher = Publisher::start(client.clone(), identity, Arc::clone(metrics));
-    Engine::start(client, leading, publisher, Arc::clone(metrics), clock)
 }
 
 async fn lead_always(leading: watch::Sender<bool>, resigned: oneshot::Receiver<()>) {

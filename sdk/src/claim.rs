@@ -2,26 +2,58 @@
 
 use std::time::Duration;
 
-use konductor_api::PodReference;
+use konductor_api::{LockKind, PodReference};
 
 use crate::Boottime;
 
 /// What to ask for.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The semaphore's name, in the client's namespace.
-    pub semaphore: String,
-    /// How many permits, all or nothing.
-    pub permits: u32,
+    /// What is to be held.
+    pub wanted: Wanted,
     /// Higher goes first.
     pub priority: i32,
-    /// How long the claim outlives its last renewal, 5s to 24h; the semaphore's own when absent.
+    /// How long the claim outlives its last renewal, 5s to 24h; the lock's own when absent.
     pub ttl: Option<Duration>,
     /// Who asks, as shown to people.
     pub holder: String,
     /// The pod, container and start of the container that this process is, when it is in a pod: lets the operator free
     /// the claim at once when the container has ended.
     pub pod: Option<PodReference>,
+}
+
+/// What is to be held, in the client's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A lease.
+    Lease {
+        /// Its name.
+        name: String,
+    },
+    /// Permits of a semaphore.
+    Semaphore {
+        /// Its name.
+        name: String,
+        /// How many permits, all or nothing.
+        permits: u32,
+    },
+}
+
+impl Wanted {
+    /// The kind of lock.
+    pub fn kind(&self) -> LockKind {
+        match self {
+            Self::Lease { .. } => LockKind::Lease,
+            Self::Semaphore { .. } => LockKind::Semaphore,
+        }
+    }
+
+    /// The lock's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Lease { name } | Self::Semaphore { name, .. } => name,
+        }
+    }
 }
 
 /// What happened to a claim.
@@ -36,12 +68,12 @@ pub enum Event {
         ahead: Option<u64>,
         /// What the operator says to people.
         message: String,
-        /// Whether there was no semaphore of that name when last looked.
+        /// Whether there was no such lock when last looked.
         parent_missing: bool,
     },
-    /// Held, confirmed with the semaphore itself. Only now may what it protects begin.
+    /// Held, confirmed with the lock itself. Only now may what it protects begin.
     Held {
-        /// Greater than that of every earlier grant of this semaphore.
+        /// Greater than that of every earlier grant of this lock.
         fencing_token: u64,
         /// The time to live in force.
         ttl: Duration,
@@ -123,8 +155,8 @@ pub enum AcquireError {
         /// What the API server said.
         message: String,
     },
-    /// No semaphore can have this name.
-    #[error("{0:?} is not a name that a semaphore can have: use lower-case letters, digits, hyphens and dots")]
+    /// Nothing can have this name.
+    #[error("{0:?} is not a name that a semaphore or lease can have: use lower-case letters, digits, hyphens and dots")]
     Name(String),
     /// The operating system refuses what is needed to wait: a timer, random numbers.
     #[error("the operating system does not let this process wait: {0}")]

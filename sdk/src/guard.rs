@@ -1,8 +1,8 @@
 //! The short way: acquire, do, release.
 
-use std::{fmt, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
-use konductor_api::PodReference;
+use konductor_api::{Lease, PodReference, Semaphore};
 use tokio::{
     sync::{
         mpsc::{UnboundedSender, unbounded_channel},
@@ -11,37 +11,50 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{AcquireError, Boottime, Client, Command, Event, LossReason, Request, run};
+use crate::{AcquireError, Boottime, Client, Command, Event, LossReason, Request, Wanted, run};
 
 impl Client {
     /// Asks for one permit of the semaphore of this name; change what is asked for, then
-    /// [`acquire`](SemaphoreRequest::acquire).
-    pub fn semaphore(&self, name: impl Into<String>) -> SemaphoreRequest {
-        let request = Request {
-            semaphore: name.into(),
-            permits: 1,
-            priority: 0,
-            ttl: None,
-            holder: format!("{}-{}", hostname(), std::process::id()),
-            pod: None,
-        };
-        SemaphoreRequest { client: self.clone(), request }
+    /// [`acquire`](Acquisition::acquire).
+    pub fn semaphore(&self, name: impl Into<String>) -> Acquisition<Semaphore> {
+        Acquisition::of(self, Wanted::Semaphore { name: name.into(), permits: 1 })
+    }
+
+    /// Asks for the lease of this name: `leases.konductor.io`, not Kubernetes' own.
+    pub fn lease(&self, name: impl Into<String>) -> Acquisition<Lease> {
+        Acquisition::of(self, Wanted::Lease { name: name.into() })
     }
 }
 
-/// A claim to be made.
-#[derive(Clone, Debug)]
+/// A claim to be made, on a lock of the kind `L`.
 #[must_use = "nothing is asked for before acquire()"]
-pub struct SemaphoreRequest {
+pub struct Acquisition<L> {
     client: Client,
     request: Request,
+    kind: PhantomData<fn() -> L>,
 }
 
-impl SemaphoreRequest {
+impl<L> fmt::Debug for Acquisition<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquisition").field("client", &self.client).field("request", &self.request).finish()
+    }
+}
+
+impl Acquisition<Semaphore> {
     /// How many permits, all or nothing; 1 unless told.
-    pub fn permits(mut self, permits: u32) -> Self {
-        self.request.permits = permits;
+    pub fn permits(mut self, count: u32) -> Self {
+        if let Wanted::Semaphore { permits, .. } = &mut self.request.wanted {
+            *permits = count;
+        }
         self
+    }
+}
+
+impl<L> Acquisition<L> {
+    fn of(client: &Client, wanted: Wanted) -> Self {
+        let holder = format!("{}-{}", hostname(), std::process::id());
+        let request = Request { wanted, priority: 0, ttl: None, holder, pod: None };
+        Self { client: client.clone(), request, kind: PhantomData }
     }
 
     /// Higher goes first; 0 unless told.
@@ -50,7 +63,7 @@ impl SemaphoreRequest {
         self
     }
 
-    /// How long the claim outlives its last renewal, 5s to 24h; the semaphore's own unless told.
+    /// How long the claim outlives its last renewal, 5s to 24h; the lock's own unless told.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.request.ttl = Some(ttl);
         self
@@ -136,7 +149,7 @@ fn log_and_note(event: Event, state: &watch::Sender<State>) {
     }
 }
 
-/// Permits that are held. Dropping it releases them in the background, as well as it can; [`release`](Self::release)
+/// A lock that is held. Dropping it releases it in the background, as well as it can; [`release`](Self::release)
 /// says how that went.
 #[must_use = "dropping it releases what is held"]
 pub struct Guard {
@@ -162,7 +175,7 @@ pub enum ReleaseError {
 }
 
 impl Guard {
-    /// Greater than that of every earlier grant of this semaphore: hand it to storage that can refuse older ones.
+    /// Greater than that of every earlier grant of this lock: hand it to storage that can refuse older ones.
     pub fn fencing_token(&self) -> u64 {
         self.fencing_token
     }
@@ -185,7 +198,7 @@ impl Guard {
         }
     }
 
-    /// Gives the permits back and waits until that is done, or was given up.
+    /// Gives it back and waits until that is done, or was given up.
     pub async fn release(mut self) -> Result<(), ReleaseError> {
         // The task may have ended with its runtime only: then there is nobody to tell, and the state says nothing.
         let _ = self.commands.send(Command::Release);

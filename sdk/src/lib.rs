@@ -1,4 +1,4 @@
-//! Client library of Konductor: hold permits of a semaphore that lives in a Kubernetes cluster.
+//! Client library of Konductor: hold permits of a semaphore, or a lease, that lives in a Kubernetes cluster.
 //!
 //! ```no_run
 //! use konductor::{Client, ConnectOptions};
@@ -15,6 +15,17 @@
 //!     permit.release().await?;
 //!     Ok(())
 //! }
+//! ```
+//!
+//! A lease is held in the same way, and its holder is the only one:
+//!
+//! ```no_run
+//! # async fn lead(client: konductor::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let lease = client.lease("leader").ttl(std::time::Duration::from_secs(15)).acquire().await?;
+//! println!("this process leads, with fencing token {}", lease.fencing_token());
+//! # lease.release().await?;
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! What is held is held until it is released, lost, or not renewed for its time to live. The library renews it; a program
@@ -39,10 +50,10 @@ mod run;
 
 #[doc(hidden)]
 pub use cause::chain;
-pub use claim::{AcquireError, Command, Event, LossReason, Request};
+pub use claim::{AcquireError, Command, Event, LossReason, Request, Wanted};
 pub use clock::Boottime;
 pub use connect::{Client, ConnectError, ConnectOptions};
-pub use guard::{Guard, ReleaseError, SemaphoreRequest};
-pub use konductor_api::PodReference;
+pub use guard::{Acquisition, Guard, ReleaseError};
+pub use konductor_api::{LockKind, PodReference};
 pub use kube::Config;
 pub use run::run;

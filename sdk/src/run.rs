@@ -21,8 +21,8 @@ pub async fn run(
     mut commands: UnboundedReceiver<Command>,
     mut on_event: impl FnMut(Event),
 ) {
-    if !is_name(&request.semaphore) {
-        return on_event(Event::Failed { error: AcquireError::Name(request.semaphore) });
+    if !is_name(request.wanted.name()) {
+        return on_event(Event::Failed { error: AcquireError::Name(request.wanted.name().to_owned()) });
     }
     if let Err(error) = drive(&client, request, &mut commands, &mut on_event).await {
         on_event(Event::Failed { error: AcquireError::System(error.to_string()) });
@@ -35,7 +35,7 @@ async fn drive(
     commands: &mut UnboundedReceiver<Command>,
     on_event: &mut impl FnMut(Event),
 ) -> std::io::Result<()> {
-    let mut machine = Machine::new("semaphore", request.semaphore.clone(), request.pod.clone());
+    let mut machine = Machine::new(request.wanted.kind(), request.wanted.name().to_owned(), request.pod.clone());
     let mut backend = Backend::new(client, request);
     let mut alarm = Alarm::new()?;
     let (mut call, mut question, mut watch) = (Slot::empty(), Slot::empty(), Watch::none());

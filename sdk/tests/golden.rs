@@ -10,7 +10,7 @@ use konductor::{
     Boottime, Event,
     protocol::{Answer, Call, Draw, Effect, Failure, Input, Machine, ParentSeen, Sighting, WatchEnd},
 };
-use konductor_api::{ClaimPhase, GoDuration, PodReference};
+use konductor_api::{ClaimPhase, GoDuration, LockKind, PodReference};
 
 #[test]
 fn scripts() {
@@ -51,7 +51,7 @@ fn play(script: &str) -> String {
         let now = Boottime(time.parse::<GoDuration>().unwrap_or_else(|error| panic!("{line}: {error}")).0);
         assert!(now >= last, "{line}: time goes back");
         (last, steps) = (now, steps + 1);
-        let machine = machine.get_or_insert_with(|| Machine::new("semaphore", "warehouse".into(), pod.clone()));
+        let machine = machine.get_or_insert_with(|| Machine::new(LockKind::Semaphore, "warehouse".into(), pod.clone()));
         let draw = Draw { id: steps, jitter: 0 };
         for effect in machine.step(parse(input), now, draw) {
             writeln!(played, "  {}", show(&effect)).unwrap();

@@ -10,7 +10,7 @@ use konductor::{
     Boottime, Event, LossReason,
     protocol::{Answer, Call, Draw, Effect, FRESH, Failure, Input, Machine, ParentSeen, Sighting, WatchEnd},
 };
-use konductor_api::ClaimPhase;
+use konductor_api::{ClaimPhase, LockKind};
 use proptest::prelude::*;
 
 const TTL: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            machine: Machine::new("semaphore", "warehouse".into(), None),
+            machine: Machine::new(LockKind::Semaphore, "warehouse".into(), None),
             now: Boottime(Duration::from_secs(1000)),
             steps: 0,
             over: false,

@@ -184,7 +184,7 @@ fn attend_holder(view: &View, entry: &Entry, now: Now, plan: &mut Plan) {
             phase: Some(ClaimPhase::Pending),
             term: view.term().unwrap_or(0),
             ticket: Some(entry.ticket),
-            message: Some("there are fewer permits than when its turn came: waits again".into()),
+            message: Some("there is less to have than when its turn came: waits again".into()),
             ..ClaimState::default()
         };
         plan.claim(claim, Change::SendBack(state), None);

@@ -37,7 +37,7 @@ mod view;
 mod waiters;
 
 pub use decide::decide;
-pub use parts::{Claim, ClaimState, Now, Parent, ParentState, ParentSummary, Unreadable, Version};
+pub use parts::{Claim, ClaimState, Now, Parent, ParentState, ParentSummary, Tenure, Unreadable, Version};
 pub use plan::{Change, Happening, Plan, Subject, Write};
-pub use status::{claim_status, semaphore_status};
+pub use status::claim_status;
 pub use view::{Outcome, Reign, View};

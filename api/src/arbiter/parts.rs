@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use crate::{
-    ClaimPhase, ClaimStatus, Permit, PodReference, Queueing, REVOKE_ANNOTATION, Semaphore, limits::MAX_MESSAGE,
-    limits::MAX_TERM,
+    ClaimPhase, ClaimStatus, Lock, LockClaim, PodReference, Queueing, REVOKE_ANNOTATION,
+    limits::{MAX_MESSAGE, MAX_TERM},
 };
 
 /// A resourceVersion. Those of one object are compared as numbers, as Kubernetes allows since 1.35 and etcd always did.
@@ -68,6 +68,17 @@ pub struct ParentSummary {
     pub waiting: u64,
     /// Some of the holders.
     pub holders: Vec<String>,
+    /// What the holder has; only of a parent that shows no more than one.
+    pub tenure: Option<Tenure>,
+}
+
+/// What a holder was given, as its parent shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tenure {
+    /// Its fencing token.
+    pub token: u64,
+    /// When it was granted.
+    pub since: Timestamp,
 }
 
 /// A claim, as far as decisions need it.
@@ -137,58 +148,46 @@ pub enum Unreadable {
     Term(u64),
 }
 
-impl TryFrom<&Semaphore> for Parent {
-    type Error = Unreadable;
-
-    fn try_from(semaphore: &Semaphore) -> Result<Self, Unreadable> {
-        let status = semaphore.status.clone().unwrap_or_default();
-        let term = status.term.unwrap_or(0);
-        if term > MAX_TERM {
-            return Err(Unreadable::Term(term));
+impl Parent {
+    /// What decisions need of this lock.
+    pub fn of<L: Lock>(lock: &L) -> Result<Self, Unreadable> {
+        let (metadata, state) = (lock.meta(), lock.state());
+        if state.term > MAX_TERM {
+            return Err(Unreadable::Term(state.term));
         }
         Ok(Self {
-            uid: uid(&semaphore.metadata)?,
-            version: version(&semaphore.metadata)?,
-            generation: semaphore.metadata.generation.unwrap_or(0),
-            created: created(&semaphore.metadata)?,
-            capacity: semaphore.spec.permits.into(),
-            ttl: semaphore.spec.ttl.0,
-            queueing: semaphore.spec.queueing,
-            state: ParentState {
-                term,
-                settled_term: status.settled_term.unwrap_or(0),
-                summary: ParentSummary {
-                    generation: status.observed_generation,
-                    in_use: status.in_use.unwrap_or(0),
-                    available: status.available.unwrap_or(0),
-                    waiting: status.waiting.unwrap_or(0),
-                    holders: status.holders,
-                },
-            },
+            uid: uid(metadata)?,
+            version: version(metadata)?,
+            generation: metadata.generation.unwrap_or(0),
+            created: created(metadata)?,
+            capacity: lock.capacity(),
+            ttl: lock.ttl(),
+            queueing: lock.queueing(),
+            state,
         })
     }
 }
 
-impl TryFrom<&Permit> for Claim {
-    type Error = Unreadable;
-
-    fn try_from(permit: &Permit) -> Result<Self, Unreadable> {
-        let revoke = permit.annotations().get(REVOKE_ANNOTATION);
+impl Claim {
+    /// What decisions need of this claim.
+    pub fn of<C: LockClaim>(claim: &C) -> Result<Self, Unreadable> {
+        let (metadata, spec) = (claim.meta(), claim.claim());
+        let revoke = claim.annotations().get(REVOKE_ANNOTATION);
         Ok(Self {
-            uid: uid(&permit.metadata)?,
-            name: permit.name_any(),
-            version: version(&permit.metadata)?,
-            generation: permit.metadata.generation.unwrap_or(0),
-            created: created(&permit.metadata)?,
-            weight: permit.spec.permits.into(),
-            priority: permit.spec.priority,
-            holder: permit.spec.holder.clone(),
-            pod: permit.spec.pod.clone(),
-            ttl: permit.spec.ttl.map(|ttl| ttl.0),
-            renewed: permit.spec.renew_time.as_ref().map(|time| time.0),
+            uid: uid(metadata)?,
+            name: claim.name_any(),
+            version: version(metadata)?,
+            generation: metadata.generation.unwrap_or(0),
+            created: created(metadata)?,
+            weight: claim.weight(),
+            priority: spec.priority,
+            holder: spec.holder.clone(),
+            pod: spec.pod.clone(),
+            ttl: spec.ttl.map(|ttl| ttl.0),
+            renewed: spec.renew_time.as_ref().map(|time| time.0),
             revoke: revoke.map(|reason| reason.chars().take(MAX_MESSAGE as usize / 2).collect()),
-            deleting: permit.metadata.deletion_timestamp.is_some(),
-            state: state(permit.status.as_ref())?,
+            deleting: metadata.deletion_timestamp.is_some(),
+            state: state(claim.status())?,
         })
     }
 }

@@ -10,12 +10,12 @@ use std::{
 };
 
 use super::{
-    Change, Claim, Now, Parent, ParentState, ParentSummary, Plan, Subject, Version, Write,
+    Change, Claim, Now, Parent, ParentState, ParentSummary, Plan, Subject, Tenure, Version, Write,
     entry::{Entry, Filed, Role},
     waiters::{Place, Waiters},
 };
 use crate::{
-    ClaimPhase,
+    ClaimPhase, LockKind,
     limits::{HOLDERS_SHOWN, PROOF_OF_LIFE, RETRY_AFTER, STOOD_DOWN, WAITED_LONG},
 };
 
@@ -71,7 +71,7 @@ struct Gone {
 /// See the [module](super). Create one per parent name, whether or not the parent exists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
-    pub(super) kind: &'static str,
+    pub(super) kind: LockKind,
     pub(super) name: String,
     pub(super) reign: Reign,
     pub(super) parent: Option<Parent>,
@@ -100,13 +100,13 @@ pub struct View {
 }
 
 impl View {
-    /// A view of the parent of this kind (`semaphore`, for messages) and name, of which nothing is known yet.
-    pub fn new(kind: &'static str, name: &str) -> Self {
+    /// A view of the parent of this kind and name, of which nothing is known yet.
+    pub fn new(kind: LockKind, name: &str) -> Self {
         Self::with_floor(kind, name, 0)
     }
 
     /// Like [`View::new`], for a name whose terms have been seen up to `floor`.
-    pub fn with_floor(kind: &'static str, name: &str, floor: u64) -> Self {
+    pub fn with_floor(kind: LockKind, name: &str, floor: u64) -> Self {
         Self {
             kind,
             name: name.into(),
@@ -456,13 +456,20 @@ impl View {
 
     /// What people should see of the parent now.
     pub(super) fn summary(&self, parent: &Parent) -> ParentSummary {
-        let shown = self.holders.iter().take(HOLDERS_SHOWN);
+        // A lease can show no more than one, whatever was done to its claims by hand.
+        let (most, shown) = match self.kind {
+            LockKind::Lease => (1, 1),
+            LockKind::Semaphore => (u64::MAX, HOLDERS_SHOWN),
+        };
+        let holders = || self.holders.iter().take(shown).filter_map(|(_, uid)| Some(&self.claims.get(uid)?.claim));
+        let tenure = |claim: &Claim| Some(Tenure { token: claim.state.token?, since: claim.state.acquired_at? });
         ParentSummary {
             generation: Some(parent.generation),
-            in_use: self.in_use,
+            in_use: self.in_use.min(most),
             available: parent.capacity.saturating_sub(self.in_use),
             waiting: self.waiters.len() as u64,
-            holders: shown.filter_map(|(_, uid)| Some(self.claims.get(uid)?.claim.holder.clone())).collect(),
+            holders: holders().map(|claim| claim.holder.clone()).collect(),
+            tenure: if shown == 1 { holders().next().and_then(tenure) } else { None },
         }
     }
 

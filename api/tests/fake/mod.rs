@@ -2,14 +2,35 @@
 //! that carries out the writes of its plans against it. Both are driven step by step, so that a test decides what arrives,
 //! in which order, and what is lost.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Debug};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use konductor_api::{
-    ClaimStatus, Permit, PermitSpec, Semaphore, SemaphoreSpec,
-    arbiter::{Change, Claim, ClaimState, Now, Outcome, Parent, Subject, View, Write, claim_status, semaphore_status},
+    Lock, LockClaim,
+    arbiter::{Change, Claim, ClaimState, Now, Outcome, Parent, Subject, View, Write, claim_status},
 };
+use kube::{
+    Resource,
+    core::object::{HasSpec, HasStatus},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+/// A kind of lock that can be kept here.
+pub(crate) trait Kept: Lock<Claim: KeptClaim> + HasStatus<Status: Clone + PartialEq> + Object {}
+
+impl<L: Lock<Claim: KeptClaim> + HasStatus<Status: Clone + PartialEq> + Object> Kept for L {}
+
+/// A claim on it.
+pub(crate) trait KeptClaim: LockClaim + Object {}
+
+impl<C: LockClaim + Object> KeptClaim for C {}
+
+/// What both are.
+pub(crate) trait Object: HasSpec<Spec: Serialize> + DeserializeOwned + Clone + Debug {}
+
+impl<O: HasSpec<Spec: Serialize> + DeserializeOwned + Clone + Debug> Object for O {}
 
 /// What a watch or a read shows.
 #[derive(Clone, Debug)]
@@ -21,18 +42,22 @@ pub(crate) enum Event {
     ClaimGone(String),
 }
 
-/// One semaphore and its permits.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Api {
+/// One lock and its claims.
+#[derive(Clone, Debug)]
+pub(crate) struct Api<L: Kept> {
     revision: u64,
     created: u64,
-    semaphore: Option<Semaphore>,
-    permits: BTreeMap<String, Permit>,
+    lock: Option<L>,
+    claims: BTreeMap<String, L::Claim>,
     /// Everything that ever happened, in order.
     pub(crate) log: Vec<Event>,
 }
 
-impl Api {
+impl<L: Kept> Api<L> {
+    pub(crate) fn new() -> Self {
+        Self { revision: 0, created: 0, lock: None, claims: BTreeMap::new(), log: vec![] }
+    }
+
     fn metadata(&mut self, name: &str, wall: Timestamp) -> ObjectMeta {
         self.created += 1;
         ObjectMeta {
@@ -49,69 +74,76 @@ impl Api {
         metadata.resource_version = Some(self.revision.to_string());
     }
 
-    fn store_semaphore(&mut self, mut semaphore: Semaphore) {
-        self.stamp(&mut semaphore.metadata);
-        self.semaphore = Some(semaphore);
+    fn store_parent(&mut self, mut lock: L) {
+        self.stamp(lock.meta_mut());
+        self.lock = Some(lock);
         self.log.extend(self.parent().map(Event::Parent));
     }
 
-    fn store_permit(&mut self, mut permit: Permit) {
-        self.stamp(&mut permit.metadata);
-        let name = permit.metadata.name.clone().unwrap_or_default();
-        self.permits.insert(name.clone(), permit);
+    fn store_claim(&mut self, mut claim: L::Claim) {
+        self.stamp(claim.meta_mut());
+        let name = claim.meta().name.clone().unwrap_or_default();
+        self.claims.insert(name.clone(), claim);
         self.log.extend(self.claim(&name).map(Event::Claim));
     }
 
-    /// Changes the semaphore, and creates it first if it does not exist.
-    pub(crate) fn put_semaphore(&mut self, default: SemaphoreSpec, wall: Timestamp, edit: impl FnOnce(&mut Semaphore)) {
-        let mut semaphore = match self.semaphore.take() {
-            Some(mut semaphore) => {
-                semaphore.metadata.generation = semaphore.metadata.generation.map(|generation| generation + 1);
-                semaphore
+    /// Changes the lock, and creates it first if it does not exist.
+    pub(crate) fn put_parent(&mut self, default: &L::Spec, wall: Timestamp, edit: impl FnOnce(&mut L)) {
+        let mut lock = match self.lock.take() {
+            Some(mut lock) => {
+                let generation = &mut lock.meta_mut().generation;
+                *generation = generation.map(|generation| generation + 1);
+                lock
             }
-            None => Semaphore { metadata: self.metadata("s", wall), spec: default, status: None },
+            None => object(&self.metadata("s", wall), default),
         };
-        edit(&mut semaphore);
-        self.store_semaphore(semaphore);
+        edit(&mut lock);
+        self.store_parent(lock);
     }
 
-    pub(crate) fn delete_semaphore(&mut self) {
-        if let Some(uid) = self.semaphore.take().and_then(|semaphore| semaphore.metadata.uid) {
+    pub(crate) fn delete_parent(&mut self) {
+        if let Some(uid) = self.lock.take().and_then(|lock| lock.meta().uid.clone()) {
             self.revision += 1;
             self.log.push(Event::ParentGone(uid));
         }
     }
 
-    pub(crate) fn create_permit(&mut self, name: &str, spec: PermitSpec, wall: Timestamp) {
-        let permit = Permit { metadata: self.metadata(name, wall), spec, status: None };
-        self.store_permit(permit);
+    pub(crate) fn create_claim(&mut self, name: &str, spec: &<L::Claim as HasSpec>::Spec, wall: Timestamp) {
+        let claim = object(&self.metadata(name, wall), spec);
+        self.store_claim(claim);
     }
 
     /// A write by somebody else than an operator.
-    pub(crate) fn edit_permit(&mut self, name: &str, edit: impl FnOnce(&mut Permit)) {
-        if let Some(mut permit) = self.permits.get(name).cloned() {
-            edit(&mut permit);
-            self.store_permit(permit);
+    pub(crate) fn edit_claim(&mut self, name: &str, edit: impl FnOnce(&mut L::Claim)) {
+        if let Some(mut claim) = self.claims.get(name).cloned() {
+            edit(&mut claim);
+            self.store_claim(claim);
         }
     }
 
-    pub(crate) fn delete_permit(&mut self, name: &str) {
-        if let Some(uid) = self.permits.remove(name).and_then(|permit| permit.metadata.uid) {
+    pub(crate) fn delete_claim(&mut self, name: &str) {
+        if let Some(uid) = self.claims.remove(name).and_then(|claim| claim.meta().uid.clone()) {
             self.revision += 1;
             self.log.push(Event::ClaimGone(uid));
         }
     }
 
+    /// The lock as people see it.
+    #[allow(dead_code, reason = "not every test that has an API looks at it")]
+    pub(crate) fn lock(&self) -> Option<&L> {
+        self.lock.as_ref()
+    }
+
     pub(crate) fn parent(&self) -> Option<Parent> {
-        self.semaphore.as_ref().map(|semaphore| Parent::try_from(semaphore).expect("a readable semaphore"))
+        self.lock.as_ref().map(|lock| Parent::of(lock).expect("a readable parent"))
     }
 
     pub(crate) fn claim(&self, name: &str) -> Option<Claim> {
-        self.permits.get(name).map(|permit| Claim::try_from(permit).expect("a readable permit"))
+        self.claims.get(name).map(|claim| Claim::of(claim).expect("a readable claim"))
     }
 
     pub(crate) fn claims(&self) -> Vec<Claim> {
-        self.permits.keys().filter_map(|name| self.claim(name)).collect()
+        self.claims.keys().filter_map(|name| self.claim(name)).collect()
     }
 
     /// What a read of this object finds.
@@ -130,12 +162,11 @@ impl Api {
         match (&write.subject, &write.change) {
             (Subject::Parent { uid }, Change::Raise(state) | Change::Settle(state) | Change::Summarize(state)) => {
                 let parent = self.parent().filter(|parent| parent.uid == *uid && parent.version == write.version)?;
-                let mut semaphore = self.semaphore.clone()?;
-                let before = semaphore.status.clone().map(|status| status.conditions).unwrap_or_default();
-                let status = Some(semaphore_status(state, parent.capacity, wall, &before));
-                if semaphore.status != status {
-                    semaphore.status = status;
-                    self.store_semaphore(semaphore);
+                let mut lock = self.lock.clone()?;
+                let status = Some(L::status_of(state, parent.capacity, wall, lock.conditions()));
+                if *lock.status_mut() != status {
+                    *lock.status_mut() = status;
+                    self.store_parent(lock);
                 }
                 self.parent().map(Event::Parent)
             }
@@ -143,21 +174,25 @@ impl Api {
                 let claim = self.claim(name).filter(|claim| claim.uid == *uid && claim.version == write.version)?;
                 let Some(state) = claim_state(change) else {
                     assert_eq!(*change, Change::Delete, "a change of a parent for {name}");
-                    self.delete_permit(name);
+                    self.delete_claim(name);
                     return Some(Event::ClaimGone(uid.clone()));
                 };
-                let mut permit = self.permits.get(name).cloned()?;
-                let before = permit.status.clone().map(|status| status.conditions).unwrap_or_default();
-                let status: Option<ClaimStatus> = Some(claim_status(state, claim.generation, wall, &before));
-                if permit.status != status {
-                    permit.status = status;
-                    self.store_permit(permit);
+                let mut kept = self.claims.get(name).cloned()?;
+                let before = kept.status().map(|status| status.conditions.clone()).unwrap_or_default();
+                let status = Some(claim_status(state, claim.generation, wall, &before));
+                if *kept.status_mut() != status {
+                    *kept.status_mut() = status;
+                    self.store_claim(kept);
                 }
                 self.claim(name).map(Event::Claim)
             }
             (subject, change) => panic!("{change:?} for {subject:?}"),
         }
     }
+}
+
+fn object<O: Object>(metadata: &ObjectMeta, spec: &O::Spec) -> O {
+    serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).expect("an object of its kind")
 }
 
 /// The status that a change gives to a claim.
@@ -181,12 +216,12 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    pub(crate) fn new() -> Self {
-        Self { view: View::new("semaphore", "s"), seen: 0 }
+    pub(crate) fn new<L: Lock>() -> Self {
+        Self { view: View::new(L::KIND, "s"), seen: 0 }
     }
 
     /// Sees up to so many of the next events.
-    pub(crate) fn watch(&mut self, api: &Api, events: usize, now: Now) {
+    pub(crate) fn watch<L: Kept>(&mut self, api: &Api<L>, events: usize, now: Now) {
         for event in api.log.iter().skip(self.seen).take(events) {
             self.seen += 1;
             self.observe(event.clone(), now);
@@ -194,7 +229,7 @@ impl Operator {
     }
 
     /// Sees what there is now instead of what has happened since.
-    pub(crate) fn relist(&mut self, api: &Api, now: Now) {
+    pub(crate) fn relist<L: Kept>(&mut self, api: &Api<L>, now: Now) {
         self.seen = api.log.len();
         let events = api.parent().map(Event::Parent).into_iter().chain(api.claims().into_iter().map(Event::Claim));
         events.for_each(|event| self.observe(event, now));

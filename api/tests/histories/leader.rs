@@ -7,7 +7,7 @@ use std::{
 };
 
 use konductor_api::{
-    ClaimPhase, Queueing,
+    ClaimPhase, Queueing, Semaphore,
     arbiter::{Change, Claim, Now, Outcome, Parent, View, Write},
     limits::RETRY_AFTER,
 };
@@ -141,7 +141,7 @@ pub(crate) struct Leader {
 impl Leader {
     pub(crate) fn new() -> Self {
         Self {
-            operator: Operator::new(),
+            operator: Operator::new::<Semaphore>(),
             notes: Notes::default(),
             flights: vec![],
             answers: vec![],
@@ -154,13 +154,13 @@ impl Leader {
         &mut self.operator.view
     }
 
-    pub(crate) fn watch(&mut self, api: &Api, events: usize, now: Now) {
+    pub(crate) fn watch(&mut self, api: &Api<Semaphore>, events: usize, now: Now) {
         let end = api.log.len().min(self.operator.seen.saturating_add(events));
         api.log[self.operator.seen..end].iter().for_each(|event| self.notes.observe(event));
         self.operator.watch(api, events, now);
     }
 
-    pub(crate) fn relist(&mut self, api: &Api, now: Now) {
+    pub(crate) fn relist(&mut self, api: &Api<Semaphore>, now: Now) {
         let events = api.parent().map(Event::Parent).into_iter().chain(api.claims().into_iter().map(Event::Claim));
         events.for_each(|event| self.notes.observe(&event));
         self.operator.relist(api, now);

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use konductor_api::{
-    ClaimPhase, GoDuration, Permit, PermitSpec, Queueing, REVOKE_ANNOTATION, SemaphoreSpec,
+    ClaimPhase, ClaimSpec, GoDuration, LockKind, Permit, PermitSpec, Queueing, REVOKE_ANNOTATION, Semaphore,
+    SemaphoreSpec,
     arbiter::{Change, Now, Outcome, Plan, Reign, Subject, View, Write, decide},
     limits::FRESH,
 };
@@ -57,7 +58,7 @@ impl Client {
 
 pub(crate) struct World {
     at: Duration,
-    api: Api,
+    api: Api<Semaphore>,
     leaders: [Leader; 2],
     /// Writes that nobody waits for any more.
     late: Vec<Write>,
@@ -71,7 +72,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let mut world = Self {
             at: Duration::ZERO,
-            api: Api::default(),
+            api: Api::new(),
             leaders: [Leader::new(), Leader::new()],
             late: vec![],
             clients: vec![],
@@ -94,7 +95,7 @@ impl World {
 
     fn resize(&mut self, permits: u32, queueing: Queueing) {
         let spec = SemaphoreSpec { permits, ttl: GoDuration(Duration::from_mins(1)), queueing };
-        self.api.put_semaphore(spec.clone(), self.now().wall, |semaphore| semaphore.spec = spec);
+        self.api.put_parent(&spec.clone(), self.now().wall, |semaphore| semaphore.spec = spec);
     }
 
     pub(crate) fn step(&mut self, step: &Step) {
@@ -102,7 +103,7 @@ impl World {
         match *step {
             Step::Create { weight, priority, ttl } => self.create(weight, priority, ttl),
             Step::Resize { permits, queueing } => self.resize(permits, queueing),
-            Step::DeleteSemaphore => self.api.delete_semaphore(),
+            Step::DeleteSemaphore => self.api.delete_parent(),
             Step::Lead(operator) => self.leaders[operator].view().lead(now),
             Step::Follow(operator) => self.leaders[operator].view().stand_down(),
             Step::Forget(operator) => {
@@ -110,7 +111,7 @@ impl World {
                 // the API server, which stands still here more than in life.
                 let mut anew = Leader::new();
                 let floor = self.leaders.iter().map(|leader| leader.operator.view.floor()).max().unwrap_or(0);
-                anew.operator.view = View::with_floor("semaphore", "s", floor);
+                anew.operator.view = View::with_floor(LockKind::Semaphore, "s", floor);
                 anew.relist(&self.api, now);
                 let before = std::mem::replace(&mut self.leaders[operator], anew);
                 self.late.extend(before.flights);
@@ -180,7 +181,7 @@ impl World {
     }
 
     fn edit(&mut self, which: usize, edit: impl FnOnce(&mut Permit)) {
-        self.with(which, Client::acts, |world, client| world.api.edit_permit(&world.clients[client].name, edit));
+        self.with(which, Client::acts, |world, client| world.api.edit_claim(&world.clients[client].name, edit));
     }
 
     fn create(&mut self, weight: u32, priority: i32, ttl: u64) {
@@ -189,14 +190,16 @@ impl World {
         let spec = PermitSpec {
             semaphore: "s".into(),
             permits: weight,
-            priority,
-            holder: name.clone(),
-            instance: name.clone(),
-            pod: None,
-            ttl: Some(GoDuration(Duration::from_secs(ttl))),
-            renew_time: None,
+            claim: ClaimSpec {
+                priority,
+                holder: name.clone(),
+                instance: name.clone(),
+                pod: None,
+                ttl: Some(GoDuration(Duration::from_secs(ttl))),
+                renew_time: None,
+            },
         };
-        self.api.create_permit(&name, spec, now.wall);
+        self.api.create_claim(&name, &spec, now.wall);
         let uid = self.api.claim(&name).unwrap().uid;
         let belief = Belief::Waits;
         self.clients.push(Client { name, uid, weight: weight.into(), alive: true, renewed: self.at, belief });
@@ -378,7 +381,7 @@ impl World {
         let client = &mut self.clients[index];
         let at = self.at;
         let wall = Timestamp::new(5, 0).unwrap() + at;
-        self.api.edit_permit(&client.name, |permit| permit.spec.renew_time = Some(MicroTime(wall)));
+        self.api.edit_claim(&client.name, |permit| permit.spec.claim.renew_time = Some(MicroTime(wall)));
         client.renewed = at;
         let claim = self.api.claim(&client.name).map(|claim| claim.state);
         let granted = claim.filter(|state| state.phase == Some(ClaimPhase::Granted));
@@ -392,7 +395,7 @@ impl World {
     fn release(&mut self, index: usize) {
         self.end(index, Belief::Done);
         if self.clients[index].alive {
-            self.api.delete_permit(&self.clients[index].name);
+            self.api.delete_claim(&self.clients[index].name);
         }
     }
 

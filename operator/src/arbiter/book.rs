@@ -4,13 +4,16 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use konductor_api::arbiter::{Claim, Now, Version, View};
+use konductor_api::{
+    LockKind,
+    arbiter::{Claim, Now, Version, View},
+};
 
 use super::{
     Key, ParentKey,
     kind::{Found, SeenParent},
 };
-use crate::pods::{Graveyard, Tenants};
+use crate::pods::{Ended, Graveyard, Tenants};
 
 /// Names of parents that are gone whose highest term is remembered. A recreated parent's terms also start at its creation
 /// time, so what is forgotten matters only if clocks were set back.
@@ -61,9 +64,8 @@ pub(super) enum Missing {
     Claim { namespace: String, name: String, uid: String },
 }
 
-#[derive(Default)]
 pub(super) struct Book {
-    kind: &'static str,
+    kind: LockKind,
     leading: bool,
     slots: HashMap<Key, Slot>,
     claims: HashMap<String, ClaimNotes>,
@@ -80,8 +82,23 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn new(kind: &'static str) -> Self {
-        Self { kind, ..Self::default() }
+    pub(super) fn new(kind: LockKind) -> Self {
+        Self {
+            kind,
+            leading: false,
+            slots: HashMap::new(),
+            claims: HashMap::new(),
+            tenants: Tenants::default(),
+            graveyard: Graveyard::default(),
+            dirty: Vec::new(),
+            alarms: BTreeSet::new(),
+            floors: HashMap::new(),
+            floors_in_order: VecDeque::new(),
+            parent_epoch: 0,
+            claim_epoch: 0,
+            gone: HashSet::new(),
+            gone_in_order: VecDeque::new(),
+        }
     }
 
     /// This process leads, or does not any more.
@@ -347,9 +364,9 @@ impl Book {
     }
 
     /// These containers of the pod have ended.
-    pub(super) fn pod_ended(&mut self, source: usize, pod: String, containers: Vec<String>, now: Now) {
-        let claims = self.tenants.of(&pod);
-        self.graveyard.bury(source, pod, containers);
+    pub(super) fn pod_ended(&mut self, source: usize, ended: Ended, now: Now) {
+        let claims = self.tenants.of(&ended.pod);
+        self.graveyard.bury(source, ended);
         for claim in claims {
             self.check_for_death(&claim, now);
         }
@@ -428,7 +445,7 @@ mod tests {
 
     #[test]
     fn what_was_heard_of_is_decided_on_once() {
-        let mut book = Book::new("semaphore");
+        let mut book = Book::new(LockKind::Semaphore);
         see(&mut book, claim("a", 1));
         see(&mut book, claim("b", 2));
         assert_eq!((dirty(&mut book), dirty(&mut book)), (1, 0));
@@ -440,7 +457,7 @@ mod tests {
 
     #[test]
     fn what_a_list_does_not_show_is_missing_not_gone() {
-        let mut book = Book::new("semaphore");
+        let mut book = Book::new(LockKind::Semaphore);
         see(&mut book, claim("a", 1));
         see(&mut book, claim("b", 2));
         book.note_parent(&key(), &parent("u", 3, 1), NOW);
@@ -455,7 +472,7 @@ mod tests {
 
     #[test]
     fn an_unreadable_object_is_not_missing() {
-        let mut book = Book::new("semaphore");
+        let mut book = Book::new(LockKind::Semaphore);
         see(&mut book, claim("a", 1));
         book.claims_listing();
         book.saw_unreadable(&Found::<()> {
@@ -469,7 +486,7 @@ mod tests {
 
     #[test]
     fn the_deleted_are_remembered() {
-        let mut book = Book::new("semaphore");
+        let mut book = Book::new(LockKind::Semaphore);
         see(&mut book, claim("a", 1));
         book.claim_gone("a", NOW);
         assert!(book.is_gone("a") && !book.is_gone("b"));
@@ -481,7 +498,7 @@ mod tests {
 
     #[test]
     fn older_notes_do_not_replace_newer_ones() {
-        let mut book = Book::new("semaphore");
+        let mut book = Book::new(LockKind::Semaphore);
         book.note_parent(&key(), &parent("u", 5, 10), NOW);
         book.note_parent(&key(), &parent("u", 4, 3), NOW);
         assert_eq!(book.parent(&key()).map(|parent| parent.capacity), Some(10));
@@ -490,11 +507,11 @@ mod tests {
     #[test]
     fn an_end_counts_whether_the_pod_or_the_claim_is_seen_first() {
         for pod_first in [true, false] {
-            let mut book = Book::new("semaphore");
+            let mut book = Book::new(LockKind::Semaphore);
             if !pod_first {
                 see(&mut book, claim("a", 1));
             }
-            book.pod_ended(0, "pod".into(), vec!["main".into()], NOW);
+            book.pod_ended(0, Ended { pod: "pod".into(), containers: ["main".into()].into() }, NOW);
             if pod_first {
                 see(&mut book, claim("a", 1));
                 book.check_for_death("a", NOW);
@@ -505,7 +522,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_not_used_any_more_leaves_only_its_term() {
-        let mut book = Book::new("semaphore");
+        let mut book = Book::new(LockKind::Semaphore);
         see(&mut book, claim("a", 1));
         let key: Key = key().into();
         assert!(!book.forget_unused(&key));

@@ -9,9 +9,10 @@ use std::{
 
 use konductor_api::arbiter::{Change, Now, Outcome, Plan, Subject, Write, claim_status, decide};
 use kube::{Api, Client};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::{JoinError, JoinSet},
     time::{sleep_until, timeout},
 };
@@ -29,11 +30,11 @@ use crate::{
     events::{News, Publisher},
     lenient::Lenient,
     metrics::{Metrics, ParentLabels},
-    pods::{Ended, TERMINAL, TerminalPod},
+    pods::{Ended, TERMINAL},
     reflect::{Seen, Source},
 };
 
-/// Caches to fill before the process is ready: parents, claims, and the terminal pods.
+/// Caches of one engine that are to be filled before the process is ready: parents, claims, and the terminal pods.
 pub const CACHES: u32 = 2 + TERMINAL.len() as u32;
 
 /// Sightings that wait to be taken in; the watches wait when there are more.
@@ -44,9 +45,6 @@ const TAKEN_AT_ONCE: usize = 1024;
 
 /// Objects in one page of a list of claims or parents: about a megabyte of text.
 const PAGE: u32 = 500;
-
-/// Pods in one page: their text is ten times as long.
-const POD_PAGE: u32 = 50;
 
 /// Takeover lists under way at once.
 const LISTS: usize = 8;
@@ -73,11 +71,28 @@ pub(super) enum Sight {
     Pod(usize, Seen<Ended>),
 }
 
+/// What the engines of all kinds share.
+#[derive(Clone)]
+pub struct Common {
+    /// The way to the API server.
+    pub client: Client,
+    /// Whether this process leads.
+    pub leading: watch::Receiver<bool>,
+    /// Where news is handed in.
+    pub publisher: Publisher,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The clock.
+    pub clock: Clock,
+}
+
 /// Decides for all parents of one kind.
 pub struct Engine<K: Kind> {
     pub(super) book: Book,
     pub(super) outbox: Outbox,
     inbox: mpsc::Receiver<Sight>,
+    /// For what is not seen of one kind alone.
+    sights: mpsc::Sender<Sight>,
     /// UIDs of objects that an urgent write is under way for.
     pub(super) urgent: HashSet<String>,
     requests: Requests,
@@ -96,30 +111,21 @@ pub struct Engine<K: Kind> {
 }
 
 impl<K: Kind> Engine<K> {
-    /// Starts the watches.
-    pub fn start(
-        client: &Client,
-        leading: watch::Receiver<bool>,
-        publisher: Publisher,
-        metrics: Arc<Metrics>,
-        clock: Clock,
-    ) -> Self {
+    /// Starts the watches of the kind's own objects. That of pods is for the caller to bring to [`Engine::inbox`].
+    pub(super) fn start(common: Common) -> Self {
+        let Common { client, leading, publisher, metrics, clock } = common;
         let (sights, inbox) = mpsc::channel(INBOX);
         let parents = Source { api: Api::all(client.clone()), fields: None, page: PAGE };
         forward(parents, sights.clone(), |seen| Sight::Parent(seen.map(|parent| Box::new(read_parent::<K>(parent)))));
         let claims = Source { api: Api::all(client.clone()), fields: None, page: PAGE };
         forward(claims, sights.clone(), |seen| Sight::Claim(seen.map(|claim| Box::new(read_claim::<K>(claim)))));
-        for (number, fields) in TERMINAL.into_iter().enumerate() {
-            let pods: Source<TerminalPod> =
-                Source { api: Api::all(client.clone()), fields: Some(fields), page: POD_PAGE };
-            forward(pods, sights.clone(), move |seen| Sight::Pod(number, seen.map(Ended::from)));
-        }
         Self {
-            book: Book::new(K::NAME),
+            book: Book::new(K::KIND),
             outbox: Outbox::new(),
             inbox,
+            sights,
             urgent: HashSet::new(),
-            requests: Requests::new(client.clone(), leading.clone()),
+            requests: Requests::new(client, leading.clone()),
             tasks: JoinSet::new(),
             lists: VecDeque::new(),
             lists_under_way: 0,
@@ -134,19 +140,24 @@ impl<K: Kind> Engine<K> {
         }
     }
 
-    /// Runs until `stop`, then stops deciding and waits a little for the writes under way.
-    pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+    /// Where sights of pods go.
+    pub(super) fn inbox(&self) -> mpsc::Sender<Sight> {
+        self.sights.clone()
+    }
+
+    /// Runs until the sender of `stop` is dropped, then stops deciding and waits a little for the writes under way.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<()>) {
         self.set_leading();
         loop {
             let now = self.clock.monotonic();
-            self.metrics.beat(now);
+            self.metrics.beat(K::KIND, now);
             let wake = self.book.next_alarm().map_or(now + TURN, |alarm| alarm.min(now + TURN));
             tokio::select! {
                 Some(sight) = self.inbox.recv() => self.take_sight(sight, self.clock.now()),
                 Some(done) = self.tasks.join_next() => self.take_done(answer(done), self.clock.now()),
                 Ok(()) = self.leading.changed() => self.set_leading(),
                 () = sleep_until(self.clock.instant(wake)) => {}
-                _ = &mut stop => break,
+                _ = stop.changed() => break,
             }
             self.take_what_is_there();
             self.decide(self.clock.now());
@@ -238,7 +249,7 @@ impl<K: Kind> Engine<K> {
     fn show(&mut self, key: &Key) {
         let leading = self.is_leading();
         let Some(slot) = self.book.slot(key) else { return };
-        let labels = ParentLabels { namespace: key.namespace.clone(), kind: K::NAME, name: key.name.clone() };
+        let labels = ParentLabels { namespace: key.namespace.clone(), kind: K::KIND.name(), name: key.name.clone() };
         if slot.view.has_parent() && leading {
             self.metrics.waiting.get_or_create(&labels).set(slot.view.waiting() as i64);
             self.metrics.in_use.get_or_create(&labels).set(slot.view.in_use() as i64);
@@ -303,7 +314,7 @@ impl<K: Kind> Engine<K> {
         match (&write.change, &write.subject) {
             (Change::Raise(state) | Change::Settle(state) | Change::Summarize(state), Subject::Parent { uid }) => {
                 let parent = self.book.parent(key).filter(|parent| parent.uid == *uid).ok_or(Vanished)?;
-                Ok(Some(K::parent_status(state, parent.capacity, now.wall, &parent.conditions)))
+                Ok(Some(data(&K::status_of(state, parent.capacity, now.wall, &parent.conditions))))
             }
             (
                 Change::Grant(state)
@@ -316,12 +327,16 @@ impl<K: Kind> Engine<K> {
             ) => {
                 let claim = self.book.claim(uid).ok_or(Vanished)?;
                 let status = claim_status(state, claim.generation, now.wall, &claim.conditions);
-                Ok(Some(serde_json::to_value(status).expect("a status is plain data")))
+                Ok(Some(data(&status)))
             }
             (Change::Delete, Subject::Claim { .. }) => Ok(None),
             (change, subject) => unreachable!("{} is not for {subject:?}", change.name()),
         }
     }
+}
+
+fn data(status: &impl Serialize) -> Value {
+    serde_json::to_value(status).expect("a status is plain data")
 }
 
 /// What a write is for has been deleted meanwhile.

@@ -7,18 +7,18 @@ use tracing::{debug, info, warn};
 use super::{
     Key, ParentKey,
     book::Missing,
-    engine::{Engine, Sight},
+    engine::{CACHES, Engine, Sight},
     kind::{Fault, Found, Kind, SeenClaim, SeenParent},
     outbox::Urgency,
     requests::{Done, Reading, Written},
 };
 use crate::{
     events::{News, Severity, reference},
-    metrics::{ExpiryLabels, ResourceLabels, WriteLabels},
+    metrics::{ExpiryLabels, KindLabels, ResourceLabels, WriteLabels},
     reflect::Seen,
 };
 
-/// Numbers of the caches, for readiness.
+/// Numbers of an engine's caches, for readiness.
 const PARENTS: u32 = 0;
 const CLAIMS: u32 = 1;
 const PODS: u32 = 2;
@@ -31,7 +31,7 @@ impl<K: Kind> Engine<K> {
                 // An unfinished look for what the last list missed is part of this one.
                 self.probes.retain(|missing| !matches!(missing, Missing::Parent { .. }));
                 self.probes.extend(self.book.parents_listed());
-                self.metrics.filled(PARENTS);
+                self.filled(PARENTS);
             }
             Sight::Parent(Seen::Present(found)) => self.observe_parent(*found, now),
             Sight::Parent(Seen::Gone(gone)) => {
@@ -41,24 +41,28 @@ impl<K: Kind> Engine<K> {
             Sight::Claim(Seen::Listed) => {
                 self.probes.retain(|missing| !matches!(missing, Missing::Claim { .. }));
                 self.probes.extend(self.book.claims_listed());
-                self.metrics.filled(CLAIMS);
+                self.filled(CLAIMS);
             }
             Sight::Claim(Seen::Present(found)) => self.observe_claim(*found, now),
             Sight::Claim(Seen::Gone(gone)) => self.claim_gone(&gone.uid, now),
             Sight::Pod(source, Seen::Listing) => self.book.pods_listing(source),
             Sight::Pod(source, Seen::Listed) => {
                 self.book.pods_listed(source);
-                self.metrics.filled(PODS + source as u32);
+                self.filled(PODS + source as u32);
             }
             Sight::Pod(source, Seen::Present(ended)) => {
-                self.book.pod_ended(source, ended.pod, ended.containers, now);
+                self.book.pod_ended(source, ended, now);
             }
             Sight::Pod(_, Seen::Gone(gone)) => self.book.pod_gone(&gone.uid),
         }
     }
 
+    fn filled(&self, cache: u32) {
+        self.metrics.filled(K::KIND as u32 * CACHES + cache);
+    }
+
     fn observe_parent(&mut self, found: Found<SeenParent>, now: Now) {
-        let Some((key, seen)) = self.readable::<K::Parent, _>(found) else { return };
+        let Some((key, seen)) = self.readable::<K, _>(found) else { return };
         self.book.note_parent(&key, &seen, now).observe_parent(seen.parent, now);
     }
 
@@ -73,7 +77,7 @@ impl<K: Kind> Engine<K> {
     }
 
     fn parent_gone(&mut self, key: &ParentKey, uid: &str, now: Now) {
-        self.clear_fault::<K::Parent>(uid);
+        self.clear_fault::<K>(uid);
         self.book.parent_gone(key, uid, now);
     }
 
@@ -147,7 +151,7 @@ impl<K: Kind> Engine<K> {
         self.account(key, write, &written);
         match written {
             Written::Applied(found) => {
-                if let Some((_, seen)) = self.readable::<K::Parent, _>(*found) {
+                if let Some((_, seen)) = self.readable::<K, _>(*found) {
                     self.book.note_parent(key, &seen, now).acknowledged_parent(write, seen.parent, now);
                 }
             }
@@ -204,13 +208,13 @@ impl<K: Kind> Engine<K> {
                 if matches!(*label, "conflict" | "gone") {
                     debug!(namespace, name, subject, change, "overtaken: {error}");
                 } else {
-                    self.metrics.errors.inc();
+                    self.metrics.errors.get_or_create(&of::<K>()).inc();
                     warn!(namespace, name, subject, change, "not written, to be decided again: {error}");
                 }
                 label
             }
         };
-        self.metrics.writes.get_or_create(&WriteLabels { change, outcome }).inc();
+        self.metrics.writes.get_or_create(&WriteLabels { kind: K::KIND.name(), change, outcome }).inc();
     }
 
     /// Tells of what was done: to the metrics, and to people.
@@ -218,27 +222,28 @@ impl<K: Kind> Engine<K> {
         let claim = self.book.claim(write.subject.uid());
         match &write.change {
             Change::Grant(_) => {
-                self.metrics.grants.inc();
+                self.metrics.grants.get_or_create(&of::<K>()).inc();
                 if let Some(claim) = claim {
-                    self.metrics.grant_latency.observe(now.monotonic.saturating_sub(claim.first_seen).as_secs_f64());
+                    let latency = now.monotonic.saturating_sub(claim.first_seen);
+                    self.metrics.grant_latency.get_or_create(&of::<K>()).observe(latency.as_secs_f64());
                 }
             }
             Change::Expire(_) => {
                 let reason = if claim.is_some_and(|claim| claim.dead) { "died" } else { "silent" };
-                self.metrics.expiries.get_or_create(&ExpiryLabels { reason }).inc();
+                self.metrics.expiries.get_or_create(&ExpiryLabels { kind: K::KIND.name(), reason }).inc();
                 if write.happening.is_some() {
-                    self.metrics.losses.inc();
+                    self.metrics.losses.get_or_create(&of::<K>()).inc();
                 }
             }
             Change::Revoke(_) => {
-                self.metrics.revocations.inc();
+                self.metrics.revocations.get_or_create(&of::<K>()).inc();
             }
             _ => {}
         }
         let Some(Happening { reason, message }) = &write.happening else { return };
         info!(namespace = key.namespace, name = key.name, reason, "{message}");
         let regarding = match (self.book.parent(key), &write.subject) {
-            (Some(parent), _) => reference::<K::Parent>(&key.namespace, &key.name, &parent.uid),
+            (Some(parent), _) => reference::<K>(&key.namespace, &key.name, &parent.uid),
             (None, Subject::Claim { uid, name }) => reference::<K::Claim>(&key.namespace, name, uid),
             (None, Subject::Parent { .. }) => return,
         };
@@ -302,6 +307,10 @@ impl<K: Kind> Engine<K> {
             Reading::Unanswered => {}
         }
     }
+}
+
+fn of<K: Kind>() -> KindLabels {
+    KindLabels { kind: K::KIND.name() }
 }
 
 /// What the operator did, for an event.

@@ -1,12 +1,17 @@
-//! What differs between kinds of parents, and nothing else. A further kind is one more folder with one implementation.
+//! What is read of a parent and of a claim, of whichever kind.
 
 use std::fmt::Debug;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use konductor_api::arbiter::{Claim, Parent, ParentState, Unreadable};
-use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
+use konductor_api::{
+    Lock, LockClaim,
+    arbiter::{Claim, Parent, Unreadable},
+};
+use kube::{
+    Resource, ResourceExt,
+    core::{NamespaceResourceScope, object::HasStatus},
+};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::ParentKey;
 use crate::lenient::Lenient;
@@ -28,30 +33,10 @@ impl<K> Object for K where
 {
 }
 
-/// A kind of parent and of the claims on it.
-pub trait Kind: Send + Sync + 'static {
-    /// The parent's kind in small letters, for messages and metrics.
-    const NAME: &'static str;
-    /// The claims' field that names the parent; claims can be selected by it.
-    const FIELD: &'static str;
-    /// The parent's resource.
-    type Parent: Object;
-    /// The claims' resource.
-    type Claim: Object;
+/// A kind of parent, and of the claims on it.
+pub trait Kind: Lock<Claim: Object> + Object {}
 
-    /// Reads a parent.
-    fn parent(parent: &Self::Parent) -> Result<Parent, Unreadable>;
-    /// Reads a claim.
-    fn claim(claim: &Self::Claim) -> Result<Claim, Unreadable>;
-    /// The name of the claim's parent.
-    fn parent_name(claim: &Self::Claim) -> &str;
-    /// The conditions in the parent's status.
-    fn parent_conditions(parent: &Self::Parent) -> &[Condition];
-    /// The conditions in the claim's status.
-    fn claim_conditions(claim: &Self::Claim) -> &[Condition];
-    /// The status to write for a parent of this capacity, which had these conditions.
-    fn parent_status(state: &ParentState, capacity: u64, now: jiff::Timestamp, before: &[Condition]) -> Value;
-}
+impl<L: Lock<Claim: Object> + Object> Kind for L {}
 
 /// An object as it was found: read, or why not.
 #[derive(Clone, Debug)]
@@ -96,17 +81,16 @@ pub(super) struct SeenClaim {
 }
 
 /// Reads a parent.
-pub(super) fn read_parent<K: Kind>(object: Lenient<K::Parent>) -> Found<SeenParent> {
-    read(object, |parent| {
-        Ok(SeenParent { parent: K::parent(parent)?, conditions: outlines(K::parent_conditions(parent)) })
-    })
+pub(super) fn read_parent<K: Kind>(object: Lenient<K>) -> Found<SeenParent> {
+    read(object, |parent| Ok(SeenParent { parent: Parent::of(parent)?, conditions: outlines(parent.conditions()) }))
 }
 
 /// Reads a claim.
 pub(super) fn read_claim<K: Kind>(object: Lenient<K::Claim>) -> Found<SeenClaim> {
     read(object, |claim| {
-        let key = ParentKey { namespace: claim.namespace().unwrap_or_default(), name: K::parent_name(claim).into() };
-        Ok(SeenClaim { key, claim: K::claim(claim)?, conditions: outlines(K::claim_conditions(claim)) })
+        let key = ParentKey { namespace: claim.namespace().unwrap_or_default(), name: claim.lock().into() };
+        let conditions = claim.status().map_or(&[][..], |status| &status.conditions);
+        Ok(SeenClaim { key, claim: Claim::of(claim)?, conditions: outlines(conditions) })
     })
 }
 

@@ -1,6 +1,7 @@
-//! Carries out what [`konductor_api::arbiter`] decides, for all parents of one kind.
+//! Carries out what [`konductor_api::arbiter`] decides, for all parents of all kinds.
 //!
-//! One task ([`engine`]) owns everything that is known (`book`): a [`View`](konductor_api::arbiter::View) per parent. It
+//! For each kind, one task ([`engine`]) owns everything that is known (`book`): a
+//! [`View`](konductor_api::arbiter::View) per parent. It
 //! takes in what the watches and the answers to requests say, as much as there is, and then decides once for each parent
 //! that something was heard of. So a flood costs one decision, not one each; and nothing is locked, because nothing is
 //! shared. Requests run beside it (`requests`), bounded and in the order of their urgency (`outbox`): a slow write
@@ -16,13 +17,61 @@ mod intake;
 mod kind;
 mod outbox;
 mod requests;
-mod semaphore;
 
 use std::sync::Arc;
 
-pub use engine::Engine;
+use konductor_api::{Lease, LockKind, Semaphore};
+use kube::{Api, Client};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use self::engine::{Engine, Sight};
+use crate::{
+    pods::{Ended, TERMINAL, TerminalPod},
+    reflect::Source,
+};
+
+pub use engine::Common;
 pub use kind::Kind;
-pub use semaphore::Semaphores;
+
+/// Caches to fill before the process is ready.
+pub const CACHES: u32 = LockKind::ALL.len() as u32 * engine::CACHES;
+
+/// Pods in one page of a list: their text is ten times as long as that of claims.
+const POD_PAGE: u32 = 50;
+
+/// Starts an engine for each kind. They end when the sender of `stop` is dropped; before that only by a panic.
+pub fn start(common: &Common, stop: &watch::Receiver<()>) -> JoinSet<()> {
+    let leases = Engine::<Lease>::start(common.clone());
+    let semaphores = Engine::<Semaphore>::start(common.clone());
+    follow_pods(&common.client, &[leases.inbox(), semaphores.inbox()]);
+    let mut engines = JoinSet::new();
+    engines.spawn(leases.run(stop.clone()));
+    engines.spawn(semaphores.run(stop.clone()));
+    engines
+}
+
+/// Watches the terminal pods once, for all engines. They share what is kept of a pod. One that is behind keeps the others
+/// waiting for the next proof of death, but for nothing else.
+fn follow_pods(client: &Client, inboxes: &[mpsc::Sender<Sight>]) {
+    for (number, fields) in TERMINAL.into_iter().enumerate() {
+        let pods: Source<TerminalPod> = Source { api: Api::all(client.clone()), fields: Some(fields), page: POD_PAGE };
+        let (sights, mut seen) = mpsc::channel(1);
+        tokio::spawn(pods.follow(sights, |seen| Some(seen.map(Ended::from))));
+        let inboxes = inboxes.to_vec();
+        tokio::spawn(async move {
+            while let Some(seen) = seen.recv().await {
+                for inbox in &inboxes {
+                    if inbox.send(Sight::Pod(number, seen.clone())).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+    }
+}
 
 /// A parent's name, whether it exists or not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

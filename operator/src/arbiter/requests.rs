@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use konductor_api::arbiter::{Outcome, Subject, Version, Write};
+use konductor_api::{
+    LockClaim,
+    arbiter::{Outcome, Subject, Version, Write},
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
@@ -224,7 +227,7 @@ impl Requests {
 
     async fn list_once<K: Kind>(&self, key: &Key) -> Result<Vec<Found<SeenClaim>>, String> {
         let api: Api<Lenient<K::Claim>> = Api::namespaced(self.client.clone(), &key.namespace);
-        let selector = format!("{}={}", K::FIELD, key.name);
+        let selector = format!("{}={}", K::Claim::LOCK_FIELD, key.name);
         // No version: the API server answers with what was current when it was asked.
         let mut params = ListParams::default().fields(&selector).limit(PAGE);
         let mut claims = Vec::new();

@@ -6,17 +6,20 @@ use futures::{Stream, StreamExt};
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
-use konductor_api::{GoDuration, Permit, PermitSpec, Semaphore, claim::renewal_patch};
+use konductor_api::{
+    ClaimSpec, ClaimStatus, GoDuration, Lease, LeaseRequest, LeaseRequestSpec, Lock, Permit, PermitSpec, Semaphore,
+    claim::renewal_patch,
+};
 use kube::{
     Resource,
     client::Body,
-    core::{Status, WatchEvent},
+    core::{ObjectMeta, Status, WatchEvent},
 };
 use serde::Deserialize;
 
 use super::Link;
 use crate::{
-    Client, Request, chain,
+    Client, Request, Wanted, chain,
     protocol::{Answer, Call, Failure, Input, ParentSeen, Sighting, WatchEnd},
 };
 
@@ -43,16 +46,38 @@ pub(crate) struct Backend {
     renew_time: Timestamp,
 }
 
+/// A claim of any kind: all that the protocol needs of one stands in the same place.
+#[derive(Clone, Debug, Deserialize)]
+struct AnyClaim {
+    metadata: ObjectMeta,
+    spec: ClaimSpec,
+    status: Option<ClaimStatus>,
+}
+
+impl AnyClaim {
+    fn sighting(self) -> Option<Sighting> {
+        Sighting::of(self.metadata, self.spec, self.status)
+    }
+}
+
+/// Where the locks of a kind are, and the claims on them.
+fn paths<L: Lock>(namespace: &str) -> (String, String) {
+    (L::url_path(&(), Some(namespace)), L::Claim::url_path(&(), Some(namespace)))
+}
+
 /// A request under way.
 pub(crate) type Calling<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
 
 impl Backend {
     pub(crate) fn new(client: &Client, request: Request) -> Self {
-        let namespace = Some(client.namespace());
+        let (locks, claims) = match &request.wanted {
+            Wanted::Lease { .. } => paths::<Lease>(client.namespace()),
+            Wanted::Semaphore { .. } => paths::<Semaphore>(client.namespace()),
+        };
         Self {
             link: client.link().clone(),
-            claims: Permit::url_path(&(), namespace),
-            parent: format!("{}/{}", Semaphore::url_path(&(), namespace), request.semaphore),
+            claims,
+            parent: format!("{locks}/{}", request.wanted.name()),
             request,
             renew_time: Timestamp::MIN,
         }
@@ -62,7 +87,7 @@ impl Backend {
         let claims = self.claims.clone();
         let request = match call {
             Call::Create { name, instance } => {
-                let body = serde_json::to_vec(&self.permit(name, instance));
+                let body = self.claim(name, instance);
                 request(Method::POST, claims, "application/json", body)
             }
             Call::Read { name } => request(Method::GET, format!("{claims}/{name}"), "", Ok(Vec::new())),
@@ -81,8 +106,8 @@ impl Backend {
             match call {
                 Call::Delete { .. } => Ok(Answer::Deleted),
                 Call::Create { .. } | Call::Read { .. } | Call::Renew { .. } => {
-                    let permit: Permit = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
-                    let sighting = Sighting::of(&permit);
+                    let claim: AnyClaim = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
+                    let sighting = claim.sighting();
                     sighting
                         .map(Answer::Claim)
                         .ok_or_else(|| transient("the API server's answer lacks a UID or version"))
@@ -117,11 +142,10 @@ impl Backend {
         Watch(Some(Box::pin(events(self.link.clone(), path))))
     }
 
-    fn permit(&self, name: &str, instance: &str) -> Permit {
+    /// The claim to create, as text.
+    fn claim(&self, name: &str, instance: &str) -> serde_json::Result<Vec<u8>> {
         let request = &self.request;
-        let spec = PermitSpec {
-            semaphore: request.semaphore.clone(),
-            permits: request.permits,
+        let claim = ClaimSpec {
             priority: request.priority,
             holder: request.holder.clone(),
             instance: instance.into(),
@@ -129,7 +153,14 @@ impl Backend {
             ttl: request.ttl.map(GoDuration),
             renew_time: None,
         };
-        Permit::new(name, spec)
+        match request.wanted.clone() {
+            Wanted::Lease { name: lease } => {
+                serde_json::to_vec(&LeaseRequest::new(name, LeaseRequestSpec { lease, claim }))
+            }
+            Wanted::Semaphore { name: semaphore, permits } => {
+                serde_json::to_vec(&Permit::new(name, PermitSpec { semaphore, permits, claim }))
+            }
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "shown to people; that it changes is what counts")]
@@ -281,13 +312,13 @@ fn events(link: Arc<Link>, path: String) -> impl Stream<Item = Input> + Send {
     })
 }
 
-type Events = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<Permit>>> + Send>>;
+type Events = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<AnyClaim>>> + Send>>;
 
 async fn open(link: Arc<Link>, path: String) -> Result<Events, WatchEnd> {
     let request = request(Method::GET, path, "", Ok(Vec::new())).map_err(|failure| WatchEnd::Failed(said(failure)))?;
     let now = link.line().map_err(|error| WatchEnd::Failed(chain(&*error)))?;
     let generation = now.generation;
-    let opening = now.client.request_events::<Permit>(now.sign(request));
+    let opening = now.client.request_events::<AnyClaim>(now.sign(request));
     match tokio::time::timeout(OPEN_WATCH, opening).await {
         Ok(Ok(events)) => Ok(Box::pin(events)),
         Ok(Err(error)) => {
@@ -302,13 +333,13 @@ async fn open(link: Arc<Link>, path: String) -> Result<Events, WatchEnd> {
     }
 }
 
-fn input(event: kube::Result<WatchEvent<Permit>>) -> Option<Input> {
+fn input(event: kube::Result<WatchEvent<AnyClaim>>) -> Option<Input> {
     match event {
-        Ok(WatchEvent::Added(permit) | WatchEvent::Modified(permit)) => Some(match Sighting::of(&permit) {
+        Ok(WatchEvent::Added(claim) | WatchEvent::Modified(claim)) => Some(match claim.sighting() {
             Some(sighting) => Input::Watched(sighting),
             None => Input::WatchEnded(WatchEnd::Failed("an event lacks a UID or version".into())),
         }),
-        Ok(WatchEvent::Deleted(permit)) => permit.metadata.uid.map(Input::WatchedDeletion),
+        Ok(WatchEvent::Deleted(claim)) => claim.metadata.uid.map(Input::WatchedDeletion),
         Ok(WatchEvent::Bookmark(_)) => None,
         Ok(WatchEvent::Error(status)) => Some(Input::WatchEnded(watch_end(&kube::Error::Api(status)))),
         Err(error) => Some(Input::WatchEnded(watch_end(&error))),

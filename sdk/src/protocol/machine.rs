@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use konductor_api::PodReference;
+use konductor_api::{LockKind, PodReference};
 
 use super::{
     Answer, Call, Draw, Effect, Failure, Input, asking::Asking, ending::Ending, holding::Holding, limits, name,
@@ -38,7 +38,7 @@ pub(super) enum Stage {
 /// What all stages share.
 #[derive(Debug)]
 pub(super) struct Common {
-    pub(super) kind: &'static str,
+    pub(super) kind: LockKind,
     pub(super) parent: String,
     pub(super) pod: Option<PodReference>,
     /// The claim's name and instance, of the present attempt to acquire.
@@ -193,7 +193,7 @@ impl Failure {
 
 impl Machine {
     /// A claim on `parent`, a `kind` of primitive, by `pod` when in one. The first step sends the first request.
-    pub fn new(kind: &'static str, parent: String, pod: Option<PodReference>) -> Self {
+    pub fn new(kind: LockKind, parent: String, pod: Option<PodReference>) -> Self {
         let common = Common {
             kind,
             parent,

@@ -28,8 +28,8 @@
 
 use std::time::Duration;
 
-use konductor_api::{ClaimPhase, Permit, PodReference};
-use kube::ResourceExt;
+use konductor_api::{ClaimPhase, ClaimSpec, ClaimStatus, LockKind, PodReference};
+use kube::core::ObjectMeta;
 
 use crate::{Boottime, Event};
 
@@ -142,7 +142,12 @@ impl Call {
 }
 
 /// The operation of [`Effect::AskParent`] for people.
-pub(crate) const ASK: &str = "read the semaphore";
+pub(crate) const fn ask(kind: LockKind) -> &'static str {
+    match kind {
+        LockKind::Lease => "read the lease",
+        LockKind::Semaphore => "read the semaphore",
+    }
+}
 /// The operation of [`Effect::Watch`] for people.
 pub(crate) const WATCH: &str = "watch the claim";
 /// The operation of waiting for people.
@@ -235,14 +240,14 @@ pub(crate) struct Grant {
 }
 
 impl Sighting {
-    /// The permit's, unless its resource version is not a number.
-    pub fn of(permit: &Permit) -> Option<Self> {
-        let status = permit.status.clone().unwrap_or_default();
+    /// Of a claim of any kind, unless its resource version is not a number.
+    pub fn of(metadata: ObjectMeta, spec: ClaimSpec, status: Option<ClaimStatus>) -> Option<Self> {
+        let status = status.unwrap_or_default();
         Some(Self {
-            uid: permit.uid()?,
-            version: permit.resource_version()?.parse().ok()?,
-            instance: permit.spec.instance.clone(),
-            pod: permit.spec.pod.clone(),
+            uid: metadata.uid?,
+            version: metadata.resource_version?.parse().ok()?,
+            instance: spec.instance,
+            pod: spec.pod,
             phase: status.phase,
             term: status.term,
             fencing_token: status.fencing_token,

@@ -4,14 +4,14 @@
 //! claim that its predecessor left behind. Elsewhere it is random. Names are never trusted: what a claim is, its
 //! `instance` and its `pod` say, so that two things that get the same name cost a retry and nothing else.
 
-use konductor_api::PodReference;
+use konductor_api::{LockKind, PodReference};
 
 use super::limits::NAME_KEPT;
 
 /// The name of the claim on `parent` by a container of a pod; `sibling` counts the processes of that container that
 /// found the names before it taken.
-pub(super) fn derived(kind: &str, parent: &str, pod: &PodReference, sibling: u32) -> String {
-    let hash = [kind, parent, &pod.uid, &pod.container].iter().fold(FNV_START, |hash, part| {
+pub(super) fn derived(kind: LockKind, parent: &str, pod: &PodReference, sibling: u32) -> String {
+    let hash = [kind.name(), parent, &pod.uid, &pod.container].iter().fold(FNV_START, |hash, part| {
         // A separator that is in none of the parts.
         part.bytes().chain([0]).fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME))
     });
@@ -59,21 +59,21 @@ mod tests {
 
     #[test]
     fn a_restarted_container_has_the_name_of_its_predecessor() {
-        let name = derived("semaphore", "warehouse", &pod("u1", "main", "start-1"), 0);
-        assert_eq!(name, derived("semaphore", "warehouse", &pod("u1", "main", "start-2"), 0));
+        let name = derived(LockKind::Semaphore, "warehouse", &pod("u1", "main", "start-1"), 0);
+        assert_eq!(name, derived(LockKind::Semaphore, "warehouse", &pod("u1", "main", "start-2"), 0));
         assert_eq!(name, "warehouse-84347e155ce198cf", "names must not change from release to release");
     }
 
     #[test]
     fn everything_else_makes_another_name() {
-        let name = derived("semaphore", "warehouse", &pod("u1", "main", "s"), 0);
+        let name = derived(LockKind::Semaphore, "warehouse", &pod("u1", "main", "s"), 0);
         for other in [
-            derived("lease", "warehouse", &pod("u1", "main", "s"), 0),
-            derived("semaphore", "database", &pod("u1", "main", "s"), 0),
-            derived("semaphore", "warehouse", &pod("u2", "main", "s"), 0),
-            derived("semaphore", "warehouse", &pod("u1", "side", "s"), 0),
-            derived("semaphore", "warehouse", &pod("u1m", "ain", "s"), 0),
-            derived("semaphore", "warehouse", &pod("u1", "main", "s"), 1),
+            derived(LockKind::Lease, "warehouse", &pod("u1", "main", "s"), 0),
+            derived(LockKind::Semaphore, "database", &pod("u1", "main", "s"), 0),
+            derived(LockKind::Semaphore, "warehouse", &pod("u2", "main", "s"), 0),
+            derived(LockKind::Semaphore, "warehouse", &pod("u1", "side", "s"), 0),
+            derived(LockKind::Semaphore, "warehouse", &pod("u1m", "ain", "s"), 0),
+            derived(LockKind::Semaphore, "warehouse", &pod("u1", "main", "s"), 1),
         ] {
             assert_ne!(name, other);
         }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn the_longest_parent_leaves_a_valid_name() {
         let parent = format!("{}.{}", "a".repeat(NAME_KEPT - 1), "b".repeat(53));
-        for name in [derived("semaphore", &parent, &pod("u", "c", "s"), 99), random(&parent, u128::MAX)] {
+        for name in [derived(LockKind::Semaphore, &parent, &pod("u", "c", "s"), 99), random(&parent, u128::MAX)] {
             assert!(name.len() <= 253, "{} characters", name.len());
             assert!(!name.contains(".-"), "{name}");
         }

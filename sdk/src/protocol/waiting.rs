@@ -5,7 +5,7 @@ use std::time::Duration;
 use konductor_api::ClaimPhase;
 
 use super::{
-    ASK, Answer, Call, Effect, FRESH, Failure, Grant, ParentSeen, Sighting, WAIT, WATCH, WatchEnd,
+    Answer, Call, Effect, FRESH, Failure, Grant, ParentSeen, Sighting, WAIT, WATCH, WatchEnd, ask,
     asking::Asking,
     ending::Ending,
     holding::Holding,
@@ -126,7 +126,7 @@ impl Waiting {
     ) -> Stage {
         let Some(question) = self.asked.take() else { return Stage::Waiting(self) };
         if answer.is_ok() {
-            common.succeeded(ASK);
+            common.succeeded(ask(common.kind));
         }
         match (question, answer) {
             (Question::Confirm(grant), Ok(ParentSeen::Term(Some(term)))) if term == grant.term => {
@@ -138,7 +138,7 @@ impl Waiting {
                 self.parent_missing = parent == ParentSeen::Missing;
             }
             (question, Err(failure)) => {
-                if let Some(error) = common.believed(ASK, &failure, turn) {
+                if let Some(error) = common.believed(ask(common.kind), &failure, turn) {
                     return self.release(Some(error), common, turn);
                 }
                 // A look is only for people: what the operator says is told without it.
@@ -147,7 +147,7 @@ impl Waiting {
                 }
                 let (message, retry_after) = failure.into_parts();
                 self.ask_later(retry_after, turn);
-                turn.tell_retrying(ASK, message);
+                turn.tell_retrying(ask(common.kind), message);
             }
         }
         Stage::Waiting(self)

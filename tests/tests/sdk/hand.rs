@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use konductor::{Client, Command, Config, ConnectOptions, Event, Request, run};
+use konductor::{Client, Command, Config, ConnectOptions, Event, Request, Wanted, run};
 use konductor_api::{Permit, Semaphore};
 use konductor_tests::{ControlPlane, TestNamespace, install_crds, wait_for};
 use kube::ResourceExt;
@@ -112,9 +112,13 @@ pub(crate) async fn connect(kubeconfig: &std::path::Path) -> Client {
     Client::from_config(config, ConnectOptions::default()).expect("connect")
 }
 
+/// One permit.
+pub(crate) fn semaphore(name: &str) -> Wanted {
+    Wanted::Semaphore { name: name.to_owned(), permits: 1 }
+}
+
 pub(crate) fn request() -> Request {
-    let semaphore = SEMAPHORE.to_owned();
-    Request { semaphore, permits: 1, priority: 0, ttl: None, holder: "test".into(), pod: None }
+    Request { wanted: semaphore(SEMAPHORE), priority: 0, ttl: None, holder: "test".into(), pod: None }
 }
 
 /// A claim that runs.

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use hand::{Claim, Hand, LIMIT, SEMAPHORE, connect, request};
+use hand::{Claim, Hand, LIMIT, SEMAPHORE, connect, request, semaphore};
 use konductor::{AcquireError, Boottime, ConnectOptions, Event, LossReason, PodReference, Request};
 use konductor_api::Permit;
 use konductor_tests::{Binaries, ControlPlane, Process, eventually, wait_gone};
@@ -43,13 +43,13 @@ async fn a_claim_is_renewed_until_it_is_released() {
     let hand = Hand::new(ControlPlane::shared().await, "renewed").await;
     let (mut claim, name) = hand.held().await;
     let first = claim.extended().await;
-    let seen = hand.wait_for(&name, |permit| permit.spec.renew_time.is_some()).await;
+    let seen = hand.wait_for(&name, |permit| permit.spec.claim.renew_time.is_some()).await;
     // A takeover stamps the claim anew; the grant stays the same.
     hand.term(2).await;
     hand.write(&name, json!({ "term": 2 })).await;
     let second = claim.extended().await;
     assert!(second > first && second <= Boottime::now() + hand::TTL);
-    hand.wait_for(&name, |permit| permit.spec.renew_time > seen.spec.renew_time).await;
+    hand.wait_for(&name, |permit| permit.spec.claim.renew_time > seen.spec.claim.renew_time).await;
     claim.release();
     claim.released().await;
     assert!(hand.claims().await.is_empty());
@@ -99,7 +99,7 @@ async fn a_claim_that_ends_before_it_is_held_is_asked_for_again() {
     let mut instances = Vec::new();
     for ending in ["deleted", "Expired", "Revoking"] {
         let permit = eventually(LIMIT, "there is a new claim", || async {
-            let found = hand.claims().await.into_iter().find(|permit| !instances.contains(&permit.spec.instance));
+            let found = hand.claims().await.into_iter().find(|permit| !instances.contains(&permit.spec.claim.instance));
             found.ok_or("there is none")
         })
         .await;
@@ -109,7 +109,7 @@ async fn a_claim_that_ends_before_it_is_held_is_asked_for_again() {
         } else {
             hand.write(&name, json!({ "phase": ending })).await;
         }
-        instances.push(permit.spec.instance);
+        instances.push(permit.spec.claim.instance);
     }
     let last = eventually(LIMIT, "there is a new claim", || async {
         let last = hand.only_claim().await;
@@ -134,8 +134,10 @@ async fn a_restarted_container_withdraws_its_predecessors_claim_and_no_siblings(
     let hand = Hand::new(ControlPlane::shared().await, "restarted").await;
     let starts = || async {
         let claims = hand.claims().await;
-        let mut all: Vec<_> =
-            claims.iter().map(|permit| (permit.name_any(), permit.spec.pod.clone().expect("a pod").start)).collect();
+        let mut all: Vec<_> = claims
+            .iter()
+            .map(|permit| (permit.name_any(), permit.spec.claim.pod.clone().expect("a pod").start))
+            .collect();
         all.sort();
         all
     };
@@ -220,7 +222,7 @@ async fn refusals_say_what_was_refused() {
     let Event::Failed { error: AcquireError::Refused { message, .. } } = event else { panic!("{event:?}") };
     assert!(message.contains("ttl must be from 5s to 24h"), "{message}");
 
-    let event = Claim::start(&hand.client, Request { semaphore: "a/../b".into(), ..request() }).next().await;
+    let event = Claim::start(&hand.client, Request { wanted: semaphore("a/../b"), ..request() }).next().await;
     assert_eq!(event, Event::Failed { error: AcquireError::Name("a/../b".into()) });
 
     let config = Kubeconfig::read_from(control_plane.admin_kubeconfig()).expect("read");
@@ -235,7 +237,7 @@ async fn refusals_say_what_was_refused() {
 #[tokio::test]
 async fn a_missing_semaphore_is_said_to_be_missing() {
     let hand = Hand::new(ControlPlane::shared().await, "missing").await;
-    let mut claim = Claim::start(&hand.client, Request { semaphore: "none".into(), ..request() });
+    let mut claim = Claim::start(&hand.client, Request { wanted: semaphore("none"), ..request() });
     let name = hand.only_claim().await.name_any();
     hand.write(&name, json!({ "phase": "Pending", "ahead": 3, "message": "does not exist yet" })).await;
     let message = "does not exist yet".to_owned();
@@ -269,7 +271,7 @@ async fn a_process_makes_one_connection() {
     let first = connections();
     assert_eq!(first.len(), 1, "{first:?}");
     hand.grant(&name, 1, 16).await;
-    hand.wait_for(&name, |permit| permit.spec.renew_time.is_some()).await;
+    hand.wait_for(&name, |permit| permit.spec.claim.renew_time.is_some()).await;
     assert_eq!(connections(), first);
 }
 

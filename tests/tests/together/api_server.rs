@@ -49,8 +49,8 @@ async fn longer_than_the_ttl(outage: Outage) {
     let mut waiter = scene.witness("waiter", &["--ttl", &ttl], Duration::ZERO);
     scene.claim_is("waiter", |claim| claim.status.as_ref().is_some_and(|status| status.ahead == Some(0))).await;
     // Some renewals later.
-    let first = scene.claim("holder").await.spec.renew_time;
-    scene.claim_is("holder", |claim| claim.spec.renew_time != first).await;
+    let first = scene.claim("holder").await.spec.claim.renew_time;
+    scene.claim_is("holder", |claim| claim.spec.claim.renew_time != first).await;
 
     outage.begin(&mut control_plane);
     let away = Boottime::now();
@@ -102,7 +102,7 @@ async fn shorter_than_the_ttl(outage: Outage, ttl: Duration) {
     }
     outage.end(&mut control_plane).await;
     for (name, before) in names.iter().zip(&before) {
-        let after = scene.claim_is(name, |claim| claim.spec.renew_time != before.spec.renew_time).await;
+        let after = scene.claim_is(name, |claim| claim.spec.claim.renew_time != before.spec.claim.renew_time).await;
         assert_eq!(after.uid(), before.uid(), "{name}");
     }
     for holder in &mut holders {

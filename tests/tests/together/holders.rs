@@ -100,7 +100,7 @@ async fn without_proof_of_its_death_a_killed_holder_keeps_its_permit_for_the_ttl
     scene.waiting(1).await;
     // The renewal that is waited for comes after this.
     let (renewed, before) = (Boottime::now(), scene.claim("holder").await);
-    scene.claim_is("holder", |claim| claim.spec.renew_time != before.spec.renew_time).await;
+    scene.claim_is("holder", |claim| claim.spec.claim.renew_time != before.spec.claim.renew_time).await;
     kill_wrapper(&mut holder).await;
     let killed = Boottime::now();
     waiter.expect_exit(LIMIT, 0).await;
@@ -135,7 +135,7 @@ async fn with_proof_of_its_death_a_killed_holder_frees_its_permit_at_once() {
     let container = Container::new(&scene, "holder").await;
     let mut holder = container.start("aaaaaaaa");
     scene.record.started(LIMIT, 1).await;
-    let pod = scene.claim("holder").await.spec.pod.expect("the claim names its pod");
+    let pod = scene.claim("holder").await.spec.claim.pod.expect("the claim names its pod");
     assert_eq!([&*pod.name, &*pod.uid, &*pod.container, &*pod.start], ["holder", &*container.uid, "main", "aaaaaaaa"]);
     let mut waiter = scene.witness("waiter", &[], Duration::ZERO);
     scene.waiting(1).await;

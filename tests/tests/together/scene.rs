@@ -145,7 +145,7 @@ impl Scene {
         eventually(LIMIT, &format!("a claim of {holder}"), || async {
             let list = self.permits().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
             let number = list.items.len();
-            let found = list.items.into_iter().find(|permit| permit.spec.holder == holder);
+            let found = list.items.into_iter().find(|permit| permit.spec.claim.holder == holder);
             found.ok_or_else(|| format!("{number} claims of others"))
         })
         .await

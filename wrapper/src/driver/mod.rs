@@ -33,7 +33,7 @@ use self::{
     tree::Tree,
 };
 use crate::{
-    config::{Config, Wanted},
+    config::{Config, Kind, Wanted},
     exit::Exit,
     identity::{self, Sources},
     settings,
@@ -241,9 +241,12 @@ impl<'a> Driver<'a> {
 
     /// What to ask for, in the client's words.
     fn request(&self, wanted: &Wanted, pod: Option<PodReference>) -> Request {
+        let name = wanted.name.clone();
         Request {
-            semaphore: wanted.name.clone(),
-            permits: wanted.permits,
+            wanted: match wanted.kind {
+                Kind::Lease => konductor::Wanted::Lease { name },
+                Kind::Semaphore => konductor::Wanted::Semaphore { name, permits: wanted.permits },
+            },
             priority: self.config.priority,
             ttl: self.config.ttl,
             holder: self.holder.clone(),

@@ -1,0 +1,94 @@
+//! What can be held: the kinds of locks, and what they have in common.
+//!
+//! A semaphore and a lease differ in their fields and in what their statuses show. Everything else (the arbiter, the
+//! operator, the claim protocol) is written once, over these traits.
+
+use std::{fmt, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{
+    Resource,
+    core::{
+        NamespaceResourceScope,
+        object::{HasSpec, HasStatus},
+    },
+};
+use serde::Serialize;
+
+use crate::{ClaimSpec, ClaimStatus, Queueing, arbiter::ParentState};
+
+/// A kind of lock. Their order is the one in which several are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LockKind {
+    /// [`Lease`](crate::Lease): one holder.
+    Lease,
+    /// [`Semaphore`](crate::Semaphore): so many permits.
+    Semaphore,
+}
+
+impl LockKind {
+    /// All kinds, in their order.
+    pub const ALL: [Self; 2] = [Self::Lease, Self::Semaphore];
+
+    /// Its name in small letters, for messages, metrics and names of variables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lease => "lease",
+            Self::Semaphore => "semaphore",
+        }
+    }
+}
+
+impl fmt::Display for LockKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A resource that can be held, by claims on it: the parent of its claims.
+pub trait Lock: Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasStatus<Status: Serialize> {
+    /// Which kind it is.
+    const KIND: LockKind;
+
+    /// The claims on it.
+    type Claim: LockClaim;
+
+    /// How much may be held at once, in permits.
+    fn capacity(&self) -> u64;
+
+    /// Time to live of claims that name none.
+    fn ttl(&self) -> Duration;
+
+    /// Whether smaller claims may pass the first in line.
+    fn queueing(&self) -> Queueing;
+
+    /// What its status says, as far as the arbiter wrote it.
+    fn state(&self) -> ParentState;
+
+    /// The conditions in its status.
+    fn conditions(&self) -> &[Condition];
+
+    /// The status to write in this state, at this capacity. `before` are the conditions that it had.
+    fn status_of(state: &ParentState, capacity: u64, now: Timestamp, before: &[Condition]) -> Self::Status;
+}
+
+/// A resource that is a claim on a [`Lock`].
+pub trait LockClaim:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasSpec + HasStatus<Status = ClaimStatus>
+{
+    /// The field that names the lock; claims can be selected by it.
+    const LOCK_FIELD: &'static str;
+
+    /// The name of the lock.
+    fn lock(&self) -> &str;
+
+    /// How much of its capacity is asked for.
+    fn weight(&self) -> u64;
+
+    /// Who asks, and how.
+    fn claim(&self) -> &ClaimSpec;
+
+    /// The same, to be changed.
+    fn claim_mut(&mut self) -> &mut ClaimSpec;
+}
