@@ -1,6 +1,8 @@
 //! The resources as the API server takes them: what it refuses and in which words, what cannot change, what it shows.
 
-use konductor_api::{Permit, Semaphore};
+use std::process::Command;
+
+use konductor_api::{Lease, LeaseRequest, Permit, Semaphore};
 use konductor_tests::{ControlPlane, TestNamespace, install_crds};
 use kube::{
     Api, ResourceExt,
@@ -80,61 +82,104 @@ async fn a_semaphore_says_what_it_was_not_told() {
     assert_eq!(made.data["spec"], json!({ "permits": 0, "ttl": "5m", "queueing": "StrictFIFO" }));
 }
 
+#[tokio::test]
+async fn a_lease_is_refused_with_the_reason_and_needs_to_be_told_nothing() {
+    let namespace = namespace().await;
+    let api = any::<Lease>(&namespace);
+    let ttl = "ttl must be from 5s to 24h";
+    for (spec, because) in [
+        (json!({ "ttl": "0s" }), ttl),
+        (json!({ "ttl": "4.999s" }), ttl),
+        (json!({ "ttl": "25h" }), ttl),
+        (json!({ "ttl": "soon" }), "spec.ttl"),
+        (json!({ "permits": 1 }), "permits"),
+        (json!({ "holder": "me" }), "holder"),
+    ] {
+        refuses(&api, "Lease", "bad", &spec, because).await;
+    }
+    let made = apply(&api, "Lease", "plain", &json!({})).await.expect("make");
+    assert_eq!(made.data["spec"], json!({ "ttl": "5m" }));
+}
+
 fn claim() -> Value {
     json!({
-        "semaphore": "warehouse", "permits": 2, "priority": 1, "holder": "me", "instance": "1", "ttl": "30s",
+        "priority": 1, "holder": "me", "instance": "1", "ttl": "30s",
         "pod": { "name": "p", "uid": "u", "container": "c", "start": "s" },
     })
+}
+
+fn permit() -> Value {
+    with(&with(&claim(), "semaphore", json!("warehouse")), "permits", json!(2))
+}
+
+fn lease_request() -> Value {
+    with(&claim(), "lease", json!("leader"))
+}
+
+/// What is refused of both kinds of claims.
+async fn refuses_bad_claims(api: &Api<DynamicObject>, kind: &str, good: &Value, lock: &str) {
+    for (spec, because) in [
+        (without(good, lock), lock),
+        (without(good, "holder"), "holder"),
+        (without(good, "instance"), "instance"),
+        (with(good, lock, json!("")), &*format!("spec.{lock}")),
+        (with(good, lock, json!("x".repeat(254))), "may not be more than 253"),
+        (with(good, "holder", json!("x".repeat(254))), "may not be more than 253"),
+        (with(good, "instance", json!("x".repeat(65))), "may not be more than 64"),
+        (with(good, "ttl", json!("1s")), "ttl must be from 5s to 24h"),
+        (with(good, "pod", json!({ "name": "p" })), "spec.pod.uid"),
+        (with(good, "renewTime", json!("yesterday")), "spec.renewTime"),
+        (with(good, "semafore", json!("x")), "semafore"),
+    ] {
+        refuses(api, kind, "bad", &spec, because).await;
+    }
 }
 
 #[tokio::test]
 async fn a_permit_is_refused_with_the_reason() {
     let namespace = namespace().await;
     let api = any::<Permit>(&namespace);
-    let good = claim();
+    let good = permit();
+    refuses_bad_claims(&api, "Permit", &good, "semaphore").await;
     for (spec, because) in [
-        (without(&good, "semaphore"), "semaphore"),
-        (without(&good, "holder"), "holder"),
-        (without(&good, "instance"), "instance"),
-        (with(&good, "semaphore", json!("")), "spec.semaphore"),
-        (with(&good, "semaphore", json!("x".repeat(254))), "may not be more than 253"),
-        (with(&good, "holder", json!("x".repeat(254))), "may not be more than 253"),
-        (with(&good, "instance", json!("x".repeat(65))), "may not be more than 64"),
         (with(&good, "permits", json!(0)), "greater than or equal to 1"),
         (with(&good, "permits", json!(1_000_001)), "less than or equal to 1000000"),
-        (with(&good, "ttl", json!("1s")), "ttl must be from 5s to 24h"),
-        (with(&good, "pod", json!({ "name": "p" })), "spec.pod.uid"),
-        (with(&good, "renewTime", json!("yesterday")), "spec.renewTime"),
-        (with(&good, "semafore", json!("x")), "semafore"),
     ] {
         refuses(&api, "Permit", "bad", &spec, because).await;
     }
 }
 
 #[tokio::test]
-async fn of_a_permit_only_the_renewal_time_changes() {
+async fn a_lease_request_is_refused_with_the_reason() {
     let namespace = namespace().await;
-    let api = any::<Permit>(&namespace);
-    let good = claim();
-    apply(&api, "Permit", "mine", &good).await.expect("make");
-    let other_pod = json!({ "name": "p", "uid": "other", "container": "c", "start": "s" });
-    for (field, value) in [
-        ("semaphore", json!("other")),
-        ("permits", json!(3)),
-        ("priority", json!(2)),
-        ("holder", json!("you")),
-        ("instance", json!("2")),
-        ("ttl", json!("31s")),
-        ("pod", other_pod),
-    ] {
-        refuses(&api, "Permit", "mine", &with(&good, field, value), &format!("{field} cannot change")).await;
+    let api = any::<LeaseRequest>(&namespace);
+    refuses_bad_claims(&api, "LeaseRequest", &lease_request(), "lease").await;
+    refuses(&api, "LeaseRequest", "bad", &with(&lease_request(), "permits", json!(1)), "permits").await;
+}
+
+#[tokio::test]
+async fn of_a_claim_only_the_renewal_time_changes() {
+    let namespace = namespace().await;
+    let permits = (any::<Permit>(&namespace), "Permit", permit(), vec!["semaphore", "permits"]);
+    let lease_requests = (any::<LeaseRequest>(&namespace), "LeaseRequest", lease_request(), vec!["lease"]);
+    for (api, kind, good, own) in [permits, lease_requests] {
+        apply(&api, kind, "mine", &good).await.expect("make");
+        for field in ["priority", "holder", "instance", "ttl", "pod"].into_iter().chain(own) {
+            let other = match field {
+                "permits" | "priority" => json!(3),
+                "ttl" => json!("31s"),
+                "pod" => json!({ "name": "p", "uid": "other", "container": "c", "start": "s" }),
+                _ => json!("other"),
+            };
+            refuses(&api, kind, "mine", &with(&good, field, other), &format!("{field} cannot change")).await;
+        }
+        for field in ["ttl", "pod"] {
+            refuses(&api, kind, "mine", &without(&good, field), "only renewTime can change").await;
+        }
+        let renewed = with(&good, "renewTime", json!("2030-01-01T00:00:00.000001Z"));
+        let renewed = apply(&api, kind, "mine", &renewed).await.expect("renew");
+        assert_eq!(renewed.data["spec"]["renewTime"], "2030-01-01T00:00:00.000001Z");
     }
-    for field in ["ttl", "pod"] {
-        refuses(&api, "Permit", "mine", &without(&good, field), "only renewTime can change").await;
-    }
-    let renewed = with(&good, "renewTime", json!("2030-01-01T00:00:00.000001Z"));
-    let renewed = apply(&api, "Permit", "mine", &renewed).await.expect("renew");
-    assert_eq!(renewed.data["spec"]["renewTime"], "2030-01-01T00:00:00.000001Z");
 }
 
 #[tokio::test]
@@ -169,24 +214,25 @@ async fn a_semaphore_scales() {
 }
 
 #[tokio::test]
-async fn permits_are_found_by_their_fields() {
+async fn claims_are_found_by_their_fields() {
     let namespace = namespace().await;
-    let api: Api<Permit> = namespace.api();
-    for (name, semaphore, holder, pod) in [("a", "s", "x", "1"), ("b", "s", "y", "2"), ("c", "t", "y", "3")] {
-        let pod = json!({ "name": "p", "uid": pod, "container": "c", "start": "s" });
-        let spec = json!({ "semaphore": semaphore, "holder": holder, "instance": name, "pod": pod });
-        let permit = json!({ "metadata": { "name": name }, "spec": spec });
-        let permit: Permit = serde_json::from_value(permit).expect("a permit");
-        api.create(&PostParams::default(), &permit).await.expect("make");
-    }
-    for (selector, expected) in [
-        ("spec.semaphore=s", vec!["a", "b"]),
-        ("spec.holder=y", vec!["b", "c"]),
-        ("spec.pod.uid=3", vec!["c"]),
-        ("spec.semaphore=s,spec.holder=y", vec!["b"]),
-    ] {
-        let found = api.list(&ListParams::default().fields(selector)).await.expect("list");
-        assert_eq!(found.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), expected, "{selector}");
+    for (api, kind, lock) in
+        [(any::<Permit>(&namespace), "Permit", "semaphore"), (any::<LeaseRequest>(&namespace), "LeaseRequest", "lease")]
+    {
+        for (name, on, holder, pod) in [("a", "s", "x", "1"), ("b", "s", "y", "2"), ("c", "t", "y", "3")] {
+            let pod = json!({ "name": "p", "uid": pod, "container": "c", "start": "s" });
+            let spec = json!({ lock: on, "holder": holder, "instance": name, "pod": pod });
+            apply(&api, kind, name, &spec).await.expect("make");
+        }
+        for (selector, expected) in [
+            (&*format!("spec.{lock}=s"), vec!["a", "b"]),
+            ("spec.holder=y", vec!["b", "c"]),
+            ("spec.pod.uid=3", vec!["c"]),
+            (&*format!("spec.{lock}=s,spec.holder=y"), vec!["b"]),
+        ] {
+            let found = api.list(&ListParams::default().fields(selector)).await.expect("list");
+            assert_eq!(found.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), expected, "{kind}: {selector}");
+        }
     }
 }
 
@@ -194,23 +240,10 @@ async fn permits_are_found_by_their_fields() {
 async fn tables_answer_the_first_question() {
     let namespace = namespace().await;
     for (resource, expected) in [
-        ("semaphores", ["Name", "Phase", "Permits", "In use", "Waiting", "Age", "Holders", "Term"].as_slice()),
-        (
-            "permits",
-            &[
-                "Name",
-                "Semaphore",
-                "Phase",
-                "Permits",
-                "Ahead",
-                "Holder",
-                "Renewed",
-                "Age",
-                "Token",
-                "Priority",
-                "Message",
-            ],
-        ),
+        ("semaphores", "Name, Phase, Permits, In use, Waiting, Age, Holders, Term"),
+        ("permits", "Name, Semaphore, Phase, Permits, Ahead, Holder, Renewed, Age, Token, Priority, Message"),
+        ("leases", "Name, Phase, Holder, Since, Waiting, Age, Token, Term"),
+        ("leaserequests", "Name, Lease, Phase, Ahead, Holder, Renewed, Age, Token, Priority, Message"),
     ] {
         let request = http::Request::get(format!("/apis/konductor.io/v1/namespaces/{}/{resource}", namespace.name))
             .header(http::header::ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io")
@@ -219,25 +252,53 @@ async fn tables_answer_the_first_question() {
         let table: Value = namespace.client.request(request).await.expect("a table");
         let columns = table["columnDefinitions"].as_array().expect("columns").iter();
         let names: Vec<_> = columns.map(|column| column["name"].as_str().expect("a name")).collect();
-        assert_eq!(names, expected);
+        assert_eq!(names.join(", "), expected);
     }
 }
 
 #[tokio::test]
 async fn names_are_short_and_in_a_category() {
     let namespace = namespace().await;
-    let group = kube::discovery::group(&namespace.client, "konductor.io").await.expect("discover");
-    let resources = group.versioned_resources("v1");
-    assert_eq!(resources.len(), 2);
     let request = http::Request::get("/apis/konductor.io/v1").body(Vec::new()).expect("a request");
     let list: Value = namespace.client.request(request).await.expect("a list");
+    let mut short = Vec::new();
     for resource in list["resources"].as_array().expect("resources") {
-        let short = match resource["name"].as_str().expect("a name") {
-            "semaphores" => "sem",
-            "permits" => "pmt",
-            _ => continue,
-        };
-        assert_eq!(resource["shortNames"], json!([short]));
-        assert_eq!(resource["categories"], json!(["konductor"]));
+        let name = resource["name"].as_str().expect("a name");
+        if !name.contains('/') {
+            assert_eq!(resource["categories"], json!(["konductor"]), "{name}");
+            short.push(format!("{name} {}", resource["shortNames"]));
+        }
+    }
+    short.sort();
+    let expected = [r#"leaserequests ["lreq"]"#, r#"leases ["klease"]"#, r#"permits ["pmt"]"#, r#"semaphores ["sem"]"#];
+    assert_eq!(short, expected);
+}
+
+#[tokio::test]
+async fn kubectl_takes_lease_for_kubernetes_own() {
+    let namespace = namespace().await;
+    apply(&any::<Lease>(&namespace), "Lease", "of-konductor", &json!({})).await.expect("make");
+    let kubernetes_own = json!({ "metadata": { "name": "of-kubernetes" }, "spec": { "holderIdentity": "somebody" } });
+    let kubernetes_own = serde_json::from_value(kubernetes_own).expect("a Lease of coordination.k8s.io");
+    let coordination: Api<k8s_openapi::api::coordination::v1::Lease> = namespace.api();
+    coordination.create(&PostParams::default(), &kubernetes_own).await.expect("make Kubernetes' own");
+    let kubeconfig = namespace.user_kubeconfig("person", Some("system:masters"));
+    for (word, expected) in [
+        ("lease", "lease.coordination.k8s.io/of-kubernetes\n"),
+        ("leases", "lease.coordination.k8s.io/of-kubernetes\n"),
+        ("leases.konductor.io", "lease.konductor.io/of-konductor\n"),
+        ("lease.konductor.io", "lease.konductor.io/of-konductor\n"),
+        ("klease", "lease.konductor.io/of-konductor\n"),
+        ("konductor", "lease.konductor.io/of-konductor\n"),
+    ] {
+        let mut kubectl = Command::new("kubectl");
+        // What it remembers of other clusters at this address is none of this one.
+        kubectl.arg("--cache-dir").arg(kubeconfig.with_file_name("cache")).arg("--kubeconfig").arg(&kubeconfig);
+        kubectl.args(["get", word, "--output", "name"]);
+        let output = kubectl.output().unwrap_or_else(|error| {
+            panic!("cannot run kubectl ({error}): install it, see https://kubernetes.io/docs/tasks/tools/")
+        });
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(out, expected, "kubectl get {word}: {err}");
     }
 }
