@@ -25,7 +25,7 @@ async fn what_fits_is_granted_and_the_rest_is_told_its_place() {
         assert_eq!(status.message.as_deref(), Some("waits for semaphore s"));
         assert_eq!(condition(&status.conditions, "Granted"), Some(("False", "Pending")));
     }
-    let status = scene.semaphore_status("s", |status| status.waiting == Some(2) && status.in_use == Some(2)).await;
+    let status = scene.status("s", |status| status.waiting == Some(2) && status.in_use == Some(2)).await;
     assert_eq!((status.phase, status.available), (Some(SemaphorePhase::Full), Some(0)));
     assert_eq!(status.holders, ["a", "b"]);
     assert_eq!(condition(&status.conditions, "Ready"), Some(("True", "Accepted")));
@@ -41,7 +41,7 @@ async fn what_fits_is_granted_and_the_rest_is_told_its_place() {
     scene.granted("d").await;
     scene.release("c").await;
     scene.release("d").await;
-    let status = scene.semaphore_status("s", |status| status.in_use == Some(0) && status.waiting == Some(0)).await;
+    let status = scene.status("s", |status| status.in_use == Some(0) && status.waiting == Some(0)).await;
     assert_eq!((status.phase, status.available), (Some(SemaphorePhase::Available), Some(2)));
     assert_eq!(condition(&status.conditions, "Saturated"), Some(("False", "Available")));
 }
@@ -104,16 +104,16 @@ async fn lowering_permits_takes_nothing_away_and_zero_pauses() {
     scene.change("s", &json!({ "permits": 1 })).await;
     scene.claim("s", "c").await;
     scene.ahead("c", 0).await;
-    let status = scene.semaphore_status("s", |status| status.in_use == Some(2) && status.available == Some(0)).await;
+    let status = scene.status("s", |status| status.in_use == Some(2) && status.available == Some(0)).await;
     assert_eq!(status.phase, Some(SemaphorePhase::Full));
     scene.release("a").await;
-    scene.semaphore_status("s", |status| status.in_use == Some(1)).await;
+    scene.status("s", |status| status.in_use == Some(1)).await;
     assert_eq!(scene.now("c").await.phase, Some(ClaimPhase::Pending));
     scene.change("s", &json!({ "permits": 0 })).await;
-    let status = scene.semaphore_status("s", |status| status.phase == Some(SemaphorePhase::Paused)).await;
+    let status = scene.status("s", |status| status.phase == Some(SemaphorePhase::Paused)).await;
     assert_eq!(condition(&status.conditions, "Saturated"), Some(("True", "Paused")));
     scene.release("b").await;
-    scene.semaphore_status("s", |status| status.in_use == Some(0)).await;
+    scene.status("s", |status| status.in_use == Some(0)).await;
     scene
         .claim_status("c", |status| {
             status.message.as_deref() == Some("waits for semaphore s, which is paused: it has 0 permits")
@@ -132,7 +132,7 @@ async fn a_revoked_claim_counts_until_it_is_released() {
     scene.claim("s", "b").await;
     scene.ahead("b", 0).await;
     let annotation = Patch::Merge(json!({ "metadata": { "annotations": { "konductor.io/revoke": "maintenance" } } }));
-    scene.permits().patch("a", &PatchParams::default(), &annotation).await.expect("annotate");
+    scene.claims().patch("a", &PatchParams::default(), &annotation).await.expect("annotate");
     let status = scene.phase("a", ClaimPhase::Revoking).await;
     assert_eq!(status.message.as_deref(), Some("revoked: maintenance"));
     assert_eq!(condition(&status.conditions, "Granted"), Some(("False", "Revoking")));
@@ -149,8 +149,8 @@ async fn a_recreated_semaphore_counts_its_holders_and_its_tokens_go_on() {
     scene.semaphore("s", 1).await;
     scene.claim("s", "a").await;
     let before = scene.granted("a").await;
-    scene.semaphores().delete("s", &DeleteParams::default()).await.expect("delete");
-    wait_gone(&scene.semaphores(), "s", LIMIT).await;
+    scene.locks().delete("s", &DeleteParams::default()).await.expect("delete");
+    wait_gone(&scene.locks(), "s", LIMIT).await;
     scene.claim("s", "b").await;
     scene
         .claim_status("b", |status| {
@@ -159,7 +159,7 @@ async fn a_recreated_semaphore_counts_its_holders_and_its_tokens_go_on() {
         .await;
     assert_eq!(scene.now("a").await.phase, Some(ClaimPhase::Granted));
     scene.semaphore("s", 1).await;
-    let status = scene.semaphore_status("s", |status| status.in_use == Some(1) && status.waiting == Some(1)).await;
+    let status = scene.status("s", |status| status.in_use == Some(1) && status.waiting == Some(1)).await;
     // Confirmed again in the new semaphore's term, with the token that its holder works with.
     let restamped = scene.claim_status("a", |claim| claim.term == status.term).await;
     assert_eq!(restamped.fencing_token, before.fencing_token);
@@ -192,7 +192,7 @@ async fn what_cannot_be_read_is_reported_and_keeps_what_it_held() {
     scene.granted("waits").await;
     scene.claim("s", "another").await;
     scene.ahead("another", 0).await;
-    scene.semaphore_status("s", |status| status.in_use == Some(2)).await;
+    scene.status("s", |status| status.in_use == Some(2)).await;
     patched.delete("bad", &DeleteParams::default()).await.expect("delete");
     scene.granted("another").await;
 }
@@ -208,8 +208,8 @@ async fn a_condition_keeps_its_time_while_its_status_stays() {
             .find(|condition| condition.type_ == "Saturated")
             .map(|found| found.last_transition_time.clone())
     };
-    let before = scene.semaphore_status("s", |status| status.in_use == Some(1)).await;
+    let before = scene.status("s", |status| status.in_use == Some(1)).await;
     scene.claim("s", "b").await;
-    let after = scene.semaphore_status("s", |status| status.waiting == Some(1)).await;
+    let after = scene.status("s", |status| status.waiting == Some(1)).await;
     assert_eq!(saturated(&before.conditions), saturated(&after.conditions));
 }

@@ -1,11 +1,13 @@
 //! What all these tests need: an operator to talk to, and short ways to say what they want.
 
-use std::time::Duration;
+use std::{fmt::Debug, marker::PhantomData, time::Duration};
 
-use konductor_api::{ClaimPhase, ClaimStatus, Permit, Semaphore, SemaphoreStatus};
+use konductor_api::{ClaimPhase, ClaimStatus, Lock, Semaphore};
 use konductor_tests::{ControlPlane, Installed, Process, TestNamespace, wait_for};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::object::{HasSpec, HasStatus};
 use kube::{Api, Client};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -23,64 +25,85 @@ pub(crate) async fn shared() -> &'static Process {
         .await
 }
 
-/// A namespace of a cluster with an operator.
+/// A namespace of a cluster with an operator, to play with semaphores in.
 pub(crate) async fn namespace(prefix: &str) -> Scene {
-    shared().await;
-    Scene { namespace: ControlPlane::shared().await.namespace(prefix).await }
+    scene(prefix).await
 }
 
-/// A test's namespace, and what can be done in it.
-pub(crate) struct Scene {
+/// A namespace of a cluster with an operator, to play with locks of any kind in.
+pub(crate) async fn scene<L: Kind>(prefix: &str) -> Scene<L> {
+    shared().await;
+    Scene::of(ControlPlane::shared().await.namespace(prefix).await)
+}
+
+/// What is needed of a resource here.
+pub(crate) trait Object: HasSpec + Serialize + DeserializeOwned + Clone + Debug + Send {}
+
+impl<O: HasSpec + Serialize + DeserializeOwned + Clone + Debug + Send> Object for O {}
+
+/// A kind of lock.
+pub(crate) trait Kind: Lock<Claim: Object> + HasStatus<Status: Clone> + Object {}
+
+impl<L: Lock<Claim: Object> + HasStatus<Status: Clone> + Object> Kind for L {}
+
+/// A test's namespace, and what can be done in it with locks of one kind.
+pub(crate) struct Scene<L = Semaphore> {
     pub(crate) namespace: TestNamespace,
+    kind: PhantomData<fn() -> L>,
 }
 
 impl Scene {
+    /// Creates a semaphore of so many permits.
+    pub(crate) async fn semaphore(&self, name: &str, permits: u32) {
+        self.create(name, &json!({ "permits": permits })).await;
+    }
+}
+
+impl<L: Kind> Scene<L> {
+    pub(crate) fn of(namespace: TestNamespace) -> Self {
+        Self { namespace, kind: PhantomData }
+    }
+
     pub(crate) fn client(&self) -> Client {
         self.namespace.client.clone()
     }
 
-    pub(crate) fn permits(&self) -> Api<Permit> {
+    pub(crate) fn claims(&self) -> Api<L::Claim> {
         self.namespace.api()
     }
 
-    pub(crate) fn semaphores(&self) -> Api<Semaphore> {
+    pub(crate) fn locks(&self) -> Api<L> {
         self.namespace.api()
     }
 
-    /// Creates a semaphore of so many permits.
-    pub(crate) async fn semaphore(&self, name: &str, permits: u32) {
-        self.semaphore_with(name, &json!({ "permits": permits })).await;
+    /// Creates a lock with this spec.
+    pub(crate) async fn create(&self, name: &str, spec: &Value) {
+        let lock = serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).expect("a lock");
+        self.locks().create(&PostParams::default(), &lock).await.expect("create a lock");
     }
 
-    /// Creates a semaphore with this spec.
-    pub(crate) async fn semaphore_with(&self, name: &str, spec: &Value) {
-        let semaphore = json!({ "metadata": { "name": name }, "spec": spec });
-        let semaphore = serde_json::from_value(semaphore).expect("a Semaphore");
-        self.semaphores().create(&PostParams::default(), &semaphore).await.expect("create a Semaphore");
-    }
-
-    /// Changes a semaphore's spec.
+    /// Changes a lock's spec.
     pub(crate) async fn change(&self, name: &str, spec: &Value) {
         let patch = Patch::Merge(json!({ "spec": spec }));
-        self.semaphores().patch(name, &PatchParams::default(), &patch).await.expect("change a Semaphore");
+        self.locks().patch(name, &PatchParams::default(), &patch).await.expect("change a lock");
     }
 
-    /// Creates a claim on one permit.
-    pub(crate) async fn claim(&self, semaphore: &str, name: &str) {
-        self.claim_with(semaphore, name, &json!({})).await;
+    /// Creates a claim on a lock.
+    pub(crate) async fn claim(&self, lock: &str, name: &str) {
+        self.claim_with(lock, name, &json!({})).await;
     }
 
     /// Creates a claim with these fields in its spec.
-    pub(crate) async fn claim_with(&self, semaphore: &str, name: &str, fields: &Value) {
-        let mut spec = json!({ "semaphore": semaphore, "holder": name, "instance": name });
+    pub(crate) async fn claim_with(&self, lock: &str, name: &str, fields: &Value) {
+        let mut spec = json!({ L::KIND.name(): lock, "holder": name, "instance": name });
         spec.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
-        let permit = serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).expect("a Permit");
-        self.permits().create(&PostParams::default(), &permit).await.expect("create a Permit");
+        let claim = serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).expect("a claim");
+        self.claims().create(&PostParams::default(), &claim).await.expect("create a claim");
     }
 
     /// Releases or withdraws a claim.
     pub(crate) async fn release(&self, name: &str) {
-        self.permits().delete(name, &DeleteParams::default()).await.expect("delete a Permit");
+        self.claims().delete(name, &DeleteParams::default()).await.expect("delete a claim");
     }
 
     /// Waits until the claim is in this phase.
@@ -100,24 +123,19 @@ impl Scene {
 
     /// Waits until the claim's status is as wanted.
     pub(crate) async fn claim_status(&self, name: &str, wanted: impl Fn(&ClaimStatus) -> bool) -> ClaimStatus {
-        let found = wait_for(&self.permits(), name, LIMIT, |permit| permit.status.as_ref().is_some_and(&wanted)).await;
-        found.status.expect("it has one")
+        let found = wait_for(&self.claims(), name, LIMIT, |claim| claim.status().is_some_and(&wanted)).await;
+        found.status().cloned().expect("it has one")
     }
 
     /// What the claim's status is now.
     pub(crate) async fn now(&self, name: &str) -> ClaimStatus {
-        self.permits().get(name).await.expect("read a Permit").status.unwrap_or_default()
+        self.claims().get(name).await.expect("read a claim").status().cloned().unwrap_or_default()
     }
 
-    /// Waits until the semaphore's status is as wanted.
-    pub(crate) async fn semaphore_status(
-        &self,
-        name: &str,
-        wanted: impl Fn(&SemaphoreStatus) -> bool,
-    ) -> SemaphoreStatus {
-        let found =
-            wait_for(&self.semaphores(), name, LIMIT, |semaphore| semaphore.status.as_ref().is_some_and(&wanted)).await;
-        found.status.expect("it has one")
+    /// Waits until the lock's status is as wanted.
+    pub(crate) async fn status(&self, name: &str, wanted: impl Fn(&L::Status) -> bool) -> L::Status {
+        let found = wait_for(&self.locks(), name, LIMIT, |lock| lock.status().is_some_and(&wanted)).await;
+        found.status().cloned().expect("it has one")
     }
 
     /// Waits for a Kubernetes event with this reason about this object, and returns its note.

@@ -24,13 +24,13 @@ fn of_pod(name: &str, uid: &str) -> Value {
 #[tokio::test]
 async fn a_silent_holder_expires_after_its_ttl_and_one_that_renews_does_not() {
     let scene = namespace("ttl").await;
-    scene.semaphore_with("s", &json!({ "permits": 2, "ttl": "5s" })).await;
+    scene.create("s", &json!({ "permits": 2, "ttl": "5s" })).await;
     for name in ["silent", "alive"] {
         scene.claim("s", name).await;
         scene.granted(name).await;
     }
-    let uid = scene.permits().get("alive").await.expect("read").uid().expect("a uid");
-    let (permits, renewing) = (scene.permits(), tokio::sync::Notify::new());
+    let uid = scene.claims().get("alive").await.expect("read").uid().expect("a uid");
+    let (permits, renewing) = (scene.claims(), tokio::sync::Notify::new());
     let renew = async {
         let mut time = jiff::Timestamp::UNIX_EPOCH;
         loop {

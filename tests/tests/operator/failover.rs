@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use konductor_api::ClaimPhase;
-use konductor_tests::{ControlPlane, Installed, Process, Signal};
+use konductor_api::{ClaimPhase, ClaimStatus, Lease, LeasePhase, Semaphore};
+use konductor_tests::{ControlPlane, Installed, Process, Signal, wait_for};
+use serde_json::{Value, json};
 
-use crate::cluster::{LIMIT, Scene};
+use crate::cluster::{Kind, LIMIT, Scene};
 
 /// A leader and a standby whose caches are filled.
 async fn two_operators(installed: &Installed, arguments: &[&str]) -> (Process, Process) {
@@ -21,19 +22,38 @@ async fn a_standby_takes_over_from_a_killed_leader_and_keeps_its_grants() {
     let control_plane = ControlPlane::start().await;
     let installed = Installed::on(&control_plane, true).await;
     let (mut leader, _standby) = two_operators(&installed, &["--lease-duration", "2s"]).await;
-    let scene = Scene { namespace: control_plane.namespace("killed").await };
-    scene.semaphore("s", 1).await;
-    scene.claim("s", "a").await;
-    let before = scene.granted("a").await;
-    scene.claim("s", "b").await;
-    scene.ahead("b", 0).await;
+    let namespace = control_plane.namespace("killed").await;
+    let (semaphores, leases) = (Scene::<Semaphore>::of(namespace.clone()), Scene::<Lease>::of(namespace));
+    let before_semaphore = holder_and_waiter(&semaphores, &json!({ "permits": 1 })).await;
+    let before_lease = holder_and_waiter(&leases, &json!({})).await;
     leader.signal(Signal::SIGKILL);
     leader.expect_exit(LIMIT, 137).await;
 
     installed.wait_leader("second", LIMIT).await;
+    is_taken_over(&semaphores, &before_semaphore).await;
+    is_taken_over(&leases, &before_lease).await;
+    let status = leases.status("s", |status| status.holder.as_deref() == Some("b")).await;
+    let token = leases.now("b").await.fencing_token;
+    assert_eq!((status.phase, status.fencing_token, status.waiting), (Some(LeasePhase::Held), token, Some(0)));
+}
+
+/// A lock of one, held by `a` and waited for by `b`. Returns the status of `a`.
+async fn holder_and_waiter<L: Kind>(scene: &Scene<L>, spec: &Value) -> ClaimStatus {
+    scene.create("s", spec).await;
+    scene.claim("s", "a").await;
+    let before = scene.granted("a").await;
+    scene.claim("s", "b").await;
+    scene.ahead("b", 0).await;
+    before
+}
+
+/// A new leader keeps the holder, in a higher term; then lets the waiter in.
+async fn is_taken_over<L: Kind>(scene: &Scene<L>, before: &ClaimStatus) {
     let restamped = scene.claim_status("a", |status| status.term > before.term).await;
     assert_eq!((restamped.phase, restamped.fencing_token), (Some(ClaimPhase::Granted), before.fencing_token));
-    scene.semaphore_status("s", |status| status.term == restamped.term && status.settled_term == restamped.term).await;
+    let settled =
+        |lock: &L| (Some(lock.state().term), Some(lock.state().settled_term)) == (restamped.term, restamped.term);
+    wait_for(&scene.locks(), "s", LIMIT, settled).await;
     assert_eq!(scene.now("b").await.phase, Some(ClaimPhase::Pending));
     scene.release("a").await;
     let after = scene.granted("b").await;
@@ -46,7 +66,7 @@ async fn a_leader_that_is_asked_to_end_hands_over_at_once() {
     let installed = Installed::on(&control_plane, true).await;
     // Nobody could wait for such a lease to end.
     let (mut leader, standby) = two_operators(&installed, &["--lease-duration", "10m"]).await;
-    let scene = Scene { namespace: control_plane.namespace("handover").await };
+    let scene = Scene::<Semaphore>::of(control_plane.namespace("handover").await);
     scene.semaphore("s", 1).await;
     scene.claim("s", "a").await;
     let before = scene.granted("a").await;
@@ -62,7 +82,7 @@ async fn two_operators_that_both_lead_never_grant_more_than_there_is() {
     let installed = Installed::on(&control_plane, true).await;
     let _both =
         [installed.operator("one", &["--election", "always"]), installed.operator("two", &["--election", "always"])];
-    let scene = Scene { namespace: control_plane.namespace("both").await };
+    let scene = Scene::<Semaphore>::of(control_plane.namespace("both").await);
     // One permit: with two, the second grant may be seen before the first.
     scene.semaphore("s", 1).await;
     let mut last = 0;
@@ -84,7 +104,7 @@ async fn two_operators_that_both_lead_never_grant_more_than_there_is() {
 async fn confirmed(scene: &Scene) -> (String, u64) {
     konductor_tests::eventually(LIMIT, "a confirmed holder", || async {
         let granted: Vec<_> = scene
-            .permits()
+            .claims()
             .list(&kube::api::ListParams::default())
             .await
             .expect("list")
@@ -92,7 +112,7 @@ async fn confirmed(scene: &Scene) -> (String, u64) {
             .filter_map(|permit| Some((permit.metadata.name?, permit.status?)))
             .filter(|(_, status)| status.phase == Some(ClaimPhase::Granted))
             .collect();
-        let term = scene.semaphores().get("s").await.expect("read").status.and_then(|status| status.term);
+        let term = scene.locks().get("s").await.expect("read").status.and_then(|status| status.term);
         let holders: Vec<_> = granted.iter().filter(|(_, status)| status.term == term).collect();
         assert!(holders.len() <= 1, "{holders:?}");
         let (name, status) = holders.first().ok_or_else(|| format!("{} granted in other terms", granted.len()))?;
@@ -106,7 +126,7 @@ async fn an_operator_outlives_its_api_server() {
     let mut control_plane = ControlPlane::start().await;
     let installed = Installed::on(&control_plane, true).await;
     let mut operator = installed.operator("only", &["--lease-duration", "2s"]);
-    let scene = Scene { namespace: control_plane.namespace("restart").await };
+    let scene = Scene::<Semaphore>::of(control_plane.namespace("restart").await);
     scene.semaphore("s", 1).await;
     scene.claim("s", "a").await;
     let before = scene.granted("a").await;

@@ -5,4 +5,5 @@ mod claims;
 mod cluster;
 mod death;
 mod failover;
+mod leases;
 mod surroundings;

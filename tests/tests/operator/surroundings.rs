@@ -67,7 +67,7 @@ async fn health_readiness_and_metrics_are_served() {
         let all = has(&format!("konductor_waiting{of_semaphore}"))
             && has(&format!("konductor_in_use{of_semaphore}"))
             && has("konductor_leader 1")
-            && metrics.contains(r#"konductor_writes_total{change="grant",outcome="applied"} "#);
+            && metrics.contains(r#"konductor_writes_total{kind="semaphore",change="grant",outcome="applied"} "#);
         if all { Ok(()) } else { Err(metrics) }
     })
     .await;
@@ -75,7 +75,7 @@ async fn health_readiness_and_metrics_are_served() {
     assert!(metrics.contains("application/openmetrics-text"), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
     // Gone with the semaphore: series must not pile up.
-    scene.semaphores().delete("s", &kube::api::DeleteParams::default()).await.expect("delete");
+    scene.locks().delete("s", &kube::api::DeleteParams::default()).await.expect("delete");
     eventually(LIMIT, "no figures of the deleted semaphore", || async {
         let (_, metrics) = get(operator, "/metrics").await;
         if metrics.contains(&scene.namespace.name) { Err(metrics) } else { Ok(()) }
@@ -92,7 +92,7 @@ async fn it_waits_for_its_custom_resources_to_be_installed() {
     let (status, answer) = get(&operator, "/readyz").await;
     assert_eq!(status, "HTTP/1.1 503 Service Unavailable", "{answer}");
     install_crds(&installed.system.client).await;
-    let scene = Scene { namespace: control_plane.namespace("early").await };
+    let scene = Scene::<konductor_api::Semaphore>::of(control_plane.namespace("early").await);
     scene.semaphore("s", 1).await;
     scene.claim("s", "a").await;
     scene.granted("a").await;
