@@ -77,7 +77,7 @@ pub enum Event {
         fencing_token: u64,
         /// The time to live in force.
         ttl: Duration,
-        /// What it protects must have ended by then, unless it is extended.
+        /// What it protects must have ended by then, unless it is extended. [`Boottime::NEVER`] without a cluster.
         deadline: Boottime,
     },
     /// A renewal succeeded.
@@ -158,6 +158,9 @@ pub enum AcquireError {
     /// Nothing can have this name.
     #[error("{0:?} is not a name that a semaphore or lease can have: use lower-case letters, digits, hyphens and dots")]
     Name(String),
+    /// Without a cluster: the folder, a manifest in it or its state cannot be used.
+    #[error("{0}")]
+    Folder(String),
     /// The operating system refuses what is needed to wait: a timer, random numbers.
     #[error("the operating system does not let this process wait: {0}")]
     System(String),

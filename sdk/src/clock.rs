@@ -26,6 +26,9 @@ use tokio::io::{Interest, unix::AsyncFd};
 pub struct Boottime(pub Duration);
 
 impl Boottime {
+    /// A moment that never comes: the deadline of what does not end by itself.
+    pub const NEVER: Self = Self(Duration::MAX);
+
     /// Now.
     pub fn now() -> Self {
         let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has had CLOCK_BOOTTIME since 2.6.39");

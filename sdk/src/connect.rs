@@ -1,10 +1,15 @@
-//! From the surroundings of a process to a connection.
+//! From the surroundings of a process to a connection, or to the folder that takes its place.
 
-use std::{env, fmt, path::Path, sync::Arc};
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use kube::config::{Config, KubeConfigOptions};
 
 use crate::{
+    Local,
     kubernetes::{Link, build},
     protocol::is_name,
 };
@@ -17,6 +22,8 @@ const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccou
 pub struct ConnectOptions {
     /// The namespace; that of the pod or of the kubeconfig's context when absent.
     pub namespace: Option<String>,
+    /// A folder of this machine instead of a cluster, see [`local`](crate::local). Never taken by itself.
+    pub local: Option<Local>,
 }
 
 /// Why there is no connection.
@@ -60,26 +67,46 @@ pub async fn kube_client() -> Result<kube::Client, ConnectError> {
     build(&find_cluster().await?).map_err(|source| ConnectError::Config { source })
 }
 
-/// A connection to the cluster, for one namespace. Cheap to clone; clones share the connection.
+/// A connection to the cluster, for one namespace, or a folder instead. Cheap to clone; clones share the connection.
 #[derive(Clone)]
-pub struct Client {
-    link: Arc<Link>,
-    namespace: String,
+pub struct Client(pub(crate) Place);
+
+/// Where a client's locks are.
+#[derive(Clone)]
+pub(crate) enum Place {
+    Cluster(Cluster),
+    Local(Local),
+}
+
+/// A connection and the namespace that it is used for.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) link: Arc<Link>,
+    pub(crate) namespace: String,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("namespace", &self.namespace).finish_non_exhaustive()
+        match &self.0 {
+            Place::Cluster(Cluster { namespace, .. }) => {
+                f.debug_struct("Client").field("namespace", namespace).finish_non_exhaustive()
+            }
+            Place::Local(local) => f.debug_tuple("Client").field(local).finish(),
+        }
     }
 }
 
 impl Client {
-    /// Finds the cluster: by `KUBECONFIG` when set, else in a pod by its service account, else by `~/.kube/config`.
+    /// Finds the cluster: by `KUBECONFIG` when set, else in a pod by its service account, else by `~/.kube/config`; unless the
+    /// options name a folder.
     ///
     /// No request is made yet. Tokens of service accounts, and token files of a kubeconfig, are read anew at least every
     /// minute and when the API server no longer accepts them. Must be called on a tokio runtime with I/O and time enabled.
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
-        Self::from_config(find_cluster().await?, options)
+        match options.local {
+            Some(local) => Ok(Self(Place::Local(local))),
+            None => Self::from_config(find_cluster().await?, options),
+        }
     }
 
     /// Connects to the cluster of this configuration. Its timeouts, retries and proxy are not used; the
@@ -96,15 +123,19 @@ impl Client {
             );
         }
         let link = Link::new(config).map_err(|source| ConnectError::Config { source })?;
-        Ok(Self { link: Arc::new(link), namespace })
+        Ok(Self(Place::Cluster(Cluster { link: Arc::new(link), namespace })))
     }
 
-    /// The namespace of everything that this client asks for.
+    /// Without a cluster: the locks of this folder, between the processes of this machine. See [`local`](crate::local).
+    pub fn local(folder: impl Into<PathBuf>) -> Self {
+        Self(Place::Local(Local::new(folder)))
+    }
+
+    /// The namespace of everything that this client asks for; empty without a cluster.
     pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.link
+        match &self.0 {
+            Place::Cluster(cluster) => &cluster.namespace,
+            Place::Local(_) => "",
+        }
     }
 }

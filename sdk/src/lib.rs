@@ -34,6 +34,7 @@
 //!
 //! - [`Client`] and [`Guard`] are all that most programs need;
 //! - [`run`] is the same as a stream of events, for supervisors;
+//! - [`local`] is the same between the processes of one machine, without a cluster;
 //! - [`protocol`] says how it works and why it is right.
 
 #![forbid(unsafe_code)]
@@ -44,6 +45,7 @@ pub mod clock;
 pub mod connect;
 pub mod guard;
 mod kubernetes;
+pub mod local;
 pub mod protocol;
 mod resolve;
 mod run;
@@ -56,4 +58,5 @@ pub use connect::{Client, ConnectError, ConnectOptions};
 pub use guard::{Acquisition, Guard, ReleaseError};
 pub use konductor_api::{LockKind, PodReference};
 pub use kube::Config;
+pub use local::Local;
 pub use run::run;

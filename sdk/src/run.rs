@@ -5,7 +5,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::{
     AcquireError, Boottime, Client, Command, Event, Request,
     clock::Alarm,
+    connect::{Cluster, Place},
     kubernetes::{Backend, Calling, Watch},
+    local,
     protocol::{Draw, Effect, Failure, Input, Machine, is_name},
 };
 
@@ -13,7 +15,7 @@ use crate::{
 /// after [`Event::Released`], [`Event::Abandoned`] or [`Event::Failed`].
 ///
 /// Dropping the sender of `commands` is [`Command::Release`]. Dropping the future leaves the claim as it is, for
-/// its TTL. Must be called on a tokio runtime (of any flavour) with I/O and time enabled, and must be polled: whatever is
+/// its TTL (without a cluster, it ends the claim). Must be called on a tokio runtime (of any flavour) with I/O and time enabled, and must be polled: whatever is
 /// protected has to be ended by the deadline last told, whether or not this future gets to run.
 pub async fn run(
     client: Client,
@@ -24,19 +26,23 @@ pub async fn run(
     if !is_name(request.wanted.name()) {
         return on_event(Event::Failed { error: AcquireError::Name(request.wanted.name().to_owned()) });
     }
-    if let Err(error) = drive(&client, request, &mut commands, &mut on_event).await {
+    let outcome = match &client.0 {
+        Place::Cluster(cluster) => drive(cluster, request, &mut commands, &mut on_event).await,
+        Place::Local(local) => local::drive(local, &request, &mut commands, &mut on_event).await,
+    };
+    if let Err(error) = outcome {
         on_event(Event::Failed { error: AcquireError::System(error.to_string()) });
     }
 }
 
 async fn drive(
-    client: &Client,
+    cluster: &Cluster,
     request: Request,
     commands: &mut UnboundedReceiver<Command>,
     on_event: &mut impl FnMut(Event),
 ) -> std::io::Result<()> {
     let mut machine = Machine::new(request.wanted.kind(), request.wanted.name().to_owned(), request.pod.clone());
-    let mut backend = Backend::new(client, request);
+    let mut backend = Backend::new(cluster, request);
     let mut alarm = Alarm::new()?;
     let (mut call, mut question, mut watch) = (Slot::empty(), Slot::empty(), Watch::none());
     let mut listening = true;

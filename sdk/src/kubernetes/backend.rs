@@ -19,7 +19,8 @@ use serde::Deserialize;
 
 use super::Link;
 use crate::{
-    Client, Request, Wanted, chain,
+    Request, Wanted, chain,
+    connect::Cluster,
     protocol::{Answer, Call, Failure, Input, ParentSeen, Sighting, WatchEnd},
 };
 
@@ -69,13 +70,13 @@ fn paths<L: Lock>(namespace: &str) -> (String, String) {
 pub(crate) type Calling<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
 
 impl Backend {
-    pub(crate) fn new(client: &Client, request: Request) -> Self {
+    pub(crate) fn new(cluster: &Cluster, request: Request) -> Self {
         let (locks, claims) = match &request.wanted {
-            Wanted::Lease { .. } => paths::<Lease>(client.namespace()),
-            Wanted::Semaphore { .. } => paths::<Semaphore>(client.namespace()),
+            Wanted::Lease { .. } => paths::<Lease>(&cluster.namespace),
+            Wanted::Semaphore { .. } => paths::<Semaphore>(&cluster.namespace),
         };
         Self {
-            link: client.link().clone(),
+            link: cluster.link.clone(),
             claims,
             parent: format!("{locks}/{}", request.wanted.name()),
             request,

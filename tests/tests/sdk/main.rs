@@ -227,7 +227,7 @@ async fn refusals_say_what_was_refused() {
 
     let config = Kubeconfig::read_from(control_plane.admin_kubeconfig()).expect("read");
     let config = konductor::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("use");
-    let options = ConnectOptions { namespace: Some("nowhere".into()) };
+    let options = ConnectOptions { namespace: Some("nowhere".into()), ..ConnectOptions::default() };
     let nowhere = konductor::Client::from_config(config, options).expect("connect");
     let event = Claim::start(&nowhere, request()).next().await;
     let Event::Failed { error: AcquireError::NotInstalled { message, .. } } = event else { panic!("{event:?}") };

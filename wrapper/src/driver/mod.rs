@@ -12,7 +12,7 @@ mod tree;
 
 use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
 
-use konductor::{Boottime, ConnectOptions, PodReference, Request};
+use konductor::{Boottime, ConnectOptions, Local, PodReference, Request};
 use nix::{
     errno::Errno,
     libc,
@@ -234,7 +234,9 @@ impl<'a> Driver<'a> {
             None => identity::default_holder(sources.pod_name(), &gethostname()?.to_string_lossy(), std::process::id()),
         };
         let requests = self.config.claims.iter().map(|wanted| self.request(wanted, pod.clone()));
-        let options = ConnectOptions { namespace: self.config.namespace.clone() };
+        // Whatever outlives this process goes on holding.
+        let local = self.config.local.as_ref().map(|folder| Local::new(folder).inherit());
+        let options = ConnectOptions { namespace: self.config.namespace.clone(), local };
         self.claims = Some(Claims::start(options, requests.collect())?);
         Ok(())
     }

@@ -138,9 +138,10 @@ impl Supervisor {
         first.map(|(index, ..)| self.settings.claims[index].clone()).unwrap_or_default()
     }
 
+    /// The claims that end unless they are renewed. (Without a cluster the kernel knows that we live.)
     fn held(&self) -> impl Iterator<Item = (usize, Duration, Boottime)> {
         self.claims.iter().enumerate().filter_map(|(index, claim)| match claim {
-            Claim::Held { ttl, deadline, .. } => Some((index, *ttl, *deadline)),
+            Claim::Held { ttl, deadline, .. } if *deadline != Boottime::NEVER => Some((index, *ttl, *deadline)),
             _ => None,
         })
     }

@@ -1,0 +1,245 @@
+//! Manifests: the same YAML that one would `kubectl apply`, read as strictly as the API server would.
+//!
+//! What a definition may say is one table here, and a test compares that table with the schemas of the custom resources, so
+//! that a manifest that is accepted here is accepted by a cluster and means the same there. Whatever is not in the table is
+//! refused by name and line, instead of being ignored.
+
+use std::{fmt, ops::RangeInclusive};
+
+use konductor_api::{
+    GROUP, GoDuration, LockKind, Queueing,
+    limits::{MAX_PERMITS, MAX_TTL, MIN_TTL},
+};
+
+use super::yaml::{Field, Mistake, Node, Value, documents};
+use crate::protocol::is_name;
+
+/// What a manifest says of one lock, as far as it matters in a folder. (Nothing expires here, so a `ttl` is only checked.)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Definition {
+    pub(super) kind: LockKind,
+    pub(super) name: String,
+    /// How much may be held at once.
+    pub(super) capacity: u64,
+    /// Whether smaller claims may pass the first in line.
+    pub(super) queueing: Queueing,
+    /// Where it says so.
+    pub(super) at: Position,
+}
+
+/// A line of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) file: String,
+    pub(super) line: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} line {}", self.file, self.line)
+    }
+}
+
+/// What is wrong with a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {what}")]
+pub(super) struct ManifestError {
+    at: Position,
+    what: String,
+}
+
+/// What a field of a spec may be.
+#[derive(Debug)]
+enum Shape {
+    Number(RangeInclusive<u64>),
+    /// From [`MIN_TTL`] to [`MAX_TTL`].
+    Ttl,
+    Choice(&'static [(&'static str, Queueing)]),
+}
+
+/// A field of a spec.
+#[derive(Debug)]
+struct Rule {
+    name: &'static str,
+    shape: Shape,
+    required: bool,
+}
+
+const TTL: Rule = Rule { name: "ttl", shape: Shape::Ttl, required: false };
+
+const LEASE: [Rule; 1] = [TTL];
+
+const SEMAPHORE: [Rule; 3] = [
+    Rule { name: "permits", shape: Shape::Number(0..=MAX_PERMITS), required: true },
+    Rule {
+        name: "queueing",
+        shape: Shape::Choice(&[("StrictFIFO", Queueing::StrictFIFO), ("BestEffortFIFO", Queueing::BestEffortFIFO)]),
+        required: false,
+    },
+    TTL,
+];
+
+/// The kinds, as manifests name them.
+const KINDS: [(&str, LockKind); 2] = [("Lease", LockKind::Lease), ("Semaphore", LockKind::Semaphore)];
+
+fn rules(kind: LockKind) -> &'static [Rule] {
+    match kind {
+        LockKind::Lease => &LEASE,
+        LockKind::Semaphore => &SEMAPHORE,
+    }
+}
+
+impl Definition {
+    /// Adds those of one file to those of others.
+    pub(super) fn read(file: &str, text: &str, all: &mut Vec<Self>) -> Result<(), ManifestError> {
+        let error = |Mistake { line, what }| ManifestError { at: Position { file: file.to_owned(), line }, what };
+        for document in documents(text).map_err(error)? {
+            let definition = definition(&document, file).map_err(error)?;
+            let same = |other: &&Self| (other.kind, &other.name) == (definition.kind, &definition.name);
+            if let Some(other) = all.iter().find(same) {
+                let what = format!("{} {} is defined twice: also in {}", definition.kind, definition.name, other.at);
+                return Err(ManifestError { at: definition.at, what });
+            }
+            all.push(definition);
+        }
+        Ok(())
+    }
+}
+
+fn definition(document: &Node, file: &str) -> Result<Definition, Mistake> {
+    let mut top = Fields::of(document, "a manifest")?;
+    let api = top.take("apiVersion").ok_or_else(|| top.missing("apiVersion"))?;
+    let kind = top.take("kind").ok_or_else(|| top.missing("kind"))?;
+    let version = format!("{GROUP}/v1");
+    if api.node.text() != Some(&version) {
+        let found = api.node.shown();
+        return Err(Mistake::new(
+            api.node.line,
+            format!("unknown apiVersion {found}: wanted {version} (other objects go into another folder)"),
+        ));
+    }
+    let known = KINDS.iter().find(|(name, _)| kind.node.text() == Some(name)).map(|(_, kind)| *kind);
+    let Some(known) = known else {
+        let names: Vec<_> = KINDS.iter().map(|(name, _)| *name).collect();
+        let what = format!("unknown kind {}: without a cluster there is {}", kind.node.shown(), names.join(" and "));
+        return Err(Mistake::new(kind.node.line, what));
+    };
+    let metadata = top.take("metadata").ok_or_else(|| top.missing("metadata"))?;
+    let spec = top.take("spec");
+    top.end()?;
+    let name = metadata_name(&metadata.node)?;
+    let mut definition = Definition {
+        kind: known,
+        name,
+        capacity: 1,
+        queueing: Queueing::default(),
+        at: Position { file: file.to_owned(), line: document.line },
+    };
+    let nothing = Node { line: document.line, value: Value::Map(Vec::new()) };
+    read_spec(spec.as_ref().map_or(&nothing, |spec| &spec.node), rules(known), &mut definition)?;
+    Ok(definition)
+}
+
+fn metadata_name(metadata: &Node) -> Result<String, Mistake> {
+    let mut metadata = Fields::of(metadata, "metadata")?;
+    let name = metadata.take("name").ok_or_else(|| metadata.missing("name"))?;
+    for texts in ["labels", "annotations"] {
+        if let Some(Field { node, .. }) = metadata.take(texts) {
+            for Field { name, node, .. } in Fields::of(&node, texts)?.left {
+                if node.text().is_none() {
+                    let what = format!("{texts}: {name}: wanted a text (in quotes), found {}", node.shown());
+                    return Err(Mistake::new(node.line, what));
+                }
+            }
+        }
+    }
+    // A folder is like one namespace, whatever the cluster's is called.
+    if let Some(Field { node, .. }) = metadata.take("namespace")
+        && node.text().is_none_or(|text| !is_name(text))
+    {
+        return Err(Mistake::new(node.line, format!("namespace: wanted a name, found {}", node.shown())));
+    }
+    metadata.end()?;
+    if let Some(name) = name.node.text().filter(|text| is_name(text)) {
+        return Ok(name.to_owned());
+    }
+    let found = name.node.shown();
+    let what = format!("name: wanted lower-case letters, digits, hyphens and dots, found {found}");
+    Err(Mistake::new(name.node.line, what))
+}
+
+fn read_spec(spec: &Node, rules: &'static [Rule], definition: &mut Definition) -> Result<(), Mistake> {
+    let mut fields = Fields::of(spec, "spec")?;
+    for Rule { name, shape, required } in rules {
+        let Some(Field { node, .. }) = fields.take(name) else {
+            if *required {
+                return Err(fields.missing(name));
+            }
+            continue;
+        };
+        let refused =
+            |wanted: String| Err(Mistake::new(node.line, format!("{name}: wanted {wanted}, found {}", node.shown())));
+        match shape {
+            Shape::Number(range) => match node.number().filter(|number| range.contains(number)) {
+                Some(number) => definition.capacity = number,
+                None => return refused(format!("a whole number from {} to {}", range.start(), range.end())),
+            },
+            Shape::Ttl => {
+                let ttl = node.text().and_then(|text| text.parse::<GoDuration>().ok());
+                if ttl.is_none_or(|ttl| !(MIN_TTL..=MAX_TTL).contains(&ttl.0)) {
+                    return refused("a duration from 5s to 24h".to_owned());
+                }
+            }
+            Shape::Choice(choices) => {
+                let Some((_, queueing)) = choices.iter().find(|(choice, _)| node.text() == Some(choice)) else {
+                    let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
+                    return refused(names.join(" or "));
+                };
+                definition.queueing = *queueing;
+            }
+        }
+    }
+    fields.end()
+}
+
+/// The fields of a mapping, to be taken one after the other.
+struct Fields {
+    line: usize,
+    whose: &'static str,
+    left: Vec<Field>,
+    taken: Vec<&'static str>,
+}
+
+impl Fields {
+    fn of(node: &Node, whose: &'static str) -> Result<Self, Mistake> {
+        match &node.value {
+            Value::Map(fields) => Ok(Self { line: node.line, whose, left: fields.clone(), taken: Vec::new() }),
+            _ if node.is_empty() => Ok(Self { line: node.line, whose, left: Vec::new(), taken: Vec::new() }),
+            _ => Err(Mistake::new(node.line, format!("{whose}: wanted fields, found {}", node.shown()))),
+        }
+    }
+
+    /// The field of this name. One that is null is as good as absent.
+    fn take(&mut self, name: &'static str) -> Option<Field> {
+        self.taken.push(name);
+        let at = self.left.iter().position(|field| field.name == name)?;
+        Some(self.left.swap_remove(at)).filter(|field| !field.node.is_empty())
+    }
+
+    fn missing(&self, name: &str) -> Mistake {
+        Mistake::new(self.line, format!("{} has no {name}", self.whose))
+    }
+
+    /// Refuses what was not taken.
+    fn end(self) -> Result<(), Mistake> {
+        let Some(Field { line, name, .. }) = self.left.into_iter().min_by_key(|field| field.line) else {
+            return Ok(());
+        };
+        let known = self.taken.join(", ");
+        Err(Mistake::new(line, format!("unknown field {name}: {} can have {known}", self.whose)))
+    }
+}
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;

@@ -1,0 +1,212 @@
+use konductor_api::crds;
+use proptest::prelude::*;
+
+use super::*;
+
+fn read(text: &str) -> Result<Vec<Definition>, String> {
+    let mut all = Vec::new();
+    Definition::read("a.yaml", text, &mut all).map_err(|error| error.to_string())?;
+    Ok(all)
+}
+
+fn semaphore(spec: &str) -> String {
+    format!("apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata:\n  name: warehouse\nspec:\n{spec}")
+}
+
+fn found(text: &str) -> String {
+    match read(text) {
+        Ok(all) => {
+            let shown = all.iter().map(|one| format!("{} {} {} {:?}", one.kind, one.name, one.capacity, one.queueing));
+            shown.collect::<Vec<_>>().join("; ")
+        }
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn manifests_are_read() {
+    for (text, expected) in [
+        (semaphore("  permits: 3\n"), "semaphore warehouse 3 StrictFIFO"),
+        (semaphore("  permits: 0\n  queueing: BestEffortFIFO\n  ttl: 1h30m\n"), "semaphore warehouse 0 BestEffortFIFO"),
+        (semaphore("  {permits: 1000000, ttl: \"5s\"} # flow\n"), "semaphore warehouse 1000000 StrictFIFO"),
+        (
+            "# two\n---\napiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: leader, namespace: etl}\n---\n".to_owned()
+                + &semaphore("  permits: 2\n"),
+            "lease leader 1 StrictFIFO; semaphore warehouse 2 StrictFIFO",
+        ),
+        (
+            r#"{"apiVersion":"konductor.io/v1","kind":"Lease","metadata":{"name":"x","labels":{"a":"b"}},"spec":{"ttl":"15s"}}"#
+                .to_owned(),
+            "lease x 1 StrictFIFO",
+        ),
+        (String::new(), ""),
+        ("---\n# nothing\n---\n".to_owned(), ""),
+    ] {
+        assert_eq!(found(&text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_line() {
+    let twice = semaphore("  permits: 1\n") + "---\n" + &semaphore("  permits: 2\n");
+    for (text, expected) in [
+        (semaphore("  permit: 3\n"), "a.yaml line 6: spec has no permits"),
+        (
+            semaphore("  permits: 3\n  permit: 3\n"),
+            "a.yaml line 7: unknown field permit: spec can have permits, queueing, ttl",
+        ),
+        (
+            semaphore("  permits: 3\nstatus: {}\n"),
+            "a.yaml line 7: unknown field status: a manifest can have apiVersion, kind, metadata, spec",
+        ),
+        (semaphore("  permits: -1\n"), "a.yaml line 6: permits: wanted a whole number from 0 to 1000000, found \"-1\""),
+        (
+            semaphore("  permits: 1000001\n"),
+            "a.yaml line 6: permits: wanted a whole number from 0 to 1000000, found \"1000001\"",
+        ),
+        (
+            semaphore("  permits: \"3\"\n"),
+            "a.yaml line 6: permits: wanted a whole number from 0 to 1000000, found \"3\"",
+        ),
+        (
+            semaphore("  permits: 010\n"),
+            "a.yaml line 6: permits: wanted a whole number from 0 to 1000000, found \"010\"",
+        ),
+        (
+            semaphore("  permits: [3]\n"),
+            "a.yaml line 6: permits: wanted a whole number from 0 to 1000000, found a list",
+        ),
+        (semaphore("  permits:\n"), "a.yaml line 6: spec has no permits"),
+        (semaphore("  permits: 1\n  ttl: 4s\n"), "a.yaml line 7: ttl: wanted a duration from 5s to 24h, found \"4s\""),
+        (semaphore("  permits: 1\n  ttl: 30\n"), "a.yaml line 7: ttl: wanted a duration from 5s to 24h, found \"30\""),
+        (
+            semaphore("  permits: 1\n  queueing: Fifo\n"),
+            "a.yaml line 7: queueing: wanted StrictFIFO or BestEffortFIFO, found \"Fifo\"",
+        ),
+        (semaphore("  permits: 1\n  permits: 2\n"), "a.yaml line 7: field permits is there twice"),
+        (
+            semaphore("  permits: &a 1\n  ttl: *a\n"),
+            "a.yaml line 7: aliases are not understood here: write the value out",
+        ),
+        (semaphore("  permits: !!int 1\n"), "a.yaml line 6: tags are not understood here: write the value without one"),
+        (semaphore("  3\n"), "a.yaml line 6: spec: wanted fields, found \"3\""),
+        (twice, "a.yaml line 8: semaphore warehouse is defined twice: also in a.yaml line 1"),
+        (
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\n".to_owned(),
+            "a.yaml line 1: unknown apiVersion \"batch/v1\": wanted konductor.io/v1 (other objects go into another folder)",
+        ),
+        (
+            "apiVersion: konductor.io/v1\nkind: Semafore\n".to_owned(),
+            "a.yaml line 2: unknown kind \"Semafore\": without a cluster there is Lease and Semaphore",
+        ),
+        ("apiVersion: konductor.io/v1\nkind: Lease\n".to_owned(), "a.yaml line 1: a manifest has no metadata"),
+        (
+            "apiVersion: konductor.io/v1\nkind: Lease\nmetadata:\n  name: Leader\n".to_owned(),
+            "a.yaml line 4: name: wanted lower-case letters, digits, hyphens and dots, found \"Leader\"",
+        ),
+        // Readers of YAML 1.1, as that of kubectl, take these for other things than texts.
+        (
+            "apiVersion: konductor.io/v1\nkind: Lease\nmetadata:\n  name: on\n".to_owned(),
+            "a.yaml line 4: name: wanted lower-case letters, digits, hyphens and dots, found \"on\"",
+        ),
+        (
+            "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: x, labels: {a: 1}}\n".to_owned(),
+            "a.yaml line 3: labels: a: wanted a text (in quotes), found \"1\"",
+        ),
+        (
+            "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: x, generateName: y}\n".to_owned(),
+            "a.yaml line 3: unknown field generateName: metadata can have name, labels, annotations, namespace",
+        ),
+        ("- 1\n".to_owned(), "a.yaml line 1: a manifest: wanted fields, found a list"),
+        (format!("a: {}{}\n", "[".repeat(40), "]".repeat(40)), "a.yaml line 1: nested too deeply"),
+    ] {
+        assert_eq!(found(&text), expected, "{text}");
+    }
+    let broken = found("apiVersion: konductor.io/v1\nkind: 'x\n");
+    assert!(broken.starts_with("a.yaml line "), "{broken}");
+}
+
+/// The rules here are those of the custom resources, field by field.
+#[test]
+fn the_rules_are_those_of_the_custom_resources() {
+    let definitions: Vec<_> = crds::all().into_iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
+    for (name, kind) in KINDS {
+        let crd = definitions.iter().find(|crd| crd["spec"]["names"]["kind"] == name).expect("a custom resource");
+        let version = &crd["spec"]["versions"][0];
+        assert_eq!((&crd["spec"]["group"], &version["name"]), (&GROUP.into(), &"v1".into()), "{name}");
+        let schema = &version["schema"]["openAPIV3Schema"];
+        let spec = &schema["properties"]["spec"];
+        let fields: Vec<_> = spec["properties"].as_object().unwrap().keys().collect();
+        let mut ours: Vec<_> = rules(kind).iter().map(|rule| rule.name).collect();
+        ours.sort_unstable();
+        assert_eq!(fields, ours, "{name}");
+        let required = spec["required"].as_array().cloned().unwrap_or_default();
+        for rule in rules(kind) {
+            let field = &spec["properties"][rule.name];
+            assert_eq!(required.contains(&rule.name.into()), rule.required, "{name} {}", rule.name);
+            match &rule.shape {
+                Shape::Number(range) => {
+                    assert_eq!(field["type"], "integer");
+                    let bounds = (field["minimum"].as_f64(), field["maximum"].as_f64());
+                    assert_eq!(
+                        bounds,
+                        (Some(*range.start() as f64), Some(*range.end() as f64)),
+                        "{name} {}",
+                        rule.name
+                    );
+                }
+                Shape::Ttl => {
+                    let text = |ttl| GoDuration(ttl).to_string();
+                    let bounds = format!(
+                        "duration(self) >= duration('{}') && duration(self) <= duration('{}')",
+                        text(MIN_TTL),
+                        text(MAX_TTL)
+                    );
+                    assert_eq!(
+                        (&field["type"], &field["x-kubernetes-validations"][0]["rule"]),
+                        (&"string".into(), &bounds.into())
+                    );
+                }
+                Shape::Choice(choices) => {
+                    let names: Vec<_> = choices.iter().map(|(choice, _)| serde_json::Value::from(*choice)).collect();
+                    assert_eq!(field["enum"], serde_json::Value::from(names), "{name} {}", rule.name);
+                    let default = choices.iter().find(|(_, queueing)| *queueing == Queueing::default());
+                    assert_eq!(field["default"].as_str(), default.map(|(choice, _)| *choice));
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "[ -~\n]{0,200}") {
+        let _ = read(&text);
+    }
+
+    #[test]
+    fn any_manifest_is_read_or_refused(words in prop::collection::vec(prop::sample::select(vec![
+        "apiVersion: konductor.io/v1\n", "kind: Semaphore\n", "kind: Lease\n", "metadata:\n", "  name: x\n", "spec:\n",
+        "  permits: 3\n", "  ttl: 5s\n", "---\n", "- ", "[", "]", "{", "}", "&a ", "*a", "<<: ", "? ", "| \n", "\"", "'", "\t", "!!x ",
+    ]), 0..40)) {
+        let _ = read(&words.concat());
+    }
+
+    /// What is written as a manifest is read as what was meant.
+    #[test]
+    fn manifests_mean_what_they_say(permits in 0..=MAX_PERMITS, strict in any::<bool>(), name in "[a-z]([a-z0-9-]{0,20}[a-z0-9])?") {
+        prop_assume!(crate::protocol::is_name(&name));
+        let queueing = if strict { "StrictFIFO" } else { "BestEffortFIFO" };
+        let text = format!("apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata: {{name: {name:?}}}\nspec: {{permits: {permits}, queueing: {queueing}}}\n");
+        prop_assert_eq!(found(&text), format!("semaphore {name} {permits} {queueing}"));
+    }
+
+    /// Whatever an unquoted text is to others, it is not a name to us unless it is one to them.
+    #[test]
+    fn numbers_are_those_of_everybody(text in "[0-9+._xoe-]{1,8}") {
+        let node = Node { line: 1, value: Value::Scalar { text: text.clone(), plain: true } };
+        if let Some(number) = node.number() {
+            prop_assert_eq!(number.to_string(), text);
+        }
+    }
+}

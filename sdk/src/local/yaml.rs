@@ -1,0 +1,164 @@
+//! From YAML to a tree that knows its lines. Whatever the text is, it is read or refused, in time and memory that grow with
+//! its length only: nesting is bounded, and there are no aliases to multiply anything.
+
+use granit_parser::{Event, Parser, ScalarStyle, Span};
+
+use super::limits;
+
+/// One value and the line on which it begins, from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) line: usize,
+    pub(super) value: Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    /// A text, and whether it stands there without quotes, so that YAML could take it for something else.
+    Scalar { text: String, plain: bool },
+    /// What we have no use for, and only count the depth of.
+    List,
+    /// Keys are unique.
+    Map(Vec<Field>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Field {
+    pub(super) line: usize,
+    pub(super) name: String,
+    pub(super) node: Node,
+}
+
+/// What is wrong, and on which line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mistake {
+    pub(super) line: usize,
+    pub(super) what: String,
+}
+
+impl Mistake {
+    pub(super) fn new(line: usize, what: impl Into<String>) -> Self {
+        Self { line, what: what.into() }
+    }
+}
+
+/// All documents of a text that are not empty.
+pub(super) fn documents(text: &str) -> Result<Vec<Node>, Mistake> {
+    let mut reader = Reader { parser: Parser::new_from_str(text) };
+    let mut all = Vec::new();
+    loop {
+        match reader.next()? {
+            (Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd, _) => {}
+            (Event::StreamEnd, _) => return Ok(all),
+            (event, line) => {
+                let node = reader.node(event, line, 0)?;
+                if !node.is_empty() {
+                    all.push(node);
+                }
+            }
+        }
+    }
+}
+
+struct Reader<'a> {
+    parser: Parser<'a, granit_parser::StrInput<'a>>,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, usize), Mistake> {
+        loop {
+            match self.parser.next_event() {
+                None => return Ok((Event::StreamEnd, 0)),
+                Some(Ok((Event::Comment(..), _))) => {}
+                Some(Ok((event, Span { start, .. }))) => return Ok((event, start.line())),
+                Some(Err(error)) => return Err(Mistake::new(error.marker().line(), error.info())),
+            }
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, line: usize, depth: usize) -> Result<Node, Mistake> {
+        if depth > limits::DEPTH {
+            return Err(Mistake::new(line, "nested too deeply"));
+        }
+        let value = match event {
+            Event::Scalar(text, style, _, tag) => {
+                if tag.is_some() {
+                    return Err(Mistake::new(line, "tags are not understood here: write the value without one"));
+                }
+                Value::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain }
+            }
+            Event::SequenceStart(..) => {
+                loop {
+                    match self.next()? {
+                        (Event::SequenceEnd, _) => break,
+                        (event, line) => drop(self.node(event, line, depth + 1)?),
+                    }
+                }
+                Value::List
+            }
+            Event::MappingStart(..) => Value::Map(self.fields(depth)?),
+            Event::Alias(_) => return Err(Mistake::new(line, "aliases are not understood here: write the value out")),
+            _ => return Err(Mistake::new(line, "a value is missing")),
+        };
+        Ok(Node { line, value })
+    }
+
+    fn fields(&mut self, depth: usize) -> Result<Vec<Field>, Mistake> {
+        let mut fields: Vec<Field> = Vec::new();
+        loop {
+            let (event, line) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                return Ok(fields);
+            }
+            let Value::Scalar { text: name, .. } = self.node(event, line, depth + 1)?.value else {
+                return Err(Mistake::new(line, "a field's name must be a text"));
+            };
+            if fields.iter().any(|field| field.name == name) {
+                return Err(Mistake::new(line, format!("field {name} is there twice")));
+            }
+            let (event, value_line) = self.next()?;
+            let node = self.node(event, value_line, depth + 1)?;
+            fields.push(Field { line, name, node });
+        }
+    }
+}
+
+impl Node {
+    /// Nothing, or what YAML calls null.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true } if ["", "~", "null", "Null", "NULL"].contains(&text.as_str()))
+    }
+
+    /// A text: in quotes, or not to be mistaken for anything else by any reader of YAML.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar { text, plain } if !plain || !is_special(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A whole number in decimal digits, which all readers of YAML take for the same one.
+    pub(super) fn number(&self) -> Option<u64> {
+        match &self.value {
+            Value::Scalar { text, plain: true } if text == "0" || !text.starts_with(['0', '+']) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// As shown to people.
+    pub(super) fn shown(&self) -> String {
+        match &self.value {
+            Value::Scalar { text, .. } => format!("{:?}", text.chars().take(60).collect::<String>()),
+            Value::List => "a list".to_owned(),
+            Value::Map(_) => "a mapping".to_owned(),
+        }
+    }
+}
+
+/// Whether some reader of YAML 1.1 or 1.2 takes this, unquoted, for something else than a text.
+fn is_special(text: &str) -> bool {
+    let words = ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n"];
+    let number = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
+        && (text.parse::<f64>().is_ok() || text.starts_with("0x") || text.starts_with("0o"));
+    number || words.contains(&text.to_ascii_lowercase().as_str())
+}
