@@ -28,10 +28,12 @@
 mod access;
 mod chart;
 mod control_plane;
+mod gateway;
 mod installed;
 mod namespace;
 mod pki;
 mod process;
+mod proxy;
 mod reaper;
 mod tools;
 mod wait;
@@ -39,9 +41,11 @@ mod wait;
 pub use access::{Access, client};
 pub use chart::{apply, helm_template, install_crds, parse};
 pub use control_plane::{ApiServer, ControlPlane};
+pub use gateway::{Fate, Gateway, Rule};
 pub use installed::Installed;
 pub use namespace::{ContainerState, TestNamespace};
 pub use process::Process;
+pub use proxy::{Network, Proxy};
 pub use tools::{Binaries, tool, workspace};
 pub use wait::{INTERVAL, eventually, wait_for, wait_gone};
 

@@ -67,7 +67,7 @@ impl<'a> Container<'a> {
 }
 
 /// The one process in this tree that runs `program` as a child of the tree's first process.
-fn child(process: &Process, program: &Path) -> Pid {
+pub(crate) fn child(process: &Process, program: &Path) -> Pid {
     let is_child = |pid: &Pid| {
         let runs = std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|found| found == program);
         // The parent is the second field after the name, which is in parentheses and may hold some itself.

@@ -8,6 +8,7 @@ mod api_server;
 mod contention;
 mod endings;
 mod everything;
+mod guard;
 mod holders;
 mod operators;
 mod record;

@@ -47,7 +47,7 @@ pub(crate) struct Scene {
     pub(crate) namespace: TestNamespace,
     pub(crate) record: Record,
     pub(crate) folder: TempDir,
-    kubeconfig: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
 }
 
 impl Scene {

@@ -1,0 +1,314 @@
+//! The guard: a process beside `konductor-run` that holds nothing but the deadline.
+//!
+//! Whoever stops `konductor-run` alone (SIGSTOP, a debugger) stops the one that would have ended the command in time; whoever
+//! kills it leaves processes behind that have left the command. So while something is held, a second process keeps the
+//! same time, and kills the command's tree
+//! - when the latest deadline that it was told has come: by then `konductor-run` has killed the tree, or does not get to run;
+//! - at once, when `konductor-run` is gone: nobody would be left to renew or to end the command in order.
+//!
+//! *What it is.* A copy of this process (no new program: 0.1 ms, and no file that could be missing), started before the
+//! command and ended when the tree is dead. It has descriptors of its own only, a session of its own, and all signals
+//! blocked. Deadlines come by a pipe; its end says that `konductor-run` is gone. As it was copied from a process with
+//! threads, it takes no lock and no memory: nothing but system calls, with what is on its stack or was there before.
+//!
+//! *What waits for it.* Nobody by mistake: it is a child without a signal for its end, which waitpid(2) does not count
+//! unless asked to. That it is gone is seen by the pipe.
+//!
+//! *Whom it kills.* As PID 1's guard: all in the namespace. Else all below `konductor-run`, by the parents in /proc, again
+//! and again until a look finds none alive. When `konductor-run` is gone, parents no longer tell, but the environment
+//! does: all that the command starts has `KONDUCTOR_TREE` in it, with an id that is this tree's only. What has both left the command's session and
+//! dropped its environment is not found then. (As PID 1, `konductor-run` takes everything with it.)
+#![expect(unsafe_code, reason = "clone(2), getdents64(2), close_range(2), and kill(2) of all")]
+
+use std::{
+    collections::BTreeSet,
+    ffi::CStr,
+    fmt,
+    io::Write as _,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use konductor::Boottime;
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, open},
+    libc::{self, pid_t},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+        stat::Mode,
+        time::TimeSpec,
+        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::{Pid, chdir, getpid, pipe2, read, setsid, write},
+};
+
+use super::tree;
+
+/// The guard's name, of 15 letters at most.
+const NAME: &CStr = c"konductor-guard";
+
+/// The first pause between two looks, and the longest: what was killed is gone within microseconds, unless the kernel keeps
+/// it for a disk or a frozen cgroup.
+const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(64)];
+
+/// How far up the parents are followed. There are no more processes than this.
+const DEPTH: u32 = 1 << 22;
+
+/// How often a process is looked at anew because its parents changed meanwhile.
+const TRIES: u32 = 10;
+
+/// `konductor-run`'s side.
+#[derive(Debug)]
+pub(super) struct Guard {
+    pid: Pid,
+    pipe: OwnedFd,
+}
+
+/// What this process's tree is known by, in the environment of each of its processes: no other one on this machine has the
+/// same PID at the same time.
+pub(super) fn mark() -> String {
+    format!("{:08x}-{:016x}", getpid().as_raw(), nanoseconds(Boottime::now()))
+}
+
+/// What the guard has to know.
+struct Charge<'a> {
+    wrapper: Pid,
+    /// Children of the wrapper that are not the command's.
+    spared: &'a BTreeSet<pid_t>,
+    /// In the environment of everything that the command starts.
+    mark: &'a [u8],
+}
+
+impl Guard {
+    /// Starts a guard of the tree below this process, but for the children that are to be spared.
+    pub(super) fn start(deadline: Boottime, spared: &BTreeSet<pid_t>, mark: &str) -> nix::Result<Self> {
+        let (theirs, ours) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        let charge = Charge { wrapper: getpid(), spared, mark: mark.as_bytes() };
+        // SAFETY: without any flag the child is a copy that shares no memory. It makes system calls only, with memory that was
+        // there before or is on its stack, and never returns.
+        let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) })? as pid_t;
+        if pid == 0 {
+            drop(ours);
+            let code = i32::from(charge.watch(&theirs, deadline).is_err());
+            // SAFETY: ends this process at once, without running anything of the parent's.
+            unsafe { libc::_exit(code) }
+        }
+        Ok(Self { pid: Pid::from_raw(pid), pipe: ours })
+    }
+
+    /// Tells it a later deadline.
+    pub(super) fn extend(&self, deadline: Boottime) -> nix::Result<()> {
+        // So few bytes are written as a whole or not at all.
+        write(&self.pipe, &nanoseconds(deadline).to_ne_bytes()).map(drop)
+    }
+
+    /// Whether it is gone.
+    pub(super) fn has_ended(&self) -> nix::Result<bool> {
+        poll(&mut [PollFd::new(self.as_fd(), PollFlags::empty())], PollTimeout::ZERO).map(|number| number > 0)
+    }
+
+    /// Its process.
+    pub(super) fn pid(&self) -> pid_t {
+        self.pid.as_raw()
+    }
+}
+
+impl AsFd for Guard {
+    /// In error as soon as the guard is gone.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+impl Drop for Guard {
+    /// Ends it, if it is still there.
+    fn drop(&mut self) {
+        // Both fail only if it is gone and was waited for, which nobody else does.
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = waitpid(self.pid, Some(WaitPidFlag::__WALL));
+    }
+}
+
+/// Enough for 584 years since boot.
+fn nanoseconds(at: Boottime) -> u64 {
+    u64::try_from(at.0.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Charge<'_> {
+    /// The guard's life.
+    fn watch(&self, pipe: &OwnedFd, mut deadline: Boottime) -> nix::Result<()> {
+        let timer = settle_in(pipe)?;
+        let pipe = pipe.as_fd();
+        loop {
+            // Zero would disarm it.
+            let at = TimeSpec::from_duration(deadline.0.max(Duration::from_nanos(1)));
+            timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
+            let mut sources = [PollFd::new(pipe, PollFlags::POLLIN), PollFd::new(timer.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut sources, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error),
+            }
+            // What has been said in time counts, also when it was not heard in time.
+            if is_closed(pipe, &mut deadline)? || deadline <= Boottime::now() {
+                self.kill_tree(pipe);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Until nothing of the tree is alive.
+    fn kill_tree(&self, pipe: BorrowedFd) {
+        if self.wrapper.as_raw() == 1 {
+            // This one and PID 1 are not among them.
+            let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+            return;
+        }
+        let [mut pause, longest] = PAUSES;
+        loop {
+            // Asked at each look: it may be killed meanwhile.
+            let orphaned = is_closed(pipe, &mut Boottime(Duration::ZERO)).unwrap_or(true);
+            match self.kill_once(orphaned) {
+                Ok(0) => return,
+                Ok(_) => {}
+                // Without /proc nobody can be found. The command itself ends with its parent, if that is still there.
+                Err(_) if orphaned => return,
+                Err(_) => {
+                    let _ = kill(self.wrapper, Signal::SIGKILL);
+                    return;
+                }
+            }
+            std::thread::sleep(pause);
+            pause = longest.min(pause * 2);
+        }
+    }
+
+    /// One look at all processes: how many of the tree were alive.
+    fn kill_once(&self, orphaned: bool) -> nix::Result<usize> {
+        let own = getpid();
+        let mut alive = 0;
+        each_process(|pid| {
+            let is_other = pid != own.as_raw() && pid != self.wrapper.as_raw();
+            if is_other && (if orphaned { self.carries_mark(pid) } else { self.is_below(pid) }) {
+                // One that may not be killed is not waited for.
+                let killed = kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok();
+                alive += usize::from(killed && stat(pid).is_some_and(|process| !process.zombie));
+            }
+        })?;
+        Ok(alive)
+    }
+
+    /// Whether this process descends from the wrapper, and not by a child that is to be spared.
+    fn is_below(&self, pid: pid_t) -> bool {
+        'anew: for _ in 0..TRIES {
+            let mut at = pid;
+            for _ in 0..DEPTH {
+                match stat(at).map(|process| process.parent) {
+                    Some(parent) if parent == self.wrapper.as_raw() => return !self.spared.contains(&at),
+                    Some(0 | 1) => return false,
+                    Some(parent) => at = parent,
+                    None if at == pid => return false,
+                    // A parent is gone: its children have another one now.
+                    None => continue 'anew,
+                }
+            }
+        }
+        false
+    }
+
+    fn carries_mark(&self, pid: pid_t) -> bool {
+        let Ok(file) = open_in_proc(pid, "environ") else { return false };
+        let mut buffer = [0; 4096];
+        // The end of what was read is kept, for a mark that lies across two pieces.
+        let mut kept = 0;
+        while let Ok(number @ 1..) = read(&file, &mut buffer[kept..]) {
+            let end = kept + number;
+            if buffer[..end].windows(self.mark.len()).any(|window| window == self.mark) {
+                return true;
+            }
+            kept = end.min(self.mark.len() - 1);
+            buffer.copy_within(end - kept..end, 0);
+        }
+        false
+    }
+}
+
+/// Leaves the parent's surroundings, with nothing open but the pipe, and the timer that is returned.
+fn settle_in(pipe: &OwnedFd) -> nix::Result<TimerFd> {
+    prctl::set_name(NAME)?;
+    setsid()?;
+    chdir(c"/")?;
+    let kept = pipe.as_raw_fd();
+    // Before Linux 5.9 the others stay open for as long as there is something to guard, which harms nobody.
+    // SAFETY: nothing else runs in this process, and it uses nothing of what is closed.
+    unsafe {
+        if kept > 0 {
+            libc::syscall(libc::SYS_close_range, 0, kept - 1, 0);
+        }
+        libc::syscall(libc::SYS_close_range, kept + 1, libc::c_int::MAX, 0);
+    }
+    TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK)
+}
+
+/// Reads the latest deadline. True when there will not be another one, because the wrapper is gone.
+fn is_closed(pipe: BorrowedFd, deadline: &mut Boottime) -> nix::Result<bool> {
+    let mut number = [0; 8];
+    loop {
+        match read(pipe, &mut number) {
+            Ok(0) => return Ok(true),
+            Ok(_) => *deadline = Boottime(Duration::from_nanos(u64::from_ne_bytes(number))),
+            Err(Errno::EAGAIN) => return Ok(false),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What /proc says of one process.
+fn stat(process: impl fmt::Display) -> Option<tree::Process> {
+    let file = open_in_proc(process, "stat").ok()?;
+    let mut buffer = [0; tree::MAX_STAT];
+    let length = read(&file, &mut buffer).ok()?;
+    tree::process(&buffer[..length])
+}
+
+fn open_in_proc(process: impl fmt::Display, file: &str) -> nix::Result<OwnedFd> {
+    // A PID has ten digits at most.
+    let mut path = [0; 32];
+    write!(&mut path[..], "/proc/{process}/{file}\0").map_err(|_| Errno::ENAMETOOLONG)?;
+    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::EINVAL)?;
+    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// All processes, if /proc shows this process's own PID namespace.
+fn each_process(mut tell: impl FnMut(pid_t)) -> nix::Result<()> {
+    let proc = open(c"/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    if stat("self").is_none_or(|own| own.pid != getpid().as_raw()) {
+        return Err(Errno::ENOENT);
+    }
+    let mut buffer = [0_u8; 4096];
+    loop {
+        // SAFETY: the kernel writes entries to the buffer, which is as large as it is told.
+        let filled =
+            unsafe { libc::syscall(libc::SYS_getdents64, proc.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) };
+        let filled = Errno::result(filled)? as usize;
+        if filled == 0 {
+            return Ok(());
+        }
+        entries(&buffer[..filled]).filter_map(|name| name.to_str().ok()?.parse().ok()).for_each(&mut tell);
+    }
+}
+
+/// The names in the records of getdents64(2): inode and offset of 8 bytes each, the record's length of 2, a type of 1, and
+/// the name with a zero at its end.
+fn entries(mut records: &[u8]) -> impl Iterator<Item = &CStr> {
+    std::iter::from_fn(move || {
+        let length = u16::from_ne_bytes([*records.get(16)?, *records.get(17)?]);
+        let (record, rest) = records.split_at_checked(usize::from(length))?;
+        records = rest;
+        CStr::from_bytes_until_nul(record.get(19..)?).ok()
+    })
+}
