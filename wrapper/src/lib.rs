@@ -67,9 +67,6 @@ fn run(found: &Found) -> Exit {
         Err(error) => return fail(Exit::Usage, &error.to_string()),
     }
     match Config::new(&line, environment) {
-        Ok(config) if config.claims.iter().any(|wanted| wanted.kind == config::Kind::Lease) => {
-            fail(Exit::Usage, "this version cannot hold leases")
-        }
         Ok(config) => driver::supervise(config, found),
         Err(error) => fail(Exit::Usage, &error.to_string()),
     }

@@ -10,6 +10,7 @@ mod endings;
 mod everything;
 mod guard;
 mod holders;
+mod leases;
 mod operators;
 mod record;
 mod scene;
