@@ -1,7 +1,7 @@
 //! The `CustomResourceDefinition`s, as the chart ships them.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use kube::CustomResourceExt;
 
@@ -13,9 +13,16 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     for version in all.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             name_known_formats(schema);
+            let spec = schema.properties.as_mut().and_then(|properties| properties.get_mut("spec"));
+            spec.into_iter().filter(|spec| spec.required.is_none()).for_each(need_not_be_said);
         }
     }
     all
+}
+
+/// A spec in which nothing is required can be left out.
+fn need_not_be_said(spec: &mut JSONSchemaProps) {
+    spec.default = Some(JSON(serde_json::json!({})));
 }
 
 /// Kubernetes knows no unsigned formats and warns about them; the bounds of each field say the same.

@@ -97,8 +97,11 @@ async fn a_lease_is_refused_with_the_reason_and_needs_to_be_told_nothing() {
     ] {
         refuses(&api, "Lease", "bad", &spec, because).await;
     }
-    let made = apply(&api, "Lease", "plain", &json!({})).await.expect("make");
-    assert_eq!(made.data["spec"], json!({ "ttl": "5m" }));
+    // Not even that it has a spec.
+    for spec in [json!({}), Value::Null] {
+        let made = apply(&api, "Lease", "plain", &spec).await.expect("make");
+        assert_eq!(made.data["spec"], json!({ "ttl": "5m" }));
+    }
 }
 
 fn claim() -> Value {
