@@ -1,6 +1,6 @@
 //! What a claim's owner asks for and hears: the vocabulary of [`run`](crate::run).
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use konductor_api::{LockKind, PodReference};
 
@@ -22,8 +22,9 @@ pub struct Request {
     pub pod: Option<PodReference>,
 }
 
-/// What is to be held, in the client's namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is to be held, in the client's namespace. Whoever holds several takes them in the order of this type: then no two
+/// ever wait for each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wanted {
     /// A lease.
     Lease {
@@ -53,6 +54,12 @@ impl Wanted {
         match self {
             Self::Lease { name } | Self::Semaphore { name, .. } => name,
         }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind(), self.name())
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use konductor::Wanted;
 use konductor_api::limits::{MAX_TTL, MIN_TTL};
 use tracing::level_filters::LevelFilter;
 
@@ -63,36 +64,6 @@ pub(crate) struct Config {
     pub(crate) exit_codes: BTreeMap<u8, u8>,
     /// What this process gets when its parent dies.
     pub(crate) parent_death_signal: Option<i32>,
-}
-
-/// One thing to hold. The order of these is that in which every wrapper takes them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Wanted {
-    /// What it is.
-    pub(crate) kind: Kind,
-    /// Its name.
-    pub(crate) name: String,
-    /// How much of it; 1 of a lease.
-    pub(crate) permits: u32,
-}
-
-/// What can be held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    /// One holder.
-    Lease,
-    /// As many holders as there are permits.
-    Semaphore,
-}
-
-impl Kind {
-    /// As people read it, and in variables.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Lease => "lease",
-            Self::Semaphore => "semaphore",
-        }
-    }
 }
 
 /// What the pod's author says about the pod.
@@ -287,19 +258,18 @@ impl<'a> Sources<'a> {
 
     /// What to hold: sorted, so that no two wrappers ever wait for each other.
     fn claims(self) -> Result<Vec<Wanted>, ConfigError> {
-        let wanted = |kind, (name, permits)| Wanted { kind, name, permits };
-        let lease = |text: &str| values::name(text).map(|name| wanted(Kind::Lease, (name, 1)));
-        let semaphore = |text: &str| values::weighted(text).map(|weighted| wanted(Kind::Semaphore, weighted));
+        let lease = |text: &str| values::name(text).map(|name| Wanted::Lease { name });
+        let semaphore = |text: &str| values::weighted(text).map(|(name, permits)| Wanted::Semaphore { name, permits });
         let mut all = Vec::new();
         let mut variables = BTreeMap::new();
         for (source, claims) in [self.all(&settings::LEASE, lease)?, self.all(&settings::SEMAPHORE, semaphore)?] {
             for claim in &claims {
-                let (kind, name) = (claim.kind.name(), &claim.name);
-                match variables.insert(settings::token_variable(kind, name), name.clone()) {
-                    Some(other) if other == *name => {
+                let (kind, name) = (claim.kind().name(), claim.name().to_owned());
+                match variables.insert(settings::token_variable(kind, &name), name.clone()) {
+                    Some(other) if other == name => {
                         return Err(ConfigError::Twice { setting: source, what: other });
                     }
-                    Some(one) => return Err(ConfigError::SameVariable { kind, one, other: name.clone() }),
+                    Some(one) => return Err(ConfigError::SameVariable { kind, one, other: name }),
                     None => {}
                 }
             }
@@ -314,10 +284,7 @@ impl<'a> Sources<'a> {
         let choices = [("end", Leftovers::End), ("leave", Leftovers::Leave)];
         let (setting, found) = self.all(&settings::LEFTOVERS, |text| values::one_of(text, choices))?;
         match (found.as_slice(), claims.first()) {
-            ([Leftovers::Leave], Some(claim)) => {
-                let held = format!("{} {}", claim.kind.name(), claim.name);
-                Err(ConfigError::LeftoversHold { setting, held })
-            }
+            ([Leftovers::Leave], Some(claim)) => Err(ConfigError::LeftoversHold { setting, held: claim.to_string() }),
             ([Leftovers::Leave], None) => Ok(Leftovers::Leave),
             _ => Ok(Leftovers::End),
         }
@@ -391,7 +358,10 @@ mod tests {
 
     fn held(flags: &str, variables: &[(&str, &str)]) -> Result<String, String> {
         let config = config(flags, variables).map_err(|error| error.to_string())?;
-        let show = |wanted: &Wanted| format!("{}/{}:{}", wanted.kind.name(), wanted.name, wanted.permits);
+        let show = |wanted: &Wanted| match wanted {
+            Wanted::Lease { name } => format!("lease/{name}"),
+            Wanted::Semaphore { name, permits } => format!("semaphore/{name}:{permits}"),
+        };
         Ok(config.claims.iter().map(show).collect::<Vec<_>>().join(" "))
     }
 
@@ -400,7 +370,7 @@ mod tests {
         let variables = [("KONDUCTOR_GRACE", "1s"), ("KONDUCTOR_TTL", "1m"), ("KONDUCTOR_SEMAPHORE", "a,b:2")];
         let config = config("--grace 2s --semaphore c --priority -5", &variables).unwrap();
         assert_eq!((config.grace, config.ttl), (Duration::from_secs(2), Some(Duration::from_mins(1))));
-        assert_eq!(config.claims, [Wanted { kind: Kind::Semaphore, name: "c".to_owned(), permits: 1 }]);
+        assert_eq!(config.claims, [Wanted::Semaphore { name: "c".to_owned(), permits: 1 }]);
         assert_eq!(config.priority, -5);
     }
 
@@ -413,9 +383,9 @@ mod tests {
             (
                 "--semaphore a --lease z",
                 &[("KONDUCTOR_SEMAPHORE", "b"), ("KONDUCTOR_LEASE", "b")],
-                "lease/z:1 semaphore/a:1",
+                "lease/z semaphore/a:1",
             ),
-            ("--semaphore a", &[("KONDUCTOR_LEASE", "a,b")], "lease/a:1 lease/b:1 semaphore/a:1"),
+            ("--semaphore a", &[("KONDUCTOR_LEASE", "a,b")], "lease/a lease/b semaphore/a:1"),
         ] {
             assert_eq!(held(flags, variables).as_deref(), Ok(expected), "{flags} {variables:?}");
         }

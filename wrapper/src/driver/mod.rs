@@ -12,7 +12,7 @@ mod tree;
 
 use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
 
-use konductor::{Boottime, ConnectOptions, Local, PodReference, Request};
+use konductor::{Boottime, ConnectOptions, Local, PodReference, Request, Wanted};
 use nix::{
     errno::Errno,
     libc,
@@ -33,7 +33,7 @@ use self::{
     tree::Tree,
 };
 use crate::{
-    config::{Config, Kind, Wanted},
+    config::Config,
     exit::Exit,
     identity::{self, Sources},
     settings,
@@ -55,7 +55,7 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         }
     };
     let settings = Settings {
-        claims: config.claims.iter().map(|wanted| format!("{} {}", wanted.kind.name(), wanted.name)).collect(),
+        claims: config.claims.iter().map(ToString::to_string).collect(),
         wait_timeout: config.wait_timeout,
         skip_on_timeout: config.skip_on_timeout,
         grace: config.grace,
@@ -209,10 +209,10 @@ impl<'a> Driver<'a> {
         if wanted.is_empty() {
             return Vec::new();
         }
-        let held: Vec<_> = wanted.iter().map(|wanted| format!("{}/{}", wanted.kind.name(), wanted.name)).collect();
+        let held: Vec<_> = wanted.iter().map(|wanted| format!("{}/{}", wanted.kind(), wanted.name())).collect();
         let only = (tokens.len() == 1).then(|| tokens[0].to_string());
         let each = wanted.iter().zip(tokens).map(|(wanted, token)| {
-            (settings::token_variable(wanted.kind.name(), &wanted.name), Some(token.to_string()))
+            (settings::token_variable(wanted.kind().name(), wanted.name()), Some(token.to_string()))
         });
         [
             (settings::HELD.to_owned(), Some(held.join(","))),
@@ -243,12 +243,8 @@ impl<'a> Driver<'a> {
 
     /// What to ask for, in the client's words.
     fn request(&self, wanted: &Wanted, pod: Option<PodReference>) -> Request {
-        let name = wanted.name.clone();
         Request {
-            wanted: match wanted.kind {
-                Kind::Lease => konductor::Wanted::Lease { name },
-                Kind::Semaphore => konductor::Wanted::Semaphore { name, permits: wanted.permits },
-            },
+            wanted: wanted.clone(),
             priority: self.config.priority,
             ttl: self.config.ttl,
             holder: self.holder.clone(),
