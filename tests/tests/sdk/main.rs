@@ -113,7 +113,7 @@ async fn a_claim_that_ends_before_it_is_held_is_asked_for_again() {
     }
     let last = eventually(LIMIT, "there is a new claim", || async {
         let last = hand.only_claim().await;
-        if instances.contains(&last.spec.instance) { Err("it is an old one") } else { Ok(last) }
+        if instances.contains(&last.spec.claim.instance) { Err("it is an old one") } else { Ok(last) }
     })
     .await;
     hand.grant(&last.name_any(), 1, 12).await;
