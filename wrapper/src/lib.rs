@@ -30,7 +30,7 @@ use std::{
 use self::{
     cli::{CommandLine, Reading},
     config::{Config, Log, Sources},
-    driver::signals::Found,
+    driver::found::Found,
     environment::Environment,
     exit::Exit,
 };

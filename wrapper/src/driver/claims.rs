@@ -1,13 +1,11 @@
 //! The side that talks to the API server, in a thread of its own.
 //!
 //! Orders go in by a channel that never blocks; news come out by another one, with an eventfd to wake the loop. Whatever ends
-//! the thread, a panic too, is news itself: the supervisor then knows that nobody renews any more.
+//! the thread, a panic or a lack of memory too (see [`fault`]), is news itself: the supervisor then knows that nobody renews any more.
 
 use std::{
-    any::Any,
     collections::VecDeque,
     os::fd::{AsFd, BorrowedFd},
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, mpsc},
     thread,
 };
@@ -23,6 +21,7 @@ use tokio::{
     task::{JoinSet, LocalSet},
 };
 
+use super::fault;
 use crate::{
     exit::Exit,
     supervisor::{Answer, Event},
@@ -40,6 +39,7 @@ pub(super) struct Claims {
     orders: UnboundedSender<Order>,
     news: mpsc::Receiver<Event>,
     wake: Arc<EventFd>,
+    failed: bool,
 }
 
 /// The far end's way to tell something.
@@ -65,18 +65,15 @@ impl Claims {
         let (news_in, news) = mpsc::channel();
         let (orders, orders_out) = unbounded_channel();
         let teller = Teller { news: news_in, wake: Arc::clone(&wake) };
+        fault::watch(Arc::clone(&wake));
         let work = move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| work(options, requests, orders_out, &teller)));
-            let error = match outcome {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => error.to_string(),
-                Err(panic) => panic_message(panic.as_ref()),
-            };
-            teller.tell(Event::ClaimsFailed { error });
+            if let Err(error) = work(options, requests, orders_out, &teller) {
+                teller.tell(Event::ClaimsFailed { error: error.to_string() });
+            }
         };
         let spawned = thread::Builder::new().name("claims".to_owned()).spawn(work);
         spawned.map_err(|error| error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw))?;
-        Ok(Self { orders, news, wake })
+        Ok(Self { orders, news, wake, failed: false })
     }
 
     pub(super) fn acquire(&self, index: usize) {
@@ -93,12 +90,16 @@ impl Claims {
     }
 
     /// Tells all news.
-    pub(super) fn read(&self, events: &mut VecDeque<Event>) -> nix::Result<()> {
+    pub(super) fn read(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
         match self.wake.read() {
             Ok(_) | Err(Errno::EAGAIN) => {}
             Err(error) => return Err(error),
         }
         events.extend(self.news.try_iter());
+        if let Some(error) = fault::said().filter(|_| !self.failed) {
+            self.failed = true;
+            events.push_back(Event::ClaimsFailed { error });
+        }
         Ok(())
     }
 }
@@ -128,12 +129,7 @@ async fn serve(options: ConnectOptions, requests: Vec<Request>, mut orders: Unbo
     loop {
         let order = tokio::select! {
             order = orders.recv() => order,
-            Some(ended) = claims.join_next() => {
-                match ended.map_err(tokio::task::JoinError::try_into_panic) {
-                    Err(Ok(panic)) => resume_unwind(panic),
-                    Ok(()) | Err(Err(_)) => continue,
-                }
-            }
+            Some(_) = claims.join_next() => continue,
         };
         match order {
             None => return,
@@ -191,9 +187,4 @@ fn answer(event: konductor::Event) -> Option<Answer> {
 
 fn unreachable(error: &ConnectError) -> Answer {
     Answer::Failed { exit: Exit::Unreachable, error: konductor::chain(error) }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("a defect: {}", text.unwrap_or("it does not say which"))
 }

@@ -1,11 +1,14 @@
 //! Carries out what the core decides. One thread, one loop: wait, read what happened, step, apply.
 //!
-//! The API server's side runs in a thread of its own ([`claims`]) that can stall or panic without delaying a reaped child,
+//! The API server's side runs in a thread of its own ([`claims`]) that can stall or fail without delaying a reaped child,
 //! a signal or a deadline. Nothing in this thread waits for anything but the next event.
 
 mod claims;
+mod fault;
+pub(crate) mod found;
+mod guard;
 mod process;
-pub(crate) mod signals;
+mod signals;
 mod terminal;
 mod termination_log;
 mod tree;
@@ -22,18 +25,14 @@ use nix::{
         time::TimeSpec,
         timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
     },
-    unistd::gethostname,
+    unistd::{chdir, gethostname, getpgrp},
 };
 
 use self::{
-    claims::Claims,
-    process::Program,
-    signals::{Found, Signals},
-    terminal::Terminal,
-    tree::Tree,
+    claims::Claims, found::Found, guard::Guard, process::Program, signals::Signals, terminal::Terminal, tree::Tree,
 };
 use crate::{
-    config::Config,
+    config::{Config, Leftovers},
     exit::Exit,
     identity::{self, Sources},
     settings,
@@ -59,6 +58,9 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         wait_timeout: config.wait_timeout,
         skip_on_timeout: config.skip_on_timeout,
         grace: config.grace,
+        signals: config.signals.map.clone(),
+        leaves: config.leftovers == Leftovers::Leave,
+        exit_codes: config.exit_codes.clone(),
         ending_signals: ENDING_SIGNALS.into_iter().filter(|signal| !found.ignored(*signal)).collect(),
     };
     let outcome = Driver::new(config, program, found).and_then(|mut driver| {
@@ -85,6 +87,10 @@ struct Driver<'a> {
     timer: TimerFd,
     claims: Option<Claims>,
     tree: Tree,
+    /// While something is held and the tree is alive.
+    guard: Option<Guard>,
+    /// What the command is known by when this process is gone.
+    mark: String,
     terminal: Terminal,
 }
 
@@ -98,7 +104,9 @@ impl<'a> Driver<'a> {
             signals,
             timer,
             claims: None,
-            tree: Tree::new()?,
+            tree: Tree::new(config.signals.scope)?,
+            guard: None,
+            mark: guard::mark(),
             terminal: Terminal::default(),
             config,
             program,
@@ -126,7 +134,8 @@ impl<'a> Driver<'a> {
             self.signals.read(&mut events)?;
             self.reap(&mut events)?;
             self.read_timer(&mut events)?;
-            if let Some(claims) = &self.claims {
+            self.look_after_guard(&mut events)?;
+            if let Some(claims) = &mut self.claims {
                 claims.read(&mut events)?;
             }
         }
@@ -140,11 +149,15 @@ impl<'a> Driver<'a> {
                 self.signals.read(events)?;
                 events.push_back(Event::SignalsRead);
             }
-            Effect::Spawn { tokens } => match self.spawn(&tokens) {
+            Effect::Spawn { tokens, deadline } => match self.spawn(&tokens, deadline) {
                 Ok(command) => self.tree.adopt(command),
                 Err(failure) => events.push_front(Event::NotSpawned { exit: failure.exit, error: failure.error }),
             },
-            Effect::Forward(signal) => self.tree.forward(signal),
+            Effect::Guard(deadline) => self.extend_guard(deadline),
+            Effect::Unguard => self.unguard(),
+            Effect::Forward(received) => self.tree.forward(received),
+            Effect::Continue => self.resume(),
+            Effect::Stop(signal) => self.stop(signal, events)?,
             Effect::TerminateTree => self.tree.terminate(),
             Effect::KillTree => self.tree.kill(),
             Effect::Arm(Some(at)) => {
@@ -166,8 +179,10 @@ impl<'a> Driver<'a> {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
         ];
+        sources.extend(self.guard.iter().map(|guard| PollFd::new(guard.as_fd(), PollFlags::empty())));
         sources.extend(self.claims.iter().map(|claims| PollFd::new(claims.as_fd(), PollFlags::POLLIN)));
-        match poll(&mut sources, PollTimeout::NONE) {
+        let patience = if self.tree.has_more() { PollTimeout::ZERO } else { PollTimeout::NONE };
+        match poll(&mut sources, patience) {
             // A stop and continue can end the call; then there is nothing to read.
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error),
@@ -175,15 +190,39 @@ impl<'a> Driver<'a> {
     }
 
     fn reap(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
+        let command = self.tree.command();
         let reaped = self.tree.reap()?;
-        if let Some(exit) = reaped.command {
-            self.terminal.take_back();
+        if let Some(signal) = reaped.stopped {
+            let in_front = [libc::SIGTTIN, libc::SIGTTOU].contains(&signal) && self.terminal.is_asked_for();
+            events.push_back(Event::CommandStopped { signal, in_front });
+        }
+        if let (Some(exit), Some(command)) = (reaped.command, command) {
+            self.terminal.take_back(command);
             events.push_back(Event::CommandEnded(exit));
         }
         if reaped.empty {
             events.push_back(Event::TreeEmpty);
         } else if reaped.some {
             events.push_back(Event::Remaining);
+        }
+        Ok(())
+    }
+
+    /// Continues the command, in the foreground if it is ours.
+    fn resume(&mut self) {
+        if let Some(command) = self.tree.command() {
+            self.terminal.give(command);
+        }
+        self.tree.signal_group(libc::SIGCONT);
+    }
+
+    /// Stops as a job: returns when somebody has continued us, or at once when the kernel does not stop us.
+    fn stop(&mut self, signal: i32, events: &mut VecDeque<Event>) -> nix::Result<()> {
+        if let Some(command) = self.tree.command() {
+            self.terminal.take_back(command);
+        }
+        if !signals::stop_group()? {
+            events.push_back(Event::NotStopped(signal));
         }
         Ok(())
     }
@@ -197,10 +236,56 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    fn spawn(&mut self, tokens: &[u64]) -> Result<nix::unistd::Pid, process::Failure> {
+    fn spawn(&mut self, tokens: &[u64], deadline: Option<Boottime>) -> Result<nix::unistd::Pid, process::Failure> {
+        if let Some(deadline) = deadline
+            && let Err(error) = self.start_guard(deadline)
+        {
+            let error = format!("cannot start the guard of the deadline: {error}");
+            return Err(process::Failure { exit: Exit::Internal, error });
+        }
         let environment = self.config.environment.with(&self.exports(tokens));
         let holds = !tokens.is_empty();
-        self.program.spawn(environment, self.found, self.terminal.lend(), holds)
+        let terminal = self.terminal.offer();
+        let spawned = self.program.spawn(environment, self.found, terminal.as_ref(), holds);
+        match &spawned {
+            // The command has its own working directory by now; ours is to keep no file system busy.
+            Ok(_) => drop(chdir("/")),
+            Err(_) => self.terminal.take_back(getpgrp()),
+        }
+        spawned
+    }
+
+    fn start_guard(&mut self, deadline: Boottime) -> nix::Result<()> {
+        let guard = Guard::start(deadline, self.tree.others(), &self.mark)?;
+        self.tree.guarded_by(Some(guard.pid()));
+        self.guard = Some(guard);
+        Ok(())
+    }
+
+    fn extend_guard(&mut self, deadline: Boottime) {
+        if self.guard.as_ref().is_some_and(|guard| guard.extend(deadline).is_ok()) {
+            return;
+        }
+        // One that does not listen would end the command too early.
+        self.unguard();
+        if let Err(error) = self.start_guard(deadline) {
+            tracing::warn!("cannot start the guard of the deadline: {error}; the next renewal tries again");
+        }
+    }
+
+    fn unguard(&mut self) {
+        self.guard = None;
+        self.tree.guarded_by(None);
+    }
+
+    fn look_after_guard(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
+        if let Some(guard) = &self.guard
+            && guard.has_ended()?
+        {
+            self.unguard();
+            events.push_back(Event::GuardEnded);
+        }
+        Ok(())
     }
 
     /// What the command is told about what is held. With nothing held, it sees what an outer `konductor-run` says.
@@ -218,10 +303,17 @@ impl<'a> Driver<'a> {
             (settings::HELD.to_owned(), Some(held.join(","))),
             (settings::HOLDER.variable.unwrap_or_default().to_owned(), Some(self.holder.clone())),
             (settings::FENCING_TOKEN.to_owned(), only),
+            (settings::TREE.to_owned(), Some(self.trees())),
         ]
         .into_iter()
         .chain(each)
         .collect()
+    }
+
+    /// The trees that the command belongs to, the innermost last.
+    fn trees(&self) -> String {
+        let outer = self.config.environment.raw(settings::TREE).map(|outer| outer.to_string_lossy());
+        outer.map_or_else(|| self.mark.clone(), |outer| format!("{outer},{}", self.mark))
     }
 
     /// Starts the side that talks to the API server.

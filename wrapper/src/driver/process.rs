@@ -11,7 +11,7 @@ use std::{
     fs::{self, File},
     io::Read as _,
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::OwnedFd,
         unix::ffi::{OsStrExt as _, OsStringExt as _},
     },
     path::{Path, PathBuf},
@@ -25,7 +25,7 @@ use nix::{
     unistd::{AccessFlags, ForkResult, Pid, access, execve, fork, getpid, getppid, pipe2, setpgid, tcsetpgrp, write},
 };
 
-use super::{signals::Found, terminal::Lent};
+use super::found::Found;
 use crate::{environment::Environment, exit::Exit};
 
 /// Where a command is looked for when there is no `PATH`.
@@ -62,7 +62,7 @@ impl Program {
         &self,
         environment: Vec<(OsString, OsString)>,
         found: &Found,
-        terminal: Option<Lent>,
+        terminal: Option<&File>,
         holds: bool,
     ) -> Result<Pid, Failure> {
         let environment = environment.into_iter().map(|(mut name, value)| {
@@ -102,12 +102,12 @@ impl Program {
         &self,
         environment: &[CString],
         found: &Found,
-        terminal: Option<Lent>,
+        terminal: Option<&File>,
         parent: Option<Pid>,
     ) -> Result<std::convert::Infallible, Errno> {
         setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
-        if let Some(Lent) = terminal {
-            tcsetpgrp(std::io::stdin().as_fd(), getpid())?;
+        if let Some(terminal) = terminal {
+            tcsetpgrp(terminal, getpid())?;
         }
         if let Some(parent) = parent {
             prctl::set_pdeathsig(Signal::SIGKILL)?;

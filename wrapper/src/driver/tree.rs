@@ -9,6 +9,11 @@
 //! look misses, because its parent died during that look, sends SIGCHLD when it changes parents or ends, and the core then
 //! asks to kill once more.
 //!
+//! One look reaps a bounded number, so that ten thousand that die at once keep no signal and no deadline waiting.
+//!
+//! A control group would know the tree as well, but `cgroup.kill` also kills who is in it beside the tree, this process among
+//! them, and a container's group is seldom delegated; pidfds would have to be had before the process can fork again.
+//!
 //! Children that were there before the command (of a script that has since become `konductor-run`, like a `tee` for the
 //! log) are not the command's: they are reaped, and otherwise left alone.
 #![expect(unsafe_code, reason = "real-time signals, which nix's kill and waitpid do not know")]
@@ -17,6 +22,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read as _},
+    mem::{MaybeUninit, size_of},
 };
 
 use nix::{
@@ -26,17 +32,30 @@ use nix::{
     unistd::{Pid, getpid},
 };
 
-use crate::exit::Exit;
+use crate::{
+    config::Scope,
+    exit::Exit,
+    supervisor::{Queued, Received},
+};
 
 /// Enough for the first four fields of /proc/PID/stat: a name has at most 64 bytes.
-const MAX_STAT: u64 = 256;
+pub(super) const MAX_STAT: usize = 256;
+
+/// How many children one look reaps: a few milliseconds' work.
+const MOST: usize = 256;
+
+/// A look takes what has died or stopped, and does not wait. Orphans come to a process's first thread, which this is; what
+/// another thread has started (a program that gets credentials) is that thread's to wait for.
+const LOOK: c_int = libc::WNOHANG | libc::WUNTRACED | libc::__WNOTHREAD;
 
 /// What one look for dead children found.
 #[derive(Debug, Default)]
 pub(super) struct Reaped {
     /// The command's own end.
     pub(super) command: Option<Exit>,
-    /// Any process at all.
+    /// The signal that has stopped the command.
+    pub(super) stopped: Option<c_int>,
+    /// Any process at all, and no other waits to be reaped.
     pub(super) some: bool,
     /// Nothing of the tree is left.
     pub(super) empty: bool,
@@ -48,19 +67,25 @@ pub(super) struct Tree {
     command: Option<Pid>,
     /// Children that were there before the command.
     others: BTreeSet<pid_t>,
+    /// A child that no wait for all children sees, and that is not the command's either.
+    guard: Option<pid_t>,
     is_init: bool,
+    /// Who gets what is forwarded.
+    scope: Scope,
+    /// The last look has left some for the next one.
+    more: bool,
 }
 
 impl Tree {
     /// No tree yet.
-    pub(super) fn new() -> nix::Result<Self> {
+    pub(super) fn new(scope: Scope) -> nix::Result<Self> {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let others = match waitid(Id::All, look) {
             Err(Errno::ECHILD) => BTreeSet::new(),
             Err(error) => return Err(error),
             Ok(_) => children().unwrap_or_default(),
         };
-        Ok(Self { command: None, others, is_init: getpid().as_raw() == 1 })
+        Ok(Self { command: None, others, guard: None, is_init: getpid().as_raw() == 1, scope, more: false })
     }
 
     /// The command has been started.
@@ -68,17 +93,47 @@ impl Tree {
         self.command = Some(command);
     }
 
-    /// Reaps all that have died.
+    /// This child is the guard, or there is none.
+    pub(super) fn guarded_by(&mut self, guard: Option<pid_t>) {
+        self.guard = guard;
+    }
+
+    /// Children that are not the command's, but for the guard.
+    pub(super) fn others(&self) -> &BTreeSet<pid_t> {
+        &self.others
+    }
+
+    fn is_ours(&self, child: pid_t) -> bool {
+        !self.others.contains(&child) && self.guard != Some(child)
+    }
+
+    /// The process group of the command, as long as the command is not reaped.
+    pub(super) fn command(&self) -> Option<Pid> {
+        self.command
+    }
+
+    /// Whether the last look has left some for the next one, which nothing else announces.
+    pub(super) fn has_more(&self) -> bool {
+        self.more
+    }
+
+    /// Reaps what has died, and looks whether the command has been stopped.
     pub(super) fn reap(&mut self) -> nix::Result<Reaped> {
         let mut reaped = Reaped::default();
         let mut childless = false;
-        loop {
+        let mut some = std::mem::replace(&mut self.more, true);
+        for _ in 0..MOST {
             let mut status = 0;
             // SAFETY: writes the status to the variable that it is given.
-            match Errno::result(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }) {
-                Ok(0) => break,
+            match Errno::result(unsafe { libc::waitpid(-1, &raw mut status, LOOK) }) {
+                Ok(0) => self.more = false,
+                Ok(pid) if libc::WIFSTOPPED(status) => {
+                    if self.command == Some(Pid::from_raw(pid)) {
+                        reaped.stopped = Some(libc::WSTOPSIG(status));
+                    }
+                }
                 Ok(pid) => {
-                    reaped.some = true;
+                    some = true;
                     self.others.remove(&pid);
                     if self.command == Some(Pid::from_raw(pid)) {
                         self.command = None;
@@ -86,20 +141,33 @@ impl Tree {
                     }
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::ECHILD) => {
-                    childless = true;
-                    break;
-                }
+                Err(Errno::ECHILD) => (childless, self.more) = (true, false),
                 Err(error) => return Err(error),
             }
+            if !self.more {
+                break;
+            }
         }
-        let only_others = || !self.others.is_empty() && children().is_ok_and(|now| now.is_subset(&self.others));
+        reaped.some = some && !self.more;
+        let only_others =
+            || !self.others.is_empty() && children().is_ok_and(|now| !now.into_iter().any(|child| self.is_ours(child)));
         reaped.empty = reaped.some && self.command.is_none() && (childless || only_others());
         Ok(reaped)
     }
 
+    /// Sends a signal to the command, and to its process group if that is wanted. The kernel has no call that sends a value
+    /// to a group, so a value that came along goes to a command alone.
+    pub(super) fn forward(&self, received: Received) {
+        let Some(command) = self.command else { return };
+        match (self.scope, received.queued) {
+            (Scope::Group, _) => self.signal_group(received.signal),
+            (Scope::Child, None) => send(command.as_raw(), received.signal),
+            (Scope::Child, Some(queued)) => send_queued(command.as_raw(), received.signal, queued),
+        }
+    }
+
     /// Sends a signal to the command's process group.
-    pub(super) fn forward(&self, signal: c_int) {
+    pub(super) fn signal_group(&self, signal: c_int) {
         if let Some(command) = self.command {
             // The group exists as long as its leader has not been reaped.
             send(-command.as_raw(), signal);
@@ -121,8 +189,8 @@ impl Tree {
             }
             Err(error) => {
                 Self::without_proc(&error);
-                self.forward(libc::SIGTERM);
-                self.forward(libc::SIGCONT);
+                self.signal_group(libc::SIGTERM);
+                self.signal_group(libc::SIGCONT);
             }
         }
     }
@@ -132,7 +200,7 @@ impl Tree {
         if self.is_init {
             return send(-1, libc::SIGKILL);
         }
-        self.forward(libc::SIGKILL);
+        self.signal_group(libc::SIGKILL);
         let mut killed = BTreeSet::new();
         loop {
             match self.descendants() {
@@ -167,7 +235,7 @@ impl Tree {
         let mut parents = vec![own];
         while let Some(parent) = parents.pop() {
             let children = by_parent.remove(&parent).unwrap_or_default();
-            let wanted = children.into_iter().filter(|pid| parent != own || !self.others.contains(pid));
+            let wanted = children.into_iter().filter(|pid| parent != own || self.is_ours(*pid));
             let from = found.len();
             found.extend(wanted);
             parents.extend(&found[from..]);
@@ -187,18 +255,54 @@ fn exit(status: c_int) -> Exit {
 
 fn send(target: pid_t, signal: c_int) {
     // SAFETY: the call takes no pointers.
-    match Errno::result(unsafe { libc::kill(target, signal) }) {
+    told(target, signal, Errno::result(unsafe { libc::kill(target, signal) }).map(drop));
+}
+
+/// The beginning of what the kernel calls `siginfo_t`, as sigqueue(3) fills it.
+#[repr(C)]
+struct Info {
+    signal: c_int,
+    errno: c_int,
+    code: c_int,
+    from: Sender,
+}
+
+#[repr(C)]
+struct Sender {
+    pid: pid_t,
+    uid: libc::uid_t,
+    value: usize,
+}
+
+/// Sends a signal with its value, in the name of who has sent it first.
+fn send_queued(target: pid_t, signal: c_int, queued: Queued) {
+    const { assert!(size_of::<Info>() <= size_of::<libc::siginfo_t>()) };
+    let from = Sender { pid: queued.pid, uid: queued.uid, value: queued.value as usize };
+    let info = Info { signal, errno: 0, code: libc::SI_QUEUE, from };
+    let mut whole = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the structure is as large as the kernel reads, and at least as large and as aligned as what is written to it.
+    let sent = unsafe {
+        whole.as_mut_ptr().cast::<Info>().write(info);
+        libc::syscall(libc::SYS_rt_sigqueueinfo, target, signal, whole.as_ptr())
+    };
+    told(target, signal, Errno::result(sent).map(drop));
+}
+
+fn told(target: pid_t, signal: c_int, sent: nix::Result<()>) {
+    match sent {
         // It may have ended a moment ago.
-        Ok(_) | Err(Errno::ESRCH) => {}
+        Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => tracing::error!("cannot send signal {signal} to process {target}: {error}"),
     }
 }
 
 /// A line of /proc.
 #[derive(Debug, PartialEq, Eq)]
-struct Process {
-    pid: pid_t,
-    parent: pid_t,
+pub(super) struct Process {
+    pub(super) pid: pid_t,
+    pub(super) parent: pid_t,
+    /// Its first thread has ended; the others may run on.
+    pub(super) zombie: bool,
 }
 
 fn children() -> io::Result<BTreeSet<pid_t>> {
@@ -218,8 +322,8 @@ fn processes() -> io::Result<Vec<Process>> {
         let Some(name) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
         let mut stat = Vec::new();
         // It may have been reaped since the folder was read.
-        let read =
-            fs::File::open(format!("/proc/{name}/stat")).and_then(|file| file.take(MAX_STAT).read_to_end(&mut stat));
+        let read = fs::File::open(format!("/proc/{name}/stat"))
+            .and_then(|file| file.take(MAX_STAT as u64).read_to_end(&mut stat));
         if read.is_ok() {
             all.extend(process(&stat));
         }
@@ -227,13 +331,14 @@ fn processes() -> io::Result<Vec<Process>> {
     Ok(all)
 }
 
-/// `pid (name) state parent ...`, where the name may have anything in it. The state says too little: a process whose first
-/// thread has ended shows as a zombie while the others run.
-fn process(stat: &[u8]) -> Option<Process> {
+/// `pid (name) state parent ...`, where the name may have anything in it.
+pub(super) fn process(stat: &[u8]) -> Option<Process> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let pid = std::str::from_utf8(stat.split(|byte| *byte == b' ').next()?).ok()?.parse().ok()?;
-    let parent = std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(Process { pid, parent })
+    let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    Some(Process { pid, parent, zombie: matches!(state, "Z" | "X") })
 }
 
 #[cfg(test)]

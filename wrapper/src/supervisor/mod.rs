@@ -9,12 +9,15 @@
 //!   before it looks at anything else;
 //! - the whole process tree is told to end early enough before a deadline, and is killed at it, without any help
 //!   from the side that talks to the API server;
+//! - a guard, which keeps the deadline should this process not get to run, knows the latest deadline from before the
+//!   start of the command until the tree is empty;
 //! - a claim is released only after the driver has seen the tree empty;
 //! - a loss while anything ran ends with 79, whatever the command's own code was.
 //!
 //! Claims are taken one after the other in the order given, which the caller makes the same for every wrapper, so that two
 //! of them never wait for each other; they are released in reverse.
 
+mod jobs;
 mod rules;
 
 #[cfg(test)]
@@ -22,7 +25,7 @@ mod properties;
 #[cfg(test)]
 mod scripts;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use konductor::Boottime;
 use tracing::Level;
@@ -44,6 +47,10 @@ pub(crate) const WITHDRAWAL: Duration = Duration::from_millis(900);
 /// The client gives up after 10 s and says why; this is for one that says nothing. A claim that could not be released ends with its TTL, or at once when the kubelet reports the container's end.
 pub(crate) const RELEASE: Duration = Duration::from_secs(12);
 
+/// How soon after its start a guard that has ended is not worth another one before the next renewal: whatever ends it
+/// would end the next as well.
+pub(crate) const GUARD_LASTS: Duration = Duration::from_secs(1);
+
 /// What the rules need to know from the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -57,6 +64,32 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// Signals that end the waiting. Those that were ignored when the process started are not among them (`nohup`).
     pub(crate) ending_signals: Vec<i32>,
+    /// What is forwarded instead of a signal; nothing when it is dropped.
+    pub(crate) signals: BTreeMap<i32, Option<i32>>,
+    /// Whether what the command leaves behind is left alone. Never while anything is held.
+    pub(crate) leaves: bool,
+    /// What to exit with instead of these codes of the command.
+    pub(crate) exit_codes: BTreeMap<u8, u8>,
+}
+
+/// A signal as it has arrived, and as it is sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// Its number.
+    pub(crate) signal: i32,
+    /// What came with it, when it was sent by sigqueue(3).
+    pub(crate) queued: Option<Queued>,
+}
+
+/// What sigqueue(3) sends with a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Queued {
+    /// The sender's process id.
+    pub(crate) pid: i32,
+    /// The sender's user id.
+    pub(crate) uid: u32,
+    /// The value: a number, or a pointer's bits.
+    pub(crate) value: u64,
 }
 
 /// What happened.
@@ -72,8 +105,8 @@ pub(crate) enum Event {
         error: String,
     },
     /// A signal, not SIGCHLD.
-    Signal(i32),
-    /// All signals that had arrived when [`Effect::ReadSignals`] was carried out have been told.
+    Signal(Received),
+    /// All signals that end the waiting and had arrived when [`Effect::ReadSignals`] was carried out have been told.
     SignalsRead,
     /// The command could not be started.
     NotSpawned {
@@ -84,10 +117,21 @@ pub(crate) enum Event {
     },
     /// The command itself has ended. [`Event::Remaining`] or [`Event::TreeEmpty`] follows.
     CommandEnded(Exit),
+    /// A signal has stopped the command.
+    CommandStopped {
+        /// Which one.
+        signal: i32,
+        /// It wants the terminal, whose foreground this process has.
+        in_front: bool,
+    },
+    /// The kernel has not carried out [`Effect::Stop`]: there is nobody who could continue this process.
+    NotStopped(i32),
     /// Some processes of the tree have ended, and others are left.
     Remaining,
     /// No process of the command's tree is left.
     TreeEmpty,
+    /// The guard is gone, and nobody has told it to.
+    GuardEnded,
     /// The armed time has come.
     Timer,
 }
@@ -155,15 +199,26 @@ pub(crate) enum Effect {
     Acquire(usize),
     /// Release or withdraw a claim.
     Release(usize),
-    /// Tell every signal that has arrived by now, then [`Event::SignalsRead`].
+    /// Tell the signals that have arrived by now, all those that end the waiting among them, then [`Event::SignalsRead`].
     ReadSignals,
     /// Start the command, with the claims' fencing tokens in order.
     Spawn {
         /// One per claim.
         tokens: Vec<u64>,
+        /// When the tree must be dead: a guard is started first that sees to it.
+        deadline: Option<Boottime>,
     },
-    /// Send a signal to the command's process group.
-    Forward(i32),
+    /// Tell the guard a later deadline; when there is none any more, start another one.
+    Guard(Boottime),
+    /// End the guard.
+    Unguard,
+    /// Send a signal to the command, and to its process group if that is configured.
+    Forward(Received),
+    /// Give the command the terminal's foreground, if it is ours, and continue its process group.
+    Continue,
+    /// Stop this process's whole group as a job, because of this signal; the foreground is taken back first. What comes
+    /// after is either CONT or [`Event::NotStopped`].
+    Stop(i32),
     /// Ask every process of the tree to end.
     TerminateTree,
     /// Kill every process of the tree, and those that appear meanwhile.
@@ -228,6 +283,13 @@ struct Ending {
     killed: bool,
 }
 
+/// What the guard was last told, and when it was started.
+#[derive(Clone, Copy, Debug)]
+struct Guard {
+    deadline: Boottime,
+    started: Boottime,
+}
+
 /// The state machine. One value supervises one command.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
@@ -238,6 +300,9 @@ pub(crate) struct Supervisor {
     verdict: Option<Exit>,
     command_alive: bool,
     ending: Option<Ending>,
+    guard: Option<Guard>,
+    /// What has arrived for a command that is about to be started; the kernel's limit on waiting signals bounds it.
+    early: Vec<Received>,
     /// When waiting for the claims ends.
     wait_until: Option<Boottime>,
     /// When the cluster must have answered.

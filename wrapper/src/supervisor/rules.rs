@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use konductor::Boottime;
-use nix::sys::signal::Signal;
 use tracing::Level;
 
 use super::{
-    Answer, Claim, Effect, Ending, Event, FIRST_CONTACT, Phase, RELEASE, Settings, Supervisor, TRY_ONCE, WITHDRAWAL,
-    Word,
+    Answer, Claim, Effect, Ending, Event, FIRST_CONTACT, GUARD_LASTS, Guard, Phase, RELEASE, Settings, Supervisor,
+    TRY_ONCE, WITHDRAWAL, Word,
 };
 use crate::exit::Exit;
 
@@ -21,6 +20,8 @@ impl Supervisor {
             verdict: None,
             command_alive: false,
             ending: None,
+            guard: None,
+            early: Vec::new(),
             wait_until: None,
             contact_until: None,
             word: Word::None,
@@ -41,7 +42,7 @@ impl Supervisor {
             Event::Claim(index, answer) => self.hear(index, answer, now, &mut out),
             Event::ClaimsFailed { error } => self.claims_failed(&error, now, &mut out),
             Event::Signal(signal) => self.signal(signal, now, &mut out),
-            Event::SignalsRead => self.spawn(&mut out),
+            Event::SignalsRead => self.spawn(now, &mut out),
             Event::NotSpawned { exit, error } => {
                 self.command_alive = false;
                 self.verdict = Some(exit);
@@ -49,15 +50,16 @@ impl Supervisor {
                 self.give_back(RELEASE, now, &mut out);
             }
             Event::CommandEnded(exit) => {
-                self.command_alive = false;
-                out.push(Effect::Log(Level::DEBUG, format!("the command has ended: {}", exit.code())));
-                self.verdict.get_or_insert(exit);
+                self.command_ended(exit, now, &mut out);
             }
+            Event::CommandStopped { signal, in_front } => self.command_stopped(signal, in_front, now, &mut out),
+            Event::NotStopped(signal) => self.not_stopped(signal, &mut out),
             Event::Remaining => self.remaining(now, &mut out),
             Event::TreeEmpty if self.phase == Phase::Running && !self.command_alive => {
                 self.give_back(RELEASE, now, &mut out);
             }
             Event::TreeEmpty => {}
+            Event::GuardEnded => self.guard_ended(now, &mut out),
             Event::Timer => self.armed = None,
         }
         let due = self.next_due();
@@ -128,11 +130,11 @@ impl Supervisor {
     }
 
     /// When the command must be told to end, for the tree to be dead in time: min(grace, ttl/3) before the deadline.
-    fn last_call(&self) -> Option<Boottime> {
+    pub(super) fn last_call(&self) -> Option<Boottime> {
         self.held().map(|(_, ttl, deadline)| deadline - self.settings.grace.min(ttl / 3)).min()
     }
 
-    fn most_urgent(&self) -> String {
+    pub(super) fn most_urgent(&self) -> String {
         let grace = self.settings.grace;
         let first = self.held().min_by_key(|(_, ttl, deadline)| *deadline - grace.min(*ttl / 3));
         first.map(|(index, ..)| self.settings.claims[index].clone()).unwrap_or_default()
@@ -174,6 +176,7 @@ impl Supervisor {
                 if let Claim::Held { deadline, .. } = &mut self.claims[index] {
                     *deadline = (*deadline).max(new);
                 }
+                self.extend_guard(out);
             }
             Answer::Retrying { operation, error } => {
                 out.push(Effect::Log(Level::WARN, format!("{name}: cannot {operation} yet, trying again: {error}")));
@@ -243,7 +246,7 @@ impl Supervisor {
     }
 
     /// Every signal that came first has been heard, and none of them was a reason not to start.
-    fn spawn(&mut self, out: &mut Vec<Effect>) {
+    fn spawn(&mut self, now: Boottime, out: &mut Vec<Effect>) {
         if self.phase != Phase::Ready {
             return;
         }
@@ -251,31 +254,52 @@ impl Supervisor {
             Claim::Held { token, .. } => Some(*token),
             _ => None,
         });
-        out.push(Effect::Spawn { tokens: tokens.collect() });
+        let deadline = self.fence();
+        out.push(Effect::Spawn { tokens: tokens.collect(), deadline });
+        self.guard = deadline.map(|deadline| Guard { deadline, started: now });
         self.phase = Phase::Running;
         self.command_alive = true;
+        self.forward_early(out);
     }
 
-    fn signal(&mut self, signal: i32, now: Boottime, out: &mut Vec<Effect>) {
-        let ends = self.settings.ending_signals.contains(&signal);
-        match self.phase {
-            Phase::Acquiring { .. } | Phase::Ready if ends => {
-                self.verdict = Some(Exit::Signal(signal));
-                let message = format!("{}: ending before the command was started", signal_name(signal));
-                out.push(Effect::Log(Level::INFO, message));
-                self.give_back(WITHDRAWAL, now, out);
-            }
-            Phase::Running if self.command_alive => {
-                out.push(Effect::Log(Level::DEBUG, format!("{}: forwarding", signal_name(signal))));
-                out.push(Effect::Forward(signal));
-            }
-            Phase::Releasing { until } if ends => {
-                self.phase = Phase::Releasing { until: until.min(now + WITHDRAWAL) };
-            }
-            _ => {
-                let message = format!("{}: nothing to forward it to", signal_name(signal));
-                out.push(Effect::Log(Level::DEBUG, message));
-            }
+    /// Once something is lost, no renewal of anything else changes when the tree must be dead.
+    fn extend_guard(&mut self, out: &mut Vec<Effect>) {
+        let fence = self.fence();
+        if let (Some(guard), Some(fence)) = (&mut self.guard, fence)
+            && self.verdict != Some(Exit::Lost)
+            && fence > guard.deadline
+        {
+            guard.deadline = fence;
+            out.push(Effect::Guard(fence));
+        }
+    }
+
+    /// Somebody has killed it, or it has done its work, and then the time that is up has come first.
+    fn guard_ended(&mut self, now: Boottime, out: &mut Vec<Effect>) {
+        let Some(guard) = &mut self.guard else { return };
+        if matches!(self.ending, Some(Ending { killed: true, .. })) {
+            return;
+        }
+        if now - guard.started < GUARD_LASTS {
+            let message = "the guard has ended again; the next renewal starts another one".to_owned();
+            out.push(Effect::Log(Level::WARN, message));
+        } else {
+            guard.started = now;
+            out.push(Effect::Guard(guard.deadline));
+            out.push(Effect::Log(Level::WARN, "the guard has ended; another one takes its place".to_owned()));
+        }
+    }
+
+    /// The command itself has ended: its code counts, as it is or as it is to be told.
+    fn command_ended(&mut self, exit: Exit, now: Boottime, out: &mut Vec<Effect>) {
+        self.command_alive = false;
+        let code = exit.code();
+        let told = self.settings.exit_codes.get(&code).copied();
+        let message = told.map_or(String::new(), |told| format!(", to be told as {told}"));
+        out.push(Effect::Log(Level::DEBUG, format!("the command has ended: {code}{message}")));
+        self.verdict.get_or_insert(told.map_or(exit, Exit::Code));
+        if self.settings.leaves && self.phase == Phase::Running {
+            self.give_back(RELEASE, now, out);
         }
     }
 
@@ -416,8 +440,11 @@ impl Supervisor {
     }
 
     /// Nothing is alive: let go of everything, the last taken first.
-    fn give_back(&mut self, bound: Duration, now: Boottime, out: &mut Vec<Effect>) {
+    pub(super) fn give_back(&mut self, bound: Duration, now: Boottime, out: &mut Vec<Effect>) {
         self.phase = Phase::Releasing { until: now + bound };
+        if self.guard.take().is_some() {
+            out.push(Effect::Unguard);
+        }
         for (index, claim) in self.claims.iter_mut().enumerate().rev() {
             if *claim != Claim::Absent {
                 *claim = Claim::Leaving;
@@ -433,9 +460,4 @@ impl Supervisor {
         self.phase = Phase::Over;
         out.push(Effect::Exit(self.verdict.unwrap_or(Exit::Internal)));
     }
-}
-
-/// `SIGTERM`, or the number of a signal that has no name.
-fn signal_name(signal: i32) -> String {
-    Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
 }

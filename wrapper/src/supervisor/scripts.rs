@@ -56,6 +56,9 @@ fn defaults() -> Settings {
         skip_on_timeout: false,
         grace: Duration::from_secs(10),
         ending_signals: vec![1, 2, 3, 15],
+        signals: BTreeMap::new(),
+        leaves: false,
+        exit_codes: BTreeMap::new(),
     }
 }
 
@@ -65,6 +68,15 @@ fn set(settings: &mut Settings, key: &str, value: &str) {
         "wait-timeout" => settings.wait_timeout = Some(duration(value)),
         "on-timeout" => settings.skip_on_timeout = value == "skip",
         "grace" => settings.grace = duration(value),
+        "map-signal" => {
+            let (from, to) = value.split_once('=').unwrap_or_else(|| panic!("not a map: {value}"));
+            settings.signals.insert(number(from), Some(number(to)).filter(|to| *to != 0));
+        }
+        "exit-code-map" => {
+            let (from, to) = value.split_once('=').unwrap_or_else(|| panic!("not a map: {value}"));
+            settings.exit_codes.insert(number(from), number(to));
+        }
+        "leftovers" => settings.leaves = value == "leave",
         "ignored" => settings.ending_signals.retain(|signal| *signal != number::<i32>(value)),
         _ => panic!("no such setting: {key}"),
     }
@@ -91,7 +103,14 @@ fn read_event(line: &str) -> Event {
     };
     let answer = match verb {
         "started" => return Event::Started,
-        "signal" => return Event::Signal(number(first)),
+        "signal" => {
+            let queued = (!tail.is_empty()).then(|| Queued { pid: 7, uid: 8, value: number(field("value")) });
+            return Event::Signal(Received { signal: number(first), queued });
+        }
+        "stopped" => {
+            return Event::CommandStopped { signal: number(first), in_front: tail == "in front" };
+        }
+        "not-stopped" => return Event::NotStopped(number(first)),
         "signals-read" => return Event::SignalsRead,
         "claims-failed" => return Event::ClaimsFailed { error: rest.to_owned() },
         "not-spawned" => return Event::NotSpawned { exit: Exit::NotFound, error: rest.to_owned() },
@@ -99,6 +118,7 @@ fn read_event(line: &str) -> Event {
         "killed" => return Event::CommandEnded(Exit::Signal(number(first))),
         "remaining" => return Event::Remaining,
         "tree-empty" => return Event::TreeEmpty,
+        "guard-ended" => return Event::GuardEnded,
         "timer" => return Event::Timer,
         "asked" => Answer::Asked,
         "waiting" if tail == "missing" => Answer::Waiting { ahead: None, missing: true },
@@ -125,8 +145,16 @@ fn show(effect: &Effect) -> String {
         Effect::Acquire(index) => format!("acquire {index}"),
         Effect::Release(index) => format!("release {index}"),
         Effect::ReadSignals => "read signals".to_owned(),
-        Effect::Spawn { tokens } => format!("spawn {tokens:?}"),
-        Effect::Forward(signal) => format!("forward {signal}"),
+        Effect::Spawn { tokens, deadline: None } => format!("spawn {tokens:?}"),
+        Effect::Spawn { tokens, deadline: Some(at) } => format!("spawn {tokens:?}, guarded until {}", GoDuration(at.0)),
+        Effect::Guard(at) => format!("guard until {}", GoDuration(at.0)),
+        Effect::Unguard => "unguard".to_owned(),
+        Effect::Forward(Received { signal, queued: None }) => format!("forward {signal}"),
+        Effect::Forward(Received { signal, queued: Some(queued) }) => {
+            format!("forward {signal} value={}", queued.value)
+        }
+        Effect::Continue => "continue the command".to_owned(),
+        Effect::Stop(signal) => format!("stop because of {signal}"),
         Effect::TerminateTree => "terminate the tree".to_owned(),
         Effect::KillTree => "kill the tree".to_owned(),
         Effect::Arm(Some(at)) => format!("arm {}", GoDuration(at.0)),

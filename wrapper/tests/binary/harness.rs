@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
-    io::Read as _,
+    io::{Read as _, Write as _},
     os::unix::process::ExitStatusExt as _,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use std::{
 use nix::{libc, sys::signal::Signal, unistd::Pid};
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The binary under test.
 pub(crate) const KONDUCTOR_RUN: &str = env!("CARGO_BIN_EXE_konductor-run");
@@ -60,6 +60,18 @@ impl Run {
     /// A variable for `konductor-run`.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// More arguments of the command, separated by blanks.
+    pub(crate) fn arguments(mut self, arguments: &str) -> Self {
+        self.command.extend(arguments.split_whitespace().map(OsString::from));
+        self
+    }
+
+    /// A shell script that ends by executing its arguments, and runs `konductor-run`.
+    pub(crate) fn after(mut self, script: &str) -> Self {
+        self.before.extend(["sh", "-c", script, "sh"].map(OsString::from));
         self
     }
 
@@ -146,6 +158,16 @@ impl Running {
             line.push(byte[0]);
         }
         String::from_utf8(line).expect("the line is text")
+    }
+
+    /// Writes a line to the command.
+    pub(crate) fn write_line(&mut self) {
+        self.0.stdin.as_mut().expect("stdin is a pipe").write_all(b"\n").expect("the command reads");
+    }
+
+    /// The process id of `konductor-run` itself, for what was started with [`Run::in_pid_1`].
+    pub(crate) fn init(&self) -> i32 {
+        eventually("unshare has forked", || children(self.pid()).first().copied())
     }
 
     /// Waits for its end.

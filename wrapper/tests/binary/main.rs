@@ -1,8 +1,14 @@
 //! The real binary, without a cluster: what it is as an init, and every way to fail before anything is held.
 
+mod actors;
 mod cluster;
+mod context;
 mod exits;
 mod harness;
 mod init;
 mod pid1;
+mod signals;
+mod start;
+mod terminal;
+mod tree;
 mod usage;

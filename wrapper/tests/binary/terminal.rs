@@ -1,0 +1,303 @@
+//! In a terminal: job control, under real interactive shells, and without a shell as in `docker run -it`.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    os::fd::OwnedFd,
+    process::{Child, Command},
+};
+
+use nix::{
+    fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    pty::openpty,
+    unistd::ttyname,
+};
+
+use crate::harness::{KONDUCTOR_RUN, PATIENCE, children, eventually, sh, signal_process};
+
+const INTERRUPT: &str = "\x03";
+const END_OF_FILE: &str = "\x04";
+const SUSPEND: &str = "\x1a";
+
+/// The prompt of every shell here.
+const PROMPT: &str = "@@ ";
+
+/// Shells that know job control.
+const SHELLS: [&str; 2] = ["bash --norc --noprofile -i", "dash -i"];
+
+/// A terminal with one program in it; hung up when forgotten.
+struct Terminal {
+    near: File,
+    /// Kept open, so that the terminal is there as long as this.
+    far: OwnedFd,
+    program: Child,
+    shown: String,
+    /// How much of it has been expected.
+    expected: usize,
+}
+
+impl Terminal {
+    /// A terminal that is the controlling one of this program.
+    fn with(program: &str) -> Self {
+        let pair = openpty(None, None).expect("the machine has pseudo-terminals");
+        let far = || pair.slave.try_clone().expect("a descriptor can be copied");
+        let mut words = program.split_whitespace();
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).env("PS1", PROMPT).env("TERM", "dumb").env_remove("ENV");
+        command.stdin(far()).stdout(far()).stderr(far());
+        let program = command.spawn().expect("the program can be started");
+        // What the test starts must not inherit the near end.
+        nix::fcntl::fcntl(&pair.master, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).unwrap();
+        nix::fcntl::fcntl(&pair.master, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        Self { near: pair.master.into(), far: pair.slave, program, shown: String::new(), expected: 0 }
+    }
+
+    /// A shell that waits at its prompt.
+    fn with_shell(shell: &str) -> Self {
+        let mut terminal = Self::with(&format!("setsid --ctty {shell}"));
+        terminal.expect(PROMPT);
+        terminal
+    }
+
+    fn write(&mut self, text: &str) {
+        self.near.write_all(text.as_bytes()).expect("the terminal takes a few words");
+    }
+
+    /// Writes a line when the shell is at its prompt.
+    fn line(&mut self, text: &str) {
+        self.write(text);
+        self.write("\n");
+    }
+
+    /// Waits until this is shown, after all that was expected before.
+    fn expect(&mut self, text: &str) {
+        loop {
+            if let Some(at) = self.shown[self.expected..].find(text) {
+                self.expected += at + text.len();
+                return;
+            }
+            let patience = PollTimeout::try_from(PATIENCE).expect("a few seconds");
+            let ready = poll(&mut [PollFd::new(std::os::fd::AsFd::as_fd(&self.near), PollFlags::POLLIN)], patience);
+            assert_eq!(ready, Ok(1), "not in time: {text:?} after {:?} in {:?}", self.expected, self.shown);
+            let mut some = [0; 1024];
+            let count = self.near.read(&mut some).expect("the terminal is there");
+            self.shown += &String::from_utf8_lossy(&some[..count]);
+        }
+    }
+
+    /// What the shell says about the last job's exit code.
+    fn expect_code(&mut self, code: i32) {
+        self.expect(PROMPT);
+        self.line("echo code=$?");
+        self.expect(&format!("code={code}\r\n"));
+        self.expect(PROMPT);
+    }
+
+    /// A line goes to the program in the foreground, which is `cat`, and comes back.
+    fn expect_echo(&mut self, text: &str) {
+        self.line(text);
+        self.expect(&format!("{text}\r\n{text}\r\n"));
+    }
+
+    /// Changes the size of the window.
+    fn resize(&self, rows: u32, columns: u32) {
+        let path = ttyname(&self.far).expect("the terminal has a name");
+        let size = ["rows", &rows.to_string(), "cols", &columns.to_string()].map(str::to_owned);
+        let resized = Command::new("stty").arg("-F").arg(path).args(size).status().expect("stty is there");
+        assert!(resized.success());
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+/// `konductor-run` with a script, which says `started` when it runs. The word is not in the line that the shell echoes.
+fn job(script: &str) -> String {
+    format!("{KONDUCTOR_RUN} -- sh -c 'echo star\"\"ted; {script}'")
+}
+
+/// The state of a process, as `ps` shows it.
+fn state(pid: i32) -> char {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?')
+}
+
+#[test]
+fn control_z_stops_the_job_and_fg_brings_it_back() {
+    for shell in SHELLS {
+        let mut terminal = Terminal::with_shell(shell);
+        terminal.line(&job("exec cat"));
+        terminal.expect("started\r\n");
+        terminal.expect_echo("one");
+        for word in ["two", "three"] {
+            terminal.write(SUSPEND);
+            terminal.expect("Stopped");
+            terminal.expect(PROMPT);
+            terminal.line("fg");
+            terminal.expect("exec cat");
+            terminal.expect_echo(word);
+        }
+        terminal.write(END_OF_FILE);
+        terminal.expect_code(0);
+    }
+}
+
+#[test]
+fn control_c_ends_the_command() {
+    for shell in SHELLS {
+        let mut terminal = Terminal::with_shell(shell);
+        terminal.line(&job("exec sleep 1000"));
+        terminal.expect("started\r\n");
+        terminal.write(INTERRUPT);
+        terminal.expect_code(130);
+        // Without the foreground it is forwarded.
+        terminal.line(&format!("{} </dev/null", job("exec sleep 1000")));
+        terminal.expect("started\r\n");
+        terminal.write(INTERRUPT);
+        terminal.expect_code(130);
+    }
+}
+
+#[test]
+fn a_job_in_the_background_stops_when_it_wants_the_terminal() {
+    for shell in SHELLS {
+        let mut terminal = Terminal::with_shell(shell);
+        terminal.line(&format!("{} & echo pid=\"$!\".", job("exec cat")));
+        terminal.expect("pid=");
+        terminal.expect("started\r\n");
+        let shell = terminal.program.id() as i32;
+        let job = eventually("the shell has a job", || children(shell).first().copied());
+        eventually("the job is stopped", || (state(job) == 'T').then_some(()));
+        terminal.line("");
+        terminal.expect("Stopped");
+        terminal.expect(PROMPT);
+        terminal.line("fg");
+        terminal.expect("exec cat");
+        terminal.expect_echo("one");
+        terminal.write(END_OF_FILE);
+        terminal.expect_code(0);
+    }
+}
+
+#[test]
+fn a_command_whose_input_is_not_the_terminal_gets_it_when_it_asks() {
+    // As a pager does.
+    for shell in SHELLS {
+        let mut terminal = Terminal::with_shell(shell);
+        terminal.line(&format!("{} </dev/null", job("read -r line </dev/tty; echo \"got $line\"")));
+        terminal.expect("started\r\n");
+        terminal.line("typed");
+        terminal.expect("got typed\r\n");
+        terminal.expect_code(0);
+    }
+}
+
+#[test]
+fn bg_lets_a_stopped_job_go_on() {
+    for shell in SHELLS {
+        let mut terminal = Terminal::with_shell(shell);
+        terminal.line(&job("exec sleep 1000"));
+        terminal.expect("started\r\n");
+        let job = children(terminal.program.id() as i32)[0];
+        let command = children(job)[0];
+        terminal.write(SUSPEND);
+        terminal.expect("Stopped");
+        assert_eq!([state(job), state(command)], ['T', 'T']);
+        terminal.expect(PROMPT);
+        terminal.line("bg");
+        eventually("both go on", || ([state(job), state(command)] == ['S', 'S']).then_some(()));
+        terminal.expect(PROMPT);
+        terminal.line("kill %1; wait %1");
+        terminal.expect_code(143);
+    }
+}
+
+#[test]
+fn the_window_size_reaches_the_command() {
+    let mut terminal = Terminal::with_shell(SHELLS[0]);
+    let script = "trap \"stty size\" WINCH; echo ready; while :; do sleep 0.01; done";
+    terminal.line(&job(script));
+    terminal.expect("ready\r\n");
+    terminal.resize(33, 44);
+    terminal.expect("33 44\r\n");
+    terminal.write(INTERRUPT);
+    terminal.expect_code(130);
+}
+
+#[test]
+fn an_interactive_shell_works_inside() {
+    for (outer, inner) in [(SHELLS[0], SHELLS[1]), (SHELLS[1], SHELLS[0])] {
+        let mut terminal = Terminal::with_shell(outer);
+        terminal.line(&format!("{KONDUCTOR_RUN} -- {inner}"));
+        terminal.expect(PROMPT);
+        terminal.line("sh -c 'echo star\"\"ted; exec cat'");
+        terminal.expect("started\r\n");
+        terminal.expect_echo("one");
+        terminal.write(SUSPEND);
+        terminal.expect("Stopped");
+        terminal.expect(PROMPT);
+        terminal.line("fg");
+        terminal.expect("exec cat");
+        terminal.expect_echo("two");
+        terminal.write(INTERRUPT);
+        terminal.expect_code(130);
+        terminal.line("exit 7");
+        terminal.expect_code(7);
+        terminal.line("echo again");
+        terminal.expect("again\r\n");
+    }
+}
+
+#[test]
+fn a_terminal_without_a_shell_works_as_pid_1() {
+    let rootless = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
+    let words = ["echo started; exec cat"];
+    let script = tempfile::NamedTempFile::new().unwrap();
+    fs::write(script.path(), words.join("\n")).unwrap();
+    let init = format!("{KONDUCTOR_RUN} -v -- sh {}", script.path().display());
+    let mut terminal =
+        Terminal::with(&format!("unshare {rootless} --fork --pid --mount-proc --kill-child setsid --ctty {init}"));
+    terminal.expect("started\r\n");
+    terminal.expect_echo("one");
+    // Nobody could continue PID 1 and its command.
+    terminal.write(SUSPEND);
+    terminal.expect("continuing the command");
+    terminal.expect_echo("two");
+    terminal.write(INTERRUPT);
+    terminal.expect("the command has ended: 130");
+    let ended = eventually("it ends", || terminal.program.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(130));
+}
+
+#[test]
+fn what_nobody_could_continue_is_not_stopped() {
+    let script = "trap 'echo continued' CONT; echo ready; while :; do sleep 0.01; done";
+    let mut run = sh(script).under("setsid").start();
+    assert_eq!(run.line(), "ready");
+    run.signal(20);
+    assert_eq!(run.line(), "continued");
+    assert_eq!(state(run.pid()), 'S');
+    run.signal(15);
+    assert_eq!(run.end().code(), 143);
+}
+
+#[test]
+fn a_command_that_sigstop_stops_stops_nothing_else() {
+    let mut run = sh("echo; exec sleep 1000").start();
+    run.line();
+    let command = children(run.pid())[0];
+    signal_process(command, 19);
+    eventually("it is stopped", || (state(command) == 'T').then_some(()));
+    // It listens: CONT passes through it.
+    run.signal(18);
+    eventually("it goes on", || (state(command) == 'S').then_some(()));
+    assert_eq!(state(run.pid()), 'S');
+    run.signal(15);
+    assert_eq!(run.end().code(), 143);
+}
