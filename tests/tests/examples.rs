@@ -1,7 +1,10 @@
 //! What people copy is true: a real API server accepts the examples and the README's objects as they are, and images are of
 //! this version.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use konductor_tests::{ControlPlane, apply, helm_template, install_crds, parse, workspace};
@@ -49,14 +52,41 @@ async fn the_api_server_accepts_what_the_readme_shows() {
 
 #[test]
 fn images_are_of_this_version() {
+    let mut found = 0;
     for (file, text) in examples() {
         let images: Vec<_> = text.split_whitespace().filter(|word| word.contains("konductor/")).collect();
-        let images: Vec<_> = images.iter().filter_map(|image| image.split_once(':')).collect();
-        assert!(!images.is_empty(), "{} names no image", file.display());
-        for (image, tag) in images {
+        for (image, tag) in images.iter().filter_map(|image| image.split_once(':')) {
             assert_eq!(tag, env!("CARGO_PKG_VERSION"), "tag of {image} in {}", file.display());
+            found += 1;
         }
     }
+    assert!(found > 0, "no example names an image");
+}
+
+/// The first command of the README, and of its example, as a person would paste it.
+#[test]
+fn the_first_command_shows_that_one_waited_for_the_other() {
+    let read = |file: &str| std::fs::read_to_string(workspace().join(file)).expect("read a page");
+    let readme = read("README.md");
+    let line = readme.lines().find_map(|line| line.strip_prefix("    ")).expect("the README has a command");
+    assert!(read("examples/turns/README.md").contains(line), "the example's page has the same command");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).current_dir(workspace()).stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KONDUCTOR_")) {
+        shell.env_remove(name);
+    }
+    let output = shell.output().expect("there is a shell");
+    let (out, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{log}");
+    let lines: Vec<_> = out.lines().collect();
+    let (one, two) = (["one works", "one is done"], ["two works", "two is done"]);
+    assert!(lines == [one, two].concat() || lines == [two, one].concat(), "{out}{log}");
+    let at = |said: &str| log.find(said).unwrap_or_else(|| panic!("{said}: {log}"));
+    assert!(
+        at("waiting for semaphore turns: next in line") < log.rfind("holding semaphore turns").unwrap_or(0),
+        "{log}"
+    );
+    assert_eq!(log.matches("holding semaphore turns, fencing token").count(), 2, "{log}");
 }
 
 /// The YAML files of the examples, named from the workspace's root.

@@ -20,7 +20,7 @@ pub(crate) enum Exit {
     Internal,
     /// Timed out while waiting.
     TimedOut,
-    /// The cluster refuses: RBAC or an admission policy.
+    /// The cluster refuses (RBAC or an admission policy), or the folder that takes its place cannot be used.
     Refused,
     /// There is no such primitive, and it was not to be waited for.
     NoSuchPrimitive,
@@ -42,7 +42,11 @@ pub(crate) const OWN: [(Exit, &str, &str); 9] = [
     ),
     (Exit::Internal, "the system refuses what is needed, or a defect", "the message says which; report a defect"),
     (Exit::TimedOut, "timed out while waiting", "try again later"),
-    (Exit::Refused, "the cluster refuses", "grant what the message names (RBAC), or satisfy the admission policy"),
+    (
+        Exit::Refused,
+        "the cluster refuses, or the folder of --local cannot be used",
+        "grant what the message names (RBAC), satisfy the admission policy, or repair the folder",
+    ),
     (Exit::NoSuchPrimitive, "no such semaphore or lease, and not to be waited for", "create it, or install Konductor"),
     (Exit::Lost, "what was held was lost while the command ran", "try again; the command has been ended in time"),
     (Exit::NotExecutable, "the command cannot be executed", "correct the file or its mode"),

@@ -82,6 +82,9 @@ const SEMAPHORE: [Rule; 3] = [
 /// The kinds, as manifests name them.
 const KINDS: [(&str, LockKind); 2] = [("Lease", LockKind::Lease), ("Semaphore", LockKind::Semaphore)];
 
+/// Kinds that need a cluster. Their manifests may be in the folder, and are left to it.
+const IN_A_CLUSTER: [&str; 2] = ["Barrier", "Gate"];
+
 fn rules(kind: LockKind) -> &'static [Rule] {
     match kind {
         LockKind::Lease => &LEASE,
@@ -94,7 +97,7 @@ impl Definition {
     pub(super) fn read(file: &str, text: &str, all: &mut Vec<Self>) -> Result<(), ManifestError> {
         let error = |Mistake { line, what }| ManifestError { at: Position { file: file.to_owned(), line }, what };
         for document in documents(text).map_err(error)? {
-            let definition = definition(&document, file).map_err(error)?;
+            let Some(definition) = definition(&document, file).map_err(error)? else { continue };
             let same = |other: &&Self| (other.kind, &other.name) == (definition.kind, &definition.name);
             if let Some(other) = all.iter().find(same) {
                 let what = format!("{} {} is defined twice: also in {}", definition.kind, definition.name, other.at);
@@ -106,7 +109,8 @@ impl Definition {
     }
 }
 
-fn definition(document: &Node, file: &str) -> Result<Definition, Mistake> {
+/// What a document defines; none when that is nothing for us.
+fn definition(document: &Node, file: &str) -> Result<Option<Definition>, Mistake> {
     let mut top = Fields::of(document, "a manifest")?;
     let api = top.take("apiVersion").ok_or_else(|| top.missing("apiVersion"))?;
     let kind = top.take("kind").ok_or_else(|| top.missing("kind"))?;
@@ -117,6 +121,9 @@ fn definition(document: &Node, file: &str) -> Result<Definition, Mistake> {
             api.node.line,
             format!("unknown apiVersion {found}: wanted {version} (other objects go into another folder)"),
         ));
+    }
+    if IN_A_CLUSTER.iter().any(|name| kind.node.text() == Some(name)) {
+        return Ok(None);
     }
     let known = KINDS.iter().find(|(name, _)| kind.node.text() == Some(name)).map(|(_, kind)| *kind);
     let Some(known) = known else {
@@ -137,7 +144,7 @@ fn definition(document: &Node, file: &str) -> Result<Definition, Mistake> {
     };
     let nothing = Node { line: document.line, value: Value::Map(Vec::new()) };
     read_spec(spec.as_ref().map_or(&nothing, |spec| &spec.node), rules(known), &mut definition)?;
-    Ok(definition)
+    Ok(Some(definition))
 }
 
 fn metadata_name(metadata: &Node) -> Result<String, Mistake> {

@@ -39,6 +39,10 @@ fn manifests_are_read() {
                 .to_owned(),
             "lease x 1 StrictFIFO",
         ),
+        (
+            "apiVersion: konductor.io/v1\nkind: Gate\nspec: {}\n---\n".to_owned() + &semaphore("  permits: 2\n"),
+            "semaphore warehouse 2 StrictFIFO",
+        ),
         (String::new(), ""),
         ("---\n# nothing\n---\n".to_owned(), ""),
     ] {
@@ -175,6 +179,16 @@ fn the_rules_are_those_of_the_custom_resources() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn all_kinds_but_claims_can_be_in_the_folder() {
+    for crd in crds::all() {
+        let (kind, crd) = (crd.spec.names.kind.clone(), serde_json::to_value(crd).unwrap());
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+        let known = KINDS.iter().any(|(name, _)| *name == kind) || IN_A_CLUSTER.contains(&kind.as_str());
+        assert_eq!(known, spec["holder"].is_null(), "{kind}");
     }
 }
 

@@ -6,6 +6,7 @@ mod context;
 mod exits;
 mod harness;
 mod init;
+mod local;
 mod pid1;
 mod signals;
 mod start;
