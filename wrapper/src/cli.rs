@@ -4,7 +4,11 @@
 
 use std::{ffi::OsString, fmt::Write as _};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind, value_parser};
+use clap::{
+    Arg, ArgAction, ArgMatches, Command,
+    error::{ContextKind, ContextValue, ErrorKind},
+    value_parser,
+};
 
 use crate::{
     exit,
@@ -133,15 +137,22 @@ fn argument(setting: &'static Setting) -> Option<Arg> {
     Some(if flag == COPY_TO.flag? { argument.conflicts_with(COMMAND) } else { argument })
 }
 
-/// clap's message without its further paragraphs, but with its advice.
+/// What is wrong, as one line.
 fn in_one_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    let message = match error.kind() {
-        ErrorKind::MissingRequiredArgument => "there is no command to run".to_owned(),
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let message = match (error.kind(), context(ContextKind::InvalidArg)) {
+        (ErrorKind::MissingRequiredArgument, _) => "there is no command to run".to_owned(),
+        (ErrorKind::UnknownArgument, Some(flag)) if flag.starts_with('-') => {
+            let meant = context(ContextKind::SuggestedArg).map(|meant| format!(": did you mean {meant}?"));
+            format!("unknown flag {flag}{}", meant.unwrap_or_default())
+        }
+        (ErrorKind::UnknownArgument, Some(word)) => format!("unexpected {word:?}: the command comes after --"),
         _ => {
-            lines.filter_map(|line| line.strip_prefix("tip: ")).fold(first, |message, tip| format!("{message}; {tip}"))
+            let text = error.render().to_string();
+            text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
         }
     };
     format!("{message} (usage: {USAGE}; more: konductor-run --help)")

@@ -68,8 +68,8 @@ pub(crate) fn copy_to(path: &Path) -> Result<PathBuf, CopyError> {
         return Err(CopyError::NoFolder { folder: folder.to_owned(), path });
     }
     let mut program = File::open(SELF).map_err(CopyError::Read)?;
-    let written = create_beside(&path, folder).and_then(|(mut file, beside)| {
-        let outcome = fill(&mut program, &mut file).and_then(|()| fs::rename(&beside, &path));
+    let written = create_beside(&path, folder).and_then(|(file, beside)| {
+        let outcome = fill(&mut program, file).and_then(|()| fs::rename(&beside, &path));
         if outcome.is_err() {
             // What matters is why it could not be filled.
             let _ = fs::remove_file(&beside);
@@ -97,8 +97,9 @@ fn create_beside(path: &Path, folder: &Path) -> io::Result<(File, PathBuf)> {
     Err(last.unwrap_or_else(|| io::ErrorKind::AlreadyExists.into()))
 }
 
-fn fill(program: &mut File, file: &mut File) -> io::Result<()> {
-    io::copy(program, file)?;
+/// Closes it, too: nobody could execute what is still open for writing.
+fn fill(program: &mut File, mut file: File) -> io::Result<()> {
+    io::copy(program, &mut file)?;
     // Whatever the umask is.
     file.set_permissions(Permissions::from_mode(0o755))?;
     // Some file systems say only now that they are full.

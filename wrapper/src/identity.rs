@@ -227,16 +227,76 @@ mod tests {
         assert_eq!(default_holder(Some("ü".repeat(200)), "host", 7).len(), 252);
     }
 
+    #[test]
+    fn files_that_are_too_long_or_no_text_say_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path.into_os_string().into_string().unwrap()
+        };
+        for (path, expected) in [
+            (file("fits", &[b'a'; 9]), Some("a".repeat(9))),
+            (file("empty", b""), Some(String::new())),
+            (file("long", &[b'a'; 10]), None),
+            (file("bytes", b"a\xff"), None),
+            (folder.path().join("missing").display().to_string(), None),
+            (folder.path().display().to_string(), None),
+            ("/dev/zero".to_owned(), None),
+        ] {
+            assert_eq!(read(&path, 9), expected, "{path}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(token in ".{0,200}", mounts in "([a-z0-9/ :-]{0,80}\n){0,4}") {
+        fn any_text_is_read_or_refused(token in r"\PC{0,200}|[a-zA-Z0-9_.-]{0,200}", mounts in r"(\PC{0,80}\n?){0,4}") {
             let _ = token_claims(&token);
             let _ = termination_log(&mounts);
+        }
+
+        /// Whatever is in the sources, what is made of them fits into a claim.
+        #[test]
+        fn any_source_is_a_pod_that_fits_or_none(
+            name in prop::option::of(r"\PC{0,300}"), uid in r"\PC{0,80}", container in prop::option::of(r"\PC{0,300}"),
+            root in r"(/[^ /\n]{0,300}){0,2}/pods(/[^ /\n]{0,90}){2,4}", token in r"\PC{0,300}",
+        ) {
+            let sources = Sources {
+                name, uid: Some(uid), container, token: Some(token),
+                mounts: Some(format!("1 1 8:1 {root} /dev/termination-log rw")),
+            };
+            if let Some(pod) = sources.pod() {
+                for (text, most) in
+                    [(pod.name, MAX_NAME), (pod.container, MAX_NAME), (pod.uid, MAX_ID), (pod.start, MAX_ID)]
+                {
+                    prop_assert!((1..=most as usize).contains(&text.len()), "{text}");
+                }
+            }
         }
 
         #[test]
         fn any_payload_is_read_or_refused(payload in prop::collection::vec(any::<u8>(), 0..100)) {
             let _ = token_claims(&format!("a.{}.b", URL_SAFE_NO_PAD.encode(payload)));
+        }
+
+        #[test]
+        fn any_pod_of_a_token_is_read_as_it_is(name in r"\PC{0,60}", uid in r"\PC{0,60}", end in r"[ \n]{0,2}") {
+            let pod = serde_json::json!({ "name": name, "uid": uid, "more": [1] });
+            let payload = serde_json::json!({ "exp": 1, "kubernetes.io": { "namespace": "etl", "pod": pod } });
+            let token = token(&payload.to_string()) + &end;
+            prop_assert_eq!(token_claims(&token), Some(PodClaims { name, uid }));
+        }
+
+        #[test]
+        fn any_start_of_a_container_is_found_among_mounts(
+            id in "[a-z0-9]{1,40}", container in "[a-z0-9-]{1,40}", root in "(/[a-z0-9.~-]{1,20}){0,5}",
+            noise in prop::collection::vec(r"[0-9a-z:/. \\-]{0,80}", 0..5), at in 0_usize..5,
+        ) {
+            let line = format!("712 690 8:1 {root}/pods/0aa1/containers/{container}/{id} {TERMINATION_LOG} rw - ext4 x rw");
+            let mut lines = noise;
+            lines.insert(at.min(lines.len()), line);
+            let found = termination_log(&lines.join("\n"));
+            prop_assert_eq!(found, Some(ContainerStart { container, id }));
         }
     }
 }

@@ -8,12 +8,14 @@ use std::{
 
 use nix::libc;
 
+use crate::log::one_line;
+
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// Tells people that `konductor-run` itself has failed, in the log and in the termination message.
 pub(crate) fn report(message: &str) {
     tracing::error!("{message}");
-    if let Err(error) = append(&format!("konductor-run: {message}\n"))
+    if let Err(error) = append(&(one_line(&format!("konductor-run: {message}")) + "\n"))
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::debug!("cannot write to {TERMINATION_LOG}: {error}");

@@ -3,10 +3,12 @@
 mod actors;
 mod cluster;
 mod context;
+mod copy;
 mod exits;
 mod harness;
 mod init;
 mod local;
+mod log;
 mod pid1;
 mod signals;
 mod start;

@@ -1,0 +1,86 @@
+//! What people see: the log, and the termination message.
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    process::{Command, Stdio},
+};
+
+use crate::harness::{KONDUCTOR_RUN, run};
+
+fn stderr(command: &mut Command) -> String {
+    String::from_utf8(command.stdin(Stdio::null()).output().expect("the binary can be started").stderr).expect("text")
+}
+
+#[test]
+fn each_line_is_json_when_wanted_whatever_it_quotes() {
+    let odd = OsStr::from_bytes(b"/a\"quote\\back\nline\ttab\x1b\x7f\xff\xc3/b");
+    let long = "x".repeat(100_000);
+    let runs: [(&[&str], &OsStr, &str); 6] = [
+        (&["--log-format", "json", "-vv"], OsStr::new("true"), "the command has ended: 0"),
+        (&["--log-format", "json"], odd, "there is no /a\"quote\\back\nline\ttab\u{1b}\u{7f}\u{fffd}\u{fffd}/b"),
+        (&["--log-format", "json"], OsStr::new(&long), "there is no command \"xxx"),
+        (&["--log-format", "json", "--holder", &long], OsStr::new("true"), "--holder: wanted a text"),
+        (&["--log-format", "json", "--nonsense", "a\nb"], OsStr::new("true"), "unknown flag --nonsense"),
+        (&["--log-format=json", "--grace"], OsStr::new("true"), "a value is required for '--grace <DURATION>'"),
+    ];
+    for (flags, program, message) in runs {
+        let mut command = Command::new(KONDUCTOR_RUN);
+        let lines = stderr(command.args(flags).arg("--").arg(program));
+        assert!(lines.ends_with('\n') && lines.lines().all(|line| line.len() < 4096), "{message}: {lines}");
+        let messages: Vec<_> =
+            lines.lines().map(serde_json::from_str::<serde_json::Value>).map(Result::unwrap).collect();
+        let said = |line: &serde_json::Value| line["message"].as_str().is_some_and(|text| text.contains(message));
+        assert!(messages.iter().any(said), "{message}: {lines}");
+    }
+}
+
+#[test]
+fn a_wrong_variable_is_told_as_json_when_that_is_wanted() {
+    let ended = run(["true"]).env("KONDUCTOR_LOG_FORMAT", "json").env("KONDUCTOR_SEMAFORE", "a").end();
+    let line: serde_json::Value = serde_json::from_str(ended.stderr.trim_end()).expect("one line of JSON");
+    let message = "unknown variable KONDUCTOR_SEMAFORE: did you mean KONDUCTOR_SEMAPHORE?";
+    assert_eq!((ended.code(), line["level"].as_str(), line["message"].as_str()), (64, Some("ERROR"), Some(message)));
+}
+
+#[test]
+fn a_message_is_one_line_of_text_whatever_it_quotes() {
+    let ended = run(["/a\nb\u{1b}[31m"]).end();
+    assert_eq!(ended.stderr, "konductor-run: error: there is no /a\\nb\\u{1b}[31m\n");
+}
+
+#[test]
+fn own_failures_are_the_termination_message() {
+    for (code, run, message) in [
+        (64, "\"$0\" --grace soon -- true", "--grace: wanted a duration like 10s, found \"soon\""),
+        (64, "KONDUCTOR_X=1 \"$0\" -- true", "unknown variable KONDUCTOR_X: did you mean "),
+        (64, "\"$0\" --nonsense -- true", "unknown flag --nonsense"),
+        (
+            64,
+            "\"$0\" --copy-to /nowhere/at/all",
+            "cannot copy this program to /nowhere/at/all: there is no folder /nowhere/at",
+        ),
+        (69, "HOME=/nowhere \"$0\" --semaphore a -- true", "cannot acquire semaphore a: "),
+        (70, "(ulimit -n 4; exec \"$0\" -- true)", "the system refuses what a supervisor needs: EMFILE"),
+        (70, "\"$0\" --copy-to /proc/konductor-run", "cannot copy this program to "),
+        (126, "\"$0\" -- /", "cannot execute /: it is a directory"),
+        (127, "\"$0\" -- konductor-no-such-command", "there is no command \"konductor-no-such-command\" in PATH"),
+        (127, "\"$0\" -- '/a\nb'", "there is no /a\\nb"),
+    ] {
+        // A /dev of its own, as a container has one.
+        let script = format!(
+            "mount -t tmpfs -o size=64k none /dev && echo before >/dev/termination-log && {{ {run}; code=$?; }}; \
+             cat /dev/termination-log; exit $code"
+        );
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, KONDUCTOR_RUN])
+            .env_remove("KUBECONFIG")
+            .output()
+            .expect("unshare is there (package util-linux)");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let why = format!("{run}: {said} {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{why}");
+        assert!(said.starts_with(&format!("before\nkonductor-run: {message}")), "{why}");
+        assert_eq!(said.lines().count(), 2, "{why}");
+    }
+}
