@@ -14,3 +14,5 @@ mod leases;
 mod operators;
 mod record;
 mod scene;
+mod several;
+mod told;
