@@ -47,6 +47,10 @@ pub(crate) const WITHDRAWAL: Duration = Duration::from_millis(900);
 /// The client gives up after 10 s and says why; this is for one that says nothing. A claim that could not be released ends with its TTL, or at once when the kubelet reports the container's end.
 pub(crate) const RELEASE: Duration = Duration::from_secs(12);
 
+/// How long before a claim's end its tree is killed: what lies between a timer and the last process's death on a machine that
+/// has ten times more to do than it can. A twentieth of the shortest TTL, so that renewals hardly have less time.
+pub(crate) const KILLING: Duration = Duration::from_millis(250);
+
 /// How soon after its start a guard that has ended is not worth another one before the next renewal: whatever ends it
 /// would end the next as well.
 pub(crate) const GUARD_LASTS: Duration = Duration::from_secs(1);

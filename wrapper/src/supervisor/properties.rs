@@ -136,8 +136,10 @@ impl World {
     }
 
     fn tell(&mut self, event: Event) {
-        let late =
-            self.claims.iter().any(|claim| matches!(claim, ClaimSeen::Held { deadline, .. } if *deadline <= self.now));
+        let late = self
+            .claims
+            .iter()
+            .any(|claim| matches!(claim, ClaimSeen::Held { deadline, .. } if *deadline - KILLING <= self.now));
         self.lost |= late && self.tree_alive;
         let effects = self.supervisor.step(event, self.now);
         assert!(self.exit.is_none() || effects.is_empty(), "effects after the exit: {effects:?}");
@@ -161,7 +163,10 @@ impl World {
                     assert!(!self.signalled, "started after a signal to end");
                     assert_eq!(tokens.len(), self.claims.len());
                     for claim in &self.claims {
-                        assert!(matches!(claim, ClaimSeen::Held { deadline, .. } if self.now < *deadline), "{claim:?}");
+                        assert!(
+                            matches!(claim, ClaimSeen::Held { deadline, .. } if self.now < *deadline - KILLING),
+                            "{claim:?}"
+                        );
                     }
                     assert_eq!(deadline, self.fence(), "not guarded");
                     (self.guard, self.guarded) = (deadline, deadline);
@@ -198,7 +203,7 @@ impl World {
             }
         }
         for claim in &self.claims {
-            let late = matches!(claim, ClaimSeen::Held { deadline, .. } if *deadline <= self.now);
+            let late = matches!(claim, ClaimSeen::Held { deadline, .. } if *deadline - KILLING <= self.now);
             assert!(!late || !self.tree_alive || self.killed, "alive past the deadline: {claim:?} at {}", self.now);
         }
         if let (Some(guard), Some(fence)) = (self.guard, self.fence()) {
@@ -220,7 +225,7 @@ impl World {
     /// When the first claim ends.
     fn fence(&self) -> Option<Boottime> {
         let deadlines = self.claims.iter().filter_map(|claim| match claim {
-            ClaimSeen::Held { deadline, .. } => Some(*deadline),
+            ClaimSeen::Held { deadline, .. } => Some(*deadline - KILLING),
             _ => None,
         });
         deadlines.min()

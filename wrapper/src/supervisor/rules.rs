@@ -6,8 +6,8 @@ use konductor::Boottime;
 use tracing::Level;
 
 use super::{
-    Answer, Claim, Effect, Ending, Event, FIRST_CONTACT, GUARD_LASTS, Guard, Phase, RELEASE, Settings, Supervisor,
-    TRY_ONCE, WITHDRAWAL, Word,
+    Answer, Claim, Effect, Ending, Event, FIRST_CONTACT, GUARD_LASTS, Guard, KILLING, Phase, RELEASE, Settings,
+    Supervisor, TRY_ONCE, WITHDRAWAL, Word,
 };
 use crate::exit::Exit;
 
@@ -124,7 +124,7 @@ impl Supervisor {
         }
     }
 
-    /// When the first of the claims that are held ends.
+    /// When the tree must be killed, for it to be dead when the first of the claims that are held ends.
     fn fence(&self) -> Option<Boottime> {
         self.held().map(|(_, _, deadline)| deadline).min()
     }
@@ -143,7 +143,9 @@ impl Supervisor {
     /// The claims that end unless they are renewed. (Without a cluster the kernel knows that we live.)
     fn held(&self) -> impl Iterator<Item = (usize, Duration, Boottime)> {
         self.claims.iter().enumerate().filter_map(|(index, claim)| match claim {
-            Claim::Held { ttl, deadline, .. } if *deadline != Boottime::NEVER => Some((index, *ttl, *deadline)),
+            Claim::Held { ttl, deadline, .. } if *deadline != Boottime::NEVER => {
+                Some((index, *ttl, *deadline - KILLING))
+            }
             _ => None,
         })
     }
