@@ -30,7 +30,6 @@ const SHOWN: usize = 100;
 
 /// All that can be configured.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "read by what is being built upon it")]
 pub(crate) struct Config {
     /// The command and its arguments; at least one.
     pub(crate) command: Vec<OsString>,

@@ -11,6 +11,31 @@ use crate::{
 
 const TOPICS: [Topic; 7] = [Topic::Hold, Topic::Wait, Topic::End, Topic::Signals, Topic::Log, Topic::Pod, Topic::Other];
 
+const SIGNALS: &str = "
+## What happens to signals
+
+- Every signal that arrives goes to the command with its own number; real-time ones each, in their order, and with the value that
+  sigqueue(3) has sent along. CHLD is not forwarded, and KILL and STOP reach nobody but `konductor-run` itself.
+- While it waits for what it is to hold, HUP, INT, QUIT and TERM end the wait: what was taken is given back, and the exit code is
+  128+n. After that the command is not started any more. One of them that was ignored from the start (nohup) stays ignored.
+- When the terminal stops the command (Ctrl-Z), `konductor-run` stops with it, and both go on together.
+- When the command has ended, what it has left behind gets TERM and, after the grace, KILL. Only then is anything released.
+- When something that is held cannot be renewed, all of the command's processes get TERM a third of the TTL or the grace, whichever
+  is shorter, before it could be somebody else's, and KILL at that moment. While something is held the command also gets KILL when
+  `konductor-run` is killed.
+";
+
+const SURROUNDINGS: &str = "
+With nothing to hold, the command's environment is exactly that of `konductor-run`. One `konductor-run` inside another
+replaces what the outer one has set, but for the tokens of what only the outer one holds. What the outer one was to hold is in the
+environment, too: an inner one that is to hold something else says so by the same flags, or has the variables unset.
+";
+
+const FAILURES: &str = "
+Each own code comes with one line in the log and, in a container, in the termination message (`kubectl describe pod`). 64, 77 and 78
+need a person; 69, 75 and 79 are worth another try: a Job's `podFailurePolicy` can tell them apart.
+";
+
 fn page() -> String {
     let mut page = format!(
         "# konductor-run\n\n    {}\n\nRuns COMMAND while holding what it needs, and supervises it as an init would.\n\n\
@@ -26,12 +51,11 @@ fn page() -> String {
     }
     page += "\nA duration is a number and a unit, or several: `30s`, `1h30m`, `1.5s`, `200ms`. A signal is a name with or \
              without `SIG`, or a\nnumber: `TERM`, `SIGTERM`, `15`, `RTMIN+1`, `RTMAX-1`.\n";
+    page += SIGNALS;
     section(&mut page, "What the command gets", ["variable", "value"], &exports());
-    page += "\nWith nothing to hold, the command's environment is exactly that of `konductor-run`. One `konductor-run` inside \
-             another\nreplaces what the outer one has set, but for the tokens of what only the outer one holds.\n";
+    page += SURROUNDINGS;
     section(&mut page, "Exit codes", ["code", "meaning", "what to do"], &codes());
-    page += "\nEach own code comes with one line in the log and, in a container, in the termination message \
-             (`kubectl describe pod`).\n";
+    page += FAILURES;
     page
 }
 
