@@ -10,7 +10,7 @@ use konductor_tests::{Binaries, ContainerState, Pid, Process, Signal};
 use kube::ResourceExt;
 use nix::sys::signal::kill;
 
-use crate::scene::{LIMIT, SHORT_TTL, Scene, WITNESS, seconds, shared};
+use crate::scene::{LIMIT, SHORT_TTL, Scene, seconds, shared};
 
 /// What operator, API server and waiter may take on a busy machine after a claim's TTL has passed.
 const OVERHEAD: Duration = Duration::from_secs(20);
@@ -198,8 +198,9 @@ async fn a_holder_that_was_frozen_past_its_deadline_kills_before_all_else() {
     let mut next = scene.witness("next", &[], Duration::ZERO);
     scene.waiting(1).await;
     // A whole machine that stands still; what runs on it first when it goes on is not the command.
-    holder.freeze();
-    kill(child(&holder, Path::new(WITNESS)), Signal::SIGSTOP).expect("freeze the command");
+    for pid in holder.tree() {
+        kill(pid, Signal::SIGSTOP).expect("freeze a process");
+    }
     next.expect_exit(LIMIT, 0).await;
     holder.thaw();
     holder.expect_exit(LIMIT, 79).await;

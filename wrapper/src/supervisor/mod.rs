@@ -7,7 +7,7 @@
 //!   a signal that ends the waiting;
 //! - time comes first: each step begins with what is due, so that a process that was frozen past its deadline kills
 //!   before it looks at anything else;
-//! - the whole process tree is told to end early enough before a deadline, and is killed at it, without any help
+//! - the whole process tree is told to end early enough before a deadline, and is dead at it, without any help
 //!   from the side that talks to the API server;
 //! - a guard, which keeps the deadline should this process not get to run, knows the latest deadline from before the
 //!   start of the command until the tree is empty;
