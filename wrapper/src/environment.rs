@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::settings::{FENCING_TOKEN, HELD, SEMAPHORE, SETTINGS, TOKEN_PREFIX, TREE};
+use crate::settings::{EXPORTS, SEMAPHORE, SETTINGS, TOKEN_PREFIX};
 
 const PREFIX: &str = "KONDUCTOR_";
 
@@ -72,7 +72,7 @@ impl Environment {
 }
 
 fn is_known(name: &str) -> bool {
-    let exported = [FENCING_TOKEN, HELD, TREE].contains(&name) || name.starts_with(TOKEN_PREFIX);
+    let exported = EXPORTS.iter().any(|(export, _)| *export == name) || name.starts_with(TOKEN_PREFIX);
     exported || inputs().any(|input| input == name) || is_service_variable(name)
 }
 
@@ -103,6 +103,7 @@ fn nearest(name: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{FENCING_TOKEN, HELD};
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
         Environment::new(variables.iter().map(|(name, value)| (name.into(), value.into())))

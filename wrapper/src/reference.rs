@@ -6,7 +6,7 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use crate::{
     cli, exit,
-    settings::{FENCING_TOKEN, HELD, HOLDER, SETTINGS, TOKEN_PREFIX, Topic, token_variable},
+    settings::{EXPORTS, HOLDER, SETTINGS, TOKEN_PREFIX, Topic, token_variable},
 };
 
 const TOPICS: [Topic; 7] = [Topic::Hold, Topic::Wait, Topic::End, Topic::Signals, Topic::Log, Topic::Pod, Topic::Other];
@@ -99,17 +99,11 @@ fn rows(topic: Topic) -> Vec<[String; 5]> {
 
 fn exports() -> Vec<[String; 2]> {
     let token = token_variable("semaphore", "ware-house");
-    [
-        (
-            HELD.to_owned(),
-            "What is held, in the order in which it was taken: `lease/report,semaphore/ware-house`".to_owned(),
-        ),
-        (format!("{TOKEN_PREFIX}<KIND>_<NAME>"), format!("The fencing token of each thing held, like `{token}`")),
-        (FENCING_TOKEN.to_owned(), "The fencing token, when exactly one thing is held".to_owned()),
-        (HOLDER.variable.unwrap_or_default().to_owned(), "Who holds it".to_owned()),
-    ]
-    .map(|(name, value)| [code(&name), value])
-    .to_vec()
+    let each =
+        (format!("{TOKEN_PREFIX}<KIND>_<NAME>"), format!("The fencing token of each thing held, like `{token}`"));
+    let holder = (HOLDER.variable.unwrap_or_default().to_owned(), "Who holds it".to_owned());
+    let others = EXPORTS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    others.into_iter().chain([each, holder]).map(|(name, value)| [code(&name), value]).collect()
 }
 
 fn codes() -> Vec<[String; 3]> {

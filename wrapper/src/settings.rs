@@ -307,6 +307,12 @@ pub(crate) const FENCING_TOKEN: &str = "KONDUCTOR_FENCING_TOKEN";
 /// For the command: ids of the process trees that it belongs to. Whatever outlives a `konductor-run` that held something is
 /// found by them and killed.
 pub(crate) const TREE: &str = "KONDUCTOR_TREE";
+/// What the command is told beside the token of each thing that it holds, and what that is.
+pub(crate) const EXPORTS: [(&str, &str); 3] = [
+    (HELD, "What is held, in the order in which it was taken: `lease/report,semaphore/ware-house`"),
+    (FENCING_TOKEN, "The fencing token, when exactly one thing is held"),
+    (TREE, "Whose processes these are, should `konductor-run` be killed: not for use, and not to be taken away"),
+];
 /// For the command: `KONDUCTOR_TOKEN_<KIND>_<NAME>`, the fencing token of each thing held.
 pub(crate) const TOKEN_PREFIX: &str = "KONDUCTOR_TOKEN_";
 

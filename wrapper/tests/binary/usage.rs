@@ -52,6 +52,8 @@ fn empty_variables_and_those_of_services_are_let_through() {
         .env("KONDUCTOR_GRACE", "")
         .env("KONDUCTOR_HELD", "semaphore/outer")
         .env("KONDUCTOR_TOKEN_SEMAPHORE_OUTER", "7")
+        .env("KONDUCTOR_FENCING_TOKEN", "7")
+        .env("KONDUCTOR_TREE", "outer")
         .env("KONDUCTOR_SERVICE_HOST", "10.0.0.7")
         .env("KONDUCTOR_PORT_443_TCP_ADDR", "10.0.0.7");
     let ended = run.end();
