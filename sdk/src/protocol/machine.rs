@@ -55,6 +55,8 @@ pub(super) struct Common {
     retry_at: Option<Boottime>,
     /// Whether any request was ever accepted.
     accepted: bool,
+    /// Whether any request was not answered, as happens when an API server starts.
+    shaken: bool,
     /// The operation that is being refused, and since when.
     pub(super) refused: Option<(&'static str, Boottime)>,
 }
@@ -168,10 +170,15 @@ impl Common {
         let error = match failure {
             Failure::Refused(message) => AcquireError::Refused { operation, message: message.clone() },
             Failure::Missing(message) => AcquireError::NotInstalled { operation, message: message.clone() },
-            Failure::Taken | Failure::Conflict(_) | Failure::Transient { .. } => return None,
+            Failure::Taken | Failure::Conflict(_) => return None,
+            Failure::Transient { .. } => {
+                self.shaken = true;
+                return None;
+            }
         };
         let (_, since) = *self.refused.get_or_insert((operation, turn.now));
-        (!self.accepted || turn.now.since(since) >= limits::REFUSED_FOR).then_some(error)
+        let at_once = !self.accepted && !self.shaken;
+        (at_once || turn.now.since(since) >= limits::REFUSED_FOR).then_some(error)
     }
 
     /// Makes the present attempt a new one: another instance, renewed by nobody yet.
@@ -206,6 +213,7 @@ impl Machine {
             failures: 0,
             retry_at: None,
             accepted: false,
+            shaken: false,
             refused: None,
         };
         Self { common, stage: Stage::Asking(Asking::first()), alarm: None }

@@ -22,14 +22,13 @@
 //! Once held, the watch is closed: the answers to renewals say everything that matters, and ten thousand holders cost
 //! the API server no open connection. A revocation is therefore seen at the next renewal.
 //!
-//! A refusal (RBAC, admission) ends an attempt that was never accepted at once; later it must have lasted for
-//! [`limits::REFUSED_FOR`], and a claim that is held ignores refusals until its deadline: rules flap during upgrades, and
+//! A refusal (RBAC, admission) ends an attempt at once if it is the first answer there is; after an acceptance, or a
+//! server that did not answer, it must have lasted for [`limits::REFUSED_FOR`]; and a claim that is held ignores refusals until its deadline: rules flap during upgrades, and
 //! the command that is protected has until then anyway.
 
 use std::time::Duration;
 
-use konductor_api::{ClaimPhase, ClaimSpec, ClaimStatus, LockKind, PodReference};
-use kube::core::ObjectMeta;
+use konductor_api::{ClaimPhase, LockKind, PodReference};
 
 use crate::{Boottime, Event};
 
@@ -240,23 +239,6 @@ pub(crate) struct Grant {
 }
 
 impl Sighting {
-    /// Of a claim of any kind, unless its resource version is not a number.
-    pub fn of(metadata: ObjectMeta, spec: ClaimSpec, status: Option<ClaimStatus>) -> Option<Self> {
-        let status = status.unwrap_or_default();
-        Some(Self {
-            uid: metadata.uid?,
-            version: metadata.resource_version?.parse().ok()?,
-            instance: spec.instance,
-            pod: spec.pod,
-            phase: status.phase,
-            term: status.term,
-            fencing_token: status.fencing_token,
-            ttl: status.ttl.map(|ttl| ttl.0),
-            ahead: status.ahead,
-            message: status.message.unwrap_or_default(),
-        })
-    }
-
     /// The grant, if it is one. A status that says Granted and lacks what belongs to it grants nothing.
     pub(crate) fn grant(&self) -> Option<Grant> {
         (self.phase == Some(ClaimPhase::Granted)).then_some(())?;
