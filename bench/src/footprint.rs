@@ -21,15 +21,10 @@ const MEGABYTE: f64 = 1e6;
 /// Creations under way at once.
 const AT_ONCE: usize = 32;
 
-/// The sizes of the programs, and the operator with nothing to do.
+/// The operator with nothing to do.
 pub(crate) async fn idle(scene: &Scene, effort: Effort, table: &mut Table) {
-    let programs = &scene.programs;
-    for (name, path, goal) in
-        [("konductor-run", &programs.run, "<= 7 MB"), ("konductor-operator", &programs.operator, "")]
-    {
-        let row = Row::new(format!("`{name}`, size, static"), format!("{} MB", size(path)));
-        table.push(row.beside(format!("`etcdctl`: {} MB", size(&programs.etcdctl))).goal(goal));
-    }
+    let row = Row::new("`konductor-operator`, size, static", format!("{} MB", size(&scene.programs.operator)));
+    table.push(row.beside(format!("`etcdctl`: {} MB", size(&scene.programs.etcdctl))));
     let pid = scene.operator.pid();
     let (start, before) = (Boottime::now(), processor(pid));
     tokio::time::sleep(effort.window).await;
@@ -74,16 +69,31 @@ pub(crate) async fn create_claims(scene: &Scene, semaphore: &str, number: usize)
     stream::iter(0..number).map(create).buffer_unordered(AT_ONCE).collect::<()>().await;
 }
 
-fn size(program: &Path) -> Figure {
+pub(crate) fn size(program: &Path) -> Figure {
     let data = std::fs::metadata(program).unwrap_or_else(|error| panic!("look at {}: {error}", program.display()));
     Figure(data.len() as f64 / MEGABYTE)
 }
 
 /// The most memory that a process has had so far, in megabytes.
 pub(crate) fn peak(pid: Pid) -> f64 {
-    let path = format!("/proc/{pid}/status");
-    let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {path}: {error}"));
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a live process has memory");
+    memory(pid, "status", "VmHWM:")
+}
+
+/// The memory that a process has now, in megabytes.
+pub(crate) fn resident(pid: Pid) -> f64 {
+    memory(pid, "status", "VmRSS:")
+}
+
+/// The memory that a process shares with nobody, in megabytes.
+pub(crate) fn private(pid: Pid) -> f64 {
+    memory(pid, "smaps_rollup", "Private_Clean:") + memory(pid, "smaps_rollup", "Private_Dirty:")
+}
+
+/// One line of what the kernel says about a process.
+fn memory(pid: Pid, file: &str, field: &str) -> f64 {
+    let path = format!("/proc/{pid}/{file}");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {path}: {error}"));
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).expect("a live process has memory");
     let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kibibytes");
     kibibytes * 1024.0 / MEGABYTE
 }

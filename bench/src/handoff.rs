@@ -3,19 +3,15 @@
 //! Both moments are told by the commands themselves, on one clock. The end of the holder's command is the last thing it does,
 //! so its own end and what its supervisor makes of it are in the time; so is the start of the next command.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use futures::future::join_all;
-use konductor::Boottime;
-use konductor_tests::{Pid, Process};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::time::timeout;
+use konductor_tests::Process;
 
 use crate::Effort;
 use crate::footprint::{peak, processor};
+use crate::line::{Holder, Line};
 use crate::sample::{Figure, Sample};
 use crate::scene::{LIMIT, Scene};
 use crate::table::{Row, Table};
@@ -73,25 +69,26 @@ struct Handoffs {
 /// A queue of `konductor-run`s.
 async fn konductor(scene: &Scene, semaphore: &str, waiters: usize, runs: usize) -> Handoffs {
     scene.semaphore(semaphore, 1).await;
-    let line = Line::new(scene);
+    let line = Line::new(&scene.programs);
     let start = || scene.konductor_run(&["--semaphore", semaphore], &line.command());
-    let handoffs = line.measure(waiters, runs, start, async || scene.wait_pending(semaphore, waiters).await).await;
+    let handoffs =
+        measure_line(scene, &line, waiters, runs, start, async || scene.wait_pending(semaphore, waiters).await).await;
     scene.clear(semaphore).await;
     handoffs
 }
 
 /// A queue of `etcdctl lock`s.
 async fn etcdctl(scene: &Scene, name: &str, waiters: usize, runs: usize) -> Handoffs {
-    let line = Line::new(scene);
+    let line = Line::new(&scene.programs);
     let start = || scene.etcdctl_lock(name, &line.command());
-    line.measure(waiters, runs, start, async || scene.wait_etcd_claims(name, waiters + 1).await).await
+    measure_line(scene, &line, waiters, runs, start, async || scene.wait_etcd_claims(name, waiters + 1).await).await
 }
 
 /// A queue of one, of a higher priority than a crowd of clients of the library that waits, too.
 async fn crowded(scene: &Scene, effort: Effort) -> Handoffs {
     let semaphore = "handoff-crowd";
     scene.semaphore(semaphore, 1).await;
-    let line = Line::new(scene);
+    let line = Line::new(&scene.programs);
     let start = || scene.konductor_run(&["--semaphore", semaphore, "--priority", "1"], &line.command());
     // Before the crowd: whoever comes to a free semaphore gets it.
     let first = Process::spawn("waiter", start());
@@ -105,7 +102,7 @@ async fn crowded(scene: &Scene, effort: Effort) -> Handoffs {
         .collect();
     scene.wait_pending(semaphore, effort.crowd).await;
     let queued = async || scene.wait_pending(semaphore, effort.crowd + 1).await;
-    let handoffs = line.measure_from((first, holder), 1, effort.runs, start, queued).await;
+    let handoffs = measure_from(scene, &line, (first, holder), 1, effort.runs, start, queued).await;
     for waiter in waiting {
         waiter.abort();
     }
@@ -113,105 +110,51 @@ async fn crowded(scene: &Scene, effort: Effort) -> Handoffs {
     handoffs
 }
 
-/// Where the commands under the locks report.
-struct Line<'a> {
-    scene: &'a Scene,
-    listener: UnixListener,
-    mark: String,
-    socket: String,
-    _folder: tempfile::TempDir,
+async fn measure_line(
+    scene: &Scene,
+    line: &Line,
+    waiters: usize,
+    runs: usize,
+    start: impl Fn() -> Command,
+    queued: impl AsyncFn(),
+) -> Handoffs {
+    let first = Process::spawn("waiter", start());
+    let holder = line.next().await;
+    measure_from(scene, line, (first, holder), waiters, runs, start, queued).await
 }
 
-/// A command that runs under a lock.
-struct Holder {
-    stream: UnixStream,
-    started: Boottime,
-    /// Its supervisor's process.
-    pid: Pid,
-}
-
-impl<'a> Line<'a> {
-    fn new(scene: &'a Scene) -> Self {
-        let folder = tempfile::tempdir().expect("make a folder");
-        let socket = folder.path().join("line");
-        let listener = UnixListener::bind(&socket).expect("listen on a socket");
-        let text = |path: &Path| path.to_str().expect("a UTF-8 path").to_owned();
-        Self { scene, listener, mark: text(&scene.programs.mark), socket: text(&socket), _folder: folder }
+/// Hands a lock that is held down a line, which is always filled up again to `waiters`.
+async fn measure_from(
+    scene: &Scene,
+    line: &Line,
+    (first, mut holder): (Process, Holder),
+    waiters: usize,
+    runs: usize,
+    start: impl Fn() -> Command,
+    queued: impl AsyncFn(),
+) -> Handoffs {
+    let mut handoffs = Handoffs { waiters, ..Handoffs::default() };
+    // Not in the order in which they will be let in: they start all at once.
+    let mut queue = vec![first];
+    while queue.len() < waiters {
+        queue.push(Process::spawn("waiter", start()));
     }
-
-    /// What is run under the lock.
-    fn command(&self) -> [&str; 2] {
-        [&self.mark, &self.socket]
-    }
-
-    /// The next command that starts under the lock.
-    async fn next(&self) -> Holder {
-        let accepted = timeout(LIMIT, self.listener.accept()).await.expect("a command starts under the lock");
-        let (mut stream, _) = accepted.expect("accept a connection");
-        let started = read_time(&mut stream).await;
-        let pid = stream.read_i32_le().await.expect("read from a command");
-        Holder { stream, started, pid: Pid::from_raw(pid) }
-    }
-
-    async fn measure(
-        &self,
-        waiters: usize,
-        runs: usize,
-        start: impl Fn() -> Command,
-        queued: impl AsyncFn(),
-    ) -> Handoffs {
-        let first = Process::spawn("waiter", start());
-        let holder = self.next().await;
-        self.measure_from((first, holder), waiters, runs, start, queued).await
-    }
-
-    /// Hands a lock that is held down a line, which is always filled up again to `waiters`.
-    async fn measure_from(
-        &self,
-        (first, mut holder): (Process, Holder),
-        waiters: usize,
-        runs: usize,
-        start: impl Fn() -> Command,
-        queued: impl AsyncFn(),
-    ) -> Handoffs {
-        let mut handoffs = Handoffs { waiters, ..Handoffs::default() };
-        // Not in the order in which they will be let in: they start all at once.
-        let mut line = vec![first];
-        while line.len() < waiters {
-            line.push(Process::spawn("waiter", start()));
+    for _ in 0..runs {
+        queue.push(Process::spawn("waiter", start()));
+        queued().await;
+        tokio::time::sleep(REST).await;
+        for process in &queue {
+            let role = if process.pid() == holder.pid { &mut handoffs.holding } else { &mut handoffs.waiting };
+            role.push(peak(process.pid()));
         }
-        for _ in 0..runs {
-            line.push(Process::spawn("waiter", start()));
-            queued().await;
-            tokio::time::sleep(REST).await;
-            for process in &line {
-                let role = if process.pid() == holder.pid { &mut handoffs.holding } else { &mut handoffs.waiting };
-                role.push(peak(process.pid()));
-            }
-            let over = line.iter().position(|process| process.pid() == holder.pid);
-            let mut over = line.swap_remove(over.expect("the command was started by one of these"));
-            let before = processor(self.scene.operator.pid());
-            let ended = holder.end().await;
-            holder = self.next().await;
-            handoffs.operator.push_time(processor(self.scene.operator.pid()).saturating_sub(before));
-            handoffs.times.push_time(holder.started.since(ended));
-            over.expect_exit(LIMIT, 0).await;
-        }
-        handoffs
+        let over = queue.iter().position(|process| process.pid() == holder.pid);
+        let mut over = queue.swap_remove(over.expect("the command was started by one of these"));
+        let before = processor(scene.operator.pid());
+        let ended = holder.end().await;
+        holder = line.next().await;
+        handoffs.operator.push_time(processor(scene.operator.pid()).saturating_sub(before));
+        handoffs.times.push_time(holder.started.since(ended));
+        over.expect_exit(LIMIT, 0).await;
     }
-}
-
-impl Holder {
-    /// Ends the command, and returns when it did.
-    async fn end(mut self) -> Boottime {
-        self.stream.write_all(&[1]).await.expect("tell a command to end");
-        read_time(&mut self.stream).await
-    }
-}
-
-async fn read_time(stream: &mut UnixStream) -> Boottime {
-    let mut nanoseconds = [0; 8];
-    let read = timeout(LIMIT, stream.read_exact(&mut nanoseconds)).await.expect("a command tells the time");
-    read.expect("read from a command");
-    Boottime(Duration::from_nanos(u64::from_le_bytes(nanoseconds)))
+    handoffs
 }

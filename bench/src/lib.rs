@@ -8,11 +8,15 @@
 //! clients authenticate with tokens of `ServiceAccount`s as in a pod, and etcd writes to the disk.
 //!
 //! - `scene`: the control plane with Konductor installed, and the programs;
-//! - `whole`, `handoff`, `throughput`, `writes`, `footprint`: what is measured;
+//! - `inits`, `whole`, `writes`, `handoff`, `holding`, `throughput`, `footprint`: what is measured;
+//! - `line`: commands that say when they run;
 //! - `sample`, `table`: figures, and how they are shown.
 
 mod footprint;
 mod handoff;
+mod holding;
+mod inits;
+mod line;
 mod sample;
 mod scene;
 mod table;
@@ -54,6 +58,8 @@ struct Args {
 struct Effort {
     /// Runs of which the median is taken; odd.
     runs: usize,
+    /// Starts of a process with nothing to acquire; odd.
+    starts: usize,
     /// Real processes in the longer of the two queues.
     queue: usize,
     /// Claims behind the next one in line.
@@ -62,6 +68,8 @@ struct Effort {
     windows: usize,
     /// How long one window of a throughput is.
     window: Duration,
+    /// How long something is held while nothing happens.
+    hold: Duration,
     /// Claims that are granted at once.
     grants: usize,
     /// Claims that the operator's memory is measured with.
@@ -72,10 +80,31 @@ impl Effort {
     fn of(args: &Args) -> Self {
         if args.quick {
             let window = Duration::from_millis(500);
-            Self { runs: 5, queue: 10, crowd: 50, windows: 1, window, grants: 50, claims: 100 }
+            Self {
+                runs: 5,
+                starts: 11,
+                queue: 10,
+                crowd: 50,
+                windows: 1,
+                window,
+                hold: window,
+                grants: 50,
+                claims: 100,
+            }
         } else {
             let window = Duration::from_secs(4);
-            Self { runs: 31, queue: 100, crowd: 1000, windows: 3, window, grants: 500, claims: args.claims }
+            let hold = Duration::from_mins(1);
+            Self {
+                runs: 31,
+                starts: 201,
+                queue: 100,
+                crowd: 1000,
+                windows: 3,
+                window,
+                hold,
+                grants: 500,
+                claims: args.claims,
+            }
         }
     }
 }
@@ -86,16 +115,18 @@ pub async fn main() {
     let effort = Effort::of(&args);
     let mut scene = Scene::start(Programs::new(args.run, args.operator)).await;
     let mut table = Table::default();
-    for part in ["idle", "whole", "writes", "handoff", "throughput", "grants", "memory"] {
+    for part in ["inits", "idle", "whole", "writes", "handoff", "holding", "throughput", "grants", "memory"] {
         if !part.starts_with(&args.only) {
             continue;
         }
         eprintln!("measuring: {part}");
         match part {
+            "inits" => inits::measure(&scene, effort, &mut table).await,
             "idle" => footprint::idle(&scene, effort, &mut table).await,
             "whole" => whole::measure(&scene, effort, &mut table).await,
             "writes" => writes::measure(&scene, effort, &mut table).await,
             "handoff" => handoff::measure(&scene, effort, &mut table).await,
+            "holding" => holding::measure(&scene, effort, &mut table).await,
             "throughput" => throughput::cycles(&scene, effort, &mut table).await,
             "grants" => throughput::grants(&scene, effort, &mut table).await,
             _ => footprint::with_claims(&mut scene, effort, &mut table).await,

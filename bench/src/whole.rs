@@ -1,49 +1,20 @@
 //! What a whole process costs: from before it is started until it has ended and was waited for.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use konductor::Boottime;
 
 use crate::Effort;
-use crate::sample::{Figure, Sample};
-use crate::scene::{Scene, clean};
+use crate::sample::Sample;
+use crate::scene::Scene;
 use crate::table::{Row, Table};
 
 /// The command that all of them run.
-const TRUE: &str = "true";
-
-/// Inits to compare with, as Debian packages them.
-const INITS: [&str; 2] = ["tini", "dumb-init"];
-
-pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
-    inits(scene, effort, table);
-    locks(scene, effort, table).await;
-}
-
-/// With nothing to acquire.
-fn inits(scene: &Scene, effort: Effort, table: &mut Table) {
-    let (found, absent): (Vec<_>, Vec<_>) =
-        INITS.into_iter().map(|init| (init, which::which(init))).partition(|(_, path)| path.is_ok());
-    let mut commands = vec![("bare", clean(Path::new(TRUE))), ("konductor-run", scene.konductor_run(&[], &[TRUE]))];
-    for (init, path) in found {
-        let mut command = clean(&path.expect("it was found"));
-        command.args(["--", TRUE]);
-        commands.push((init, command));
-    }
-    let samples = in_turns(&mut commands, effort.runs);
-    let ((_, bare), (_, ours)) = (&samples[0], &samples[1]);
-    let row = Row::new("`konductor-run -- true`, nothing to acquire", ours.show(" ms"));
-    table.push(row.beside(format!("bare `true`: {}", bare.show(" ms"))).ratio(ours.median() / bare.median()));
-    let over = |sample: &Sample| format!("{} ms", Figure(sample.median() - bare.median()));
-    let mut beside: Vec<_> = samples[2..].iter().map(|(init, sample)| format!("{init}: {}", over(sample))).collect();
-    beside.extend(absent.into_iter().map(|(init, _)| format!("{init}: not installed")));
-    table.push(Row::new("the same, over a bare spawn", over(ours)).beside(beside.join("; ")).goal("<= 2 ms"));
-}
+pub(crate) const TRUE: &str = "true";
 
 /// With one uncontended lock.
-async fn locks(scene: &Scene, effort: Effort, table: &mut Table) {
+pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
     scene.semaphore("uncontended", 1).await;
     let mut commands = [
         ("konductor-run", scene.konductor_run(&["--semaphore", "uncontended"], &[TRUE])),
@@ -61,7 +32,7 @@ async fn locks(scene: &Scene, effort: Effort, table: &mut Table) {
 }
 
 /// Runs the commands in turns, so that whatever else the machine does meets all of them.
-fn in_turns<'a>(commands: &mut [(&'a str, Command)], runs: usize) -> Vec<(&'a str, Sample)> {
+pub(crate) fn in_turns<'a>(commands: &mut [(&'a str, Command)], runs: usize) -> Vec<(&'a str, Sample)> {
     let mut samples: Vec<_> = commands.iter().map(|(name, _)| (*name, Sample::default())).collect();
     for (_, command) in &mut *commands {
         // Once for the caches.
