@@ -7,21 +7,23 @@ use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
 use konductor_api::{
-    ClaimSpec, ClaimStatus, GoDuration, Lease, LeaseRequest, LeaseRequestSpec, Lock, Permit, PermitSpec, Semaphore,
+    ClaimSpec, GoDuration, Lease, LeaseRequest, LeaseRequestSpec, Lock, Permit, PermitSpec, Semaphore,
     claim::renewal_patch,
 };
 use kube::{
     Resource,
     client::Body,
-    core::{ObjectMeta, Status, WatchEvent},
+    core::{Status, WatchEvent},
 };
-use serde::Deserialize;
 
-use super::Link;
+use super::{
+    Link,
+    shape::{AnyClaim, AnyParent, text},
+};
 use crate::{
     Request, Wanted, chain,
     connect::Cluster,
-    protocol::{Answer, Call, Failure, Input, ParentSeen, Sighting, WatchEnd},
+    protocol::{Answer, Call, Failure, Input, ParentSeen, WatchEnd},
 };
 
 /// Largest answer that is read: more than etcd stores of one object.
@@ -45,20 +47,6 @@ pub(crate) struct Backend {
     request: Request,
     /// When the last renewal says that it was sent: no two may say the same.
     renew_time: Timestamp,
-}
-
-/// A claim of any kind: all that the protocol needs of one stands in the same place.
-#[derive(Clone, Debug, Deserialize)]
-struct AnyClaim {
-    metadata: ObjectMeta,
-    spec: ClaimSpec,
-    status: Option<ClaimStatus>,
-}
-
-impl AnyClaim {
-    fn sighting(self) -> Option<Sighting> {
-        Sighting::of(self.metadata, self.spec, self.status)
-    }
 }
 
 /// Where the locks of a kind are, and the claims on them.
@@ -108,8 +96,8 @@ impl Backend {
                 Call::Delete { .. } => Ok(Answer::Deleted),
                 Call::Create { .. } | Call::Read { .. } | Call::Renew { .. } => {
                     let claim: AnyClaim = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
-                    let sighting = claim.sighting();
-                    sighting
+                    claim
+                        .sighting()
                         .map(Answer::Claim)
                         .ok_or_else(|| transient("the API server's answer lacks a UID or version"))
                 }
@@ -124,8 +112,8 @@ impl Backend {
         Box::pin(async move {
             match send(&link, request?, within).await {
                 Ok(body) => {
-                    let parent: Parent = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
-                    Ok(ParentSeen::Term(parent.status.and_then(|status| status.term)))
+                    let parent: AnyParent = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
+                    Ok(ParentSeen::Term(parent.term()))
                 }
                 Err(Failure::Missing(_)) => Ok(ParentSeen::Missing),
                 Err(failure) => Err(failure),
@@ -155,11 +143,9 @@ impl Backend {
             renew_time: None,
         };
         match request.wanted.clone() {
-            Wanted::Lease { name: lease } => {
-                serde_json::to_vec(&LeaseRequest::new(name, LeaseRequestSpec { lease, claim }))
-            }
+            Wanted::Lease { name: lease } => text::<LeaseRequest>(name, LeaseRequestSpec { lease, claim }),
             Wanted::Semaphore { name: semaphore, permits } => {
-                serde_json::to_vec(&Permit::new(name, PermitSpec { semaphore, permits, claim }))
+                text::<Permit>(name, PermitSpec { semaphore, permits, claim })
             }
         }
     }
@@ -172,17 +158,6 @@ impl Backend {
         self.renew_time = next.unwrap_or(Timestamp::MAX);
         self.renew_time
     }
-}
-
-/// As little of a parent as is needed, of whatever kind.
-#[derive(Deserialize)]
-struct Parent {
-    status: Option<ParentStatus>,
-}
-
-#[derive(Deserialize)]
-struct ParentStatus {
-    term: Option<u64>,
 }
 
 type Outgoing = http::Request<Vec<u8>>;
@@ -340,7 +315,7 @@ fn input(event: kube::Result<WatchEvent<AnyClaim>>) -> Option<Input> {
             Some(sighting) => Input::Watched(sighting),
             None => Input::WatchEnded(WatchEnd::Failed("an event lacks a UID or version".into())),
         }),
-        Ok(WatchEvent::Deleted(claim)) => claim.metadata.uid.map(Input::WatchedDeletion),
+        Ok(WatchEvent::Deleted(claim)) => claim.uid().map(Input::WatchedDeletion),
         Ok(WatchEvent::Bookmark(_)) => None,
         Ok(WatchEvent::Error(status)) => Some(Input::WatchEnded(watch_end(&kube::Error::Api(status)))),
         Err(error) => Some(Input::WatchEnded(watch_end(&error))),

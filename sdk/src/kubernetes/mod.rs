@@ -5,6 +5,7 @@
 
 mod backend;
 mod link;
+mod shape;
 
 pub(crate) use backend::{Backend, Calling, Watch};
 pub(crate) use link::{Link, build};
