@@ -34,7 +34,7 @@ pub enum Election {
     Always,
 }
 
-/// Decides who holds Konductor's semaphores. Runs in the cluster, two replicas at a time; one of them leads.
+/// Decides who holds Konductor's semaphores and leases. Runs in the cluster, two replicas at a time; one of them leads.
 #[derive(Debug, Parser)]
 #[command(name = "konductor-operator", version)]
 struct Args {

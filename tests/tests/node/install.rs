@@ -64,8 +64,8 @@ async fn upgrading_and_removing_the_chart_leaves_semaphores_and_permits_alone() 
     // Who says so gets rid of everything.
     install(&["--set", "crds.keep=false"]).await;
     helm(&["uninstall", "konductor", "--namespace", SYSTEM, "--wait"]).await;
-    for crd in ["permits.konductor.io", "semaphores.konductor.io"] {
-        wait_gone(&crds, crd, LIMIT).await;
+    for resource in ["permits", "semaphores", "leases", "leaserequests"] {
+        wait_gone(&crds, &format!("{resource}.konductor.io"), LIMIT).await;
     }
     install(&[]).await;
     ready(&scene, 2).await;

@@ -10,6 +10,7 @@ mod example;
 mod failover;
 mod install;
 mod jobs;
+mod leader;
 mod people;
 mod processes;
 mod records;

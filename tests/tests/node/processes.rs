@@ -31,6 +31,27 @@ pub(crate) fn kill_in_pod(uid: &str, program: &str) {
     kill(found[0], Signal::SIGKILL).expect("kill a running process");
 }
 
+/// Freezes everything that runs in a pod, without a word to anybody: what a node that is lost looks like to the cluster.
+/// Returns what was frozen.
+pub(crate) fn freeze_pod(uid: &str) -> Vec<Pid> {
+    let frozen: Vec<_> = ["konductor-run", "konductor-guard"]
+        .into_iter()
+        .flat_map(|program| of_pod(uid, program))
+        .chain(commands_of_pod(uid))
+        .inspect(|process| kill(*process, Signal::SIGSTOP).expect("freeze a process"))
+        .collect();
+    assert_eq!(frozen.len(), 3, "the wrapper, its guard and its command: {frozen:?}");
+    frozen
+}
+
+/// Kills processes that stand still.
+pub(crate) fn kill_all(processes: &[Pid]) {
+    for process in processes {
+        // One may have been killed by another one's death.
+        let _ = kill(*process, Signal::SIGKILL);
+    }
+}
+
 /// The node's kubelet, standing still for as long as this exists: what a node that is cut off looks like to the cluster,
 /// while its pods run on.
 pub(crate) struct FrozenKubelet(Pid);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use konductor_api::{ClaimPhase, Permit};
@@ -28,7 +29,7 @@ pub(crate) fn work_until_told(code: i32) -> String {
 pub(crate) struct Shape<'a> {
     /// Environment variables; `KONDUCTOR_SEMAPHORE` among them.
     pub(crate) env: &'a [(&'a str, &'a str)],
-    /// `Never` or `OnFailure`.
+    /// `Never`, `OnFailure` or `Always`.
     pub(crate) restart: &'a str,
 }
 
@@ -73,6 +74,16 @@ impl Scene {
         self.api().create(&PostParams::default(), &job).await.expect("make a Job")
     }
 
+    /// Starts a Deployment of so many replicas.
+    pub(crate) async fn deployment(&self, name: &str, replicas: u32, script: &str, env: &[(&str, &str)]) {
+        let mut template = self.template(script, Shape { env, restart: "Always" });
+        template["metadata"]["labels"]["app"] = json!(name);
+        let selector = json!({ "matchLabels": { "app": name } });
+        let spec = json!({ "replicas": replicas, "selector": selector, "template": template });
+        let deployment: Deployment = object(json!({ "metadata": { "name": name }, "spec": spec }));
+        self.api().create(&PostParams::default(), &deployment).await.expect("make a Deployment");
+    }
+
     /// Waits until a Job is Complete.
     pub(crate) async fn completed(&self, job: &str) {
         wait_for(&self.api::<Job>(), job, LIMIT, |job| {
@@ -111,6 +122,12 @@ impl Scene {
     /// The runs so far.
     pub(crate) fn runs(&self) -> Vec<Run> {
         records::read(self.records.path())
+    }
+
+    /// What is known by now of a run.
+    pub(crate) fn run_of(&self, run: &Run) -> Run {
+        let now = self.runs().into_iter().find(|now| (&now.pod, now.token) == (&run.pod, run.token));
+        now.expect("a run that there was stays")
     }
 
     /// Waits until a pod has ended for good, and returns how its container did.
