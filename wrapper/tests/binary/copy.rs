@@ -47,6 +47,28 @@ fn the_copy_is_the_program_whatever_the_umask() {
     assert_eq!(names(folder.path()).len(), 2);
 }
 
+/// As an init container: no shell and no `cp`, a root that is read-only, a user that is nobody, and a volume. (This binary
+/// needs a loader and libraries, which the image's static one does not.)
+#[test]
+fn it_works_for_nobody_in_an_image_with_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let script = "set -e; cd \"$1\"; mount -t tmpfs -o mode=755 none .; cd \"$1\"; mkdir proc volume; cp \"$0\" init
+        for libraries in lib lib64 usr/lib usr/lib64; do
+            if test -L /$libraries; then ln -s \"$(readlink /$libraries)\" $libraries
+            elif test -d /$libraries; then mkdir -p $libraries; mount --rbind /$libraries $libraries; fi
+        done
+        mount -t tmpfs -o mode=1777 none volume; mount --rbind /proc proc; mount -o remount,bind,ro .
+        unshare --user --map-user=65532 --map-group=65532 --root=. /init --copy-to /volume
+        volume/konductor-run -- sh -c 'exit 7' || echo $?";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, KONDUCTOR_RUN])
+        .arg(root.path())
+        .output()
+        .expect("unshare is there (package util-linux)");
+    let said = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    assert_eq!(said, ["7\n", "konductor-run: copied this program to /volume/konductor-run\n"]);
+}
+
 #[test]
 fn an_older_copy_is_replaced_also_while_it_runs() {
     let folder = tempfile::tempdir().unwrap();
