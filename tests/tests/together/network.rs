@@ -123,7 +123,7 @@ async fn answered_until_lost(name: &str, status: u16, retry_after: Option<u32>) 
     gateway.rule(Some(renewals_are(Fate::Answered(status, retry_after))));
     let since = Boottime::now();
     lost(&scene, holder, since).await;
-    assert!(gateway.met() >= 3, "{status} was met {} times", gateway.met());
+    assert!(gateway.met() >= 2, "{status} was met {} times", gateway.met());
 }
 
 #[tokio::test]
