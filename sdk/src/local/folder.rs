@@ -56,14 +56,15 @@ const NEW_STATE: &str = "state.json.new";
 const SET_ASIDE: &str = "state.json.corrupt-";
 
 /// Filesystems that several machines can share, where this machine's kernel cannot say whether a holder lives.
-const SHARED: [statfs::FsType; 7] = [
+const SHARED: [statfs::FsType; 8] = [
     statfs::NFS_SUPER_MAGIC,
     statfs::SMB_SUPER_MAGIC,
     statfs::CODA_SUPER_MAGIC,
     statfs::AFS_SUPER_MAGIC,
     statfs::FUSE_SUPER_MAGIC,
-    // CIFS and SMB2, Ceph.
+    // CIFS and SMB2, 9P, Ceph.
     statfs::FsType(0xff53_4d42),
+    statfs::FsType(0x0102_1997),
     statfs::FsType(0x00c3_6400),
 ];
 
@@ -309,6 +310,7 @@ impl Opened {
         };
         if created {
             access.give(&folder, 0o700).map_err(|error| self.failed("give to the folder's owner", name, error))?;
+            fsync(&self.folder).map_err(|error| self.failed("create", name, error))?;
         }
         Ok(Self { folder, path: self.path.join(name) })
     }

@@ -23,3 +23,6 @@ pub(super) const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration
 
 /// How often a folder that is deleted and made again while it is being opened is opened anew.
 pub(super) const REOPEN: usize = 16;
+
+/// How long the first transaction can take before people are told that it does: thousands of others can be served meanwhile.
+pub(super) const LOCKED: Duration = Duration::from_secs(5);

@@ -13,7 +13,8 @@
 //!   whose transaction has changed something for them says so.
 //! - **Fencing tokens rise** as in a cluster: with each transaction the term rises, and starts from the time of day.
 //!
-//! What it does not do: protect from those who write to `.konductor` by hand. Deleting it, or the file of a claim, frees what
+//! A process that is stopped in the middle of a transaction, which takes milliseconds, stops all others until it goes on or is
+//! killed. What local mode does not do: protect from those who write to `.konductor` by hand. Deleting it, or the file of a claim, frees what
 //! somebody may still use. Other machines cannot take part: network filesystems are refused.
 
 mod folder;
@@ -40,7 +41,13 @@ use self::{
     rules::Standing,
     watch::{Bell, Watches},
 };
-use crate::{AcquireError, Boottime, Command, Event, Request, Wanted, chain, protocol::WAIT};
+use crate::{
+    AcquireError, Boottime, Command, Event, Request, Wanted, chain,
+    protocol::{
+        WAIT,
+        limits::{RELEASE_WITHIN, WITHDRAW_WITHIN},
+    },
+};
 
 /// The operation of a transaction for people.
 const DECIDE: &str = "take part in the folder";
@@ -118,7 +125,7 @@ pub(crate) async fn drive(
     on_event(Event::Held { fencing_token: token, ttl: Duration::MAX, deadline: Boottime::NEVER });
     // Also when nobody can send any more.
     let _ = commands.recv().await;
-    release(&place, mine.name, Some(fifo)).await;
+    release(&place, mine.name, fifo, RELEASE_WITHIN).await;
     on_event(Event::Released);
     Ok(())
 }
@@ -134,17 +141,20 @@ async fn acquire(
     let mut watches = Watches::default();
     let (mut accepted, mut failures, mut told, mut next) = (false, 0, None, Next::Transact);
     loop {
-        let standing = match &mine {
-            None => match ask(place, request).await {
-                Ok((claim, standing)) => {
-                    mine = Some(claim);
-                    on_event(Event::Asked);
-                    Ok(standing)
-                }
-                Err(error) => Err(error),
-            },
-            Some(mine) => decide(place, next, &mine.name).await,
+        let decided = tokio::select! {
+            biased;
+            // What is being decided may be decided; the end of our claim undoes it.
+            _ = commands.recv() => None,
+            decided = decide(place, request, next, mine.as_ref(), on_event) => Some(decided),
         };
+        let Some(decided) = decided else { return withdraw(place, mine, on_event).await };
+        let standing = decided.map(|(claim, standing)| {
+            if let Some(claim) = claim {
+                mine = Some(claim);
+                on_event(Event::Asked);
+            }
+            standing
+        });
         let followed = match &standing {
             Ok(Standing::Waiting { duty, .. }) => watches.follow(duty, place),
             _ => Ok(false),
@@ -156,8 +166,9 @@ async fn acquire(
             }
             (Err(error), _) | (Ok(_), Err(error)) => {
                 on_event(Event::Retrying { operation: DECIDE, error: chain(&error) });
+                let pause = limits::PAUSE.0.saturating_mul(1 << failures.min(8)).min(limits::PAUSE.1);
                 failures += 1;
-                Some(limits::PAUSE.0.saturating_mul(1 << failures.min(8)).min(limits::PAUSE.1))
+                Some(pause)
             }
             (Ok(Standing::Held { token }), _) => return Ok(mine.map(|mine| (mine, token))),
             (Ok(Standing::Gone), _) => {
@@ -181,13 +192,7 @@ async fn acquire(
         };
         match wait(mine.as_ref(), &watches, pause, commands).await? {
             Woken::Changed(then) => next = then,
-            Woken::Released => {
-                if let Some(Mine { name, bell }) = mine {
-                    release(place, name, Some(bell.into_fifo())).await;
-                }
-                on_event(Event::Released);
-                return Ok(None);
-            }
+            Woken::Released => return withdraw(place, mine, on_event).await,
         }
     }
 }
@@ -242,14 +247,34 @@ async fn ask(place: &Place, request: &Request) -> Result<(Mine, Standing), Folde
     Ok((Mine { name, bell }, standing))
 }
 
-async fn decide(place: &Place, next: Next, name: &str) -> Result<Standing, FolderError> {
-    match next {
-        Next::Transact => Ok(transact(place, Change::Nothing, name).await?.0),
+/// Where our claim stands after what is next has been done; with the claim, if it is a new one.
+async fn decide(
+    place: &Place,
+    request: &Request,
+    next: Next,
+    mine: Option<&Mine>,
+    on_event: &mut impl FnMut(Event),
+) -> Result<(Option<Mine>, Standing), FolderError> {
+    let Some(Mine { name, .. }) = mine else {
+        let mut asking = std::pin::pin!(ask(place, request));
+        let asked = if let Ok(asked) = tokio::time::timeout(limits::LOCKED, &mut asking).await {
+            asked
+        } else {
+            // Somebody was stopped in the middle of another transaction.
+            let message = "another process keeps the folder locked".to_owned();
+            on_event(Event::Waiting { ahead: None, message, parent_missing: false });
+            asking.await
+        };
+        return asked.map(|(claim, standing)| (Some(claim), standing));
+    };
+    let standing = match next {
+        Next::Transact => transact(place, Change::Nothing, name).await?.0,
         Next::Look => {
-            let name = name.to_owned();
-            apart(place, move |place| place.look(&name)).await
+            let name = name.clone();
+            apart(place, move |place| place.look(&name)).await?
         }
-    }
+    };
+    Ok((None, standing))
 }
 
 async fn transact(place: &Place, change: Change, name: &str) -> Result<(Standing, Option<File>), FolderError> {
@@ -257,10 +282,22 @@ async fn transact(place: &Place, change: Change, name: &str) -> Result<(Standing
     apart(place, move |place| place.transact(&change, &name)).await
 }
 
-/// Gives a claim back. If that cannot be written down, the end of its lock says the same.
-async fn release(place: &Place, name: String, fifo: Option<File>) {
-    if let Err(error) = transact(place, Change::Remove(name.clone()), &name).await {
-        tracing::debug!("cannot write down that a claim is released: {}", chain(&error));
+/// Ends a wait that is not wanted any more.
+async fn withdraw<T>(place: &Place, mine: Option<Mine>, on_event: &mut impl FnMut(Event)) -> io::Result<Option<T>> {
+    if let Some(Mine { name, bell }) = mine {
+        release(place, name, bell.into_fifo(), WITHDRAW_WITHIN).await;
+    }
+    on_event(Event::Released);
+    Ok(None)
+}
+
+/// Gives a claim back. If that cannot be written down, or not soon, the end of its lock says the same.
+async fn release(place: &Place, name: String, fifo: File, within: Duration) {
+    let removal = transact(place, Change::Remove(name.clone()), &name);
+    match tokio::time::timeout(within, removal).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!("cannot write down that a claim is released: {}", chain(&error)),
+        Err(_) => tracing::debug!("another process keeps the folder locked: others will see that a claim is released"),
     }
     drop(fifo);
 }

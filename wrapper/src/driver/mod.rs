@@ -57,6 +57,7 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         claims: config.claims.iter().map(ToString::to_string).collect(),
         wait_timeout: config.wait_timeout,
         skip_on_timeout: config.skip_on_timeout,
+        local: config.local.is_some(),
         grace: config.grace,
         signals: config.signals.map.clone(),
         leaves: config.leftovers == Leftovers::Leave,

@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) wait_timeout: Option<Duration>,
     /// Whether a timed-out wait is a success.
     pub(crate) skip_on_timeout: bool,
+    /// Whether a folder of this machine takes the cluster's place.
+    pub(crate) local: bool,
     /// From TERM to KILL.
     pub(crate) grace: Duration,
     /// Signals that end the waiting. Those that were ignored when the process started are not among them (`nohup`).

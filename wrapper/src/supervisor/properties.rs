@@ -69,6 +69,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             claims: (0..claims).map(|claim| format!("semaphore {claim}")).collect(),
             wait_timeout: wait.map(Duration::from_millis),
             skip_on_timeout,
+            local: false,
             grace: Duration::from_millis(grace),
             ending_signals: vec![1, 2, 3, 15],
             signals,

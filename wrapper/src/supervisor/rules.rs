@@ -414,6 +414,9 @@ impl Supervisor {
         let name = &self.settings.claims[index];
         let tries_once = self.settings.wait_timeout.is_some_and(|timeout| timeout.is_zero());
         let (exit, message) = match self.word {
+            Word::None | Word::Contact if self.settings.local => {
+                (Exit::TimedOut, format!("timed out waiting for {name}: other processes keep the folder busy"))
+            }
             Word::None => {
                 let trouble = self.trouble.as_deref().unwrap_or("it does not answer");
                 (Exit::Unreachable, format!("cannot reach the cluster to ask for {name}: {trouble}"))

@@ -54,6 +54,7 @@ fn defaults() -> Settings {
         claims: vec!["semaphore a".to_owned()],
         wait_timeout: None,
         skip_on_timeout: false,
+        local: false,
         grace: Duration::from_secs(10),
         ending_signals: vec![1, 2, 3, 15],
         signals: BTreeMap::new(),
@@ -67,6 +68,7 @@ fn set(settings: &mut Settings, key: &str, value: &str) {
         "claims" => settings.claims = value.split(", ").filter(|name| *name != "none").map(str::to_owned).collect(),
         "wait-timeout" => settings.wait_timeout = Some(duration(value)),
         "on-timeout" => settings.skip_on_timeout = value == "skip",
+        "local" => settings.local = value == "yes",
         "grace" => settings.grace = duration(value),
         "map-signal" => {
             let (from, to) = value.split_once('=').unwrap_or_else(|| panic!("not a map: {value}"));
@@ -87,7 +89,7 @@ fn duration(text: &str) -> Duration {
 }
 
 fn time(text: &str) -> Boottime {
-    Boottime(duration(text))
+    if text == "never" { Boottime::NEVER } else { Boottime(duration(text)) }
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> T {

@@ -179,8 +179,12 @@ fn term_while_waiting_withdraws() {
     waiter.signal(TERM);
     let (ended, took) = timed(|| waiter.end());
     assert_eq!((ended.code(), ended.stdout.as_str()), (143, ""), "{}", ended.stderr);
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    assert_eq!(folder.claims("turns"), 1);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    // On a busy machine it is the next who takes it out of the state.
+    eventually("it is gone from the queue", || {
+        assert_eq!(folder.run("--semaphore turns --wait-timeout 0", "true").code(), 75);
+        (folder.claims("turns") == 1).then_some(())
+    });
 }
 
 #[test]
@@ -195,13 +199,13 @@ fn trying_once_and_skipping_are_as_in_a_cluster() {
             "semaphore turns is not free: skipping the command",
         ),
         (
-            "--semaphore turns --wait-timeout 50ms --on-timeout skip",
+            "--semaphore turns --wait-timeout 3s --on-timeout skip",
             0,
             "semaphore turns is not free: skipping the command",
         ),
         ("--semaphore other --wait-timeout 0", 78, "error: there is no semaphore other"),
         (
-            "--semaphore other --wait-timeout 50ms",
+            "--semaphore other --wait-timeout 3s",
             75,
             "error: timed out waiting for semaphore other, which does not exist",
         ),
@@ -440,7 +444,8 @@ fn on_small_disk(script: &str) -> Ended {
 
 #[test]
 fn a_read_only_disk_is_one_line_and_77() {
-    let ended = on_small_disk("mount -o remount,ro /mnt && exec \"$0\" --local /mnt --semaphore turns -- echo started");
+    let ended =
+        on_small_disk("mount -o remount,bind,ro /mnt && exec \"$0\" --local /mnt --semaphore turns -- echo started");
     refused(&ended, "cannot create /mnt/.konductor: Read-only file system");
     assert_eq!(ended.stdout, "");
 }
@@ -489,8 +494,9 @@ fn a_holder_that_the_state_does_not_know_keeps_others_out() {
     let ended = run.end();
     refused(&ended, &folder.state_folder("turns").join("claims").display().to_string());
     assert!(ended.stderr.contains("belongs to a process that runs"), "{}", ended.stderr);
+    let command = pid_of_command(&holder);
     holder.signal(KILL);
-    drop(holder);
+    eventually("the command is dead", || (!is_alive(command)).then_some(()));
     token(&run.end());
 }
 
@@ -555,6 +561,21 @@ fn the_state_belongs_to_whom_the_folder_does() {
     }
     holder.signal(TERM);
     assert_eq!(holder.end().code(), 143);
+}
+
+#[test]
+fn a_folder_that_somebody_keeps_locked_is_waited_for() {
+    let folder = Folder::new(1);
+    let run = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN");
+    token(&run.end());
+    let lock = fs::File::open(folder.state_folder("turns").join("lock")).unwrap();
+    lock.lock().unwrap();
+    let (waiter, impatient) = (run.start(), folder.run("--semaphore turns --wait-timeout 6s", "true").start());
+    let (ended, took) = timed(|| impatient.end());
+    assert_eq!((ended.code(), took < Duration::from_secs(9)), (75, true), "{took:?}: {}", ended.stderr);
+    assert!(ended.stderr.contains("waiting for semaphore turns"), "{}", ended.stderr);
+    drop(lock);
+    token(&waiter.end());
 }
 
 /// User and system time in ticks, and how often it slept, of all threads of a process.
