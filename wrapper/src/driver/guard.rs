@@ -55,6 +55,10 @@ const NAME: &CStr = c"konductor-guard";
 /// it for a disk or a frozen cgroup.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(64)];
 
+/// How many looks in a row must find nobody alive: a process that is becoming another program has no environment for some
+/// microseconds.
+const QUIET: u32 = 3;
+
 /// How far up the parents are followed. There are no more processes than this.
 const DEPTH: u32 = 1 << 22;
 
@@ -168,12 +172,13 @@ impl Charge<'_> {
             return;
         }
         let [mut pause, longest] = PAUSES;
-        loop {
+        let mut quiet = 0;
+        while quiet < QUIET {
             // Asked at each look: it may be killed meanwhile.
             let orphaned = is_closed(pipe, &mut Boottime(Duration::ZERO)).unwrap_or(true);
             match self.kill_once(orphaned) {
-                Ok(0) => return,
-                Ok(_) => {}
+                Ok(0) => quiet += 1,
+                Ok(_) => quiet = 0,
                 // Without /proc nobody can be found. The command itself ends with its parent, if that is still there.
                 Err(_) if orphaned => return,
                 Err(_) => {
@@ -311,4 +316,69 @@ fn entries(mut records: &[u8]) -> impl Iterator<Item = &CStr> {
         records = rest;
         CStr::from_bytes_until_nul(record.get(19..)?).ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A process that waits, with a variable of this size before the one that matters.
+    fn process(padding: usize, tree: &str) -> Child {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("1000").env_clear().env("A", "x".repeat(padding)).env("KONDUCTOR_TREE", tree);
+        let process = command.spawn().expect("sleep, of coreutils");
+        // The call returns a moment before the new program has its environment.
+        while std::fs::read(format!("/proc/{}/environ", process.id())).expect("it is our child").is_empty() {
+            std::thread::yield_now();
+        }
+        process
+    }
+
+    #[test]
+    fn a_mark_is_found_wherever_it_lies_in_an_environment_and_no_other_is() {
+        let (own, other) = (mark(), mark());
+        assert_ne!(own, other);
+        let spared = BTreeSet::new();
+        let charge = |mark: &'static str| Charge { wrapper: getpid(), spared: &spared, mark: mark.as_bytes() };
+        // The environment is read in pieces of 4096 bytes.
+        for padding in (4030..4100).step_by(3).chain([0, 8_150, 50_000]) {
+            let tree = format!("{other},{own}");
+            let mut process = process(padding, &tree);
+            let pid = process.id() as pid_t;
+            let found = [own.clone(), other.clone(), mark()].map(|mark| charge(mark.leak()).carries_mark(pid));
+            process.kill().expect("it is our child");
+            process.wait().expect("it is our child");
+            assert_eq!(found, [true, true, false], "{padding}");
+            assert!(!charge(own.clone().leak()).carries_mark(pid), "it is gone");
+        }
+    }
+
+    #[test]
+    fn all_processes_are_told_and_descendants_known() {
+        let (mut child, mark) = (process(0, ""), mark());
+        let pid = child.id() as pid_t;
+        let mut all = BTreeSet::new();
+        each_process(|pid| all.extend([pid])).expect("/proc is there");
+        assert!(all.contains(&pid) && all.contains(&getpid().as_raw()), "{all:?}");
+        let (nobody, it) = (BTreeSet::new(), BTreeSet::from([pid]));
+        let charge = |wrapper, spared| Charge { wrapper, spared, mark: mark.as_bytes() };
+        assert!(charge(getpid(), &nobody).is_below(pid));
+        assert!(charge(Pid::parent(), &nobody).is_below(pid), "a grandchild");
+        assert!(!charge(getpid(), &it).is_below(pid), "spared");
+        assert!(!charge(Pid::from_raw(pid), &nobody).is_below(getpid().as_raw()));
+        child.kill().expect("it is our child");
+        child.wait().expect("it is our child");
+        assert!(!charge(getpid(), &nobody).is_below(pid), "gone");
+    }
+
+    proptest! {
+        #[test]
+        fn any_records_are_read_or_refused(records in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(entries(&records).count() <= records.len());
+        }
+    }
 }
