@@ -129,8 +129,11 @@ impl AsFd for Guard {
 }
 
 impl Drop for Guard {
-    /// Ends it, if it is still there.
+    /// Ends it, if it is still there. After a panic it is the one that is left to end the command: the pipe's end tells it.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
         // Both fail only if it is gone and was waited for, which nobody else does.
         let _ = kill(self.pid, Signal::SIGKILL);
         let _ = waitpid(self.pid, Some(WaitPidFlag::__WALL));
