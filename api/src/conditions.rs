@@ -10,6 +10,11 @@ pub const SATURATED: &str = "Saturated";
 /// The claim is granted: `kubectl wait --for=condition=Granted permit/x` (or `leaserequest/x`).
 pub const GRANTED: &str = "Granted";
 
+/// What is waited for is open: `kubectl wait --for=condition=Open barrier/x` (or `gate/x`).
+pub const OPEN: &str = "Open";
+/// What is waited for will not open by itself any more.
+pub const FAILED: &str = "Failed";
+
 /// Reason of [`READY`]: the spec was accepted by the operator.
 pub const ACCEPTED: &str = "Accepted";
 /// Reason of [`SATURATED`]: all permits are in use.
@@ -20,6 +25,18 @@ pub const HELD: &str = "Held";
 pub const AVAILABLE: &str = "Available";
 /// Reason of [`SATURATED`]: the semaphore has no permits at all.
 pub const PAUSED: &str = "Paused";
+/// Reason of [`OPEN`] and [`FAILED`]: neither yet.
+pub const WAITING: &str = "Waiting";
+/// Reason of [`OPEN`]: all that are expected have arrived.
+pub const ARRIVED: &str = "Arrived";
+/// Reason of [`OPEN`]: the timeout has passed, and a quorum has arrived.
+pub const QUORUM: &str = "Quorum";
+/// Reason of [`OPEN`]: the gate's conditions are met.
+pub const MET: &str = "Met";
+/// Reason of [`OPEN`]: somebody has overridden the gate's conditions.
+pub const OVERRIDDEN: &str = "Overridden";
+/// Reason of [`FAILED`]: the timeout has passed.
+pub const TIMED_OUT: &str = "TimedOut";
 /// Reason of an event: a holder or waiter was found dead or silent, and its claim is over.
 pub const EXPIRED: &str = "Expired";
 /// Reason of an event: a holder was asked to end.

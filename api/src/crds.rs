@@ -5,11 +5,19 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::{Lease, LeaseRequest, Permit, Semaphore};
+use crate::{Arrival, Barrier, Gate, Lease, LeaseRequest, Permit, Semaphore};
 
 /// One definition a kind.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    let mut all = vec![Semaphore::crd(), Permit::crd(), Lease::crd(), LeaseRequest::crd()];
+    let mut all = vec![
+        Semaphore::crd(),
+        Permit::crd(),
+        Lease::crd(),
+        LeaseRequest::crd(),
+        Barrier::crd(),
+        Arrival::crd(),
+        Gate::crd(),
+    ];
     for version in all.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             name_known_formats(schema);

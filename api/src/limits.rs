@@ -85,3 +85,28 @@ pub const MAX_ID: u32 = 64;
 
 /// Length of a message in a status.
 pub const MAX_MESSAGE: u32 = 1024;
+
+/// Most arrivals that a barrier can expect: far above any real fleet, and the operator keeps a key of each (some 30 MB in all).
+pub const MAX_EXPECTED: u32 = 100_000;
+
+/// Shortest timeout of a barrier or gate, and shortest time before a barrier's next round: whoever waits must have a
+/// chance to see the end.
+pub const MIN_WAIT: Duration = Duration::from_secs(1);
+
+/// Longest timeout of a barrier or gate, and longest time before a barrier's next round: a year.
+pub const MAX_WAIT: Duration = Duration::from_hours(8760);
+
+/// Kubernetes notes times of creation in whole seconds, rounded down.
+pub const CREATION_GRAIN: Duration = Duration::from_secs(1);
+
+/// Conditions of one gate. Gates can depend on gates, so more is always possible.
+pub const MAX_GATE_CONDITIONS: u32 = 32;
+
+/// Labels and expressions of one selector, each.
+pub const MAX_SELECTOR_TERMS: u32 = 16;
+
+/// Values of one expression of a selector.
+pub const MAX_SELECTOR_VALUES: u32 = 32;
+
+/// Gates named in the message about a cycle of gates; what is left out is said.
+pub const CYCLE_SHOWN: usize = 8;

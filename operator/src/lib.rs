@@ -1,8 +1,10 @@
-//! Konductor's operator: a driver around [`konductor_api::arbiter`].
+//! Konductor's operator: a driver around [`konductor_api::arbiter`] and [`konductor_api::rendezvous`].
 //!
 //! - [`arbiter`]: watches, decides, writes; one engine per kind of parent;
+//! - [`rendezvous`]: the same for what is waited for; what is special about [`barrier`]s and [`gate`]s;
 //! - [`election`]: who leads, for liveness only;
 //! - [`reflect`], [`lenient`]: lists and watches that outlive whatever goes wrong;
+//! - [`faults`]: what cannot be read;
 //! - [`pods`]: proof of death;
 //! - [`events`], [`metrics`], [`http`]: what can be seen from outside;
 //! - [`config`], [`clock`], [`backoff`]: the surroundings.
@@ -11,15 +13,20 @@
 
 pub mod arbiter;
 pub mod backoff;
+mod barrier;
 pub mod clock;
 pub mod config;
 pub mod election;
 pub mod events;
+pub mod faults;
+mod gate;
 pub mod http;
 pub mod lenient;
 pub mod metrics;
+mod partial;
 pub mod pods;
 pub mod reflect;
+pub mod rendezvous;
 mod run;
 
 pub use run::main;

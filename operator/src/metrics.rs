@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use konductor_api::LockKind;
+use konductor_api::{LockKind, RendezvousKind};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -25,6 +25,9 @@ const LATENCY_BUCKETS: [f64; 14] =
 
 /// The event loop is stuck when it has not turned for this long; it turns every second even with nothing to do.
 const STUCK: Duration = Duration::from_secs(10);
+
+/// Event loops: one a kind of parent.
+const LOOPS: usize = LockKind::ALL.len() + RendezvousKind::ALL.len();
 
 /// Labels of a series per parent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -49,10 +52,10 @@ pub struct KindLabels {
 pub struct WriteLabels {
     /// The parent's kind, in small letters.
     pub kind: &'static str,
-    /// What was changed: a name of `konductor_api::arbiter::Change`.
+    /// What was changed: a name of `konductor_api::arbiter::Change` or `konductor_api::rendezvous::Change`.
     pub change: &'static str,
-    /// What became of it: applied; overtaken by somebody else's write (conflict) or deletion (gone); refused, unanswered or
-    /// unreadable, which are errors.
+    /// What became of it: applied; not sent, as a closer look showed that it was not time yet (premature); overtaken by somebody
+    /// else's write (conflict) or deletion (gone); refused, unanswered or unreadable, which are errors.
     pub outcome: &'static str,
 }
 
@@ -79,6 +82,8 @@ pub struct Metrics {
     pub waiting: Family<ParentLabels, Gauge>,
     /// Permits in use.
     pub in_use: Family<ParentLabels, Gauge>,
+    /// 1 for a barrier or gate that is open, 0 for one that is not.
+    pub open: Family<ParentLabels, Gauge>,
     /// Grants that were acknowledged.
     pub grants: Family<KindLabels, Counter>,
     /// Claims that were ended by the operator.
@@ -100,7 +105,7 @@ pub struct Metrics {
     /// 1 while this process leads.
     pub leader: Gauge,
     /// When the event loop of each kind last turned, in milliseconds since the process's start.
-    beats: [AtomicU64; LockKind::ALL.len()],
+    beats: [AtomicU64; LOOPS],
     /// Bits of the caches that are not filled yet.
     unfilled: AtomicU64,
 }
@@ -118,6 +123,7 @@ impl Metrics {
             registry: Registry::with_prefix("konductor"),
             waiting: Family::default(),
             in_use: Family::default(),
+            open: Family::default(),
             grants: Family::default(),
             expiries: Family::default(),
             losses: Family::default(),
@@ -134,6 +140,7 @@ impl Metrics {
         let registry = &mut metrics.registry;
         registry.register("waiting", "Claims that wait", metrics.waiting.clone());
         registry.register("in_use", "Permits in use", metrics.in_use.clone());
+        registry.register("open", "1 while a barrier or gate is open", metrics.open.clone());
         registry.register("grants", "Grants", metrics.grants.clone());
         registry.register("expiries", "Claims ended by the operator", metrics.expiries.clone());
         registry.register("losses", "Claims ended by the operator while held", metrics.losses.clone());
@@ -158,9 +165,9 @@ impl Metrics {
         Ok(text)
     }
 
-    /// The event loop of this kind turned.
-    pub fn beat(&self, kind: LockKind, now: Duration) {
-        self.beats[kind as usize].store(now.as_millis() as u64, Ordering::Relaxed);
+    /// The event loop with this number turned.
+    pub fn beat(&self, number: usize, now: Duration) {
+        self.beats[number].store(now.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Whether all event loops turn.
@@ -216,8 +223,9 @@ mod tests {
     #[test]
     fn alive_while_all_loops_turn() {
         let metrics = Metrics::new(0);
-        metrics.beat(LockKind::Lease, Duration::from_secs(105));
-        metrics.beat(LockKind::Semaphore, Duration::from_secs(100));
+        for number in 0..LOOPS {
+            metrics.beat(number, Duration::from_secs(if number == 1 { 100 } else { 105 }));
+        }
         assert!(metrics.is_alive(Duration::from_secs(109)));
         assert!(!metrics.is_alive(Duration::from_secs(110)));
     }

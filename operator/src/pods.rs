@@ -6,17 +6,16 @@
 //! Only terminal pods are watched, and of each only the names of its terminated containers are kept.
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Resource, core::NamespaceResourceScope};
+use kube::core::NamespaceResourceScope;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::lenient::Lenient;
+use crate::{lenient::Lenient, partial::partial};
 
 /// The field selectors that together select all terminal pods.
 pub const TERMINAL: [&str; 2] = ["status.phase=Succeeded", "status.phase=Failed"];
@@ -78,34 +77,7 @@ impl From<Lenient<TerminalPod>> for Ended {
     }
 }
 
-impl Resource for TerminalPod {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Pod::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Pod::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Pod::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Pod::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+partial!(TerminalPod, of Pod, in NamespaceResourceScope);
 
 struct Grave {
     containers: Arc<[String]>,

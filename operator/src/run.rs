@@ -11,7 +11,7 @@ use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    arbiter::{self, CACHES, Common},
+    arbiter::{self, Common},
     backoff::random,
     clock::Clock,
     config::{Config, Election, LogFormat},
@@ -19,6 +19,7 @@ use crate::{
     events::Publisher,
     http::Server,
     metrics::Metrics,
+    rendezvous,
 };
 
 /// Exit code of bad usage.
@@ -66,7 +67,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let address = server.address()?;
     info!(identity, %address, version = env!("CARGO_PKG_VERSION"), "konductor-operator starts");
 
-    let metrics = Metrics::new(CACHES);
+    let metrics = Metrics::new(arbiter::CACHES + rendezvous::CACHES);
     tokio::spawn(server.run(Arc::clone(&metrics), clock));
     let (leading_sender, leading) = watch::channel(false);
     let (resign, resigned) = oneshot::channel();
@@ -85,7 +86,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     };
     let publisher = Publisher::start(client.clone(), identity, Arc::clone(&metrics));
     let (stop, stopped) = watch::channel(());
-    let mut engines = arbiter::start(&Common { client, leading, publisher, metrics, clock }, &stopped);
+    let common = Common { client, leading, publisher, metrics, clock };
+    let mut engines = arbiter::start(&common, &stopped);
+    rendezvous::start(&common, &stopped, &mut engines);
 
     let signal = tokio::select! {
         signal = signals.next() => signal,

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use konductor_api::{Lease, LeaseRequest, Permit, Semaphore};
+use konductor_api::{Arrival, Barrier, Gate, Lease, LeaseRequest, Permit, Semaphore};
 use konductor_tests::{ControlPlane, TestNamespace, install_crds};
 use kube::{
     Api, ResourceExt,
@@ -186,6 +186,111 @@ async fn of_a_claim_only_the_renewal_time_changes() {
 }
 
 #[tokio::test]
+async fn a_barrier_is_refused_with_the_reason() {
+    let namespace = namespace().await;
+    let api = any::<Barrier>(&namespace);
+    let good = json!({ "expected": 3, "timeout": "5m" });
+    let (timeout, reset) = ("timeout must be from 1s to 8760h", "resetAfter must be from 1s to 8760h");
+    for (spec, because) in [
+        (json!({}), "expected"),
+        (with(&good, "expected", json!(0)), "greater than or equal to 1"),
+        (with(&good, "expected", json!(100_001)), "less than or equal to 100000"),
+        (with(&good, "quorum", json!(0)), "greater than or equal to 1"),
+        (with(&good, "quorum", json!(4)), "quorum must not exceed expected"),
+        (json!({ "expected": 3, "quorum": 2 }), "quorum counts once timeout has passed: set timeout too"),
+        (with(&good, "timeout", json!("0s")), timeout),
+        (with(&good, "timeout", json!("-1m")), "spec.timeout"),
+        (with(&good, "timeout", json!("8761h")), timeout),
+        (with(&good, "resetAfter", json!("500ms")), reset),
+        (with(&good, "resetAfter", json!("8760h1s")), reset),
+        (with(&good, "expect", json!(3)), "expect"),
+    ] {
+        refuses(&api, "Barrier", "bad", &spec, because).await;
+    }
+    apply(&api, "Barrier", "good", &with(&good, "quorum", json!(3))).await.expect("make");
+}
+
+#[tokio::test]
+async fn an_arrival_never_changes() {
+    let namespace = namespace().await;
+    let api = any::<Arrival>(&namespace);
+    let good = json!({ "barrier": "b", "holder": "h", "key": "k" });
+    apply(&api, "Arrival", "mine", &good).await.expect("make");
+    for field in ["barrier", "holder", "key"] {
+        refuses(&api, "Arrival", "bad", &without(&good, field), field).await;
+        refuses(&api, "Arrival", "bad", &with(&good, field, json!("")), field).await;
+        refuses(&api, "Arrival", "bad", &with(&good, field, json!("x".repeat(254))), "may not be more than 253").await;
+        refuses(&api, "Arrival", "mine", &with(&good, field, json!("other")), "an arrival cannot change").await;
+    }
+    refuses(&api, "Arrival", "bad", &with(&good, "round", json!(1)), "round").await;
+    let found = api.list(&ListParams::default().fields("spec.barrier=b,spec.holder=h")).await.expect("list");
+    assert_eq!(found.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["mine"]);
+}
+
+#[tokio::test]
+async fn a_gate_is_refused_with_the_reason() {
+    let namespace = namespace().await;
+    let api = any::<Gate>(&namespace);
+    let good = json!({ "type": "Job", "name": "j", "state": "Complete" });
+    let selecting = json!({ "type": "Job", "selector": { "matchLabels": { "a": "b" } }, "state": "Complete" });
+    let expression = |operator: &str, values: Value| {
+        with(
+            &selecting,
+            "selector",
+            json!({ "matchExpressions": [{ "key": "a", "operator": operator, "values": values }] }),
+        )
+    };
+    let (one, state) = ("a condition needs either name or selector", "a Job can be Complete, Failed or Active");
+    let (value, values) = ("value is for a Semaphore", "In and NotIn need values, Exists and DoesNotExist take none");
+    for (condition, because) in [
+        (json!({}), "type"),
+        (without(&good, "name"), one),
+        (with(&selecting, "name", json!("j")), one),
+        (with(&good, "type", json!("Pod")), r#"supported values: "Job", "Semaphore", "Barrier", "Lease", "Gate""#),
+        (with(&good, "state", json!("Open")), state),
+        (with(&good, "state", json!("Succeeded")), r#"supported values: "Complete""#),
+        (json!({ "type": "Lease", "name": "l", "state": "Full" }), state),
+        (json!({ "type": "Semaphore", "name": "s", "state": "Acquired" }), state),
+        (json!({ "type": "Barrier", "name": "b", "state": "Complete" }), state),
+        (json!({ "type": "Gate", "name": "g", "state": "Failed" }), state),
+        (with(&good, "value", json!(2)), value),
+        (with(&with(&selecting, "value", json!(2)), "pick", json!("Newest")), value),
+        (json!({ "type": "Semaphore", "name": "s", "state": "Full", "value": 2 }), value),
+        (with(&selecting, "value", json!(0)), "greater than or equal to 1"),
+        (with(&good, "pick", json!("Newest")), "pick is for a selector"),
+        (with(&selecting, "pick", json!("Oldest")), r#"supported values: "All", "Newest""#),
+        (with(&selecting, "selector", json!({})), "a selector needs matchLabels or matchExpressions"),
+        (
+            with(&selecting, "selector", json!({ "matchLabels": {} })),
+            "a selector needs matchLabels or matchExpressions",
+        ),
+        (expression("In", json!([])), values),
+        (expression("Exists", json!(["x"])), values),
+        (expression("Like", json!(["x"])), r#"supported values: "In", "NotIn", "Exists", "DoesNotExist""#),
+        (with(&good, "namespace", json!("x".repeat(64))), "may not be more than 63"),
+        (with(&good, "kind", json!("Job")), "kind"),
+    ] {
+        refuses(&api, "Gate", "bad", &json!({ "conditions": [condition] }), because).await;
+    }
+    let spec = json!({ "conditions": [good] });
+    for (spec, because) in [
+        (json!({}), "conditions"),
+        (json!({ "conditions": [] }), "should have at least 1 items"),
+        (json!({ "conditions": vec![good.clone(); 33] }), "must have at most 32 items"),
+        (with(&spec, "match", json!("Some")), r#"supported values: "All", "Any""#),
+        (with(&spec, "override", json!("Shut")), r#"supported values: "Open", "Closed""#),
+        (with(&spec, "timeout", json!("0s")), "timeout must be from 1s to 8760h"),
+    ] {
+        refuses(&api, "Gate", "bad", &spec, because).await;
+    }
+    let semaphores =
+        json!({ "type": "Semaphore", "selector": { "matchLabels": { "a": "b" } }, "state": "Available", "value": 2 });
+    let all = json!({ "conditions": [good, selecting, expression("NotIn", json!(["x"])), semaphores] });
+    let made = apply(&api, "Gate", "good", &all).await.expect("make");
+    assert_eq!(made.data["spec"]["match"], "All");
+}
+
+#[tokio::test]
 async fn a_status_is_bounded_and_only_for_those_who_may_write_it() {
     let namespace = namespace().await;
     let api: Api<Semaphore> = namespace.api();
@@ -247,6 +352,9 @@ async fn tables_answer_the_first_question() {
         ("permits", "Name, Semaphore, Phase, Permits, Ahead, Holder, Renewed, Age, Token, Priority, Message"),
         ("leases", "Name, Phase, Holder, Since, Waiting, Age, Token, Term"),
         ("leaserequests", "Name, Lease, Phase, Ahead, Holder, Renewed, Age, Token, Priority, Message"),
+        ("barriers", "Name, Phase, Arrived, Expected, Round, Age, Opened, Message"),
+        ("arrivals", "Name, Barrier, Holder, Age, Key"),
+        ("gates", "Name, Phase, Met, Total, Override, Age, Message"),
     ] {
         let request = http::Request::get(format!("/apis/konductor.io/v1/namespaces/{}/{resource}", namespace.name))
             .header(http::header::ACCEPT, "application/json;as=Table;v=v1;g=meta.k8s.io")
@@ -273,7 +381,15 @@ async fn names_are_short_and_in_a_category() {
         }
     }
     short.sort();
-    let expected = [r#"leaserequests ["lreq"]"#, r#"leases ["klease"]"#, r#"permits ["pmt"]"#, r#"semaphores ["sem"]"#];
+    let expected = [
+        r#"arrivals ["arr"]"#,
+        r#"barriers ["bar"]"#,
+        r#"gates ["gt"]"#,
+        r#"leaserequests ["lreq"]"#,
+        r#"leases ["klease"]"#,
+        r#"permits ["pmt"]"#,
+        r#"semaphores ["sem"]"#,
+    ];
     assert_eq!(short, expected);
 }
 

@@ -1,7 +1,7 @@
 //! The event loop: takes in what was seen, decides, and lets the requests out.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     marker::PhantomData,
     sync::Arc,
     time::Duration,
@@ -27,7 +27,8 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    events::{News, Publisher},
+    events::Publisher,
+    faults::Faults,
     lenient::Lenient,
     metrics::{Metrics, ParentLabels},
     pods::{Ended, TERMINAL},
@@ -101,8 +102,7 @@ pub struct Engine<K: Kind> {
     pub(super) lists_under_way: usize,
     pub(super) probes: VecDeque<Missing>,
     pub(super) probes_under_way: usize,
-    /// UIDs of objects that cannot be read, with what there is to say of them.
-    pub(super) unreadable: HashMap<String, News>,
+    pub(super) faults: Faults,
     leading: watch::Receiver<bool>,
     pub(super) publisher: Publisher,
     pub(super) metrics: Arc<Metrics>,
@@ -131,7 +131,7 @@ impl<K: Kind> Engine<K> {
             lists_under_way: 0,
             probes: VecDeque::new(),
             probes_under_way: 0,
-            unreadable: HashMap::new(),
+            faults: Faults::new(metrics.clone(), publisher.clone()),
             leading,
             publisher,
             metrics,
@@ -150,7 +150,7 @@ impl<K: Kind> Engine<K> {
         self.set_leading();
         loop {
             let now = self.clock.monotonic();
-            self.metrics.beat(K::KIND, now);
+            self.metrics.beat(K::KIND as usize, now);
             let wake = self.book.next_alarm().map_or(now + TURN, |alarm| alarm.min(now + TURN));
             tokio::select! {
                 Some(sight) = self.inbox.recv() => self.take_sight(sight, self.clock.now()),
@@ -191,9 +191,7 @@ impl<K: Kind> Engine<K> {
         self.metrics.leader.set(leading.into());
         if leading {
             self.book.lead(true, now);
-            for news in self.unreadable.values() {
-                self.publisher.tell(news.clone());
-            }
+            self.faults.tell_all();
         } else {
             self.stand_down(now);
         }

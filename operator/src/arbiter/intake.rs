@@ -8,13 +8,13 @@ use super::{
     Key, ParentKey,
     book::Missing,
     engine::{CACHES, Engine, Sight},
-    kind::{Fault, Found, Kind, SeenClaim, SeenParent},
+    kind::{Found, Kind, SeenClaim, SeenParent},
     outbox::Urgency,
     requests::{Done, Reading, Written},
 };
 use crate::{
     events::{News, Severity, reference},
-    metrics::{ExpiryLabels, KindLabels, ResourceLabels, WriteLabels},
+    metrics::{ExpiryLabels, KindLabels, WriteLabels},
     reflect::Seen,
 };
 
@@ -77,12 +77,12 @@ impl<K: Kind> Engine<K> {
     }
 
     fn parent_gone(&mut self, key: &ParentKey, uid: &str, now: Now) {
-        self.clear_fault::<K>(uid);
+        self.faults.clear::<K>(uid);
         self.book.parent_gone(key, uid, now);
     }
 
     fn claim_gone(&mut self, uid: &str, now: Now) {
-        self.clear_fault::<K::Claim>(uid);
+        self.faults.clear::<K::Claim>(uid);
         self.book.claim_gone(uid, now);
     }
 
@@ -94,41 +94,13 @@ impl<K: Kind> Engine<K> {
         }
         if let Err(fault) = &found.content {
             self.book.saw_unreadable(&found);
-            self.report_fault::<O>(&found, fault);
+            let key = ParentKey { namespace: found.namespace.clone(), name: found.name.clone() };
+            self.faults.report::<O>(&key, &found.uid, &fault.error, self.is_leading());
             return None;
         }
-        self.clear_fault::<O>(&found.uid);
+        self.faults.clear::<O>(&found.uid);
         let content = found.content.ok()?;
         Some((ParentKey { namespace: found.namespace, name: found.name }, content))
-    }
-
-    fn report_fault<O: Resource<DynamicType = ()>>(&mut self, found: &Found<impl Sized>, fault: &Fault) {
-        let news = News {
-            regarding: reference::<O>(&found.namespace, &found.name, &found.uid),
-            severity: Severity::Warning,
-            reason: "Unreadable",
-            action: "Read",
-            note: format!("left alone, as it cannot be read: {}", fault.error),
-        };
-        let before = self.unreadable.insert(found.uid.clone(), news.clone());
-        if before.as_ref() == Some(&news) {
-            return;
-        }
-        let resource = O::plural(&()).into_owned();
-        warn!(resource, namespace = found.namespace, name = found.name, "{}", news.note);
-        if before.is_none() {
-            self.metrics.unreadable.get_or_create(&ResourceLabels { resource }).inc();
-        }
-        // One of the replicas is enough to say it; a new leader says it again.
-        if self.is_leading() {
-            self.publisher.tell(news);
-        }
-    }
-
-    fn clear_fault<O: Resource<DynamicType = ()>>(&mut self, uid: &str) {
-        if self.unreadable.remove(uid).is_some() {
-            self.metrics.unreadable.get_or_create(&ResourceLabels { resource: O::plural(&()).into_owned() }).dec();
-        }
     }
 
     pub(super) fn take_done(&mut self, done: Done, now: Now) {

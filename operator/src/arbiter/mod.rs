@@ -34,7 +34,7 @@ use crate::{
 };
 
 pub use engine::Common;
-pub use kind::Kind;
+pub use kind::{Kind, Object};
 
 /// Caches to fill before the process is ready.
 pub const CACHES: u32 = LockKind::ALL.len() as u32 * engine::CACHES;
@@ -83,4 +83,4 @@ pub struct ParentKey {
 }
 
 /// A shared [`ParentKey`].
-type Key = Arc<ParentKey>;
+pub(crate) type Key = Arc<ParentKey>;

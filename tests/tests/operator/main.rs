@@ -1,9 +1,12 @@
 //! The operator as a process, with the permissions that the chart gives it, against a real API server. The tests do what
 //! clients and kubelets would.
 
+mod barrier;
 mod claims;
 mod cluster;
 mod death;
 mod failover;
+mod gate;
 mod leases;
+mod rendezvous;
 mod surroundings;

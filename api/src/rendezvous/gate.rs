@@ -1,0 +1,187 @@
+//! When a gate is open.
+//!
+//! A gate is open *while* its conditions are met: it closes again when they are not. What it says was so a moment ago, as with
+//! everything that is watched; to keep something so while a command runs takes a lock.
+//!
+//! With a timeout it fails when it has waited for that long, so that nobody waits for what does not come; when the
+//! conditions are met after all it opens, and those who ask then may go on. `override` goes before everything.
+//!
+//! A condition that cannot be judged (nothing of that name, a namespace that does not allow it, a cycle) is not met.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+use super::{
+    Plan, RendezvousPhase, Verdict, after,
+    fact::{Dependency, Fact},
+    shortened,
+};
+use crate::{
+    GATES_FROM_ANNOTATION, GateCondition, GateConditionStatus, GateSpec, GateStatus, Match, Override, Pick, conditions,
+    limits::CYCLE_SHOWN,
+};
+
+/// An object that a condition names or selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// When it was created, in seconds.
+    pub created: i64,
+    /// What is known of it.
+    pub fact: Fact,
+}
+
+/// What was found for a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding<'a> {
+    /// The objects that it names or selects.
+    Objects(Vec<Candidate<'a>>),
+    /// Its namespace does not allow it.
+    Forbidden,
+    /// The gate would wait for itself: the names of the gates, this one first.
+    Cycle(Vec<String>),
+}
+
+/// A gate and what it depends on.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    /// The gate's namespace.
+    pub namespace: &'a str,
+    /// What is wanted.
+    pub spec: &'a GateSpec,
+    /// The generation of the spec.
+    pub generation: Option<i64>,
+    /// The status as it is.
+    pub status: Option<&'a GateStatus>,
+    /// What was found for each condition.
+    pub findings: Vec<Finding<'a>>,
+}
+
+/// What the status should be.
+pub fn decide(view: &View<'_>, now: Timestamp) -> Plan<GateStatus> {
+    let GateSpec { conditions: wanted, r#match, timeout, r#override } = view.spec;
+    let accepted = view.status.is_some_and(|status| status.observed_generation == view.generation);
+    let statuses: Vec<_> = wanted
+        .iter()
+        .zip(&view.findings)
+        .map(|(condition, finding)| judge(view.namespace, condition, finding))
+        .collect();
+    let (met, total) = (statuses.iter().filter(|status| status.met).count(), wanted.len());
+    let since = view.status.filter(|_| accepted).and_then(|status| status.waiting_since.as_ref());
+    let since = since.map_or(now, |since| since.0);
+    let due = timeout.map(|timeout| (after(since, timeout), timeout));
+    let enough = match r#match {
+        Match::All => met == total,
+        Match::Any => met > 0,
+    };
+    let rule = match r#match {
+        Match::All => "",
+        Match::Any => ", one is enough",
+    };
+    let counts = format!("{met} of {total} conditions met{rule}");
+    let open_ones = || match statuses.iter().find(|status| !status.met) {
+        Some(first) => format!("{counts}: {}", first.message),
+        None => counts.clone(),
+    };
+    let verdict = match (r#override, due) {
+        (Some(Override::Open), _) => {
+            Verdict::new(RendezvousPhase::Open, conditions::OVERRIDDEN, format!("open by override; {counts}"))
+        }
+        (Some(Override::Closed), _) => {
+            Verdict::new(RendezvousPhase::Waiting, conditions::OVERRIDDEN, format!("closed by override; {counts}"))
+        }
+        (None, _) if enough => Verdict::new(RendezvousPhase::Open, conditions::MET, counts),
+        (None, Some((due, timeout))) if due <= now => Verdict::new(
+            RendezvousPhase::Failed,
+            conditions::TIMED_OUT,
+            format!("not open within {timeout}; {}", open_ones()),
+        ),
+        (None, _) => Verdict::new(RendezvousPhase::Waiting, conditions::WAITING, open_ones()),
+    };
+    let waits = verdict.phase == RendezvousPhase::Waiting && r#override.is_none();
+    let look_again = due.map(|(due, _)| due).filter(|_| waits);
+    let before = view.status.map_or(&[][..], |status| &status.conditions);
+    let status = GateStatus {
+        phase: Some(verdict.phase),
+        met: Some(met as u32),
+        total: Some(total as u32),
+        waiting_since: (verdict.phase != RendezvousPhase::Open).then_some(MicroTime(since)),
+        observed_generation: view.generation,
+        conditions: verdict.conditions(view.generation, now, before),
+        condition_statuses: statuses,
+    };
+    Plan::to(status, view.status, accepted, look_again)
+}
+
+/// Whether a namespace with this value of the annotation `konductor.io/gates-from` lets gates of the other one look.
+pub fn allows(annotation: Option<&str>, gates_of: &str) -> bool {
+    annotation.is_some_and(|list| list.split(',').map(str::trim).any(|one| one == "*" || one == gates_of))
+}
+
+fn judge(gates_of: &str, condition: &GateCondition, finding: &Finding<'_>) -> GateConditionStatus {
+    let GateCondition { kind, name, selector, pick, namespace, state: _, value: _ } = condition;
+    let elsewhere = namespace.as_deref().filter(|namespace| *namespace != gates_of);
+    let place = elsewhere.map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
+    let (met, message) = match (finding, name, selector) {
+        (Finding::Forbidden, ..) => {
+            let other = namespace.as_deref().unwrap_or(gates_of);
+            let what = format!("namespace {other} does not let gates of namespace {gates_of} look");
+            (false, format!("{what}: its annotation {GATES_FROM_ANNOTATION} has to name that one"))
+        }
+        (Finding::Cycle(gates), ..) => (false, format!("the gate waits for itself: {}", round(gates))),
+        (Finding::Objects(found), Some(name), _) => match found.first() {
+            Some(object) => one(condition, object, &format!("{kind} {name}{place}")),
+            None => (false, format!("{kind} {name}{place} does not exist")),
+        },
+        (Finding::Objects(found), None, Some(selector)) => {
+            let newest = found.iter().max_by_key(|object| (object.created, object.name));
+            match (newest, pick) {
+                (None, _) => (false, format!("no {kind}{place} has {selector}")),
+                (Some(newest), Some(Pick::Newest)) => {
+                    one(condition, newest, &format!("{kind} {}{place}, the newest with {selector},", newest.name))
+                }
+                (Some(_), Some(Pick::All) | None) => many(condition, found, &format!("{kind}s{place} with {selector}")),
+            }
+        }
+        (Finding::Objects(_), None, None) => (false, format!("neither a name nor a selector of a {kind}")),
+    };
+    GateConditionStatus { met, message: shortened(message) }
+}
+
+/// Permits that have to be free, if they are asked about.
+fn permits(condition: &GateCondition) -> u64 {
+    condition.value.filter(|_| condition.kind == Dependency::Semaphore).unwrap_or(1).into()
+}
+
+fn one(condition: &GateCondition, object: &Candidate<'_>, what: &str) -> (bool, String) {
+    let (state, permits) = (condition.state, permits(condition));
+    let fact = object.fact;
+    match (fact.is(state, permits), fact) {
+        (true, _) => (true, format!("{what} {fact}")),
+        (false, Fact::Semaphore(_)) if permits > 1 => (false, format!("{what} {fact}, wanted {permits}")),
+        (false, _) => (false, format!("{what} {fact}, wanted {state}")),
+    }
+}
+
+fn many(condition: &GateCondition, found: &[Candidate<'_>], what: &str) -> (bool, String) {
+    let (state, permits) = (condition.state, permits(condition));
+    let so = |object: &&Candidate<'_>| object.fact.is(state, permits);
+    let (count, all) = (found.iter().filter(so).count(), found.len());
+    let least = condition.value.filter(|_| condition.kind != Dependency::Semaphore).map(|least| least as usize);
+    let met = count >= least.unwrap_or(all);
+    let wanted = least.map(|least| format!(", wanted {least}")).unwrap_or_default();
+    // The first by name, so that the message does not change with the order in which things were seen.
+    let other = found.iter().filter(|object| !so(object)).min_by_key(|object| object.name).filter(|_| !met);
+    let other = other.map(|object| format!("; {} {}", object.name, object.fact)).unwrap_or_default();
+    (met, format!("{count} of {all} {what} are {state}{wanted}{other}"))
+}
+
+/// The cycle in words.
+fn round(gates: &[String]) -> String {
+    let shown: Vec<_> = gates.iter().take(CYCLE_SHOWN).map(String::as_str).collect();
+    let more = gates.len() - shown.len();
+    let more = if more == 0 { String::new() } else { format!(" → {more} more") };
+    let first = gates.first().map_or("", String::as_str);
+    format!("{}{more} → {first}", shown.join(" → "))
+}

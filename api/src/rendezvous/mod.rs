@@ -1,0 +1,196 @@
+//! What is waited for: a [`Barrier`](crate::Barrier) until enough have arrived, a [`Gate`](crate::Gate) until other things
+//! are as wanted.
+//!
+//! Unlike locks they grant nothing to anybody: all who wait read the same status. So there is no claim protocol here and
+//! no term. [`barrier::decide`] and [`gate::decide`] say from what is there, and from the status as it is, what the status
+//! should be; whoever carries it out writes on the version that was decided on, or not at all.
+//!
+//! - [`barrier`], [`gate`]: the rules of each kind;
+//! - [`fact`]: what a gate's condition asks of an object; [`cycles`]: gates that wait for themselves.
+
+pub mod barrier;
+pub mod cycles;
+pub mod fact;
+pub mod gate;
+
+use std::fmt;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{
+    Resource,
+    core::{NamespaceResourceScope, object::HasStatus},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    GoDuration,
+    conditions::{self, condition},
+    limits::MAX_MESSAGE,
+};
+
+/// A kind of thing to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RendezvousKind {
+    /// [`Barrier`](crate::Barrier): opens when enough have arrived.
+    Barrier,
+    /// [`Gate`](crate::Gate): is open while other things are as wanted.
+    Gate,
+}
+
+impl RendezvousKind {
+    /// All kinds.
+    pub const ALL: [Self; 2] = [Self::Barrier, Self::Gate];
+
+    /// Its name in small letters, for messages, metrics and names of variables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Barrier => "barrier",
+            Self::Gate => "gate",
+        }
+    }
+}
+
+impl fmt::Display for RendezvousKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where a barrier or a gate stands. One without a phase has not been seen by the operator yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum RendezvousPhase {
+    /// Those who wait go on waiting.
+    Waiting,
+    /// Those who wait may go on.
+    Open,
+    /// Those who wait should give up.
+    Failed,
+}
+
+/// A resource that is waited for.
+pub trait Rendezvous:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasStatus<Status: RendezvousStatus>
+{
+    /// Which kind it is.
+    const KIND: RendezvousKind;
+
+    /// Where it stands.
+    fn phase(&self) -> Option<RendezvousPhase> {
+        self.status().and_then(RendezvousStatus::phase)
+    }
+
+    /// Why it stands there, for people.
+    fn message(&self) -> Option<&str> {
+        let conditions = self.status()?.conditions();
+        conditions.iter().find(|condition| condition.type_ == conditions::OPEN).map(|open| open.message.as_str())
+    }
+}
+
+/// The status of a [`Rendezvous`].
+pub trait RendezvousStatus: Serialize {
+    /// Where it stands.
+    fn phase(&self) -> Option<RendezvousPhase>;
+
+    /// Its conditions.
+    fn conditions(&self) -> &[Condition];
+}
+
+/// What a write does, which says how it is to be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// The spec was taken in, or taken in anew.
+    Accept,
+    /// Only figures and messages change: for people, and in no hurry.
+    Tell,
+    /// The phase changes, which sets those free who wait.
+    Decide,
+    /// A barrier begins its next round: everything that arrived before has to be gone first.
+    NextRound,
+}
+
+impl Change {
+    /// Its name, for metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Tell => "show",
+            Self::Decide => "decide",
+            Self::NextRound => "next-round",
+        }
+    }
+}
+
+/// A status to write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write<S> {
+    /// What it does.
+    pub change: Change,
+    /// All of the status.
+    pub status: S,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan<S> {
+    /// What to write, if what is there is not right.
+    pub write: Option<Write<S>>,
+    /// When time alone changes the answer.
+    pub look_again: Option<Timestamp>,
+}
+
+impl<S: RendezvousStatus + PartialEq> Plan<S> {
+    /// Writes this status unless it is what is there.
+    fn to(status: S, before: Option<&S>, accepted: bool, look_again: Option<Timestamp>) -> Self {
+        let change = match before {
+            Some(before) if *before == status => return Self { write: None, look_again },
+            Some(before) if before.phase() == status.phase() => {
+                if accepted {
+                    Change::Tell
+                } else {
+                    Change::Accept
+                }
+            }
+            None if status.phase() == Some(RendezvousPhase::Waiting) => Change::Accept,
+            _ => Change::Decide,
+        };
+        Self { write: Some(Write { change, status }), look_again }
+    }
+}
+
+/// A phase, and why.
+struct Verdict {
+    phase: RendezvousPhase,
+    reason: &'static str,
+    message: String,
+}
+
+impl Verdict {
+    fn new(phase: RendezvousPhase, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { phase, reason, message: shortened(message.into()) }
+    }
+
+    fn conditions(&self, generation: Option<i64>, now: Timestamp, before: &[Condition]) -> Vec<Condition> {
+        let one = |kind, phase| {
+            let message = self.message.clone();
+            condition(kind, self.phase == phase, self.reason, message, generation, now, before)
+        };
+        vec![
+            conditions::accepted(generation, now, before),
+            one(conditions::OPEN, RendezvousPhase::Open),
+            one(conditions::FAILED, RendezvousPhase::Failed),
+        ]
+    }
+}
+
+/// As much of a message as a status may hold.
+fn shortened(mut message: String) -> String {
+    message.truncate(message.floor_char_boundary(MAX_MESSAGE as usize));
+    message
+}
+
+/// This long after a moment; the end of time if there is nothing after it.
+fn after(at: Timestamp, wait: GoDuration) -> Timestamp {
+    at.saturating_add(wait.0).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,174 @@
+//! Barriers.
+
+use std::collections::BTreeMap;
+
+use konductor_api::{
+    BarrierSpec, BarrierStatus,
+    RendezvousPhase::{Failed, Open, Waiting},
+    rendezvous::{
+        Change, Plan,
+        barrier::{View, decide},
+    },
+};
+use proptest::{collection::vec, prelude::*};
+
+use super::{Subject, at, check};
+
+/// A barrier and who is there.
+#[derive(Default)]
+struct Scene {
+    spec: Option<BarrierSpec>,
+    generation: i64,
+    status: Option<BarrierStatus>,
+    /// By key, with the second of its creation.
+    arrived: BTreeMap<String, i64>,
+    now: i64,
+    created: i64,
+}
+
+impl Subject for Scene {
+    type Status = BarrierStatus;
+
+    fn take(&mut self, event: &str, argument: &str) {
+        match event {
+            "spec" => {
+                self.spec = Some(serde_json::from_str(argument).expect("a spec"));
+                self.generation += 1;
+            }
+            "created" => self.created = argument.parse().expect("seconds"),
+            "arrive" => {
+                let (key, second) = argument.split_once(" at ").expect("KEY at SECOND");
+                self.arrived.insert(key.into(), second.parse().expect("a second"));
+            }
+            "leave" => {
+                self.arrived.remove(argument).expect("it was there");
+            }
+            _ => panic!("no event {event}"),
+        }
+    }
+
+    fn decide(&self, now: i64) -> Plan<BarrierStatus> {
+        let view = View {
+            spec: self.spec.as_ref().expect("a spec comes first"),
+            generation: Some(self.generation),
+            created: at(self.created),
+            status: self.status.as_ref(),
+            arrived: self.arrived.len() as u64,
+            first: self.arrived.values().min().map(|second| at(*second)),
+        };
+        decide(&view, at(now))
+    }
+
+    fn write(&mut self, status: BarrierStatus) {
+        if self.status.as_ref().is_some_and(|before| before.round < status.round) {
+            // All of the former round are deleted before this is written.
+            self.arrived.clear();
+        }
+        self.status = Some(status);
+    }
+
+    fn figures(status: &BarrierStatus) -> String {
+        let seconds = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime>| {
+            time.as_ref().map(|time| time.0.duration_since(at(0)).as_secs())
+        };
+        let mut text = format!("{} in round {}", status.arrived.unwrap_or(0), status.round.unwrap_or(0));
+        if let Some(opened) = seconds(&status.opened_at) {
+            text += &format!(", opened at {opened}");
+        }
+        if let Some(failed) = seconds(&status.failed_at) {
+            text += &format!(", failed at {failed}");
+        }
+        text
+    }
+}
+
+#[test]
+fn a_barrier_does_what_its_script_says() {
+    check("barrier.txt", Scene::default());
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Arrive(u8),
+    Leave(u8),
+    Edit(BarrierSpec),
+    Pass(i64),
+}
+
+fn spec() -> impl Strategy<Value = BarrierSpec> {
+    (1_u32..5, 1_u32..5, prop::bool::ANY, prop::option::of(1_u64..6), prop::option::of(1_u64..6)).prop_map(
+        |(expected, quorum, has_quorum, timeout, reset)| {
+            let seconds = |seconds: u64| konductor_api::GoDuration(std::time::Duration::from_secs(seconds));
+            BarrierSpec {
+                expected,
+                quorum: (has_quorum && timeout.is_some()).then_some(quorum.min(expected)),
+                timeout: timeout.map(seconds),
+                reset_after: reset.map(seconds),
+            }
+        },
+    )
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (0_u8..6).prop_map(Event::Arrive),
+        1 => (0_u8..6).prop_map(Event::Leave),
+        1 => spec().prop_map(Event::Edit),
+        3 => (1_i64..4).prop_map(Event::Pass),
+    ]
+}
+
+proptest! {
+    /// An end is final until an edit or the next round; rounds follow one another; an opening has its reason.
+    #[test]
+    fn a_round_ends_once(first in spec(), events in vec(event(), 1..60)) {
+        let mut scene = Scene { spec: Some(first), generation: 1, ..Scene::default() };
+        for event in events {
+            let edited = matches!(event, Event::Edit(_));
+            match event {
+                Event::Arrive(key) => {
+                    scene.arrived.entry(key.to_string()).or_insert(scene.now);
+                }
+                Event::Leave(key) => {
+                    scene.arrived.remove(&key.to_string());
+                }
+                Event::Edit(spec) => {
+                    scene.generation += i64::from(scene.spec.as_ref() != Some(&spec));
+                    scene.spec = Some(spec);
+                }
+                Event::Pass(seconds) => scene.now += seconds,
+            }
+            let mut edited = edited;
+            for step in 0.. {
+                prop_assert!(step < 5);
+                let plan = scene.decide(scene.now);
+                prop_assert!(plan.look_again.is_none_or(|again| again > at(scene.now)));
+                let Some(write) = plan.write else { break };
+                let (spec, before) = (scene.spec.clone().expect("a spec"), scene.status.clone().unwrap_or_default());
+                let status = &write.status;
+                let count = scene.arrived.len() as u64;
+                if before.round.is_some_and(|round| Some(round) != status.round) {
+                    prop_assert_eq!(write.change, Change::NextRound);
+                    prop_assert_eq!(before.round.map(|round| round + 1), status.round);
+                    prop_assert!(before.phase != Some(Waiting) && spec.reset_after.is_some());
+                    prop_assert_eq!((status.phase, status.arrived), (Some(Waiting), Some(0)));
+                } else if before.phase != status.phase && before.phase.is_some() {
+                    prop_assert_eq!(write.change, Change::Decide);
+                    prop_assert!(before.phase == Some(Waiting) || edited);
+                }
+                let quorum = spec.quorum.map_or(u64::MAX, Into::into);
+                if status.phase == Some(Open) && (before.phase != Some(Open) || edited) {
+                    prop_assert!(count >= u64::from(spec.expected) || count >= quorum);
+                }
+                if status.phase == Some(Failed) && (before.phase != Some(Failed) || edited) {
+                    prop_assert!(count < u64::from(spec.expected).min(quorum) && spec.timeout.is_some());
+                }
+                prop_assert_eq!(status.opened_at.is_some(), status.phase == Some(Open));
+                prop_assert_eq!(status.failed_at.is_some(), status.phase == Some(Failed));
+                prop_assert_eq!(status.observed_generation, Some(scene.generation));
+                edited = false;
+                scene.write(write.status);
+            }
+        }
+    }
+}

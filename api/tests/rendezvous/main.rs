@@ -1,0 +1,79 @@
+//! When barriers and gates open, as scripts of events and the statuses that follow: `UPDATE_GOLDEN=1` rewrites them. And what
+//! holds in any history.
+
+mod barrier;
+mod gate;
+
+use std::{env, fmt::Write as _, fs, path::Path};
+
+use jiff::Timestamp;
+use konductor_api::{RendezvousStatus, rendezvous::Plan};
+
+/// The wall clock of a script starts here.
+const START: i64 = 1_800_000_000;
+
+/// Seconds after the start.
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(START + seconds).expect("a time")
+}
+
+/// One thing whose status is decided.
+trait Subject {
+    type Status: RendezvousStatus;
+
+    /// Takes in an event of a script.
+    fn take(&mut self, event: &str, argument: &str);
+
+    /// What is to be done at this time.
+    fn decide(&self, now: i64) -> Plan<Self::Status>;
+
+    /// The status is written.
+    fn write(&mut self, status: Self::Status);
+
+    /// Figures in the status that a script shows.
+    fn figures(status: &Self::Status) -> String;
+}
+
+/// Runs a script: each line is an event, or the time in seconds; what follows from it stands below, indented.
+fn run<S: Subject>(script: &str, mut subject: S) -> String {
+    let (mut now, mut said) = (0, String::new());
+    for line in script.lines().filter(|line| !line.starts_with("    ")) {
+        writeln!(said, "{line}").expect("write to a string");
+        match line.split_once(' ').unwrap_or((line, "")) {
+            ("" | "#", _) => continue,
+            ("at", seconds) => now = seconds.parse().expect("seconds"),
+            (event, argument) => subject.take(event, argument),
+        }
+        // What is written may call for more; a script that never comes to rest is wrong.
+        for step in 0.. {
+            assert!(step < 10, "no end after {line}");
+            let Plan { write, look_again } = subject.decide(now);
+            let Some(write) = write else {
+                if let Some(again) = look_again {
+                    let again = again.duration_since(at(0)).as_secs_f64();
+                    writeln!(said, "    again at {again}").expect("write to a string");
+                }
+                break;
+            };
+            let open = write.status.conditions().iter().find(|one| one.type_ == "Open").expect("an Open condition");
+            let phase = write.status.phase().expect("a phase");
+            let figures = S::figures(&write.status);
+            writeln!(said, "    {}: {phase:?} {figures} ({}) {}", write.change.name(), open.reason, open.message)
+                .expect("write to a string");
+            subject.write(write.status);
+        }
+    }
+    said
+}
+
+/// Compares a script with what it should be, or rewrites it.
+fn check<S: Subject>(file: &str, subject: S) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rendezvous").join(file);
+    let script = fs::read_to_string(&path).expect("read the script");
+    let said = run(&script, subject);
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &said).expect("write the script");
+    }
+    let script = fs::read_to_string(&path).expect("read the script");
+    assert!(script == said, "{}:\n{said}", path.display());
+}
