@@ -9,7 +9,7 @@ use konductor_tests::{Binaries, Pid, Process, Signal, eventually};
 use nix::sys::signal::kill;
 
 use crate::holders::{child, contained};
-use crate::scene::{LIMIT, SHORT_TTL, Scene, seconds, shared};
+use crate::scene::{LIMIT, SHORT_TTL, STALL, Scene, seconds, shared};
 
 /// Far less than a TTL of a minute, and far more than a guard needs.
 const AT_ONCE: Duration = Duration::from_secs(20);
@@ -79,7 +79,7 @@ async fn handed_over(scene: &Scene, stopped: Boottime) {
     scene.record.assert_never_more_than(1);
     let runs = scene.record.runs();
     assert_eq!((runs.len(), runs[0].ended, runs[1].ended), (2, false, true), "{runs:?}");
-    assert!(runs[0].last < stopped + SHORT_TTL, "stopped at {stopped}, and {:?}", runs[0]);
+    assert!(runs[0].last < stopped + SHORT_TTL + STALL, "stopped at {stopped}, and {:?}", runs[0]);
 }
 
 #[tokio::test]

@@ -20,6 +20,10 @@ pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 /// The shortest time to live that there is, for claims that are to expire.
 pub(crate) const SHORT_TTL: Duration = Duration::from_secs(5);
 
+/// For how long a process may not get to run on a machine with hundreds of others that want to. Whether anybody else was let in
+/// meanwhile is another question, which the record answers.
+pub(crate) const STALL: Duration = Duration::from_secs(2);
+
 /// The program that writes down when it is alive.
 pub(crate) const WITNESS: &str = env!("CARGO_BIN_EXE_witness");
 

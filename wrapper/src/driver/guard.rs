@@ -14,7 +14,8 @@
 //! *What waits for it.* Nobody by mistake: it is a child without a signal for its end, which waitpid(2) does not count
 //! unless asked to. That it is gone is seen by the pipe.
 //!
-//! *Whom it kills.* As PID 1's guard: all in the namespace. Else all below `konductor-run`, by the parents in /proc, again
+//! *Whom it kills.* As PID 1's guard: all in the namespace. Else first whom the kernel lists as children, and theirs, which takes
+//! no time also where there are thousands of other processes and little time for each; then all below `konductor-run`, by the parents in /proc, again
 //! and again until a look finds none alive. When `konductor-run` is gone, parents no longer tell, but the environment
 //! does: all that the command starts has `KONDUCTOR_TREE` in it, with an id that is this tree's only. What has both left the command's session and
 //! dropped its environment is not found then. (As PID 1, `konductor-run` takes everything with it.)
@@ -54,6 +55,9 @@ const NAME: &CStr = c"konductor-guard";
 /// The first pause between two looks, and the longest: what was killed is gone within microseconds, unless the kernel keeps
 /// it for a disk or a frozen cgroup.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(64)];
+
+/// How far down the lists of children are followed at once; further down there is a look at all processes.
+const LEVELS: u32 = 32;
 
 /// How many looks in a row must find nobody alive: a process that is becoming another program has no environment for some
 /// microseconds.
@@ -174,6 +178,7 @@ impl Charge<'_> {
             let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
             return;
         }
+        self.kill_children(self.wrapper.as_raw(), LEVELS);
         let [mut pause, longest] = PAUSES;
         let mut quiet = 0;
         while quiet < QUIET {
@@ -191,6 +196,30 @@ impl Charge<'_> {
             }
             std::thread::sleep(pause);
             pause = longest.min(pause * 2);
+        }
+    }
+
+    /// All that the kernel lists below this process, the last ones first. A list changes while it is read, so this is only the
+    /// quickest blow.
+    fn kill_children(&self, parent: pid_t, levels: u32) {
+        let Some(levels) = levels.checked_sub(1) else { return };
+        let Ok(list) = open_in_proc(format_args!("{parent}/task/{parent}"), "children") else { return };
+        let (own, mut buffer, mut child) = (getpid().as_raw(), [0; 1024], 0);
+        while let Ok(number @ 1..) = read(&list, &mut buffer) {
+            for byte in &buffer[..number] {
+                // Numbers, each with a blank behind it.
+                if byte.is_ascii_digit() {
+                    child = pid_t::saturating_add(pid_t::saturating_mul(child, 10), pid_t::from(byte - b'0'));
+                    continue;
+                }
+                let is_spared = parent == self.wrapper.as_raw() && self.spared.contains(&child);
+                if child != own && child > 1 && !is_spared {
+                    self.kill_children(child, levels);
+                    // It may have ended a moment ago.
+                    let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
+                }
+                child = 0;
+            }
         }
     }
 
@@ -323,7 +352,10 @@ fn entries(mut records: &[u8]) -> impl Iterator<Item = &CStr> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Child, Command, Stdio},
+    };
 
     use proptest::prelude::*;
 
@@ -376,6 +408,23 @@ mod tests {
         child.kill().expect("it is our child");
         child.wait().expect("it is our child");
         assert!(!charge(getpid(), &nobody).is_below(pid), "gone");
+    }
+
+    #[test]
+    fn listed_children_are_killed_at_once_and_the_last_ones_first() {
+        let mut shell = Command::new("/bin/sh");
+        let script = "sleep 1000 & setsid sleep 1000 & sh -c 'sleep 1000 & echo ready; wait' & wait";
+        let mut shell = shell.args(["-c", script]).stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut line = String::new();
+        let output = shell.stdout.take().expect("stdout is a pipe");
+        let mut output = BufReader::new(output);
+        output.read_line(&mut line).expect("a line");
+        let (wrapper, nobody) = (Pid::from_raw(shell.id() as pid_t), BTreeSet::new());
+        let charge = Charge { wrapper, spared: &nobody, mark: b"-" };
+        charge.kill_children(wrapper.as_raw(), LEVELS);
+        // Its children are gone, so it ends; and so is whoever else had the pipe.
+        assert!(shell.wait().expect("it is our child").success());
+        assert_eq!(output.read_line(&mut line).expect("the end"), 0);
     }
 
     proptest! {
