@@ -71,14 +71,9 @@ impl Subject for Scene {
         let seconds = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime>| {
             time.as_ref().map(|time| time.0.duration_since(at(0)).as_secs())
         };
-        let mut text = format!("{} in round {}", status.arrived.unwrap_or(0), status.round.unwrap_or(0));
-        if let Some(opened) = seconds(&status.opened_at) {
-            text += &format!(", opened at {opened}");
-        }
-        if let Some(failed) = seconds(&status.failed_at) {
-            text += &format!(", failed at {failed}");
-        }
-        text
+        let end = |word: &str, time| seconds(time).map(|at| format!(", {word} at {at}")).unwrap_or_default();
+        let (opened, failed) = (end("opened", &status.opened_at), end("failed", &status.failed_at));
+        format!("{} in round {}{opened}{failed}", status.arrived.unwrap_or(0), status.round.unwrap_or(0))
     }
 }
 

@@ -158,13 +158,12 @@ fn each_state_is_met_by_what_is_in_it_and_nothing_else() {
     ] {
         let condition = json!({ "type": kind, "name": "x", "state": state, "value": value });
         let spec = json!({ "conditions": [condition] }).to_string();
-        let of_kind = |word: &&str| match (fact(word), kind) {
-            (Fact::Job(_), "Job")
-            | (Fact::Semaphore(_), "Semaphore")
-            | (Fact::Lease(_), "Lease")
-            | (Fact::Rendezvous(_), "Barrier" | "Gate")
-            | (Fact::Unreadable, _) => true,
-            _ => false,
+        let of_kind = |word: &&str| match fact(word) {
+            Fact::Job(_) => kind == "Job",
+            Fact::Semaphore(_) => kind == "Semaphore",
+            Fact::Lease(_) => kind == "Lease",
+            Fact::Rendezvous(_) => kind == "Barrier" || kind == "Gate",
+            Fact::Unreadable => true,
         };
         let met = words.split(' ').filter(of_kind).filter(|word| {
             let mut scene = Scene::default();
