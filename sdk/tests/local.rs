@@ -79,6 +79,14 @@ async fn what_cannot_be_used_is_said() {
     let missing = Client::local("/nonexistent/folder").semaphore("s").acquire().await.unwrap_err();
     let AcquireError::Folder(said) = &missing else { panic!("{missing:?}") };
     assert!(said.starts_with("cannot open the folder /nonexistent/folder: No such file"), "{said}");
+    let folder = folder(1);
+    let client = Client::local(folder.path());
+    for (request, expected) in [
+        (client.semaphore("s").permits(0), "wanted 1 to 1000000 permits, found 0"),
+        (client.semaphore("s").holder("h".repeat(254)), "wanted a holder of 1 to 253 characters, found 254"),
+    ] {
+        assert_eq!(request.acquire().await.unwrap_err(), AcquireError::Folder(expected.to_owned()));
+    }
     let name = Client::local("/nonexistent").semaphore("..").acquire().await.unwrap_err();
     assert_eq!(name, AcquireError::Name("..".to_owned()));
 }

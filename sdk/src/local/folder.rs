@@ -29,7 +29,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use konductor_api::{ClaimPhase, LockKind};
+use konductor_api::{
+    ClaimPhase, LockKind,
+    limits::{MAX_HOLDER, MAX_PERMITS},
+};
 use nix::{
     dir::Dir,
     errno::Errno,
@@ -113,6 +116,12 @@ pub(super) enum FolderError {
     /// The queue is full.
     #[error("{path} has {} claims already, which is the most", limits::CLAIMS)]
     Full { path: String },
+    /// Nobody can ask for this.
+    #[error("wanted {wanted}, found {found}")]
+    Request { wanted: String, found: String },
+    /// The clock is centuries ahead, or was.
+    #[error("cannot write {path}: {why}")]
+    Unwritable { path: String, why: Unbelievable },
     /// Somebody deletes the state again and again.
     #[error("{path} was deleted while it was used")]
     Unsteady { path: String },
@@ -162,6 +171,22 @@ struct Access {
     group: u32,
 }
 
+impl Ask {
+    /// Refuses what a cluster would refuse.
+    fn check(&self) -> Result<()> {
+        let refused = |wanted: String, found: String| Err(FolderError::Request { wanted, found });
+        match self.holder.chars().count() {
+            length if !(1..=MAX_HOLDER as usize).contains(&length) => {
+                refused(format!("a holder of 1 to {MAX_HOLDER} characters"), format!("{length}"))
+            }
+            _ if !(1..=MAX_PERMITS).contains(&self.permits.into()) => {
+                refused(format!("1 to {MAX_PERMITS} permits"), format!("{}", self.permits))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Place {
     /// Makes a change and says where the claim of this name then stands. A claim that was added comes with its file.
     pub(super) fn transact(&self, change: &Change, name: &str) -> Result<(Standing, Option<File>)> {
@@ -175,6 +200,7 @@ impl Place {
         match change {
             Change::Nothing => {}
             Change::Add(ask) => {
+                ask.check()?;
                 if state.claims.len() >= limits::CLAIMS {
                     return Err(FolderError::Full { path: place.path.display().to_string() });
                 }
@@ -376,8 +402,8 @@ impl Opened {
     }
 
     fn store(&self, state: &State, access: Access) -> Result<()> {
-        let path = || self.path.join(STATE_FILE).display().to_string();
-        let bytes = state.print().map_err(|why| FolderError::Later { path: path(), why })?;
+        let path = self.path.join(STATE_FILE).display().to_string();
+        let bytes = state.print().map_err(|why| FolderError::Unwritable { path, why })?;
         match unlinkat(&self.folder, NEW_STATE, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(error) => return Err(self.failed("replace", NEW_STATE, error)),

@@ -1,7 +1,9 @@
 //! Without a cluster: several real processes, one folder.
 
+mod crowd;
+mod trouble;
+
 use std::{
-    collections::BTreeSet,
     fs,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -249,83 +251,33 @@ fn leases_have_one_holder() {
 fn two_that_ask_in_opposite_order_never_wait_for_each_other() {
     let folder = Folder::new(1);
     folder.define("other", 1);
+    let rounds = folder.path().join("rounds");
     let loops = |flags: &str| {
         let run = folder.run(flags, "exit 0").command();
         let words: Vec<_> = std::iter::once(run.get_program())
             .chain(run.get_args())
             .map(|word| word.to_string_lossy().into_owned())
             .collect();
-        let script = "set -e; n=0; while [ $n -lt 25 ]; do \"$@\"; n=$((n + 1)); done";
+        let script = "set -e; n=0; while [ $n -lt 25 ]; do \"$@\"; n=$((n + 1)); echo $n >>\"$ROUNDS\"; done";
         let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", script, "sh"]).args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        shell
+            .args(["-c", script, "sh"])
+            .args(words)
+            .env("ROUNDS", &rounds)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         Running(shell.spawn().unwrap())
     };
     let pair = [loops("--semaphore turns --semaphore other -q"), loops("--semaphore other --semaphore turns -q")];
+    for round in 1..=50 {
+        let rounds = || fs::read_to_string(&rounds).unwrap_or_default().lines().count();
+        eventually("another round is over", || (rounds() >= round).then_some(()));
+    }
     for run in pair {
         let ended = run.end();
         assert_eq!(ended.code(), 0, "{}", ended.stderr);
     }
-}
-
-/// Each command takes one of as many slots as there are permits, by locks that have nothing to do with ours: if there is
-/// none free, too many run. Then it writes its token down.
-const CHECKER: &str = r#"
-for n in $SLOTS; do
-  exec 9>"$OUT/slot$n"
-  if flock -n 9; then echo "$KONDUCTOR_FENCING_TOKEN" >>"$OUT/tokens"; sleep 0.01; exit 0; fi
-done
-echo overlap >>"$OUT/tokens"
-"#;
-
-/// Runs the checker in so many processes, kills those that `victim` says, and returns the tokens in the order in which they
-/// were written down.
-fn crowd(count: usize, permits: u32, victim: impl Fn(usize) -> bool) -> Vec<u64> {
-    let (folder, out) = (Folder::new(permits), tempfile::tempdir().unwrap());
-    let slots: Vec<_> = (0..permits).map(|slot| slot.to_string()).collect();
-    let one = folder
-        .run("--semaphore turns -qq", CHECKER)
-        .env("OUT", &out.path().display().to_string())
-        .env("SLOTS", &slots.join(" "));
-    let runs: Vec<_> = (0..count).map(|number| (number, one.start())).collect();
-    let written = || fs::read_to_string(out.path().join("tokens")).unwrap_or_default();
-    for (number, run) in runs.iter().filter(|(number, _)| victim(*number)) {
-        // One after the other while the others take their turns, so that holders and waiters at all places are hit.
-        eventually("more have had their turn", || (written().lines().count() >= number * 2 / 5).then_some(()));
-        run.signal(KILL);
-    }
-    for (number, run) in runs {
-        let ended = run.end();
-        if !victim(number) {
-            assert_eq!(ended.code(), 0, "{}", ended.stderr);
-        }
-    }
-    let written = written();
-    let tokens = written.lines().map(|line| line.parse().unwrap_or_else(|_| panic!("too many ran: {line}")));
-    tokens.collect()
-}
-
-#[test]
-fn two_hundred_share_five_permits() {
-    let tokens = crowd(200, 5, |_| false);
-    assert_eq!((tokens.len(), tokens.iter().collect::<BTreeSet<_>>().len()), (200, 200));
-}
-
-#[test]
-fn two_hundred_share_five_permits_while_some_are_killed() {
-    // Another third each time; what was chosen can be told from the failure.
-    let seed = std::process::id() as usize;
-    let victim = |number: usize| (number * 7919 + seed).is_multiple_of(3);
-    let tokens = crowd(200, 5, victim);
-    let survivors = (0..200).filter(|number| !victim(*number)).count();
-    assert!(tokens.len() >= survivors, "{} of {survivors}, seed {seed}", tokens.len());
-    assert_eq!(tokens.iter().collect::<BTreeSet<_>>().len(), tokens.len(), "seed {seed}");
-}
-
-#[test]
-fn one_after_the_other_have_rising_tokens() {
-    let tokens = crowd(40, 1, |_| false);
-    assert_eq!(tokens.len(), 40);
-    assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]), "{tokens:?}");
 }
 
 #[test]
@@ -370,181 +322,6 @@ fn a_semaphore_can_be_added_while_others_wait_for_it() {
 }
 
 #[test]
-fn a_mistake_in_a_manifest_is_one_line_and_does_not_end_those_who_wait() {
-    let folder = Folder::new(1);
-    let holder = folder.hold("--semaphore turns");
-    let waiter = folder.queue("--semaphore turns");
-    for (text, said) in [
-        ("kind: Semafore\napiVersion: konductor.io/v1\n", "other.yaml line 1: unknown kind \"Semafore\""),
-        (
-            "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata:\n  name: x\nspec:\n  permits: 1\n  permit: 2\n",
-            "other.yaml line 7: unknown field permit",
-        ),
-        (
-            "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata:\n  name: x\nspec:\n  permits: many\n",
-            "other.yaml line 6: permits: wanted a whole number from 0 to 1000000, found \"many\"",
-        ),
-        ("{", "other.yaml line "),
-    ] {
-        folder.write("other.yaml", text);
-        let ended = folder.run("--semaphore turns", "echo started").end();
-        assert_eq!(
-            (ended.code(), ended.stdout.as_str(), ended.stderr.lines().count()),
-            (77, "", 1),
-            "{}",
-            ended.stderr
-        );
-        assert!(ended.stderr.contains(&format!("cannot acquire semaphore turns: {said}")), "{}", ended.stderr);
-    }
-    holder.signal(TERM);
-    assert_eq!(holder.end().code(), 143);
-    fs::remove_file(folder.path().join("other.yaml")).unwrap();
-    let ended = waiter.end();
-    token(&ended);
-    assert!(ended.stderr.contains("trying again: other.yaml line 1"), "{}", ended.stderr);
-}
-
-#[test]
-fn a_folder_that_cannot_be_used_is_one_line_and_77() {
-    let folder = Folder::new(1);
-    let at = |path: &Path| run(["true"]).flags(&format!("--local {} --semaphore turns", path.display()));
-    let file = folder.path().join("turns.yaml");
-    let missing = folder.path().join("missing");
-    for (run, said) in [
-        (at(&missing), format!("cannot open the folder {}: No such file", missing.display())),
-        (at(&file), format!("cannot open the folder {}: Not a directory", file.display())),
-        (at(Path::new("/proc")), "cannot create /proc/.konductor: ".to_owned()),
-    ] {
-        refused(&run.end(), &said);
-    }
-    // Root may write everywhere.
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
-    let as_nobody =
-        if nix::unistd::geteuid().is_root() { "setpriv --reuid=65534 --regid=65534 --clear-groups" } else { "env" };
-    let ended = at(folder.path()).under(as_nobody).end();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    refused(&ended, &format!("cannot create {}/.konductor: Permission denied", folder.path().display()));
-}
-
-fn refused(ended: &Ended, said: &str) {
-    assert_eq!((ended.code(), ended.stderr.lines().count()), (77, 1), "{}", ended.stderr);
-    let expected = format!("konductor-run: error: cannot acquire semaphore turns: {said}");
-    assert!(ended.stderr.starts_with(&expected), "{}\nis not\n{expected}", ended.stderr);
-}
-
-/// In a mount namespace of its own, with a small file system of its own on `/mnt`.
-fn on_small_disk(script: &str) -> Ended {
-    let manifest = "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata: {name: turns}\nspec: {permits: 1}\n";
-    let script = format!("mount -t tmpfs -o size=64k none /mnt && printf '{manifest}' >/mnt/a.yaml && {script}");
-    let words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script, crate::harness::KONDUCTOR_RUN];
-    let mut command = std::process::Command::new(words[0]);
-    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Running(command.spawn().expect("unshare is there (package util-linux)")).end()
-}
-
-#[test]
-fn a_read_only_disk_is_one_line_and_77() {
-    let ended =
-        on_small_disk("mount -o remount,bind,ro /mnt && exec \"$0\" --local /mnt --semaphore turns -- echo started");
-    refused(&ended, "cannot create /mnt/.konductor: Read-only file system");
-    assert_eq!(ended.stdout, "");
-}
-
-#[test]
-fn a_full_disk_is_one_line_and_77_and_does_not_hold_up_a_release() {
-    // Full from the start; and full while one holds, which is then released all the same.
-    let ended = on_small_disk(
-        "\"$0\" -q --local /mnt --semaphore turns -- sh -c 'cat /dev/zero >/mnt/fill 2>/dev/null; echo held'; \
-         echo $?; \"$0\" --local /mnt --semaphore turns -- echo started; echo $?; rm /mnt/fill; \
-         exec \"$0\" -q --local /mnt --semaphore turns -- echo again",
-    );
-    assert_eq!(ended.stdout, "held\n0\n77\nagain\n", "{}", ended.stderr);
-    let refused = ended.stderr.lines().find(|line| line.contains("error:")).unwrap_or_default();
-    assert!(refused.contains("No space left on device"), "{}", ended.stderr);
-}
-
-#[test]
-fn a_damaged_state_is_set_aside_and_never_taken_for_empty() {
-    let folder = Folder::new(1);
-    let first = token(&folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN").end());
-    let state = folder.state_folder("turns").join("state.json");
-    let aside = folder.state_folder("turns").join("state.json.corrupt-1");
-    let good = fs::read(&state).unwrap();
-    fs::write(&state, &good[..good.len() / 2]).unwrap();
-    let run = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN");
-    refused(&run.end(), &format!("cannot believe {}: it is not what konductor writes: ", state.display()));
-    assert_eq!(fs::read(&aside).unwrap(), good[..good.len() / 2]);
-    refused(&run.end(), &format!("{} was set aside because it is damaged: repair it", aside.display()));
-    // Repaired.
-    fs::remove_file(&aside).unwrap();
-    fs::write(&state, &good).unwrap();
-    assert!(token(&run.end()) > first);
-    // A later version's is left where it is.
-    fs::write(&state, "{\"version\":2}").unwrap();
-    refused(&run.end(), &format!("cannot use {}: its format is version 2", state.display()));
-    assert_eq!(fs::read(&state).unwrap(), b"{\"version\":2}");
-}
-
-#[test]
-fn a_holder_that_the_state_does_not_know_keeps_others_out() {
-    let folder = Folder::new(1);
-    let holder = folder.hold("--semaphore turns");
-    fs::remove_file(folder.state_folder("turns").join("state.json")).unwrap();
-    let run = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN");
-    let ended = run.end();
-    refused(&ended, &folder.state_folder("turns").join("claims").display().to_string());
-    assert!(ended.stderr.contains("belongs to a process that runs"), "{}", ended.stderr);
-    let command = pid_of_command(&holder);
-    holder.signal(KILL);
-    eventually("the command is dead", || (!is_alive(command)).then_some(()));
-    token(&run.end());
-}
-
-#[test]
-fn a_waiter_whose_claim_was_deleted_asks_again() {
-    let folder = Folder::new(0);
-    let waiter = folder.queue("--semaphore turns");
-    // It may still be looking around.
-    eventually("the state is deleted", || fs::remove_dir_all(folder.path().join(".konductor")).ok());
-    folder.define("turns", 1);
-    let ended = waiter.end();
-    token(&ended);
-    assert!(ended.stderr.contains("the claim was deleted"), "{}", ended.stderr);
-}
-
-#[test]
-fn links_in_the_state_lead_nowhere() {
-    let (folder, elsewhere) = (Folder::new(1), tempfile::tempdir().unwrap());
-    let state = folder.path().join(".konductor");
-    let run = folder.run("--semaphore turns", "true");
-    let link = |from: &Path| std::os::unix::fs::symlink(elsewhere.path(), from).unwrap();
-    link(&state);
-    refused(&run.end(), &format!("{} is not a folder", state.display()));
-    fs::remove_file(&state).unwrap();
-    assert_eq!(run.code(), 0);
-    for name in ["lock", "state.json"] {
-        let file = folder.state_folder("turns").join(name);
-        fs::remove_file(&file).unwrap();
-        link(&file);
-        refused(&run.end(), &format!("{} is not a plain file", file.display()));
-        fs::remove_file(&file).unwrap();
-    }
-    let claim = folder.state_folder("turns").join("claims").join("0123456789abcdef0123456789abcdef");
-    link(&claim);
-    refused(&run.end(), &format!("{} is not a FIFO", claim.display()));
-    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
-}
-
-#[test]
-fn a_manifest_that_is_no_file_does_not_hold_anybody_up() {
-    let folder = Folder::new(1);
-    let fifo = folder.path().join("pipe.yaml");
-    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let ended = folder.run("--semaphore turns", "true").end();
-    refused(&ended, &format!("{} is not a plain file", fifo.display()));
-}
-
-#[test]
 fn the_state_belongs_to_whom_the_folder_does() {
     let folder = Folder::new(1);
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o770)).unwrap();
@@ -561,21 +338,6 @@ fn the_state_belongs_to_whom_the_folder_does() {
     }
     holder.signal(TERM);
     assert_eq!(holder.end().code(), 143);
-}
-
-#[test]
-fn a_folder_that_somebody_keeps_locked_is_waited_for() {
-    let folder = Folder::new(1);
-    let run = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN");
-    token(&run.end());
-    let lock = fs::File::open(folder.state_folder("turns").join("lock")).unwrap();
-    lock.lock().unwrap();
-    let (waiter, impatient) = (run.start(), folder.run("--semaphore turns --wait-timeout 6s", "true").start());
-    let (ended, took) = timed(|| impatient.end());
-    assert_eq!((ended.code(), took < Duration::from_secs(9)), (75, true), "{took:?}: {}", ended.stderr);
-    assert!(ended.stderr.contains("waiting for semaphore turns"), "{}", ended.stderr);
-    drop(lock);
-    token(&waiter.end());
 }
 
 /// User and system time in ticks, and how often it slept, of all threads of a process.

@@ -1,0 +1,196 @@
+//! Folders, manifests, states and disks that cannot be used: one line, 77, and nothing is ever let in because of it.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio, time::Duration};
+
+use super::{Folder, KILL, TERM, pid_of_command, token};
+use crate::harness::{Ended, Running, eventually, is_alive, run, timed};
+
+#[test]
+fn a_mistake_in_a_manifest_is_one_line_and_does_not_end_those_who_wait() {
+    let folder = Folder::new(1);
+    let holder = folder.hold("--semaphore turns");
+    let waiter = folder.queue("--semaphore turns");
+    for (text, said) in [
+        ("kind: Semafore\napiVersion: konductor.io/v1\n", "other.yaml line 1: unknown kind \"Semafore\""),
+        (
+            "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata:\n  name: x\nspec:\n  permits: 1\n  permit: 2\n",
+            "other.yaml line 7: unknown field permit",
+        ),
+        (
+            "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata:\n  name: x\nspec:\n  permits: many\n",
+            "other.yaml line 6: permits: wanted a whole number from 0 to 1000000, found \"many\"",
+        ),
+        ("{", "other.yaml line "),
+    ] {
+        folder.write("other.yaml", text);
+        let ended = folder.run("--semaphore turns", "echo started").end();
+        assert_eq!(
+            (ended.code(), ended.stdout.as_str(), ended.stderr.lines().count()),
+            (77, "", 1),
+            "{}",
+            ended.stderr
+        );
+        assert!(ended.stderr.contains(&format!("cannot acquire semaphore turns: {said}")), "{}", ended.stderr);
+    }
+    holder.signal(TERM);
+    assert_eq!(holder.end().code(), 143);
+    fs::remove_file(folder.path().join("other.yaml")).unwrap();
+    let ended = waiter.end();
+    token(&ended);
+    assert!(ended.stderr.contains("trying again: other.yaml line 1"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_one_line_and_77() {
+    let folder = Folder::new(1);
+    let at = |path: &Path| run(["true"]).flags(&format!("--local {} --semaphore turns", path.display()));
+    let file = folder.path().join("turns.yaml");
+    let missing = folder.path().join("missing");
+    for (run, said) in [
+        (at(&missing), format!("cannot open the folder {}: No such file", missing.display())),
+        (at(&file), format!("cannot open the folder {}: Not a directory", file.display())),
+        (at(Path::new("/proc")), "cannot create /proc/.konductor: ".to_owned()),
+    ] {
+        refused(&run.end(), &said);
+    }
+    // Root may write everywhere.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    let as_nobody =
+        if nix::unistd::geteuid().is_root() { "setpriv --reuid=65534 --regid=65534 --clear-groups" } else { "env" };
+    let ended = at(folder.path()).under(as_nobody).end();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    refused(&ended, &format!("cannot create {}/.konductor: Permission denied", folder.path().display()));
+}
+
+fn refused(ended: &Ended, said: &str) {
+    assert_eq!((ended.code(), ended.stderr.lines().count()), (77, 1), "{}", ended.stderr);
+    let expected = format!("konductor-run: error: cannot acquire semaphore turns: {said}");
+    assert!(ended.stderr.starts_with(&expected), "{}\nis not\n{expected}", ended.stderr);
+}
+
+/// In a mount namespace of its own, with a small file system of its own on `/mnt`.
+fn on_small_disk(script: &str) -> Ended {
+    let manifest = "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata: {name: turns}\nspec: {permits: 1}\n";
+    let script = format!("mount -t tmpfs -o size=64k none /mnt && printf '{manifest}' >/mnt/a.yaml && {script}");
+    let words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script, crate::harness::KONDUCTOR_RUN];
+    let mut command = std::process::Command::new(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Running(command.spawn().expect("unshare is there (package util-linux)")).end()
+}
+
+#[test]
+fn a_read_only_disk_is_one_line_and_77() {
+    let ended =
+        on_small_disk("mount -o remount,bind,ro /mnt && exec \"$0\" --local /mnt --semaphore turns -- echo started");
+    refused(&ended, "cannot create /mnt/.konductor: Read-only file system");
+    assert_eq!(ended.stdout, "");
+}
+
+#[test]
+fn a_full_disk_is_one_line_and_77_and_does_not_hold_up_a_release() {
+    // Full from the start; and full while one holds, which is then released all the same.
+    let ended = on_small_disk(
+        "\"$0\" -q --local /mnt --semaphore turns -- sh -c 'cat /dev/zero >/mnt/fill 2>/dev/null; echo held'; \
+         echo $?; \"$0\" --local /mnt --semaphore turns -- echo started; echo $?; rm /mnt/fill; \
+         exec \"$0\" -q --local /mnt --semaphore turns -- echo again",
+    );
+    assert_eq!(ended.stdout, "held\n0\n77\nagain\n", "{}", ended.stderr);
+    let refused = ended.stderr.lines().find(|line| line.contains("error:")).unwrap_or_default();
+    assert!(refused.contains("No space left on device"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_damaged_state_is_set_aside_and_never_taken_for_empty() {
+    let folder = Folder::new(1);
+    let first = token(&folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN").end());
+    let state = folder.state_folder("turns").join("state.json");
+    let aside = folder.state_folder("turns").join("state.json.corrupt-1");
+    let good = fs::read(&state).unwrap();
+    fs::write(&state, &good[..good.len() / 2]).unwrap();
+    let run = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN");
+    refused(&run.end(), &format!("cannot believe {}: it is not what konductor writes: ", state.display()));
+    assert_eq!(fs::read(&aside).unwrap(), good[..good.len() / 2]);
+    refused(&run.end(), &format!("{} was set aside because it is damaged: repair it", aside.display()));
+    // Repaired.
+    fs::remove_file(&aside).unwrap();
+    fs::write(&state, &good).unwrap();
+    assert!(token(&run.end()) > first);
+    // A later version's is left where it is.
+    fs::write(&state, "{\"version\":2}").unwrap();
+    refused(&run.end(), &format!("cannot use {}: its format is version 2", state.display()));
+    assert_eq!(fs::read(&state).unwrap(), b"{\"version\":2}");
+}
+
+#[test]
+fn a_holder_that_the_state_does_not_know_keeps_others_out() {
+    let folder = Folder::new(1);
+    let holder = folder.hold("--semaphore turns");
+    fs::remove_file(folder.state_folder("turns").join("state.json")).unwrap();
+    let run = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN");
+    let ended = run.end();
+    refused(&ended, &folder.state_folder("turns").join("claims").display().to_string());
+    assert!(ended.stderr.contains("belongs to a process that runs"), "{}", ended.stderr);
+    let command = pid_of_command(&holder);
+    holder.signal(KILL);
+    eventually("the command is dead", || (!is_alive(command)).then_some(()));
+    token(&run.end());
+}
+
+#[test]
+fn a_waiter_whose_claim_was_deleted_asks_again() {
+    let folder = Folder::new(0);
+    let waiter = folder.queue("--semaphore turns");
+    // It may still be looking around.
+    eventually("the state is deleted", || fs::remove_dir_all(folder.path().join(".konductor")).ok());
+    folder.define("turns", 1);
+    let ended = waiter.end();
+    token(&ended);
+    assert!(ended.stderr.contains("the claim was deleted"), "{}", ended.stderr);
+}
+
+#[test]
+fn links_in_the_state_lead_nowhere() {
+    let (folder, elsewhere) = (Folder::new(1), tempfile::tempdir().unwrap());
+    let state = folder.path().join(".konductor");
+    let run = folder.run("--semaphore turns", "true");
+    let link = |from: &Path| std::os::unix::fs::symlink(elsewhere.path(), from).unwrap();
+    link(&state);
+    refused(&run.end(), &format!("{} is not a folder", state.display()));
+    fs::remove_file(&state).unwrap();
+    assert_eq!(run.code(), 0);
+    for name in ["lock", "state.json"] {
+        let file = folder.state_folder("turns").join(name);
+        fs::remove_file(&file).unwrap();
+        link(&file);
+        refused(&run.end(), &format!("{} is not a plain file", file.display()));
+        fs::remove_file(&file).unwrap();
+    }
+    let claim = folder.state_folder("turns").join("claims").join("0123456789abcdef0123456789abcdef");
+    link(&claim);
+    refused(&run.end(), &format!("{} is not a FIFO", claim.display()));
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_manifest_that_is_no_file_does_not_hold_anybody_up() {
+    let folder = Folder::new(1);
+    let fifo = folder.path().join("pipe.yaml");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let ended = folder.run("--semaphore turns", "true").end();
+    refused(&ended, &format!("{} is not a plain file", fifo.display()));
+}
+
+#[test]
+fn a_folder_that_somebody_keeps_locked_is_waited_for() {
+    let folder = Folder::new(1);
+    let run = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN");
+    token(&run.end());
+    let lock = fs::File::open(folder.state_folder("turns").join("lock")).unwrap();
+    lock.lock().unwrap();
+    let (waiter, impatient) = (run.start(), folder.run("--semaphore turns --wait-timeout 6s", "true").start());
+    let (ended, took) = timed(|| impatient.end());
+    assert_eq!((ended.code(), took < Duration::from_secs(9)), (75, true), "{took:?}: {}", ended.stderr);
+    assert!(ended.stderr.contains("waiting for semaphore turns"), "{}", ended.stderr);
+    drop(lock);
+    token(&waiter.end());
+}
