@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use kube::config::{Config, KubeConfigOptions};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 use crate::{
     Local,
@@ -55,9 +55,22 @@ async fn find_cluster() -> Result<Config, ConnectError> {
     if in_pod && env::var_os("KUBECONFIG").is_none() {
         Config::incluster().map_err(|error| ConnectError::Config { source: error.into() })
     } else {
-        let loaded = Config::from_kubeconfig(&KubeConfigOptions::default()).await;
-        loaded.map_err(|error| ConnectError::NoCluster { source: error.into() })
+        find_kubeconfig().await.map_err(|error| ConnectError::NoCluster { source: error.into() })
     }
+}
+
+/// As kube finds it, but with absolute paths: the working directory may be another one when a token file is read again.
+async fn find_kubeconfig() -> Result<Config, KubeconfigError> {
+    let options = KubeConfigOptions::default();
+    let value = env::var_os("KUBECONFIG").unwrap_or_default();
+    let mut files = env::split_paths(&value).filter(|path| !path.as_os_str().is_empty()).peekable();
+    if files.peek().is_none() {
+        return Config::from_kubeconfig(&options).await;
+    }
+    let merged = files.try_fold(Kubeconfig::default(), |merged, file| {
+        Kubeconfig::read_from(std::path::absolute(&file).unwrap_or(file)).and_then(|next| merged.merge(next))
+    })?;
+    Config::from_custom_kubeconfig(merged, &options).await
 }
 
 /// A client for the rest of the Kubernetes API, found and connected as [`Client::connect`] does; for programs that are part

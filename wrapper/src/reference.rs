@@ -14,11 +14,14 @@ const TOPICS: [Topic; 7] = [Topic::Hold, Topic::Wait, Topic::End, Topic::Signals
 const SIGNALS: &str = "
 ## What happens to signals
 
-- Every signal that arrives goes to the command with its own number; real-time ones each, in their order, and with the value that
-  sigqueue(3) has sent along. CHLD is not forwarded, and KILL and STOP reach nobody but `konductor-run` itself.
+- Every signal that arrives goes to the command with its own number; real-time ones each, in their order. CHLD is not forwarded, and
+  KILL and STOP reach nobody but `konductor-run` itself. A value that sigqueue(3) has sent along, and who has sent it, go with the
+  signal to the command alone (`--signal-scope child`): no call sends a value to a group.
 - While it waits for what it is to hold, HUP, INT, QUIT and TERM end the wait: what was taken is given back, and the exit code is
   128+n. After that the command is not started any more. One of them that was ignored from the start (nohup) stays ignored.
-- When the terminal stops the command (Ctrl-Z), `konductor-run` stops with it, and both go on together.
+- When the terminal stops the command (Ctrl-Z), `konductor-run` stops with it, and both go on together. It says first until when, if
+  something is held. Where no shell could continue it (PID 1) nothing is stopped. A command that SIGSTOP stops is renewed for.
+- CONT goes to the whole process group. What is mapped is mapped on its way to the command; what is dropped is ignored from start to end.
 - When the command has ended, what it has left behind gets TERM and, after the grace, KILL. Only then is anything released.
 - When something that is held cannot be renewed, all of the command's processes get TERM a third of the TTL or the grace, whichever
   is shorter, before it could be somebody else's, and KILL at that moment. While something is held the command also gets KILL when

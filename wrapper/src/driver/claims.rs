@@ -21,7 +21,7 @@ use tokio::{
     task::{JoinSet, LocalSet},
 };
 
-use super::fault;
+use super::{fault, found};
 use crate::{
     exit::Exit,
     supervisor::{Answer, Event},
@@ -67,12 +67,15 @@ impl Claims {
         let teller = Teller { news: news_in, wake: Arc::clone(&wake) };
         fault::watch(Arc::clone(&wake));
         let work = move || {
-            if let Err(error) = work(options, requests, orders_out, &teller) {
+            // The C library has unblocked two of its own.
+            let worked = found::block().map_err(Into::into).and_then(|()| work(options, requests, orders_out, &teller));
+            if let Err(error) = worked {
                 teller.tell(Event::ClaimsFailed { error: error.to_string() });
             }
         };
         let spawned = thread::Builder::new().name("claims".to_owned()).spawn(work);
         spawned.map_err(|error| error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw))?;
+        found::block()?;
         Ok(Self { orders, news, wake, failed: false })
     }
 
@@ -117,7 +120,8 @@ fn work(
     orders: UnboundedReceiver<Order>,
     teller: &Teller,
 ) -> std::io::Result<()> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let block = || found::block().expect("a mask can be set");
+    let runtime = runtime::Builder::new_current_thread().enable_all().on_thread_start(block).build()?;
     LocalSet::new().block_on(&runtime, serve(options, requests, orders, teller));
     Ok(())
 }

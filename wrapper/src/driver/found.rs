@@ -1,16 +1,17 @@
-//! What this process found when it was started, for the command to find: signal mask, dispositions, closed descriptors.
+//! What this process found when it was started, for the command to find: signal mask, dispositions, closed descriptors; and who its parent
+//! is, to know when that is gone.
 //!
 //! All else passes from process to process by itself. These three do not: signals are blocked from the first line of
 //! `main`, and std's start-up code ignores SIGPIPE and opens /dev/null in the place of a closed standard stream, without
 //! saying so. Hence a look before it.
 //!
-//! Signals 32 and 33 are the C library's, whose functions leave them out of every mask: it would lose its own (to cancel a
-//! thread, or to change its user; nothing here does either). From anybody else they are signals like all others, so the mask
-//! is read and set by the kernel's own call, which has all 64.
+//! Signals 32 and 33 are the C library's: its functions leave them out of every mask and disposition, and its first thread
+//! unblocks them, as each further one does with the first of them. It would lose its own (to cancel a thread, or to change its user; nothing here does either). From
+//! anybody else they are signals like all others, so masks and dispositions are read and set by the kernel's own calls.
 #![expect(unsafe_code, reason = "masks, dispositions and descriptors as the kernel has them, before std changes them")]
 
 use std::{
-    mem::{MaybeUninit, size_of},
+    mem::size_of,
     ptr,
     sync::atomic::{AtomicBool, AtomicU8, Ordering},
 };
@@ -18,10 +19,14 @@ use std::{
 use nix::{
     errno::Errno,
     libc::{self, c_int},
+    unistd::{Pid, getpid, getppid},
 };
 
 /// The last signal's number on Linux.
 const LAST: c_int = 64;
+
+/// The signals that the C library uses between threads.
+const LIBRARYS: [c_int; 2] = [32, 33];
 
 /// A set of signals as the kernel has it: the first is the lowest bit.
 type Mask = u64;
@@ -48,11 +53,12 @@ static LOOK: extern "C" fn() = {
     look
 };
 
-/// Mask and dispositions as they were; the descriptors are remembered from before.
+/// Mask and dispositions as they were, and the parent; the descriptors are remembered from before.
 #[derive(Debug)]
 pub(crate) struct Found {
     mask: Mask,
     ignored: Vec<c_int>,
+    parent: Pid,
 }
 
 impl Found {
@@ -63,9 +69,13 @@ impl Found {
             libc::SIGPIPE => PIPE_IGNORED.load(Ordering::Relaxed),
             signal => is_ignored(signal),
         });
-        let found = Self { mask, ignored: ignored.collect() };
+        let found = Self { mask, ignored: ignored.collect(), parent: getppid() };
         // With SIGCHLD ignored the kernel would reap, and the command's exit code would be gone.
         set(libc::SIGCHLD, libc::SIG_DFL)?;
+        // A new thread does not block them until it has called `block`; till then one of these must not end us all.
+        for signal in LIBRARYS {
+            set(signal, libc::SIG_IGN)?;
+        }
         Ok(found)
     }
 
@@ -74,9 +84,20 @@ impl Found {
         self.ignored.contains(&signal)
     }
 
+    /// Asks for a signal when the parent dies, or when it has died meanwhile.
+    pub(super) fn when_parent_dies(&self, signal: c_int) -> nix::Result<()> {
+        // SAFETY: neither call takes a pointer.
+        Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) })?;
+        if getppid() != self.parent {
+            // SAFETY: as above.
+            Errno::result(unsafe { libc::kill(getpid().as_raw(), signal) })?;
+        }
+        Ok(())
+    }
+
     /// Puts everything back. For the child, before it becomes the command: calls only what is safe after a fork.
     pub(super) fn restore(&self) -> nix::Result<()> {
-        for signal in [libc::SIGPIPE, libc::SIGCHLD] {
+        for signal in [libc::SIGPIPE, libc::SIGCHLD, LIBRARYS[0], LIBRARYS[1]] {
             set(signal, if self.ignored(signal) { libc::SIG_IGN } else { libc::SIG_DFL })?;
         }
         for stream in libc::STDIN_FILENO..=libc::STDERR_FILENO {
@@ -89,6 +110,12 @@ impl Found {
     }
 }
 
+/// Blocks all signals for this thread. To be called again by the first thread when it has started another one, and by each
+/// other thread.
+pub(super) fn block() -> nix::Result<()> {
+    set_mask(Mask::MAX).map(drop)
+}
+
 /// Sets this thread's mask; the one before.
 fn set_mask(mask: Mask) -> nix::Result<Mask> {
     let mut before: Mask = 0;
@@ -98,22 +125,23 @@ fn set_mask(mask: Mask) -> nix::Result<Mask> {
     Ok(before)
 }
 
+/// What the kernel calls `sigaction`, without handlers and masks: the first field is the disposition, all others are zero.
+type Action = [libc::sighandler_t; 4];
+
 fn is_ignored(signal: c_int) -> bool {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: with a null new action the call only writes the old one, to memory that is large enough; all zeros is a
-    // valid sigaction, so it can be read also when the call refuses the number.
-    unsafe {
-        libc::sigaction(signal, ptr::null(), action.as_mut_ptr());
-        action.assume_init().sa_sigaction == libc::SIG_IGN
-    }
+    action(signal, None).is_ok_and(|[disposition, ..]| disposition == libc::SIG_IGN)
 }
 
-fn set(signal: c_int, handler: libc::sighandler_t) -> nix::Result<()> {
-    // SAFETY: all zeros is a valid sigaction with an empty mask and no flags, and the handler is one of the two constants.
-    let outcome = unsafe {
-        let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
-        action.sa_sigaction = handler;
-        libc::sigaction(signal, &raw const action, ptr::null_mut())
-    };
-    Errno::result(outcome).map(drop)
+fn set(signal: c_int, disposition: libc::sighandler_t) -> nix::Result<()> {
+    action(signal, Some([disposition, 0, 0, 0])).map(drop)
+}
+
+/// Sets what a signal does, if it is to be set; what it did before.
+fn action(signal: c_int, new: Option<Action>) -> nix::Result<Action> {
+    let mut before: Action = [0; 4];
+    let new = new.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: both are as large as the kernel's structure or larger, whose set of signals is as large as the call is told; the
+    // disposition is one of the two that are no handlers.
+    let done = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, &raw mut before, size_of::<Mask>()) };
+    Errno::result(done).map(|_| before)
 }

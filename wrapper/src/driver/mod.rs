@@ -98,6 +98,9 @@ struct Driver<'a> {
 impl<'a> Driver<'a> {
     fn new(config: Config, program: Program, found: &'a Found) -> nix::Result<Self> {
         prctl::set_child_subreaper(true)?;
+        if let Some(signal) = config.parent_death_signal {
+            found.when_parent_dies(signal)?;
+        }
         let signals = Signals::new()?;
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
         let mut driver = Self {

@@ -12,6 +12,8 @@ enum Happening {
     /// Time passes unnoticed: the process was frozen.
     Frozen(u64),
     Signal(i32),
+    /// A signal that is not read yet.
+    Arrives(i32),
     Stopped(i32, bool),
     Continued,
     Hears(usize, Word),
@@ -50,6 +52,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => (0..8_000_u64).prop_map(Happening::Passes),
         1 => (0..60_000_u64).prop_map(Happening::Frozen),
         1 => prop::sample::select(vec![1, 2, 10, 15, 18, 20, 34]).prop_map(Happening::Signal),
+        1 => prop::sample::select(vec![1, 10, 15, 34]).prop_map(Happening::Arrives),
         1 => (prop::sample::select(vec![19, 20, 21, 22]), any::<bool>())
             .prop_map(|(signal, in_front)| Happening::Stopped(signal, in_front)),
         1 => Just(Happening::Continued),
@@ -79,6 +82,21 @@ fn settings() -> impl Strategy<Value = Settings> {
     )
 }
 
+/// Nothing to hold, and nothing configured.
+fn plain() -> Settings {
+    Settings {
+        claims: Vec::new(),
+        wait_timeout: None,
+        skip_on_timeout: false,
+        local: false,
+        grace: Duration::from_secs(10),
+        ending_signals: vec![1, 2, 3, 15],
+        signals: BTreeMap::new(),
+        leaves: false,
+        exit_codes: BTreeMap::new(),
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum ClaimSeen {
     Absent,
@@ -105,6 +123,13 @@ struct World {
     /// This process is asked to stop; every second time the kernel does not.
     stopping: Option<i32>,
     kernel_stops: bool,
+    /// Signals that wait to be read.
+    arrived: Vec<i32>,
+    /// The first signal that ended the waiting.
+    ended_by: Option<i32>,
+    /// What the command is to receive, and what it has received.
+    owed: usize,
+    forwarded: usize,
     /// What the guard was last told, while there is one.
     guard: Option<Boottime>,
     /// What the last guard was last told.
@@ -130,6 +155,10 @@ impl World {
             lost: false,
             stopping: None,
             kernel_stops: false,
+            arrived: Vec::new(),
+            ended_by: None,
+            owed: 0,
+            forwarded: 0,
             guard: None,
             guarded: None,
             exit: None,
@@ -185,6 +214,7 @@ impl World {
                 Effect::Forward(received) => {
                     let dropped = self.supervisor.settings.signals.get(&received.signal) == Some(&None);
                     assert!(self.command_alive && !dropped);
+                    self.forwarded += 1;
                 }
                 Effect::Continue => assert!(self.command_alive),
                 Effect::Stop(signal) => self.stopping = Some(signal),
@@ -219,7 +249,14 @@ impl World {
             }
         }
         if read_signals {
+            self.read_signals();
             self.tell(Event::SignalsRead);
+        }
+    }
+
+    fn read_signals(&mut self) {
+        for signal in std::mem::take(&mut self.arrived) {
+            self.happen(Happening::Signal(signal));
         }
     }
 
@@ -245,8 +282,14 @@ impl World {
                 self.now = until;
             }
             Happening::Frozen(millis) => self.now = self.now + Duration::from_millis(millis),
+            Happening::Arrives(signal) => self.arrived.push(signal),
             Happening::Signal(signal) => {
-                self.signalled |= [1, 2, 3, 15].contains(&signal);
+                let ends = [1, 2, 3, 15].contains(&signal);
+                self.signalled |= ends;
+                if ends && !self.spawned {
+                    self.ended_by.get_or_insert(signal);
+                }
+                self.owed += usize::from(self.command_alive || self.supervisor.phase == Phase::Ready && !ends);
                 self.tell(Event::Signal(Received { signal, queued: None }));
             }
             Happening::Stopped(signal, in_front) if self.command_alive => {
@@ -316,6 +359,7 @@ impl World {
 
     /// Ends everything in order.
     fn wind_down(&mut self) {
+        self.read_signals();
         self.happen(Happening::Signal(15));
         self.happen(Happening::AllEnd);
         self.happen(Happening::Passes(RELEASE.as_millis() as u64));
@@ -326,7 +370,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn invariants_hold_in_every_history(settings in settings(), history in prop::collection::vec(happening(), 0..60)) {
+    fn invariants_hold_in_every_history(settings in settings(), history in prop::collection::vec(happening(), 0..80)) {
         let mut world = World::new(settings);
         world.tell(Event::Started);
         for happening in history {
@@ -337,6 +381,42 @@ proptest! {
     }
 }
 
+/// Signals on the way to the start, each read by itself or together with others just before it.
+fn on_the_way_to_the_start() -> impl Strategy<Value = Vec<Happening>> {
+    let signal = || prop::sample::select(vec![1, 10, 15, 34]);
+    let happening = prop_oneof![
+        2 => signal().prop_map(Happening::Signal),
+        3 => signal().prop_map(Happening::Arrives),
+        9 => (0..2_usize).prop_map(|claim| Happening::Hears(claim, Word::Held(15_000))),
+        1 => Just(Happening::Passes(1)),
+    ];
+    prop::collection::vec(happening, 0..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_command_is_started_after_a_shutdown_signal(
+        claims in 0..3_usize,
+        before in prop::collection::vec(prop::sample::select(vec![1, 10, 15, 34]), 0..2),
+        history in on_the_way_to_the_start(),
+    ) {
+        let mut world = World::new(Settings { claims: vec!["semaphore".to_owned(); claims], ..plain() });
+        world.arrived = before;
+        world.tell(Event::Started);
+        for happening in history {
+            world.happen(happening);
+        }
+        world.wind_down();
+        if world.spawned {
+            prop_assert_eq!(world.forwarded, world.owed, "a signal was lost or doubled");
+        } else {
+            prop_assert_eq!(world.exit, world.ended_by.map(Exit::Signal));
+        }
+    }
+}
+
 /// The histories would prove little if none of them got anywhere.
 #[test]
 fn histories_reach_the_interesting_places() {
@@ -344,7 +424,7 @@ fn histories_reach_the_interesting_places() {
     let mut runner = TestRunner::deterministic();
     let (mut spawned, mut lost, mut killed, mut withdrew) = (0, 0, 0, 0);
     for _ in 0..1_000 {
-        let (settings, history) = (settings(), prop::collection::vec(happening(), 0..60))
+        let (settings, history) = (settings(), prop::collection::vec(happening(), 0..80))
             .new_tree(&mut runner)
             .expect("the strategies reject nothing")
             .current();

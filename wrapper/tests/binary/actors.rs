@@ -17,7 +17,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
-        signal::{SigSet, SigmaskHow, pthread_sigmask},
+        signal::{SigSet, SigmaskHow, Signal, pthread_sigmask},
         signalfd::{SfdFlags, SignalFd},
     },
     unistd::{ForkResult, Pid, close, fork, getpid, getsid, pause, pipe, setsid},
@@ -46,6 +46,7 @@ static ENTER: extern "C" fn() = {
         let count = arguments.next().and_then(|number| number.parse().ok()).unwrap_or(0);
         match first.strip_prefix(ACTOR) {
             Some("receiver") => receive(),
+            Some("continued") => continued(),
             Some("orphans") => orphans(count),
             Some("daemon") => daemon(),
             Some("context") => context(),
@@ -79,6 +80,19 @@ fn receive() {
         if signal == LAST {
             exit(0)
         }
+    }
+}
+
+/// Says when it is continued. Everything else does what it does by default. (A shell may be stopped between the start of a
+/// child and the child's program, and then neither can say so.)
+fn continued() {
+    let mut only = SigSet::empty();
+    only.add(Signal::SIGCONT);
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&only), None).unwrap();
+    say("ready");
+    loop {
+        only.wait().unwrap();
+        say("continued");
     }
 }
 

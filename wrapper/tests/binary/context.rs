@@ -54,6 +54,31 @@ fn the_command_finds_what_it_would_find_without_us() {
 }
 
 #[test]
+fn while_something_is_held_it_finds_only_what_is_documented_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata: {name: turns}\nspec: {permits: 1}\n";
+    fs::write(folder.path().join("turns.yaml"), manifest).unwrap();
+    let run = act("context", "").flags(&format!("--semaphore turns --holder me --local {}", folder.path().display()));
+    let (with, without) = (run.end(), run.bare());
+    let found = differences(&without.stdout, &with.stdout);
+    let found: Vec<_> = found.iter().map(|field| field.split(" -> ").next().unwrap_or_default()).collect();
+    // The lock itself, which the command holds as well.
+    let [lock, others @ ..] = found.as_slice() else { panic!("nothing differs: {}", with.stderr) };
+    assert!(lock.starts_with("descriptor ") && lock.ends_with(": none"), "{lock}");
+    let expected = [
+        "group of its own: false",
+        "parent's death: None",
+        "variable KONDUCTOR_FENCING_TOKEN: none",
+        "variable KONDUCTOR_HELD: none",
+        "variable KONDUCTOR_HOLDER: none",
+        "variable KONDUCTOR_TOKEN_SEMAPHORE_TURNS: none",
+        "variable KONDUCTOR_TREE: none",
+    ];
+    assert_eq!(others, expected, "{}", with.stderr);
+    assert!(with.stdout.contains("parent's death: Some(SIGKILL)"), "{}", with.stdout);
+}
+
+#[test]
 fn the_command_is_executed_itself_under_its_own_name() {
     assert_eq!(run(["sh", "-c", "echo $0", "zero"]).end().stdout, "zero\n");
     let run = run(["sleep", "1000"]).start();

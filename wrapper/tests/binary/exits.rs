@@ -13,12 +13,22 @@ fn every_exit_code_is_passed_through() {
 
 #[test]
 fn death_by_a_signal_is_128_and_its_number() {
-    // Not those that stop or are ignored by default; 32 and 33 belong to the C library.
+    // Not those that stop or are ignored by default; and the C library has 32 and 33 ignored in what a test starts.
     let deadly = (1..=64).filter(|n| ![17, 18, 19, 20, 21, 22, 23, 28, 32, 33].contains(n));
     for signal in deadly {
         let script = format!("ulimit -c 0; kill -{signal} $$; while :; do :; done");
         assert_eq!(sh(&script).code(), 128 + signal, "signal {signal}");
     }
+}
+
+#[test]
+fn the_commands_codes_are_mapped_when_wanted() {
+    let flags = "--exit-code-map 3=0 --exit-code-map 0=5 --exit-code-map 143=7 --exit-code-map 127=1";
+    for (script, code) in [("exit 3", 0), ("exit 0", 5), ("kill $$", 7), ("exit 4", 4), ("exit 127", 1)] {
+        assert_eq!(sh(script).flags(flags).code(), code, "{script}");
+    }
+    // Not its own: this one says that there is no command.
+    assert_eq!(run(["konductor-no-such-command"]).flags(flags).code(), 127);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What an init owes its command: signals, a clean context, reaping, and nothing left behind.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use crate::harness::{run, sh};
+use crate::harness::{KONDUCTOR_RUN, Running, children, eventually, is_alive, run, sh};
 
 #[test]
 fn the_exit_code_survives_an_ignored_sigchld() {
@@ -17,6 +17,27 @@ fn the_command_has_a_group_of_its_own_and_its_own_name() {
 }
 
 #[test]
+fn the_parents_death_is_a_signal_when_wanted() {
+    // The parent runs nothing else, so that it is the one that is asked for.
+    let script = format!(
+        "{KONDUCTOR_RUN} --parent-death-signal USR1 -- sh -c 'trap \"exit 3\" USR1; echo $$; \
+                          while :; do sleep 0.01; done' & read -r _"
+    );
+    let mut parent = Command::new("sh")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map(Running)
+        .unwrap();
+    let command: i32 = parent.line().parse().expect("a process id");
+    let konductor_run = children(parent.pid())[0];
+    assert!(is_alive(command));
+    parent.signal(9);
+    eventually("both have ended", || (!is_alive(command) && !is_alive(konductor_run)).then_some(()));
+}
+
+#[test]
 fn a_log_that_nobody_reads_stalls_nothing() {
     let fill = "dd if=/dev/zero of=/dev/stderr oflag=nonblock bs=4096 count=1000 2>/dev/null; exit 3";
     let mut run = sh(fill).flags("-vv").start();
@@ -27,13 +48,8 @@ fn a_log_that_nobody_reads_stalls_nothing() {
 
 #[test]
 fn a_closed_log_is_not_the_commands_business() {
-    let mut run = sh("echo; read -r _; exit 3")
-        .flags("-v")
-        .command()
-        .stdin(Stdio::piped())
-        .spawn()
-        .map(crate::harness::Running)
-        .unwrap();
+    let mut run =
+        sh("echo; read -r _; exit 3").flags("-v").command().stdin(Stdio::piped()).spawn().map(Running).unwrap();
     drop(run.0.stderr.take());
     run.line();
     run.signal(28);

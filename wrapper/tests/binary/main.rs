@@ -1,6 +1,7 @@
 //! The real binary, without a cluster: what it is as an init, and every way to fail before anything is held.
 
 mod actors;
+mod behaviours;
 mod cluster;
 mod context;
 mod copy;

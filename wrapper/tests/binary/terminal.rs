@@ -14,7 +14,10 @@ use nix::{
     unistd::ttyname,
 };
 
-use crate::harness::{KONDUCTOR_RUN, PATIENCE, children, eventually, sh, signal_process};
+use crate::{
+    actors::act,
+    harness::{KONDUCTOR_RUN, PATIENCE, children, eventually, sh, signal_process},
+};
 
 const INTERRUPT: &str = "\x03";
 const END_OF_FILE: &str = "\x04";
@@ -277,8 +280,7 @@ fn a_terminal_without_a_shell_works_as_pid_1() {
 
 #[test]
 fn what_nobody_could_continue_is_not_stopped() {
-    let script = "trap 'echo continued' CONT; echo ready; while :; do sleep 0.01; done";
-    let mut run = sh(script).under("setsid").start();
+    let mut run = act("continued", "").under("setsid").start();
     assert_eq!(run.line(), "ready");
     run.signal(20);
     assert_eq!(run.line(), "continued");
