@@ -163,7 +163,7 @@ pub enum AcquireError {
         message: String,
     },
     /// Nothing can have this name.
-    #[error("{0:?} is not a name that a semaphore or lease can have: use lower-case letters, digits, hyphens and dots")]
+    #[error("{0:?} is not a name that an object can have: use lower-case letters, digits, hyphens and dots")]
     Name(String),
     /// Without a cluster: the folder, a manifest in it or its state cannot be used.
     #[error("{0}")]

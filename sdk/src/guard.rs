@@ -52,8 +52,7 @@ impl Acquisition<Semaphore> {
 
 impl<L> Acquisition<L> {
     fn of(client: &Client, wanted: Wanted) -> Self {
-        let holder = format!("{}-{}", hostname(), std::process::id());
-        let request = Request { wanted, priority: 0, ttl: None, holder, pod: None };
+        let request = Request { wanted, priority: 0, ttl: None, holder: default_holder(), pod: None };
         Self { client: client.clone(), request, kind: PhantomData }
     }
 
@@ -215,7 +214,9 @@ impl Guard {
     }
 }
 
-fn hostname() -> String {
+/// Who asks, when nobody said: this process on this host.
+pub(crate) fn default_holder() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".into())
+    let host = name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".into());
+    format!("{host}-{}", std::process::id())
 }

@@ -1,4 +1,5 @@
-//! Client library of Konductor: hold permits of a semaphore, or a lease, that lives in a Kubernetes cluster.
+//! Client library of Konductor: hold permits of a semaphore, or a lease, that lives in a Kubernetes cluster; wait for a barrier
+//! or a gate, and arrive at a barrier.
 //!
 //! ```no_run
 //! use konductor::{Client, ConnectOptions};
@@ -32,9 +33,26 @@
 //! whose renewals do not get through hears of it by [`Guard::lost`] at its deadline at the latest, and nobody else is let
 //! in before. Work that cannot be stopped at once should pass [`Guard::fencing_token`] to storage that refuses older ones.
 //!
+//! A barrier opens when enough have arrived, a gate while other things are as wanted. Both are waited for without being held:
+//!
+//! ```no_run
+//! # async fn extract() {}
+//! # async fn transform() {}
+//! # async fn stages(client: konductor::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! client.gate("business-hours").wait().await?;
+//! extract().await;
+//! // The same key is the same arrival, however often it is made.
+//! client.barrier("extracted").key("orders/2026-01-31").arrive().await?;
+//! client.barrier("extracted").wait().await?;
+//! transform().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! - [`Client`] and [`Guard`] are all that most programs need;
 //! - [`run`] is the same as a stream of events, for supervisors;
 //! - [`local`] is the same between the processes of one machine, without a cluster;
+//! - [`rendezvous`] is waiting and arriving as a stream of events;
 //! - [`protocol`] says how it works and why it is right.
 
 #![forbid(unsafe_code)]
@@ -47,6 +65,7 @@ pub mod guard;
 mod kubernetes;
 pub mod local;
 pub mod protocol;
+pub mod rendezvous;
 mod resolve;
 mod run;
 
@@ -56,7 +75,8 @@ pub use claim::{AcquireError, Command, Event, LossReason, Request, Wanted};
 pub use clock::Boottime;
 pub use connect::{Client, ConnectError, ConnectOptions};
 pub use guard::{Acquisition, Guard, ReleaseError};
-pub use konductor_api::{LockKind, PodReference};
+pub use konductor_api::{LockKind, PodReference, RendezvousKind};
 pub use kube::Config;
 pub use local::Local;
+pub use rendezvous::RendezvousError;
 pub use run::run;

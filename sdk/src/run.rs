@@ -51,9 +51,9 @@ async fn drive(
         let chance = draw()?;
         for effect in machine.step(input, Boottime::now(), chance) {
             match effect {
-                Effect::Call { call: next, within } => call = Slot(Some(backend.call(&next, within))),
+                Effect::Call { call: next, within } => call = Slot::with(backend.call(&next, within)),
                 Effect::CancelCall => call = Slot::empty(),
-                Effect::AskParent { latest, within } => question = Slot(Some(backend.ask_parent(latest, within))),
+                Effect::AskParent { latest, within } => question = Slot::with(backend.ask_parent(latest, within)),
                 Effect::Watch { name, version } => watch = backend.watch(&name, version, chance.id as u64),
                 Effect::Unwatch => watch = Watch::none(),
                 Effect::Tell(event) => on_event(event),
@@ -67,7 +67,7 @@ async fn drive(
             rung = alarm.ring() => rung.map(|()| Input::Time)?,
             answer = call.answer() => Input::Answered(answer),
             answer = question.answer() => Input::ParentAnswered(answer),
-            event = watch.next() => event,
+            seen = watch.next() => seen.unwrap_or_else(Input::WatchEnded),
             Some(Command::Release) | None = commands.recv(), if listening => {
                 listening = false;
                 Input::Release
@@ -77,15 +77,21 @@ async fn drive(
 }
 
 /// A request that may be under way.
-struct Slot<T>(Option<Calling<T>>);
+pub(crate) struct Slot<T>(Option<Calling<T>>);
 
 impl<T> Slot<T> {
-    fn empty() -> Self {
+    /// None is.
+    pub(crate) fn empty() -> Self {
         Self(None)
     }
 
+    /// This one is.
+    pub(crate) fn with(request: Calling<T>) -> Self {
+        Self(Some(request))
+    }
+
     /// Its answer, once; never, when there is none.
-    async fn answer(&mut self) -> Result<T, Failure> {
+    pub(crate) async fn answer(&mut self) -> Result<T, Failure> {
         let Some(request) = &mut self.0 else { return std::future::pending().await };
         let answer = request.await;
         self.0 = None;
@@ -93,7 +99,8 @@ impl<T> Slot<T> {
     }
 }
 
-fn draw() -> std::io::Result<Draw> {
+/// What one step may use of chance.
+pub(crate) fn draw() -> std::io::Result<Draw> {
     let mut bytes = [0; 20];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
     let (id, jitter) = bytes.split_at(16);

@@ -5,7 +5,11 @@
 
 mod backend;
 mod link;
+mod meeting;
 mod shape;
+mod wire;
 
-pub(crate) use backend::{Backend, Calling, Watch};
+pub(crate) use backend::Backend;
 pub(crate) use link::{Link, build};
+pub(crate) use meeting::Meeting;
+pub(crate) use wire::{Calling, Watch};

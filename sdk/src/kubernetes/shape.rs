@@ -1,14 +1,28 @@
-//! Objects as they go over the wire: of what comes in, as little as the protocol needs, whichever kind it is of. Nothing
+//! Objects as they go over the wire: of what comes in, as little as the protocols need, whichever kind it is of. Nothing
 //! else is built, nor is code linked that could.
 
-use konductor_api::{ClaimPhase, GoDuration, PodReference};
+use konductor_api::{ClaimPhase, GoDuration, PodReference, RendezvousPhase, conditions::OPEN};
 use kube::Resource;
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::Sighting;
+use crate::{protocol::Sighting, rendezvous};
+
+/// Who owns a new object: it is deleted with its owner.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Owner<'a> {
+    pub(super) api_version: &'a str,
+    pub(super) kind: &'a str,
+    pub(super) name: &'a str,
+    pub(super) uid: &'a str,
+}
 
 /// A new object of the kind `K` as text.
-pub(super) fn text<K: Resource<DynamicType = ()>>(name: &str, spec: impl Serialize) -> serde_json::Result<Vec<u8>> {
+pub(super) fn text<K: Resource<DynamicType = ()>>(
+    name: &str,
+    owner: Option<Owner>,
+    spec: impl Serialize,
+) -> serde_json::Result<Vec<u8>> {
     #[derive(Serialize)]
     struct Object<'a, S> {
         #[serde(rename = "apiVersion")]
@@ -18,11 +32,15 @@ pub(super) fn text<K: Resource<DynamicType = ()>>(name: &str, spec: impl Seriali
         spec: S,
     }
     #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
     struct Named<'a> {
         name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        owner_references: Option<[Owner<'a>; 1]>,
     }
+    let metadata = Named { name, owner_references: owner.map(|owner| [owner]) };
     let (api_version, kind) = (K::api_version(&()), K::kind(&()));
-    serde_json::to_vec(&Object { api_version: &api_version, kind: &kind, metadata: Named { name }, spec })
+    serde_json::to_vec(&Object { api_version: &api_version, kind: &kind, metadata, spec })
 }
 
 /// A claim of any kind.
@@ -95,5 +113,68 @@ impl AnyParent {
     /// The term that it is in.
     pub(super) fn term(self) -> Option<u64> {
         self.status.and_then(|status| status.term)
+    }
+}
+
+/// A barrier or a gate.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct AnyRendezvous {
+    metadata: RendezvousMetadata,
+    status: Option<RendezvousStatus>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct RendezvousMetadata {
+    uid: Option<String>,
+    generation: Option<i64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RendezvousStatus {
+    phase: Option<RendezvousPhase>,
+    observed_generation: Option<i64>,
+    #[serde(default)]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Condition {
+    r#type: String,
+    #[serde(default)]
+    message: String,
+}
+
+impl AnyRendezvous {
+    /// A status that answers an older spec says nothing about this one.
+    pub(super) fn sighting(self) -> rendezvous::Sighting {
+        let RendezvousMetadata { uid, generation } = self.metadata;
+        let status = self.status.filter(|status| status.observed_generation == generation);
+        let open = status.iter().flat_map(|status| &status.conditions).find(|condition| condition.r#type == OPEN);
+        rendezvous::Sighting {
+            uid: uid.unwrap_or_default(),
+            message: open.map(|open| open.message.clone()).unwrap_or_default(),
+            phase: status.and_then(|status| status.phase),
+        }
+    }
+}
+
+/// A list of what has one name: one, or none.
+#[derive(Deserialize)]
+pub(super) struct OneOrNone {
+    metadata: ListMetadata,
+    items: Vec<AnyRendezvous>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListMetadata {
+    resource_version: String,
+}
+
+impl OneOrNone {
+    /// The version of the list, and what is in it.
+    pub(super) fn read(self) -> (String, Option<rendezvous::Sighting>) {
+        (self.metadata.resource_version, self.items.into_iter().next().map(AnyRendezvous::sighting))
     }
 }

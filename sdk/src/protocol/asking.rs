@@ -8,10 +8,10 @@
 use konductor_api::ClaimPhase;
 
 use super::{
-    Answer, Call, Failure, Sighting,
+    Answer, Call, Failure, Pauses, Sighting,
     ending::Ending,
     limits,
-    machine::{Common, Pauses, Stage, Turn},
+    machine::{Common, Stage, Turn},
     name,
     waiting::Waiting,
 };
@@ -45,9 +45,9 @@ impl Asking {
     /// Asks once more, after the claim with this UID, if it still exists, is deleted.
     pub(super) fn again(uid: Option<String>, common: &mut Common, turn: &mut Turn) -> Stage {
         common.new_instance(turn.draw);
-        common.at_once();
+        common.tries.at_once();
         if common.rounds > 0 {
-            common.not_before(turn.now + turn.draw.pause(common.rounds, limits::PAUSE));
+            common.tries.not_before(turn.now + turn.draw.pause(common.rounds, limits::PAUSE));
         }
         common.rounds += 1;
         let next = uid.map_or(Next::Create, Next::Clear);
@@ -94,24 +94,24 @@ impl Asking {
             (Next::Create, Ok(Answer::Claim(claim))) => return Waiting::begin(claim, common, turn),
             (Next::Inspect, Ok(Answer::Claim(claim))) => return self.judge(claim, common, turn),
             (Next::Create, Err(Failure::Taken)) => {
-                common.at_once();
+                common.tries.at_once();
                 self.next = Next::Inspect;
             }
             (Next::Inspect, Err(Failure::Missing(_))) => {
-                common.pause(limits::PAUSE, turn);
+                common.tries.pause(limits::PAUSE, turn.now, turn.draw);
                 self.next = Next::Create;
             }
             (Next::Clear(uid), Ok(Answer::Deleted) | Err(Failure::Missing(_) | Failure::Conflict(_))) => {
                 // One that comes back has a finalizer: it is gone when others have done their part.
                 if self.cleared.as_ref() == Some(uid) {
-                    common.pause(limits::PAUSE, turn);
+                    common.tries.pause(limits::PAUSE, turn.now, turn.draw);
                 }
                 self.cleared = Some(uid.clone());
                 self.next = Next::Create;
             }
             (_, Err(failure)) => {
                 self.unsure |= matches!((&self.next, &failure), (Next::Create, Failure::Transient { .. }));
-                if let Some(error) = common.believed(call.operation(), &failure, turn) {
+                if let Some(error) = common.tries.believed(call.operation(), &failure, turn.now) {
                     return self.release(Some(error), common, turn);
                 }
                 common.retry(call.operation(), failure, Pauses::PATIENT, turn);

@@ -1,8 +1,8 @@
 //! Giving a claim up: deleted by its UID, or given up trying after a bound.
 
 use super::{
-    Answer, Call, Failure, limits,
-    machine::{Common, Pauses, Stage, Turn},
+    Answer, Call, Failure, Pauses, limits,
+    machine::{Common, Stage, Turn},
 };
 use crate::{AcquireError, Boottime, Event};
 
@@ -43,7 +43,7 @@ impl Ending {
         if !matches!(common.calling(), Some(Call::Create { .. })) {
             common.cancel_call(turn);
         }
-        common.at_once();
+        common.tries.at_once();
         Stage::Ending(self)
     }
 
@@ -82,13 +82,13 @@ impl Ending {
             (Call::Create { .. } | Call::Read { .. }, Ok(Answer::Claim(claim))) => {
                 self.uid = (claim.instance == common.instance).then_some(claim.uid);
                 self.unsure = false;
-                common.at_once();
+                common.tries.at_once();
             }
             (Call::Create { .. }, Err(Failure::Taken | Failure::Transient { .. })) => {
                 self.unsure = true;
-                common.at_once();
+                common.tries.at_once();
             }
-            (Call::Create { .. }, Err(_)) => common.at_once(),
+            (Call::Create { .. }, Err(_)) => common.tries.at_once(),
             (Call::Read { .. }, Err(Failure::Missing(_)))
             | (Call::Delete { .. }, Ok(_) | Err(Failure::Missing(_) | Failure::Conflict(_))) => {
                 self.uid = None;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use konductor_api::ClaimPhase;
 
 use super::{
-    Answer, Call, Effect, Failure, Grant, Sighting, deadline, limits,
-    machine::{Common, Pauses, Stage, Turn},
+    Answer, Call, Effect, Failure, Grant, Pauses, Sighting, deadline, limits,
+    machine::{Common, Stage, Turn},
 };
 use crate::{Boottime, Event, LossReason};
 
@@ -31,7 +31,7 @@ impl Holding {
         let Grant { fencing_token, ttl, .. } = grant;
         let deadline = deadline(renewed_at, ttl);
         common.cancel_call(turn);
-        common.not_before(renewed_at + turn.draw.renewal(ttl));
+        common.tries.not_before(renewed_at + turn.draw.renewal(ttl));
         turn.effects.push(Effect::Unwatch);
         turn.tell(Event::Held { fencing_token, ttl, deadline });
         Self { uid, fencing_token, ttl, deadline, doubtful: false }.advance(common, turn)
@@ -72,7 +72,7 @@ impl Holding {
                 }
                 if self.doubtful {
                     self.doubtful = false;
-                    common.pause(pauses.longest, turn);
+                    common.tries.pause(pauses.longest, turn.now, turn.draw);
                 } else {
                     self.renewed(sent_at, claim.ttl, common, turn);
                 }
@@ -81,7 +81,7 @@ impl Holding {
             Err(Failure::Missing(_)) => return self.lost(LossReason::Deleted, common, turn),
             Err(Failure::Conflict(message)) => {
                 self.doubtful = true;
-                common.at_once();
+                common.tries.at_once();
                 turn.tell_retrying(call.operation(), message);
             }
             Err(failure) => common.retry(call.operation(), failure, pauses, turn),
@@ -93,7 +93,7 @@ impl Holding {
         self.ttl = ttl.unwrap_or(self.ttl);
         self.deadline = deadline(sent_at, self.ttl);
         common.renewed_at = Some(sent_at);
-        common.not_before(sent_at + turn.draw.renewal(self.ttl));
+        common.tries.not_before(sent_at + turn.draw.renewal(self.ttl));
         turn.tell(Event::Extended { deadline: self.deadline });
     }
 

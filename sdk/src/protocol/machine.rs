@@ -5,10 +5,10 @@ use std::time::Duration;
 use konductor_api::{LockKind, PodReference};
 
 use super::{
-    Answer, Call, Draw, Effect, Failure, Input, asking::Asking, ending::Ending, holding::Holding, limits, name,
+    Answer, Call, Draw, Effect, Failure, Input, Pauses, Tries, asking::Asking, ending::Ending, holding::Holding, name,
     waiting::Waiting,
 };
-use crate::{AcquireError, Boottime, Event};
+use crate::{Boottime, Event};
 
 /// One claim from the first request to its end.
 #[derive(Debug)]
@@ -50,31 +50,8 @@ pub(super) struct Common {
     pub(super) rounds: u32,
     /// The request under way, and when it was sent.
     call: Option<(Call, Boottime)>,
-    /// Failures in a row, and when to go on after the last.
-    failures: u32,
-    retry_at: Option<Boottime>,
-    /// Whether any request was ever accepted.
-    accepted: bool,
-    /// Whether any request was not answered, as happens when an API server starts.
-    shaken: bool,
-    /// The operation that is being refused, and since when.
-    pub(super) refused: Option<(&'static str, Boottime)>,
-}
-
-/// How long to pause between attempts.
-#[derive(Clone, Copy)]
-pub(super) struct Pauses {
-    /// The most of our own accord.
-    pub(super) longest: Duration,
-    /// The most that a server may ask for.
-    pub(super) obeyed: Duration,
-}
-
-impl Pauses {
-    /// While nothing is at stake but time.
-    pub(super) const PATIENT: Self = Self { longest: limits::PAUSE, obeyed: limits::RETRY_AFTER };
-    /// While a claim is being deleted.
-    pub(super) const RELEASING: Self = Self { longest: limits::RELEASE_PAUSE, obeyed: limits::RELEASE_PAUSE };
+    /// Attempts in a row.
+    pub(super) tries: Tries,
 }
 
 /// One step's time, chance and effects.
@@ -126,75 +103,19 @@ impl Common {
 
     /// Whether a request can be made now; if only time is missing, the step is repeated then.
     pub(super) fn ready(&self, turn: &mut Turn) -> bool {
-        self.call.is_none() && turn.due(self.retry_at)
-    }
-
-    /// Nothing has failed: the next request can be made at once.
-    pub(super) fn at_once(&mut self) {
-        self.failures = 0;
-        self.retry_at = None;
-    }
-
-    /// Nothing has failed, and the next request is for later.
-    pub(super) fn not_before(&mut self, at: Boottime) {
-        self.failures = 0;
-        self.retry_at = Some(at);
-    }
-
-    /// Pauses before the next request, for `longest` at most.
-    pub(super) fn pause(&mut self, longest: Duration, turn: &Turn) -> Boottime {
-        self.failures = self.failures.saturating_add(1);
-        let at = turn.now + turn.draw.pause(self.failures, longest);
-        self.retry_at = Some(at);
-        at
+        self.call.is_none() && turn.due(self.tries.retry_at())
     }
 
     /// Pauses as long as `pauses` and the server want, and says why.
     pub(super) fn retry(&mut self, operation: &'static str, failure: Failure, pauses: Pauses, turn: &mut Turn) {
-        let (message, after) = failure.into_parts();
-        let at = self.pause(pauses.longest, turn);
-        self.retry_at = Some(at.max(turn.now + after.unwrap_or_default().min(pauses.obeyed)));
+        let message = self.tries.failed(failure, pauses, turn.now, turn.draw);
         turn.tell_retrying(operation, message);
-    }
-
-    /// Notes a success of `operation`.
-    pub(super) fn succeeded(&mut self, operation: &'static str) {
-        self.accepted = true;
-        if self.refused.is_some_and(|(refused, _)| refused == operation) {
-            self.refused = None;
-        }
-    }
-
-    /// The refusal to believe, if it is to be believed.
-    pub(super) fn believed(&mut self, operation: &'static str, failure: &Failure, turn: &Turn) -> Option<AcquireError> {
-        let error = match failure {
-            Failure::Refused(message) => AcquireError::Refused { operation, message: message.clone() },
-            Failure::Missing(message) => AcquireError::NotInstalled { operation, message: message.clone() },
-            Failure::Taken | Failure::Conflict(_) => return None,
-            Failure::Transient { .. } => {
-                self.shaken = true;
-                return None;
-            }
-        };
-        let (_, since) = *self.refused.get_or_insert((operation, turn.now));
-        let at_once = !self.accepted && !self.shaken;
-        (at_once || turn.now.since(since) >= limits::REFUSED_FOR).then_some(error)
     }
 
     /// Makes the present attempt a new one: another instance, renewed by nobody yet.
     pub(super) fn new_instance(&mut self, draw: Draw) {
         self.instance = name::instance(draw.id);
         self.renewed_at = None;
-    }
-}
-
-impl Failure {
-    pub(super) fn into_parts(self) -> (String, Option<Duration>) {
-        match self {
-            Self::Taken => ("the name is taken".into(), None),
-            Self::Missing(message) | Self::Conflict(message) | Self::Refused(message) => (message, None),
-            Self::Transient { message, retry_after } => (message, retry_after),
-        }
     }
 }
 
@@ -210,11 +131,7 @@ impl Machine {
             renewed_at: None,
             rounds: 0,
             call: None,
-            failures: 0,
-            retry_at: None,
-            accepted: false,
-            shaken: false,
-            refused: None,
+            tries: Tries::default(),
         };
         Self { common, stage: Stage::Asking(Asking::first()), alarm: None }
     }
@@ -261,7 +178,7 @@ impl Stage {
             Input::Answered(answer) => {
                 let Some((call, sent_at)) = common.call.take() else { return self };
                 if answer.is_ok() {
-                    common.succeeded(call.operation());
+                    common.tries.succeeded(call.operation());
                 }
                 self.answered(&call, sent_at, answer, common, turn)
             }

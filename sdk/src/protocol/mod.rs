@@ -39,12 +39,14 @@ mod holding;
 pub mod limits;
 mod machine;
 mod name;
+mod tries;
 mod waiting;
 
 pub use chance::Draw;
 pub use konductor_api::limits::FRESH;
 pub use machine::Machine;
-pub(crate) use name::is_name;
+pub(crate) use name::{hashed, is_name};
+pub(crate) use tries::{Pauses, Tries};
 
 /// What goes in.
 #[derive(Clone, Debug, PartialEq, Eq)]

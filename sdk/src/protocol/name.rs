@@ -11,12 +11,17 @@ use super::limits::NAME_KEPT;
 /// The name of the claim on `parent` by a container of a pod; `sibling` counts the processes of that container that
 /// found the names before it taken.
 pub(super) fn derived(kind: LockKind, parent: &str, pod: &PodReference, sibling: u32) -> String {
-    let hash = [kind.name(), parent, &pod.uid, &pod.container].iter().fold(FNV_START, |hash, part| {
+    let name = hashed(parent, &[kind.name(), parent, &pod.uid, &pod.container]);
+    if sibling == 0 { name } else { format!("{name}-{}", sibling + 1) }
+}
+
+/// A name of what belongs to `parent`, the same for the same parts.
+pub(crate) fn hashed(parent: &str, parts: &[&str]) -> String {
+    let hash = parts.iter().fold(FNV_START, |hash, part| {
         // A separator that is in none of the parts.
         part.bytes().chain([0]).fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME))
     });
-    let name = format!("{}-{hash:016x}", kept(parent));
-    if sibling == 0 { name } else { format!("{name}-{}", sibling + 1) }
+    format!("{}-{hash:016x}", kept(parent))
 }
 
 /// A name that nobody else has.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use konductor_api::ClaimPhase;
 
 use super::{
-    Answer, Call, Effect, FRESH, Failure, Grant, ParentSeen, Sighting, WAIT, WATCH, WatchEnd, ask,
+    Answer, Call, Effect, FRESH, Failure, Grant, ParentSeen, Pauses, Sighting, WAIT, WATCH, WatchEnd, ask,
     asking::Asking,
     ending::Ending,
     holding::Holding,
     limits,
-    machine::{Common, Pauses, Stage, Turn},
+    machine::{Common, Stage, Turn},
 };
 use crate::{AcquireError, Boottime, Event};
 
@@ -46,8 +46,8 @@ enum Question {
 
 impl Waiting {
     pub(super) fn begin(claim: Sighting, common: &mut Common, turn: &mut Turn) -> Stage {
-        common.at_once();
-        common.refused = None;
+        common.tries.at_once();
+        common.tries.forgive();
         turn.effects.push(Effect::Watch { name: common.name.clone(), version: claim.version });
         turn.tell(Event::Asked);
         Stage::Waiting(Self {
@@ -126,7 +126,7 @@ impl Waiting {
     ) -> Stage {
         let Some(question) = self.asked.take() else { return Stage::Waiting(self) };
         if answer.is_ok() {
-            common.succeeded(ask(common.kind));
+            common.tries.succeeded(ask(common.kind));
         }
         match (question, answer) {
             (Question::Confirm(grant), Ok(ParentSeen::Term(Some(term)))) if term == grant.term => {
@@ -138,7 +138,7 @@ impl Waiting {
                 self.parent_missing = parent == ParentSeen::Missing;
             }
             (question, Err(failure)) => {
-                if let Some(error) = common.believed(ask(common.kind), &failure, turn) {
+                if let Some(error) = common.tries.believed(ask(common.kind), &failure, turn.now) {
                     return self.release(Some(error), common, turn);
                 }
                 // A look is only for people: what the operator says is told without it.
@@ -160,7 +160,7 @@ impl Waiting {
     }
 
     pub(super) fn watched(mut self, claim: Sighting, common: &mut Common, turn: &mut Turn) -> Stage {
-        common.succeeded(WATCH);
+        common.tries.succeeded(WATCH);
         self.watch_failures = 0;
         if claim.instance != common.instance {
             return self.ask_again(false, "the claim was replaced by another of the same name", common, turn);
@@ -194,14 +194,14 @@ impl Waiting {
             WatchEnd::Closed | WatchEnd::Outdated => None,
             WatchEnd::Failed(message) => Some(message),
             WatchEnd::Refused(message) => {
-                if let Some(error) = common.believed(WATCH, &Failure::Refused(message.clone()), turn) {
+                if let Some(error) = common.tries.believed(WATCH, &Failure::Refused(message.clone()), turn.now) {
                     return self.release(Some(error), common, turn);
                 }
                 Some(message)
             }
         };
         if self.watch_failures > 0 || message.is_some() {
-            common.not_before(turn.now + turn.draw.pause(self.watch_failures + 1, limits::PAUSE));
+            common.tries.not_before(turn.now + turn.draw.pause(self.watch_failures + 1, limits::PAUSE));
         }
         self.watch_failures += 1;
         if let Some(message) = message {
@@ -220,7 +220,7 @@ impl Waiting {
     ) -> Stage {
         match answer {
             Ok(Answer::Claim(claim)) if claim.instance == common.instance => {
-                common.at_once();
+                common.tries.at_once();
                 if matches!(call, Call::Renew { .. }) {
                     common.renewed_at = Some(sent_at);
                 } else {
@@ -233,7 +233,7 @@ impl Waiting {
             Ok(_) => return self.ask_again(false, "the claim was replaced by another of the same name", common, turn),
             Err(Failure::Missing(_)) => return self.ask_again(false, "the claim was deleted", common, turn),
             Err(failure) => {
-                if let Some(error) = common.believed(call.operation(), &failure, turn) {
+                if let Some(error) = common.tries.believed(call.operation(), &failure, turn.now) {
                     return self.release(Some(error), common, turn);
                 }
                 if matches!(failure, Failure::Conflict(_)) {

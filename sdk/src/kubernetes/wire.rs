@@ -1,0 +1,233 @@
+//! HTTP: one request and what its answer means to a protocol; a watch as a stream of what was seen.
+
+use std::{fmt::Display, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt};
+use http::{Method, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use konductor_api::GoDuration;
+use kube::{
+    client::Body,
+    core::{Status, WatchEvent},
+};
+use serde::de::DeserializeOwned;
+
+use super::Link;
+use crate::{
+    chain,
+    protocol::{Failure, WatchEnd},
+};
+
+/// Largest answer that is read: more than etcd stores of one object.
+const ANSWER: usize = 4 << 20;
+
+/// How much of an answer that is not the API's own is shown.
+const SHOWN: usize = 300;
+
+/// How long one watch may last: the server would end it after half an hour to an hour anyway; spread, so that ten
+/// thousand of them do not end at once.
+const WATCH: (u64, u64) = (1800, 600);
+
+/// How long opening a watch may take.
+const OPEN_WATCH: Duration = Duration::from_secs(10);
+
+/// A request under way.
+pub(crate) type Calling<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
+
+/// A request with its body.
+pub(super) type Outgoing = http::Request<Vec<u8>>;
+
+pub(super) fn request(
+    method: Method,
+    path: String,
+    content_type: &'static str,
+    body: serde_json::Result<Vec<u8>>,
+) -> Result<Outgoing, Failure> {
+    let mut request = http::Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
+    if !content_type.is_empty() {
+        request = request.header(header::CONTENT_TYPE, content_type);
+    }
+    let body = body.map_err(|error| Failure::Refused(chain(&error)))?;
+    request.body(body).map_err(|error| Failure::Refused(chain(&error)))
+}
+
+/// Sends `request` and reads the answer's body. Credentials that are not accepted are read again, once.
+pub(super) async fn send(link: &Link, request: Outgoing, within: Duration) -> Result<Vec<u8>, Failure> {
+    let first = link.line().map_err(|error| transient(chain(&*error)))?;
+    let generation = first.generation;
+    let sending = async {
+        match exchange(first, request.clone()).await {
+            Err(Trouble::Unauthorized(_)) => {
+                link.renew(generation).await.map_err(|error| transient(chain(&*error)))?;
+                let second = link.line().map_err(|error| transient(chain(&*error)))?;
+                exchange(second, request).await.map_err(Trouble::into_failure)
+            }
+            other => other.map_err(Trouble::into_failure),
+        }
+    };
+    if let Ok(answer) = tokio::time::timeout(within, sending).await {
+        return answer;
+    }
+    // The next request gets a connection of its own: this one may be dead. (With an exec plugin this may take long, and
+    // this request's time is up.)
+    if link.is_quick_to_renew()
+        && let Err(error) = link.renew(generation).await
+    {
+        tracing::debug!("cannot set up a new connection: {}", chain(&*error));
+    }
+    Err(transient(format!("no answer within {}", GoDuration(within))))
+}
+
+enum Trouble {
+    Unauthorized(String),
+    Other(Failure),
+}
+
+impl Trouble {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Unauthorized(message) => Failure::Refused(message),
+            Self::Other(failure) => failure,
+        }
+    }
+}
+
+async fn exchange(line: super::link::Line, request: Outgoing) -> Result<Vec<u8>, Trouble> {
+    let (creates, renews) = (request.method() == Method::POST, request.method() == Method::PATCH);
+    let request = line.sign(request).map(Body::from);
+    let response = line.client.send(request).await.map_err(|error| Trouble::Other(transient(chain(&error))))?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = Limited::new(response.into_body(), ANSWER).collect().await;
+    let body = body.map_err(|error| Trouble::Other(transient(chain(&*error))))?.to_bytes();
+    if status.is_success() {
+        return Ok(body.into());
+    }
+    let said: Status = serde_json::from_slice(&body).unwrap_or_default();
+    let message = match said.message.as_str() {
+        "" => format!("{status}: {}", shown(&String::from_utf8_lossy(&body))),
+        message => message.to_owned(),
+    };
+    Err(match status {
+        StatusCode::UNAUTHORIZED => Trouble::Unauthorized(message),
+        StatusCode::NOT_FOUND => Trouble::Other(Failure::Missing(message)),
+        StatusCode::CONFLICT if creates && said.reason == "AlreadyExists" => Trouble::Other(Failure::Taken),
+        // Of a create, a conflict is about something else, like a quota that is being counted.
+        StatusCode::CONFLICT if !creates => Trouble::Other(Failure::Conflict(message)),
+        // What a merge patch with the UID of another object meets: UIDs cannot be changed.
+        StatusCode::UNPROCESSABLE_ENTITY if renews => Trouble::Other(Failure::Conflict(message)),
+        StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::GONE | StatusCode::TOO_MANY_REQUESTS => {
+            Trouble::Other(Failure::Transient { message, retry_after: retry_after(&headers) })
+        }
+        status if status.is_client_error() => Trouble::Other(Failure::Refused(message)),
+        _ => Trouble::Other(Failure::Transient { message, retry_after: retry_after(&headers) }),
+    })
+}
+
+/// In seconds; API servers do not send dates.
+fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// The path that watches what is called `name` among `objects` from `version`.
+pub(super) fn watch_of(objects: &str, name: &str, version: impl Display, chance: u64) -> String {
+    let seconds = WATCH.0 + chance % WATCH.1;
+    format!(
+        "{objects}?watch=true&fieldSelector=metadata.name%3D{name}&resourceVersion={version}&timeoutSeconds={seconds}"
+    )
+}
+
+/// A watch, as what its events mean to a protocol. The last item says why it has ended.
+pub(crate) struct Watch<I>(Option<Items<I>>);
+
+type Items<I> = Pin<Box<dyn Stream<Item = Result<I, WatchEnd>> + Send>>;
+
+impl<I: Send + 'static> Watch<I> {
+    /// A watch of nothing.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    /// The watch at `path`, whose events mean what `read` says. Bookmarks and errors need no reading.
+    pub(super) fn of<T: DeserializeOwned + Clone + Send + 'static>(
+        link: &Arc<Link>,
+        path: String,
+        read: fn(WatchEvent<T>) -> Result<Option<I>, WatchEnd>,
+    ) -> Self {
+        let read = move |event| match event {
+            Ok(WatchEvent::Error(status)) => Err(watch_end(&kube::Error::Api(status))),
+            Ok(event) => read(event),
+            Err(error) => Err(watch_end(&error)),
+        };
+        let items = futures::stream::once(open::<T>(link.clone(), path)).flat_map(move |opened| match opened {
+            Err(end) => futures::stream::iter([Err(end)]).boxed(),
+            Ok(events) => {
+                let items = events.filter_map(move |event| std::future::ready(read(event).transpose()));
+                items.chain(futures::stream::iter([Err(WatchEnd::Closed)])).boxed()
+            }
+        });
+        Self(Some(items.boxed()))
+    }
+
+    /// What comes next; never, when nothing more does.
+    pub(crate) async fn next(&mut self) -> Result<I, WatchEnd> {
+        if let Some(items) = &mut self.0
+            && let Some(item) = items.next().await
+        {
+            if item.is_err() {
+                self.0 = None;
+            }
+            return item;
+        }
+        std::future::pending().await
+    }
+}
+
+type Events<T> = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<T>>> + Send>>;
+
+async fn open<T: DeserializeOwned + Clone + Send + 'static>(
+    link: Arc<Link>,
+    path: String,
+) -> Result<Events<T>, WatchEnd> {
+    let request =
+        request(Method::GET, path, "", Ok(Vec::new())).map_err(|failure| WatchEnd::Failed(failure.into_parts().0))?;
+    let now = link.line().map_err(|error| WatchEnd::Failed(chain(&*error)))?;
+    let generation = now.generation;
+    let opening = now.client.request_events::<T>(now.sign(request));
+    match tokio::time::timeout(OPEN_WATCH, opening).await {
+        Ok(Ok(events)) => Ok(Box::pin(events)),
+        Ok(Err(error)) => {
+            if matches!(&error, kube::Error::Api(status) if status.code == 401)
+                && let Err(error) = link.renew(generation).await
+            {
+                tracing::debug!("cannot read the credentials again: {}", chain(&*error));
+            }
+            Err(watch_end(&error))
+        }
+        Err(_) => Err(WatchEnd::Failed(format!("no answer within {}", GoDuration(OPEN_WATCH)))),
+    }
+}
+
+fn watch_end(error: &kube::Error) -> WatchEnd {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            410 => WatchEnd::Outdated,
+            403 => WatchEnd::Refused(status.message.clone()),
+            _ => WatchEnd::Failed(status.message.clone()),
+        },
+        other => WatchEnd::Failed(chain(other)),
+    }
+}
+
+pub(super) fn transient(message: impl Into<String>) -> Failure {
+    Failure::Transient { message: message.into(), retry_after: None }
+}
+
+pub(super) fn unreadable(error: &serde_json::Error) -> Failure {
+    transient(format!("cannot read the API server's answer: {error}"))
+}
+
+fn shown(text: &str) -> &str {
+    let text = text.trim();
+    &text[..text.floor_char_boundary(SHOWN)]
+}

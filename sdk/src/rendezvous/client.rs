@@ -1,0 +1,92 @@
+//! The short way: `client.gate("g").wait()`, `client.barrier("b").key("k").arrive()`.
+
+use std::future::Future;
+
+use super::{Arriving, Awaited, Progress, RendezvousError, arrive, wait};
+use crate::{AcquireError, Client, guard::default_holder};
+
+impl Client {
+    /// The barrier of this name: to be waited for, or to arrive at.
+    pub fn barrier(&self, name: impl Into<String>) -> AtBarrier {
+        AtBarrier { client: self.clone(), name: name.into(), key: None, holder: default_holder() }
+    }
+
+    /// The gate of this name: to be waited for.
+    pub fn gate(&self, name: impl Into<String>) -> AtGate {
+        AtGate { client: self.clone(), name: name.into() }
+    }
+}
+
+/// Before a barrier.
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before wait() or arrive()"]
+pub struct AtBarrier {
+    client: Client,
+    name: String,
+    key: Option<String>,
+    holder: String,
+}
+
+impl AtBarrier {
+    /// What arrives once, however often it says so: a job's id rather than that of one of its attempts. The
+    /// [`holder`](Self::holder) unless told.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Who arrives, as shown to people; host name and process id unless told.
+    pub fn holder(mut self, holder: impl Into<String>) -> Self {
+        self.holder = holder.into();
+        self
+    }
+
+    /// Waits until it is open, however long, also when it does not exist yet.
+    pub async fn wait(self) -> Result<(), RendezvousError> {
+        outcome(|tell| wait(self.client, Awaited::barrier(self.name), tell)).await
+    }
+
+    /// Arrives. Whoever has arrived with this key in this round has arrived, and this succeeds again.
+    pub async fn arrive(self) -> Result<(), RendezvousError> {
+        let key = self.key.unwrap_or_else(|| self.holder.clone());
+        let arriving = Arriving { barrier: self.name, key, holder: self.holder };
+        outcome(|tell| arrive(self.client, arriving, tell)).await
+    }
+}
+
+/// Before a gate.
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before wait()"]
+pub struct AtGate {
+    client: Client,
+    name: String,
+}
+
+impl AtGate {
+    /// Waits until it is open, however long, also when it does not exist yet.
+    pub async fn wait(self) -> Result<(), RendezvousError> {
+        outcome(|tell| wait(self.client, Awaited::gate(self.name), tell)).await
+    }
+}
+
+/// How it ends; the way there is logged.
+async fn outcome<F: Future<Output = ()>>(
+    pursue: impl FnOnce(Box<dyn FnMut(Progress) + Send>) -> F,
+) -> Result<(), RendezvousError> {
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let mut end = Some(end);
+    let mut finish = move |outcome| {
+        // Who is no longer interested has dropped the future.
+        let _ = end.take().map(|end| end.send(outcome));
+    };
+    pursue(Box::new(move |progress| match progress {
+        Progress::Seen => tracing::debug!("seen"),
+        Progress::Waiting { message, missing } => tracing::info!(missing, "{message}"),
+        Progress::Retrying { operation, error } => tracing::warn!("cannot {operation}, trying again: {error}"),
+        Progress::Done => finish(Ok(())),
+        Progress::Failed { error } => finish(Err(error)),
+    }))
+    .await;
+    let silent = || AcquireError::System("it has ended without a word".into()).into();
+    ended.await.unwrap_or_else(|_| Err(silent()))
+}

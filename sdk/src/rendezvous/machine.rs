@@ -1,0 +1,279 @@
+//! What to ask next, decided from answers alone: no I/O, no clock, no chance.
+
+use std::time::Duration;
+
+use konductor_api::{ArrivalSpec, RendezvousKind, RendezvousPhase};
+
+use super::{Arriving, Progress, RendezvousError};
+use crate::{
+    Boottime,
+    protocol::{Draw, Failure, Pauses, Tries, WatchEnd, hashed, limits},
+};
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub(crate) enum Goal {
+    /// To see one of this kind open.
+    Open(RendezvousKind),
+    /// To have arrived.
+    Arrive(Arriving),
+}
+
+/// What goes in.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    /// Nothing but the passing of time: at the start, and when [`Machine::alarm`] is due.
+    Time,
+    /// The answer to the last [`Effect::Call`].
+    Answered(Result<Answer, Failure>),
+    /// The watch has shown it.
+    Watched(Sighting),
+    /// The watch has shown that it is gone.
+    WatchedDeletion,
+    /// The watch has ended.
+    WatchEnded(WatchEnd),
+}
+
+/// What was seen of a barrier or gate at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sighting {
+    /// `metadata.uid`.
+    pub(crate) uid: String,
+    /// Where it stands; absent when the operator has not answered the spec as it is.
+    pub(crate) phase: Option<RendezvousPhase>,
+    /// Why, for people.
+    pub(crate) message: String,
+}
+
+/// A request that succeeded.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// What there is, as of this version.
+    Looked { version: String, found: Option<Sighting> },
+    /// The arrival is made.
+    Created,
+}
+
+/// What comes out, to be done in this order.
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    /// Make this request and hand in its answer; no answer after this long is one that says to try again. At most one is
+    /// under way.
+    Call { call: Call, within: Duration },
+    /// Watch from this version.
+    Watch { version: String },
+    /// Tell who wants it.
+    Tell(Progress),
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub(crate) enum Call {
+    /// What there is, in its latest state.
+    Look,
+    /// Create the arrival, owned by the barrier with this UID.
+    Create { name: String, owner: Option<String>, spec: ArrivalSpec },
+}
+
+/// One wait or one arrival, from the first request to its end.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    goal: Goal,
+    /// What to ask next, or what is being asked.
+    next: Call,
+    calling: bool,
+    watching: bool,
+    watching_since: Boottime,
+    watch_failures: u32,
+    tries: Tries,
+    /// What was last told, so that nothing is said twice.
+    told: Option<Progress>,
+    alarm: Option<Boottime>,
+    over: bool,
+}
+
+/// One step's time, chance and effects.
+struct Turn {
+    now: Boottime,
+    draw: Draw,
+    effects: Vec<Effect>,
+}
+
+impl Turn {
+    fn tell(&mut self, progress: Progress) {
+        self.effects.push(Effect::Tell(progress));
+    }
+}
+
+impl Machine {
+    /// The first step makes the first request.
+    pub(crate) fn new(goal: Goal) -> Self {
+        Self {
+            goal,
+            next: Call::Look,
+            calling: false,
+            watching: false,
+            watching_since: Boottime(Duration::ZERO),
+            watch_failures: 0,
+            tries: Tries::default(),
+            told: None,
+            alarm: None,
+            over: false,
+        }
+    }
+
+    /// Takes one input in at `now` and says what to do. `now` never goes back.
+    pub(crate) fn step(&mut self, input: Input, now: Boottime, draw: Draw) -> Vec<Effect> {
+        let mut turn = Turn { now, draw, effects: Vec::new() };
+        if !self.over {
+            self.take(input, &mut turn);
+            self.advance(&mut turn);
+        }
+        turn.effects
+    }
+
+    /// When to step again if nothing else happens.
+    pub(crate) fn alarm(&self) -> Option<Boottime> {
+        self.alarm
+    }
+
+    /// Whether the last was told.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    fn take(&mut self, input: Input, turn: &mut Turn) {
+        match input {
+            Input::Time => {}
+            Input::Answered(answer) => {
+                self.calling = false;
+                match answer {
+                    Ok(Answer::Looked { version, found }) => self.looked(version, found, turn),
+                    // Who has arrived before has arrived.
+                    Ok(Answer::Created) | Err(Failure::Taken) => self.end(Progress::Done, turn),
+                    Err(failure) => self.failed(failure, turn),
+                }
+            }
+            Input::Watched(sighting) => {
+                self.tries.succeeded(self.watch());
+                self.watch_failures = 0;
+                self.see(Some(sighting), turn);
+            }
+            Input::WatchedDeletion => self.see(None, turn),
+            Input::WatchEnded(end) => self.watch_ended(end, turn),
+        }
+    }
+
+    fn advance(&mut self, turn: &mut Turn) {
+        self.alarm = None;
+        if self.over || self.calling || self.watching {
+            return;
+        }
+        if let Some(at) = self.tries.retry_at().filter(|at| *at > turn.now) {
+            self.alarm = Some(at);
+            return;
+        }
+        self.calling = true;
+        turn.effects.push(Effect::Call { call: self.next.clone(), within: limits::REQUEST });
+    }
+
+    fn looked(&mut self, version: String, found: Option<Sighting>, turn: &mut Turn) {
+        self.tries.succeeded(self.operation());
+        self.tries.at_once();
+        if let Goal::Arrive(arriving) = &self.goal {
+            self.next = arriving.creation(found);
+            return;
+        }
+        self.see(found, turn);
+        if !self.over {
+            self.watching = true;
+            self.watching_since = turn.now;
+            turn.effects.push(Effect::Watch { version });
+        }
+    }
+
+    /// What there is now.
+    fn see(&mut self, found: Option<Sighting>, turn: &mut Turn) {
+        let missing = found.is_none();
+        let Sighting { phase, message, .. } = found.unwrap_or_default();
+        let progress = match phase {
+            Some(RendezvousPhase::Open) => return self.end(Progress::Done, turn),
+            Some(RendezvousPhase::Failed) => {
+                return self.end(Progress::Failed { error: RendezvousError::Failed(message) }, turn);
+            }
+            None if !missing => Progress::Seen,
+            Some(RendezvousPhase::Waiting) | None => Progress::Waiting { message, missing },
+        };
+        if self.told.as_ref() != Some(&progress) {
+            self.told = Some(progress.clone());
+            turn.tell(progress);
+        }
+    }
+
+    fn failed(&mut self, failure: Failure, turn: &mut Turn) {
+        let operation = self.operation();
+        if let Some(error) = self.tries.believed(operation, &failure, turn.now) {
+            return self.end(Progress::Failed { error: error.into() }, turn);
+        }
+        let error = self.tries.failed(failure, Pauses::PATIENT, turn.now, turn.draw);
+        turn.tell(Progress::Retrying { operation, error });
+    }
+
+    fn watch_ended(&mut self, end: WatchEnd, turn: &mut Turn) {
+        self.watching = false;
+        if turn.now.since(self.watching_since) >= limits::WATCH_WORKED {
+            self.watch_failures = 0;
+            self.tries.succeeded(self.watch());
+        }
+        let error = match end {
+            WatchEnd::Closed | WatchEnd::Outdated => None,
+            WatchEnd::Failed(message) => Some(message),
+            WatchEnd::Refused(message) => {
+                let failure = Failure::Refused(message.clone());
+                if let Some(error) = self.tries.believed(self.watch(), &failure, turn.now) {
+                    return self.end(Progress::Failed { error: error.into() }, turn);
+                }
+                Some(message)
+            }
+        };
+        if self.watch_failures > 0 || error.is_some() {
+            self.tries.not_before(turn.now + turn.draw.pause(self.watch_failures + 1, limits::PAUSE));
+        }
+        self.watch_failures += 1;
+        if let Some(error) = error {
+            turn.tell(Progress::Retrying { operation: self.watch(), error });
+        }
+    }
+
+    fn end(&mut self, progress: Progress, turn: &mut Turn) {
+        self.over = true;
+        turn.tell(progress);
+    }
+
+    /// What is being asked, as a verb for people.
+    fn operation(&self) -> &'static str {
+        match (&self.next, &self.goal) {
+            (Call::Create { .. }, _) => "create the arrival",
+            (Call::Look, Goal::Open(RendezvousKind::Gate)) => "read the gate",
+            (Call::Look, _) => "read the barrier",
+        }
+    }
+
+    /// The watch, as a verb for people.
+    fn watch(&self) -> &'static str {
+        match &self.goal {
+            Goal::Open(RendezvousKind::Gate) => "watch the gate",
+            Goal::Open(RendezvousKind::Barrier) | Goal::Arrive(_) => "watch the barrier",
+        }
+    }
+}
+
+impl Arriving {
+    /// The request that makes it arrive at the barrier that was found, if one was.
+    fn creation(&self, found: Option<Sighting>) -> Call {
+        let owner = found.map(|barrier| barrier.uid);
+        let parts = [RendezvousKind::Barrier.name(), &self.barrier, owner.as_deref().unwrap_or_default(), &self.key];
+        let spec = ArrivalSpec { barrier: self.barrier.clone(), holder: self.holder.clone(), key: self.key.clone() };
+        Call::Create { name: hashed(&self.barrier, &parts), owner, spec }
+    }
+}

@@ -1,0 +1,181 @@
+//! Waiting until a barrier or a gate is open, and arriving at a barrier.
+//!
+//! Nothing is held here: all who wait read the same status, and whoever has arrived has nothing to give back. So both can be
+//! given up at any moment by dropping the future, and nothing is left behind.
+//!
+//! *To wait* is to look once and then to watch that one name, never to ask again and again. What does not exist yet is
+//! waited for as well. A status counts only when it answers the spec as it is now: a gate that was edited is not open
+//! because it was open before. That a gate was open at one moment is all that waiting tells; it may close again.
+//!
+//! *To arrive* is to look once at the barrier and to create one [`Arrival`](konductor_api::Arrival), which
+//! nobody has to write to after that. Its name follows from the barrier, its UID and the key, so that whoever
+//! arrives again, or repeats a request whose answer was lost, finds the name taken and has arrived. With the UID in
+//! the name, an arrival at an earlier barrier of the same name, which is about to be deleted with that one, is in nobody's way.
+//! Where there is no barrier yet the arrival has no owner; the operator gives it one. The same key may then be there by two
+//! names, which is one arrival all the same: keys are counted, not objects.
+//!
+//! A refusal ends either at once if it is the first answer; after an outage it must have lasted, as for a claim.
+
+mod client;
+mod machine;
+#[cfg(test)]
+mod scripts;
+
+use std::fmt;
+
+use konductor_api::RendezvousKind;
+
+pub use client::{AtBarrier, AtGate};
+pub(crate) use machine::{Answer, Call, Effect, Goal, Input, Machine, Sighting};
+
+use crate::{
+    AcquireError, Boottime, Client,
+    clock::Alarm,
+    connect::{Cluster, Place},
+    kubernetes::{Meeting, Watch},
+    protocol::is_name,
+    run::{Slot, draw},
+};
+
+/// What is waited for, in the client's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Awaited {
+    /// The kind of object.
+    pub kind: RendezvousKind,
+    /// Its name.
+    pub name: String,
+}
+
+impl Awaited {
+    /// A barrier.
+    pub fn barrier(name: impl Into<String>) -> Self {
+        Self { kind: RendezvousKind::Barrier, name: name.into() }
+    }
+
+    /// A gate.
+    pub fn gate(name: impl Into<String>) -> Self {
+        Self { kind: RendezvousKind::Gate, name: name.into() }
+    }
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// Who arrives where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arriving {
+    /// The barrier's name.
+    pub barrier: String,
+    /// What arrives once, however often it says so: 1 to 253 characters.
+    pub key: String,
+    /// Who arrives, as shown to people: 1 to 253 characters.
+    pub holder: String,
+}
+
+/// What happens while waiting or arriving.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// It is there, and the operator has not said anything about it as it is now.
+    Seen,
+    /// It is not open. Told each time that this changes.
+    Waiting {
+        /// What the operator says to people.
+        message: String,
+        /// Whether there is no such object.
+        missing: bool,
+    },
+    /// Something failed and is tried again. For the log.
+    Retrying {
+        /// What was tried: a verb.
+        operation: &'static str,
+        /// Why it failed.
+        error: String,
+    },
+    /// It is open, or the arrival is made. Nothing follows.
+    Done,
+    /// It will not open, or the arrival cannot be made. Nothing follows.
+    Failed {
+        /// Why.
+        error: RendezvousError,
+    },
+}
+
+/// Why waiting or arriving has come to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RendezvousError {
+    /// The barrier or gate has failed: it will not open by itself any more.
+    #[error("it has failed: {0}")]
+    Failed(String),
+    /// A barrier or gate of a folder: there are none without a cluster.
+    #[error("barriers and gates need a cluster")]
+    NeedsCluster,
+    /// The request cannot be made or is refused.
+    #[error(transparent)]
+    Request(#[from] AcquireError),
+}
+
+/// Waits until it is open, telling `on_progress` all that happens until [`Progress::Done`] or [`Progress::Failed`].
+///
+/// Must be called on a tokio runtime (of any flavour) with I/O and time enabled. Dropping the future ends the waiting.
+pub async fn wait(client: Client, awaited: Awaited, on_progress: impl FnMut(Progress)) {
+    let goal = Goal::Open(awaited.kind);
+    pursue(client, awaited, goal, on_progress).await;
+}
+
+/// Arrives, telling `on_progress` all that happens until [`Progress::Done`] or [`Progress::Failed`]. What fails is tried
+/// again for as long as the future is not dropped.
+///
+/// Must be called on a tokio runtime (of any flavour) with I/O and time enabled.
+pub async fn arrive(client: Client, arriving: Arriving, on_progress: impl FnMut(Progress)) {
+    let place = Awaited::barrier(arriving.barrier.clone());
+    pursue(client, place, Goal::Arrive(arriving), on_progress).await;
+}
+
+async fn pursue(client: Client, place: Awaited, goal: Goal, mut on_progress: impl FnMut(Progress)) {
+    let failed = |error: RendezvousError| Progress::Failed { error };
+    if !is_name(&place.name) {
+        return on_progress(failed(AcquireError::Name(place.name).into()));
+    }
+    let Place::Cluster(cluster) = &client.0 else { return on_progress(failed(RendezvousError::NeedsCluster)) };
+    if let Err(error) = drive(cluster, place, goal, &mut on_progress).await {
+        on_progress(failed(AcquireError::System(error.to_string()).into()));
+    }
+}
+
+/// Waits for what happens next and does what the machine says. It has no choices of its own.
+async fn drive(
+    cluster: &Cluster,
+    place: Awaited,
+    goal: Goal,
+    on_progress: &mut impl FnMut(Progress),
+) -> std::io::Result<()> {
+    let meeting = Meeting::new(cluster, place);
+    let mut machine = Machine::new(goal);
+    let mut alarm = Alarm::new()?;
+    let (mut call, mut watch) = (Slot::empty(), Watch::none());
+    let mut input = Input::Time;
+    loop {
+        let chance = draw()?;
+        for effect in machine.step(input, Boottime::now(), chance) {
+            match effect {
+                Effect::Call { call: next, within } => call = Slot::with(meeting.call(&next, within)),
+                Effect::Watch { version } => watch = meeting.watch(&version, chance.id as u64),
+                Effect::Tell(progress) => on_progress(progress),
+            }
+        }
+        if machine.is_over() {
+            return Ok(());
+        }
+        alarm.set(machine.alarm())?;
+        input = tokio::select! {
+            rung = alarm.ring() => rung.map(|()| Input::Time)?,
+            answer = call.answer() => Input::Answered(answer),
+            seen = watch.next() => seen.unwrap_or_else(Input::WatchEnded),
+        };
+    }
+}

@@ -1,0 +1,116 @@
+//! Runs the scripts of inputs and effects in `scripts/`.
+//!
+//! A script is a sentence (`# ...`), a goal (`gate`, `barrier` or `arrive KEY`), and inputs (`TIME INPUT`), each followed by the
+//! effects that are expected, indented. `UPDATE_GOLDEN=1 cargo test -p konductor scripts` writes what happens now.
+
+use std::{fmt::Write as _, fs, path::Path, time::Duration};
+
+use konductor_api::{GoDuration, RendezvousKind, RendezvousPhase};
+
+use super::{machine::Effect, *};
+use crate::protocol::{Draw, Failure, WatchEnd};
+
+#[test]
+fn scripts_come_true() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rendezvous/scripts");
+    let mut ran = 0;
+    for entry in fs::read_dir(folder).expect("the scripts' folder is there") {
+        let path = entry.expect("the folder can be read").path();
+        let script = fs::read_to_string(&path).expect("a script is text");
+        let played = play(&script);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&path, &played).expect("a script can be written");
+        } else {
+            let differs = script.lines().zip(played.lines()).position(|(a, b)| a != b);
+            assert!(script == played, "{}, line {}:\n{played}", path.display(), differs.map_or(0, |line| line + 1));
+        }
+        ran += 1;
+    }
+    assert!(ran > 0, "no scripts were found");
+}
+
+/// The script with the effects that really follow.
+fn play(script: &str) -> String {
+    let mut played = String::new();
+    let mut machine = None;
+    for line in script.lines().filter(|line| !line.starts_with("  ")) {
+        writeln!(played, "{line}").expect("a string takes all");
+        let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match first {
+            "#" | "" => {}
+            "gate" => machine = Some(Machine::new(Goal::Open(RendezvousKind::Gate))),
+            "barrier" => machine = Some(Machine::new(Goal::Open(RendezvousKind::Barrier))),
+            "arrive" => {
+                let arriving = Arriving { barrier: "b".into(), key: rest.into(), holder: "me".into() };
+                machine = Some(Machine::new(Goal::Arrive(arriving)));
+            }
+            at => {
+                let machine = machine.as_mut().unwrap_or_else(|| panic!("no goal before {line}"));
+                let at = at.parse::<GoDuration>().unwrap_or_else(|error| panic!("{line}: {error}")).0;
+                // All pauses are as long as they can be.
+                let draw = Draw { id: 1, jitter: u32::MAX };
+                for effect in machine.step(input(rest), Boottime(at), draw) {
+                    writeln!(played, "  {}", show(effect)).expect("a string takes all");
+                }
+                match machine.alarm() {
+                    Some(Boottime(at)) => writeln!(played, "  until {}", GoDuration(at)).expect("a string takes all"),
+                    None if machine.is_over() => played += "  over\n",
+                    None => {}
+                }
+            }
+        }
+    }
+    played
+}
+
+fn input(line: &str) -> Input {
+    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let answer = match verb {
+        "time" => return Input::Time,
+        "watched" => return Input::Watched(sighting(rest).expect("what is watched is there")),
+        "deleted" => return Input::WatchedDeletion,
+        "watch-closed" => return Input::WatchEnded(WatchEnd::Closed),
+        "watch-outdated" => return Input::WatchEnded(WatchEnd::Outdated),
+        "watch-failed" => return Input::WatchEnded(WatchEnd::Failed(rest.into())),
+        "watch-refused" => return Input::WatchEnded(WatchEnd::Refused(rest.into())),
+        "found" => Ok(Answer::Looked { version: "7".into(), found: sighting(rest) }),
+        "created" => Ok(Answer::Created),
+        "taken" => Err(Failure::Taken),
+        "missing" => Err(Failure::Missing(rest.into())),
+        "refused" => Err(Failure::Refused(rest.into())),
+        "failed" => Err(Failure::Transient { message: rest.into(), retry_after: None }),
+        "busy" => Err(Failure::Transient { message: rest.into(), retry_after: Some(Duration::from_secs(3)) }),
+        _ => panic!("no such input: {line}"),
+    };
+    Input::Answered(answer)
+}
+
+fn sighting(text: &str) -> Option<Sighting> {
+    let (phase, message) = text.split_once(' ').unwrap_or((text, ""));
+    let phase = match phase {
+        "nothing" => return None,
+        "new" => None,
+        "waiting" => Some(RendezvousPhase::Waiting),
+        "open" => Some(RendezvousPhase::Open),
+        "failed" => Some(RendezvousPhase::Failed),
+        _ => panic!("no such phase: {text}"),
+    };
+    Some(Sighting { uid: "u1".into(), phase, message: message.into() })
+}
+
+fn show(effect: Effect) -> String {
+    match effect {
+        Effect::Call { call: Call::Look, within } => format!("look, within {}", GoDuration(within)),
+        Effect::Call { call: Call::Create { name, owner, spec }, .. } => {
+            let owner = owner.map_or(String::new(), |uid| format!(", owned by {uid}"));
+            format!("create {name} with key {}{owner}", spec.key)
+        }
+        Effect::Watch { version } => format!("watch from {version}"),
+        Effect::Tell(Progress::Seen) => "tell: seen".into(),
+        Effect::Tell(Progress::Waiting { missing: true, .. }) => "tell: missing".into(),
+        Effect::Tell(Progress::Waiting { message, .. }) => format!("tell: waiting: {message}"),
+        Effect::Tell(Progress::Retrying { operation, error }) => format!("tell: cannot {operation}: {error}"),
+        Effect::Tell(Progress::Done) => "tell: done".into(),
+        Effect::Tell(Progress::Failed { error }) => format!("tell: failed: {error}"),
+    }
+}
