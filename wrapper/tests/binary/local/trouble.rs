@@ -132,6 +132,8 @@ fn a_holder_that_the_state_does_not_know_keeps_others_out() {
     assert!(ended.stderr.contains("belongs to a process that runs"), "{}", ended.stderr);
     let command = pid_of_command(&holder);
     holder.signal(KILL);
+    // Its first thread takes the command with it, and its last one the lock.
+    drop(holder);
     eventually("the command is dead", || (!is_alive(command)).then_some(()));
     token(&run.end());
 }
