@@ -60,7 +60,7 @@ async fn a_panic_ends_the_command_in_order() {
         "apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": { "token": token },
     });
     std::fs::write(&credential, text.to_string()).expect("write a file");
-    let mut run = scene.command("holder", &["--ttl", "1m"], &scene.until_let_go().each_ref().map(String::as_str));
+    let mut run = scene.command("holder", &["--ttl", "15s"], &scene.until_let_go().each_ref().map(String::as_str));
     run.env("KUBECONFIG", exec_kubeconfig(&scene, &credential));
     let holder = Process::spawn("holder", run);
     scene.record.started(LIMIT, 1).await;

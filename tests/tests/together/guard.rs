@@ -101,7 +101,6 @@ async fn a_wrapper_that_is_stopped_alone_does_not_leave_its_command_running() {
     scene.assert_no_claims().await;
 }
 
-#[tokio::test]
 async fn pid_1_that_is_stopped_alone_does_not_leave_its_command_running() {
     let scene = shared("stopped-init").await;
     scene.semaphore(1).await;
@@ -132,7 +131,6 @@ async fn a_wrapper_that_is_killed_alone_takes_its_whole_tree_with_it() {
     assert!(!scene.record.runs()[0].ended);
 }
 
-#[tokio::test]
 async fn a_guard_that_is_killed_is_replaced() {
     let scene = shared("replaced").await;
     scene.semaphore(1).await;
@@ -195,7 +193,6 @@ async fn a_guard_is_there_while_something_is_held_and_runs_and_no_longer() {
     scene.record.assert_complete(2, 1);
 }
 
-#[tokio::test]
 async fn what_ran_before_and_beside_the_command_is_not_the_guards_business() {
     let scene = shared("spared").await;
     scene.semaphore(1).await;
@@ -218,4 +215,14 @@ async fn what_ran_before_and_beside_the_command_is_not_the_guards_business() {
     holder.thaw();
     holder.expect_exit(LIMIT, 79).await;
     scene.assert_no_claims().await;
+}
+
+/// Each takes its time and little else, so they wait together.
+#[tokio::test]
+async fn the_deadline_is_kept_by_pid_1_and_by_other_guards_and_by_nobody_for_others() {
+    tokio::join!(
+        pid_1_that_is_stopped_alone_does_not_leave_its_command_running(),
+        a_guard_that_is_killed_is_replaced(),
+        what_ran_before_and_beside_the_command_is_not_the_guards_business(),
+    );
 }

@@ -63,7 +63,6 @@ async fn a_network_that_carries_nothing_any_more_ends_the_command_in_time() {
     lost(&scene, holder, since).await;
 }
 
-#[tokio::test]
 async fn a_network_that_carries_nothing_for_a_while_does_not_matter() {
     let scene = shared("hiccup").await;
     scene.semaphore(1).await;
@@ -76,7 +75,6 @@ async fn a_network_that_carries_nothing_for_a_while_does_not_matter() {
     unharmed(&scene, holder).await;
 }
 
-#[tokio::test]
 async fn a_server_whose_answers_take_three_seconds_is_good_enough() {
     let scene = shared("slow").await;
     scene.semaphore(1).await;
@@ -89,7 +87,6 @@ async fn a_server_whose_answers_take_three_seconds_is_good_enough() {
     unharmed(&scene, holder).await;
 }
 
-#[tokio::test]
 async fn connections_that_break_again_and_again_do_not_matter() {
     let scene = shared("flapping").await;
     scene.semaphore(1).await;
@@ -114,8 +111,8 @@ const fn renewals_are(fate: Fate) -> Rule {
     Rule(Method::PATCH, "/permits/", fate)
 }
 
-async fn answered_until_lost(name: &str, status: u16, retry_after: Option<u32>) {
-    let scene = shared(name).await;
+async fn answered_until_lost(status: u16, retry_after: Option<u32>) {
+    let scene = shared(&format!("s{status}")).await;
     scene.semaphore(1).await;
     let (gateway, kubeconfig) = Gateway::start(&scene.kubeconfig).await;
     let holder = holding(&scene, &["--ttl", &seconds(SHORT_TTL)], &kubeconfig).await;
@@ -126,25 +123,27 @@ async fn answered_until_lost(name: &str, status: u16, retry_after: Option<u32>) 
     assert!(gateway.met() >= 2, "{status} was met {} times", gateway.met());
 }
 
+/// Each takes its time and little else, so they wait together.
 #[tokio::test]
-async fn a_server_that_says_too_many_requests_until_the_deadline_ends_the_command_in_time() {
-    // Far beyond the deadline: it is not taken at its word.
-    answered_until_lost("s429", 429, Some(600)).await;
+async fn a_server_that_refuses_until_the_deadline_ends_the_command_in_time() {
+    tokio::join!(
+        // Far beyond the deadline: it is not taken at its word.
+        answered_until_lost(429, Some(600)),
+        answered_until_lost(500, None),
+        answered_until_lost(503, None),
+        answered_until_lost(403, None),
+        credentials_that_end_while_something_is_held_end_the_command_in_time(),
+    );
 }
 
+/// Each takes its time and little else, so they wait together.
 #[tokio::test]
-async fn a_server_that_says_internal_error_until_the_deadline_ends_the_command_in_time() {
-    answered_until_lost("s500", 500, None).await;
-}
-
-#[tokio::test]
-async fn a_server_that_says_unavailable_until_the_deadline_ends_the_command_in_time() {
-    answered_until_lost("s503", 503, None).await;
-}
-
-#[tokio::test]
-async fn a_server_that_forbids_until_the_deadline_ends_the_command_in_time() {
-    answered_until_lost("s403", 403, None).await;
+async fn trouble_that_passes_or_that_can_be_lived_with_does_not_matter() {
+    tokio::join!(
+        a_network_that_carries_nothing_for_a_while_does_not_matter(),
+        a_server_whose_answers_take_three_seconds_is_good_enough(),
+        connections_that_break_again_and_again_do_not_matter(),
+    );
 }
 
 #[tokio::test]
@@ -163,7 +162,6 @@ async fn answers_of_every_kind_of_trouble_do_not_matter_when_they_end() {
     unharmed(&scene, holder).await;
 }
 
-#[tokio::test]
 async fn credentials_that_end_while_something_is_held_end_the_command_in_time() {
     let scene = shared("expired").await;
     scene.semaphore(1).await;

@@ -68,7 +68,6 @@ async fn while_the_claim_is_being_made() {
     scene.assert_no_claims().await;
 }
 
-#[tokio::test]
 async fn while_the_claim_is_made_and_nobody_says_so() {
     let (scene, gateway, kubeconfig) = staged("made").await;
     gateway.rule(Some(Rule(Method::POST, "/permits", Fate::AnswerHeld)));
@@ -108,7 +107,6 @@ async fn while_the_grant_is_being_confirmed() {
 }
 
 /// A grant that has been waited for is renewed before anything is started.
-#[tokio::test]
 async fn while_a_late_grant_is_being_renewed() {
     let (scene, gateway, kubeconfig) = staged("late").await;
     let mut holder = scene.holder("holder", &[]);
@@ -129,7 +127,6 @@ async fn while_a_late_grant_is_being_renewed() {
     scene.assert_no_claims().await;
 }
 
-#[tokio::test]
 async fn while_the_command_runs_and_a_renewal_hangs() {
     let (scene, gateway, kubeconfig) = staged("renewing").await;
     let mut process = start(&scene, &kubeconfig, &["--ttl", "10s"]);
@@ -178,4 +175,14 @@ async fn while_the_claim_is_being_released() {
     // What could not be released ends with its TTL.
     scene.witness("next", &[], Duration::ZERO).expect_exit(LIMIT, 0).await;
     scene.record.assert_complete(2, 1);
+}
+
+/// Each takes its time and little else, so they wait together.
+#[tokio::test]
+async fn while_answers_are_held_up() {
+    tokio::join!(
+        while_the_claim_is_made_and_nobody_says_so(),
+        while_a_late_grant_is_being_renewed(),
+        while_the_command_runs_and_a_renewal_hangs(),
+    );
 }
