@@ -43,7 +43,7 @@ impl Kind for Gates {
 
     fn parent(&mut self, key: &Key, gate: Option<&Gate>, agenda: &mut Agenda) {
         self.world.gate(key, gate, agenda);
-        for source in self.sources.follow(self.world.sources()) {
+        for source in self.sources.follow(&self.world.sources()) {
             self.world.forget(source);
         }
     }

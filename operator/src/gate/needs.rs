@@ -17,7 +17,8 @@ pub(super) struct Needs {
     named: HashMap<(Dependency, Key), HashSet<Key>>,
     selecting: HashMap<(Dependency, String), HashSet<Key>>,
     looking: HashMap<String, HashSet<Key>>,
-    sources: HashSet<Subject>,
+    /// Conditions on each kind.
+    counts: [usize; Dependency::ALL.len()],
 }
 
 /// The namespace that a condition of a gate of this namespace looks at.
@@ -42,11 +43,11 @@ impl Needs {
             }
             self.specs.insert(key.clone(), Arc::new(spec.clone()));
         }
-        self.sources = self.all_sources();
         true
     }
 
     fn link(&mut self, key: &Key, condition: &GateCondition) {
+        self.counts[condition.kind as usize] += 1;
         let place = place(condition, &key.namespace).to_owned();
         if place != key.namespace {
             self.looking.entry(place.clone()).or_default().insert(key.clone());
@@ -63,6 +64,7 @@ impl Needs {
     }
 
     fn unlink(&mut self, key: &Key, condition: &GateCondition) {
+        self.counts[condition.kind as usize] -= 1;
         let place = place(condition, &key.namespace).to_owned();
         remove(&mut self.looking, &place, key);
         match &condition.name {
@@ -74,15 +76,15 @@ impl Needs {
         }
     }
 
-    fn all_sources(&self) -> HashSet<Subject> {
-        let kinds = self.named.keys().map(|(kind, _)| *kind).chain(self.selecting.keys().map(|(kind, _)| *kind));
-        let objects = kinds.filter(|kind| *kind != Dependency::Gate).map(Subject::Objects);
-        objects.chain((!self.looking.is_empty()).then_some(Subject::Namespaces)).collect()
+    /// Whether any gate depends on objects of this kind.
+    pub(super) fn any(&self, kind: Dependency) -> bool {
+        self.counts[kind as usize] > 0
     }
 
     /// What has to be followed.
-    pub(super) fn sources(&self) -> &HashSet<Subject> {
-        &self.sources
+    pub(super) fn sources(&self) -> HashSet<Subject> {
+        let kinds = Dependency::ALL.into_iter().filter(|kind| *kind != Dependency::Gate && self.any(*kind));
+        kinds.map(Subject::Objects).chain((!self.looking.is_empty()).then_some(Subject::Namespaces)).collect()
     }
 
     /// All gates.
@@ -137,7 +139,7 @@ mod tests {
         let mut needs = Needs::default();
         assert!(needs.set(&key("a"), Some(&spec)) && needs.set(&key("b"), Some(&spec)));
         assert!(!needs.set(&key("a"), Some(&spec)));
-        assert_eq!(needs.sources(), &HashSet::from([Subject::Objects(Dependency::Job), Subject::Namespaces]));
+        assert_eq!(needs.sources(), HashSet::from([Subject::Objects(Dependency::Job), Subject::Namespaces]));
         assert_eq!(needs.naming(Dependency::Job, &key("j")).count(), 2);
         assert_eq!((needs.selecting(Dependency::Job, "n").count(), needs.looking_into("other").count()), (2, 2));
         assert!(needs.set(&key("a"), None) && needs.set(&key("b"), None));

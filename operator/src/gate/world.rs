@@ -54,7 +54,7 @@ pub(super) struct World {
 
 impl World {
     /// What has to be followed.
-    pub(super) fn sources(&self) -> &HashSet<Subject> {
+    pub(super) fn sources(&self) -> HashSet<Subject> {
         self.needs.sources()
     }
 
@@ -216,7 +216,8 @@ impl World {
 
     /// Looks for gates that wait for themselves, if any way between gates has changed.
     pub(super) fn find_cycles(&mut self, agenda: &mut Agenda) {
-        if !std::mem::take(&mut self.stale) {
+        let some = self.needs.any(Dependency::Gate) || !self.cycles.is_empty();
+        if !std::mem::take(&mut self.stale) || !some {
             return;
         }
         let gates: Vec<_> = self.needs.gates().collect();
