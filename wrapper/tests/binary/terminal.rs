@@ -211,10 +211,10 @@ fn bg_lets_a_stopped_job_go_on() {
         let command = children(job)[0];
         terminal.write(SUSPEND);
         terminal.expect("Stopped");
-        assert_eq!([state(job), state(command)], ['T', 'T']);
+        eventually("both are stopped", || ([state(job), state(command)] == ['T', 'T']).then_some(()));
         terminal.expect(PROMPT);
         terminal.line("bg");
-        eventually("both go on", || ([state(job), state(command)] == ['S', 'S']).then_some(()));
+        eventually("both go on", || (![state(job), state(command)].contains(&'T')).then_some(()));
         terminal.expect(PROMPT);
         terminal.line("kill %1; wait %1");
         terminal.expect_code(143);
@@ -284,7 +284,7 @@ fn what_nobody_could_continue_is_not_stopped() {
     assert_eq!(run.line(), "ready");
     run.signal(20);
     assert_eq!(run.line(), "continued");
-    assert_eq!(state(run.pid()), 'S');
+    assert_ne!(state(run.pid()), 'T');
     run.signal(15);
     assert_eq!(run.end().code(), 143);
 }
@@ -298,8 +298,8 @@ fn a_command_that_sigstop_stops_stops_nothing_else() {
     eventually("it is stopped", || (state(command) == 'T').then_some(()));
     // It listens: CONT passes through it.
     run.signal(18);
-    eventually("it goes on", || (state(command) == 'S').then_some(()));
-    assert_eq!(state(run.pid()), 'S');
+    eventually("it goes on", || (state(command) != 'T').then_some(()));
+    assert_ne!(state(run.pid()), 'T');
     run.signal(15);
     assert_eq!(run.end().code(), 143);
 }
