@@ -1,0 +1,65 @@
+//! What an init does goes on while something is held, and renewals go on while it does it.
+
+use konductor_tests::{Process, Signal, eventually};
+use nix::sys::signal::kill;
+
+use crate::holders::child;
+use crate::scene::{LIMIT, SHORT_TTL, Scene, seconds, shared};
+
+/// Twice the time to live: what is not renewed is lost by then.
+const RENEWALS: usize = 6;
+
+/// Waits until the claim has been renewed so often.
+async fn renewals(scene: &Scene, holder: &str, number: usize) {
+    let mut last = scene.claim(holder).await.spec.claim.renew_time;
+    for _ in 0..number {
+        last = scene.claim_is(holder, |claim| claim.spec.claim.renew_time != last).await.spec.claim.renew_time;
+    }
+}
+
+fn state(pid: i32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?')
+}
+
+/// Holds with a shell that runs this script.
+fn hold(scene: &Scene, script: &str) -> Process {
+    scene.run("holder", &["--ttl", &seconds(SHORT_TTL)], &["sh", "-c", script])
+}
+
+#[tokio::test]
+async fn renewals_go_on_while_the_command_is_stopped() {
+    let scene = shared("stopped").await;
+    scene.semaphore(1).await;
+    let mut holder = hold(&scene, "trap 'exit 3' USR1; while :; do sleep 0.01; done");
+    scene.claim_is("holder", |claim| claim.status.is_some()).await;
+    let shell = std::fs::canonicalize("/bin/sh").expect("there is a shell");
+    let command = eventually(LIMIT, "the command runs", || async {
+        let pids = holder.tree();
+        let runs = |pid: &&_| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|found| found == shell);
+        pids.iter().find(runs).map(|_| child(&holder, &shell)).ok_or("not yet")
+    })
+    .await;
+    kill(command, Signal::SIGSTOP).expect("stop the command");
+    eventually(LIMIT, "the command is stopped", || async {
+        Some(()).filter(|()| state(command.as_raw()) == 'T').ok_or("not yet")
+    })
+    .await;
+    renewals(&scene, "holder", RENEWALS).await;
+    assert_eq!(state(command.as_raw()), 'T');
+    holder.signal(Signal::SIGUSR1);
+    holder.signal(Signal::SIGCONT);
+    holder.expect_exit(LIMIT, 3).await;
+    scene.assert_no_claims().await;
+}
+
+#[tokio::test]
+async fn renewals_go_on_while_orphans_end_without_end() {
+    let scene = shared("orphans").await;
+    scene.semaphore(1).await;
+    let mut holder = hold(&scene, "trap 'exit 3' USR1; while :; do (true &); done");
+    renewals(&scene, "holder", RENEWALS).await;
+    holder.signal(Signal::SIGUSR1);
+    holder.expect_exit(LIMIT, 3).await;
+    scene.assert_no_claims().await;
+}
