@@ -172,6 +172,7 @@ Examples:
   konductor-run --semaphore warehouse:2 -- ./load     waits until two of the permits are free
   konductor-run --lease report --wait-timeout 0 --on-timeout skip -- ./report
                                                       skips the run while another one is under way
+  konductor-run --wait-barrier extracted -- ./load    waits until all that are expected have arrived
   konductor-run --local ./locks --semaphore gpu -- ./train
                                                       without a cluster
   konductor-run -- ./server                           nothing to hold: only an init";

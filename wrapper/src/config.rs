@@ -7,15 +7,18 @@ use std::{
     time::Duration,
 };
 
-use konductor::Wanted;
+use konductor::{Wanted, rendezvous::Awaited};
 use konductor_api::limits::{MAX_TTL, MIN_TTL};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
     cli::CommandLine,
     environment::{Environment, EnvironmentError},
+    identity::Arrival,
     settings::{self, Setting},
-    signal, values,
+    signal,
+    supervisor::ArriveOn,
+    values,
 };
 
 /// TERM to KILL unless said otherwise: the time that most programs need at most, and a third of what the kubelet gives.
@@ -24,6 +27,10 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// How many things one command may hold. Each costs renewals for as long as it runs, and a name in its environment; who
 /// needs more wants one thing of more permits.
 const MAX_CLAIMS: usize = 64;
+
+/// How many barriers and gates one command may wait for, and at how many barriers it may arrive. Who needs more has gates
+/// that depend on gates.
+const MAX_MEETINGS: usize = 64;
 
 /// How much of a wrong value is shown: enough to find it, little enough for a termination message (4 KiB in all).
 const SHOWN: usize = 100;
@@ -35,6 +42,14 @@ pub(crate) struct Config {
     pub(crate) command: Vec<OsString>,
     /// The environment as found.
     pub(crate) environment: Environment,
+    /// What is to be open first, barriers before gates.
+    pub(crate) awaited: Vec<Awaited>,
+    /// Where to arrive.
+    pub(crate) arrivals: Vec<Awaited>,
+    /// When to arrive.
+    pub(crate) arrive_on: ArriveOn,
+    /// What was said about who arrives.
+    pub(crate) arrival: Arrival,
     /// What to hold, in the one order in which every wrapper takes it.
     pub(crate) claims: Vec<Wanted>,
     /// How long to wait; for ever when absent.
@@ -145,6 +160,22 @@ pub(crate) enum ConfigError {
     /// More than one command can hold.
     #[error("wanted at most {MAX_CLAIMS} semaphores and leases, found {0}")]
     TooMany(usize),
+    /// More than one command can wait for, or arrive at.
+    #[error("{setting}: wanted at most {MAX_MEETINGS} names, found {found}")]
+    TooManyNames {
+        /// The flag or variable.
+        setting: &'static str,
+        /// How many there were.
+        found: usize,
+    },
+    /// A folder has semaphores and leases only.
+    #[error("{setting}: {what} needs a cluster, and --local is without one")]
+    NeedsCluster {
+        /// The flag or variable.
+        setting: &'static str,
+        /// The first of what was asked for.
+        what: String,
+    },
     /// Two names that differ only in punctuation.
     #[error("{kind}s {one} and {other} would export their fencing tokens under one name: use only one of them")]
     SameVariable {
@@ -162,6 +193,14 @@ pub(crate) enum ConfigError {
         setting: &'static str,
         /// One thing that is to be held.
         held: String,
+    },
+    /// Who arrives says that the work is done.
+    #[error("{setting}: wanted end, found \"leave\": at {barrier} it arrives when nothing of the command is left")]
+    LeftoversWork {
+        /// The flag or variable.
+        setting: &'static str,
+        /// One barrier to arrive at.
+        barrier: String,
     },
 }
 
@@ -278,13 +317,34 @@ impl<'a> Sources<'a> {
         if all.len() > MAX_CLAIMS { Err(ConfigError::TooMany(all.len())) } else { Ok(all) }
     }
 
+    /// Barriers or gates, in their order.
+    fn meetings(self, setting: &'static Setting, of: fn(String) -> Awaited) -> Result<Vec<Awaited>, ConfigError> {
+        let (source, mut all) = self.all(setting, |text| values::name(text).map(of))?;
+        all.sort();
+        if let Some([one, _]) = all.array_windows().find(|[one, other]| one == other) {
+            return Err(ConfigError::Twice { setting: source, what: one.name.clone() });
+        }
+        if all.len() > MAX_MEETINGS {
+            return Err(ConfigError::TooManyNames { setting: source, found: all.len() });
+        }
+        if let (Some(first), Some(_)) = (all.first(), self.one(&settings::LOCAL, values::path)?) {
+            return Err(ConfigError::NeedsCluster { setting: source, what: first.to_string() });
+        }
+        Ok(all)
+    }
+
     /// What happens to leftovers, which may not outlive what protects them.
-    fn leftovers(self, claims: &[Wanted]) -> Result<Leftovers, ConfigError> {
+    fn leftovers(self, claims: &[Wanted], arrivals: &[Awaited]) -> Result<Leftovers, ConfigError> {
         let choices = [("end", Leftovers::End), ("leave", Leftovers::Leave)];
         let (setting, found) = self.all(&settings::LEFTOVERS, |text| values::one_of(text, choices))?;
-        match (found.as_slice(), claims.first()) {
-            ([Leftovers::Leave], Some(claim)) => Err(ConfigError::LeftoversHold { setting, held: claim.to_string() }),
-            ([Leftovers::Leave], None) => Ok(Leftovers::Leave),
+        match (found.as_slice(), claims.first(), arrivals.first()) {
+            ([Leftovers::Leave], Some(claim), _) => {
+                Err(ConfigError::LeftoversHold { setting, held: claim.to_string() })
+            }
+            ([Leftovers::Leave], None, Some(barrier)) => {
+                Err(ConfigError::LeftoversWork { setting, barrier: barrier.to_string() })
+            }
+            ([Leftovers::Leave], None, None) => Ok(Leftovers::Leave),
             _ => Ok(Leftovers::End),
         }
     }
@@ -296,7 +356,20 @@ impl Config {
         environment.refuse_unknown()?;
         let sources = Sources::new(line, &environment);
         let claims = sources.claims()?;
+        let barriers = sources.meetings(&settings::WAIT_BARRIER, Awaited::barrier)?;
+        let gates = sources.meetings(&settings::GATE, Awaited::gate)?;
+        let arrivals = sources.meetings(&settings::BARRIER, Awaited::barrier)?;
         Ok(Self {
+            awaited: barriers.into_iter().chain(gates).collect(),
+            arrive_on: sources
+                .one(&settings::ARRIVE, |text| {
+                    values::one_of(text, [("success", ArriveOn::Success), ("always", ArriveOn::AnyEnd)])
+                })?
+                .unwrap_or(ArriveOn::Success),
+            arrival: Arrival {
+                key: sources.one(&settings::ARRIVAL_KEY, values::key)?,
+                job: sources.one(&settings::JOB_UID, values::uid)?,
+            },
             wait_timeout: sources.one(&settings::WAIT_TIMEOUT, values::duration)?,
             skip_on_timeout: sources
                 .one(&settings::ON_TIMEOUT, |text| values::one_of(text, [("fail", false), ("skip", true)]))?
@@ -321,10 +394,11 @@ impl Config {
                     .unwrap_or(Scope::Group),
                 map: sources.map(&settings::MAP_SIGNAL, values::signals, |number| format!("signal {number}"))?,
             },
-            leftovers: sources.leftovers(&claims)?,
+            leftovers: sources.leftovers(&claims, &arrivals)?,
             exit_codes: sources.map(&settings::EXIT_CODE_MAP, values::exit_codes, |code| format!("code {code}"))?,
             parent_death_signal: sources.one(&settings::PARENT_DEATH_SIGNAL, signal::parse)?,
             claims,
+            arrivals,
             command: line.command(),
             environment,
         })
@@ -391,6 +465,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_awaited_has_one_order_too() {
+        let variables = [("KONDUCTOR_GATE", "z, b"), ("KONDUCTOR_BARRIER", "done"), ("KONDUCTOR_ARRIVAL_KEY", "k")];
+        let config = config("--wait-barrier y --wait-barrier a --arrive always", &variables).unwrap();
+        assert_eq!(
+            config.awaited,
+            [Awaited::barrier("a"), Awaited::barrier("y"), Awaited::gate("b"), Awaited::gate("z")]
+        );
+        assert_eq!((config.arrivals, config.arrive_on), (vec![Awaited::barrier("done")], ArriveOn::AnyEnd));
+        assert_eq!(config.arrival, Arrival { key: Some("k".to_owned()), job: None });
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_with_what_would() {
         let semaphore = "wanted NAME or NAME:N, a Kubernetes name and how many permits (1 to 1000000), found";
         let many = (0..=MAX_CLAIMS).map(|n| format!("s{n}")).collect::<Vec<_>>().join(",");
@@ -428,6 +514,31 @@ mod tests {
                 "--leftovers: wanted end, found \"leave\": while semaphore a is held, nothing may outlive the command"
                     .to_owned(),
             ),
+            (
+                "--leftovers leave",
+                &[("KONDUCTOR_BARRIER", "a")],
+                "--leftovers: wanted end, found \"leave\": at barrier a it arrives when nothing of the command is left"
+                    .to_owned(),
+            ),
+            ("--gate a --gate b --gate a", &[], "--gate: a is there twice".to_owned()),
+            ("--gate a:1", &[], "--gate: wanted the name of a gate, found \"a:1\"".to_owned()),
+            ("", &[("KONDUCTOR_BARRIER", &many)], "KONDUCTOR_BARRIER: wanted at most 64 names, found 65".to_owned()),
+            (
+                "--local x",
+                &[("KONDUCTOR_GATE", "b,a")],
+                "KONDUCTOR_GATE: gate a needs a cluster, and --local is without one".to_owned(),
+            ),
+            (
+                "--local x --barrier b",
+                &[],
+                "--barrier: barrier b needs a cluster, and --local is without one".to_owned(),
+            ),
+            (
+                "--local x --wait-barrier b",
+                &[],
+                "--wait-barrier: barrier b needs a cluster, and --local is without one".to_owned(),
+            ),
+            ("--arrive never", &[], "--arrive: wanted success or always, found \"never\"".to_owned()),
             ("--map-signal TERM=INT --map-signal 15=0", &[], "--map-signal: signal 15 is there twice".to_owned()),
             (
                 "",
@@ -476,7 +587,7 @@ mod tests {
             checked += 1;
             assert_eq!(format!("{:?}", config(&format!("{flag} {default}"), &[]).unwrap()), unset, "{flag}");
         }
-        assert_eq!(checked, 6, "priority, on-timeout, grace, leftovers, signal-scope, log-format");
+        assert_eq!(checked, 7, "priority, on-timeout, grace, leftovers, arrive, signal-scope, log-format");
     }
 
     #[test]

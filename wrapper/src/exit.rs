@@ -2,6 +2,10 @@
 //!
 //! The own ones are those of sysexits.h where it has a fitting one, and above all distinct: a Job's `podFailurePolicy`
 //! can tell "try again" (69, 75, 79) from "a person must act" (64, 77, 78).
+//!
+//! A barrier or gate that has failed has a code of its own, 76: whether that is final (a barrier that is never reset) or over by
+//! the next attempt (one that begins a new round, or a gate that opens late) only the Job's author knows, and can say
+//! in the policy; 75 would try again for ever, and 77 speaks of permissions.
 
 /// How `konductor-run` ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub(crate) enum Exit {
     Internal,
     /// Timed out while waiting.
     TimedOut,
+    /// What was waited for has failed.
+    Failed,
     /// The cluster refuses (RBAC or an admission policy), or the folder that takes its place cannot be used.
     Refused,
     /// There is no such primitive, and it was not to be waited for.
@@ -33,7 +39,7 @@ pub(crate) enum Exit {
 }
 
 /// The codes that are `konductor-run`'s own, what they mean, and what to do about them.
-pub(crate) const OWN: [(Exit, &str, &str); 9] = [
+pub(crate) const OWN: [(Exit, &str, &str); 10] = [
     (Exit::Usage, "wrong flag, argument or variable", "correct what the message names"),
     (
         Exit::Unreachable,
@@ -43,11 +49,20 @@ pub(crate) const OWN: [(Exit, &str, &str); 9] = [
     (Exit::Internal, "the system refuses what is needed, or a defect", "the message says which; report a defect"),
     (Exit::TimedOut, "timed out while waiting", "try again later"),
     (
+        Exit::Failed,
+        "a barrier or gate that was waited for has failed",
+        "see why (kubectl describe); a failed barrier opens when its spec is edited, or begins anew",
+    ),
+    (
         Exit::Refused,
         "the cluster refuses, or the folder of --local cannot be used",
         "grant what the message names (RBAC), satisfy the admission policy, or repair the folder",
     ),
-    (Exit::NoSuchPrimitive, "no such semaphore or lease, and not to be waited for", "create it, or install Konductor"),
+    (
+        Exit::NoSuchPrimitive,
+        "no such semaphore, lease, barrier or gate, and not to be waited for",
+        "create it, or install Konductor",
+    ),
     (Exit::Lost, "what was held was lost while the command ran", "try again; the command has been ended in time"),
     (Exit::NotExecutable, "the command cannot be executed", "correct the file or its mode"),
     (Exit::NotFound, "there is no such command", "correct its name or PATH"),
@@ -65,6 +80,7 @@ impl Exit {
             Self::Unreachable => 69,
             Self::Internal => 70,
             Self::TimedOut => 75,
+            Self::Failed => 76,
             Self::Refused => 77,
             Self::NoSuchPrimitive => 78,
             Self::Lost => 79,

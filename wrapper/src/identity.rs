@@ -6,6 +6,8 @@
 //!   is `.../pods/<uid>/containers/<name>/<id>` on the node, which /proc/self/mountinfo shows.
 //!
 //! All four or nothing: a guess here could free the claim of a process that lives.
+//!
+//! And what arrives at a barrier, which is the pod's Job rather than the pod, where that is known.
 
 use std::{
     fs::File,
@@ -23,6 +25,8 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 /// Where the kubelet mounts the termination log unless the pod says otherwise.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
+/// A Job has at most 10^6 indexes or so; together with the longest key they fit into an arrival.
+const MAX_INDEX: usize = 10;
 /// Tokens are one or two KB.
 const MAX_TOKEN: u64 = 64 * 1024;
 /// A container has some dozen mounts of some hundred bytes; a node has thousands.
@@ -54,6 +58,12 @@ impl Sources {
         self.name.clone().or_else(|| Some(token_claims(self.token.as_deref()?)?.name))
     }
 
+    /// The pod's UID.
+    pub(crate) fn pod_uid(&self) -> Option<String> {
+        let uid = self.uid.clone().or_else(|| Some(token_claims(self.token.as_deref()?)?.uid));
+        uid.filter(|uid| (1..=MAX_ID as usize).contains(&uid.len()))
+    }
+
     /// The pod, the container and its start, if all is known and fits.
     pub(crate) fn pod(&self) -> Option<PodReference> {
         let claims = self.token.as_deref().and_then(token_claims);
@@ -71,6 +81,33 @@ impl Sources {
             && fits(&pod.start, MAX_ID);
         all.then_some(pod)
     }
+}
+
+/// Kubernetes sets it in the pods of an Indexed Job.
+pub(crate) const COMPLETION_INDEX: &str = "JOB_COMPLETION_INDEX";
+
+/// What was said about who arrives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// The key.
+    pub(crate) key: Option<String>,
+    /// The UID of the pod's Job.
+    pub(crate) job: Option<String>,
+}
+
+/// What arrives once, however often it says so: the key that was said, else the Job's UID; each with the index of
+/// an Indexed Job's pod. Without them the pod's UID, else the holder.
+///
+/// A pod is not told its Job's UID, so without configuration the next attempt's pod is another arrival. Its name without the random
+/// end would be no better: the Job of the same name that is created the next day has it, too, and of two long names
+/// Kubernetes keeps the same beginning.
+pub(crate) fn arrival_key(said: &Arrival, pod_uid: Option<String>, index: Option<&str>, holder: &str) -> String {
+    let index = index.filter(|index| index.len() <= MAX_INDEX && index.bytes().all(|digit| digit.is_ascii_digit()));
+    let job = said.key.as_ref().or(said.job.as_ref()).map(|job| match index {
+        Some(index) if !index.is_empty() => format!("{job}/{index}"),
+        _ => job.clone(),
+    });
+    job.or(pod_uid).unwrap_or_else(|| holder.to_owned())
 }
 
 /// Who asks, when nobody said: the pod, else this process on this host.
@@ -217,6 +254,26 @@ mod tests {
         ] {
             let found = termination_log(&mounts).map(|start| (start.container, start.id));
             assert_eq!(found, expected, "{mounts}");
+        }
+    }
+
+    #[test]
+    fn what_arrives_once_is_as_much_as_is_known() {
+        let said =
+            |key: Option<&str>, job: Option<&str>| Arrival { key: key.map(Into::into), job: job.map(Into::into) };
+        let pod = || Some("pod".to_owned());
+        for (said, pod, index, expected) in [
+            (said(Some("orders"), Some("job")), pod(), None, "orders"),
+            (said(Some("orders"), None), pod(), Some("3"), "orders/3"),
+            (said(None, Some("job")), pod(), Some("3"), "job/3"),
+            (said(None, Some("job")), pod(), None, "job"),
+            (said(None, Some("job")), pod(), Some("three"), "job"),
+            (said(None, Some("job")), pod(), Some(""), "job"),
+            (said(None, Some("job")), pod(), Some("12345678901"), "job"),
+            (said(None, None), pod(), Some("3"), "pod"),
+            (said(None, None), None, Some("3"), "me"),
+        ] {
+            assert_eq!(arrival_key(&said, pod, index, "me"), expected, "{said:?} {index:?}");
         }
     }
 

@@ -36,7 +36,31 @@ environment, too: an inner one that is to hold something else says so by the sam
 
 const FAILURES: &str = "
 Each own code comes with one line in the log and, in a container, in the termination message (`kubectl describe pod`). 64, 77 and 78
-need a person; 69, 75 and 79 are worth another try: a Job's `podFailurePolicy` can tell them apart.
+need a person; 69, 75 and 79 are worth another try: a Job's `podFailurePolicy` can tell them apart. Whether 76 is final is for you to
+say there: it is, unless the barrier begins a new round or the gate may still open.
+";
+
+const MEETINGS: &str = "
+## Gates and barriers
+
+- Barriers and gates are waited for one after the other, before anything is held, all under `--wait-timeout`. Each was open when its
+  turn came; a gate may close again. For several to be open at one moment, make them the conditions of one gate.
+- It arrives when all processes of the command have ended, and before anything is released; what is held is renewed meanwhile. It does
+  so when the exit code is 0 (after `--exit-code-map`); with `--arrive always` whatever the command has ended with, but not when
+  something that was held was lost, or the command could not be started.
+- An arrival that cannot be made within 2 minutes (8 s after TERM) ends with 69 if the command has ended with 0: never with a silent 0.
+- What arrives once, however often a pod is retried, is what has one key: `--arrival-key`, or the UID of the pod's Job, each with
+  `JOB_COMPLETION_INDEX` in an Indexed Job. A pod is not told its Job's UID unless its template says so; without it the key is the
+  pod's UID, and the pod of the next attempt is another arrival (which, on success only, does not come). The Job's UID without an
+  index is one arrival for the whole Job, however many completions it has.
+
+```yaml
+env:
+  - name: KONDUCTOR_JOB_UID
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.labels['batch.kubernetes.io/controller-uid']
+```
 ";
 
 fn page() -> String {
@@ -54,6 +78,7 @@ fn page() -> String {
     }
     page += "\nA duration is a number and a unit, or several: `30s`, `1h30m`, `1.5s`, `200ms`. A signal is a name with or \
              without `SIG`, or a\nnumber: `TERM`, `SIGTERM`, `15`, `RTMIN+1`, `RTMAX-1`.\n";
+    page += MEETINGS;
     page += SIGNALS;
     section(&mut page, "What the command gets", ["variable", "value"], &exports());
     page += SURROUNDINGS;

@@ -140,6 +140,26 @@ pub(crate) const LOCAL: Setting = Setting {
     meaning: "No cluster: share what the manifests in this folder define with others on this machine",
     ..ONE
 };
+pub(crate) const GATE: Setting = Setting {
+    flag: Some("--gate"),
+    variable: Some("KONDUCTOR_GATE"),
+    topic: Topic::Wait,
+    repeats: true,
+    value: "NAME",
+    accepts: "the name of a gate",
+    meaning: "Wait until this gate is open; first of all",
+    ..ONE
+};
+pub(crate) const WAIT_BARRIER: Setting = Setting {
+    flag: Some("--wait-barrier"),
+    variable: Some("KONDUCTOR_WAIT_BARRIER"),
+    topic: Topic::Wait,
+    repeats: true,
+    value: "NAME",
+    accepts: "the name of a barrier",
+    meaning: "Wait until this barrier is open; first of all",
+    ..ONE
+};
 pub(crate) const WAIT_TIMEOUT: Setting = Setting {
     flag: Some("--wait-timeout"),
     variable: Some("KONDUCTOR_WAIT_TIMEOUT"),
@@ -188,6 +208,36 @@ pub(crate) const EXIT_CODE_MAP: Setting = Setting {
     value: "A=B",
     accepts: "A=B, two numbers from 0 to 255",
     meaning: "Exit with B when the command has ended with A",
+    ..ONE
+};
+pub(crate) const BARRIER: Setting = Setting {
+    flag: Some("--barrier"),
+    variable: Some("KONDUCTOR_BARRIER"),
+    topic: Topic::End,
+    repeats: true,
+    value: "NAME",
+    accepts: "the name of a barrier",
+    meaning: "Arrive at this barrier when the command has ended",
+    ..ONE
+};
+pub(crate) const ARRIVE: Setting = Setting {
+    flag: Some("--arrive"),
+    variable: Some("KONDUCTOR_ARRIVE"),
+    topic: Topic::End,
+    value: "success|always",
+    accepts: "success or always",
+    default: Some("success"),
+    meaning: "Arrive only on exit code 0, or always",
+    ..ONE
+};
+pub(crate) const ARRIVAL_KEY: Setting = Setting {
+    flag: Some("--arrival-key"),
+    variable: Some("KONDUCTOR_ARRIVAL_KEY"),
+    topic: Topic::End,
+    value: "KEY",
+    accepts: "a text of at most 200 characters",
+    default: Some("the Job's UID if known, else the pod's, else the holder"),
+    meaning: "What arrives once; an Indexed Job's index is added",
     ..ONE
 };
 pub(crate) const SIGNAL_SCOPE: Setting = Setting {
@@ -266,6 +316,15 @@ pub(crate) const POD_CONTAINER: Setting = Setting {
     meaning: "The container's name",
     ..ONE
 };
+pub(crate) const JOB_UID: Setting = Setting {
+    variable: Some("KONDUCTOR_JOB_UID"),
+    topic: Topic::Pod,
+    value: "UID",
+    accepts: "a UID of at most 64 letters, digits and hyphens",
+    default: Some("none"),
+    meaning: "The UID of the pod's Job, to arrive once for all attempts",
+    ..ONE
+};
 pub(crate) const COPY_TO: Setting = Setting {
     flag: Some("--copy-to"),
     topic: Topic::Other,
@@ -276,7 +335,7 @@ pub(crate) const COPY_TO: Setting = Setting {
 };
 
 /// All of them, in the order in which people read about them.
-pub(crate) const SETTINGS: [&Setting; 21] = [
+pub(crate) const SETTINGS: [&Setting; 27] = [
     &SEMAPHORE,
     &LEASE,
     &PRIORITY,
@@ -284,11 +343,16 @@ pub(crate) const SETTINGS: [&Setting; 21] = [
     &HOLDER,
     &NAMESPACE,
     &LOCAL,
+    &GATE,
+    &WAIT_BARRIER,
     &WAIT_TIMEOUT,
     &ON_TIMEOUT,
     &GRACE,
     &LEFTOVERS,
     &EXIT_CODE_MAP,
+    &BARRIER,
+    &ARRIVE,
+    &ARRIVAL_KEY,
     &SIGNAL_SCOPE,
     &MAP_SIGNAL,
     &PARENT_DEATH_SIGNAL,
@@ -297,6 +361,7 @@ pub(crate) const SETTINGS: [&Setting; 21] = [
     &POD_NAME,
     &POD_UID,
     &POD_CONTAINER,
+    &JOB_UID,
     &COPY_TO,
 ];
 

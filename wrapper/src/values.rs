@@ -13,6 +13,8 @@ use crate::signal;
 
 /// Length of a label in Kubernetes: the name of a namespace or of a container.
 const MAX_LABEL: usize = 63;
+/// Of what an arrival can hold, with room for an index after it.
+const MAX_KEY: usize = 200;
 /// `PATH_MAX` of Linux, less the zero byte at the end.
 const MAX_PATH: usize = 4095;
 
@@ -50,6 +52,11 @@ pub(crate) fn uid(text: &str) -> Option<String> {
 /// Who asks.
 pub(crate) fn holder(text: &str) -> Option<String> {
     (1..=MAX_HOLDER as usize).contains(&text.chars().count()).then(|| text.to_owned())
+}
+
+/// What arrives once.
+pub(crate) fn key(text: &str) -> Option<String> {
+    (1..=MAX_KEY).contains(&text.chars().count()).then(|| text.to_owned())
 }
 
 /// `NAME` or `NAME:N`: a name, and how many permits.
@@ -172,6 +179,7 @@ mod tests {
                 (label(&text), MAX_LABEL),
                 (uid(&text), MAX_ID as usize),
                 (holder(&text), 4 * MAX_HOLDER as usize),
+                (key(&text), 4 * MAX_KEY),
                 (path(&text).map(|path| path.display().to_string()), MAX_PATH),
             ] {
                 prop_assert!(read.is_none_or(|read| read == text && (1..=most).contains(&read.len())));

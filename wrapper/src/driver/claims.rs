@@ -10,7 +10,10 @@ use std::{
     thread,
 };
 
-use konductor::{AcquireError, Client, Command, ConnectError, ConnectOptions, LossReason, Request};
+use konductor::{
+    AcquireError, Client, Command, ConnectError, ConnectOptions, LossReason, RendezvousError, Request,
+    rendezvous::{self, Arriving, Awaited, Progress},
+};
 use nix::{
     errno::Errno,
     sys::eventfd::{EfdFlags, EventFd},
@@ -24,14 +27,28 @@ use tokio::{
 use super::{fault, found};
 use crate::{
     exit::Exit,
-    supervisor::{Answer, Event},
+    supervisor::{Answer, Event, Told},
 };
 
-/// What the supervisor wants of a claim.
+/// What the supervisor wants.
 #[derive(Clone, Copy, Debug)]
-enum Order {
+pub(super) enum Order {
+    /// To see something open.
+    Await(usize),
+    /// A claim.
     Acquire(usize),
+    /// To give a claim back.
     Release(usize),
+    /// To arrive somewhere.
+    Arrive(usize),
+}
+
+/// All that can be ordered.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    pub(super) awaited: Vec<Awaited>,
+    pub(super) requests: Vec<Request>,
+    pub(super) arrivals: Vec<Arriving>,
 }
 
 /// The near end.
@@ -56,11 +73,15 @@ impl Teller {
         // A counter that cannot be raised any further is not zero, so the loop wakes up all the same.
         let _ = self.wake.write(1);
     }
+
+    fn tell_all(&self, events: impl IntoIterator<Item = Event>) {
+        events.into_iter().for_each(|event| self.tell(event));
+    }
 }
 
 impl Claims {
     /// Starts the thread.
-    pub(super) fn start(options: ConnectOptions, requests: Vec<Request>) -> nix::Result<Self> {
+    pub(super) fn start(options: ConnectOptions, wishes: Wishes) -> nix::Result<Self> {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let (news_in, news) = mpsc::channel();
         let (orders, orders_out) = unbounded_channel();
@@ -68,7 +89,7 @@ impl Claims {
         fault::watch(Arc::clone(&wake));
         let work = move || {
             // The C library has unblocked two of its own.
-            let worked = found::block().map_err(Into::into).and_then(|()| work(options, requests, orders_out, &teller));
+            let worked = found::block().map_err(Into::into).and_then(|()| work(options, wishes, orders_out, &teller));
             if let Err(error) = worked {
                 teller.tell(Event::ClaimsFailed { error: error.to_string() });
             }
@@ -79,15 +100,7 @@ impl Claims {
         Ok(Self { orders, news, wake, failed: false })
     }
 
-    pub(super) fn acquire(&self, index: usize) {
-        self.order(Order::Acquire(index));
-    }
-
-    pub(super) fn release(&self, index: usize) {
-        self.order(Order::Release(index));
-    }
-
-    fn order(&self, order: Order) {
+    pub(super) fn order(&self, order: Order) {
         // When the thread is gone, its last news say so.
         let _ = self.orders.send(order);
     }
@@ -116,49 +129,75 @@ impl AsFd for Claims {
 /// The thread: until nobody can give orders any more.
 fn work(
     options: ConnectOptions,
-    requests: Vec<Request>,
+    wishes: Wishes,
     orders: UnboundedReceiver<Order>,
     teller: &Teller,
 ) -> std::io::Result<()> {
     let block = || found::block().expect("a mask can be set");
     let runtime = runtime::Builder::new_current_thread().enable_all().on_thread_start(block).build()?;
-    LocalSet::new().block_on(&runtime, serve(options, requests, orders, teller));
+    LocalSet::new().block_on(&runtime, serve(options, wishes, orders, teller));
     Ok(())
 }
 
-async fn serve(options: ConnectOptions, requests: Vec<Request>, mut orders: UnboundedReceiver<Order>, teller: &Teller) {
+async fn serve(options: ConnectOptions, wishes: Wishes, mut orders: UnboundedReceiver<Order>, teller: &Teller) {
+    let Wishes { awaited, requests, arrivals } = wishes;
     let client = Client::connect(options).await;
-    let mut claims = JoinSet::new();
+    let mut tasks = JoinSet::new();
     let mut commands: Vec<Option<UnboundedSender<Command>>> = vec![None; requests.len()];
     loop {
         let order = tokio::select! {
             order = orders.recv() => order,
-            Some(_) = claims.join_next() => continue,
+            Some(_) = tasks.join_next() => continue,
         };
+        let Some(order) = order else { return };
+        let client = match &client {
+            Ok(client) => client.clone(),
+            Err(error) => {
+                teller.tell_all(unreachable(order, error));
+                continue;
+            }
+        };
+        let teller = teller.clone();
         match order {
-            None => return,
-            Some(Order::Acquire(index)) => match &client {
-                Ok(client) => {
-                    let (sender, receiver) = unbounded_channel();
-                    commands[index] = Some(sender);
-                    let (client, request, teller) = (client.clone(), requests[index].clone(), teller.clone());
-                    claims.spawn_local(async move {
-                        konductor::run(client, request, receiver, |event| {
-                            if let Some(answer) = answer(event) {
-                                teller.tell(Event::Claim(index, answer));
-                            }
-                        })
-                        .await;
-                    });
-                }
-                Err(error) => teller.tell(Event::Claim(index, unreachable(error))),
-            },
-            Some(Order::Release(index)) => {
+            Order::Await(index) => {
+                let tell = move |progress| teller.tell_all(told(progress).map(|told| Event::Awaited(index, told)));
+                tasks.spawn_local(rendezvous::wait(client, awaited[index].clone(), tell));
+            }
+            Order::Acquire(index) => {
+                let (sender, receiver) = unbounded_channel();
+                commands[index] = Some(sender);
+                let tell = move |event| teller.tell_all(answer(event).map(|answer| Event::Claim(index, answer)));
+                tasks.spawn_local(konductor::run(client, requests[index].clone(), receiver, tell));
+            }
+            Order::Release(index) => {
                 // When the claim's task has ended, its last news say how.
                 let _ = commands[index].take().map(|commands| commands.send(Command::Release));
             }
+            Order::Arrive(index) => {
+                let tell = move |progress| teller.tell_all(told(progress).map(|told| Event::Arrival(index, told)));
+                tasks.spawn_local(rendezvous::arrive(client, arrivals[index].clone(), tell));
+            }
         }
     }
+}
+
+/// What the progress of a wait or an arrival means to the supervisor. News that this version does not know mean nothing.
+fn told(progress: Progress) -> Option<Told> {
+    Some(match progress {
+        Progress::Seen => Told::Seen,
+        Progress::Waiting { message, missing } => Told::Waiting { message, missing },
+        Progress::Retrying { operation, error } => Told::Retrying { operation, error },
+        Progress::Done => Told::Done,
+        Progress::Failed { error } => {
+            let exit = match &error {
+                RendezvousError::Failed(_) => Exit::Failed,
+                RendezvousError::Request(error) => failure(error),
+                _ => Exit::Refused,
+            };
+            Told::Failed { exit, error: error.to_string() }
+        }
+        _ => return None,
+    })
 }
 
 /// What an event of the client means to the supervisor.
@@ -175,20 +214,29 @@ fn answer(event: konductor::Event) -> Option<Answer> {
         }
         konductor::Event::Released => Answer::Released,
         konductor::Event::Abandoned { error } => Answer::Abandoned { error },
-        konductor::Event::Failed { error } => {
-            let exit = match error {
-                AcquireError::NotInstalled { .. } => Exit::NoSuchPrimitive,
-                AcquireError::System(_) => Exit::Internal,
-                // Refused, and whatever else the library may learn to refuse.
-                _ => Exit::Refused,
-            };
-            Answer::Failed { exit, error: error.to_string() }
-        }
+        konductor::Event::Failed { error } => Answer::Failed { exit: failure(&error), error: error.to_string() },
         // News that this version does not know are no reason to act.
         _ => return None,
     })
 }
 
-fn unreachable(error: &ConnectError) -> Answer {
-    Answer::Failed { exit: Exit::Unreachable, error: konductor::chain(error) }
+fn failure(error: &AcquireError) -> Exit {
+    match error {
+        AcquireError::NotInstalled { .. } => Exit::NoSuchPrimitive,
+        AcquireError::System(_) => Exit::Internal,
+        // Refused, and whatever else the library may learn to refuse.
+        _ => Exit::Refused,
+    }
+}
+
+/// What becomes of an order when there is no cluster to carry it out.
+fn unreachable(order: Order, error: &ConnectError) -> Option<Event> {
+    let (exit, error) = (Exit::Unreachable, konductor::chain(error));
+    Some(match order {
+        Order::Await(index) => Event::Awaited(index, Told::Failed { exit, error }),
+        Order::Acquire(index) => Event::Claim(index, Answer::Failed { exit, error }),
+        Order::Arrive(index) => Event::Arrival(index, Told::Failed { exit, error }),
+        // There is nothing to give back.
+        Order::Release(_) => return None,
+    })
 }

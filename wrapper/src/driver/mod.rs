@@ -15,7 +15,10 @@ mod tree;
 
 use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
 
-use konductor::{Boottime, ConnectOptions, Local, PodReference, Request, Wanted};
+use konductor::{
+    Boottime, ConnectOptions, Local, PodReference, Request, Wanted,
+    rendezvous::{Arriving, Awaited},
+};
 use nix::{
     errno::Errno,
     libc,
@@ -29,7 +32,13 @@ use nix::{
 };
 
 use self::{
-    claims::Claims, found::Found, guard::Guard, process::Program, signals::Signals, terminal::Terminal, tree::Tree,
+    claims::{Claims, Order, Wishes},
+    found::Found,
+    guard::Guard,
+    process::Program,
+    signals::Signals,
+    terminal::Terminal,
+    tree::Tree,
 };
 use crate::{
     config::{Config, Leftovers},
@@ -54,7 +63,10 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         }
     };
     let settings = Settings {
+        awaited: config.awaited.iter().map(ToString::to_string).collect(),
         claims: config.claims.iter().map(ToString::to_string).collect(),
+        arrivals: config.arrivals.iter().map(ToString::to_string).collect(),
+        arrive_on: config.arrive_on,
         wait_timeout: config.wait_timeout,
         skip_on_timeout: config.skip_on_timeout,
         local: config.local.is_some(),
@@ -116,7 +128,8 @@ impl<'a> Driver<'a> {
             program,
             found,
         };
-        if !driver.config.claims.is_empty() {
+        let Config { awaited, claims, arrivals, .. } = &driver.config;
+        if !(awaited.is_empty() && claims.is_empty() && arrivals.is_empty()) {
             driver.connect()?;
         }
         Ok(driver)
@@ -147,8 +160,10 @@ impl<'a> Driver<'a> {
 
     fn apply(&mut self, effect: Effect, events: &mut VecDeque<Event>) -> nix::Result<()> {
         match effect {
-            Effect::Acquire(index) => self.claims.iter().for_each(|claims| claims.acquire(index)),
-            Effect::Release(index) => self.claims.iter().for_each(|claims| claims.release(index)),
+            Effect::Await(index) => self.order(Order::Await(index)),
+            Effect::Acquire(index) => self.order(Order::Acquire(index)),
+            Effect::Release(index) => self.order(Order::Release(index)),
+            Effect::Arrive(index) => self.order(Order::Arrive(index)),
             Effect::ReadSignals => {
                 self.signals.read(events)?;
                 events.push_back(Event::SignalsRead);
@@ -175,6 +190,10 @@ impl<'a> Driver<'a> {
             Effect::Exit(_) => unreachable!("the loop ends there"),
         }
         Ok(())
+    }
+
+    fn order(&self, order: Order) {
+        self.claims.iter().for_each(|claims| claims.order(order));
     }
 
     /// Until something is to be read.
@@ -330,10 +349,22 @@ impl<'a> Driver<'a> {
             None => identity::default_holder(sources.pod_name(), &gethostname()?.to_string_lossy(), std::process::id()),
         };
         let requests = self.config.claims.iter().map(|wanted| self.request(wanted, pod.clone()));
+        let index = self.config.environment.raw(identity::COMPLETION_INDEX).map(|index| index.to_string_lossy());
+        let key = identity::arrival_key(&self.config.arrival, sources.pod_uid(), index.as_deref(), &self.holder);
+        let arrive = |barrier: &Awaited| Arriving {
+            barrier: barrier.name.clone(),
+            key: key.clone(),
+            holder: self.holder.clone(),
+        };
+        let wishes = Wishes {
+            awaited: self.config.awaited.clone(),
+            requests: requests.collect(),
+            arrivals: self.config.arrivals.iter().map(arrive).collect(),
+        };
         // Whatever outlives this process goes on holding.
         let local = self.config.local.as_ref().map(|folder| Local::new(folder).inherit());
         let options = ConnectOptions { namespace: self.config.namespace.clone(), local };
-        self.claims = Some(Claims::start(options, requests.collect())?);
+        self.claims = Some(Claims::start(options, wishes)?);
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use tracing::Level;
 
 use std::time::Duration;
 
-use super::{Effect, Phase, Received, Supervisor, WITHDRAWAL};
+use super::{Effect, LAST_ARRIVAL, Phase, Received, Supervisor, WITHDRAWAL};
 use crate::exit::Exit;
 
 /// What a terminal stops a job with.
@@ -35,12 +35,12 @@ impl Supervisor {
         };
         let ends = self.settings.ending_signals.contains(&received.signal);
         match self.phase {
-            Phase::Acquiring { .. } | Phase::Ready if ends => {
+            Phase::Awaiting { .. } | Phase::Acquiring { .. } | Phase::Ready if ends => {
                 self.verdict = Some(Exit::Signal(received.signal));
                 out.push(Effect::Log(Level::INFO, format!("{name}: ending before the command was started")));
                 self.give_back(WITHDRAWAL, now, out);
             }
-            Phase::Acquiring { .. } if TERMINAL_STOPS.contains(&received.signal) => {
+            Phase::Awaiting { .. } | Phase::Acquiring { .. } if TERMINAL_STOPS.contains(&received.signal) => {
                 self.stop(received.signal, "it is lost", now, out);
             }
             Phase::Ready => self.early.push(Received { signal, ..received }),
@@ -51,6 +51,9 @@ impl Supervisor {
                 };
                 out.push(Effect::Log(Level::DEBUG, message));
                 out.push(forward(Received { signal, ..received }));
+            }
+            Phase::Arriving { until } if ends => {
+                self.phase = Phase::Arriving { until: until.min(now + LAST_ARRIVAL) };
             }
             Phase::Releasing { until } if ends => {
                 self.phase = Phase::Releasing { until: until.min(now + WITHDRAWAL) };

@@ -12,12 +12,17 @@
 //! - a guard, which keeps the deadline should this process not get to run, knows the latest deadline from before the
 //!   start of the command until the tree is empty;
 //! - a claim is released only after the driver has seen the tree empty;
-//! - a loss while anything ran ends with 79, whatever the command's own code was.
+//! - a loss while anything ran ends with 79, whatever the command's own code was;
+//! - whoever arrives at a barrier has done the work: the tree is empty, nothing that was held was lost, and the command has ended
+//!   with 0 (or has ended, if that is enough); and an arrival that was not made is never a success.
+//!
+//! What is only waited for comes first, one after the other, while nothing is held that others may want.
 //!
 //! Claims are taken one after the other in the order given, which the caller makes the same for every wrapper, so that two
 //! of them never wait for each other; they are released in reverse.
 
 mod jobs;
+mod meetings;
 mod rules;
 
 #[cfg(test)]
@@ -47,6 +52,13 @@ pub(crate) const WITHDRAWAL: Duration = Duration::from_millis(900);
 /// The client gives up after 10 s and says why; this is for one that says nothing. A claim that could not be released ends with its TTL, or at once when the kubelet reports the container's end.
 pub(crate) const RELEASE: Duration = Duration::from_secs(12);
 
+/// How long arriving may take after the command's end: longer than the restart of an API server, as work that may have
+/// taken hours would be for nothing; and not for ever, so that the Job's own backoff takes over.
+pub(crate) const ARRIVAL: Duration = Duration::from_mins(2);
+
+/// How long it may take from a signal to end on: with the releases well inside the kubelet's default of 30 s.
+pub(crate) const LAST_ARRIVAL: Duration = Duration::from_secs(8);
+
 /// How long before a claim's end its tree is killed: what lies between a timer and the last process's death on a machine that
 /// has ten times more to do than it can. A twentieth of the shortest TTL, so that renewals hardly have less time.
 pub(crate) const KILLING: Duration = Duration::from_millis(250);
@@ -58,9 +70,15 @@ pub(crate) const GUARD_LASTS: Duration = Duration::from_secs(1);
 /// What the rules need to know from the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    /// What to see open before anything is held, as shown to people (`gate weekend`).
+    pub(crate) awaited: Vec<String>,
     /// What to hold, in the order in which it is taken, as shown to people (`semaphore warehouse`).
     pub(crate) claims: Vec<String>,
-    /// How long to wait for all claims together; for ever when absent, and zero tries once.
+    /// Where to arrive when the command has ended, as shown to people (`barrier extracted`).
+    pub(crate) arrivals: Vec<String>,
+    /// When to arrive.
+    pub(crate) arrive_on: ArriveOn,
+    /// How long to wait for all that is awaited and claimed together; for ever when absent, and zero tries once.
     pub(crate) wait_timeout: Option<Duration>,
     /// Whether a timed-out wait is a success.
     pub(crate) skip_on_timeout: bool,
@@ -76,6 +94,15 @@ pub(crate) struct Settings {
     pub(crate) leaves: bool,
     /// What to exit with instead of these codes of the command.
     pub(crate) exit_codes: BTreeMap<u8, u8>,
+}
+
+/// When to arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ArriveOn {
+    /// When the command has ended with 0, or with what is to be told as 0.
+    Success,
+    /// Whatever the command has ended with.
+    AnyEnd,
 }
 
 /// A signal as it has arrived, and as it is sent on.
@@ -105,6 +132,10 @@ pub(crate) enum Event {
     Started,
     /// News of a claim, by its place in [`Settings::claims`].
     Claim(usize, Answer),
+    /// News of something to be seen open, by its place in [`Settings::awaited`].
+    Awaited(usize, Told),
+    /// News of an arrival, by its place in [`Settings::arrivals`].
+    Arrival(usize, Told),
     /// The side that talks to the API server is gone: it panicked, or could not be started.
     ClaimsFailed {
         /// What is known about it.
@@ -198,13 +229,47 @@ pub(crate) enum Answer {
     },
 }
 
+/// News of something that is waited for, or of an arrival.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// It is there; the operator has not said anything about it.
+    Seen,
+    /// It is not open.
+    Waiting {
+        /// What the operator says about it.
+        message: String,
+        /// There is none of that name.
+        missing: bool,
+    },
+    /// Trouble that the client keeps trying to get through.
+    Retrying {
+        /// What was tried.
+        operation: &'static str,
+        /// What went wrong.
+        error: String,
+    },
+    /// It is open, or the arrival is made; nothing more follows.
+    Done,
+    /// It cannot be; nothing more follows.
+    Failed {
+        /// The code that says why.
+        exit: Exit,
+        /// What to tell people.
+        error: String,
+    },
+}
+
 /// What to do, in this order: what is urgent comes before what is only told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
+    /// Wait until something is open.
+    Await(usize),
     /// Ask for a claim.
     Acquire(usize),
     /// Release or withdraw a claim.
     Release(usize),
+    /// Arrive somewhere.
+    Arrive(usize),
     /// Tell the signals that have arrived by now, all those that end the waiting among them, then [`Event::SignalsRead`].
     ReadSignals,
     /// Start the command, with the claims' fencing tokens in order.
@@ -242,12 +307,16 @@ pub(crate) enum Effect {
 /// Where the whole thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// What is awaited before `next` was seen open, and this one is not yet.
+    Awaiting { next: usize },
     /// The claims before `next` are held and this one was asked for.
     Acquiring { next: usize },
     /// Everything is held; the signals that have arrived meanwhile come first.
     Ready,
     /// The command, or something that it left behind, is alive.
     Running,
+    /// Nothing is alive any more; the arrivals are being made, and what is held is still held.
+    Arriving { until: Boottime },
     /// Nothing is alive any more, or ever was; the claims are being given back.
     Releasing { until: Boottime },
     /// Exit was said.
@@ -278,7 +347,7 @@ enum Word {
     Contact,
     /// There is no such parent.
     Missing,
-    /// The operator has put it in the queue.
+    /// The operator has put it in the queue, or says that it is not open.
     Queued,
 }
 
@@ -302,6 +371,10 @@ pub(crate) struct Supervisor {
     settings: Settings,
     phase: Phase,
     claims: Vec<Claim>,
+    /// The arrivals that are being made.
+    arriving: Vec<bool>,
+    /// Why nobody talks to the API server any more.
+    cut_off: Option<String>,
     /// What the exit will be; a loss replaces anything else.
     verdict: Option<Exit>,
     command_alive: bool,

@@ -17,6 +17,8 @@ enum Happening {
     Stopped(i32, bool),
     Continued,
     Hears(usize, Word),
+    Awaits(usize, News),
+    Arrivals(usize, News),
     CommandEnds(u8),
     SomeEnd,
     AllEnd,
@@ -34,6 +36,25 @@ enum Word {
     Taken,
     Failed,
     Released,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum News {
+    Seen,
+    Closed(bool),
+    Trouble,
+    Done,
+    Failed,
+}
+
+fn news() -> impl Strategy<Value = News> {
+    prop_oneof![
+        1 => Just(News::Seen),
+        1 => any::<bool>().prop_map(News::Closed),
+        1 => Just(News::Trouble),
+        9 => Just(News::Done),
+        1 => Just(News::Failed),
+    ]
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -57,7 +78,9 @@ fn happening() -> impl Strategy<Value = Happening> {
             .prop_map(|(signal, in_front)| Happening::Stopped(signal, in_front)),
         1 => Just(Happening::Continued),
         12 => (0..3_usize, word).prop_map(|(claim, word)| Happening::Hears(claim, word)),
-        2 => any::<u8>().prop_map(Happening::CommandEnds),
+        4 => (0..2_usize, news()).prop_map(|(index, news)| Happening::Awaits(index, news)),
+        4 => (0..2_usize, news()).prop_map(|(index, news)| Happening::Arrivals(index, news)),
+        2 => prop_oneof![Just(0), Just(3), any::<u8>()].prop_map(Happening::CommandEnds),
         2 => Just(Happening::SomeEnd),
         2 => Just(Happening::AllEnd),
         1 => Just(Happening::ClaimsFail),
@@ -66,9 +89,14 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
+    let few = || prop_oneof![3 => Just(0), 1 => 1..3_usize];
+    let meetings = (few(), few(), prop::sample::select(vec![ArriveOn::Success, ArriveOn::AnyEnd]));
     let map = prop::sample::select(vec![BTreeMap::new(), BTreeMap::from([(15, Some(3)), (10, None)])]);
-    (0..4_usize, proptest::option::of(0..20_000_u64), any::<bool>(), 0..20_000_u64, any::<bool>(), map).prop_map(
-        |(claims, wait, skip_on_timeout, grace, leaves, signals)| Settings {
+    (0..4_usize, proptest::option::of(0..20_000_u64), any::<bool>(), 0..20_000_u64, any::<bool>(), map, meetings)
+        .prop_map(|(claims, wait, skip_on_timeout, grace, leaves, signals, (awaited, arrivals, arrive_on))| Settings {
+            awaited: (0..awaited).map(|gate| format!("gate {gate}")).collect(),
+            arrivals: (0..arrivals).map(|barrier| format!("barrier {barrier}")).collect(),
+            arrive_on,
             claims: (0..claims).map(|claim| format!("semaphore {claim}")).collect(),
             wait_timeout: wait.map(Duration::from_millis),
             skip_on_timeout,
@@ -76,15 +104,17 @@ fn settings() -> impl Strategy<Value = Settings> {
             grace: Duration::from_millis(grace),
             ending_signals: vec![1, 2, 3, 15],
             signals,
-            leaves: leaves && claims == 0,
+            leaves: leaves && claims + arrivals == 0,
             exit_codes: BTreeMap::from([(3, 0), (79, 0), (143, 7)]),
-        },
-    )
+        })
 }
 
 /// Nothing to hold, and nothing configured.
 fn plain() -> Settings {
     Settings {
+        awaited: Vec::new(),
+        arrivals: Vec::new(),
+        arrive_on: ArriveOn::Success,
         claims: Vec::new(),
         wait_timeout: None,
         skip_on_timeout: false,
@@ -105,18 +135,30 @@ enum ClaimSeen {
     Lost,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Meeting {
+    Ahead,
+    Begun,
+    Met,
+    Failed,
+}
+
 /// The world as the events and effects tell it.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
 struct World {
     supervisor: Supervisor,
     now: Boottime,
     armed: Option<Boottime>,
+    awaited: Vec<Meeting>,
+    arrivals: Vec<Meeting>,
     claims: Vec<ClaimSeen>,
     releasing: Vec<bool>,
     claims_failed: bool,
     signalled: bool,
     spawned: bool,
     command_alive: bool,
+    /// What the command has ended with is 0, or told as 0.
+    ended_well: bool,
     tree_alive: bool,
     killed: bool,
     lost: bool,
@@ -141,6 +183,8 @@ impl World {
     fn new(settings: Settings) -> Self {
         let claims = settings.claims.len();
         Self {
+            awaited: vec![Meeting::Ahead; settings.awaited.len()],
+            arrivals: vec![Meeting::Ahead; settings.arrivals.len()],
             supervisor: Supervisor::new(settings),
             now: Boottime(Duration::from_secs(100)),
             armed: None,
@@ -150,6 +194,7 @@ impl World {
             signalled: false,
             spawned: false,
             command_alive: false,
+            ended_well: false,
             tree_alive: false,
             killed: false,
             lost: false,
@@ -176,8 +221,11 @@ impl World {
         let mut read_signals = false;
         for effect in effects {
             match effect {
+                Effect::Await(index) => self.begins_to_wait(index),
+                Effect::Arrive(index) => self.begins_to_arrive(index),
                 Effect::Acquire(index) => {
                     assert_eq!(self.claims[index], ClaimSeen::Absent);
+                    assert!(self.met(self.awaited.len()), "holds before it has waited");
                     assert!(self.claims[..index].iter().all(|claim| matches!(claim, ClaimSeen::Held { .. })));
                     self.claims[index] = ClaimSeen::Asked;
                 }
@@ -191,6 +239,7 @@ impl World {
                 Effect::Spawn { tokens, deadline } => {
                     assert!(!self.spawned, "started twice");
                     assert!(!self.signalled, "started after a signal to end");
+                    assert!(self.met(self.awaited.len()), "started before it has waited");
                     assert_eq!(tokens.len(), self.claims.len());
                     for claim in &self.claims {
                         assert!(
@@ -229,6 +278,8 @@ impl World {
                 Effect::Exit(exit) => {
                     assert!(!self.tree_alive || self.supervisor.settings.leaves, "left a live tree behind");
                     assert!(!self.lost || exit == Exit::Lost, "a loss must end with 79: {exit:?}");
+                    let arrived = self.arrivals.iter().all(|arrival| *arrival == Meeting::Met);
+                    assert!(exit != Exit::Code(0) || arrived, "a success that nobody hears of");
                     self.exit = Some(exit);
                 }
             }
@@ -252,6 +303,31 @@ impl World {
             self.read_signals();
             self.tell(Event::SignalsRead);
         }
+    }
+
+    fn begins_to_wait(&mut self, index: usize) {
+        assert!(self.claims.iter().all(|claim| *claim == ClaimSeen::Absent), "holds while it waits");
+        assert!(!self.spawned && self.met(index) && self.awaited[index] == Meeting::Ahead);
+        self.awaited[index] = Meeting::Begun;
+    }
+
+    fn begins_to_arrive(&mut self, index: usize) {
+        assert!(self.spawned && !self.tree_alive && !self.lost, "arrives for work that is not done");
+        assert!(!self.releasing.contains(&true), "released before it has arrived");
+        assert!(self.ended_well || self.supervisor.settings.arrive_on == ArriveOn::AnyEnd);
+        assert_eq!((self.guard, self.arrivals[index]), (None, Meeting::Ahead));
+        self.arrivals[index] = Meeting::Begun;
+    }
+
+    /// Whether everything that is awaited before this was seen open.
+    fn met(&self, index: usize) -> bool {
+        self.awaited[..index].iter().all(|meeting| *meeting == Meeting::Met)
+    }
+
+    fn has_asked(&self) -> bool {
+        let meetings = self.awaited.iter().chain(&self.arrivals);
+        self.claims.iter().any(|claim| *claim != ClaimSeen::Absent)
+            || meetings.into_iter().any(|meeting| *meeting != Meeting::Ahead)
     }
 
     fn read_signals(&mut self) {
@@ -299,21 +375,32 @@ impl World {
             Happening::Hears(index, word) if index < self.claims.len() && !self.claims_failed => self.hear(index, word),
             Happening::CommandEnds(code) if self.command_alive => {
                 self.command_alive = false;
+                self.ended_well = *self.supervisor.settings.exit_codes.get(&code).unwrap_or(&code) == 0;
                 self.tell(Event::CommandEnded(Exit::Code(code)));
                 self.tell(Event::Remaining);
             }
             Happening::SomeEnd if self.tree_alive => self.tell(Event::Remaining),
             Happening::AllEnd if self.tree_alive => {
                 if self.command_alive {
-                    self.command_alive = false;
+                    (self.command_alive, self.ended_well) = (false, true);
                     self.tell(Event::CommandEnded(Exit::Code(0)));
                 }
                 self.tree_alive = false;
                 self.tell(Event::TreeEmpty);
             }
             Happening::GuardEnds if self.guard.take().is_some() => self.tell(Event::GuardEnded),
-            Happening::ClaimsFail if !self.claims_failed && self.claims.iter().any(|c| *c != ClaimSeen::Absent) => {
-                self.lost |= self.tree_alive;
+            Happening::Awaits(index, news) if !self.claims_failed && begun(&self.awaited, index) => {
+                let (next, told) = told(news);
+                self.awaited[index] = next;
+                self.tell(Event::Awaited(index, told));
+            }
+            Happening::Arrivals(index, news) if !self.claims_failed && begun(&self.arrivals, index) => {
+                let (next, told) = told(news);
+                self.arrivals[index] = next;
+                self.tell(Event::Arrival(index, told));
+            }
+            Happening::ClaimsFail if !self.claims_failed && self.has_asked() => {
+                self.lost |= self.tree_alive && self.claims.iter().any(|claim| *claim != ClaimSeen::Absent);
                 self.claims_failed = true;
                 self.tell(Event::ClaimsFailed { error: "a defect".to_owned() });
             }
@@ -362,7 +449,22 @@ impl World {
         self.read_signals();
         self.happen(Happening::Signal(15));
         self.happen(Happening::AllEnd);
-        self.happen(Happening::Passes(RELEASE.as_millis() as u64));
+        self.happen(Happening::Passes((ARRIVAL + RELEASE).as_millis() as u64));
+    }
+}
+
+fn begun(meetings: &[Meeting], index: usize) -> bool {
+    meetings.get(index) == Some(&Meeting::Begun)
+}
+
+/// The news, and where what they are about stands then.
+fn told(news: News) -> (Meeting, Told) {
+    match news {
+        News::Seen => (Meeting::Begun, Told::Seen),
+        News::Closed(missing) => (Meeting::Begun, Told::Waiting { message: String::new(), missing }),
+        News::Trouble => (Meeting::Begun, Told::Retrying { operation: "ask", error: "no".to_owned() }),
+        News::Done => (Meeting::Met, Told::Done),
+        News::Failed => (Meeting::Failed, Told::Failed { exit: Exit::Failed, error: "no".to_owned() }),
     }
 }
 
@@ -422,8 +524,8 @@ proptest! {
 fn histories_reach_the_interesting_places() {
     use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
-    let (mut spawned, mut lost, mut killed, mut withdrew) = (0, 0, 0, 0);
-    for _ in 0..1_000 {
+    let (mut spawned, mut lost, mut killed, mut withdrew, mut arrived) = (0, 0, 0, 0, 0);
+    for _ in 0..2_000 {
         let (settings, history) = (settings(), prop::collection::vec(happening(), 0..80))
             .new_tree(&mut runner)
             .expect("the strategies reject nothing")
@@ -437,6 +539,8 @@ fn histories_reach_the_interesting_places() {
         lost += u32::from(world.lost);
         killed += u32::from(world.killed);
         withdrew += u32::from(!world.spawned && world.signalled);
+        arrived += u32::from(world.arrivals.contains(&Meeting::Met));
     }
-    assert!(spawned > 200 && lost > 25 && killed > 40 && withdrew > 50, "{spawned} {lost} {killed} {withdrew}");
+    let all = format!("{spawned} {lost} {killed} {withdrew} {arrived}");
+    assert!(spawned > 200 && lost > 25 && killed > 40 && withdrew > 50 && arrived > 25, "{all}");
 }

@@ -15,8 +15,10 @@ impl Supervisor {
     /// A supervisor to which nothing has happened.
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
-            phase: Phase::Acquiring { next: 0 },
+            phase: Phase::Awaiting { next: 0 },
             claims: vec![Claim::Absent; settings.claims.len()],
+            arriving: vec![false; settings.arrivals.len()],
+            cut_off: None,
             verdict: None,
             command_alive: false,
             ending: None,
@@ -40,6 +42,8 @@ impl Supervisor {
             _ if self.phase == Phase::Over => {}
             Event::Started => self.start(now, &mut out),
             Event::Claim(index, answer) => self.hear(index, answer, now, &mut out),
+            Event::Awaited(index, told) => self.awaited(index, told, now, &mut out),
+            Event::Arrival(index, told) => self.arrival(index, told, now, &mut out),
             Event::ClaimsFailed { error } => self.claims_failed(&error, now, &mut out),
             Event::Signal(signal) => self.signal(signal, now, &mut out),
             Event::SignalsRead => self.spawn(now, &mut out),
@@ -55,9 +59,7 @@ impl Supervisor {
             Event::CommandStopped { signal, in_front } => self.command_stopped(signal, in_front, now, &mut out),
             Event::NotStopped(signal) => self.not_stopped(signal, &mut out),
             Event::Remaining => self.remaining(now, &mut out),
-            Event::TreeEmpty if self.phase == Phase::Running && !self.command_alive => {
-                self.give_back(RELEASE, now, &mut out);
-            }
+            Event::TreeEmpty if self.phase == Phase::Running && !self.command_alive => self.arrive(now, &mut out),
             Event::TreeEmpty => {}
             Event::GuardEnded => self.guard_ended(now, &mut out),
             Event::Timer => self.armed = None,
@@ -80,8 +82,12 @@ impl Supervisor {
                 out.push(Effect::Report(format!("lost {claim} before the command was started: it was not renewed")));
                 self.give_back(RELEASE, now, out);
             }
-            Phase::Acquiring { next } if due(self.contact_until) || due(self.wait_until) => {
-                self.time_out(next, now, out);
+            Phase::Awaiting { .. } | Phase::Acquiring { .. } if due(self.contact_until) || due(self.wait_until) => {
+                self.time_out(now, out);
+            }
+            Phase::Arriving { until } if until <= now => {
+                let trouble = self.trouble.take().unwrap_or_else(|| "the cluster does not answer".to_owned());
+                self.give_up_arriving(Exit::Unreachable, &trouble, now, out);
             }
             Phase::Running => {
                 if due(self.last_call()) && self.verdict != Some(Exit::Lost) {
@@ -104,13 +110,18 @@ impl Supervisor {
                 }
                 self.finish(out);
             }
-            Phase::Acquiring { .. } | Phase::Ready | Phase::Releasing { .. } | Phase::Over => {}
+            Phase::Awaiting { .. }
+            | Phase::Acquiring { .. }
+            | Phase::Ready
+            | Phase::Arriving { .. }
+            | Phase::Releasing { .. }
+            | Phase::Over => {}
         }
     }
 
     fn next_due(&self) -> Option<Boottime> {
         match self.phase {
-            Phase::Acquiring { .. } => {
+            Phase::Awaiting { .. } | Phase::Acquiring { .. } => {
                 [self.last_call(), self.wait_until, self.contact_until].into_iter().flatten().min()
             }
             Phase::Ready => self.last_call(),
@@ -119,7 +130,7 @@ impl Supervisor {
                 Some(Ending { kill_at, .. }) if self.verdict == Some(Exit::Lost) => Some(kill_at),
                 ending => ending.map(|ending| ending.kill_at).into_iter().chain(self.last_call()).min(),
             },
-            Phase::Releasing { until } => Some(until),
+            Phase::Arriving { until } | Phase::Releasing { until } => Some(until),
             Phase::Over => None,
         }
     }
@@ -151,15 +162,22 @@ impl Supervisor {
     }
 
     fn start(&mut self, now: Boottime, out: &mut Vec<Effect>) {
-        if self.claims.is_empty() {
+        if !self.claims.is_empty() || !self.settings.awaited.is_empty() {
+            self.wait_until =
+                self.settings.wait_timeout.map(|timeout| now + if timeout.is_zero() { TRY_ONCE } else { timeout });
+            self.contact_until = Some(now + FIRST_CONTACT);
+        }
+        self.await_next(0, out);
+    }
+
+    /// Everything before this claim is held; it is asked for, or there are no more.
+    pub(super) fn ask_next(&mut self, index: usize, out: &mut Vec<Effect>) {
+        if index < self.claims.len() {
+            self.ask(index, out);
+        } else {
             self.phase = Phase::Ready;
             out.push(Effect::ReadSignals);
-            return;
         }
-        self.wait_until =
-            self.settings.wait_timeout.map(|timeout| now + if timeout.is_zero() { TRY_ONCE } else { timeout });
-        self.contact_until = Some(now + FIRST_CONTACT);
-        self.ask(0, out);
     }
 
     fn ask(&mut self, index: usize, out: &mut Vec<Effect>) {
@@ -180,10 +198,7 @@ impl Supervisor {
                 }
                 self.extend_guard(out);
             }
-            Answer::Retrying { operation, error } => {
-                out.push(Effect::Log(Level::WARN, format!("{name}: cannot {operation} yet, trying again: {error}")));
-                self.trouble = Some(error);
-            }
+            Answer::Retrying { operation, error } => self.retrying(&name, operation, error, out),
             Answer::Lost { taken, reason } => self.lost(index, &reason, taken, now, out),
             Answer::Failed { exit, error } if self.claims[index] == Claim::Asked => {
                 self.claims[index] = Claim::Absent;
@@ -199,6 +214,11 @@ impl Supervisor {
             }
             Answer::Released => self.gone(index, "the claim is gone", now, out),
         }
+    }
+
+    pub(super) fn retrying(&mut self, name: &str, operation: &str, error: String, out: &mut Vec<Effect>) {
+        out.push(Effect::Log(Level::WARN, format!("{name}: cannot {operation} yet, trying again: {error}")));
+        self.trouble = Some(error);
     }
 
     fn asked(&mut self, index: usize, out: &mut Vec<Effect>) {
@@ -222,9 +242,8 @@ impl Supervisor {
             (false, Some(ahead)) => format!("waiting for {name}: {ahead} ahead"),
         };
         self.word = if missing { Word::Missing } else { Word::Queued };
-        let tries_once = self.settings.wait_timeout.is_some_and(|timeout| timeout.is_zero());
-        if tries_once {
-            self.time_out(index, now, out);
+        if self.tries_once() {
+            self.time_out(now, out);
         } else if self.told.as_ref() != Some(&news) {
             out.push(Effect::Log(Level::INFO, news.clone()));
             self.told = Some(news);
@@ -239,12 +258,7 @@ impl Supervisor {
         out.push(Effect::Log(Level::INFO, format!("holding {name}, fencing token {token}")));
         self.claims[index] = Claim::Held { token, ttl, deadline };
         (self.contact_until, self.word) = (None, Word::Contact);
-        if index + 1 < self.claims.len() {
-            self.ask(index + 1, out);
-        } else {
-            self.phase = Phase::Ready;
-            out.push(Effect::ReadSignals);
-        }
+        self.ask_next(index + 1, out);
     }
 
     /// Every signal that came first has been heard, and none of them was a reason not to start.
@@ -339,7 +353,8 @@ impl Supervisor {
                 self.lose(&name, reason, taken, now, out);
                 self.claims[index] = Claim::Lost;
             }
-            Phase::Releasing { .. } | Phase::Over => {}
+            // What was held while the command ran has done its work.
+            Phase::Awaiting { .. } | Phase::Arriving { .. } | Phase::Releasing { .. } | Phase::Over => {}
         }
     }
 
@@ -368,8 +383,13 @@ impl Supervisor {
                     self.lose(&self.settings.claims.join(", "), &message, false, now, out);
                 }
                 self.claims.fill(Claim::Absent);
+                self.cut_off = Some(message);
             }
-            Phase::Acquiring { .. } | Phase::Ready | Phase::Releasing { .. } => {
+            Phase::Arriving { .. } => {
+                self.claims.fill(Claim::Absent);
+                self.give_up_arriving(Exit::Internal, &message, now, out);
+            }
+            Phase::Awaiting { .. } | Phase::Acquiring { .. } | Phase::Ready | Phase::Releasing { .. } => {
                 self.verdict.get_or_insert(Exit::Internal);
                 out.push(Effect::Report(message));
                 self.claims.fill(Claim::Absent);
@@ -409,10 +429,18 @@ impl Supervisor {
         }
     }
 
+    pub(super) fn tries_once(&self) -> bool {
+        self.settings.wait_timeout.is_some_and(|timeout| timeout.is_zero())
+    }
+
     /// Waiting has taken too long.
-    fn time_out(&mut self, index: usize, now: Boottime, out: &mut Vec<Effect>) {
-        let name = &self.settings.claims[index];
-        let tries_once = self.settings.wait_timeout.is_some_and(|timeout| timeout.is_zero());
+    pub(super) fn time_out(&mut self, now: Boottime, out: &mut Vec<Effect>) {
+        let (name, wanted) = match self.phase {
+            Phase::Awaiting { next } => (&self.settings.awaited[next], "open"),
+            Phase::Acquiring { next } => (&self.settings.claims[next], "free"),
+            _ => return,
+        };
+        let tries_once = self.tries_once();
         let (exit, message) = match self.word {
             Word::None | Word::Contact if self.settings.local => {
                 (Exit::TimedOut, format!("timed out waiting for {name}: other processes keep the folder busy"))
@@ -429,9 +457,9 @@ impl Supervisor {
             }
             Word::Missing => (Exit::TimedOut, format!("timed out waiting for {name}, which does not exist")),
             Word::Queued if self.settings.skip_on_timeout => {
-                (Exit::Skipped, format!("{name} is not free: skipping the command"))
+                (Exit::Skipped, format!("{name} is not {wanted}: skipping the command"))
             }
-            Word::Queued if tries_once => (Exit::TimedOut, format!("{name} is not free")),
+            Word::Queued if tries_once => (Exit::TimedOut, format!("{name} is not {wanted}")),
             Word::Queued => (Exit::TimedOut, format!("timed out waiting for {name}")),
         };
         self.verdict = Some(exit);
@@ -447,9 +475,7 @@ impl Supervisor {
     /// Nothing is alive: let go of everything, the last taken first.
     pub(super) fn give_back(&mut self, bound: Duration, now: Boottime, out: &mut Vec<Effect>) {
         self.phase = Phase::Releasing { until: now + bound };
-        if self.guard.take().is_some() {
-            out.push(Effect::Unguard);
-        }
+        self.unguard(out);
         for (index, claim) in self.claims.iter_mut().enumerate().rev() {
             if *claim != Claim::Absent {
                 *claim = Claim::Leaving;
@@ -458,6 +484,12 @@ impl Supervisor {
         }
         if !self.claims.contains(&Claim::Leaving) {
             self.finish(out);
+        }
+    }
+
+    pub(super) fn unguard(&mut self, out: &mut Vec<Effect>) {
+        if self.guard.take().is_some() {
+            out.push(Effect::Unguard);
         }
     }
 

@@ -51,6 +51,9 @@ fn play(script: &str) -> String {
 
 fn defaults() -> Settings {
     Settings {
+        awaited: Vec::new(),
+        arrivals: Vec::new(),
+        arrive_on: ArriveOn::Success,
         claims: vec!["semaphore a".to_owned()],
         wait_timeout: None,
         skip_on_timeout: false,
@@ -64,8 +67,12 @@ fn defaults() -> Settings {
 }
 
 fn set(settings: &mut Settings, key: &str, value: &str) {
+    let names = || value.split(", ").filter(|name| *name != "none").map(str::to_owned).collect();
     match key {
-        "claims" => settings.claims = value.split(", ").filter(|name| *name != "none").map(str::to_owned).collect(),
+        "claims" => settings.claims = names(),
+        "awaited" => settings.awaited = names(),
+        "arrivals" => settings.arrivals = names(),
+        "arrive" if value == "always" => settings.arrive_on = ArriveOn::AnyEnd,
         "wait-timeout" => settings.wait_timeout = Some(duration(value)),
         "on-timeout" => settings.skip_on_timeout = value == "skip",
         "local" => settings.local = value == "yes",
@@ -103,6 +110,13 @@ fn read_event(line: &str) -> Event {
         let mut fields = tail.split(' ').filter_map(|field| field.split_once('='));
         fields.find_map(|(key, value)| (key == name).then_some(value)).unwrap_or_else(|| panic!("no {name}: {line}"))
     };
+    if let Some(told) = rest.split_once(' ').and_then(|(_, tail)| read_told(tail)) {
+        match verb {
+            "awaited" => return Event::Awaited(number(first), told),
+            "arrival" => return Event::Arrival(number(first), told),
+            _ => {}
+        }
+    }
     let answer = match verb {
         "started" => return Event::Started,
         "signal" => {
@@ -142,8 +156,24 @@ fn read_event(line: &str) -> Event {
     Event::Claim(number(first), answer)
 }
 
+fn read_told(text: &str) -> Option<Told> {
+    let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+    Some(match verb {
+        "seen" => Told::Seen,
+        "closed" => Told::Waiting { message: rest.to_owned(), missing: false },
+        "missing" => Told::Waiting { message: String::new(), missing: true },
+        "retrying" => Told::Retrying { operation: "ask", error: rest.to_owned() },
+        "done" => Told::Done,
+        "failed" => Told::Failed { exit: Exit::Failed, error: rest.to_owned() },
+        "refused" => Told::Failed { exit: Exit::Refused, error: rest.to_owned() },
+        _ => return None,
+    })
+}
+
 fn show(effect: &Effect) -> String {
     match effect {
+        Effect::Await(index) => format!("await {index}"),
+        Effect::Arrive(index) => format!("arrive {index}"),
         Effect::Acquire(index) => format!("acquire {index}"),
         Effect::Release(index) => format!("release {index}"),
         Effect::ReadSignals => "read signals".to_owned(),
