@@ -16,6 +16,7 @@ mod leases;
 mod network;
 mod operators;
 mod record;
+mod rendezvous;
 mod scene;
 mod several;
 mod stages;
