@@ -8,7 +8,7 @@ use kube::{Resource, core::WatchEvent};
 
 use super::{
     Link,
-    shape::{AnyRendezvous, OneOrNone, Owner, text},
+    shape::{AnyArrival, AnyRendezvous, OneOrNone, Owner, text},
     wire::{Calling, Watch, request, send, unreadable, watch_of},
 };
 use crate::{
@@ -47,6 +47,14 @@ impl Meeting {
                     let list: OneOrNone = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
                     let (version, found) = list.read();
                     Ok(Answer::Looked { version, found })
+                })
+            }
+            Call::Inspect { name } => {
+                let request = request(Method::GET, format!("{}/{name}", self.arrivals), "", Ok(Vec::new()));
+                Box::pin(async move {
+                    let body = send(&link, request?, within).await?;
+                    let arrival: AnyArrival = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
+                    Ok(Answer::Inspected { owned: arrival.is_owned() })
                 })
             }
             Call::Create { name, owner, spec } => {

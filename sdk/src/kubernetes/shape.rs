@@ -3,7 +3,7 @@
 
 use konductor_api::{ClaimPhase, GoDuration, PodReference, RendezvousPhase, conditions::OPEN};
 use kube::Resource;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{protocol::Sighting, rendezvous};
 
@@ -156,6 +156,26 @@ impl AnyRendezvous {
             message: open.map(|open| open.message.clone()).unwrap_or_default(),
             phase: status.and_then(|status| status.phase),
         }
+    }
+}
+
+/// An arrival.
+#[derive(Deserialize)]
+pub(super) struct AnyArrival {
+    metadata: ArrivalMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ArrivalMetadata {
+    #[serde(default)]
+    owner_references: Vec<IgnoredAny>,
+}
+
+impl AnyArrival {
+    /// Whether it is deleted with something else.
+    pub(super) fn is_owned(&self) -> bool {
+        !self.metadata.owner_references.is_empty()
     }
 }
 

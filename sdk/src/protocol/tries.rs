@@ -50,6 +50,11 @@ impl Tries {
         self.retry_at = None;
     }
 
+    /// The next request can be made at once; what has failed still counts for those after it.
+    pub(crate) fn go_on(&mut self) {
+        self.retry_at = None;
+    }
+
     /// Nothing has failed, and the next request is for later.
     pub(crate) fn not_before(&mut self, at: Boottime) {
         self.failures = 0;

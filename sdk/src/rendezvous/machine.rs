@@ -10,6 +10,9 @@ use crate::{
     protocol::{Draw, Failure, Pauses, Tries, WatchEnd, hashed, limits},
 };
 
+/// The creation for people.
+const ARRIVE: &str = "create the arrival";
+
 /// What is wanted.
 #[derive(Clone, Debug)]
 pub(crate) enum Goal {
@@ -52,6 +55,8 @@ pub(crate) enum Answer {
     Looked { version: String, found: Option<Sighting> },
     /// The arrival is made.
     Created,
+    /// The arrival that was there is owned by a barrier, or by nobody.
+    Inspected { owned: bool },
 }
 
 /// What comes out, to be done in this order.
@@ -73,6 +78,8 @@ pub(crate) enum Call {
     Look,
     /// Create the arrival, owned by the barrier with this UID.
     Create { name: String, owner: Option<String>, spec: ArrivalSpec },
+    /// Whose the arrival of this name is.
+    Inspect { name: String },
 }
 
 /// One wait or one arrival, from the first request to its end.
@@ -147,12 +154,7 @@ impl Machine {
             Input::Time => {}
             Input::Answered(answer) => {
                 self.calling = false;
-                match answer {
-                    Ok(Answer::Looked { version, found }) => self.looked(version, found, turn),
-                    // Who has arrived before has arrived.
-                    Ok(Answer::Created) | Err(Failure::Taken) => self.end(Progress::Done, turn),
-                    Err(failure) => self.failed(failure, turn),
-                }
+                self.answered(answer, turn);
             }
             Input::Watched(sighting) => {
                 self.tries.succeeded(self.watch());
@@ -161,6 +163,29 @@ impl Machine {
             }
             Input::WatchedDeletion => self.see(None, turn),
             Input::WatchEnded(end) => self.watch_ended(end, turn),
+        }
+    }
+
+    fn answered(&mut self, answer: Result<Answer, Failure>, turn: &mut Turn) {
+        match (&self.next, answer) {
+            (_, Ok(Answer::Looked { version, found })) => self.looked(version, found, turn),
+            // Without a barrier, the one who has the name may have arrived at one that was deleted.
+            (Call::Create { name, owner: None, .. }, Err(Failure::Taken)) => {
+                self.next = Call::Inspect { name: name.clone() };
+                self.tries.go_on();
+            }
+            // Who has arrived before has arrived.
+            (_, Ok(Answer::Created | Answer::Inspected { owned: false }) | Err(Failure::Taken)) => {
+                self.end(Progress::Done, turn);
+            }
+            (Call::Inspect { .. }, Ok(Answer::Inspected { owned: true }) | Err(Failure::Missing(_))) => {
+                let error = "one who has arrived at an earlier barrier of this name is still to be deleted".into();
+                turn.tell(Progress::Retrying { operation: ARRIVE, error });
+                self.next = Call::Look;
+                self.tries.pause(limits::PAUSE, turn.now, turn.draw);
+            }
+            (_, Ok(Answer::Inspected { owned: true })) => {}
+            (_, Err(failure)) => self.failed(failure, turn),
         }
     }
 
@@ -179,11 +204,12 @@ impl Machine {
 
     fn looked(&mut self, version: String, found: Option<Sighting>, turn: &mut Turn) {
         self.tries.succeeded(self.operation());
-        self.tries.at_once();
         if let Goal::Arrive(arriving) = &self.goal {
             self.next = arriving.creation(found);
+            self.tries.go_on();
             return;
         }
+        self.tries.at_once();
         self.see(found, turn);
         if !self.over {
             self.watching = true;
@@ -253,7 +279,8 @@ impl Machine {
     /// What is being asked, as a verb for people.
     fn operation(&self) -> &'static str {
         match (&self.next, &self.goal) {
-            (Call::Create { .. }, _) => "create the arrival",
+            (Call::Create { .. }, _) => ARRIVE,
+            (Call::Inspect { .. }, _) => "read the arrival",
             (Call::Look, Goal::Open(RendezvousKind::Gate)) => "read the gate",
             (Call::Look, _) => "read the barrier",
         }

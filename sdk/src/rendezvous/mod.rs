@@ -12,7 +12,9 @@
 //! arrives again, or repeats a request whose answer was lost, finds the name taken and has arrived. With the UID in
 //! the name, an arrival at an earlier barrier of the same name, which is about to be deleted with that one, is in nobody's way.
 //! Where there is no barrier yet the arrival has no owner; the operator gives it one. The same key may then be there by two
-//! names, which is one arrival all the same: keys are counted, not objects.
+//! names, which is one arrival all the same: keys are counted, not objects. Where there is no barrier any more, a name that is
+//! taken by an arrival with an owner says nothing: that one went to a barrier which was deleted, so it is waited for until
+//! it is gone as well, or there is a new barrier.
 //!
 //! A refusal ends either at once if it is the first answer; after an outage it must have lasted, as for a claim.
 

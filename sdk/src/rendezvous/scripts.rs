@@ -75,6 +75,8 @@ fn input(line: &str) -> Input {
         "watch-refused" => return Input::WatchEnded(WatchEnd::Refused(rest.into())),
         "found" => Ok(Answer::Looked { version: "7".into(), found: sighting(rest) }),
         "created" => Ok(Answer::Created),
+        "owned" => Ok(Answer::Inspected { owned: true }),
+        "unowned" => Ok(Answer::Inspected { owned: false }),
         "taken" => Err(Failure::Taken),
         "missing" => Err(Failure::Missing(rest.into())),
         "refused" => Err(Failure::Refused(rest.into())),
@@ -105,6 +107,7 @@ fn show(effect: Effect) -> String {
             let owner = owner.map_or(String::new(), |uid| format!(", owned by {uid}"));
             format!("create {name} with key {}{owner}", spec.key)
         }
+        Effect::Call { call: Call::Inspect { name }, .. } => format!("inspect {name}"),
         Effect::Watch { version } => format!("watch from {version}"),
         Effect::Tell(Progress::Seen) => "tell: seen".into(),
         Effect::Tell(Progress::Waiting { missing: true, .. }) => "tell: missing".into(),

@@ -6,9 +6,9 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use konductor_api::{Arrival, Barrier, Gate, Lease, RendezvousPhase};
 use konductor_tests::{Process, Signal, eventually, wait_for};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -236,10 +236,30 @@ async fn a_barrier_made_anew_knows_nobody_who_arrived_before() {
     scene.arrived("b", 1).await;
     // Nothing collects garbage here, so that the former arrival is in the way if anything ever is.
     let barriers: Api<Barrier> = scene.namespace.api();
-    barriers.delete("b", &kube::api::DeleteParams::background()).await.expect("delete a barrier");
+    barriers.delete("b", &DeleteParams::background()).await.expect("delete a barrier");
     scene.create::<Barrier>("b", json!({ "expected": 2 })).await;
     scene.arrived("b", 0).await;
     arrive().await;
+    scene.arrived("b", 1).await;
+}
+
+#[tokio::test]
+async fn whoever_arrives_between_two_barriers_waits_until_the_former_arrival_is_gone() {
+    let scene = shared("between").await;
+    let arrive = || scene.free("nightly", &["--barrier", "b", "--arrival-key", "nightly"], &[], &["true"]);
+    arrive().expect_exit(LIMIT, 0).await;
+    scene.create::<Barrier>("b", json!({ "expected": 2 })).await;
+    let arrivals: Api<Arrival> = scene.namespace.api();
+    let first = scene.arrivals().await.remove(0).name_any();
+    wait_for(&arrivals, &first, LIMIT, |arrival: &Arrival| arrival.metadata.owner_references.is_some()).await;
+    let barriers: Api<Barrier> = scene.namespace.api();
+    barriers.delete("b", &DeleteParams::background()).await.expect("delete a barrier");
+    let mut again = arrive();
+    again.wait_stderr(LIMIT, "one who has arrived at an earlier barrier of this name is still to be deleted").await;
+    // As Kubernetes' garbage collection would.
+    arrivals.delete(&first, &DeleteParams::default()).await.expect("delete an arrival");
+    again.expect_exit(LIMIT, 0).await;
+    scene.create::<Barrier>("b", json!({ "expected": 2 })).await;
     scene.arrived("b", 1).await;
 }
 
