@@ -186,10 +186,21 @@ impl Running {
 }
 
 impl Drop for Running {
+    /// Kills all below it as well: with nothing held, a command outlives its supervisor.
     fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            kill_below(self.pid());
+        }
         // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+fn kill_below(pid: i32) {
+    for child in children(pid) {
+        kill_below(child);
+        kill(child);
     }
 }
 

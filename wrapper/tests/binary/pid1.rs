@@ -36,13 +36,13 @@ fn orphans_are_reaped_and_leftovers_are_ended() {
 #[test]
 fn it_needs_neither_root_nor_a_file_system_that_can_be_written() {
     // Two user namespaces, as each has one user: the outer one may mount, the inner one has nothing left to be root of.
-    let prepare = "mount -o remount,bind,ro / && mount -t tmpfs -o ro none /tmp && mount -t proc none /proc && \
+    let prepare = "mount -o remount,bind,ro / && mount -t proc none /proc && \
                    exec unshare --user --map-user=65532 --map-group=65532 \"$@\"";
-    let script = "id -u; [ $$ = 2 ]; touch /probe 2>/dev/null || touch /tmp/probe 2>/dev/null || echo read-only; \
+    let script = "id -u; [ $$ = 2 ]; LC_ALL=C touch /probe 2>&1 | grep -o 'Read-only file system'; \
                   grep CapEff /proc/self/status; (trap '' TERM; setsid sleep 1000 &); kill -TERM 1; sleep 1000";
     let run = sh(script).flags("--grace 100ms").under("unshare --user --map-root-user --mount --pid --fork");
     let ended = run.after(prepare).end();
-    let expected = "65532\nread-only\nCapEff:\t0000000000000000\n";
+    let expected = "65532\nRead-only file system\nCapEff:\t0000000000000000\n";
     assert_eq!((ended.code(), ended.stdout.as_str()), (143, expected), "{}", ended.stderr);
 }
 

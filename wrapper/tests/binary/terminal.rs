@@ -45,9 +45,14 @@ impl Terminal {
     fn with(program: &str) -> Self {
         let pair = openpty(None, None).expect("the machine has pseudo-terminals");
         let far = || pair.slave.try_clone().expect("a descriptor can be copied");
-        let mut words = program.split_whitespace();
-        let mut command = Command::new(words.next().expect("a program"));
-        command.args(words).env("PS1", PROMPT).env("TERM", "dumb").env_remove("ENV");
+        // Whoever runs the tests in the background may have had the terminal's signals ignored.
+        let mut command = Command::new("env");
+        command
+            .arg("--default-signal")
+            .args(program.split_whitespace())
+            .env("PS1", PROMPT)
+            .env("TERM", "dumb")
+            .env_remove("ENV");
         command.stdin(far()).stdout(far()).stderr(far());
         let program = command.spawn().expect("the program can be started");
         // What the test starts must not inherit the near end.
