@@ -103,7 +103,13 @@ pub(crate) fn workload_rules() -> Vec<PolicyRule> {
         verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
         ..PolicyRule::default()
     };
-    vec![rule("permits", &["create", "get", "watch", "patch", "delete"]), rule("semaphores", &["get"])]
+    vec![
+        rule("permits", &["create", "get", "watch", "patch", "delete"]),
+        rule("semaphores", &["get"]),
+        rule("barriers", &["list", "watch"]),
+        rule("gates", &["list", "watch"]),
+        rule("arrivals", &["create", "get"]),
+    ]
 }
 
 pub(crate) async fn connect(kubeconfig: &std::path::Path) -> Client {

@@ -2,6 +2,7 @@
 //! when much goes wrong.
 
 mod hand;
+mod rendezvous;
 
 use std::collections::HashSet;
 use std::pin::pin;
