@@ -10,14 +10,7 @@ use crate::cluster::{LABEL, Scene};
 #[tokio::test]
 #[ignore = "needs root and a node: run tests/node/test"]
 async fn the_warehouse_is_loaded_two_tables_at_a_time() {
-    let mut scene = Scene::new("example").await;
-    // The example has a namespace of its own.
-    let file = workspace().join("examples/warehouse/warehouse.yaml");
-    let file = file.to_str().expect("a UTF-8 path");
-    scene.kubectl(&["delete", "namespace", "warehouse", "--ignore-not-found"]).await;
-    let own = std::mem::replace(&mut scene.namespace, "warehouse".to_owned());
-    scene.kubectl(&["apply", "--filename", file]).await;
-    scene.kubectl(&["label", "namespace", "warehouse", &format!("{LABEL}=example")]).await;
+    let scene = applied("warehouse").await;
 
     let jobs: Vec<Job> = scene.api().list(&ListParams::default()).await.expect("list the Jobs").items;
     assert_eq!(jobs.len(), 8);
@@ -36,6 +29,17 @@ async fn the_warehouse_is_loaded_two_tables_at_a_time() {
     assert_eq!(tokens.len(), 8, "fencing tokens are distinct");
     scene.at_rest("warehouse").await;
     assert_eq!(scene.permits().await.len(), 0, "permits are left");
+}
 
+/// The example of this name, applied as it is. It has a namespace of its own, of the same name.
+pub(crate) async fn applied(name: &str) -> Scene {
+    let mut scene = Scene::new("example").await;
+    let file = workspace().join(format!("examples/{name}/{name}.yaml"));
+    let file = file.to_str().expect("a UTF-8 path");
+    scene.kubectl(&["delete", "namespace", name, "--ignore-not-found"]).await;
+    let own = std::mem::replace(&mut scene.namespace, name.to_owned());
     scene.kubectl(&["delete", "namespace", &own, "--wait=false"]).await;
+    scene.kubectl(&["apply", "--filename", file]).await;
+    scene.kubectl(&["label", "namespace", name, &format!("{LABEL}=example")]).await;
+    scene
 }

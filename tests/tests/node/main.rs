@@ -14,4 +14,5 @@ mod leader;
 mod people;
 mod processes;
 mod records;
+mod usecases;
 mod workload;

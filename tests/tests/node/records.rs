@@ -69,7 +69,7 @@ fn parse(pod: &str, text: &str) -> Vec<Run> {
 }
 
 /// `12.34` as 1234.
-fn hundredths(seconds: &str) -> u64 {
+pub(crate) fn hundredths(seconds: &str) -> u64 {
     seconds
         .split_once('.')
         .filter(|(_, fraction)| fraction.len() == 2)

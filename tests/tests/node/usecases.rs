@@ -1,0 +1,150 @@
+//! The use cases, as the examples have them: what the commands say, and when, shows the promised order.
+//!
+//! Each command says when it begins and when it ends, with the machine's time since boot; what a container says is read from
+//! its log. Both words are within the time in which it really ran, as in [`records`].
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Pod;
+use konductor_api::{Arrival, Semaphore};
+use konductor_tests::wait_for;
+use kube::ResourceExt;
+use kube::api::ListParams;
+
+use crate::cluster::{LIMIT, Scene};
+use crate::example::applied;
+use crate::records::{Run, assert_in_order, hundredths};
+
+#[tokio::test]
+#[ignore = "needs root and a node: run tests/node/test"]
+async fn a_pipeline_extracts_then_transforms_then_loads() {
+    let scene = applied("etl").await;
+    for job in ["extract", "transform", "load"] {
+        scene.completed(job).await;
+    }
+    let extractions = spans(&said(&scene, "job-name=extract").await, "extracting", "extracted");
+    let transformations = spans(&said(&scene, "job-name=transform").await, "transforming", "transformed");
+    let loads = spans(&said(&scene, "job-name=load").await, "loading", "loaded");
+    assert_eq!([extractions.len(), transformations.len(), loads.len()], [3, 3, 2]);
+    assert_follows(&transformations, &extractions);
+    assert_follows(&loads, &transformations);
+    assert_in_order(&transformations, 2);
+    assert_in_order(&loads, 1);
+    let arrivals = scene.api::<Arrival>().list(&ListParams::default()).await.expect("list the arrivals").items;
+    assert_eq!(arrivals.len(), 3, "each extractor has arrived once: {arrivals:#?}");
+    scene.at_rest("engine").await;
+}
+
+#[tokio::test]
+#[ignore = "needs root and a node: run tests/node/test"]
+async fn of_a_batch_the_urgent_goes_first_and_two_run_at_a_time() {
+    let scene = applied("batch").await;
+    wait_for(&scene.api::<Semaphore>(), "workers", LIMIT, |semaphore| {
+        semaphore.status.as_ref().is_some_and(|status| status.waiting == Some(6))
+    })
+    .await;
+    scene.kubectl(&["scale", "semaphore/workers", "--replicas=2"]).await;
+
+    let mut runs = Vec::new();
+    let mut classes = BTreeMap::new();
+    for job in ["urgent", "normal", "bulk"] {
+        scene.completed(job).await;
+        let theirs = spans(&said(&scene, &format!("job-name={job}")).await, "working on", "worked on");
+        assert_eq!(theirs.len(), 2, "{theirs:#?}");
+        classes.extend(theirs.iter().map(|run| (run.token, job)));
+        runs.extend(theirs);
+    }
+    assert_in_order(&runs, 2);
+    let order: Vec<_> = classes.values().copied().collect();
+    assert_eq!(order, ["urgent", "urgent", "normal", "normal", "bulk", "bulk"], "{runs:#?}");
+    // Two at a time: the third waits for the end of one of the first two, and so on.
+    runs.sort_by_key(|run| run.token);
+    for pair in [0, 2] {
+        let freed = runs[pair..pair + 2].iter().map(|run| run.until).min();
+        let next = runs[pair + 2..].iter().map(|run| run.from).min();
+        assert!(freed <= next, "one of a lower priority ran before one of a higher had ended: {runs:#?}");
+    }
+    scene.at_rest("workers").await;
+}
+
+#[tokio::test]
+#[ignore = "needs root and a node: run tests/node/test"]
+async fn of_three_replicas_one_migrates_and_none_serves_before() {
+    let scene = applied("migration").await;
+    scene.kubectl(&["rollout", "status", "deployment/app", "--timeout=3m"]).await;
+    let words = said(&scene, "app=app").await;
+    let migration = spans(&words, "migrating", "migrated");
+    let [migration] = &migration[..] else { panic!("not one migration: {words:#?}") };
+    let looks = spans(&words, "looking", "left as it is");
+    assert_eq!(looks.len(), 2, "the other replicas find it done: {words:#?}");
+    assert_follows(&looks, std::slice::from_ref(migration));
+    let whole = spans(&words, "looking", "migrated");
+    assert_in_order(&[looks, whole].concat(), 1);
+    let serving = spans(&words, "serving", "serving");
+    assert_eq!(serving.len(), 3, "{words:#?}");
+    assert_follows(&serving, std::slice::from_ref(migration));
+}
+
+#[tokio::test]
+#[ignore = "needs root and a node: run tests/node/test"]
+async fn jobs_follow_the_success_the_failure_and_the_end_of_others() {
+    let scene = applied("dependencies").await;
+    for job in ["build", "alert", "report"] {
+        scene.completed(job).await;
+    }
+    let of = async |job: &str, begin: &str, end: &str| {
+        let words = said(&scene, &format!("job-name={job}")).await;
+        let found = spans(&words, begin, end);
+        assert_eq!(found.len(), 1, "{job} runs once: {words:#?}");
+        found
+    };
+    let build = of("build", "building", "built").await;
+    let verification = of("verify", "verifying", "verified").await;
+    let alert = of("alert", "alerting", "alerting").await;
+    let report = of("report", "reporting", "reporting").await;
+    assert_follows(&verification, &build);
+    assert_follows(&alert, &verification);
+    assert_follows(&report, &verification);
+    scene.kubectl(&["wait", "--for=condition=Failed", "job/verify", "--timeout=0"]).await;
+}
+
+/// What a container has said: the pod, when, and the words.
+type Said = (String, u64, String);
+
+/// What the commands of these pods have said, in all containers.
+async fn said(scene: &Scene, selector: &str) -> Vec<Said> {
+    let pods = scene.api::<Pod>().list(&ListParams::default().labels(selector)).await.expect("list the pods");
+    let mut all = Vec::new();
+    for pod in pods.items.iter().map(ResourceExt::name_any) {
+        let log = scene.kubectl(&["logs", &pod, "--all-containers", "--tail=-1"]).await;
+        // Between these lines is what konductor-run logs.
+        let stamped = log.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit()));
+        all.extend(stamped.filter_map(|line| {
+            let (at, words) = line.split_once(' ')?;
+            Some((pod.clone(), hundredths(at), words.to_owned()))
+        }));
+    }
+    all
+}
+
+/// The times from one word to another, of each pod that has said both. The token is the last thing that the first word's
+/// line says, if anything is held.
+fn spans(said: &[Said], begin: &str, end: &str) -> Vec<Run> {
+    let find = |pod: &str, word: &str| {
+        said.iter().find(|(whose, _, words)| whose == pod && words.starts_with(word)).map(|(_, at, words)| (*at, words))
+    };
+    let mut pods: Vec<_> = said.iter().map(|(pod, ..)| pod.as_str()).collect();
+    pods.dedup();
+    let spans = pods.into_iter().filter_map(|pod| {
+        let ((from, words), (until, _)) = (find(pod, begin)?, find(pod, end)?);
+        let token = words.rsplit_once(" token ").map_or(0, |(_, token)| token.parse().expect("a token is a number"));
+        Some(Run { pod: pod.to_owned(), token, from, until, ended: true })
+    });
+    spans.collect()
+}
+
+/// Fails unless all of the earlier runs were over when the first of the later ones began.
+fn assert_follows(later: &[Run], earlier: &[Run]) {
+    let (over, begun) = (earlier.iter().map(|run| run.until).max(), later.iter().map(|run| run.from).min());
+    assert!(over.is_some() && over <= begun, "{later:#?}\nbegan before the end of\n{earlier:#?}");
+}
