@@ -17,7 +17,7 @@ const SIGNALS: &str = "
 - Every signal that arrives goes to the command with its own number; real-time ones each, in their order. CHLD is not forwarded, and
   KILL and STOP reach nobody but `konductor-run` itself. A value that sigqueue(3) has sent along, and who has sent it, go with the
   signal to the command alone (`--signal-scope child`): no call sends a value to a group.
-- While it waits for what it is to hold, HUP, INT, QUIT and TERM end the wait: what was taken is given back, and the exit code is
+- While it waits, HUP, INT, QUIT and TERM end the wait: what was taken is given back, and the exit code is
   128+n. After that the command is not started any more. One of them that was ignored from the start (nohup) stays ignored.
 - When the terminal stops the command (Ctrl-Z), `konductor-run` stops with it, and both go on together. It says first until when, if
   something is held. Where no shell could continue it (PID 1) nothing is stopped. A command that SIGSTOP stops is renewed for.
@@ -30,8 +30,8 @@ const SIGNALS: &str = "
 
 const SURROUNDINGS: &str = "
 With nothing to hold, the command's environment is exactly that of `konductor-run`. One `konductor-run` inside another
-replaces what the outer one has set, but for the tokens of what only the outer one holds. What the outer one was to hold is in the
-environment, too: an inner one that is to hold something else says so by the same flags, or has the variables unset.
+replaces what the outer one has set, but for the tokens of what only the outer one holds. What the outer one was to hold, to wait for and to
+arrive at is in the environment, too: an inner one that is to do something else says so by the same flags, or has the variables unset.
 ";
 
 const FAILURES: &str = "
