@@ -106,8 +106,14 @@ impl Scene {
     /// `konductor-run` for `holder` with these flags and this command. It wants one permit of the semaphore `s`, if the flags
     /// do not say otherwise.
     pub(crate) fn command(&self, holder: &str, flags: &[&str], command: &[&str]) -> Command {
-        let mut run = Command::new(Binaries::built().run());
-        run.args(["--holder", holder]).args(flags).arg("--").args(command);
+        // Whoever runs the tests in the background may have had signals ignored.
+        let mut run = Command::new("env");
+        run.arg("--default-signal")
+            .arg(Binaries::built().run())
+            .args(["--holder", holder])
+            .args(flags)
+            .arg("--")
+            .args(command);
         run.env("KUBECONFIG", &self.kubeconfig).env("KONDUCTOR_SEMAPHORE", "s");
         run
     }
