@@ -1,7 +1,7 @@
 //! Konductor's operator: a driver around [`konductor_api::arbiter`] and [`konductor_api::rendezvous`].
 //!
 //! - [`arbiter`]: watches, decides, writes; one engine per kind of parent;
-//! - [`rendezvous`]: the same for what is waited for; what is special about [`barrier`]s and [`gate`]s;
+//! - [`rendezvous`]: the same for what is waited for; what is special about `barrier`s and `gate`s;
 //! - [`election`]: who leads, for liveness only;
 //! - [`reflect`], [`lenient`]: lists and watches that outlive whatever goes wrong;
 //! - [`faults`]: what cannot be read;

@@ -1,7 +1,7 @@
 //! Carries out what [`konductor_api::rendezvous`] decides: the statuses of barriers and gates.
 //!
-//! As in the [arbiter](crate::arbiter), one task a kind owns everything that is known and decides once for each parent that
-//! something was heard of ([`engine`]); requests run beside it. It is simpler here, because nothing is granted to anybody:
+//! As in the arbiter, one task a kind owns everything that is known and decides once for each parent that
+//! something was heard of (`engine`); requests run beside it. It is simpler here, because nothing is granted to anybody:
 //!
 //! - a decision is a whole status, so it can be forgotten and made again; nothing waits in a queue but names, and what
 //!   is sent is decided when there is a place to send it;
@@ -9,7 +9,7 @@
 //!   wrote the parent, so it cannot take back what its successor decided;
 //! - whatever goes wrong with a write, the parent is decided on again a little later.
 //!
-//! What is special about a kind is in its [`Kind`]: what else it watches, and how a write is carried out that must not
+//! What is special about a kind is in its `Kind`: what else it watches, and how a write is carried out that must not
 //! rest on what a watch has shown so far.
 
 mod agenda;
