@@ -13,7 +13,7 @@ use crate::{
     rendezvous::{Rendezvous, RendezvousKind, RendezvousPhase, RendezvousStatus},
 };
 
-/// Opens when so many have arrived. They arrive by creating [`Arrival`](crate::Arrival)s.
+/// Opens when so many have arrived. They arrive by creating `Arrival`s.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "konductor.io",

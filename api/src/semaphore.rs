@@ -18,7 +18,7 @@ use crate::{
     limits::DEFAULT_TTL,
 };
 
-/// Limits how many permits are in use at once. Claims on them are [`Permit`]s.
+/// Limits how many permits are in use at once. Claims on them are `Permit`s.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "konductor.io",
