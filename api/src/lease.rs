@@ -18,7 +18,7 @@ use crate::{
     limits::DEFAULT_TTL,
 };
 
-/// Has one holder at a time. Claims on it are [`LeaseRequest`]s.
+/// Has one holder at a time. Claims on it are `LeaseRequest`s.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "konductor.io",
