@@ -149,7 +149,8 @@ fn definition(document: &Node, file: &str) -> Result<Option<Definition>, Mistake
 
 fn metadata_name(metadata: &Node) -> Result<String, Mistake> {
     let mut metadata = Fields::of(metadata, "metadata")?;
-    let name = metadata.take("name").ok_or_else(|| metadata.missing("name"))?;
+    let name = metadata.take("name");
+    let missing = metadata.missing("name");
     for texts in ["labels", "annotations"] {
         if let Some(Field { node, .. }) = metadata.take(texts) {
             for Field { name, node, .. } in Fields::of(&node, texts)?.left {
@@ -167,6 +168,7 @@ fn metadata_name(metadata: &Node) -> Result<String, Mistake> {
         return Err(Mistake::new(node.line, format!("namespace: wanted a name, found {}", node.shown())));
     }
     metadata.end()?;
+    let name = name.ok_or(missing)?;
     if let Some(name) = name.node.text().filter(|text| is_name(text)) {
         return Ok(name.to_owned());
     }
@@ -177,11 +179,10 @@ fn metadata_name(metadata: &Node) -> Result<String, Mistake> {
 
 fn read_spec(spec: &Node, rules: &'static [Rule], definition: &mut Definition) -> Result<(), Mistake> {
     let mut fields = Fields::of(spec, "spec")?;
+    let mut missing = None;
     for Rule { name, shape, required } in rules {
         let Some(Field { node, .. }) = fields.take(name) else {
-            if *required {
-                return Err(fields.missing(name));
-            }
+            missing = missing.or(required.then(|| fields.missing(name)));
             continue;
         };
         let refused =
@@ -206,7 +207,9 @@ fn read_spec(spec: &Node, rules: &'static [Rule], definition: &mut Definition) -
             }
         }
     }
-    fields.end()
+    // What is missing may be there with a mistake in its name.
+    fields.end()?;
+    missing.map_or(Ok(()), Err)
 }
 
 /// The fields of a mapping, to be taken one after the other.

@@ -54,7 +54,7 @@ fn manifests_are_read() {
 fn what_is_wrong_is_named_with_its_line() {
     let twice = semaphore("  permits: 1\n") + "---\n" + &semaphore("  permits: 2\n");
     for (text, expected) in [
-        (semaphore("  permit: 3\n"), "a.yaml line 6: spec has no permits"),
+        (semaphore("  permit: 3\n"), "a.yaml line 6: unknown field permit: spec can have permits, queueing, ttl"),
         (
             semaphore("  permits: 3\n  permit: 3\n"),
             "a.yaml line 7: unknown field permit: spec can have permits, queueing, ttl",
