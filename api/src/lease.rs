@@ -15,7 +15,6 @@ use crate::{
     GoDuration, LeaseRequest, Lock, LockKind, Queueing,
     arbiter::{ParentState, ParentSummary, Tenure},
     conditions::{self, condition},
-    limits::DEFAULT_TTL,
 };
 
 /// Has one holder at a time. Claims on it are `LeaseRequest`s.
@@ -43,7 +42,7 @@ use crate::{
 pub struct LeaseSpec {
     /// Time to live, without a renewal, of claims that name none: 5s to 24h. Short ones are for leader election, where
     /// another is to take over soon after a node was lost.
-    #[serde(default = "default_ttl")]
+    #[serde(default = "crate::lock::default_ttl")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('24h')").message("ttl must be from 5s to 24h"))]
     pub ttl: GoDuration,
 }
@@ -87,10 +86,6 @@ pub enum LeasePhase {
     Available,
     /// Somebody holds it.
     Held,
-}
-
-fn default_ttl() -> GoDuration {
-    GoDuration(DEFAULT_TTL)
 }
 
 impl Lock for Lease {

@@ -16,7 +16,7 @@ use kube::{
 };
 use serde::Serialize;
 
-use crate::{ClaimSpec, ClaimStatus, Queueing, arbiter::ParentState};
+use crate::{ClaimSpec, ClaimStatus, GoDuration, Queueing, arbiter::ParentState, limits::DEFAULT_TTL};
 
 /// A kind of lock. Their order is the one in which several are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,4 +91,9 @@ pub trait LockClaim:
 
     /// The same, to be changed.
     fn claim_mut(&mut self) -> &mut ClaimSpec;
+}
+
+/// The time to live of claims on a lock whose spec says nothing about it.
+pub(crate) fn default_ttl() -> GoDuration {
+    GoDuration(DEFAULT_TTL)
 }

@@ -15,7 +15,6 @@ use crate::{
     GoDuration, Lock, LockKind, Permit,
     arbiter::{ParentState, ParentSummary},
     conditions::{self, condition},
-    limits::DEFAULT_TTL,
 };
 
 /// Limits how many permits are in use at once. Claims on them are `Permit`s.
@@ -46,7 +45,7 @@ pub struct SemaphoreSpec {
     #[schemars(range(min = 0, max = 1_000_000))]
     pub permits: u32,
     /// Time to live, without a renewal, of claims that name none: 5s to 24h.
-    #[serde(default = "default_ttl")]
+    #[serde(default = "crate::lock::default_ttl")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('24h')").message("ttl must be from 5s to 24h"))]
     pub ttl: GoDuration,
     /// Whether a claim that fits may pass an earlier one that does not.
@@ -105,10 +104,6 @@ pub enum SemaphorePhase {
     Full,
     /// The semaphore has no permits.
     Paused,
-}
-
-fn default_ttl() -> GoDuration {
-    GoDuration(DEFAULT_TTL)
 }
 
 impl Lock for Semaphore {
