@@ -4,6 +4,7 @@
 //! namespace of its own, and those that disturb what is shared run alone. What ran when is not asked of Konductor: the
 //! commands under test write it down themselves, and [`records`] judges.
 
+mod arrivals;
 mod cluster;
 mod death;
 mod example;

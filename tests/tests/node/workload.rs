@@ -69,7 +69,16 @@ impl Scene {
 
     /// Starts a Job of one pod.
     pub(crate) async fn job(&self, name: &str, script: &str, shape: Shape<'_>) -> Job {
-        let spec = json!({ "backoffLimit": 0, "template": self.template(script, shape) });
+        self.job_with(name, script, shape, json!({ "backoffLimit": 0 })).await
+    }
+
+    /// Starts a Job with this in its spec, whose pods are told its UID.
+    pub(crate) async fn job_with(&self, name: &str, script: &str, shape: Shape<'_>, mut spec: Value) -> Job {
+        let mut template = self.template(script, shape);
+        let uid = json!({ "fieldRef": { "fieldPath": "metadata.labels['batch.kubernetes.io/controller-uid']" } });
+        let env = template["spec"]["containers"][0]["env"].as_array_mut().expect("variables are a list");
+        env.push(json!({ "name": "KONDUCTOR_JOB_UID", "valueFrom": uid }));
+        spec["template"] = template;
         let job = object(json!({ "metadata": { "name": name }, "spec": spec }));
         self.api().create(&PostParams::default(), &job).await.expect("make a Job")
     }
