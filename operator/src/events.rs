@@ -16,7 +16,8 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::{backoff::random, clock::wall, metrics::Metrics};
+use crate::{clock::wall, metrics::Metrics};
+use konductor_cluster::backoff::random;
 
 /// Events that wait to be written. More are left out.
 const QUEUE: usize = 64;
@@ -103,7 +104,7 @@ async fn publish(client: Client, instance: String, mut queue: mpsc::Receiver<New
             Ok(Ok(_)) => {}
             // For example the namespace is being deleted.
             Ok(Err(error)) => {
-                debug!("an event was not written: {}", crate::chain(&error));
+                debug!("an event was not written: {}", konductor_cluster::explain(&error));
                 metrics.events_dropped.inc();
             }
             Err(_) => {

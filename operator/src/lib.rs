@@ -3,16 +3,14 @@
 //! - [`arbiter`]: watches, decides, writes; one engine per kind of parent;
 //! - [`rendezvous`]: the same for what is waited for; what is special about `barrier`s and `gate`s;
 //! - [`election`]: who leads, for liveness only;
-//! - [`reflect`], [`lenient`]: lists and watches that outlive whatever goes wrong;
 //! - [`faults`]: what cannot be read;
 //! - [`pods`]: proof of death;
 //! - [`events`], [`metrics`], [`http`]: what can be seen from outside;
-//! - [`config`], [`clock`], [`backoff`]: the surroundings.
+//! - [`config`], [`clock`]: the surroundings.
 
 #![forbid(unsafe_code)]
 
 pub mod arbiter;
-pub mod backoff;
 mod barrier;
 pub mod clock;
 pub mod config;
@@ -21,20 +19,9 @@ pub mod events;
 pub mod faults;
 mod gate;
 pub mod http;
-pub mod lenient;
 pub mod metrics;
-mod partial;
 pub mod pods;
-pub mod reflect;
 pub mod rendezvous;
 mod run;
 
 pub use run::main;
-
-/// An error with its causes, each said once.
-fn chain(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return format!("{} ({})", status.message, status.code);
-    }
-    konductor::chain(error)
-}

@@ -15,7 +15,7 @@ use kube::core::NamespaceResourceScope;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{lenient::Lenient, partial::partial};
+use konductor_cluster::{Lenient, partial};
 
 /// The field selectors that together select all terminal pods.
 pub const TERMINAL: [&str; 2] = ["status.phase=Succeeded", "status.phase=Failed"];

@@ -12,7 +12,6 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     arbiter::{self, Common},
-    backoff::random,
     clock::Clock,
     config::{Config, Election, LogFormat},
     election::{Candidate, driver::Elector},
@@ -21,6 +20,7 @@ use crate::{
     metrics::Metrics,
     rendezvous,
 };
+use konductor_cluster::backoff::random;
 
 /// Exit code of bad usage.
 const USAGE: u8 = 64;
@@ -61,7 +61,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     // Before anything else, so that no signal is missed.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let clock = Clock::start();
-    let client = konductor::connect::kube_client().await.context("cannot find out how to reach the API server")?;
+    let client = konductor_cluster::kube_client().await.context("cannot find out how to reach the API server")?;
     let identity = identity.unwrap_or_else(invented_identity);
     let server = Server::bind(http_addr).await.with_context(|| format!("cannot listen on {http_addr}"))?;
     let address = server.address()?;

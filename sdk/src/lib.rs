@@ -57,25 +57,22 @@
 
 #![forbid(unsafe_code)]
 
-mod cause;
 pub mod claim;
-pub mod clock;
 pub mod connect;
 pub mod guard;
 mod kubernetes;
 pub mod local;
 pub mod protocol;
 pub mod rendezvous;
-mod resolve;
 mod run;
 
-#[doc(hidden)]
-pub use cause::chain;
 pub use claim::{AcquireError, Command, Event, LossReason, Request, Wanted};
-pub use clock::Boottime;
 pub use connect::{Client, ConnectError, ConnectOptions};
 pub use guard::{Acquisition, Guard, ReleaseError};
 pub use konductor_api::{LockKind, PodReference, RendezvousKind};
+#[doc(hidden)]
+pub use konductor_cluster::chain;
+pub use konductor_cluster::{Boottime, clock};
 pub use kube::Config;
 pub use local::Local;
 pub use rendezvous::RendezvousError;

@@ -21,7 +21,7 @@ use tracing::{debug, info};
 use super::{
     Key, ParentKey,
     book::{Book, Missing},
-    kind::{Found, Kind, Object, SeenClaim, SeenParent, read_claim, read_parent},
+    kind::{Found, Kind, SeenClaim, SeenParent, read_claim, read_parent},
     outbox::{Outbox, Urgency},
     requests::{Done, Requests},
 };
@@ -29,10 +29,12 @@ use crate::{
     clock::Clock,
     events::Publisher,
     faults::Faults,
-    lenient::Lenient,
     metrics::{Metrics, ParentLabels},
     pods::{Ended, TERMINAL},
-    reflect::{Seen, Source},
+};
+use konductor_cluster::{
+    Lenient, Object,
+    watch::{Seen, Source},
 };
 
 /// Caches of one engine that are to be filled before the process is ready: parents, claims, and the terminal pods.

@@ -15,8 +15,8 @@ use super::{
 use crate::{
     events::{News, Severity, reference},
     metrics::{ExpiryLabels, KindLabels, WriteLabels},
-    reflect::Seen,
 };
+use konductor_cluster::watch::Seen;
 
 /// Numbers of an engine's caches, for readiness.
 const PARENTS: u32 = 0;

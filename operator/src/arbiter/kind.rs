@@ -7,31 +7,10 @@ use konductor_api::{
     Lock, LockClaim,
     arbiter::{Claim, Parent, Unreadable},
 };
-use kube::{
-    Resource, ResourceExt,
-    core::{NamespaceResourceScope, object::HasStatus},
-};
-use serde::de::DeserializeOwned;
+use kube::{ResourceExt, core::object::HasStatus};
 
 use super::ParentKey;
-use crate::lenient::Lenient;
-
-/// A namespaced resource that is known at compile time.
-pub trait Object:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static
-{
-}
-
-impl<K> Object for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + DeserializeOwned
-        + Clone
-        + Debug
-        + Send
-        + Sync
-        + 'static
-{
-}
+use konductor_cluster::{Lenient, Object};
 
 /// A kind of parent, and of the claims on it.
 pub trait Kind: Lock<Claim: Object> + Object {}

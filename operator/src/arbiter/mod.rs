@@ -28,13 +28,11 @@ use tokio::{
 };
 
 use self::engine::{Engine, Sight};
-use crate::{
-    pods::{Ended, TERMINAL, TerminalPod},
-    reflect::Source,
-};
+use crate::pods::{Ended, TERMINAL, TerminalPod};
+use konductor_cluster::watch::Source;
 
 pub use engine::Common;
-pub use kind::{Kind, Object};
+pub use kind::Kind;
 
 /// Caches to fill before the process is ready.
 pub const CACHES: u32 = LockKind::ALL.len() as u32 * engine::CACHES;

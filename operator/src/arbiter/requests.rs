@@ -20,9 +20,9 @@ use tracing::warn;
 
 use super::{
     Key,
-    kind::{Found, Kind, Object, SeenClaim, SeenParent, read_claim, read_parent},
+    kind::{Found, Kind, SeenClaim, SeenParent, read_claim, read_parent},
 };
-use crate::{backoff::Backoff, lenient::Lenient};
+use konductor_cluster::{Lenient, Object, backoff::Backoff};
 
 /// How long one request may take; the API server itself gives up after a minute, when nobody needs the answer any more.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -148,7 +148,7 @@ impl Requests {
             }
             Ok(Err(error)) => {
                 let (outcome, label) = judge(&error);
-                (outcome, label, crate::chain(&error))
+                (outcome, label, konductor_cluster::explain(&error))
             }
             Err(_) => (Outcome::Unknown, "unanswered", "the API server did not answer in time".into()),
         };
@@ -189,7 +189,7 @@ impl Requests {
                     warn!(name, resource = %O::plural(&()), "may not read: {}", status.message);
                     return Reading::Unanswered;
                 }
-                Ok(Err(error)) => crate::chain(&error),
+                Ok(Err(error)) => konductor_cluster::explain(&error),
                 Err(_) => "the API server did not answer in time".into(),
             };
             if only_while_leading && !*self.leading.borrow() {
@@ -233,8 +233,9 @@ impl Requests {
         let mut claims = Vec::new();
         loop {
             let page = timeout(REQUEST_TIMEOUT, api.list(&params)).await;
-            let page =
-                page.map_err(|_| "the API server did not answer in time")?.map_err(|error| crate::chain(&error))?;
+            let page = page
+                .map_err(|_| "the API server did not answer in time")?
+                .map_err(|error| konductor_cluster::explain(&error))?;
             claims.extend(page.items.into_iter().map(read_claim::<K>));
             // The token makes the next page of the same moment; one that has become too old is an error, and all begins anew.
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());

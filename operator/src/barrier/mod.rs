@@ -28,10 +28,12 @@ use tokio::sync::mpsc;
 use self::round::Adoption;
 use crate::{
     arbiter::{Common, Key, ParentKey},
-    lenient::Lenient,
     metrics::Metrics,
-    reflect::{Seen, Source},
     rendezvous::{ARRIVALS, Agenda, Failure, Kind, Sight, StatusOf},
+};
+use konductor_cluster::{
+    Lenient,
+    watch::{Seen, Source},
 };
 
 /// Arrivals in one page of a list: about a third of a megabyte of text.

@@ -29,11 +29,10 @@ use tracing::debug;
 use super::{Arrived, Crowd, PAGE};
 use crate::{
     arbiter::Key,
-    backoff::Backoff,
     clock::wall,
-    lenient::Lenient,
     rendezvous::{Failure, answer, patch},
 };
+use konductor_cluster::{Lenient, backoff::Backoff};
 
 /// Arrivals deleted at once, of one barrier.
 const DELETIONS: usize = 16;

@@ -11,11 +11,11 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{Candidate, NAME, Step};
-use crate::{
+use crate::clock::{Clock, wall};
+use konductor_cluster::{
+    Lenient,
     backoff::{jittered, random},
-    clock::{Clock, wall},
-    lenient::Lenient,
-    reflect::{Seen, Source},
+    watch::{Seen, Source},
 };
 
 /// How long one read or write of the lease may take. The leader's own deadline can cut it shorter.
@@ -118,7 +118,7 @@ impl Elector {
             Ok(Ok(Some(Written::Own(lease)))) => self.candidate.wrote(lease, now, self.clock.monotonic()),
             Ok(Ok(Some(Written::Other(lease)))) => self.candidate.observe(lease, self.clock.monotonic()),
             Ok(Ok(None)) => {}
-            Ok(Err(error)) => return Err(crate::chain(&error)),
+            Ok(Err(error)) => return Err(konductor_cluster::explain(&error)),
             Err(_) => return Err(NO_ANSWER.into()),
         }
         Ok(())
@@ -134,7 +134,9 @@ impl Elector {
             });
             match attempt.await {
                 Ok(Ok(())) => return,
-                Ok(Err(error)) => warn!("cannot give up the lease of the election: {}", crate::chain(&error)),
+                Ok(Err(error)) => {
+                    warn!("cannot give up the lease of the election: {}", konductor_cluster::explain(&error));
+                }
                 Err(_) => warn!("cannot give up the lease of the election: {NO_ANSWER}"),
             }
         }

@@ -22,9 +22,9 @@ pub(crate) use self::sources::GateSight;
 use self::{sources::Sources, world::World};
 use crate::{
     arbiter::{Common, Key},
-    lenient::Lenient,
     rendezvous::{Agenda, Failure, Kind, Sight, StatusOf, patch},
 };
+use konductor_cluster::Lenient;
 
 /// All gates.
 pub(crate) struct Gates {

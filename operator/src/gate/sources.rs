@@ -18,11 +18,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::Gates;
-use crate::{
-    lenient::Lenient,
-    partial::partial,
-    reflect::{Seen, Source},
-    rendezvous::Sight,
+use crate::rendezvous::Sight;
+use konductor_cluster::{
+    Lenient, partial,
+    watch::{Seen, Source},
 };
 
 /// Jobs in one page of a list: with their pod templates and managed fields they are some kilobytes each.

@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{
     arbiter::{Key, ParentKey},
-    reflect::{Gone, Seen},
     rendezvous::Agenda,
 };
+use konductor_cluster::watch::{Gone, Seen};
 
 /// The objects of one kind.
 #[derive(Default)]

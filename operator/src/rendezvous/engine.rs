@@ -31,9 +31,11 @@ use crate::{
     arbiter::{Common, Key, ParentKey},
     events::{News, Severity, reference},
     faults::Faults,
-    lenient::Lenient,
     metrics::{KindLabels, ParentLabels, WriteLabels},
-    reflect::{Gone, Seen, Source},
+};
+use konductor_cluster::{
+    Lenient,
+    watch::{Gone, Seen, Source},
 };
 
 /// Sightings that wait to be taken in; the watches wait when there are more.

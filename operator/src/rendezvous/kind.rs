@@ -17,10 +17,8 @@ use serde_json::json;
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{Agenda, Sight};
-use crate::{
-    arbiter::{Common, Key, Object},
-    lenient::Lenient,
-};
+use crate::arbiter::{Common, Key};
+use konductor_cluster::{Lenient, Object};
 
 /// How long one request may take; the API server itself gives up after a minute, when nobody needs the answer any more.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,7 +74,7 @@ pub(crate) trait Kind: Sized + Send + 'static {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The API server said so.
-    #[error("{}", crate::chain(.0))]
+    #[error("{}", konductor_cluster::explain(.0))]
     Api(#[from] kube::Error),
     /// It said nothing.
     #[error("the API server did not answer in time")]

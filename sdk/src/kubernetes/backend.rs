@@ -8,10 +8,10 @@ use konductor_api::{
     ClaimSpec, GoDuration, Lease, LeaseRequest, LeaseRequestSpec, Lock, Permit, PermitSpec, Semaphore,
     claim::renewal_patch,
 };
+use konductor_cluster::Link;
 use kube::{Resource, core::WatchEvent};
 
 use super::{
-    Link,
     shape::{AnyClaim, AnyParent, text},
     wire::{Calling, Watch, request, send, transient, unreadable, watch_of},
 };

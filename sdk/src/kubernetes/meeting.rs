@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use http::Method;
 use konductor_api::{Arrival, ArrivalSpec, Barrier, Gate, RendezvousKind};
+use konductor_cluster::Link;
 use kube::{Resource, core::WatchEvent};
 
 use super::{
-    Link,
     shape::{AnyArrival, AnyRendezvous, OneOrNone, Owner, text},
     wire::{Calling, Watch, request, send, unreadable, watch_of},
 };

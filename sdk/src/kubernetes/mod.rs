@@ -4,12 +4,10 @@
 //! API servers do: one TLS handshake from start to release.
 
 mod backend;
-mod link;
 mod meeting;
 mod shape;
 mod wire;
 
 pub(crate) use backend::Backend;
-pub(crate) use link::{Link, build};
 pub(crate) use meeting::Meeting;
 pub(crate) use wire::{Calling, Watch};

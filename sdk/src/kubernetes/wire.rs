@@ -12,11 +12,11 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::Link;
 use crate::{
     chain,
     protocol::{Failure, WatchEnd},
 };
+use konductor_cluster::{Line, Link};
 
 /// Largest answer that is read: more than etcd stores of one object.
 const ANSWER: usize = 4 << 20;
@@ -92,7 +92,7 @@ impl Trouble {
     }
 }
 
-async fn exchange(line: super::link::Line, request: Outgoing) -> Result<Vec<u8>, Trouble> {
+async fn exchange(line: Line, request: Outgoing) -> Result<Vec<u8>, Trouble> {
     let (creates, renews) = (request.method() == Method::POST, request.method() == Method::PATCH);
     let request = line.sign(request).map(Body::from);
     let response = line.client.send(request).await.map_err(|error| Trouble::Other(transient(chain(&error))))?;

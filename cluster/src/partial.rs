@@ -1,6 +1,7 @@
 //! Resources of which only a part is read: all else of them is skipped without being built.
 
 /// Makes a struct with a field `metadata` a partial reading of another resource.
+#[macro_export]
 macro_rules! partial {
     ($part:ty, of $whole:ty, in $scope:ty) => {
         impl kube::Resource for $part {
@@ -33,5 +34,3 @@ macro_rules! partial {
         }
     };
 }
-
-pub(crate) use partial;

@@ -25,7 +25,8 @@ use tower::{BoxError, ServiceBuilder};
 
 use crate::{Boottime, resolve::Resolver};
 
-type Failure = Box<dyn Error + Send + Sync>;
+/// Why there is no connection.
+pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// A connection that takes longer is tried again.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -39,7 +40,7 @@ const PONG: Duration = Duration::from_secs(15);
 const TOKEN_AGE: Duration = Duration::from_mins(1);
 
 /// The connection to one cluster.
-pub(crate) struct Link {
+pub struct Link {
     config: Arc<Config>,
     /// The file of the token, which is read here and not by `kube`: that neither reads one early nor forgives a newline.
     token: Option<PathBuf>,
@@ -53,14 +54,17 @@ struct State {
 }
 
 /// A client to use, and which one it is.
-pub(crate) struct Line {
-    pub(crate) client: kube::Client,
-    pub(crate) token: Option<HeaderValue>,
-    pub(crate) generation: u64,
+pub struct Line {
+    /// The client.
+    pub client: kube::Client,
+    token: Option<HeaderValue>,
+    /// Counts the clients of the link.
+    pub generation: u64,
 }
 
 impl Link {
-    pub(crate) fn new(mut config: Config) -> Result<Self, Failure> {
+    /// A connection to this cluster. No request is made yet.
+    pub fn new(mut config: Config) -> Result<Self, Failure> {
         let token = match config.auth_info.token {
             Some(_) => None,
             None => config.auth_info.token_file.take().map(PathBuf::from),
@@ -70,7 +74,7 @@ impl Link {
     }
 
     /// What to send the next request with.
-    pub(crate) fn line(&self) -> Result<Line, Failure> {
+    pub fn line(&self) -> Result<Line, Failure> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = &self.token {
             let now = Boottime::now();
@@ -88,12 +92,12 @@ impl Link {
     }
 
     /// Whether no program has to be run for new credentials.
-    pub(crate) fn is_quick_to_renew(&self) -> bool {
+    pub fn is_quick_to_renew(&self) -> bool {
         self.config.auth_info.exec.is_none()
     }
 
     /// Replaces the client of this generation, if nobody else has, by one with a new connection and credentials read anew.
-    pub(crate) async fn renew(&self, generation: u64) -> Result<(), Failure> {
+    pub async fn renew(&self, generation: u64) -> Result<(), Failure> {
         let config = self.config.clone();
         // Credentials may come from a program that takes its time.
         let client = if self.is_quick_to_renew() {
@@ -119,7 +123,7 @@ fn read_token(path: &PathBuf) -> io::Result<HeaderValue> {
 
 impl Line {
     /// `request` with the credentials that it needs.
-    pub(crate) fn sign<B>(&self, mut request: http::Request<B>) -> http::Request<B> {
+    pub fn sign<B>(&self, mut request: http::Request<B>) -> http::Request<B> {
         if let Some(token) = &self.token {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
         }

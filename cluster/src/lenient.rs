@@ -3,12 +3,29 @@
 //! One object that does not fit its type (written under another version of its schema, or with validation switched off)
 //! must not spoil the list or watch that it comes in.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Debug};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
+use kube::{Resource, core::NamespaceResourceScope};
 use serde::{Deserialize, Deserializer, de, de::DeserializeOwned};
 use serde_json::value::RawValue;
+
+/// A namespaced resource that is known at compile time.
+pub trait Object:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static
+{
+}
+
+impl<K> Object for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static
+{
+}
 
 /// An object of type `K`, or why it is none.
 #[derive(Clone, Debug)]

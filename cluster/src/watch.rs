@@ -247,7 +247,7 @@ fn describe<K: Resource<DynamicType = ()>>(trouble: Trouble) -> String {
             K::plural(&()),
             K::group(&())
         ),
-        Trouble::Api(error) => format!("{}; trying again", crate::chain(&error)),
+        Trouble::Api(error) => format!("{}; trying again", crate::explain(&error)),
     }
 }
 
