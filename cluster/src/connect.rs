@@ -4,7 +4,7 @@ use std::{env, path::Path};
 
 use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
-use crate::link::build;
+use crate::{Program, link::build};
 
 /// Where the kubelet puts a pod's service account.
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -57,7 +57,8 @@ async fn find_kubeconfig() -> Result<Config, KubeconfigError> {
     Config::from_custom_kubeconfig(merged, &options).await
 }
 
-/// A client for all of the Kubernetes API, of the cluster of [`find_cluster`]. It repeats no request.
-pub async fn kube_client() -> Result<kube::Client, ConnectError> {
-    build(&find_cluster().await?).map_err(|source| ConnectError::Config { source })
+/// A client for all of the Kubernetes API, of the cluster of [`find_cluster`]. It repeats no request. Its clones share a
+/// connection; each call makes a new one.
+pub async fn kube_client(program: Program) -> Result<kube::Client, ConnectError> {
+    build(&find_cluster().await?, program).map_err(|source| ConnectError::Config { source })
 }

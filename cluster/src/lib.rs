@@ -1,8 +1,8 @@
 //! Konductor's way to the API server, for all of its programs.
 //!
 //! - [`connect`], [`link`]: finding the cluster, and a connection whose resolver works in a static binary;
-//! - [`watch`]: following all objects of a kind, through whatever goes wrong;
-//! - [`lenient`], [`partial`](crate::partial!): reading little of each object, and each on its own, as others may have written anything into it;
+//! - [`endpoint`], [`follow`]: requests about the objects of a kind, and following all of them through whatever goes wrong;
+//! - [`object`], `sieve`: reading little of each object, and each on its own, as others may have written anything into it;
 //! - [`backoff`], [`clock`], [`cause`]: waiting, time, and errors for people.
 
 #![forbid(unsafe_code)]
@@ -11,14 +11,24 @@ pub mod backoff;
 pub mod cause;
 pub mod clock;
 pub mod connect;
+pub mod endpoint;
+pub mod follow;
 pub mod lenient;
 pub mod link;
+pub mod object;
 mod partial;
+pub mod program;
+pub mod refusal;
 mod resolve;
+mod sieve;
+mod time;
 pub mod watch;
 
 pub use cause::{chain, explain};
 pub use clock::Boottime;
 pub use connect::{ConnectError, find_cluster, kube_client};
+pub use endpoint::{Endpoint, Page, PageRequest};
 pub use lenient::{Lenient, Misfit, Object};
 pub use link::{Failure, Line, Link};
+pub use program::Program;
+pub use refusal::{Refusal, RequestError};

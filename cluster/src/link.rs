@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, header::AUTHORIZATION};
+use http::{
+    HeaderValue,
+    header::{AUTHORIZATION, USER_AGENT},
+};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -23,7 +26,7 @@ use kube::{
 };
 use tower::{BoxError, ServiceBuilder};
 
-use crate::{Boottime, resolve::Resolver};
+use crate::{Boottime, Program, resolve::Resolver};
 
 /// Why there is no connection.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -42,6 +45,7 @@ const TOKEN_AGE: Duration = Duration::from_mins(1);
 /// The connection to one cluster.
 pub struct Link {
     config: Arc<Config>,
+    program: Program,
     /// The file of the token, which is read here and not by `kube`: that neither reads one early nor forgives a newline.
     token: Option<PathBuf>,
     state: Mutex<State>,
@@ -63,14 +67,19 @@ pub struct Line {
 }
 
 impl Link {
-    /// A connection to this cluster. No request is made yet.
-    pub fn new(mut config: Config) -> Result<Self, Failure> {
+    /// A connection of this program to this cluster. No request is made yet.
+    pub fn new(mut config: Config, program: Program) -> Result<Self, Failure> {
         let token = match config.auth_info.token {
             Some(_) => None,
             None => config.auth_info.token_file.take().map(PathBuf::from),
         };
-        let state = State { client: build(&config)?, generation: 0, token: None };
-        Ok(Self { config: Arc::new(config), token, state: Mutex::new(state) })
+        let state = State { client: build(&config, program)?, generation: 0, token: None };
+        Ok(Self { config: Arc::new(config), program, token, state: Mutex::new(state) })
+    }
+
+    /// Whose connection it is.
+    pub fn program(&self) -> Program {
+        self.program
     }
 
     /// What to send the next request with.
@@ -98,12 +107,12 @@ impl Link {
 
     /// Replaces the client of this generation, if nobody else has, by one with a new connection and credentials read anew.
     pub async fn renew(&self, generation: u64) -> Result<(), Failure> {
-        let config = self.config.clone();
+        let (config, program) = (self.config.clone(), self.program);
         // Credentials may come from a program that takes its time.
         let client = if self.is_quick_to_renew() {
-            build(&config)?
+            build(&config, program)?
         } else {
-            tokio::task::spawn_blocking(move || build(&config)).await??
+            tokio::task::spawn_blocking(move || build(&config, program)).await??
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.generation == generation {
@@ -131,7 +140,8 @@ impl Line {
     }
 }
 
-pub(crate) fn build(config: &Config) -> Result<kube::Client, Failure> {
+/// A client with a connection of its own.
+pub(crate) fn build(config: &Config, program: Program) -> Result<kube::Client, Failure> {
     let mut tcp = HttpConnector::new_with_resolver(Resolver::system());
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -147,10 +157,13 @@ pub(crate) fn build(config: &Config) -> Result<kube::Client, Failure> {
     let connector = tls.enable_http1().enable_http2().wrap_connector(tcp);
     let mut http = legacy::Client::builder(TokioExecutor::new());
     http.timer(TokioTimer::new()).http2_keep_alive_interval(PING).http2_keep_alive_timeout(PONG);
+    // kube adds the headers of a configuration to each request.
+    let mut named = config.clone();
+    named.headers.push((USER_AGENT, program.user_agent()));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
-        .layer(config.extra_headers_layer()?)
+        .layer(named.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(http.build::<_, Body>(connector));
     Ok(kube::Client::new(service, config.default_namespace.clone()))

@@ -61,7 +61,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     // Before anything else, so that no signal is missed.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let clock = Clock::start();
-    let client = konductor_cluster::kube_client().await.context("cannot find out how to reach the API server")?;
+    let client = konductor_cluster::kube_client(konductor_cluster::Program::OPERATOR)
+        .await
+        .context("cannot find out how to reach the API server")?;
     let identity = identity.unwrap_or_else(invented_identity);
     let server = Server::bind(http_addr).await.with_context(|| format!("cannot listen on {http_addr}"))?;
     let address = server.address()?;

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use konductor_cluster::{Link, find_cluster};
+use konductor_cluster::{Link, Program, find_cluster};
 use kube::config::Config;
 
 use crate::{Local, protocol::is_name};
@@ -73,7 +73,7 @@ impl Client {
                 proxy.host().unwrap_or_default()
             );
         }
-        let link = Link::new(config).map_err(|source| ConnectError::Config { source })?;
+        let link = Link::new(config, Program::SDK).map_err(|source| ConnectError::Config { source })?;
         Ok(Self(Place::Cluster(Cluster { link: Arc::new(link), namespace })))
     }
 

@@ -1,0 +1,247 @@
+//! One layer for all requests about objects: one attempt each, within a deadline, and answers of which little is kept.
+//!
+//! Nothing here tries again or waits for anything but the answer: what is to be done about a failure is for the caller to
+//! decide, who knows what else there is to do.
+
+use std::{any::type_name, fmt, marker::PhantomData, time::Duration};
+
+use http::{Request, header};
+use http_body_util::BodyExt;
+use kube::{
+    Client, Resource,
+    api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchParams},
+    client::Body,
+    core::request,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::{
+    cause::chain,
+    object::{Illegible, Lenient, Object},
+    program::Program,
+    refusal::{Refusal, RequestError},
+    sieve::{Found, Layout, Sieve, Text},
+};
+
+/// How long one request may take; the API server itself gives up after a minute, when nobody needs the answer any more.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one page of a list may take: it can be as large as what others have stored in its objects.
+pub const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of an error's answer that are read. It may repeat an object that was refused, but the end of it tells whose it is.
+const ERROR: usize = 1 << 20;
+
+/// Where objects of the kind `K` are, of all namespaces or of one, and what is read of them.
+pub struct Endpoint<K, S, T> {
+    client: Client,
+    program: Program,
+    path: String,
+    kind: PhantomData<fn() -> (K, S, T)>,
+}
+
+/// Which page of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageRequest {
+    /// A field selector; all objects when absent.
+    pub fields: Option<String>,
+    /// Objects in it.
+    pub limit: u32,
+    /// What the page before says of where it ended.
+    pub continue_token: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug)]
+pub struct Page<O> {
+    /// The objects.
+    pub items: Vec<Lenient<O>>,
+    /// Why there are items of which nothing is known, not even a name.
+    pub illegible: Vec<Illegible>,
+    /// The version of the list: all its pages show what was there at that one moment.
+    pub version: u64,
+    /// Where the next page begins; `None` of the last one.
+    pub continue_token: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ListFrame {
+    metadata: ListMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ListMetadata {
+    resource_version: String,
+    r#continue: Option<String>,
+}
+
+impl<K, S, T> Clone for Endpoint<K, S, T> {
+    fn clone(&self) -> Self {
+        Self { client: self.client.clone(), program: self.program, path: self.path.clone(), kind: PhantomData }
+    }
+}
+
+impl<K, S, T> fmt::Debug for Endpoint<K, S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("of", &type_name::<K>()).field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl<K: Resource<DynamicType = ()>, S, T> Endpoint<K, S, T> {
+    /// In all namespaces, or of what has none.
+    pub fn all(client: Client, program: Program) -> Self {
+        Self { client, program, path: K::url_path(&(), None), kind: PhantomData }
+    }
+
+    /// In one namespace.
+    pub fn namespaced(client: Client, program: Program, namespace: &str) -> Self {
+        Self { client, program, path: K::url_path(&(), Some(namespace)), kind: PhantomData }
+    }
+
+    /// The same in this namespace.
+    #[must_use]
+    pub fn within(&self, namespace: &str) -> Self {
+        Self::namespaced(self.client.clone(), self.program, namespace)
+    }
+}
+
+impl<K, S, T> Endpoint<K, S, T>
+where
+    K: Resource<DynamicType = ()>,
+    S: DeserializeOwned,
+    T: DeserializeOwned + Default,
+{
+    /// The object of this name, as it is at this moment.
+    pub async fn get(&self, name: &str) -> Result<Lenient<Object<K, S, T>>, RequestError> {
+        self.single(self.request().get(name, &GetParams::default())).await
+    }
+
+    /// A page of a consistent list: of what is there at this moment, or was at the moment of the page before.
+    pub async fn page(&self, wanted: &PageRequest) -> Result<Page<Object<K, S, T>>, RequestError> {
+        let params = ListParams {
+            field_selector: wanted.fields.clone(),
+            limit: Some(wanted.limit),
+            continue_token: wanted.continue_token.clone(),
+            ..ListParams::default()
+        };
+        let (mut items, mut illegible) = (Vec::new(), Vec::new());
+        let keep = |found| {
+            let Found::Object(text) = found else { return };
+            match read(&text) {
+                Ok(item) => items.push(item),
+                Err(error) => illegible.push(error),
+            }
+        };
+        let frame = within(PAGE_TIMEOUT, self.send(self.request().list(&params), Layout::List, keep)).await?;
+        let ListFrame { metadata } = serde_json::from_str(&frame.json)
+            .map_err(|error| RequestError::Illegible(Illegible(format!("of a list: {error}"))))?;
+        let version = metadata.resource_version.parse().map_err(|_| {
+            RequestError::Illegible(Illegible(format!("a list of version {:?}", metadata.resource_version)))
+        })?;
+        let continue_token = metadata.r#continue.filter(|token| !token.is_empty());
+        Ok(Page { items, illegible, version, continue_token })
+    }
+
+    /// Merges `patch` into the status of an object. Says which object and version it is meant for by its `metadata`.
+    pub async fn patch_status(&self, name: &str, patch: &Value) -> Result<Lenient<Object<K, S, T>>, RequestError> {
+        self.single(self.request().patch_subresource("status", name, &self.patch_params(), &Patch::Merge(patch))).await
+    }
+
+    /// Merges `patch` into an object. Says which object and version it is meant for by its `metadata`.
+    pub async fn patch(&self, name: &str, patch: &Value) -> Result<Lenient<Object<K, S, T>>, RequestError> {
+        self.single(self.request().patch(name, &self.patch_params(), &Patch::Merge(patch))).await
+    }
+
+    /// Creates an object.
+    pub async fn create(&self, object: &Value) -> Result<Lenient<Object<K, S, T>>, RequestError> {
+        let params = PostParams { field_manager: Some(self.program.field_manager().into()), ..PostParams::default() };
+        self.single(self.request().create(&params, object.to_string().into_bytes())).await
+    }
+
+    /// Deletes the object with this name and UID, if it has this version when one is given.
+    pub async fn delete(&self, name: &str, uid: &str, version: Option<u64>) -> Result<(), RequestError> {
+        let resource_version = version.map(|version| version.to_string());
+        let preconditions = Some(Preconditions { uid: Some(uid.into()), resource_version });
+        let request = self.request().delete(name, &DeleteParams { preconditions, ..DeleteParams::default() });
+        // The answer is the object, or a status: either says no more than that it has been done.
+        within(REQUEST_TIMEOUT, self.send(request, Layout::Single, |_| ())).await.map(|_| ())
+    }
+
+    fn request(&self) -> request::Request {
+        request::Request::new(self.path.as_str())
+    }
+
+    fn patch_params(&self) -> PatchParams {
+        PatchParams { field_manager: Some(self.program.field_manager().into()), ..PatchParams::default() }
+    }
+
+    async fn single(&self, request: Built) -> Result<Lenient<Object<K, S, T>>, RequestError> {
+        let text = within(REQUEST_TIMEOUT, self.send(request, Layout::Single, |_| ())).await?;
+        read(&text).map_err(RequestError::Illegible)
+    }
+
+    /// Sends a request, and reads its answer. Returns what is left of that besides what `found` was told.
+    async fn send(&self, request: Built, layout: Layout, mut found: impl FnMut(Found)) -> Result<Text, RequestError> {
+        let mut body = open(&self.client, request).await?;
+        let mut sieve = Sieve::new(layout);
+        while let Some(bytes) = next(&mut body).await? {
+            sieve.push(&bytes, &mut found);
+        }
+        Ok(sieve.finish())
+    }
+
+    /// A watch from this version for so many seconds, as its body.
+    pub(crate) async fn watch(&self, fields: Option<&str>, version: u64, seconds: u32) -> Result<Body, RequestError> {
+        let mut params = WatchParams::default().timeout(seconds);
+        params.field_selector = fields.map(Into::into);
+        open(&self.client, self.request().watch(&params, &version.to_string())).await
+    }
+}
+
+type Built = Result<Request<Vec<u8>>, request::Error>;
+
+async fn within<R>(
+    deadline: Duration,
+    answer: impl Future<Output = Result<R, RequestError>>,
+) -> Result<R, RequestError> {
+    let late = || RequestError::Unanswered(format!("the API server did not answer within {} s", deadline.as_secs()));
+    timeout(deadline, answer).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Reads an object of which a [`Sieve`] kept this.
+pub(crate) fn read<K, S: DeserializeOwned, T: DeserializeOwned + Default>(
+    text: &Text,
+) -> Result<Lenient<Object<K, S, T>>, Illegible> {
+    if text.is_cut { Object::read_cut(&text.json, "it is too long") } else { Object::read(&text.json) }
+}
+
+/// Sends a request. Returns the body of the answer if that is no error.
+async fn open(client: &Client, request: Built) -> Result<Body, RequestError> {
+    let mut request = request.map_err(|error| RequestError::Unsendable(chain(&error)))?.map(Body::from);
+    request.headers_mut().entry(header::ACCEPT).or_insert(http::HeaderValue::from_static("application/json"));
+    let response = client.send(request).await.map_err(|error| RequestError::Unanswered(chain(&error)))?;
+    let (status, mut body) = (response.status(), response.into_body());
+    if status.is_success() {
+        return Ok(body);
+    }
+    let mut bytes = Vec::new();
+    while let Some(more) = next(&mut body).await? {
+        bytes.extend_from_slice(&more[..more.len().min(ERROR - bytes.len())]);
+    }
+    Err(RequestError::Refused(Box::new(Refusal::read(status, &bytes))))
+}
+
+/// The next bytes of an answer, as long as there are any.
+pub(crate) async fn next(body: &mut Body) -> Result<Option<hyper::body::Bytes>, RequestError> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| RequestError::Unanswered(chain(&error)))?;
+        if let Ok(bytes) = frame.into_data() {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}

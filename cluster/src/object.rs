@@ -1,0 +1,302 @@
+//! Reading little of an object, whatever others have stored in it.
+//!
+//! An API server stores what Rust's types refuse: years of five digits, any fraction of a second, thousands of finalizers,
+//! strings of a megabyte. None of that is ours to need. So metadata is read member by member: what is needed, as text where
+//! it is only compared or handed on, bounded, and never in a way that can fail. Spec and status are read on their own as
+//! the types that the caller names; if one does not fit, that is a [`Misfit`], with metadata and the reason.
+
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
+
+use konductor_api::{GATES_FROM_ANNOTATION, REVOKE_ANNOTATION};
+use serde::{
+    Deserializer,
+    de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::time::unix_seconds;
+
+/// The annotations that Konductor knows. All others are somebody else's, and not kept.
+pub const ANNOTATIONS: [&str; 2] = [GATES_FROM_ANNOTATION, REVOKE_ANNOTATION];
+
+/// The seconds since 1970 of a time that is none: before everything that exists.
+pub const NO_TIME: i64 = 0;
+
+/// The version of an object that names none: before every other.
+pub const NO_VERSION: u64 = 0;
+
+/// Bytes of an annotation's value: two hundred namespaces of the longest name. A longer one is cut and ends with [`CUT`], which
+/// no name can contain, so that none is taken for another.
+const ANNOTATION: usize = 16 << 10;
+
+/// Bytes of all labels of an object, keys and values: forty of the longest, two hundred as they usually are. An object may have
+/// a megabyte of them; those beyond are left out.
+const LABELS: usize = 16 << 10;
+
+/// Owners of an object that are read; those beyond are left out.
+const OWNERS: usize = 64;
+
+/// Bytes of each text of an owner. UIDs and kinds that Kubernetes makes are shorter; owners with longer ones are left out.
+const OWNER: usize = 256;
+
+/// Bytes of what is told of a reason that an object cannot be read: serde repeats what it does not like.
+pub(crate) const REASON: usize = 500;
+
+/// Bytes of a phase that is told.
+const PHASE: usize = 64;
+
+/// What stands at the end of a text that was cut.
+pub(crate) const CUT: char = '…';
+
+/// What is read of an object's metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// Its namespace; empty of what has none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its resourceVersion; [`NO_VERSION`] if it has none.
+    pub version: u64,
+    /// Its generation, if it has one.
+    pub generation: Option<i64>,
+    /// When it was created, in seconds since 1970; [`NO_TIME`] if that is no time.
+    pub created: i64,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Its labels, up to 16 KiB of them.
+    pub labels: BTreeMap<String, String>,
+    /// Those of [`ANNOTATIONS`] that it has, each up to 16 KiB.
+    pub annotations: BTreeMap<String, String>,
+    /// Who owns it, up to 64.
+    pub owners: Vec<Owner>,
+}
+
+/// What is deleted before an object is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The API version of the owner.
+    pub api_version: String,
+    /// The owner's kind.
+    pub kind: String,
+    /// The owner's name.
+    pub name: String,
+    /// The owner's UID.
+    pub uid: String,
+}
+
+/// What is read of a resource `K`: its metadata, and of spec and status as much as `S` and `T` say.
+#[derive(Clone, Debug)]
+pub struct Object<K, S = IgnoredAny, T = IgnoredAny> {
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// Its spec; read of an object without one as if it were empty.
+    pub spec: S,
+    /// Its status; the default of an object without one.
+    pub status: T,
+    kind: PhantomData<fn() -> K>,
+}
+
+/// An object, or why it is none. That concerns nobody else.
+pub type Lenient<O> = Result<O, Box<Misfit>>;
+
+/// An object whose spec or status is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct Misfit {
+    /// Its metadata; that part can always be read.
+    pub metadata: Metadata,
+    /// What its `status.phase` says, if it has one; cut.
+    pub phase: Option<String>,
+    /// What does not fit; cut.
+    pub error: String,
+}
+
+/// A text that is no object of an API server, so that nothing is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an object: {0}")]
+pub struct Illegible(pub String);
+
+/// What has metadata.
+pub trait Described {
+    /// Its metadata.
+    fn metadata(&self) -> &Metadata;
+}
+
+impl<K, S, T> Described for Object<K, S, T> {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl<O: Described> Described for Lenient<O> {
+    fn metadata(&self) -> &Metadata {
+        match self {
+            Ok(object) => object.metadata(),
+            Err(misfit) => &misfit.metadata,
+        }
+    }
+}
+
+impl<K, S, T> Object<K, S, T> {
+    /// Of these parts.
+    pub fn new(metadata: Metadata, spec: S, status: T) -> Self {
+        Self { metadata, spec, status, kind: PhantomData }
+    }
+}
+
+impl<K, S: DeserializeOwned, T: DeserializeOwned + Default> Object<K, S, T> {
+    /// Reads an object from its JSON.
+    pub fn read(text: &str) -> Result<Lenient<Self>, Illegible> {
+        Self::read_beginning(text, None)
+    }
+
+    /// Reads an object of whose JSON only the beginning was kept, for this reason.
+    pub(crate) fn read_cut(text: &str, why: &str) -> Result<Lenient<Self>, Illegible> {
+        Self::read_beginning(text, Some(why))
+    }
+
+    fn read_beginning(text: &str, cut: Option<&str>) -> Result<Lenient<Self>, Illegible> {
+        let (members, error) = members(text);
+        let error = cut.map(str::to_owned).or(error.map(|error| error.to_string()));
+        let metadata = members.get("metadata").map(|text| Metadata::read(text)).unwrap_or_default();
+        if metadata.name.is_empty() {
+            return Err(Illegible(shortened(error.as_deref().unwrap_or("it has no name"), REASON)));
+        }
+        let (spec, status) = (present(&members, "spec"), present(&members, "status"));
+        let content = || {
+            let spec = serde_json::from_str(spec.unwrap_or("{}")).map_err(|error| format!("spec: {error}"))?;
+            let status = status.map(serde_json::from_str).transpose().map_err(|error| format!("status: {error}"))?;
+            Ok::<_, String>((spec, status.unwrap_or_default()))
+        };
+        match error.map_or_else(content, Err) {
+            Ok((spec, status)) => Ok(Ok(Self::new(metadata, spec, status))),
+            Err(error) => {
+                let phase = status.and_then(phase);
+                Ok(Err(Box::new(Misfit { metadata, phase, error: shortened(&error, REASON) })))
+            }
+        }
+    }
+}
+
+/// What a status says of its phase, whatever type that has.
+fn phase(status: &str) -> Option<String> {
+    let (members, _) = members(status);
+    let phase = present(&members, "phase")?;
+    Some(shortened(&text(phase).unwrap_or_else(|| phase.to_owned()), PHASE))
+}
+
+impl Metadata {
+    /// Reads what is needed of the metadata of an object, whatever else that is.
+    pub(crate) fn of(object: &str) -> Self {
+        members(object).0.get("metadata").map(|json| Self::read(json)).unwrap_or_default()
+    }
+
+    /// Reads what is needed of an object's metadata. What has not the type that an API server gives it counts as absent.
+    pub fn read(json: &str) -> Self {
+        let (members, _) = members(json);
+        let of = |name| present(&members, name);
+        let string = |name| of(name).and_then(text).unwrap_or_default();
+        Self {
+            namespace: string("namespace"),
+            name: string("name"),
+            uid: string("uid"),
+            version: string("resourceVersion").parse().unwrap_or(NO_VERSION),
+            generation: of("generation").and_then(|number| number.parse().ok()),
+            created: of("creationTimestamp").and_then(text).and_then(|at| unix_seconds(&at)).unwrap_or(NO_TIME),
+            deleting: of("deletionTimestamp").is_some(),
+            labels: of("labels").map(labels).unwrap_or_default(),
+            annotations: of("annotations").map(annotations).unwrap_or_default(),
+            owners: of("ownerReferences").map(owners).unwrap_or_default(),
+        }
+    }
+}
+
+fn labels(json: &str) -> BTreeMap<String, String> {
+    let mut left = LABELS;
+    let pairs = members(json).0.into_iter().filter_map(|(key, value)| Some((key, text(value)?)));
+    let within = pairs.take_while(|(key, value)| {
+        let size = key.len() + value.len();
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        fits
+    });
+    within.collect()
+}
+
+fn annotations(json: &str) -> BTreeMap<String, String> {
+    let (members, _) = members(json);
+    let known = ANNOTATIONS.into_iter().filter_map(|key| {
+        let value = text(present(&members, key)?)?;
+        Some((key.to_owned(), shortened(&value, ANNOTATION)))
+    });
+    known.collect()
+}
+
+fn owners(json: &str) -> Vec<Owner> {
+    let owners: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
+    let read = |owner: &&RawValue| {
+        let (members, _) = members(owner.get());
+        let of = |name| present(&members, name).and_then(text).filter(|text| text.len() <= OWNER);
+        Some(Owner { api_version: of("apiVersion")?, kind: of("kind")?, name: of("name")?, uid: of("uid")? })
+    };
+    owners.iter().take(OWNERS).filter_map(read).collect()
+}
+
+/// The JSON of each member.
+type Members<'a> = BTreeMap<String, &'a str>;
+
+/// The members of a JSON object. Of a name that is there twice the last one counts, as it does to the API server. Of what is
+/// no object, or breaks off, what is there, and what is wrong with it.
+fn members(json: &str) -> (Members<'_>, Option<serde_json::Error>) {
+    let mut members = Members::new();
+    let mut reader = serde_json::Deserializer::from_str(json);
+    let result = Collect(&mut members).deserialize(&mut reader).and_then(|()| reader.end());
+    (members, result.err())
+}
+
+/// Collects members as they come, so that those before an error are kept.
+struct Collect<'m, 'a>(&'m mut Members<'a>);
+
+impl<'a> DeserializeSeed<'a> for Collect<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Collect<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
+            self.0.insert(name, value.get());
+        }
+        Ok(())
+    }
+}
+
+/// The JSON of a member that is there and not null.
+fn present<'a>(members: &Members<'a>, name: &str) -> Option<&'a str> {
+    members.get(name).copied().filter(|json| *json != "null")
+}
+
+/// The text that a JSON string stands for.
+fn text(json: &str) -> Option<String> {
+    serde_json::from_str(json).ok()
+}
+
+/// At most `limit` bytes of a text, with [`CUT`] at the end if that is not all.
+pub(crate) fn shortened(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(limit - CUT.len_utf8());
+    format!("{}{CUT}", &text[..end])
+}
