@@ -6,11 +6,10 @@ use clap::{Parser, ValueEnum};
 use konductor_api::GoDuration;
 use tracing_subscriber::EnvFilter;
 
+use crate::election::LONGEST;
+
 /// Shortest lease: three renewals of it must each survive a slow answer.
 const MIN_LEASE: Duration = Duration::from_secs(2);
-
-/// Longest lease: a dead leader keeps everybody waiting for that long.
-const MAX_LEASE: Duration = Duration::from_mins(10);
 
 /// What is not logged unless asked for by name: the client library reports errors that its caller reports better.
 const QUIET: &str = "kube_client=off,tower=off,hyper_util=off";
@@ -103,7 +102,7 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
     let GoDuration(duration) =
         text.parse().map_err(|error: konductor_api::duration::DurationError| error.to_string())?;
     let whole = duration.subsec_nanos() == 0;
-    if whole && (MIN_LEASE..=MAX_LEASE).contains(&duration) {
+    if whole && (MIN_LEASE..=LONGEST).contains(&duration) {
         Ok(duration)
     } else {
         Err("it must be from 2s to 10m, in whole seconds".to_owned())

@@ -77,8 +77,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
         Election::Lease => {
             let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
             let candidate = Candidate::new(identity.clone(), lease_duration);
-            let (client, duration) = (client.clone(), lease_duration);
-            let elector = Elector { client, namespace, candidate, duration, clock, leading: leading_sender };
+            // Of its own: the streams of one connection are counted, and watches and writes could take them all.
+            let client = konductor_cluster::kube_client().await.context("cannot connect for the election")?;
+            let elector = Elector { client, namespace, candidate, clock, leading: leading_sender };
             tokio::spawn(elector.run(resigned))
         }
         Election::Always => {

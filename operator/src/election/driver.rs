@@ -3,40 +3,40 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams, PostParams},
+    core::Request,
+};
+use serde_json::Value;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{sleep_until, timeout},
 };
 use tracing::{info, warn};
 
-use super::{Candidate, NAME, Step};
+use super::{Candidate, NAME, Outcome, Step, Write, record::Record};
 use crate::clock::{Clock, wall};
 use konductor_cluster::{
     Lenient,
-    backoff::{jittered, random},
+    backoff::{Backoff, random},
     watch::{Seen, Source},
 };
 
 /// How long one read or write of the lease may take. The leader's own deadline can cut it shorter.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest pause after a failed write; a short lease makes it shorter.
-const RETRY: Duration = Duration::from_secs(2);
-
 /// How often a release is tried: the process is about to end, and the lease ends by itself.
 const RELEASE_ATTEMPTS: usize = 3;
 
 /// Takes part in the election.
 pub struct Elector {
-    /// The lease's namespace, as a client's default one.
+    /// A client that nothing else uses, so that nothing else takes the streams of its connection.
     pub client: Client,
     /// The lease's namespace.
     pub namespace: String,
     /// The rule.
     pub candidate: Candidate,
-    /// How long leases last.
-    pub duration: Duration,
     /// The clock.
     pub clock: Clock,
     /// Told whether this process leads.
@@ -50,40 +50,41 @@ impl Elector {
         let source =
             Source { api: Api::namespaced(self.client.clone(), &self.namespace), fields: Some(FIELDS), page: 10 };
         let watcher = tokio::spawn(watch_lease(source, sightings));
-        let api = Api::namespaced(self.client.clone(), &self.namespace);
-        let mut complaint = String::new();
+        let requests = Requests::new(self.client.clone(), &self.namespace);
+        let mut complaint = None;
         loop {
             let now = self.clock.monotonic();
             self.tell(now);
             let until = match self.candidate.step(now, wall()) {
                 Step::Wait(until) => until,
-                step => match self.write(&api, step, now).await {
-                    Ok(()) => {
-                        complaint.clear();
-                        continue;
-                    }
-                    Err(error) => {
-                        if complaint != error {
-                            warn!("cannot write the lease {}/{NAME} of the election: {error}", self.namespace);
-                            complaint = error;
+                Step::Write(write) => {
+                    let problem = self.write(&requests, write, now).await;
+                    if problem != complaint {
+                        if let Some(problem) = &problem {
+                            warn!("cannot write the lease {}/{NAME} of the election: {problem}", self.namespace);
                         }
-                        self.clock.monotonic() + jittered(RETRY.min(self.duration / 10), random())
+                        complaint = problem;
                     }
-                },
+                    continue;
+                }
             };
             let until = self.candidate.leads_until().map_or(until, |end| end.min(until));
             tokio::select! {
                 () = sleep_until(self.clock.instant(until)) => {}
-                lease = seen.recv() => match lease {
-                    Some(lease) => self.candidate.observe(lease, self.clock.monotonic()),
-                    None => break,
-                },
+                sight = seen.recv() => {
+                    let now = self.clock.monotonic();
+                    match sight {
+                        Some(Sight::Lease(lease)) => self.candidate.observe(lease, now),
+                        Some(Sight::Deleted { uid }) => self.candidate.observe_deletion(&uid, now),
+                        None => break,
+                    }
+                }
                 _ = &mut resigned => break,
             }
         }
         watcher.abort();
         self.leading.send_replace(false);
-        self.release(&api).await;
+        self.release(&requests).await;
     }
 
     fn tell(&mut self, now: Duration) {
@@ -94,59 +95,92 @@ impl Elector {
         }
     }
 
-    async fn write(&mut self, api: &Api<Lease>, step: Step, now: Duration) -> Result<(), String> {
+    /// One attempt, which the candidate is told the outcome of. Returns why it failed.
+    async fn write(&mut self, requests: &Requests, write: Write, now: Duration) -> Option<String> {
         // Not past the end of its own leadership: that has to be told in time.
         let limit =
             self.candidate.leads_until().map_or(REQUEST_TIMEOUT, |end| end.saturating_sub(now).min(REQUEST_TIMEOUT));
-        let params = PostParams::default();
-        let attempt = timeout(limit, async {
-            let result = match &step {
-                Step::Create(lease) => api.create(&params, lease).await,
-                Step::Replace(lease) => api.replace(NAME, &params, lease).await,
-                Step::Wait(_) => return Ok(None),
-            };
-            match result {
-                Ok(lease) => Ok(Some(Written::Own(lease))),
-                // Somebody else wrote it, and the watch is late or dead: look.
-                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
-                    Ok(Some(Written::Other(api.get_opt(NAME).await?)))
-                }
-                Err(error) => Err(error),
-            }
-        });
-        match attempt.await {
-            Ok(Ok(Some(Written::Own(lease)))) => self.candidate.wrote(lease, now, self.clock.monotonic()),
-            Ok(Ok(Some(Written::Other(lease)))) => self.candidate.observe(lease, self.clock.monotonic()),
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => return Err(konductor_cluster::explain(&error)),
-            Err(_) => return Err(NO_ANSWER.into()),
+        let (outcome, problem) = match timeout(limit, requests.write(write)).await {
+            Ok(Ok(outcome)) => (outcome, None),
+            Ok(Err(problem)) => (Outcome::Failed, Some(problem)),
+            Err(_) => (Outcome::Failed, Some(NO_ANSWER.to_owned())),
+        };
+        if let Some(back) = self.candidate.answered(outcome, now, self.clock.monotonic(), random()) {
+            warn!("the lease {}/{NAME} of the election is taken as it is now: {back}", self.namespace);
         }
-        Ok(())
+        problem
     }
 
-    async fn release(&self, api: &Api<Lease>) {
-        for _ in 0..RELEASE_ATTEMPTS {
-            let attempt = timeout(REQUEST_TIMEOUT, async {
-                let Some(lease) = api.get_opt(NAME).await?.and_then(|lease| self.candidate.released(lease)) else {
-                    return Ok(());
-                };
-                api.replace(NAME, &PostParams::default(), &lease).await.map(|_| ())
-            });
-            match attempt.await {
+    async fn release(&self, requests: &Requests) {
+        let mut backoff = Backoff::default();
+        for attempt in 1..=RELEASE_ATTEMPTS {
+            let problem = match timeout(REQUEST_TIMEOUT, requests.release(&self.candidate)).await {
                 Ok(Ok(())) => return,
-                Ok(Err(error)) => {
-                    warn!("cannot give up the lease of the election: {}", konductor_cluster::explain(&error));
-                }
-                Err(_) => warn!("cannot give up the lease of the election: {NO_ANSWER}"),
+                Ok(Err(error)) => konductor_cluster::explain(&error),
+                Err(_) => NO_ANSWER.to_owned(),
+            };
+            warn!("cannot give up the lease of the election: {problem}");
+            if attempt < RELEASE_ATTEMPTS {
+                backoff.pause().await;
             }
         }
     }
 }
 
-/// What the lease is after a write.
-enum Written {
-    Own(Lease),
-    Other(Option<Lease>),
+/// Requests about the lease.
+struct Requests {
+    client: Client,
+    namespace: String,
+    api: Api<Record>,
+}
+
+impl Requests {
+    fn new(client: Client, namespace: &str) -> Self {
+        let api = Api::namespaced(client.clone(), namespace);
+        Self { client, namespace: namespace.to_owned(), api }
+    }
+
+    /// Writes, and looks at the lease if it is not what the write takes it for.
+    async fn write(&self, write: Write) -> Result<Outcome, String> {
+        let creates = matches!(write, Write::Create(_));
+        let result = match write {
+            Write::Create(lease) => self.create(&lease).await,
+            Write::Patch(patch) => self.patch(patch).await,
+        };
+        match result {
+            Ok(lease) => Ok(Outcome::Written(lease)),
+            // What is created need not be there, so what is missing is where it belongs.
+            Err(kube::Error::Api(status)) if creates && status.code == 404 => Err(format!(
+                "there is no namespace {0}: create it, or name another one with --namespace or KONDUCTOR_NAMESPACE ({1})",
+                self.namespace, status.message
+            )),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                let lease = self.api.get_opt(NAME).await.map_err(|error| konductor_cluster::explain(&error))?;
+                Ok(Outcome::Overtaken(lease))
+            }
+            Err(error) => Err(konductor_cluster::explain(&error)),
+        }
+    }
+
+    /// By hand, as what is sent is not of the type that is read.
+    async fn create(&self, lease: &Value) -> Result<Record, kube::Error> {
+        let body = serde_json::to_vec(lease).map_err(kube::Error::SerdeError)?;
+        let url = Lease::url_path(&(), Some(&self.namespace));
+        let request = Request::new(url).create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
+        self.client.request(request).await
+    }
+
+    async fn patch(&self, patch: Value) -> Result<Record, kube::Error> {
+        self.api.patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await
+    }
+
+    /// Gives the lease up if it is this candidate's.
+    async fn release(&self, candidate: &Candidate) -> Result<(), kube::Error> {
+        match self.api.get_opt(NAME).await?.and_then(|lease| candidate.release(&lease)) {
+            Some(patch) => self.patch(patch).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
 }
 
 const NO_ANSWER: &str = "the API server did not answer in time";
@@ -154,24 +188,312 @@ const NO_ANSWER: &str = "the API server did not answer in time";
 /// Selects the one lease, so that permission to watch it is enough.
 const FIELDS: &str = "metadata.name=konductor-operator";
 
+/// What a watch shows.
+enum Sight {
+    /// The lease; `None` when a list is without it.
+    Lease(Option<Record>),
+    /// A lease was deleted.
+    Deleted { uid: String },
+}
+
 /// Sends each state of the lease that a watch shows.
-async fn watch_lease(source: Source<Lease>, sightings: mpsc::Sender<Option<Lease>>) {
+async fn watch_lease(source: Source<Record>, sightings: mpsc::Sender<Sight>) {
     let mut listed = None;
     let read = move |seen| match seen {
         Seen::Listing => {
             listed = None;
             None
         }
-        Seen::Listed => Some(listed.take()),
+        Seen::Listed => Some(Sight::Lease(listed.take())),
         Seen::Present(Lenient(Ok(lease))) => {
-            listed = Some(Lease::clone(&lease));
-            Some(Some(lease))
+            listed = Some(Record::clone(&lease));
+            Some(Sight::Lease(Some(lease)))
         }
         Seen::Present(Lenient(Err(misfit))) => {
             warn!("cannot read the lease of the election: {misfit}");
             None
         }
-        Seen::Gone(_) => Some(None),
+        Seen::Gone(gone) => Some(Sight::Deleted { uid: gone.uid }),
     };
     source.follow(sightings, read).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
+
+    use http::{Method, StatusCode};
+    use http_body_util::{BodyExt, Full};
+    use hyper::body::Bytes;
+    use kube::client::Body;
+    use serde_json::json;
+    use tokio::{
+        task::JoinHandle,
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// An API server with one lease, or none.
+    #[derive(Debug, Default)]
+    struct Server {
+        without_namespace: bool,
+        /// Answers no request at all.
+        mute: bool,
+        /// Every write loses against somebody else's, who leaves the lease to nobody.
+        contended: bool,
+        version: u64,
+        lease: Option<Value>,
+        /// What was written, and when.
+        writes: Vec<Instant>,
+        reads: usize,
+    }
+
+    impl Server {
+        /// Also after very many writes: time, which is not real here, would never go on for one that spins.
+        fn is_silent(&self) -> bool {
+            self.mute || self.writes.len() > 1000
+        }
+
+        fn put(&mut self, mut lease: Value) -> Value {
+            self.version += 1;
+            lease["metadata"]["resourceVersion"] = self.version.to_string().into();
+            lease["metadata"]["uid"] = "u".into();
+            // What no type of ours can hold, but the API server keeps.
+            lease["metadata"]["creationTimestamp"] = "9999-12-31T23:59:60Z".into();
+            lease["metadata"]["managedFields"] = json!([{ "time": "9999-12-31T23:59:59Z" }]);
+            lease["spec"]["renewTime"] = "9999-12-31T23:59:59.999999Z".into();
+            self.lease = Some(lease.clone());
+            lease
+        }
+
+        /// The store is that of an earlier time.
+        fn restore(&mut self, version: u64) {
+            self.version = version - 1;
+            let lease = self.lease.clone().expect("a lease");
+            self.put(lease);
+        }
+
+        fn holder(&self) -> Option<&str> {
+            self.lease.as_ref()?["spec"]["holderIdentity"].as_str()
+        }
+
+        fn answer(&mut self, method: &Method, is_list: bool, body: &[u8]) -> (StatusCode, Value) {
+            let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(body).expect("JSON") };
+            match *method {
+                Method::GET if is_list => {
+                    let items: Vec<_> = self.lease.iter().collect();
+                    (
+                        StatusCode::OK,
+                        json!({ "metadata": { "resourceVersion": self.version.to_string() }, "items": items }),
+                    )
+                }
+                Method::GET => {
+                    self.reads += 1;
+                    self.lease.clone().map_or_else(|| failure(404, "no such lease"), |lease| (StatusCode::OK, lease))
+                }
+                _ => {
+                    self.writes.push(Instant::now());
+                    self.write(method, &body)
+                }
+            }
+        }
+
+        fn write(&mut self, method: &Method, body: &Value) -> (StatusCode, Value) {
+            if self.without_namespace {
+                return failure(404, r#"namespaces "here" not found"#);
+            }
+            if self.contended {
+                self.put(json!({ "metadata": {}, "spec": {} }));
+                return failure(409, "the object has been modified");
+            }
+            match (method, self.lease.clone()) {
+                (&Method::POST, None) => (StatusCode::CREATED, self.put(body.clone())),
+                (&Method::POST, Some(_)) => failure(409, "it exists"),
+                (_, None) => failure(404, "no such lease"),
+                (_, Some(lease)) if lease["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"] => {
+                    failure(409, "the object has been modified")
+                }
+                (_, Some(mut lease)) => {
+                    for (field, value) in body["spec"].as_object().expect("a spec") {
+                        lease["spec"][field] = value.clone();
+                    }
+                    (StatusCode::OK, self.put(lease))
+                }
+            }
+        }
+    }
+
+    fn failure(code: u16, message: &str) -> (StatusCode, Value) {
+        let status =
+            json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code });
+        (StatusCode::from_u16(code).expect("a code"), status)
+    }
+
+    fn client_of(server: &Arc<Mutex<Server>>) -> Client {
+        let server = Arc::clone(server);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let server = Arc::clone(&server);
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.expect("a body").to_bytes();
+                let is_watch = parts.uri.query().is_some_and(|query| query.contains("watch="));
+                let is_list = !parts.uri.path().ends_with(NAME);
+                if is_watch || server.lock().expect("no panic").is_silent() {
+                    return std::future::pending().await;
+                }
+                let (status, answer) = server.lock().expect("no panic").answer(&parts.method, is_list, &body);
+                let body = Full::new(Bytes::from(answer.to_string()));
+                Ok::<_, Infallible>(http::Response::builder().status(status).body(body).expect("a response"))
+            }
+        });
+        Client::new(service, "here")
+    }
+
+    /// An operator `me` in the election of this server.
+    struct Scene {
+        server: Arc<Mutex<Server>>,
+        leading: watch::Receiver<bool>,
+        resign: oneshot::Sender<()>,
+        elector: JoinHandle<()>,
+    }
+
+    impl Scene {
+        fn begin(server: Server) -> Self {
+            let server = Arc::new(Mutex::new(server));
+            let (leading_sender, leading) = watch::channel(false);
+            let (resign, resigned) = oneshot::channel();
+            let elector = Elector {
+                client: client_of(&server),
+                namespace: "here".into(),
+                candidate: Candidate::new("me".into(), 15 * SECOND),
+                clock: Clock::start(),
+                leading: leading_sender,
+            };
+            Self { server, leading, resign, elector: tokio::spawn(elector.run(resigned)) }
+        }
+
+        fn server(&self) -> std::sync::MutexGuard<'_, Server> {
+            self.server.lock().expect("no panic")
+        }
+
+        fn leads(&self) -> bool {
+            *self.leading.borrow()
+        }
+
+        async fn resign(self) -> Arc<Mutex<Server>> {
+            self.resign.send(()).expect("it takes part");
+            self.elector.await.expect("no panic");
+            self.server
+        }
+    }
+
+    fn lease_of(holder: &str) -> Value {
+        json!({ "metadata": {}, "spec": { "holderIdentity": holder, "leaseDurationSeconds": 15 } })
+    }
+
+    /// The most writes within any second.
+    fn most_in_a_second(writes: &[Instant]) -> usize {
+        let within = |first: &Instant| writes.iter().filter(|at| (*first..*first + SECOND).contains(at)).count();
+        writes.iter().map(within).max().unwrap_or(0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leads_renews_and_gives_the_lease_back() {
+        let scene = Scene::begin(Server::default());
+        sleep(60 * SECOND).await;
+        assert!(scene.leads());
+        assert_eq!(scene.server().holder(), Some("me"));
+        let writes = scene.server().writes.len();
+        assert!((12..=14).contains(&writes), "{writes} writes in a minute");
+        let server = scene.resign().await;
+        assert_eq!(server.lock().expect("no panic").holder(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leaves_anothers_lease_alone_at_the_end() {
+        let mut server = Server::default();
+        server.put(lease_of("other"));
+        let scene = Scene::begin(server);
+        sleep(SECOND).await;
+        assert!(!scene.leads());
+        let server = scene.resign().await;
+        let server = server.lock().expect("no panic");
+        assert_eq!((server.holder(), server.writes.len()), (Some("other"), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_its_namespace_it_rests_between_attempts() {
+        let scene = Scene::begin(Server { without_namespace: true, ..Server::default() });
+        sleep(60 * SECOND).await;
+        {
+            let server = scene.server();
+            assert!((30..=90).contains(&server.writes.len()), "{} writes in a minute", server.writes.len());
+            assert!(most_in_a_second(&server.writes) <= 2);
+        }
+        scene.server().without_namespace = false;
+        sleep(2 * SECOND).await;
+        assert!(scene.leads());
+    }
+
+    #[tokio::test]
+    async fn it_is_said_which_namespace_is_missing_and_what_to_do() {
+        let server = Arc::new(Mutex::new(Server { without_namespace: true, ..Server::default() }));
+        let requests = Requests::new(client_of(&server), "here");
+        let problem = requests.write(Write::Create(lease_of("me"))).await.expect_err("there is no namespace");
+        assert!(problem.contains("no namespace here: create it, or name another one with --namespace"), "{problem}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_somebody_else_always_writes_first_is_not_fought_for_without_a_pause() {
+        let scene = Scene::begin(Server { contended: true, ..Server::default() });
+        sleep(60 * SECOND).await;
+        let server = scene.server();
+        assert!((30..=90).contains(&server.writes.len()), "{} writes in a minute", server.writes.len());
+        assert!(most_in_a_second(&server.writes) <= 2);
+        // One look after each write that did not take effect.
+        assert!(server.reads <= server.writes.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_steps_down_and_stands_again_when_the_store_was_restored_from_a_backup() {
+        let mut scene = Scene::begin(Server { version: 1000, ..Server::default() });
+        scene.leading.wait_for(|leads| *leads).await.expect("it takes part");
+        scene.server().restore(500);
+        let before = scene.server().writes.len();
+        scene.leading.wait_for(|leads| !*leads).await.expect("it takes part");
+        scene.leading.wait_for(|leads| *leads).await.expect("it takes part");
+        let server = scene.server();
+        // One that fails, one that succeeds.
+        assert_eq!((server.writes.len() - before, server.version), (2, 501));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_standby_takes_over_when_the_store_was_restored_from_a_backup_and_the_leader_is_gone() {
+        let mut server = Server { version: 1000, ..Server::default() };
+        server.put(lease_of("other"));
+        let mut scene = Scene::begin(server);
+        sleep(SECOND).await;
+        scene.server().restore(500);
+        let begun = Instant::now();
+        scene.leading.wait_for(|leads| *leads).await.expect("it takes part");
+        // The whole duration for the version that is lost, and again for the one that is there.
+        assert!(begun.elapsed() <= 32 * SECOND, "{:?}", begun.elapsed());
+        assert_eq!(scene.server().writes.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_gets_no_answer_steps_down_before_anybody_else_may_take_over() {
+        let mut scene = Scene::begin(Server::default());
+        scene.leading.wait_for(|leads| *leads).await.expect("it takes part");
+        let begun = Instant::now();
+        scene.server().mute = true;
+        scene.leading.wait_for(|leads| !*leads).await.expect("it takes part");
+        assert!(begun.elapsed() <= 10 * SECOND, "{:?}", begun.elapsed());
+    }
 }

@@ -3,40 +3,95 @@
 //! Two operators that both believe they lead would be slow, not wrong: grants are kept apart by terms
 //! ([`konductor_api::arbiter`]). So this needs no more than to have, nearly always, exactly one leader.
 //!
-//! [`Candidate`] is the rule, without I/O or clock; [`driver`] reads and writes the lease.
-//! No two machines' clocks are compared: a candidate waits until the lease has not changed for the lease's whole duration
-//! by its own monotonic clock, and the leader steps down a third of the duration before anybody could get there.
+//! [`Candidate`] is the rule, without I/O or clock; [`driver`] reads and writes the lease, of which [`record`] is what
+//! counts. No two machines' clocks are compared: a candidate waits until the lease has not changed for the lease's whole
+//! duration by its own monotonic clock, and the leader steps down a third of the duration before anybody could get there.
+//!
+//! Between two writes there is a pause, whatever became of the first, so no state of the API server makes a candidate spin.
+//!
+//! The lease's versions order what is seen of it, so that a watch that is late takes nothing back. They go back only when the
+//! API server's store was restored from a backup. A watch cannot tell that from being late; a read that follows upon a write
+//! can, and is believed. Whoever led by the lost version stands again.
 
 pub mod driver;
+pub mod record;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::coordination::v1::{Lease, LeaseSpec},
-    apimachinery::pkg::apis::meta::v1::MicroTime,
-};
-use kube::api::ObjectMeta;
+use konductor_cluster::backoff::jittered;
+use serde_json::Value;
+
+use self::record::Record;
 
 /// The lease's name.
 pub const NAME: &str = "konductor-operator";
+
+/// Longest lease: a dead leader keeps everybody waiting for that long. A lease that says more is not waited for longer.
+pub const LONGEST: Duration = Duration::from_mins(10);
+
+/// The longest pause between two writes; a short lease makes it shorter, so that the leader has time for several.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// What the candidate should do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Nothing before this time, unless something is observed.
     Wait(Duration),
-    /// Create the lease.
-    Create(Box<Lease>),
-    /// Write the lease; it carries the version that it replaces.
-    Replace(Box<Lease>),
+    /// Write the lease.
+    Write(Write),
+}
+
+/// A write that makes the lease the candidate's.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Creates this lease.
+    Create(Value),
+    /// Changes the lease by this merge patch, which names the version that it changes.
+    Patch(Value),
+}
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It took effect, and this is the lease now.
+    Written(Record),
+    /// It did not, as the lease is not what it was taken for. This is what a consistent read shows that was sent afterwards.
+    Overtaken(Option<Record>),
+    /// It failed, or it is not known what became of it.
+    Failed,
+}
+
+/// The lease's version went back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WentBack {
+    /// The version that was known.
+    pub from: u64,
+    /// The version that it has.
+    pub to: u64,
+}
+
+impl fmt::Display for WentBack {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to } = self;
+        write!(
+            formatter,
+            "its version went back from {from} to {to}: the API server's store was restored from a backup"
+        )
+    }
 }
 
 #[derive(Clone, Debug)]
 struct Sighting {
     /// `None`: there is no lease.
-    lease: Option<Lease>,
+    lease: Option<Record>,
     since: Duration,
+}
+
+impl Sighting {
+    fn version(&self) -> Option<u64> {
+        self.lease.as_ref()?.version()
+    }
 }
 
 /// One contender for the lease. Times are on its own monotonic clock.
@@ -47,32 +102,81 @@ pub struct Candidate {
     seen: Option<Sighting>,
     /// When the last successful write was sent, while leading.
     renewed: Option<Duration>,
+    /// Nothing is written before this time.
+    rests_until: Duration,
 }
 
 impl Candidate {
     /// A contender with this name; its leases last so long, in whole seconds.
     pub fn new(identity: String, duration: Duration) -> Self {
-        Self { identity, duration, seen: None, renewed: None }
+        Self { identity, duration, seen: None, renewed: None, rests_until: Duration::ZERO }
     }
 
-    /// The lease was seen; `None` when there is none.
-    pub fn observe(&mut self, lease: Option<Lease>, now: Duration) {
-        let known = self.seen.as_ref().and_then(|sighting| version(sighting.lease.as_ref()));
-        if let (Some(known), Some(seen)) = (known, version(lease.as_ref()))
+    /// A watch or list shows the lease; `None` when there is none.
+    pub fn observe(&mut self, lease: Option<Record>, now: Duration) {
+        let known = self.seen.as_ref().and_then(Sighting::version);
+        if let (Some(known), Some(seen)) = (known, lease.as_ref().and_then(Record::version))
             && seen <= known
         {
             return;
         }
-        if lease.as_ref().and_then(holder) != Some(&self.identity) {
-            self.renewed = None;
-        }
-        self.seen = Some(Sighting { lease, since: now });
+        self.believe(lease, now);
     }
 
-    /// A write that was sent at `sent` succeeded with this result.
-    pub fn wrote(&mut self, lease: Lease, sent: Duration, now: Duration) {
-        self.renewed = Some(sent);
-        self.observe(Some(lease), now);
+    /// A watch shows that the lease with this UID was deleted.
+    pub fn observe_deletion(&mut self, uid: &str, now: Duration) {
+        let lease = self.seen.as_ref().and_then(|sighting| sighting.lease.as_ref());
+        if lease.is_some_and(|lease| lease.uid() == Some(uid)) {
+            self.believe(None, now);
+        }
+    }
+
+    /// A write that was sent at `sent` has come to this, at `now`; `random` spreads the pause before the next one. Tells if
+    /// the lease's version went back.
+    pub fn answered(&mut self, outcome: Outcome, sent: Duration, now: Duration, random: u32) -> Option<WentBack> {
+        let pause = jittered(PAUSE.min(self.duration / 10), random);
+        match outcome {
+            Outcome::Written(lease) => {
+                self.rests_until = sent + pause;
+                self.observe(Some(lease), now);
+                // Unless the watch was first, and has shown what came after it.
+                if self.holds() {
+                    self.renewed = Some(sent);
+                }
+                None
+            }
+            Outcome::Overtaken(lease) => {
+                self.rests_until = now + pause;
+                let versions =
+                    self.seen.as_ref().and_then(Sighting::version).zip(lease.as_ref().and_then(Record::version));
+                let back = versions.and_then(|(from, to)| (to < from).then_some(WentBack { from, to }));
+                if back.is_some() {
+                    self.renewed = None;
+                }
+                // The same again is no sign of life.
+                if self.seen.as_ref().is_none_or(|sighting| sighting.lease != lease) {
+                    self.believe(lease, now);
+                }
+                back
+            }
+            Outcome::Failed => {
+                self.rests_until = now + pause;
+                None
+            }
+        }
+    }
+
+    fn believe(&mut self, lease: Option<Record>, now: Duration) {
+        self.seen = Some(Sighting { lease, since: now });
+        if !self.holds() {
+            self.renewed = None;
+        }
+    }
+
+    /// Whether the lease is its own, by what was seen last.
+    fn holds(&self) -> bool {
+        let lease = self.seen.as_ref().and_then(|sighting| sighting.lease.as_ref());
+        lease.and_then(Record::holder) == Some(&self.identity)
     }
 
     /// Until when it leads, if it leads: two thirds of the duration after the last successful write was sent.
@@ -90,67 +194,34 @@ impl Candidate {
     /// What to do.
     pub fn step(&self, now: Duration, wall: Timestamp) -> Step {
         let Some(Sighting { lease, since }) = &self.seen else { return Step::Wait(now + self.duration) };
-        let Some(lease) = lease else { return Step::Create(Box::new(self.claim(&Lease::default(), wall))) };
-        let due = match (holder(lease), self.renewed) {
+        let due = match (lease.as_ref().and_then(Record::holder), self.renewed) {
             (None, _) => now,
             (Some(holder), Some(renewed)) if *holder == self.identity => renewed + self.duration / 3,
             // Its own, of an earlier life.
             (Some(holder), None) if *holder == self.identity => now,
-            (Some(_), _) => *since + duration(lease).unwrap_or(self.duration),
+            (Some(_), _) => {
+                let duration = lease.as_ref().and_then(Record::duration).unwrap_or(self.duration);
+                *since + duration.min(LONGEST)
+            }
         };
-        if due > now { Step::Wait(due) } else { Step::Replace(Box::new(self.claim(lease, wall))) }
-    }
-
-    /// This lease given up, if it is this candidate's.
-    pub fn released(&self, mut lease: Lease) -> Option<Lease> {
-        if holder(&lease) != Some(&self.identity) {
-            return None;
-        }
-        lease.spec.get_or_insert_default().holder_identity = None;
-        Some(lease)
-    }
-
-    /// The lease with this candidate as its holder.
-    fn claim(&self, before: &Lease, wall: Timestamp) -> Lease {
-        let spec = before.spec.clone().unwrap_or_default();
-        let renewal = holder(before) == Some(&self.identity);
-        let transitions = spec.lease_transitions.unwrap_or(0);
-        Lease {
-            metadata: ObjectMeta {
-                name: Some(NAME.into()),
-                resource_version: before.metadata.resource_version.clone(),
-                uid: before.metadata.uid.clone(),
-                labels: before.metadata.labels.clone(),
-                annotations: before.metadata.annotations.clone(),
-                ..ObjectMeta::default()
-            },
-            spec: Some(LeaseSpec {
-                holder_identity: Some(self.identity.clone()),
-                lease_duration_seconds: Some(self.duration.as_secs() as i32),
-                acquire_time: if renewal { spec.acquire_time } else { Some(MicroTime(wall)) },
-                renew_time: Some(MicroTime(wall)),
-                lease_transitions: Some(if renewal { transitions } else { transitions.saturating_add(1) }),
-                ..LeaseSpec::default()
-            }),
+        let due = due.max(self.rests_until);
+        match lease {
+            _ if due > now => Step::Wait(due),
+            None => Step::Write(Write::Create(record::created(&self.identity, self.duration, wall))),
+            Some(lease) => Step::Write(Write::Patch(lease.claimed(&self.identity, self.duration, wall))),
         }
     }
-}
 
-fn holder(lease: &Lease) -> Option<&String> {
-    lease.spec.as_ref()?.holder_identity.as_ref().filter(|holder| !holder.is_empty())
-}
-
-fn duration(lease: &Lease) -> Option<Duration> {
-    let seconds = lease.spec.as_ref()?.lease_duration_seconds?;
-    u64::try_from(seconds).ok().map(Duration::from_secs)
-}
-
-fn version(lease: Option<&Lease>) -> Option<u64> {
-    lease?.metadata.resource_version.as_ref()?.parse().ok()
+    /// What gives this lease up, as a merge patch, if it is this candidate's.
+    pub fn release(&self, lease: &Record) -> Option<Value> {
+        (lease.holder() == Some(&self.identity)).then(|| lease.released())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -159,86 +230,188 @@ mod tests {
         Candidate::new("me".into(), 15 * SECOND)
     }
 
-    fn lease(version: u64, holder: Option<&str>) -> Lease {
-        Lease {
-            metadata: ObjectMeta { resource_version: Some(version.to_string()), ..ObjectMeta::default() },
-            spec: Some(LeaseSpec {
-                holder_identity: holder.map(Into::into),
-                lease_duration_seconds: Some(10),
-                lease_transitions: Some(3),
-                ..LeaseSpec::default()
-            }),
-        }
+    fn lease(version: u64, holder: Option<&str>) -> Record {
+        let text = json!({
+            "metadata": { "uid": "u", "resourceVersion": version.to_string() },
+            "spec": { "holderIdentity": holder, "leaseDurationSeconds": 10, "leaseTransitions": 3 },
+        });
+        serde_json::from_value(text).expect("a lease")
     }
 
-    fn is_mine(step: &Step) -> bool {
-        let (Step::Create(lease) | Step::Replace(lease)) = step else { return false };
-        holder(lease).is_some_and(|holder| holder == "me")
+    /// One that has seen this lease at this time.
+    fn having_seen(lease: Option<Record>, at: Duration) -> Candidate {
+        let mut candidate = candidate();
+        candidate.observe(lease, at);
+        candidate
+    }
+
+    /// The leader by version `version`, written at this time.
+    fn leader(version: u64, at: Duration) -> Candidate {
+        let mut candidate = having_seen(None, at);
+        assert_eq!(candidate.answered(Outcome::Written(lease(version, Some("me"))), at, at, 0), None);
+        assert!(candidate.leads_until().is_some());
+        candidate
+    }
+
+    fn step(candidate: &Candidate, now: Duration) -> Step {
+        candidate.step(now, Timestamp::UNIX_EPOCH)
+    }
+
+    /// The holder by what it writes now, and the version that it changes; `None` if it writes nothing.
+    fn written(step: &Step) -> Option<(&str, Option<&str>)> {
+        let Step::Write(Write::Create(body) | Write::Patch(body)) = step else { return None };
+        Some((body["spec"]["holderIdentity"].as_str()?, body["metadata"]["resourceVersion"].as_str()))
     }
 
     #[test]
     fn waits_until_it_has_looked() {
-        assert_eq!(candidate().step(SECOND, Timestamp::UNIX_EPOCH), Step::Wait(16 * SECOND));
+        assert_eq!(step(&candidate(), SECOND), Step::Wait(16 * SECOND));
     }
 
     #[test]
     fn takes_what_nobody_holds_at_once() {
-        for free in [None, Some(lease(1, None)), Some(lease(1, Some(""))), Some(lease(1, Some("me")))] {
-            let mut candidate = candidate();
-            candidate.observe(free.clone(), SECOND);
-            assert!(is_mine(&candidate.step(SECOND, Timestamp::UNIX_EPOCH)), "{free:?}");
+        for (free, version) in [
+            (None, None),
+            (Some(lease(1, None)), Some("1")),
+            (Some(lease(1, Some(""))), Some("1")),
+            (Some(lease(1, Some("me"))), Some("1")),
+        ] {
+            let candidate = having_seen(free.clone(), SECOND);
+            assert_eq!(written(&step(&candidate, SECOND)), Some(("me", version)), "{free:?}");
         }
     }
 
     #[test]
     fn waits_for_the_holders_whole_duration_by_its_own_clock() {
-        let mut candidate = candidate();
-        candidate.observe(Some(lease(1, Some("other"))), SECOND);
-        assert_eq!(candidate.step(2 * SECOND, Timestamp::UNIX_EPOCH), Step::Wait(11 * SECOND));
+        let mut candidate = having_seen(Some(lease(1, Some("other"))), SECOND);
+        assert_eq!(step(&candidate, 2 * SECOND), Step::Wait(11 * SECOND));
         // The same version again is no sign of life, a renewal is.
         candidate.observe(Some(lease(1, Some("other"))), 5 * SECOND);
-        assert_eq!(candidate.step(6 * SECOND, Timestamp::UNIX_EPOCH), Step::Wait(11 * SECOND));
+        assert_eq!(step(&candidate, 6 * SECOND), Step::Wait(11 * SECOND));
         candidate.observe(Some(lease(2, Some("other"))), 7 * SECOND);
-        assert_eq!(candidate.step(11 * SECOND, Timestamp::UNIX_EPOCH), Step::Wait(17 * SECOND));
-        let Step::Replace(taken) = candidate.step(17 * SECOND, Timestamp::UNIX_EPOCH) else { panic!("not taken") };
-        assert_eq!(taken.metadata.resource_version.as_deref(), Some("2"));
-        assert_eq!(taken.spec.and_then(|spec| spec.lease_transitions), Some(4));
+        assert_eq!(step(&candidate, 11 * SECOND), Step::Wait(17 * SECOND));
+        let Step::Write(Write::Patch(taken)) = step(&candidate, 17 * SECOND) else { panic!("not taken") };
+        assert_eq!(taken["metadata"]["resourceVersion"], "2");
+        assert_eq!(taken["spec"]["leaseTransitions"], 4);
+    }
+
+    #[test]
+    fn waits_no_longer_than_any_lease_lasts() {
+        let text = json!({
+            "metadata": { "resourceVersion": "1" },
+            "spec": { "holderIdentity": "other", "leaseDurationSeconds": i32::MAX },
+        });
+        let candidate = having_seen(serde_json::from_value(text).expect("a lease"), SECOND);
+        assert_eq!(step(&candidate, SECOND), Step::Wait(SECOND + LONGEST));
     }
 
     #[test]
     fn leads_for_two_thirds_from_the_sending_of_its_last_write_and_renews_after_one() {
-        let mut candidate = candidate();
-        candidate.observe(None, SECOND);
-        candidate.wrote(lease(1, Some("me")), 2 * SECOND, 4 * SECOND);
+        let mut candidate = having_seen(None, SECOND);
+        candidate.answered(Outcome::Written(lease(1, Some("me"))), 2 * SECOND, 4 * SECOND, 0);
         assert_eq!(candidate.leads_until(), Some(12 * SECOND));
-        assert_eq!(candidate.step(4 * SECOND, Timestamp::UNIX_EPOCH), Step::Wait(7 * SECOND));
-        assert!(is_mine(&candidate.step(7 * SECOND, Timestamp::UNIX_EPOCH)));
+        assert_eq!(step(&candidate, 4 * SECOND), Step::Wait(7 * SECOND));
+        assert_eq!(written(&step(&candidate, 7 * SECOND)), Some(("me", Some("1"))));
+        candidate.expire(11 * SECOND);
+        assert!(candidate.leads_until().is_some());
+        candidate.expire(12 * SECOND);
+        assert_eq!(candidate.leads_until(), None);
     }
 
     #[test]
     fn stops_leading_when_the_lease_is_anothers_or_gone() {
         for lost in [None, Some(lease(2, Some("other"))), Some(lease(2, None))] {
-            let mut candidate = candidate();
-            candidate.wrote(lease(1, Some("me")), SECOND, SECOND);
+            let mut candidate = leader(1, SECOND);
             candidate.observe(lost.clone(), 2 * SECOND);
             assert_eq!(candidate.leads_until(), None, "{lost:?}");
         }
     }
 
     #[test]
+    fn stops_leading_when_its_lease_is_deleted_but_not_when_an_earlier_one_was() {
+        let mut candidate = leader(1, SECOND);
+        candidate.observe_deletion("of-an-earlier-one", 2 * SECOND);
+        assert!(candidate.leads_until().is_some());
+        candidate.observe_deletion("u", 2 * SECOND);
+        assert_eq!(candidate.leads_until(), None);
+        assert_eq!(written(&step(&candidate, 3 * SECOND)), Some(("me", None)));
+    }
+
+    #[test]
     fn an_older_sighting_changes_nothing() {
-        let mut candidate = candidate();
-        candidate.wrote(lease(5, Some("me")), SECOND, SECOND);
+        let mut candidate = leader(5, SECOND);
         candidate.observe(Some(lease(4, Some("other"))), 2 * SECOND);
         assert_eq!(candidate.leads_until(), Some(11 * SECOND));
     }
 
     #[test]
+    fn a_write_that_another_ones_is_seen_to_have_followed_makes_no_leader() {
+        let mut candidate = having_seen(Some(lease(1, None)), SECOND);
+        // The watch was faster than the answer.
+        candidate.observe(Some(lease(3, Some("other"))), 2 * SECOND);
+        candidate.answered(Outcome::Written(lease(2, Some("me"))), SECOND, 2 * SECOND, 0);
+        assert_eq!(candidate.leads_until(), None);
+        assert_eq!(step(&candidate, 3 * SECOND), Step::Wait(12 * SECOND));
+    }
+
+    #[test]
+    fn between_two_writes_there_is_a_pause_whatever_became_of_the_first() {
+        let outcomes = [
+            Outcome::Failed,
+            Outcome::Overtaken(None),
+            Outcome::Overtaken(Some(lease(1, None))),
+            Outcome::Overtaken(Some(lease(7, None))),
+            Outcome::Overtaken(Some(lease(7, Some("me")))),
+            Outcome::Written(lease(7, Some("me"))),
+        ];
+        for outcome in outcomes {
+            // Chance makes it shorter by half at most.
+            for (random, pause) in [(0, 750), (u32::MAX, 1500)] {
+                let mut candidate = having_seen(Some(lease(5, None)), SECOND);
+                let own = matches!(outcome, Outcome::Written(_));
+                candidate.answered(outcome.clone(), SECOND, SECOND, random);
+                if own {
+                    // Somebody takes it away at once: writing at the rate of others' writes would be spinning, too.
+                    candidate.observe(Some(lease(8, None)), SECOND);
+                }
+                let end = SECOND + Duration::from_millis(pause);
+                assert_eq!(step(&candidate, SECOND), Step::Wait(end), "{outcome:?}");
+                assert!(written(&step(&candidate, end)).is_some(), "{outcome:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_leader_whose_lease_went_back_steps_down_says_so_once_and_stands_again() {
+        let mut candidate = leader(1000, SECOND);
+        // Its own, of before the backup: it leads by what is lost.
+        let back = candidate.answered(Outcome::Overtaken(Some(lease(500, Some("me")))), 6 * SECOND, 6 * SECOND, 0);
+        assert_eq!(back, Some(WentBack { from: 1000, to: 500 }));
+        assert_eq!(candidate.leads_until(), None);
+        assert_eq!(written(&step(&candidate, 8 * SECOND)), Some(("me", Some("500"))));
+        assert_eq!(candidate.answered(Outcome::Written(lease(501, Some("me"))), 8 * SECOND, 8 * SECOND, 0), None);
+        assert_eq!(candidate.leads_until(), Some(18 * SECOND));
+    }
+
+    #[test]
+    fn a_standby_believes_the_lease_that_went_back_and_waits_for_its_holder_anew() {
+        let mut candidate = having_seen(Some(lease(1000, Some("other"))), SECOND);
+        candidate.observe(Some(lease(500, Some("other"))), 2 * SECOND);
+        // It could be a list that is late, so it counts for nothing, until a write shows that it is not.
+        assert_eq!(written(&step(&candidate, 11 * SECOND)), Some(("me", Some("1000"))));
+        let found = || Outcome::Overtaken(Some(lease(500, Some("other"))));
+        assert!(candidate.answered(found(), 11 * SECOND, 11 * SECOND, 0).is_some());
+        assert_eq!(step(&candidate, 13 * SECOND), Step::Wait(21 * SECOND));
+        assert_eq!(written(&step(&candidate, 21 * SECOND)), Some(("me", Some("500"))));
+        assert_eq!(candidate.answered(found(), 21 * SECOND, 21 * SECOND, 0), None);
+    }
+
+    #[test]
     fn gives_up_only_its_own() {
         let candidate = candidate();
-        assert_eq!(candidate.released(lease(1, Some("other"))), None);
-        assert_eq!(candidate.released(lease(1, None)), None);
-        let released = candidate.released(lease(1, Some("me"))).expect("it is its own");
-        assert_eq!((holder(&released), released.metadata.resource_version.as_deref()), (None, Some("1")));
+        assert_eq!(candidate.release(&lease(1, Some("other"))), None);
+        assert_eq!(candidate.release(&lease(1, None)), None);
+        let released = candidate.release(&lease(1, Some("me"))).expect("it is its own");
+        assert_eq!(released, json!({ "metadata": { "resourceVersion": "1" }, "spec": { "holderIdentity": null } }));
     }
 }
