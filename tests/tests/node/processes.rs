@@ -34,13 +34,13 @@ pub(crate) fn kill_in_pod(uid: &str, program: &str) {
 /// Freezes everything that runs in a pod, without a word to anybody: what a node that is lost looks like to the cluster.
 /// Returns what was frozen.
 pub(crate) fn freeze_pod(uid: &str) -> Vec<Pid> {
-    let frozen: Vec<_> = ["konductor-run", "konductor-guard"]
+    let frozen: Vec<_> = ["konductor-run", "konductor-wdog"]
         .into_iter()
         .flat_map(|program| of_pod(uid, program))
         .chain(commands_of_pod(uid))
         .inspect(|process| kill(*process, Signal::SIGSTOP).expect("freeze a process"))
         .collect();
-    assert_eq!(frozen.len(), 3, "the wrapper, its guard and its command: {frozen:?}");
+    assert_eq!(frozen.len(), 3, "the wrapper, its watchdog and its command: {frozen:?}");
     frozen
 }
 

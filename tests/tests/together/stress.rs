@@ -75,8 +75,8 @@ enum Fault {
     Terminate,
     /// SIGKILL to a wrapper, and to nothing else.
     KillWrapper,
-    /// SIGKILL to a wrapper's guard.
-    KillGuard,
+    /// SIGKILL to a wrapper's watchdog.
+    KillWatchdog,
     /// SIGSTOP to a wrapper alone.
     FreezeWrapper,
     /// SIGSTOP to a wrapper and all that it has started.
@@ -97,8 +97,8 @@ const FAULTS: [Fault; 16] = [
     Fault::KillWrapper,
     Fault::KillWrapper,
     Fault::KillWrapper,
-    Fault::KillGuard,
-    Fault::KillGuard,
+    Fault::KillWatchdog,
+    Fault::KillWatchdog,
     Fault::FreezeWrapper,
     Fault::FreezeWrapper,
     Fault::FreezeWrapper,
@@ -265,14 +265,14 @@ impl Stress {
         match fault {
             Fault::Terminate => send(tree.wrapper, Signal::SIGTERM),
             Fault::KillWrapper => send(tree.wrapper, Signal::SIGKILL),
-            Fault::KillGuard => tree.guard.into_iter().for_each(|guard| send(guard, Signal::SIGKILL)),
+            Fault::KillWatchdog => tree.watchdog.into_iter().for_each(|watchdog| send(watchdog, Signal::SIGKILL)),
             // One thing at a time.
             Fault::FreezeWrapper | Fault::FreezeAll if slot.frozen.is_some() => return,
             Fault::FreezeWrapper => {
                 slot.frozen = Some(Frozen::freeze(frozen_for, tree.outside, vec![tree.wrapper]));
             }
             Fault::FreezeAll => {
-                let all = [tree.wrapper].into_iter().chain(tree.guard).chain(tree.others).collect();
+                let all = [tree.wrapper].into_iter().chain(tree.watchdog).chain(tree.others).collect();
                 slot.frozen = Some(Frozen::freeze(frozen_for, tree.outside, all));
             }
             Fault::KillOperator => {
@@ -385,7 +385,7 @@ impl Frozen {
             send(*pid, Signal::SIGCONT);
             if place < 2 {
                 // The kernel thaws a container in no order, and a command may then run for the moment that its wrapper and
-                // its guard take to kill it. That moment would be seen as an overlap.
+                // its watchdog take to kill it. That moment would be seen as an overlap.
                 sleep(Duration::from_millis(100)).await;
             }
         }
@@ -398,7 +398,7 @@ struct Tree {
     /// The program that made the PID namespace.
     outside: Option<Pid>,
     wrapper: Pid,
-    guard: Option<Pid>,
+    watchdog: Option<Pid>,
     others: Vec<Pid>,
 }
 
@@ -415,11 +415,11 @@ impl Tree {
         } else {
             Some(slot.process.pid()).filter(|pid| named(pid, "konductor-run"))?
         };
-        let guard = all.iter().copied().find(|pid| named(pid, "konductor-guard"));
+        let watchdog = all.iter().copied().find(|pid| named(pid, "konductor-wdog"));
         let outside = slot.contained.then(|| slot.process.pid());
-        let known = [Some(wrapper), guard, outside];
+        let known = [Some(wrapper), watchdog, outside];
         let others = all.into_iter().filter(|pid| !known.contains(&Some(*pid))).collect();
-        Some(Self { outside, wrapper, guard, others })
+        Some(Self { outside, wrapper, watchdog, others })
     }
 }
 
@@ -433,7 +433,7 @@ async fn end_of(slot: &mut Slot) -> i32 {
         code => code,
     };
     assert!(CODES.contains(&code), "ended with {code}\n{}", slot.process.output());
-    // One that was killed leaves the rest to its guard and to the kernel.
+    // One that was killed leaves the rest to its watchdog and to the kernel.
     konductor_tests::eventually(LIMIT, "nothing is left of a wrapper that has ended", || async {
         let left = slot.process.tree();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?} of\n{}", slot.process.output())) }

@@ -6,7 +6,7 @@
 //! said goes by a place that was there before and a descriptor: no lock, no memory. Only the first fault is told, as
 //! after it nobody renews any more.
 //!
-//! The first thread itself has nobody to tell. It ends the process, and the guard and the signal of the parent's death then end
+//! The first thread itself has nobody to tell. It ends the process, and the watchdog and the signal of the parent's death then end
 //! the command at once.
 #![expect(unsafe_code, reason = "an allocator can only be written with it")]
 

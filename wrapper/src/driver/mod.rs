@@ -6,12 +6,12 @@
 mod claims;
 mod fault;
 pub(crate) mod found;
-mod guard;
 mod process;
 mod signals;
 mod terminal;
 mod termination_log;
 mod tree;
+mod watchdog;
 
 use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
 
@@ -34,11 +34,11 @@ use nix::{
 use self::{
     claims::{Claims, Order, Wishes},
     found::Found,
-    guard::Guard,
     process::Program,
     signals::Signals,
     terminal::Terminal,
     tree::Tree,
+    watchdog::Watchdog,
 };
 use crate::{
     config::{Config, Leftovers},
@@ -101,7 +101,7 @@ struct Driver<'a> {
     claims: Option<Claims>,
     tree: Tree,
     /// While something is held and the tree is alive.
-    guard: Option<Guard>,
+    watchdog: Option<Watchdog>,
     /// What the command is known by when this process is gone.
     mark: String,
     terminal: Terminal,
@@ -121,8 +121,8 @@ impl<'a> Driver<'a> {
             timer,
             claims: None,
             tree: Tree::new(config.signals.scope)?,
-            guard: None,
-            mark: guard::mark(),
+            watchdog: None,
+            mark: watchdog::mark(),
             terminal: Terminal::default(),
             config,
             program,
@@ -151,7 +151,7 @@ impl<'a> Driver<'a> {
             self.signals.read(&mut events)?;
             self.reap(&mut events)?;
             self.read_timer(&mut events)?;
-            self.look_after_guard(&mut events)?;
+            self.look_after_watchdog(&mut events)?;
             if let Some(claims) = &mut self.claims {
                 claims.read(&mut events)?;
             }
@@ -172,8 +172,8 @@ impl<'a> Driver<'a> {
                 Ok(command) => self.tree.adopt(command),
                 Err(failure) => events.push_front(Event::NotSpawned { exit: failure.exit, error: failure.error }),
             },
-            Effect::Guard(deadline) => self.extend_guard(deadline),
-            Effect::Unguard => self.unguard(),
+            Effect::TellWatchdog(deadline) => self.extend_watchdog(deadline),
+            Effect::EndWatchdog => self.end_watchdog(),
             Effect::Forward(received) => self.tree.forward(received),
             Effect::Continue => self.resume(),
             Effect::Stop(signal) => self.stop(signal, events)?,
@@ -202,7 +202,7 @@ impl<'a> Driver<'a> {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
         ];
-        sources.extend(self.guard.iter().map(|guard| PollFd::new(guard.as_fd(), PollFlags::empty())));
+        sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
         sources.extend(self.claims.iter().map(|claims| PollFd::new(claims.as_fd(), PollFlags::POLLIN)));
         let patience = if self.tree.has_more() { PollTimeout::ZERO } else { PollTimeout::NONE };
         match poll(&mut sources, patience) {
@@ -261,9 +261,9 @@ impl<'a> Driver<'a> {
 
     fn spawn(&mut self, tokens: &[u64], deadline: Option<Boottime>) -> Result<nix::unistd::Pid, process::Failure> {
         if let Some(deadline) = deadline
-            && let Err(error) = self.start_guard(deadline)
+            && let Err(error) = self.start_watchdog(deadline)
         {
-            let error = format!("cannot start the guard of the deadline: {error}");
+            let error = format!("cannot start the watchdog: {error}");
             return Err(process::Failure { exit: Exit::Internal, error });
         }
         let environment = self.config.environment.with(&self.exports(tokens));
@@ -278,35 +278,35 @@ impl<'a> Driver<'a> {
         spawned
     }
 
-    fn start_guard(&mut self, deadline: Boottime) -> nix::Result<()> {
-        let guard = Guard::start(deadline, self.tree.others(), &self.mark)?;
-        self.tree.guarded_by(Some(guard.pid()));
-        self.guard = Some(guard);
+    fn start_watchdog(&mut self, deadline: Boottime) -> nix::Result<()> {
+        let watchdog = Watchdog::start(deadline, self.tree.others(), &self.mark)?;
+        self.tree.watched_by(Some(watchdog.pid()));
+        self.watchdog = Some(watchdog);
         Ok(())
     }
 
-    fn extend_guard(&mut self, deadline: Boottime) {
-        if self.guard.as_ref().is_some_and(|guard| guard.extend(deadline).is_ok()) {
+    fn extend_watchdog(&mut self, deadline: Boottime) {
+        if self.watchdog.as_ref().is_some_and(|watchdog| watchdog.extend(deadline).is_ok()) {
             return;
         }
         // One that does not listen would end the command too early.
-        self.unguard();
-        if let Err(error) = self.start_guard(deadline) {
-            tracing::warn!("cannot start the guard of the deadline: {error}; the next renewal tries again");
+        self.end_watchdog();
+        if let Err(error) = self.start_watchdog(deadline) {
+            tracing::warn!("cannot start the watchdog: {error}; the next renewal tries again");
         }
     }
 
-    fn unguard(&mut self) {
-        self.guard = None;
-        self.tree.guarded_by(None);
+    fn end_watchdog(&mut self) {
+        self.watchdog = None;
+        self.tree.watched_by(None);
     }
 
-    fn look_after_guard(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
-        if let Some(guard) = &self.guard
-            && guard.has_ended()?
+    fn look_after_watchdog(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
+        if let Some(watchdog) = &self.watchdog
+            && watchdog.has_ended()?
         {
-            self.unguard();
-            events.push_back(Event::GuardEnded);
+            self.end_watchdog();
+            events.push_back(Event::WatchdogEnded);
         }
         Ok(())
     }

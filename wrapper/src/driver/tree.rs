@@ -68,7 +68,7 @@ pub(super) struct Tree {
     /// Children that were there before the command.
     others: BTreeSet<pid_t>,
     /// A child that no wait for all children sees, and that is not the command's either.
-    guard: Option<pid_t>,
+    watchdog: Option<pid_t>,
     is_init: bool,
     /// Who gets what is forwarded.
     scope: Scope,
@@ -85,7 +85,7 @@ impl Tree {
             Err(error) => return Err(error),
             Ok(_) => children().unwrap_or_default(),
         };
-        Ok(Self { command: None, others, guard: None, is_init: getpid().as_raw() == 1, scope, more: false })
+        Ok(Self { command: None, others, watchdog: None, is_init: getpid().as_raw() == 1, scope, more: false })
     }
 
     /// The command has been started.
@@ -93,18 +93,18 @@ impl Tree {
         self.command = Some(command);
     }
 
-    /// This child is the guard, or there is none.
-    pub(super) fn guarded_by(&mut self, guard: Option<pid_t>) {
-        self.guard = guard;
+    /// This child is the watchdog, or there is none.
+    pub(super) fn watched_by(&mut self, watchdog: Option<pid_t>) {
+        self.watchdog = watchdog;
     }
 
-    /// Children that are not the command's, but for the guard.
+    /// Children that are not the command's, but for the watchdog.
     pub(super) fn others(&self) -> &BTreeSet<pid_t> {
         &self.others
     }
 
     fn is_ours(&self, child: pid_t) -> bool {
-        !self.others.contains(&child) && self.guard != Some(child)
+        !self.others.contains(&child) && self.watchdog != Some(child)
     }
 
     /// The process group of the command, as long as the command is not reaped.

@@ -85,8 +85,8 @@ impl Supervisor {
             self.not_arrived(Exit::Internal, &names, &why, out);
             return self.give_back(RELEASE, now, out);
         }
-        // There is nothing left to guard.
-        self.unguard(out);
+        // There is nothing left to watch.
+        self.end_watchdog(out);
         self.phase = Phase::Arriving { until: now + ARRIVAL };
         self.trouble = None;
         self.arriving.fill(true);

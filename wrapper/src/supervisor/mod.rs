@@ -9,7 +9,7 @@
 //!   before it looks at anything else;
 //! - the whole process tree is told to end early enough before a deadline, and is dead at it, without any help
 //!   from the side that talks to the API server;
-//! - a guard, which keeps the deadline should this process not get to run, knows the latest deadline from before the
+//! - a watchdog, which keeps the deadline should this process not get to run, knows the latest deadline from before the
 //!   start of the command until the tree is empty;
 //! - a claim is released only after the driver has seen the tree empty;
 //! - a loss while anything ran ends with 79, whatever the command's own code was;
@@ -63,9 +63,9 @@ pub(crate) const LAST_ARRIVAL: Duration = Duration::from_secs(8);
 /// has ten times more to do than it can. A twentieth of the shortest TTL, so that renewals hardly have less time.
 pub(crate) const KILLING: Duration = Duration::from_millis(250);
 
-/// How soon after its start a guard that has ended is not worth another one before the next renewal: whatever ends it
+/// How soon after its start a watchdog that has ended is not worth another one before the next renewal: whatever ends it
 /// would end the next as well.
-pub(crate) const GUARD_LASTS: Duration = Duration::from_secs(1);
+pub(crate) const WATCHDOG_LASTS: Duration = Duration::from_secs(1);
 
 /// What the rules need to know from the configuration.
 #[derive(Clone, Debug)]
@@ -167,8 +167,8 @@ pub(crate) enum Event {
     Remaining,
     /// No process of the command's tree is left.
     TreeEmpty,
-    /// The guard is gone, and nobody has told it to.
-    GuardEnded,
+    /// The watchdog is gone, and nobody has told it to.
+    WatchdogEnded,
     /// The armed time has come.
     Timer,
 }
@@ -276,13 +276,13 @@ pub(crate) enum Effect {
     Spawn {
         /// One per claim.
         tokens: Vec<u64>,
-        /// When the tree must be dead: a guard is started first that sees to it.
+        /// When the tree must be dead: a watchdog is started first that sees to it.
         deadline: Option<Boottime>,
     },
-    /// Tell the guard a later deadline; when there is none any more, start another one.
-    Guard(Boottime),
-    /// End the guard.
-    Unguard,
+    /// Tell the watchdog a later deadline; when there is none any more, start another one.
+    TellWatchdog(Boottime),
+    /// End the watchdog.
+    EndWatchdog,
     /// Send a signal to the command, and to its process group if that is configured.
     Forward(Received),
     /// Give the command the terminal's foreground, if it is ours, and continue its process group.
@@ -358,9 +358,9 @@ struct Ending {
     killed: bool,
 }
 
-/// What the guard was last told, and when it was started.
+/// What the watchdog was last told, and when it was started.
 #[derive(Clone, Copy, Debug)]
-struct Guard {
+struct Watchdog {
     deadline: Boottime,
     started: Boottime,
 }
@@ -379,7 +379,7 @@ pub(crate) struct Supervisor {
     verdict: Option<Exit>,
     command_alive: bool,
     ending: Option<Ending>,
-    guard: Option<Guard>,
+    watchdog: Option<Watchdog>,
     /// What has arrived for a command that is about to be started; the kernel's limit on waiting signals bounds it.
     early: Vec<Received>,
     /// When waiting for the claims ends.

@@ -23,7 +23,7 @@ enum Happening {
     SomeEnd,
     AllEnd,
     ClaimsFail,
-    GuardEnds,
+    WatchdogEnds,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +84,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::SomeEnd),
         2 => Just(Happening::AllEnd),
         1 => Just(Happening::ClaimsFail),
-        1 => Just(Happening::GuardEnds),
+        1 => Just(Happening::WatchdogEnds),
     ]
 }
 
@@ -172,10 +172,10 @@ struct World {
     /// What the command is to receive, and what it has received.
     owed: usize,
     forwarded: usize,
-    /// What the guard was last told, while there is one.
-    guard: Option<Boottime>,
-    /// What the last guard was last told.
-    guarded: Option<Boottime>,
+    /// What the watchdog was last told, while there is one.
+    watchdog: Option<Boottime>,
+    /// What the last watchdog was last told.
+    last_told: Option<Boottime>,
     exit: Option<Exit>,
 }
 
@@ -204,8 +204,8 @@ impl World {
             ended_by: None,
             owed: 0,
             forwarded: 0,
-            guard: None,
-            guarded: None,
+            watchdog: None,
+            last_told: None,
             exit: None,
         }
     }
@@ -231,7 +231,7 @@ impl World {
                 }
                 Effect::Release(index) => {
                     assert!(!self.tree_alive, "released under a live tree");
-                    assert_eq!(self.guard, None, "released with a guard about");
+                    assert_eq!(self.watchdog, None, "released with a watchdog about");
                     assert!(self.claims[index] != ClaimSeen::Absent && !self.releasing[index]);
                     self.releasing[index] = true;
                 }
@@ -247,18 +247,18 @@ impl World {
                             "{claim:?}"
                         );
                     }
-                    assert_eq!(deadline, self.fence(), "not guarded");
-                    (self.guard, self.guarded) = (deadline, deadline);
+                    assert_eq!(deadline, self.fence(), "the watchdog has another deadline");
+                    (self.watchdog, self.last_told) = (deadline, deadline);
                     (self.spawned, self.command_alive, self.tree_alive) = (true, true, true);
                 }
-                Effect::Guard(deadline) => {
-                    assert!(self.tree_alive, "guards nothing");
-                    assert!(!self.lost || Some(deadline) == self.guarded, "later, although something is lost");
-                    (self.guard, self.guarded) = (Some(deadline), Some(deadline));
+                Effect::TellWatchdog(deadline) => {
+                    assert!(self.tree_alive, "a watchdog of nothing");
+                    assert!(!self.lost || Some(deadline) == self.last_told, "later, although something is lost");
+                    (self.watchdog, self.last_told) = (Some(deadline), Some(deadline));
                 }
-                Effect::Unguard => {
-                    assert!(!self.tree_alive, "unguarded a live tree");
-                    self.guard = None;
+                Effect::EndWatchdog => {
+                    assert!(!self.tree_alive, "a live tree without a watchdog");
+                    self.watchdog = None;
                 }
                 Effect::Forward(received) => {
                     let dropped = self.supervisor.settings.signals.get(&received.signal) == Some(&None);
@@ -288,10 +288,10 @@ impl World {
             let late = matches!(claim, ClaimSeen::Held { deadline, .. } if *deadline - KILLING <= self.now);
             assert!(!late || !self.tree_alive || self.killed, "alive past the deadline: {claim:?} at {}", self.now);
         }
-        if let (Some(guard), Some(fence)) = (self.guard, self.fence()) {
-            assert!(guard <= fence, "guarded for too long");
+        if let (Some(watchdog), Some(fence)) = (self.watchdog, self.fence()) {
+            assert!(watchdog <= fence, "the watchdog waits for too long");
             let over = self.supervisor.verdict == Some(Exit::Lost);
-            assert!(over || guard == fence, "renewed, and guarded until {guard} and not {fence}");
+            assert!(over || watchdog == fence, "renewed, and the watchdog waits until {watchdog} and not {fence}");
         }
         if let Some(signal) = self.stopping.take() {
             self.kernel_stops = !self.kernel_stops;
@@ -315,7 +315,7 @@ impl World {
         assert!(self.spawned && !self.tree_alive && !self.lost, "arrives for work that is not done");
         assert!(!self.releasing.contains(&true), "released before it has arrived");
         assert!(self.ended_well || self.supervisor.settings.arrive_on == ArriveOn::AnyEnd);
-        assert_eq!((self.guard, self.arrivals[index]), (None, Meeting::Ahead));
+        assert_eq!((self.watchdog, self.arrivals[index]), (None, Meeting::Ahead));
         self.arrivals[index] = Meeting::Begun;
     }
 
@@ -388,7 +388,7 @@ impl World {
                 self.tree_alive = false;
                 self.tell(Event::TreeEmpty);
             }
-            Happening::GuardEnds if self.guard.take().is_some() => self.tell(Event::GuardEnded),
+            Happening::WatchdogEnds if self.watchdog.take().is_some() => self.tell(Event::WatchdogEnded),
             Happening::Awaits(index, news) if !self.claims_failed && begun(&self.awaited, index) => {
                 let (next, told) = told(news);
                 self.awaited[index] = next;

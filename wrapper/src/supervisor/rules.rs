@@ -6,8 +6,8 @@ use konductor::Boottime;
 use tracing::Level;
 
 use super::{
-    Answer, Claim, Effect, Ending, Event, FIRST_CONTACT, GUARD_LASTS, Guard, KILLING, Phase, RELEASE, Settings,
-    Supervisor, TRY_ONCE, WITHDRAWAL, Word,
+    Answer, Claim, Effect, Ending, Event, FIRST_CONTACT, KILLING, Phase, RELEASE, Settings, Supervisor, TRY_ONCE,
+    WATCHDOG_LASTS, WITHDRAWAL, Watchdog, Word,
 };
 use crate::exit::Exit;
 
@@ -22,7 +22,7 @@ impl Supervisor {
             verdict: None,
             command_alive: false,
             ending: None,
-            guard: None,
+            watchdog: None,
             early: Vec::new(),
             wait_until: None,
             contact_until: None,
@@ -61,7 +61,7 @@ impl Supervisor {
             Event::Remaining => self.remaining(now, &mut out),
             Event::TreeEmpty if self.phase == Phase::Running && !self.command_alive => self.arrive(now, &mut out),
             Event::TreeEmpty => {}
-            Event::GuardEnded => self.guard_ended(now, &mut out),
+            Event::WatchdogEnded => self.watchdog_ended(now, &mut out),
             Event::Timer => self.armed = None,
         }
         let due = self.next_due();
@@ -196,7 +196,7 @@ impl Supervisor {
                 if let Claim::Held { deadline, .. } = &mut self.claims[index] {
                     *deadline = (*deadline).max(new);
                 }
-                self.extend_guard(out);
+                self.extend_watchdog(out);
             }
             Answer::Retrying { operation, error } => self.retrying(&name, operation, error, out),
             Answer::Lost { taken, reason } => self.lost(index, &reason, taken, now, out),
@@ -272,37 +272,37 @@ impl Supervisor {
         });
         let deadline = self.fence();
         out.push(Effect::Spawn { tokens: tokens.collect(), deadline });
-        self.guard = deadline.map(|deadline| Guard { deadline, started: now });
+        self.watchdog = deadline.map(|deadline| Watchdog { deadline, started: now });
         self.phase = Phase::Running;
         self.command_alive = true;
         self.forward_early(out);
     }
 
     /// Once something is lost, no renewal of anything else changes when the tree must be dead.
-    fn extend_guard(&mut self, out: &mut Vec<Effect>) {
+    fn extend_watchdog(&mut self, out: &mut Vec<Effect>) {
         let fence = self.fence();
-        if let (Some(guard), Some(fence)) = (&mut self.guard, fence)
+        if let (Some(watchdog), Some(fence)) = (&mut self.watchdog, fence)
             && self.verdict != Some(Exit::Lost)
-            && fence > guard.deadline
+            && fence > watchdog.deadline
         {
-            guard.deadline = fence;
-            out.push(Effect::Guard(fence));
+            watchdog.deadline = fence;
+            out.push(Effect::TellWatchdog(fence));
         }
     }
 
     /// Somebody has killed it, or it has done its work, and then the time that is up has come first.
-    fn guard_ended(&mut self, now: Boottime, out: &mut Vec<Effect>) {
-        let Some(guard) = &mut self.guard else { return };
+    fn watchdog_ended(&mut self, now: Boottime, out: &mut Vec<Effect>) {
+        let Some(watchdog) = &mut self.watchdog else { return };
         if matches!(self.ending, Some(Ending { killed: true, .. })) {
             return;
         }
-        if now - guard.started < GUARD_LASTS {
-            let message = "the guard has ended again; the next renewal starts another one".to_owned();
+        if now - watchdog.started < WATCHDOG_LASTS {
+            let message = "the watchdog has ended again; the next renewal starts another one".to_owned();
             out.push(Effect::Log(Level::WARN, message));
         } else {
-            guard.started = now;
-            out.push(Effect::Guard(guard.deadline));
-            out.push(Effect::Log(Level::WARN, "the guard has ended; another one takes its place".to_owned()));
+            watchdog.started = now;
+            out.push(Effect::TellWatchdog(watchdog.deadline));
+            out.push(Effect::Log(Level::WARN, "the watchdog has ended; another one takes its place".to_owned()));
         }
     }
 
@@ -475,7 +475,7 @@ impl Supervisor {
     /// Nothing is alive: let go of everything, the last taken first.
     pub(super) fn give_back(&mut self, bound: Duration, now: Boottime, out: &mut Vec<Effect>) {
         self.phase = Phase::Releasing { until: now + bound };
-        self.unguard(out);
+        self.end_watchdog(out);
         for (index, claim) in self.claims.iter_mut().enumerate().rev() {
             if *claim != Claim::Absent {
                 *claim = Claim::Leaving;
@@ -487,9 +487,9 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn unguard(&mut self, out: &mut Vec<Effect>) {
-        if self.guard.take().is_some() {
-            out.push(Effect::Unguard);
+    pub(super) fn end_watchdog(&mut self, out: &mut Vec<Effect>) {
+        if self.watchdog.take().is_some() {
+            out.push(Effect::EndWatchdog);
         }
     }
 

@@ -134,7 +134,7 @@ fn read_event(line: &str) -> Event {
         "killed" => return Event::CommandEnded(Exit::Signal(number(first))),
         "remaining" => return Event::Remaining,
         "tree-empty" => return Event::TreeEmpty,
-        "guard-ended" => return Event::GuardEnded,
+        "watchdog-ended" => return Event::WatchdogEnded,
         "timer" => return Event::Timer,
         "asked" => Answer::Asked,
         "waiting" if tail == "missing" => Answer::Waiting { ahead: None, missing: true },
@@ -178,9 +178,11 @@ fn show(effect: &Effect) -> String {
         Effect::Release(index) => format!("release {index}"),
         Effect::ReadSignals => "read signals".to_owned(),
         Effect::Spawn { tokens, deadline: None } => format!("spawn {tokens:?}"),
-        Effect::Spawn { tokens, deadline: Some(at) } => format!("spawn {tokens:?}, guarded until {}", GoDuration(at.0)),
-        Effect::Guard(at) => format!("guard until {}", GoDuration(at.0)),
-        Effect::Unguard => "unguard".to_owned(),
+        Effect::Spawn { tokens, deadline: Some(at) } => {
+            format!("spawn {tokens:?}, watchdog until {}", GoDuration(at.0))
+        }
+        Effect::TellWatchdog(at) => format!("watchdog until {}", GoDuration(at.0)),
+        Effect::EndWatchdog => "end the watchdog".to_owned(),
         Effect::Forward(Received { signal, queued: None }) => format!("forward {signal}"),
         Effect::Forward(Received { signal, queued: Some(queued) }) => {
             format!("forward {signal} value={}", queued.value)

@@ -1,4 +1,4 @@
-//! The guard: a process beside `konductor-run` that holds nothing but the deadline.
+//! The watchdog: a process beside `konductor-run` that holds nothing but the deadline.
 //!
 //! Whoever stops `konductor-run` alone (SIGSTOP, a debugger) stops the one that would have ended the command in time; whoever
 //! kills it leaves processes behind that have left the command. So while something is held, a second process keeps the
@@ -14,7 +14,7 @@
 //! *What waits for it.* Nobody by mistake: it is a child without a signal for its end, which waitpid(2) does not count
 //! unless asked to. That it is gone is seen by the pipe.
 //!
-//! *Whom it kills.* As PID 1's guard: all in the namespace. Else first whom the kernel lists as children, and theirs, which takes
+//! *Whom it kills.* As PID 1's watchdog: all in the namespace. Else first whom the kernel lists as children, and theirs, which takes
 //! no time also where there are thousands of other processes and little time for each; then all below `konductor-run`, by the parents in /proc, again
 //! and again until a look finds none alive. When `konductor-run` is gone, parents no longer tell, but the environment
 //! does: all that the command starts has `KONDUCTOR_TREE` in it, with an id that is this tree's only. What has both left the command's session and
@@ -49,8 +49,8 @@ use nix::{
 
 use super::tree;
 
-/// The guard's name, of 15 letters at most.
-const NAME: &CStr = c"konductor-guard";
+/// The watchdog's name, of 15 letters at most.
+const NAME: &CStr = c"konductor-wdog";
 
 /// The first pause between two looks, and the longest: what was killed is gone within microseconds, unless the kernel keeps
 /// it for a disk or a frozen cgroup.
@@ -71,7 +71,7 @@ const TRIES: u32 = 10;
 
 /// `konductor-run`'s side.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct Watchdog {
     pid: Pid,
     pipe: OwnedFd,
 }
@@ -82,7 +82,7 @@ pub(super) fn mark() -> String {
     format!("{:08x}-{:016x}", getpid().as_raw(), nanoseconds(Boottime::now()))
 }
 
-/// What the guard has to know.
+/// What the watchdog has to know.
 struct Charge<'a> {
     wrapper: Pid,
     /// Children of the wrapper that are not the command's.
@@ -91,8 +91,8 @@ struct Charge<'a> {
     mark: &'a [u8],
 }
 
-impl Guard {
-    /// Starts a guard of the tree below this process, but for the children that are to be spared.
+impl Watchdog {
+    /// Starts a watchdog of the tree below this process, but for the children that are to be spared.
     pub(super) fn start(deadline: Boottime, spared: &BTreeSet<pid_t>, mark: &str) -> nix::Result<Self> {
         let (theirs, ours) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let charge = Charge { wrapper: getpid(), spared, mark: mark.as_bytes() };
@@ -125,14 +125,14 @@ impl Guard {
     }
 }
 
-impl AsFd for Guard {
-    /// In error as soon as the guard is gone.
+impl AsFd for Watchdog {
+    /// In error as soon as the watchdog is gone.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
     }
 }
 
-impl Drop for Guard {
+impl Drop for Watchdog {
     /// Ends it, if it is still there. After a panic it is the one that is left to end the command: the pipe's end tells it.
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -150,7 +150,7 @@ fn nanoseconds(at: Boottime) -> u64 {
 }
 
 impl Charge<'_> {
-    /// The guard's life.
+    /// The watchdog's life.
     fn watch(&self, pipe: &OwnedFd, mut deadline: Boottime) -> nix::Result<()> {
         let timer = settle_in(pipe)?;
         let pipe = pipe.as_fd();
@@ -279,7 +279,7 @@ fn settle_in(pipe: &OwnedFd) -> nix::Result<TimerFd> {
     setsid()?;
     chdir(c"/")?;
     let kept = pipe.as_raw_fd();
-    // Before Linux 5.9 the others stay open for as long as there is something to guard, which harms nobody.
+    // Before Linux 5.9 the others stay open for as long as there is a deadline to keep, which harms nobody.
     // SAFETY: nothing else runs in this process, and it uses nothing of what is closed.
     unsafe {
         if kept > 0 {
