@@ -10,10 +10,9 @@ use clap::{
     value_parser,
 };
 
-use crate::{
-    exit,
-    settings::{COPY_TO, SETTINGS, Setting, Topic},
-};
+use konductor::exit;
+
+use crate::settings::{COPY_TO, SETTINGS, Setting, Topic};
 
 /// The words after the program's name, as far as they can be understood without the environment.
 #[derive(Debug)]

@@ -7,14 +7,13 @@ use std::{
     time::Duration,
 };
 
-use konductor::{Wanted, rendezvous::Awaited};
+use konductor::{Wanted, identity::ArrivalIdentity, rendezvous::Awaited};
 use konductor_api::limits::{MAX_TTL, MIN_TTL};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
     cli::CommandLine,
     environment::{Environment, EnvironmentError},
-    identity::Arrival,
     settings::{self, Setting},
     signal,
     supervisor::ArriveOn,
@@ -30,7 +29,7 @@ const MAX_CLAIMS: usize = 64;
 
 /// How many barriers and gates one command may wait for, and at how many barriers it may arrive. Who needs more has gates
 /// that depend on gates.
-const MAX_MEETINGS: usize = 64;
+const MAX_RENDEZVOUS: usize = 64;
 
 /// How much of a wrong value is shown: enough to find it, little enough for a termination message (4 KiB in all).
 const SHOWN: usize = 100;
@@ -49,7 +48,7 @@ pub(crate) struct Config {
     /// When to arrive.
     pub(crate) arrive_on: ArriveOn,
     /// What was said about who arrives.
-    pub(crate) arrival: Arrival,
+    pub(crate) arrival: ArrivalIdentity,
     /// What to hold, in the one order in which every wrapper takes it.
     pub(crate) claims: Vec<Wanted>,
     /// How long to wait; for ever when absent.
@@ -161,7 +160,7 @@ pub(crate) enum ConfigError {
     #[error("wanted at most {MAX_CLAIMS} semaphores and leases, found {0}")]
     TooMany(usize),
     /// More than one command can wait for, or arrive at.
-    #[error("{setting}: wanted at most {MAX_MEETINGS} names, found {found}")]
+    #[error("{setting}: wanted at most {MAX_RENDEZVOUS} names, found {found}")]
     TooManyNames {
         /// The flag or variable.
         setting: &'static str,
@@ -318,13 +317,13 @@ impl<'a> Sources<'a> {
     }
 
     /// Barriers or gates, in their order.
-    fn meetings(self, setting: &'static Setting, of: fn(String) -> Awaited) -> Result<Vec<Awaited>, ConfigError> {
+    fn rendezvous(self, setting: &'static Setting, of: fn(String) -> Awaited) -> Result<Vec<Awaited>, ConfigError> {
         let (source, mut all) = self.all(setting, |text| values::name(text).map(of))?;
         all.sort();
         if let Some([one, _]) = all.array_windows().find(|[one, other]| one == other) {
             return Err(ConfigError::Twice { setting: source, what: one.name.clone() });
         }
-        if all.len() > MAX_MEETINGS {
+        if all.len() > MAX_RENDEZVOUS {
             return Err(ConfigError::TooManyNames { setting: source, found: all.len() });
         }
         if let (Some(first), Some(_)) = (all.first(), self.one(&settings::LOCAL, values::path)?) {
@@ -356,9 +355,9 @@ impl Config {
         environment.refuse_unknown()?;
         let sources = Sources::new(line, &environment);
         let claims = sources.claims()?;
-        let barriers = sources.meetings(&settings::WAIT_BARRIER, Awaited::barrier)?;
-        let gates = sources.meetings(&settings::GATE, Awaited::gate)?;
-        let arrivals = sources.meetings(&settings::BARRIER, Awaited::barrier)?;
+        let barriers = sources.rendezvous(&settings::WAIT_BARRIER, Awaited::barrier)?;
+        let gates = sources.rendezvous(&settings::GATE, Awaited::gate)?;
+        let arrivals = sources.rendezvous(&settings::BARRIER, Awaited::barrier)?;
         Ok(Self {
             awaited: barriers.into_iter().chain(gates).collect(),
             arrive_on: sources
@@ -366,7 +365,7 @@ impl Config {
                     values::one_of(text, [("success", ArriveOn::Success), ("always", ArriveOn::AnyEnd)])
                 })?
                 .unwrap_or(ArriveOn::Success),
-            arrival: Arrival {
+            arrival: ArrivalIdentity {
                 key: sources.one(&settings::ARRIVAL_KEY, values::key)?,
                 job: sources.one(&settings::JOB_UID, values::uid)?,
             },
@@ -473,7 +472,7 @@ mod tests {
             [Awaited::barrier("a"), Awaited::barrier("y"), Awaited::gate("b"), Awaited::gate("z")]
         );
         assert_eq!((config.arrivals, config.arrive_on), (vec![Awaited::barrier("done")], ArriveOn::AnyEnd));
-        assert_eq!(config.arrival, Arrival { key: Some("k".to_owned()), job: None });
+        assert_eq!(config.arrival, ArrivalIdentity { key: Some("k".to_owned()), job: None });
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::exit::Exit;
+use konductor::Exit;
 
 /// Its name in a folder.
 const NAME: &str = "konductor-run";

@@ -4,15 +4,16 @@
 //!   or refused; `copy`: the one thing to ask for that runs no command;
 //! - `supervisor`: the core, which decides from events alone what to do next;
 //! - `driver`: the loop that carries it out: processes, signals, timers, and the thread that talks to the API server;
-//! - `identity`: which pod and container this is; `log`: what people see; `exit`: what the parent process sees.
+//! - `log`: what people see.
+//!
+//! What the parent process sees (`konductor::exit`), and which pod and container this is (`konductor::identity`), it has in
+//! common with other command lines.
 
 mod cli;
 mod config;
 mod copy;
 mod driver;
 mod environment;
-mod exit;
-mod identity;
 mod log;
 #[cfg(test)]
 mod reference;
@@ -27,12 +28,13 @@ use std::{
     process::ExitCode,
 };
 
+use konductor::Exit;
+
 use self::{
     cli::{CommandLine, Reading},
     config::{Config, Log, Sources},
     driver::found::Found,
     environment::Environment,
-    exit::Exit,
 };
 
 /// The whole program.

@@ -4,8 +4,10 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
+use konductor::exit;
+
 use crate::{
-    cli, exit,
+    cli,
     settings::{EXPORTS, HOLDER, SETTINGS, TOKEN_PREFIX, Topic, token_variable},
 };
 
@@ -40,7 +42,7 @@ need a person; 69, 75 and 79 are worth another try: a Job's `podFailurePolicy` c
 say there: it is, unless the barrier begins a new round or the gate may still open.
 ";
 
-const MEETINGS: &str = "
+const RENDEZVOUS: &str = "
 ## Gates and barriers
 
 - Barriers and gates are waited for one after the other, before anything is held, all under `--wait-timeout`. Each was open when its
@@ -78,7 +80,7 @@ fn page() -> String {
     }
     page += "\nA duration is a number and a unit, or several: `30s`, `1h30m`, `1.5s`, `200ms`. A signal is a name with or \
              without `SIG`, or a\nnumber: `TERM`, `SIGTERM`, `15`, `RTMIN+1`, `RTMAX-1`.\n";
-    page += MEETINGS;
+    page += RENDEZVOUS;
     page += SIGNALS;
     section(&mut page, "What the command gets", ["variable", "value"], &exports());
     page += SURROUNDINGS;

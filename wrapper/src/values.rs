@@ -3,16 +3,15 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use konductor::name::{is_label, is_name, is_uid};
 use konductor_api::{
     GoDuration,
-    limits::{MAX_HOLDER, MAX_ID, MAX_NAME, MAX_PERMITS},
+    limits::{MAX_HOLDER, MAX_PERMITS},
 };
 use nix::libc;
 
 use crate::signal;
 
-/// Length of a label in Kubernetes: the name of a namespace or of a container.
-const MAX_LABEL: usize = 63;
 /// Of what an arrival can hold, with room for an index after it.
 const MAX_KEY: usize = 200;
 /// `PATH_MAX` of Linux, less the zero byte at the end.
@@ -28,25 +27,19 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     text.parse::<GoDuration>().ok().map(|duration| duration.0)
 }
 
-/// The name of an object (RFC 1123, labels separated by points).
+/// The name of an object.
 pub(crate) fn name(text: &str) -> Option<String> {
-    (text.len() <= MAX_NAME as usize && text.split('.').all(is_label)).then(|| text.to_owned())
+    is_name(text).then(|| text.to_owned())
 }
 
 /// The name of a namespace or of a container.
 pub(crate) fn label(text: &str) -> Option<String> {
-    (text.len() <= MAX_LABEL && is_label(text)).then(|| text.to_owned())
-}
-
-fn is_label(text: &str) -> bool {
-    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+    is_label(text).then(|| text.to_owned())
 }
 
 /// An object's UID.
 pub(crate) fn uid(text: &str) -> Option<String> {
-    let fits = (1..=MAX_ID as usize).contains(&text.len());
-    (fits && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')).then(|| text.to_owned())
+    is_uid(text).then(|| text.to_owned())
 }
 
 /// Who asks.
@@ -92,6 +85,8 @@ fn number(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use konductor::name::MAX_LABEL;
+    use konductor_api::limits::{MAX_ID, MAX_NAME};
     use proptest::prelude::*;
 
     use super::*;
@@ -176,7 +171,7 @@ mod tests {
             }
             for (read, most) in [
                 (name(&text), MAX_NAME as usize),
-                (label(&text), MAX_LABEL),
+                (label(&text), MAX_LABEL as usize),
                 (uid(&text), MAX_ID as usize),
                 (holder(&text), 4 * MAX_HOLDER as usize),
                 (key(&text), 4 * MAX_KEY),

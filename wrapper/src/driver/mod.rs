@@ -1,9 +1,9 @@
 //! Carries out what the core decides. One thread, one loop: wait, read what happened, step, apply.
 //!
-//! The API server's side runs in a thread of its own ([`claims`]) that can stall or fail without delaying a reaped child,
+//! The API server's side runs in a thread of its own ([`client`]) that can stall or fail without delaying a reaped child,
 //! a signal or a deadline. Nothing in this thread waits for anything but the next event.
 
-mod claims;
+mod client;
 mod fault;
 pub(crate) mod found;
 mod process;
@@ -16,7 +16,8 @@ mod watchdog;
 use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
 
 use konductor::{
-    Boottime, ConnectOptions, Local, PodReference, Request, Wanted,
+    Boottime, ConnectOptions, Exit, Local, PodReference, Request, Wanted,
+    identity::{self, PodSources},
     rendezvous::{Arriving, Awaited},
 };
 use nix::{
@@ -32,7 +33,7 @@ use nix::{
 };
 
 use self::{
-    claims::{Claims, Order, Wishes},
+    client::{ClientThread, Order, Wishes},
     found::Found,
     process::Program,
     signals::Signals,
@@ -42,8 +43,6 @@ use self::{
 };
 use crate::{
     config::{Config, Leftovers},
-    exit::Exit,
-    identity::{self, Sources},
     settings,
     supervisor::{Effect, Event, Settings, Supervisor},
 };
@@ -98,7 +97,7 @@ struct Driver<'a> {
     holder: String,
     signals: Signals,
     timer: TimerFd,
-    claims: Option<Claims>,
+    client: Option<ClientThread>,
     tree: Tree,
     /// While something is held and the tree is alive.
     watchdog: Option<Watchdog>,
@@ -119,7 +118,7 @@ impl<'a> Driver<'a> {
             holder: String::new(),
             signals,
             timer,
-            claims: None,
+            client: None,
             tree: Tree::new(config.signals.scope)?,
             watchdog: None,
             mark: watchdog::mark(),
@@ -152,8 +151,8 @@ impl<'a> Driver<'a> {
             self.reap(&mut events)?;
             self.read_timer(&mut events)?;
             self.look_after_watchdog(&mut events)?;
-            if let Some(claims) = &mut self.claims {
-                claims.read(&mut events)?;
+            if let Some(client) = &mut self.client {
+                client.read(&mut events)?;
             }
         }
     }
@@ -193,7 +192,7 @@ impl<'a> Driver<'a> {
     }
 
     fn order(&self, order: Order) {
-        self.claims.iter().for_each(|claims| claims.order(order));
+        self.client.iter().for_each(|client| client.order(order));
     }
 
     /// Until something is to be read.
@@ -203,7 +202,7 @@ impl<'a> Driver<'a> {
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
         ];
         sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
-        sources.extend(self.claims.iter().map(|claims| PollFd::new(claims.as_fd(), PollFlags::POLLIN)));
+        sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
         let patience = if self.tree.has_more() { PollTimeout::ZERO } else { PollTimeout::NONE };
         match poll(&mut sources, patience) {
             // A stop and continue can end the call; then there is nothing to read.
@@ -342,7 +341,7 @@ impl<'a> Driver<'a> {
     /// Starts the side that talks to the API server.
     fn connect(&mut self) -> nix::Result<()> {
         let crate::config::Pod { name, uid, container } = self.config.pod.clone();
-        let sources = Sources::read(name, uid, container);
+        let sources = PodSources::read(name, uid, container);
         let pod = sources.pod();
         self.holder = match &self.config.holder {
             Some(holder) => holder.clone(),
@@ -364,7 +363,7 @@ impl<'a> Driver<'a> {
         // Whatever outlives this process goes on holding.
         let local = self.config.local.as_ref().map(|folder| Local::new(folder).inherit());
         let options = ConnectOptions { namespace: self.config.namespace.clone(), local };
-        self.claims = Some(Claims::start(options, wishes)?);
+        self.client = Some(ClientThread::start(options, wishes)?);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use konductor::Exit;
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -26,7 +27,7 @@ use nix::{
 };
 
 use super::found::Found;
-use crate::{environment::Environment, exit::Exit};
+use crate::environment::Environment;
 
 /// Where a command is looked for when there is no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";

@@ -25,6 +25,7 @@ use std::{
     mem::{MaybeUninit, size_of},
 };
 
+use konductor::Exit;
 use nix::{
     errno::Errno,
     libc::{self, c_int, pid_t},
@@ -34,7 +35,6 @@ use nix::{
 
 use crate::{
     config::Scope,
-    exit::Exit,
     supervisor::{Queued, Received},
 };
 

@@ -12,7 +12,7 @@
 //!
 //! SIGSTOP is somebody's deliberate act upon the command alone: everything else goes on, renewals too.
 
-use konductor::Boottime;
+use konductor::{Boottime, Exit};
 use konductor_api::GoDuration;
 use nix::{libc, sys::signal::Signal};
 use tracing::Level;
@@ -20,7 +20,6 @@ use tracing::Level;
 use std::time::Duration;
 
 use super::{Effect, LAST_ARRIVAL, Phase, Received, Supervisor, WITHDRAWAL};
-use crate::exit::Exit;
 
 /// What a terminal stops a job with.
 const TERMINAL_STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];

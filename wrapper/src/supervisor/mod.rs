@@ -22,7 +22,7 @@
 //! of them never wait for each other; they are released in reverse.
 
 mod jobs;
-mod meetings;
+mod rendezvous;
 mod rules;
 
 #[cfg(test)]
@@ -32,10 +32,8 @@ mod scripts;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use konductor::Boottime;
+use konductor::{Boottime, Event as ClaimEvent, Exit, rendezvous::Progress};
 use tracing::Level;
-
-use crate::exit::Exit;
 
 /// How long the API server may leave the first request unanswered. Shorter than any pod's start timeout, longer than the
 /// restart of an API server that another one replaces; the Job's own backoff takes over from there.
@@ -130,14 +128,19 @@ pub(crate) struct Queued {
 pub(crate) enum Event {
     /// The very first.
     Started,
-    /// News of a claim, by its place in [`Settings::claims`].
-    Claim(usize, Answer),
-    /// News of something to be seen open, by its place in [`Settings::awaited`].
-    Awaited(usize, Told),
-    /// News of an arrival, by its place in [`Settings::arrivals`].
-    Arrival(usize, Told),
+    /// News of a claim, by its index in [`Settings::claims`].
+    Claim(usize, ClaimEvent),
+    /// News of something to be seen open, by its index in [`Settings::awaited`].
+    Awaited(usize, Progress),
+    /// News of an arrival, by its index in [`Settings::arrivals`].
+    Arrival(usize, Progress),
+    /// What was ordered cannot be asked for: there is no cluster to connect to.
+    Unreachable {
+        /// Why not.
+        error: String,
+    },
     /// The side that talks to the API server is gone: it panicked, or could not be started.
-    ClaimsFailed {
+    ClientFailed {
         /// What is known about it.
         error: String,
     },
@@ -171,92 +174,6 @@ pub(crate) enum Event {
     WatchdogEnded,
     /// The armed time has come.
     Timer,
-}
-
-/// News of one claim.
-#[derive(Clone, Debug)]
-pub(crate) enum Answer {
-    /// It is made; the operator has not said anything about it.
-    Asked,
-    /// It has not been granted.
-    Waiting {
-        /// Claims in front; absent until the operator has said so.
-        ahead: Option<u64>,
-        /// There is no parent of that name.
-        missing: bool,
-    },
-    /// Held and confirmed.
-    Held {
-        /// The fencing token.
-        token: u64,
-        /// The time to live in force.
-        ttl: Duration,
-        /// When the tree must be dead, unless extended.
-        deadline: Boottime,
-    },
-    /// Renewed.
-    Extended {
-        /// The new deadline.
-        deadline: Boottime,
-    },
-    /// Trouble that the client keeps trying to get through.
-    Retrying {
-        /// What was tried.
-        operation: &'static str,
-        /// What went wrong.
-        error: String,
-    },
-    /// No longer to be relied upon.
-    Lost {
-        /// Somebody else may hold it already, so that there is no time for a grace.
-        taken: bool,
-        /// Why.
-        reason: String,
-    },
-    /// Gone; nothing more follows.
-    Released,
-    /// Could not be deleted in time; nothing more follows.
-    Abandoned {
-        /// Why.
-        error: String,
-    },
-    /// Cannot be had; nothing more follows.
-    Failed {
-        /// The code that says why.
-        exit: Exit,
-        /// What to tell people.
-        error: String,
-    },
-}
-
-/// News of something that is waited for, or of an arrival.
-#[derive(Clone, Debug)]
-pub(crate) enum Told {
-    /// It is there; the operator has not said anything about it.
-    Seen,
-    /// It is not open.
-    Waiting {
-        /// What the operator says about it.
-        message: String,
-        /// There is none of that name.
-        missing: bool,
-    },
-    /// Trouble that the client keeps trying to get through.
-    Retrying {
-        /// What was tried.
-        operation: &'static str,
-        /// What went wrong.
-        error: String,
-    },
-    /// It is open, or the arrival is made; nothing more follows.
-    Done,
-    /// It cannot be; nothing more follows.
-    Failed {
-        /// The code that says why.
-        exit: Exit,
-        /// What to tell people.
-        error: String,
-    },
 }
 
 /// What to do, in this order: what is urgent comes before what is only told.
@@ -325,7 +242,7 @@ enum Phase {
 
 /// Where one claim stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Claim {
+enum ClaimState {
     /// Not asked for, or gone.
     Absent,
     /// Asked for; the client may or may not have created it.
@@ -338,11 +255,11 @@ enum Claim {
     Leaving,
 }
 
-/// What keeps a try from ending well, as last known: decides between the exit codes of a wait that timed out.
+/// What was last heard of what is waited for: decides between the exit codes of a wait that timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+enum LastHeard {
     /// Nothing has been heard from the cluster.
-    None,
+    Nothing,
     /// The cluster answers; the operator has not said anything about the claim.
     Contact,
     /// There is no such parent.
@@ -360,7 +277,7 @@ struct Ending {
 
 /// What the watchdog was last told, and when it was started.
 #[derive(Clone, Copy, Debug)]
-struct Watchdog {
+struct WatchdogState {
     deadline: Boottime,
     started: Boottime,
 }
@@ -370,7 +287,7 @@ struct Watchdog {
 pub(crate) struct Supervisor {
     settings: Settings,
     phase: Phase,
-    claims: Vec<Claim>,
+    claims: Vec<ClaimState>,
     /// The arrivals that are being made.
     arriving: Vec<bool>,
     /// Why nobody talks to the API server any more.
@@ -379,14 +296,14 @@ pub(crate) struct Supervisor {
     verdict: Option<Exit>,
     command_alive: bool,
     ending: Option<Ending>,
-    watchdog: Option<Watchdog>,
+    watchdog: Option<WatchdogState>,
     /// What has arrived for a command that is about to be started; the kernel's limit on waiting signals bounds it.
     early: Vec<Received>,
     /// When waiting for the claims ends.
     wait_until: Option<Boottime>,
     /// When the cluster must have answered.
     contact_until: Option<Boottime>,
-    word: Word,
+    last_heard: LastHeard,
     /// The latest trouble on the way to the cluster.
     trouble: Option<String>,
     /// The latest news of the queue, so that nothing is said twice.
