@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Measurements of one thing. The median is what counts: it takes no notice of the odd one that something else disturbed.
+/// Measurements of one thing. The median is what counts: it takes no notice of the odd one that something else
+/// disturbed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sample(Vec<f64>);
 

@@ -1,5 +1,5 @@
-//! The network between a program and the API server, and its faults: nothing gets through, everything is slow, everything
-//! is cut. What passes is passed on byte by byte, so TLS and HTTP/2 are the real ones.
+//! The network between a program and the API server, and its faults: nothing gets through, everything is slow,
+//! everything is cut. What passes is passed on byte by byte, so TLS and HTTP/2 are the real ones.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

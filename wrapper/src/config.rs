@@ -27,8 +27,8 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// needs more wants one thing of more permits.
 const MAX_CLAIMS: usize = 64;
 
-/// How many barriers and gates one command may wait for, and at how many barriers it may arrive. Who needs more has gates
-/// that depend on gates.
+/// How many barriers and gates one command may wait for, and at how many barriers it may arrive. Who needs more has
+/// gates that depend on gates.
 const MAX_RENDEZVOUS: usize = 64;
 
 /// How much of a wrong value is shown: enough to find it, little enough for a termination message (4 KiB in all).

@@ -1,7 +1,7 @@
 //! The environment: what is in it, and the refusal of variables that look like ours and are not.
 //!
-//! A misspelt variable would be a lock that nobody takes, so an unknown `KONDUCTOR_...` is an error. An empty value counts
-//! as unset, because a template often leaves one behind; nothing is ever empty on purpose here.
+//! A misspelt variable would be a lock that nobody takes, so an unknown `KONDUCTOR_...` is an error. An empty value
+//! counts as unset, because a template often leaves one behind; nothing is ever empty on purpose here.
 
 use std::ffi::{OsStr, OsString};
 

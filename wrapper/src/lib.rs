@@ -1,13 +1,13 @@
 //! The entrypoint of a Job's container: acquires, runs and supervises the command, releases.
 //!
-//! - `settings`: everything that can be set; `cli`, `environment`, `values`, `signal`, `config`: what was asked for, valid
-//!   or refused; `copy`: the one thing to ask for that runs no command;
+//! - `settings`: everything that can be set; `cli`, `environment`, `values`, `signal`, `config`: what was asked for,
+//!   valid or refused; `copy`: the one thing to ask for that runs no command;
 //! - `supervisor`: the core, which decides from events alone what to do next;
 //! - `driver`: the loop that carries it out: processes, signals, timers, and the thread that talks to the API server;
 //! - `log`: what people see.
 //!
-//! What the parent process sees (`konductor::exit`), and which pod and container this is (`konductor::identity`), it has in
-//! common with other command lines.
+//! What the parent process sees (`konductor::exit`), and which pod and container this is (`konductor::identity`), it
+//! has in common with other command lines.
 
 mod cli;
 mod config;

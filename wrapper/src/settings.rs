@@ -369,8 +369,8 @@ pub(crate) const SETTINGS: [&Setting; 27] = [
 pub(crate) const HELD: &str = "KONDUCTOR_HELD";
 /// For the command: the fencing token, when exactly one thing is held.
 pub(crate) const FENCING_TOKEN: &str = "KONDUCTOR_FENCING_TOKEN";
-/// For the command: ids of the process trees that it belongs to. Whatever outlives a `konductor-run` that held something is
-/// found by them and killed.
+/// For the command: ids of the process trees that it belongs to. Whatever outlives a `konductor-run` that held
+/// something is found by them and killed.
 pub(crate) const TREE: &str = "KONDUCTOR_TREE";
 /// What the command is told beside the token of each thing that it holds, and what that is.
 pub(crate) const EXPORTS: [(&str, &str); 3] = [

@@ -1,15 +1,15 @@
 //! Many wrappers under random faults, for as long as one likes, with a seed that says which faults: `tests/stress`.
 //!
-//! Some of the wrappers are the first process of a PID namespace, as in a container, and some are not. Faults hit them, the
-//! operators and the API server. What is checked, from what the commands wrote down and what the API showed:
+//! Some of the wrappers are the first process of a PID namespace, as in a container, and some are not. Faults hit them,
+//! the operators and the API server. What is checked, from what the commands wrote down and what the API showed:
 //!
 //! - never more hold than there are permits ([`crate::record`]);
 //! - a command is dead before its claim is seen expired or gone, and whatever it had started with it;
 //! - once the faults have stopped, everything is free again within a TTL and a little time of the operator's;
 //! - each wrapper ends with a code that its end explains.
 //!
-//! The seed decides what is done and to whom; how the processes interleave is up to the machine, so a run can be repeated
-//! in kind, not exactly.
+//! The seed decides what is done and to whom; how the processes interleave is up to the machine, so a run can be
+//! repeated in kind, not exactly.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +45,8 @@ const AWAY: (u64, u64) = (200, 6_000);
 /// The operator's own time after a TTL has passed, on a busy machine.
 const OVERHEAD: Duration = Duration::from_secs(30);
 
-/// Codes that a wrapper may end with here: success, a cluster that it did not reach, a loss, and the signals sent to it.
+/// Codes that a wrapper may end with here: success, a cluster that it did not reach, a loss, and the signals sent to
+/// it.
 const CODES: [i32; 5] = [0, 69, 79, 128 + 9, 128 + 15];
 
 /// A deterministic sequence of choices (splitmix64).
@@ -384,8 +385,8 @@ impl Frozen {
         for (place, pid) in self.pids.iter().enumerate() {
             send(*pid, Signal::SIGCONT);
             if place < 2 {
-                // The kernel thaws a container in no order, and a command may then run for the moment that its wrapper and
-                // its watchdog take to kill it. That moment would be seen as an overlap.
+                // The kernel thaws a container in no order, and a command may then run for the moment that its wrapper
+                // and its watchdog take to kill it. That moment would be seen as an overlap.
                 sleep(Duration::from_millis(100)).await;
             }
         }

@@ -135,8 +135,8 @@ async fn a_watchdog_that_is_killed_is_replaced() {
     let scene = shared("replaced").await;
     scene.semaphore(1).await;
     let mut holder = holding(&scene, &seconds(SHORT_TTL)).await;
-    // What ends a watchdog as soon as it has started would end the next as well: that one has to wait for a renewal. The first
-    // one has been there for longer than that.
+    // What ends a watchdog as soon as it has started would end the next as well: that one has to wait for a renewal.
+    // The first one has been there for longer than that.
     renewals(&scene, 2).await;
     kill(watchdog(&holder), Signal::SIGKILL).expect("kill the watchdog");
     holder.wait_stderr(LIMIT, "the watchdog has ended; another one takes its place").await;

@@ -1,7 +1,8 @@
 //! The side that talks to the API server, in a thread of its own.
 //!
-//! Orders go in by a channel that never blocks; news come out by another one, with an eventfd to wake the loop. Whatever ends
-//! the thread, a panic or a lack of memory too (see [`fault`]), is news itself: the supervisor then knows that nobody renews any more.
+//! Orders go in by a channel that never blocks; news come out by another one, with an eventfd to wake the loop.
+//! Whatever ends the thread, a panic or a lack of memory too (see [`fault`]), is news itself: the supervisor then knows
+//! that nobody renews any more.
 
 use std::{
     collections::VecDeque,

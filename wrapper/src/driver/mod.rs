@@ -1,7 +1,7 @@
 //! Carries out what the core decides. One thread, one loop: wait, read what happened, step, apply.
 //!
-//! The API server's side runs in a thread of its own ([`client`]) that can stall or fail without delaying a reaped child,
-//! a signal or a deadline. Nothing in this thread waits for anything but the next event.
+//! The API server's side runs in a thread of its own ([`client`]) that can stall or fail without delaying a reaped
+//! child, a signal or a deadline. Nothing in this thread waits for anything but the next event.
 
 mod client;
 mod fault;

@@ -1,18 +1,19 @@
 //! The command's whole process tree: found, signalled, reaped, known to be dead.
 //!
-//! This process is PID 1 or a child subreaper, so a process whose parent has died becomes its child, whatever sessions or
-//! groups it has made for itself. Hence the tree is dead exactly when there is no child left, which waitpid(2) says
+//! This process is PID 1 or a child subreaper, so a process whose parent has died becomes its child, whatever sessions
+//! or groups it has made for itself. Hence the tree is dead exactly when there is no child left, which waitpid(2) says
 //! without looking at /proc and without a race.
 //!
-//! Killing it: PID 1 kills everything in its namespace in one call. Elsewhere all descendants in /proc are killed, again and
-//! again until a look finds none that has not been killed: a process with SIGKILL pending can no longer fork. One that a
-//! look misses, because its parent died during that look, sends SIGCHLD when it changes parents or ends, and the core then
-//! asks to kill once more.
+//! Killing it: PID 1 kills everything in its namespace in one call. Elsewhere all descendants in /proc are killed,
+//! again and again until a look finds none that has not been killed: a process with SIGKILL pending can no longer fork.
+//! One that a look misses, because its parent died during that look, sends SIGCHLD when it changes parents or ends, and
+//! the core then asks to kill once more.
 //!
 //! One look reaps a bounded number, so that ten thousand that die at once keep no signal and no deadline waiting.
 //!
-//! A control group would know the tree as well, but `cgroup.kill` also kills who is in it beside the tree, this process among
-//! them, and a container's group is seldom delegated; pidfds would have to be had before the process can fork again.
+//! A control group would know the tree as well, but `cgroup.kill` also kills who is in it beside the tree, this process
+//! among them, and a container's group is seldom delegated; pidfds would have to be had before the process can fork
+//! again.
 //!
 //! Children that were there before the command (of a script that has since become `konductor-run`, like a `tee` for the
 //! log) are not the command's: they are reaped, and otherwise left alone.
@@ -44,8 +45,8 @@ pub(super) const MAX_STAT: usize = 256;
 /// How many children one look reaps: a few milliseconds' work.
 const MOST: usize = 256;
 
-/// A look takes what has died or stopped, and does not wait. Orphans come to a process's first thread, which this is; what
-/// another thread has started (a program that gets credentials) is that thread's to wait for.
+/// A look takes what has died or stopped, and does not wait. Orphans come to a process's first thread, which this is;
+/// what another thread has started (a program that gets credentials) is that thread's to wait for.
 const LOOK: c_int = libc::WNOHANG | libc::WUNTRACED | libc::__WNOTHREAD;
 
 /// What one look for dead children found.
@@ -155,8 +156,8 @@ impl Tree {
         Ok(reaped)
     }
 
-    /// Sends a signal to the command, and to its process group if that is wanted. The kernel has no call that sends a value
-    /// to a group, so a value that came along goes to a command alone.
+    /// Sends a signal to the command, and to its process group if that is wanted. The kernel has no call that sends a
+    /// value to a group, so a value that came along goes to a command alone.
     pub(super) fn forward(&self, received: Received) {
         let Some(command) = self.command else { return };
         match (self.scope, received.queued) {
@@ -280,7 +281,8 @@ fn send_queued(target: pid_t, signal: c_int, queued: Queued) {
     let from = Sender { pid: queued.pid, uid: queued.uid, value: queued.value as usize };
     let info = Info { signal, errno: 0, code: libc::SI_QUEUE, from };
     let mut whole = MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: the structure is as large as the kernel reads, and at least as large and as aligned as what is written to it.
+    // SAFETY: the structure is as large as the kernel reads, and at least as large and as aligned as what is written to
+    // it.
     let sent = unsafe {
         whole.as_mut_ptr().cast::<Info>().write(info);
         libc::syscall(libc::SYS_rt_sigqueueinfo, target, signal, whole.as_ptr())

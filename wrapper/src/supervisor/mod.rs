@@ -1,10 +1,10 @@
 //! The core: what to do next, decided from events alone.
 //!
-//! [`Supervisor::step`] is total and deterministic: no clock, no I/O, no randomness. The driver tells it what happened and
-//! when, and carries out the effects in order. What it guarantees, whatever the order of events:
+//! [`Supervisor::step`] is total and deterministic: no clock, no I/O, no randomness. The driver tells it what happened
+//! and when, and carries out the effects in order. What it guarantees, whatever the order of events:
 //!
-//! - the command is started at most once, only while every claim is held and safely before its deadline, and never after
-//!   a signal that ends the waiting;
+//! - the command is started at most once, only while every claim is held and safely before its deadline, and never
+//!   after a signal that ends the waiting;
 //! - time comes first: each step begins with what is due, so that a process that was frozen past its deadline kills
 //!   before it looks at anything else;
 //! - the whole process tree is told to end early enough before a deadline, and is dead at it, without any help
@@ -13,13 +13,13 @@
 //!   start of the command until the tree is empty;
 //! - a claim is released only after the driver has seen the tree empty;
 //! - a loss while anything ran ends with 79, whatever the command's own code was;
-//! - whoever arrives at a barrier has done the work: the tree is empty, nothing that was held was lost, and the command has ended
-//!   with 0 (or has ended, if that is enough); and an arrival that was not made is never a success.
+//! - whoever arrives at a barrier has done the work: the tree is empty, nothing that was held was lost, and the command
+//!   has ended with 0 (or has ended, if that is enough); and an arrival that was not made is never a success.
 //!
 //! What is only waited for comes first, one after the other, while nothing is held that others may want.
 //!
-//! Claims are taken one after the other in the order given, which the caller makes the same for every wrapper, so that two
-//! of them never wait for each other; they are released in reverse.
+//! Claims are taken one after the other in the order given, which the caller makes the same for every wrapper, so that
+//! two of them never wait for each other; they are released in reverse.
 
 mod jobs;
 mod rendezvous;
@@ -35,19 +35,20 @@ use std::{collections::BTreeMap, time::Duration};
 use konductor::{Boottime, Event as ClaimEvent, Exit, rendezvous::Progress};
 use tracing::Level;
 
-/// How long the API server may leave the first request unanswered. Shorter than any pod's start timeout, longer than the
-/// restart of an API server that another one replaces; the Job's own backoff takes over from there.
+/// How long the API server may leave the first request unanswered. Shorter than any pod's start timeout, longer than
+/// the restart of an API server that another one replaces; the Job's own backoff takes over from there.
 pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(30);
 
 /// How long "try once" waits for the operator's word. A standby takes over within half of it.
 pub(crate) const TRY_ONCE: Duration = Duration::from_secs(30);
 
-/// How long a withdrawal may take once a signal has asked to end: with it the process is gone within a second. The client
-/// gives up a little earlier and says why.
+/// How long a withdrawal may take once a signal has asked to end: with it the process is gone within a second. The
+/// client gives up a little earlier and says why.
 pub(crate) const WITHDRAWAL: Duration = Duration::from_millis(900);
 
 /// How long releases may take after the command's end: well inside the kubelet's default of 30 s between TERM and KILL.
-/// The client gives up after 10 s and says why; this is for one that says nothing. A claim that could not be released ends with its TTL, or at once when the kubelet reports the container's end.
+/// The client gives up after 10 s and says why; this is for one that says nothing. A claim that could not be released
+/// ends with its TTL, or at once when the kubelet reports the container's end.
 pub(crate) const RELEASE: Duration = Duration::from_secs(12);
 
 /// How long arriving may take after the command's end: longer than the restart of an API server, as work that may have
@@ -57,12 +58,13 @@ pub(crate) const ARRIVAL: Duration = Duration::from_mins(2);
 /// How long it may take from a signal to end on: with the releases well inside the kubelet's default of 30 s.
 pub(crate) const LAST_ARRIVAL: Duration = Duration::from_secs(8);
 
-/// How long before a claim's end its tree is killed: what lies between a timer and the last process's death on a machine that
-/// has ten times more to do than it can. A twentieth of the shortest TTL, so that renewals hardly have less time.
+/// How long before a claim's end its tree is killed: what lies between a timer and the last process's death on a
+/// machine that has ten times more to do than it can. A twentieth of the shortest TTL, so that renewals hardly have
+/// less time.
 pub(crate) const KILLING: Duration = Duration::from_millis(250);
 
-/// How soon after its start a watchdog that has ended is not worth another one before the next renewal: whatever ends it
-/// would end the next as well.
+/// How soon after its start a watchdog that has ended is not worth another one before the next renewal: whatever ends
+/// it would end the next as well.
 pub(crate) const WATCHDOG_LASTS: Duration = Duration::from_secs(1);
 
 /// What the rules need to know from the configuration.
@@ -187,7 +189,8 @@ pub(crate) enum Effect {
     Release(usize),
     /// Arrive somewhere.
     Arrive(usize),
-    /// Tell the signals that have arrived by now, all those that end the waiting among them, then [`Event::SignalsRead`].
+    /// Tell the signals that have arrived by now, all those that end the waiting among them, then
+    /// [`Event::SignalsRead`].
     ReadSignals,
     /// Start the command, with the claims' fencing tokens in order.
     Spawn {

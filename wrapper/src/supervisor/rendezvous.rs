@@ -1,13 +1,15 @@
 //! What is waited for before anything is held, and the arrivals when the command has ended.
 //!
-//! *Waiting.* One thing after the other, in the order given: each was open when its turn came. (Who wants several to be open at one
-//! moment makes them conditions of one gate.) Nothing exists of it in the cluster, so ending it is to stop listening.
+//! *Waiting.* One thing after the other, in the order given: each was open when its turn came. (Who wants several to be
+//! open at one moment makes them conditions of one gate.) Nothing exists of it in the cluster, so ending it is to stop
+//! listening.
 //!
 //! *Arriving.* When the tree is empty, and before anything is released. Before the tree is empty, those who wait could
-//! meet what it still does. And after a release, whoever is let in next could look at the barrier and not find the arrival of the
-//! one who was in before; should this process die in between, nobody would ever arrive for work that is done and whose lock has
-//! gone to somebody else. In this order, dying in between costs the next holder a wait for the TTL at most. What is
-//! held is renewed meanwhile. Who waits at the barrier for what is held here waits for one more request.
+//! meet what it still does. And after a release, whoever is let in next could look at the barrier and not find the
+//! arrival of the one who was in before; should this process die in between, nobody would ever arrive for work that is
+//! done and whose lock has gone to somebody else. In this order, dying in between costs the next holder a wait for the
+//! TTL at most. What is held is renewed meanwhile. Who waits at the barrier for what is held here waits for one more
+//! request.
 
 use konductor::{Boottime, Exit, rendezvous::Progress};
 use tracing::Level;
