@@ -53,7 +53,7 @@ struct Args {
     operator: PathBuf,
 }
 
-/// How much of everything.
+/// How much of everything to measure.
 #[derive(Debug, Clone, Copy)]
 struct Effort {
     /// Runs of which the median is taken; odd.
@@ -109,7 +109,7 @@ impl Effort {
     }
 }
 
-/// The whole program.
+/// The whole of `konductor-bench`.
 pub async fn main() {
     let args = Args::parse();
     let effort = Effort::of(&args);

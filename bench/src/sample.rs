@@ -14,7 +14,7 @@ impl Sample {
         self.0.insert(place, value);
     }
 
-    /// In milliseconds.
+    /// Adds a time, in milliseconds.
     pub(crate) fn push_time(&mut self, time: Duration) {
         self.push(time.as_secs_f64() * 1000.0);
     }

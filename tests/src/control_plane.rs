@@ -158,7 +158,7 @@ pub struct ApiServer {
     arguments: Vec<String>,
     process: Option<Process>,
     kubeconfig: PathBuf,
-    /// Its own and etcd's.
+    /// The ports of the API server and of its etcd.
     _ports: [Port; 3],
 }
 

@@ -102,7 +102,7 @@ struct Service {
     met: Arc<watch::Sender<usize>>,
 }
 
-/// Until the gateway is dropped.
+/// Serves requests until the gateway is dropped.
 async fn serve(listener: std::net::TcpListener, service: Service) {
     listener.set_nonblocking(true).expect("a socket");
     let listener = TcpListener::from_std(listener).expect("a listener");

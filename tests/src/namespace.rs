@@ -25,9 +25,9 @@ const PERMISSION_LIMIT: Duration = Duration::from_secs(30);
 /// What a pod's status says of one container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainerState {
-    /// It has not started.
+    /// The container has not started.
     Waiting,
-    /// It runs.
+    /// The container runs.
     Running,
     /// It ended with this exit code.
     Terminated(i32),
@@ -36,7 +36,7 @@ pub enum ContainerState {
 /// A namespace of one test. It stays until its control plane ends: to delete one takes controllers.
 #[derive(Clone)]
 pub struct TestNamespace {
-    /// Its name.
+    /// The namespace's name.
     pub name: String,
     /// A client of the user who may do everything.
     pub client: Client,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 /// What happens to what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// It gets there.
+    /// Everything gets there.
     Fine,
     /// Connections are made and stay, and nothing gets through, in either direction, until that ends.
     Silent,
@@ -56,13 +56,13 @@ impl Proxy {
         self.network.send_replace(network);
     }
 
-    /// Where it listens.
+    /// The address on which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// Until the proxy is dropped.
+/// Accepts connections until the proxy is dropped.
 async fn serve(listener: std::net::TcpListener, to: SocketAddr, network: watch::Receiver<Network>) {
     let listener = TcpListener::from_std(listener).expect("a listener");
     let mut dropped = network.clone();

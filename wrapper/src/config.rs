@@ -43,21 +43,21 @@ pub(crate) struct Config {
     pub(crate) environment: Environment,
     /// What is to be open first, barriers before gates.
     pub(crate) awaited: Vec<Awaited>,
-    /// Where to arrive.
+    /// At which barriers to arrive.
     pub(crate) arrivals: Vec<Awaited>,
-    /// When to arrive.
+    /// After which ends of the command to arrive.
     pub(crate) arrive_on: ArriveOn,
     /// What was said about who arrives.
     pub(crate) arrival: ArrivalIdentity,
     /// What to hold, in the one order in which every wrapper takes it.
     pub(crate) claims: Vec<Wanted>,
-    /// How long to wait; for ever when absent.
+    /// How long to wait for what is awaited and claimed; for ever when absent.
     pub(crate) wait_timeout: Option<Duration>,
     /// Whether a timed-out wait is a success.
     pub(crate) skip_on_timeout: bool,
     /// TTL of the claims; the parent's when absent.
     pub(crate) ttl: Option<Duration>,
-    /// From TERM to KILL.
+    /// How long the command has from TERM to KILL.
     pub(crate) grace: Duration,
     /// The namespace, when it is not the default one.
     pub(crate) namespace: Option<String>,
@@ -82,9 +82,9 @@ pub(crate) struct Config {
 /// What the pod's author says about the pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pod {
-    /// Its name.
+    /// The pod's name.
     pub(crate) name: Option<String>,
-    /// Its UID.
+    /// The pod's UID.
     pub(crate) uid: Option<String>,
     /// The name of this container.
     pub(crate) container: Option<String>,
@@ -93,7 +93,7 @@ pub(crate) struct Pod {
 /// What happens to the signals that arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SignalRules {
-    /// Who gets them.
+    /// Who gets the signals that are forwarded.
     pub(crate) scope: Scope,
     /// What is forwarded instead of a signal; nothing when it is dropped.
     pub(crate) map: BTreeMap<i32, Option<i32>>,
@@ -111,9 +111,9 @@ pub(crate) enum Scope {
 /// What happens to processes that the command leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leftovers {
-    /// They are told to end, and killed after the grace.
+    /// Leftovers are told to end, and killed after the grace.
     End,
-    /// They live on. Never while anything is held.
+    /// Leftovers live on. Never while anything is held.
     Leave,
 }
 
@@ -211,7 +211,7 @@ pub(crate) struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// Both.
+    /// Settings from a command line and an environment.
     pub(crate) fn new(line: &'a CommandLine, environment: &'a Environment) -> Self {
         Self { line, environment }
     }

@@ -37,7 +37,7 @@ use self::{
     environment::Environment,
 };
 
-/// The whole program.
+/// The whole of `konductor-run`.
 pub fn main() -> ExitCode {
     // Before anything else: from here on a signal waits until the loop reads it.
     let exit = match Found::block_all() {

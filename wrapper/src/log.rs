@@ -46,7 +46,7 @@ pub(crate) fn init(log: Log) {
     tracing_subscriber::registry().with(targets).with(layer).init();
 }
 
-/// What a line looks like.
+/// The format of a line of the log.
 enum Format {
     /// `konductor-run: [warning: ]message`; container runtimes add the time.
     Text,

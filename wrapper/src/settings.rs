@@ -10,7 +10,7 @@ pub(crate) struct Setting {
     pub(crate) flag: Option<&'static str>,
     /// The variable; absent for what only a flag asks for.
     pub(crate) variable: Option<&'static str>,
-    /// Where the help shows it.
+    /// Under which heading the help shows the setting.
     pub(crate) topic: Topic,
     /// Whether the flag can be given several times, and the variable is a list separated by commas.
     pub(crate) repeats: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Setting {
     pub(crate) accepts: &'static str,
     /// What holds when nothing is set.
     pub(crate) default: Option<&'static str>,
-    /// What it means.
+    /// What the setting means.
     pub(crate) meaning: &'static str,
 }
 
@@ -44,7 +44,7 @@ pub(crate) enum Topic {
 }
 
 impl Topic {
-    /// The heading.
+    /// The topic's heading in the help.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Hold => "What to hold",
@@ -334,7 +334,7 @@ pub(crate) const COPY_TO: Setting = Setting {
     ..ONE
 };
 
-/// All of them, in the order in which people read about them.
+/// All settings, in the order in which people read about them.
 pub(crate) const SETTINGS: [&Setting; 27] = [
     &SEMAPHORE,
     &LEASE,

@@ -22,50 +22,50 @@ pub(crate) fn one_of<T>(text: &str, choices: impl IntoIterator<Item = (&'static 
     choices.into_iter().find_map(|(name, value)| (name == text).then_some(value))
 }
 
-/// A duration in Go's notation.
+/// Reads a duration in Go's notation.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     text.parse::<GoDuration>().ok().map(|duration| duration.0)
 }
 
-/// The name of an object.
+/// Reads the name of an object.
 pub(crate) fn name(text: &str) -> Option<String> {
     is_name(text).then(|| text.to_owned())
 }
 
-/// The name of a namespace or of a container.
+/// Reads the name of a namespace or of a container.
 pub(crate) fn label(text: &str) -> Option<String> {
     is_label(text).then(|| text.to_owned())
 }
 
-/// An object's UID.
+/// Reads an object's UID.
 pub(crate) fn uid(text: &str) -> Option<String> {
     is_uid(text).then(|| text.to_owned())
 }
 
-/// Who asks.
+/// Reads a holder: who asks, as shown to people.
 pub(crate) fn holder(text: &str) -> Option<String> {
     (1..=MAX_HOLDER as usize).contains(&text.chars().count()).then(|| text.to_owned())
 }
 
-/// What arrives once.
+/// Reads the key of an arrival.
 pub(crate) fn key(text: &str) -> Option<String> {
     (1..=MAX_KEY).contains(&text.chars().count()).then(|| text.to_owned())
 }
 
-/// `NAME` or `NAME:N`: a name, and how many permits.
+/// Reads `NAME` or `NAME:N`: a name, and how many permits.
 pub(crate) fn weighted(text: &str) -> Option<(String, u32)> {
     let (parent, permits) = text.split_once(':').unwrap_or((text, "1"));
     let permits = number(permits).filter(|permits| (1..=MAX_PERMITS).contains(permits))?;
     Some((name(parent)?, permits.try_into().ok()?))
 }
 
-/// `A=B`, two exit codes.
+/// Reads `A=B`, two exit codes.
 pub(crate) fn exit_codes(text: &str) -> Option<(u8, u8)> {
     let (from, to) = text.split_once('=')?;
     Some((number(from)?.try_into().ok()?, number(to)?.try_into().ok()?))
 }
 
-/// `A=B`, two signals, or `A=0`: what arrives, and what the command gets instead, if anything. The first is one that
+/// Reads `A=B`, two signals, or `A=0`: what arrives, and what the command gets instead, if anything. The first is one that
 /// can arrive: not KILL or STOP, and not CHLD, which is about our own children.
 pub(crate) fn signals(text: &str) -> Option<(i32, Option<i32>)> {
     let (from, to) = text.split_once('=')?;
@@ -73,12 +73,12 @@ pub(crate) fn signals(text: &str) -> Option<(i32, Option<i32>)> {
     Some((from, if to == "0" { None } else { Some(signal::parse(to)?) }))
 }
 
-/// The path of a file or folder.
+/// Reads the path of a file or folder.
 pub(crate) fn path(text: &str) -> Option<PathBuf> {
     ((1..=MAX_PATH).contains(&text.len()) && !text.contains('\0')).then(|| text.into())
 }
 
-/// A number of digits alone; `parse` would take a sign.
+/// Reads a number of digits alone; `parse` would take a sign.
 fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| !text.starts_with('+'))
 }

@@ -28,20 +28,20 @@ use tokio::{
 use super::{fault, found};
 use crate::supervisor::Event;
 
-/// What the supervisor wants.
+/// What the supervisor wants of the client, by the index in [`Wishes`].
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Order {
-    /// To see something open.
+    /// To see one of [`Wishes::awaited`] open.
     Await(usize),
-    /// A claim.
+    /// To hold one of [`Wishes::requests`].
     Acquire(usize),
-    /// To give a claim back.
+    /// To give one of [`Wishes::requests`] back.
     Release(usize),
-    /// To arrive somewhere.
+    /// To make one of [`Wishes::arrivals`].
     Arrive(usize),
 }
 
-/// All that can be ordered.
+/// All that the supervisor can order.
 #[derive(Debug)]
 pub(super) struct Wishes {
     pub(super) awaited: Vec<Awaited>,
@@ -49,7 +49,7 @@ pub(super) struct Wishes {
     pub(super) arrivals: Vec<Arriving>,
 }
 
-/// The near end.
+/// The loop's end of the thread: gives it orders and hears its news.
 pub(super) struct ClientThread {
     orders: UnboundedSender<Order>,
     news: mpsc::Receiver<Event>,
@@ -57,7 +57,7 @@ pub(super) struct ClientThread {
     failed: bool,
 }
 
-/// The far end's way to tell something.
+/// The thread's way to tell the loop something.
 #[derive(Clone)]
 struct Teller {
     news: mpsc::Sender<Event>,
@@ -74,7 +74,7 @@ impl Teller {
 }
 
 impl ClientThread {
-    /// Starts the thread.
+    /// Starts the thread, which connects at once and asks for nothing before it is told.
     pub(super) fn start(options: ConnectOptions, wishes: Wishes) -> nix::Result<Self> {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let (news_in, news) = mpsc::channel();
@@ -99,7 +99,7 @@ impl ClientThread {
         let _ = self.orders.send(order);
     }
 
-    /// Tells all news.
+    /// Adds all that the thread has told since.
     pub(super) fn read(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
         match self.wake.read() {
             Ok(_) | Err(Errno::EAGAIN) => {}
@@ -120,7 +120,7 @@ impl AsFd for ClientThread {
     }
 }
 
-/// The thread: until nobody can give orders any more.
+/// What the thread does until nobody can give it orders any more.
 fn work(
     options: ConnectOptions,
     wishes: Wishes,

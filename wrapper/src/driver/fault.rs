@@ -28,7 +28,7 @@ const KEPT: usize = 400;
 /// How to wake the first thread.
 static WAKE: OnceLock<Arc<EventFd>> = OnceLock::new();
 
-/// What went wrong.
+/// What went wrong first, in any thread.
 static SAID: OnceLock<Said> = OnceLock::new();
 
 struct Said {

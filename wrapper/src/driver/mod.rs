@@ -134,7 +134,7 @@ impl<'a> Driver<'a> {
         Ok(driver)
     }
 
-    /// The loop.
+    /// The loop, until the supervisor says how it all ended.
     fn run(&mut self, mut supervisor: Supervisor) -> nix::Result<Exit> {
         let mut events = VecDeque::from([Event::Started]);
         loop {

@@ -25,9 +25,9 @@ const TERMINAL: &str = "/dev/tty";
 /// Who has the foreground.
 #[derive(Debug, Default)]
 pub(super) struct Terminal {
-    /// The command uses the terminal.
+    /// Whether the command uses the terminal.
     used: bool,
-    /// The command was given the foreground.
+    /// Whether the command was given the foreground.
     lent: bool,
 }
 

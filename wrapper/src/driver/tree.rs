@@ -52,7 +52,7 @@ const LOOK: c_int = libc::WNOHANG | libc::WUNTRACED | libc::__WNOTHREAD;
 /// What one look for dead children found.
 #[derive(Debug, Default)]
 pub(super) struct Reaped {
-    /// The command's own end.
+    /// How the command itself has ended.
     pub(super) command: Option<Exit>,
     /// The signal that has stopped the command.
     pub(super) stopped: Option<c_int>,
@@ -78,7 +78,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// No tree yet.
+    /// A tree without any process yet.
     pub(super) fn new(scope: Scope) -> nix::Result<Self> {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let others = match waitid(Id::All, look) {
@@ -89,7 +89,7 @@ impl Tree {
         Ok(Self { command: None, others, watchdog: None, is_init: getpid().as_raw() == 1, scope, more: false })
     }
 
-    /// The command has been started.
+    /// Takes in the command, which has been started.
     pub(super) fn adopt(&mut self, command: Pid) {
         self.command = Some(command);
     }
@@ -196,7 +196,7 @@ impl Tree {
         }
     }
 
-    /// Kills all.
+    /// Kills every process of the tree.
     pub(super) fn kill(&self) {
         if self.is_init {
             return send(-1, libc::SIGKILL);
@@ -298,7 +298,7 @@ fn told(target: pid_t, signal: c_int, sent: nix::Result<()>) {
     }
 }
 
-/// A line of /proc.
+/// What a line of /proc/PID/stat says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) pid: pid_t,

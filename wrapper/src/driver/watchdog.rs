@@ -72,7 +72,7 @@ const DEPTH: u32 = 1 << 22;
 /// How often a process is looked at anew because its parents changed meanwhile.
 const TRIES: u32 = 10;
 
-/// `konductor-run`'s side.
+/// A watchdog that runs, as `konductor-run` sees it. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     pid: Pid,
@@ -111,18 +111,18 @@ impl Watchdog {
         Ok(Self { pid: Pid::from_raw(pid), pipe: ours })
     }
 
-    /// Tells it a later deadline.
+    /// Tells the watchdog a later deadline.
     pub(super) fn extend(&self, deadline: Boottime) -> nix::Result<()> {
         // So few bytes are written as a whole or not at all.
         write(&self.pipe, &nanoseconds(deadline).to_ne_bytes()).map(drop)
     }
 
-    /// Whether it is gone.
+    /// Whether the watchdog is gone.
     pub(super) fn has_ended(&self) -> nix::Result<bool> {
         poll(&mut [PollFd::new(self.as_fd(), PollFlags::empty())], PollTimeout::ZERO).map(|number| number > 0)
     }
 
-    /// Its process.
+    /// The id of the watchdog's process.
     pub(super) fn pid(&self) -> pid_t {
         self.pid.as_raw()
     }
@@ -154,7 +154,7 @@ fn nanoseconds(at: Boottime) -> u64 {
 }
 
 impl Charge<'_> {
-    /// The watchdog's life.
+    /// What the watchdog does from its start to its end.
     fn watch(&self, pipe: &OwnedFd, mut deadline: Boottime) -> nix::Result<()> {
         let timer = settle_in(pipe)?;
         let pipe = pipe.as_fd();

@@ -76,7 +76,7 @@ pub(crate) struct Settings {
     pub(crate) claims: Vec<String>,
     /// Where to arrive when the command has ended, as shown to people (`barrier extracted`).
     pub(crate) arrivals: Vec<String>,
-    /// When to arrive.
+    /// When to arrive at those barriers.
     pub(crate) arrive_on: ArriveOn,
     /// How long to wait for all that is awaited and claimed together; for ever when absent, and zero tries once.
     pub(crate) wait_timeout: Option<Duration>,
@@ -84,7 +84,7 @@ pub(crate) struct Settings {
     pub(crate) skip_on_timeout: bool,
     /// Whether a folder of this machine takes the cluster's place.
     pub(crate) local: bool,
-    /// From TERM to KILL.
+    /// How long the command has from TERM to KILL.
     pub(crate) grace: Duration,
     /// Signals that end the waiting. Those that were ignored when the process started are not among them (`nohup`).
     pub(crate) ending_signals: Vec<i32>,
@@ -96,7 +96,7 @@ pub(crate) struct Settings {
     pub(crate) exit_codes: BTreeMap<u8, u8>,
 }
 
-/// When to arrive.
+/// After which ends of the command to arrive at barriers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArriveOn {
     /// When the command has ended with 0, or with what is to be told as 0.
@@ -108,7 +108,7 @@ pub(crate) enum ArriveOn {
 /// A signal as it has arrived, and as it is sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Received {
-    /// Its number.
+    /// The signal's number.
     pub(crate) signal: i32,
     /// What came with it, when it was sent by sigqueue(3).
     pub(crate) queued: Option<Queued>,
@@ -121,14 +121,14 @@ pub(crate) struct Queued {
     pub(crate) pid: i32,
     /// The sender's user id.
     pub(crate) uid: u32,
-    /// The value: a number, or a pointer's bits.
+    /// The value sent along: a number, or a pointer's bits.
     pub(crate) value: u64,
 }
 
-/// What happened.
+/// What has happened, as the driver tells the supervisor.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// The very first.
+    /// The first event of all: the program has started.
     Started,
     /// News of a claim, by its index in [`Settings::claims`].
     Claim(usize, ClaimEvent),
@@ -138,15 +138,15 @@ pub(crate) enum Event {
     Arrival(usize, Progress),
     /// What was ordered cannot be asked for: there is no cluster to connect to.
     Unreachable {
-        /// Why not.
+        /// Why the client cannot connect.
         error: String,
     },
     /// The side that talks to the API server is gone: it panicked, or could not be started.
     ClientFailed {
-        /// What is known about it.
+        /// What is known about its end.
         error: String,
     },
-    /// A signal, not SIGCHLD.
+    /// A signal has arrived that is not SIGCHLD.
     Signal(Received),
     /// All signals that end the waiting and had arrived when [`Effect::ReadSignals`] was carried out have been told.
     SignalsRead,
@@ -161,9 +161,9 @@ pub(crate) enum Event {
     CommandEnded(Exit),
     /// A signal has stopped the command.
     CommandStopped {
-        /// Which one.
+        /// The number of that signal.
         signal: i32,
-        /// It wants the terminal, whose foreground this process has.
+        /// Whether the command wants the terminal, whose foreground this process has.
         in_front: bool,
     },
     /// The kernel has not carried out [`Effect::Stop`]: there is nobody who could continue this process.
@@ -181,20 +181,20 @@ pub(crate) enum Event {
 /// What to do, in this order: what is urgent comes before what is only told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Wait until something is open.
+    /// Wait until this index of [`Settings::awaited`] is open.
     Await(usize),
-    /// Ask for a claim.
+    /// Ask for this index of [`Settings::claims`].
     Acquire(usize),
-    /// Release or withdraw a claim.
+    /// Release or withdraw this index of [`Settings::claims`].
     Release(usize),
-    /// Arrive somewhere.
+    /// Arrive at this index of [`Settings::arrivals`].
     Arrive(usize),
     /// Tell the signals that have arrived by now, all those that end the waiting among them, then
     /// [`Event::SignalsRead`].
     ReadSignals,
     /// Start the command, with the claims' fencing tokens in order.
     Spawn {
-        /// One per claim.
+        /// A fencing token for each of [`Settings::claims`].
         tokens: Vec<u64>,
         /// When the tree must be dead: a watchdog is started first that sees to it.
         deadline: Option<Boottime>,
@@ -216,15 +216,15 @@ pub(crate) enum Effect {
     KillTree,
     /// Wake up at this time instead of the one armed before.
     Arm(Option<Boottime>),
-    /// Tell people.
+    /// Tell people, in the log.
     Log(Level, String),
     /// An own failure: tell people, also in the container's termination message.
     Report(String),
-    /// The end. Nothing follows.
+    /// End the program like this. No effect follows.
     Exit(Exit),
 }
 
-/// Where the whole thing stands.
+/// Where the supervision of the command stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// What is awaited before `next` was seen open, and this one is not yet.
@@ -239,22 +239,22 @@ enum Phase {
     Arriving { until: Boottime },
     /// Nothing is alive any more, or ever was; the claims are being given back.
     Releasing { until: Boottime },
-    /// Exit was said.
+    /// [`Effect::Exit`] was said.
     Over,
 }
 
 /// Where one claim stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClaimState {
-    /// Not asked for, or gone.
+    /// The claim was not asked for, or is gone.
     Absent,
-    /// Asked for; the client may or may not have created it.
+    /// The claim is asked for; the client may or may not have created it.
     Asked,
-    /// Held.
+    /// The claim is held.
     Held { token: u64, ttl: Duration, deadline: Boottime },
-    /// Was held; still to be cleaned up.
+    /// The claim was held; it is still to be cleaned up.
     Lost,
-    /// Being released.
+    /// The claim is being released.
     Leaving,
 }
 
@@ -265,7 +265,7 @@ enum LastHeard {
     Nothing,
     /// The cluster answers; the operator has not said anything about the claim.
     Contact,
-    /// There is no such parent.
+    /// There is no object of that name.
     Missing,
     /// The operator has put it in the queue, or says that it is not open.
     Queued,
