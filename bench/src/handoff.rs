@@ -1,7 +1,7 @@
 //! How long a lock that somebody waits for stays unused: from the end of the holder's command to the start of the next.
 //!
-//! Both moments are told by the commands themselves, on one clock. The end of the holder's command is the last thing it does,
-//! so its own end and what its supervisor makes of it are in the time; so is the start of the next command.
+//! Both moments are told by the commands themselves, on one clock. The end of the holder's command is the last thing it
+//! does, so its own end and what its supervisor makes of it are in the time; so is the start of the next command.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What holding costs while nothing happens: the time of the processor in a minute, and the guard's memory.
+//! What holding costs while nothing happens: the time of the processor in a minute, and the watchdog's memory.
 
 use std::fs;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::table::{Row, Table};
 /// As for the election of a leader: three renewals in this time.
 const SHORT: &str = "15s";
 
-/// The name that the guard gives itself.
-const GUARD: &str = "konductor-guard";
+/// The name that the watchdog gives itself.
+const WATCHDOG: &str = "konductor-wdog";
 
 pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
     scene.semaphore("holding", 2).await;
@@ -32,7 +32,7 @@ pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
         let process = Process::spawn(name, command);
         held.push((name, process, line.next().await));
     }
-    let guard = private(guard(&held[0].1));
+    let watchdog = private(watchdog(&held[0].1));
     // All of them in the same time.
     let before: Vec<_> = held.iter().map(|(_, process, _)| spent(process)).collect();
     sleep(effort.hold).await;
@@ -41,7 +41,7 @@ pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
     let found = format!("{} ms with {}; {} ms with {}", spent(0), held[0].0, spent(1), held[1].0);
     let what = format!("`konductor-run`, CPU in {} s of holding", effort.hold.as_secs());
     table.push(Row::new(what, found).beside(format!("{}: {} ms", held[2].0, spent(2))));
-    table.push(Row::new("its guard, private memory", format!("{} MB", Figure(guard))).goal("< 0.5 MB"));
+    table.push(Row::new("its watchdog, private memory", format!("{} MB", Figure(watchdog))).goal("< 0.5 MB"));
     for (_, mut process, sleeper) in held {
         sleeper.end().await;
         process.expect_exit(LIMIT, 0).await;
@@ -49,15 +49,15 @@ pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
     scene.clear("holding").await;
 }
 
-/// What the holder and its guard have spent; not the command, which only waits.
+/// What the holder and its watchdog have spent; not the command, which only waits.
 fn spent(holder: &Process) -> Duration {
     holder.tree().into_iter().map(processor).sum()
 }
 
-fn guard(holder: &Process) -> Pid {
-    let is_guard = |pid: &Pid| {
-        // Gone meanwhile: not the guard.
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == GUARD)
+fn watchdog(holder: &Process) -> Pid {
+    let is_watchdog = |pid: &Pid| {
+        // Gone meanwhile: not the watchdog.
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == WATCHDOG)
     };
-    holder.tree().into_iter().find(is_guard).expect("a holder has a guard")
+    holder.tree().into_iter().find(is_watchdog).expect("a holder has a watchdog")
 }

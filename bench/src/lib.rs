@@ -1,8 +1,8 @@
 //! Konductor's figures.
 //!
-//! Machines differ, and one machine differs from minute to minute. So every figure stands beside another one that was taken
-//! in the same run, in turns with it, against the same etcd or API server: what a bare process costs, what `etcdctl lock`
-//! costs, what the API server itself can do. Their ratio is what can be compared between machines.
+//! Machines differ, and one machine differs from minute to minute. So every figure stands beside another one that was
+//! taken in the same run, in turns with it, against the same etcd or API server: what a bare process costs, what
+//! `etcdctl lock` costs, what the API server itself can do. Their ratio is what can be compared between machines.
 //!
 //! Nothing is simplified in Konductor's favour: the programs are the static release binaries, the API server has RBAC,
 //! clients authenticate with tokens of `ServiceAccount`s as in a pod, and etcd writes to the disk.
@@ -53,7 +53,7 @@ struct Args {
     operator: PathBuf,
 }
 
-/// How much of everything.
+/// How much of everything to measure.
 #[derive(Debug, Clone, Copy)]
 struct Effort {
     /// Runs of which the median is taken; odd.
@@ -109,7 +109,7 @@ impl Effort {
     }
 }
 
-/// The whole program.
+/// The whole of `konductor-bench`.
 pub async fn main() {
     let args = Args::parse();
     let effort = Effort::of(&args);

@@ -23,7 +23,7 @@ pub(crate) struct Line {
 pub(crate) struct Holder {
     stream: UnixStream,
     pub(crate) started: Boottime,
-    /// Its supervisor's process.
+    /// The process of the command's supervisor.
     pub(crate) pid: Pid,
 }
 

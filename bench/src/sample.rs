@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Measurements of one thing. The median is what counts: it takes no notice of the odd one that something else disturbed.
+/// Measurements of one thing. The median is what counts: it takes no notice of the odd one that something else
+/// disturbed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sample(Vec<f64>);
 
@@ -13,7 +14,7 @@ impl Sample {
         self.0.insert(place, value);
     }
 
-    /// In milliseconds.
+    /// Adds a time, in milliseconds.
     pub(crate) fn push_time(&mut self, time: Duration) {
         self.push(time.as_secs_f64() * 1000.0);
     }

@@ -38,7 +38,7 @@ impl Programs {
     }
 }
 
-/// Where everything happens.
+/// The cluster, the operator and the namespace that everything is measured in.
 pub(crate) struct Scene {
     // In the order of dropping.
     pub(crate) operator: Process,

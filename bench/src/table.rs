@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::sample::Figure;
 
-/// One line.
+/// One line of the table of figures.
 #[derive(Debug, Default)]
 pub(crate) struct Row {
     what: String,
@@ -38,7 +38,7 @@ impl Row {
     }
 }
 
-/// All lines.
+/// All lines of the table of figures.
 #[derive(Debug, Default)]
 pub(crate) struct Table(Vec<Row>);
 

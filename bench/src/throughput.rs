@@ -22,7 +22,7 @@ use crate::scene::{LIMIT, Scene, of, phase};
 use crate::table::{Row, Table};
 use crate::writes::Counts;
 
-/// Clients at once.
+/// How many clients there are at once.
 const CLIENTS: usize = 32;
 
 /// A group in which nobody watches: its permits are those of Konductor in all but that.
@@ -76,7 +76,7 @@ fn semaphore_of(permits: usize) -> String {
 /// What was done in one window of time.
 struct Work {
     done: f64,
-    /// A second.
+    /// How many a second.
     rate: f64,
     /// What the operator took of a processor.
     operator: Duration,

@@ -36,7 +36,7 @@ pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
 pub(crate) struct Counts(BTreeMap<(String, String), f64>);
 
 impl Counts {
-    /// All so far.
+    /// All requests that the API server has counted so far.
     pub(crate) async fn now(scene: &Scene) -> Self {
         let request = http::Request::get("/metrics").body(Vec::new()).expect("a valid request");
         let text = scene.namespace.client.request_text(request).await.expect("read the API server's metrics");
@@ -57,7 +57,7 @@ impl Counts {
         Self(counts)
     }
 
-    /// Those after `before`.
+    /// The requests after `before` was taken.
     pub(crate) fn since(mut self, before: &Self) -> Self {
         for (asked, count) in &before.0 {
             *self.0.entry(asked.clone()).or_default() -= count;

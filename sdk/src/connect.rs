@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use konductor_cluster::{Link, Program, find_cluster};
 use kube::config::Config;
 
-use crate::{Local, protocol::is_name};
+use crate::{Local, name::is_name};
 
 pub use konductor_cluster::ConnectError;
 

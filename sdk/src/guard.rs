@@ -11,7 +11,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{AcquireError, Boottime, Client, Command, Event, LossReason, Request, Wanted, run};
+use crate::{AcquireError, Boottime, Client, Command, Event, LossReason, Request, Wanted, identity, run};
 
 impl Client {
     /// Asks for one permit of the semaphore of this name; change what is asked for, then
@@ -218,5 +218,5 @@ impl Guard {
 pub(crate) fn default_holder() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let host = name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".into());
-    format!("{host}-{}", std::process::id())
+    identity::default_holder(None, &host, std::process::id())
 }

@@ -53,21 +53,26 @@
 //! - [`run`] is the same as a stream of events, for supervisors;
 //! - [`local`] is the same between the processes of one machine, without a cluster;
 //! - [`rendezvous`] is waiting and arriving as a stream of events;
+//! - [`exit`], [`identity`] and [`name`] are what command lines have in common: exit codes, who asks, and what can be a name;
 //! - [`protocol`] says how it works and why it is right.
 
 #![forbid(unsafe_code)]
 
 pub mod claim;
 pub mod connect;
+pub mod exit;
 pub mod guard;
+pub mod identity;
 mod kubernetes;
 pub mod local;
+pub mod name;
 pub mod protocol;
 pub mod rendezvous;
 mod run;
 
 pub use claim::{AcquireError, Command, Event, LossReason, Request, Wanted};
 pub use connect::{Client, ConnectError, ConnectOptions};
+pub use exit::Exit;
 pub use guard::{Acquisition, Guard, ReleaseError};
 pub use konductor_api::{LockKind, PodReference, RendezvousKind};
 #[doc(hidden)]

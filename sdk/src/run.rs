@@ -8,7 +8,8 @@ use crate::{
     connect::{Cluster, Place},
     kubernetes::{Backend, Calling, Watch},
     local,
-    protocol::{Draw, Effect, Failure, Input, Machine, is_name},
+    name::is_name,
+    protocol::{Draw, Effect, Failure, Input, Machine},
 };
 
 /// Acquires and holds one claim, telling `on_event` all that happens to it, until it is released or has failed: returns

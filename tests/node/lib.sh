@@ -1,9 +1,9 @@
 # What up, down and load share; sourced by them.
 #
-# A node is one tree of processes in namespaces of its own (PIDs, mounts, network), all of them in cgroups named below. So
-# there is one way to end it, whatever state it is in: kill what is in those cgroups. The kernel then drops the mounts, the
-# bridge and the pods' networks with the namespaces. What is left to remove by hand is the cgroups, the folder and the empty
-# mount points.
+# A node is one tree of processes in namespaces of its own (PIDs, mounts, network), all of them in cgroups named below.
+# So there is one way to end it, whatever state it is in: kill what is in those cgroups. The kernel then drops the
+# mounts, the bridge and the pods' networks with the namespaces. What is left to remove by hand is the cgroups, the
+# folder and the empty mount points.
 
 # shellcheck shell=bash
 set -euo pipefail
@@ -39,7 +39,8 @@ need_root() {
   [[ $(id -u) == 0 ]] || die "a node needs root (cgroups, namespaces, mounts): run it with sudo."
 }
 
-# Two calls at once would take each other's node down: the second waits. The lock is on a folder, to leave no file behind.
+# Two calls at once would take each other's node down: the second waits. The lock is on a folder, to leave no file
+# behind.
 one_at_a_time() {
   exec 9</sys/fs/cgroup
   flock --wait 120 9 || die "another up or down has been running for two minutes; look for it with: ps -ef | grep tests/node"

@@ -1,6 +1,7 @@
 //! Ways into a control plane: kubeconfigs for its administrator, for any user, and for any token.
 //!
-//! Users authenticate with client certificates, `ServiceAccount`s with tokens, as in any cluster; nothing is impersonated.
+//! Users authenticate with client certificates, `ServiceAccount`s with tokens, as in any cluster; nothing is
+//! impersonated.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,7 +45,8 @@ impl Access {
         &self.admin_kubeconfig
     }
 
-    /// A kubeconfig of this user, in this group, with `namespace` as its default one. It authenticates with a certificate.
+    /// A kubeconfig of this user, in this group, with `namespace` as its default one. It authenticates with a
+    /// certificate.
     pub fn user_kubeconfig(&self, user: &str, group: Option<&str>, namespace: &str) -> PathBuf {
         let folder = reaper::folder("user");
         let file = folder.file_name().and_then(|name| name.to_str()).expect("the harness's folders have UTF-8 names");

@@ -19,8 +19,8 @@ const ESTABLISHED_LIMIT: Duration = Duration::from_mins(1);
 /// The owner of the fields that the harness applies.
 const FIELD_MANAGER: &str = "konductor-tests";
 
-/// Applies the CRDs of `charts/konductor/files/crds`, and returns when they are served. Tests of one control plane may all
-/// call it.
+/// Applies the CRDs of `charts/konductor/files/crds`, and returns when they are served. Tests of one control plane may
+/// all call it.
 pub async fn install_crds(client: &Client) {
     let folder = workspace().join("charts/konductor/files/crds");
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("list {}: {error}", folder.display()));
@@ -45,9 +45,9 @@ fn is_established(crd: &CustomResourceDefinition) -> bool {
     conditions.into_iter().any(|condition| condition.type_ == "Established" && condition.status == "True")
 }
 
-/// The objects that `helm install RELEASE charts/konductor --namespace NAMESPACE --set KEY=VALUE...` would create, in the
-/// order in which it would. Tests that share a control plane need releases of different names, as cluster-wide objects are
-/// named after them.
+/// The objects that `helm install RELEASE charts/konductor --namespace NAMESPACE --set KEY=VALUE...` would create, in
+/// the order in which it would. Tests that share a control plane need releases of different names, as cluster-wide
+/// objects are named after them.
 pub fn helm_template(release: &str, namespace: &str, values: &[(&str, &str)]) -> Vec<DynamicObject> {
     let mut command = Command::new(tool("helm"));
     command.args(["template", release, "charts/konductor", "--namespace", namespace]).current_dir(workspace());

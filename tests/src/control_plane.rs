@@ -2,11 +2,11 @@
 //! request.
 //!
 //! Ports are held for the whole life of the control plane: a bound socket with `SO_REUSEPORT` that never listens keeps
-//! everyone else off the port, while the server, told to share it, can bind it again and again. So there is no moment at
-//! which another program can take a port that was found free, and a restarted API server is where it was.
+//! everyone else off the port, while the server, told to share it, can bind it again and again. So there is no moment
+//! at which another program can take a port that was found free, and a restarted API server is where it was.
 //!
-//! There is no kubelet and no controller unless asked for: no namespace gets its default `ServiceAccount` (the harness makes
-//! it), nothing cascades, and a pod has the status that the test writes.
+//! There is no kubelet and no controller unless asked for: no namespace gets its default `ServiceAccount` (the harness
+//! makes it), nothing cascades, and a pod has the status that the test writes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -56,8 +56,8 @@ impl ControlPlane {
         Self::start_with(false).await
     }
 
-    /// As [`ControlPlane::start`], but what is written is on the disk before it is acknowledged, as in a real cluster: for
-    /// figures, not for tests.
+    /// As [`ControlPlane::start`], but what is written is on the disk before it is acknowledged, as in a real cluster:
+    /// for figures, not for tests.
     pub async fn start_durable() -> Self {
         Self::start_with(true).await
     }
@@ -158,7 +158,7 @@ pub struct ApiServer {
     arguments: Vec<String>,
     process: Option<Process>,
     kubeconfig: PathBuf,
-    /// Its own and etcd's.
+    /// The ports of the API server and of its etcd.
     _ports: [Port; 3],
 }
 
@@ -168,7 +168,8 @@ impl ApiServer {
         drop(self.process.take().expect("the API server runs"));
     }
 
-    /// Starts it after a [stop](ApiServer::stop), at the same address and with the same data, and returns when it is ready.
+    /// Starts it after a [stop](ApiServer::stop), at the same address and with the same data, and returns when it is
+    /// ready.
     pub async fn start(&mut self) {
         assert!(self.process.is_none(), "the API server runs already");
         let mut command = Command::new(&self.program);

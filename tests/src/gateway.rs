@@ -1,7 +1,7 @@
 //! Requests that meet trouble on the way to the API server or back: held up, or answered by somebody else.
 //!
-//! A gateway is spoken to without TLS, so that it can tell requests apart. What no rule is about goes on to the real API
-//! server, with the credentials that came with it, and is answered by that.
+//! A gateway is spoken to without TLS, so that it can tell requests apart. What no rule is about goes on to the real
+//! API server, with the credentials that came with it, and is answered by that.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -102,7 +102,7 @@ struct Service {
     met: Arc<watch::Sender<usize>>,
 }
 
-/// Until the gateway is dropped.
+/// Serves requests until the gateway is dropped.
 async fn serve(listener: std::net::TcpListener, service: Service) {
     listener.set_nonblocking(true).expect("a socket");
     let listener = TcpListener::from_std(listener).expect("a listener");

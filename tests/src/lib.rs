@@ -18,8 +18,8 @@
 //! # }
 //! ```
 //!
-//! Nothing is mocked: requests go to a kube-apiserver with RBAC and admission as they are in a cluster, and programs are
-//! processes. What no program of this tier does (there is no kubelet) the test does in its place, and says so.
+//! Nothing is mocked: requests go to a kube-apiserver with RBAC and admission as they are in a cluster, and programs
+//! are processes. What no program of this tier does (there is no kubelet) the test does in its place, and says so.
 //! Everything that a test process starts or writes is gone after it, even when it is killed.
 //!
 //! This package's dependencies have at least the features that the workspace's other packages ask for. Otherwise

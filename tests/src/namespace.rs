@@ -1,5 +1,5 @@
-//! One test's own namespace, and in it what a cluster's other parts would make: `ServiceAccount`s, permissions, pods, their
-//! tokens and their ends.
+//! One test's own namespace, and in it what a cluster's other parts would make: `ServiceAccount`s, permissions, pods,
+//! their tokens and their ends.
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -25,9 +25,9 @@ const PERMISSION_LIMIT: Duration = Duration::from_secs(30);
 /// What a pod's status says of one container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainerState {
-    /// It has not started.
+    /// The container has not started.
     Waiting,
-    /// It runs.
+    /// The container runs.
     Running,
     /// It ended with this exit code.
     Terminated(i32),
@@ -36,7 +36,7 @@ pub enum ContainerState {
 /// A namespace of one test. It stays until its control plane ends: to delete one takes controllers.
 #[derive(Clone)]
 pub struct TestNamespace {
-    /// Its name.
+    /// The namespace's name.
     pub name: String,
     /// A client of the user who may do everything.
     pub client: Client,
@@ -164,7 +164,8 @@ impl TestNamespace {
         self.access.token_kubeconfig(&token, &self.name)
     }
 
-    /// The token that a kubelet would project into this pod: of the pod's `ServiceAccount`, bound to the pod by name and uid.
+    /// The token that a kubelet would project into this pod: of the pod's `ServiceAccount`, bound to the pod by name
+    /// and uid.
     pub async fn pod_token(&self, pod: &str) -> String {
         let pod = self.api::<Pod>().get(pod).await.expect("read a pod");
         let service_account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
@@ -192,8 +193,8 @@ impl TestNamespace {
         create(&self.api(), json!({ "metadata": { "name": name }, "spec": spec })).await
     }
 
-    /// Writes that the pod has ended, as its kubelet would: every container with its exit code, and the phase that follows
-    /// from them.
+    /// Writes that the pod has ended, as its kubelet would: every container with its exit code, and the phase that
+    /// follows from them.
     pub async fn pod_terminated(&self, pod: &str, exit_codes: &[(&str, i32)]) {
         let phase = if exit_codes.iter().all(|(_, code)| *code == 0) { "Succeeded" } else { "Failed" };
         let containers: Vec<_> =

@@ -2,10 +2,11 @@
 //!
 //! Each process gets a process group of its own, so that a person's Ctrl-C reaches the test process only, and a mark
 //! that its whole tree inherits (see [`crate::reaper`]): [`Process::tree`] sees, and dropping kills, also those
-//! descendants that made groups or sessions for themselves. Output goes to files, so a full pipe never blocks the program.
+//! descendants that made groups or sessions for themselves. Output goes to files, so a full pipe never blocks the
+//! program.
 //!
-//! A program never sees the person's own cluster or settings: `KUBECONFIG`, the variables of a pod and all `KONDUCTOR_*`
-//! variables come from the test or not at all.
+//! A program never sees the person's own cluster or settings: `KUBECONFIG`, the variables of a pod and all
+//! `KONDUCTOR_*` variables come from the test or not at all.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -105,8 +106,8 @@ impl Process {
         killpg(self.pid(), signal).expect("signal a running child's group");
     }
 
-    /// Freezes the process alone (SIGSTOP), and returns when all its threads stand still: the signal alone leaves them a
-    /// moment in which they may answer one more request.
+    /// Freezes the process alone (SIGSTOP), and returns when all its threads stand still: the signal alone leaves them
+    /// a moment in which they may answer one more request.
     pub fn freeze(&mut self) {
         self.signal(Signal::SIGSTOP);
         // Ten seconds at most: a thread stops when it next enters or leaves the kernel.

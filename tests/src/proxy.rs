@@ -1,5 +1,5 @@
-//! The network between a program and the API server, and its faults: nothing gets through, everything is slow, everything
-//! is cut. What passes is passed on byte by byte, so TLS and HTTP/2 are the real ones.
+//! The network between a program and the API server, and its faults: nothing gets through, everything is slow,
+//! everything is cut. What passes is passed on byte by byte, so TLS and HTTP/2 are the real ones.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 /// What happens to what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// It gets there.
+    /// Everything gets there.
     Fine,
     /// Connections are made and stay, and nothing gets through, in either direction, until that ends.
     Silent,
@@ -56,13 +56,13 @@ impl Proxy {
         self.network.send_replace(network);
     }
 
-    /// Where it listens.
+    /// The address on which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// Until the proxy is dropped.
+/// Accepts connections until the proxy is dropped.
 async fn serve(listener: std::net::TcpListener, to: SocketAddr, network: watch::Receiver<Network>) {
     let listener = TcpListener::from_std(listener).expect("a listener");
     let mut dropped = network.clone();

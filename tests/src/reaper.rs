@@ -1,14 +1,14 @@
 //! Nothing outlives a test process: neither processes nor files.
 //!
 //! Destructors do not run after SIGKILL or Ctrl-C, and never for statics. So the first use of the harness starts one
-//! small shell script (`reaper.sh`) in a process group of its own. It makes the folder that holds all the harness's files,
-//! and reads a pipe whose other end only the test process holds; the kernel closes that end when the process ends, however
-//! it ends. The reaper then kills what is left, removes the folder and exits.
+//! small shell script (`reaper.sh`) in a process group of its own. It makes the folder that holds all the harness's
+//! files, and reads a pipe whose other end only the test process holds; the kernel closes that end when the process
+//! ends, however it ends. The reaper then kills what is left, removes the folder and exits.
 //!
-//! It knows its processes by an environment variable ([`MARK`]) that names the folder. The whole tree below inherits the
-//! variable, process groups and sessions of their own included, and there is nothing to register and so no moment at which
-//! a process is started but not known yet: between fork and exec a child still holds the pipe, so the reaper waits for it.
-//! What it cannot find is a process that drops its environment; nothing under test does.
+//! It knows its processes by an environment variable ([`MARK`]) that names the folder. The whole tree below inherits
+//! the variable, process groups and sessions of their own included, and there is nothing to register and so no moment
+//! at which a process is started but not known yet: between fork and exec a child still holds the pipe, so the reaper
+//! waits for it. What it cannot find is a process that drops its environment; nothing under test does.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;

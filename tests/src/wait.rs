@@ -19,8 +19,8 @@ pub const INTERVAL: Duration = Duration::from_millis(20);
 /// How long [`wait_for`] rests before it asks again an API server that does not answer.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Calls `look` until it returns `Ok`, and returns what is in it. Fails after `limit` with `what` was wanted and the last
-/// error.
+/// Calls `look` until it returns `Ok`, and returns what is in it. Fails after `limit` with `what` was wanted and the
+/// last error.
 pub async fn eventually<T, E, F, Fut>(limit: Duration, what: &str, mut look: F) -> T
 where
     E: Display,

@@ -1,5 +1,5 @@
-//! What people copy is true: a real API server accepts the examples and the README's objects as they are, and images are of
-//! this version.
+//! What people copy is true: a real API server accepts the examples and the README's objects as they are, and images
+//! are of this version.
 
 use std::{
     path::{Path, PathBuf},

@@ -10,25 +10,24 @@ use clap::{
     value_parser,
 };
 
-use crate::{
-    exit,
-    settings::{COPY_TO, SETTINGS, Setting, Topic},
-};
+use konductor::exit;
+
+use crate::settings::{COPY_TO, SETTINGS, Setting, Topic};
 
 /// The words after the program's name, as far as they can be understood without the environment.
 #[derive(Debug)]
 pub(crate) struct CommandLine(ArgMatches);
 
-/// What the words are.
+/// What the words of a command line turned out to be.
 #[derive(Debug)]
 pub(crate) enum Reading {
-    /// A command line.
+    /// A command line that can be understood.
     Line(CommandLine),
     /// The wish for help or the version: this text.
     Text(String),
-    /// Not to be understood.
+    /// A command line that cannot be understood.
     Wrong {
-        /// Why, in one line.
+        /// Why it cannot be understood, in one line.
         message: String,
         /// What can be understood, so that the message is in the format that is wanted.
         line: CommandLine,
@@ -103,7 +102,7 @@ const VERSION: Switch = Switch {
     action: ArgAction::Version,
 };
 
-/// All of them.
+/// All flags without a value.
 pub(crate) const SWITCHES: [Switch; 4] = [VERBOSE, QUIET, HELP, VERSION];
 
 fn parser() -> Command {

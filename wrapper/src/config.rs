@@ -7,14 +7,13 @@ use std::{
     time::Duration,
 };
 
-use konductor::{Wanted, rendezvous::Awaited};
+use konductor::{Wanted, identity::ArrivalIdentity, rendezvous::Awaited};
 use konductor_api::limits::{MAX_TTL, MIN_TTL};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
     cli::CommandLine,
     environment::{Environment, EnvironmentError},
-    identity::Arrival,
     settings::{self, Setting},
     signal,
     supervisor::ArriveOn,
@@ -28,9 +27,9 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// needs more wants one thing of more permits.
 const MAX_CLAIMS: usize = 64;
 
-/// How many barriers and gates one command may wait for, and at how many barriers it may arrive. Who needs more has gates
-/// that depend on gates.
-const MAX_MEETINGS: usize = 64;
+/// How many barriers and gates one command may wait for, and at how many barriers it may arrive. Who needs more has
+/// gates that depend on gates.
+const MAX_RENDEZVOUS: usize = 64;
 
 /// How much of a wrong value is shown: enough to find it, little enough for a termination message (4 KiB in all).
 const SHOWN: usize = 100;
@@ -44,21 +43,21 @@ pub(crate) struct Config {
     pub(crate) environment: Environment,
     /// What is to be open first, barriers before gates.
     pub(crate) awaited: Vec<Awaited>,
-    /// Where to arrive.
+    /// At which barriers to arrive.
     pub(crate) arrivals: Vec<Awaited>,
-    /// When to arrive.
+    /// After which ends of the command to arrive.
     pub(crate) arrive_on: ArriveOn,
     /// What was said about who arrives.
-    pub(crate) arrival: Arrival,
+    pub(crate) arrival: ArrivalIdentity,
     /// What to hold, in the one order in which every wrapper takes it.
     pub(crate) claims: Vec<Wanted>,
-    /// How long to wait; for ever when absent.
+    /// How long to wait for what is awaited and claimed; for ever when absent.
     pub(crate) wait_timeout: Option<Duration>,
     /// Whether a timed-out wait is a success.
     pub(crate) skip_on_timeout: bool,
     /// TTL of the claims; the parent's when absent.
     pub(crate) ttl: Option<Duration>,
-    /// From TERM to KILL.
+    /// How long the command has from TERM to KILL.
     pub(crate) grace: Duration,
     /// The namespace, when it is not the default one.
     pub(crate) namespace: Option<String>,
@@ -83,9 +82,9 @@ pub(crate) struct Config {
 /// What the pod's author says about the pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pod {
-    /// Its name.
+    /// The pod's name.
     pub(crate) name: Option<String>,
-    /// Its UID.
+    /// The pod's UID.
     pub(crate) uid: Option<String>,
     /// The name of this container.
     pub(crate) container: Option<String>,
@@ -94,7 +93,7 @@ pub(crate) struct Pod {
 /// What happens to the signals that arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SignalRules {
-    /// Who gets them.
+    /// Who gets the signals that are forwarded.
     pub(crate) scope: Scope,
     /// What is forwarded instead of a signal; nothing when it is dropped.
     pub(crate) map: BTreeMap<i32, Option<i32>>,
@@ -112,9 +111,9 @@ pub(crate) enum Scope {
 /// What happens to processes that the command leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leftovers {
-    /// They are told to end, and killed after the grace.
+    /// Leftovers are told to end, and killed after the grace.
     End,
-    /// They live on. Never while anything is held.
+    /// Leftovers live on. Never while anything is held.
     Leave,
 }
 
@@ -161,7 +160,7 @@ pub(crate) enum ConfigError {
     #[error("wanted at most {MAX_CLAIMS} semaphores and leases, found {0}")]
     TooMany(usize),
     /// More than one command can wait for, or arrive at.
-    #[error("{setting}: wanted at most {MAX_MEETINGS} names, found {found}")]
+    #[error("{setting}: wanted at most {MAX_RENDEZVOUS} names, found {found}")]
     TooManyNames {
         /// The flag or variable.
         setting: &'static str,
@@ -212,7 +211,7 @@ pub(crate) struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// Both.
+    /// Settings from a command line and an environment.
     pub(crate) fn new(line: &'a CommandLine, environment: &'a Environment) -> Self {
         Self { line, environment }
     }
@@ -318,13 +317,13 @@ impl<'a> Sources<'a> {
     }
 
     /// Barriers or gates, in their order.
-    fn meetings(self, setting: &'static Setting, of: fn(String) -> Awaited) -> Result<Vec<Awaited>, ConfigError> {
+    fn rendezvous(self, setting: &'static Setting, of: fn(String) -> Awaited) -> Result<Vec<Awaited>, ConfigError> {
         let (source, mut all) = self.all(setting, |text| values::name(text).map(of))?;
         all.sort();
         if let Some([one, _]) = all.array_windows().find(|[one, other]| one == other) {
             return Err(ConfigError::Twice { setting: source, what: one.name.clone() });
         }
-        if all.len() > MAX_MEETINGS {
+        if all.len() > MAX_RENDEZVOUS {
             return Err(ConfigError::TooManyNames { setting: source, found: all.len() });
         }
         if let (Some(first), Some(_)) = (all.first(), self.one(&settings::LOCAL, values::path)?) {
@@ -356,9 +355,9 @@ impl Config {
         environment.refuse_unknown()?;
         let sources = Sources::new(line, &environment);
         let claims = sources.claims()?;
-        let barriers = sources.meetings(&settings::WAIT_BARRIER, Awaited::barrier)?;
-        let gates = sources.meetings(&settings::GATE, Awaited::gate)?;
-        let arrivals = sources.meetings(&settings::BARRIER, Awaited::barrier)?;
+        let barriers = sources.rendezvous(&settings::WAIT_BARRIER, Awaited::barrier)?;
+        let gates = sources.rendezvous(&settings::GATE, Awaited::gate)?;
+        let arrivals = sources.rendezvous(&settings::BARRIER, Awaited::barrier)?;
         Ok(Self {
             awaited: barriers.into_iter().chain(gates).collect(),
             arrive_on: sources
@@ -366,7 +365,7 @@ impl Config {
                     values::one_of(text, [("success", ArriveOn::Success), ("always", ArriveOn::AnyEnd)])
                 })?
                 .unwrap_or(ArriveOn::Success),
-            arrival: Arrival {
+            arrival: ArrivalIdentity {
                 key: sources.one(&settings::ARRIVAL_KEY, values::key)?,
                 job: sources.one(&settings::JOB_UID, values::uid)?,
             },
@@ -473,7 +472,7 @@ mod tests {
             [Awaited::barrier("a"), Awaited::barrier("y"), Awaited::gate("b"), Awaited::gate("z")]
         );
         assert_eq!((config.arrivals, config.arrive_on), (vec![Awaited::barrier("done")], ArriveOn::AnyEnd));
-        assert_eq!(config.arrival, Arrival { key: Some("k".to_owned()), job: None });
+        assert_eq!(config.arrival, ArrivalIdentity { key: Some("k".to_owned()), job: None });
     }
 
     #[test]

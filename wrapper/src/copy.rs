@@ -10,9 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::exit::Exit;
+use konductor::Exit;
 
-/// Its name in a folder.
+/// The name of this program where only a folder is named.
 const NAME: &str = "konductor-run";
 /// This program as the kernel knows it, also when its file has another name by now, or none.
 const SELF: &str = "/proc/self/exe";
@@ -28,17 +28,17 @@ pub(crate) enum CopyError {
     /// What is to hold the file is not a folder.
     #[error("cannot copy this program to {}: there is no folder {}", .path.display(), .folder.display())]
     NoFolder {
-        /// Where to copy to.
+        /// Where this program was to be copied to.
         path: PathBuf,
-        /// What is not there.
+        /// The folder that is not there.
         folder: PathBuf,
     },
     /// The file cannot be written.
     #[error("cannot copy this program to {}: {source}", .path.display())]
     Write {
-        /// The file.
+        /// The file that cannot be written.
         path: PathBuf,
-        /// Why: read-only, full, not permitted.
+        /// Why it cannot be written: read-only, full, not permitted.
         source: io::Error,
     },
 }

@@ -1,7 +1,7 @@
 //! The environment: what is in it, and the refusal of variables that look like ours and are not.
 //!
-//! A misspelt variable would be a lock that nobody takes, so an unknown `KONDUCTOR_...` is an error. An empty value counts
-//! as unset, because a template often leaves one behind; nothing is ever empty on purpose here.
+//! A misspelt variable would be a lock that nobody takes, so an unknown `KONDUCTOR_...` is an error. An empty value
+//! counts as unset, because a template often leaves one behind; nothing is ever empty on purpose here.
 
 use std::ffi::{OsStr, OsString};
 
@@ -15,7 +15,7 @@ pub(crate) enum EnvironmentError {
     /// Nothing reads this variable.
     #[error("unknown variable {name}: did you mean {nearest}?")]
     Unknown {
-        /// The variable.
+        /// The variable that nothing reads.
         name: String,
         /// The known one that is spelt most alike.
         nearest: &'static str,
@@ -23,7 +23,7 @@ pub(crate) enum EnvironmentError {
     /// Its value is not text.
     #[error("{name}: wanted UTF-8 text")]
     NotText {
-        /// The variable.
+        /// The variable whose value is not text.
         name: &'static str,
     },
 }
@@ -33,7 +33,7 @@ pub(crate) enum EnvironmentError {
 pub(crate) struct Environment(Vec<(OsString, OsString)>);
 
 impl Environment {
-    /// Takes the variables.
+    /// An environment of these variables.
     pub(crate) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         Self(variables.into_iter().collect())
     }

@@ -1,18 +1,19 @@
 //! The entrypoint of a Job's container: acquires, runs and supervises the command, releases.
 //!
-//! - `settings`: everything that can be set; `cli`, `environment`, `values`, `signal`, `config`: what was asked for, valid
-//!   or refused; `copy`: the one thing to ask for that runs no command;
+//! - `settings`: everything that can be set; `cli`, `environment`, `values`, `signal`, `config`: what was asked for,
+//!   valid or refused; `copy`: the one thing to ask for that runs no command;
 //! - `supervisor`: the core, which decides from events alone what to do next;
 //! - `driver`: the loop that carries it out: processes, signals, timers, and the thread that talks to the API server;
-//! - `identity`: which pod and container this is; `log`: what people see; `exit`: what the parent process sees.
+//! - `log`: what people see.
+//!
+//! What the parent process sees (`konductor::exit`), and which pod and container this is (`konductor::identity`), it
+//! has in common with other command lines.
 
 mod cli;
 mod config;
 mod copy;
 mod driver;
 mod environment;
-mod exit;
-mod identity;
 mod log;
 #[cfg(test)]
 mod reference;
@@ -27,15 +28,16 @@ use std::{
     process::ExitCode,
 };
 
+use konductor::Exit;
+
 use self::{
     cli::{CommandLine, Reading},
     config::{Config, Log, Sources},
     driver::found::Found,
     environment::Environment,
-    exit::Exit,
 };
 
-/// The whole program.
+/// The whole of `konductor-run`.
 pub fn main() -> ExitCode {
     // Before anything else: from here on a signal waits until the loop reads it.
     let exit = match Found::block_all() {

@@ -1,9 +1,10 @@
 //! The log, on stderr only: stdout is the command's.
 //!
-//! - A line must never delay a deadline. It goes out in one write, only when stderr takes it at once; when nobody reads the
-//!   other end of a full pipe, lines are dropped.
-//! - Whatever a message quotes (a path, an argument, an answer of the API server), it is one line, and no longer than what a
-//!   pipe takes whole: control characters are shown rather than sent, and what is too long is cut. As JSON it stays JSON.
+//! - A line must never delay a deadline. It goes out in one write, only when stderr takes it at once; when nobody reads
+//!   the other end of a full pipe, lines are dropped.
+//! - Whatever a message quotes (a path, an argument, an answer of the API server), it is one line, and no longer than
+//!   what a pipe takes whole: control characters are shown rather than sent, and what is too long is cut. As JSON it
+//!   stays JSON.
 
 use std::{
     fmt::{self, Write as _},
@@ -45,7 +46,7 @@ pub(crate) fn init(log: Log) {
     tracing_subscriber::registry().with(targets).with(layer).init();
 }
 
-/// What a line looks like.
+/// The format of a line of the log.
 enum Format {
     /// `konductor-run: [warning: ]message`; container runtimes add the time.
     Text,

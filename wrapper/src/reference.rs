@@ -1,11 +1,14 @@
-//! The reference page, `docs/konductor-run.md`: written from the table of settings, and compared with what is committed.
+//! The reference page, `docs/konductor-run.md`: written from the table of settings, and compared with what is
+//! committed.
 //!
 //! `UPDATE_DOCS=1 cargo test -p konductor-run reference` writes it anew.
 
 use std::{fmt::Write as _, fs, path::Path};
 
+use konductor::exit;
+
 use crate::{
-    cli, exit,
+    cli,
     settings::{EXPORTS, HOLDER, SETTINGS, TOKEN_PREFIX, Topic, token_variable},
 };
 
@@ -14,45 +17,51 @@ const TOPICS: [Topic; 7] = [Topic::Hold, Topic::Wait, Topic::End, Topic::Signals
 const SIGNALS: &str = "
 ## What happens to signals
 
-- Every signal that arrives goes to the command with its own number; real-time ones each, in their order. CHLD is not forwarded, and
-  KILL and STOP reach nobody but `konductor-run` itself. A value that sigqueue(3) has sent along, and who has sent it, go with the
-  signal to the command alone (`--signal-scope child`): no call sends a value to a group.
-- While it waits, HUP, INT, QUIT and TERM end the wait: what was taken is given back, and the exit code is
-  128+n. After that the command is not started any more. One of them that was ignored from the start (nohup) stays ignored.
-- When the terminal stops the command (Ctrl-Z), `konductor-run` stops with it, and both go on together. It says first until when, if
-  something is held. Where no shell could continue it (PID 1) nothing is stopped. A command that SIGSTOP stops is renewed for.
-- CONT goes to the whole process group. What is mapped is mapped on its way to the command; what is dropped is ignored from start to end.
-- When the command has ended, what it has left behind gets TERM and, after the grace, KILL. Only then is anything released.
-- When something that is held cannot be renewed, all of the command's processes get TERM a third of the TTL or the grace, whichever
-  is shorter, before it could be somebody else's, and KILL at that moment. While something is held the command also gets KILL when
-  `konductor-run` is killed.
+- Every signal that arrives goes to the command with its own number; real-time ones each, in their order. CHLD is not
+  forwarded, and KILL and STOP reach nobody but `konductor-run` itself. A value that sigqueue(3) has sent along, and who
+  has sent it, go with the signal to the command alone (`--signal-scope child`): no call sends a value to a group.
+- While it waits, HUP, INT, QUIT and TERM end the wait: what was taken is given back, and the exit code is 128+n. After
+  that the command is not started any more. One of them that was ignored from the start (nohup) stays ignored.
+- When the terminal stops the command (Ctrl-Z), `konductor-run` stops with it, and both go on together. It says first
+  until when, if something is held. Where no shell could continue it (PID 1) nothing is stopped. A command that SIGSTOP
+  stops is renewed for.
+- CONT goes to the whole process group. What is mapped is mapped on its way to the command; what is dropped is ignored
+  from start to end.
+- When the command has ended, what it has left behind gets TERM and, after the grace, KILL. Only then is anything
+  released.
+- When something that is held cannot be renewed, all of the command's processes get TERM a third of the TTL or the
+  grace, whichever is shorter, before it could be somebody else's, and KILL at that moment. While something is held the
+  command also gets KILL when `konductor-run` is killed.
 ";
 
 const SURROUNDINGS: &str = "
 With nothing to hold, the command's environment is exactly that of `konductor-run`. One `konductor-run` inside another
-replaces what the outer one has set, but for the tokens of what only the outer one holds. What the outer one was to hold, to wait for and to
-arrive at is in the environment, too: an inner one that is to do something else says so by the same flags, or has the variables unset.
+replaces what the outer one has set, but for the tokens of what only the outer one holds. What the outer one was to
+hold, to wait for and to arrive at is in the environment, too: an inner one that is to do something else says so by the
+same flags, or has the variables unset.
 ";
 
 const FAILURES: &str = "
-Each own code comes with one line in the log and, in a container, in the termination message (`kubectl describe pod`). 64, 77 and 78
-need a person; 69, 75 and 79 are worth another try: a Job's `podFailurePolicy` can tell them apart. Whether 76 is final is for you to
-say there: it is, unless the barrier begins a new round or the gate may still open.
+Each own code comes with one line in the log and, in a container, in the termination message (`kubectl describe pod`).
+64, 77 and 78 need a person; 69, 75 and 79 are worth another try: a Job's `podFailurePolicy` can tell them apart.
+Whether 76 is final is for you to say there: it is, unless the barrier begins a new round or the gate may still open.
 ";
 
-const MEETINGS: &str = "
+const RENDEZVOUS: &str = "
 ## Gates and barriers
 
-- Barriers and gates are waited for one after the other, before anything is held, all under `--wait-timeout`. Each was open when its
-  turn came; a gate may close again. For several to be open at one moment, make them the conditions of one gate.
-- It arrives when all processes of the command have ended, and before anything is released; what is held is renewed meanwhile. It does
-  so when the exit code is 0 (after `--exit-code-map`); with `--arrive always` whatever the command has ended with, but not when
-  something that was held was lost, or the command could not be started.
-- An arrival that cannot be made within 2 minutes (8 s after TERM) ends with 69 if the command has ended with 0: never with a silent 0.
-- What arrives once, however often a pod is retried, is what has one key: `--arrival-key`, or the UID of the pod's Job, each with
-  `JOB_COMPLETION_INDEX` in an Indexed Job. A pod is not told its Job's UID unless its template says so; without it the key is the
-  pod's UID, and the pod of the next attempt is another arrival (which, on success only, does not come). The Job's UID without an
-  index is one arrival for the whole Job, however many completions it has.
+- Barriers and gates are waited for one after the other, before anything is held, all under `--wait-timeout`. Each was
+  open when its turn came; a gate may close again. For several to be open at one moment, make them the conditions of one
+  gate.
+- It arrives when all processes of the command have ended, and before anything is released; what is held is renewed
+  meanwhile. It does so when the exit code is 0 (after `--exit-code-map`); with `--arrive always` whatever the command
+  has ended with, but not when something that was held was lost, or the command could not be started.
+- An arrival that cannot be made within 2 minutes (8 s after TERM) ends with 69 if the command has ended with 0: never
+  with a silent 0.
+- What arrives once, however often a pod is retried, is what has one key: `--arrival-key`, or the UID of the pod's Job,
+  each with `JOB_COMPLETION_INDEX` in an Indexed Job. A pod is not told its Job's UID unless its template says so;
+  without it the key is the pod's UID, and the pod of the next attempt is another arrival (which, on success only, does
+  not come). The Job's UID without an index is one arrival for the whole Job, however many completions it has.
 
 ```yaml
 env:
@@ -67,18 +76,18 @@ fn page() -> String {
     let mut page = format!(
         "# konductor-run\n\n    {}\n\nRuns COMMAND while holding what it needs, and supervises it as an init would.\n\n\
          A flag wins over its variable. A flag that is repeatable is a list in its variable, separated by commas. A \
-         variable with an empty value counts as unset.\nA variable that begins with `KONDUCTOR_` and is not on this page is \
-         refused with the name that is spelt most alike, and a value\nthat does not fit with what would: both before \
-         anything is asked for, with exit code 64. (Those that Kubernetes sets for a Service whose name\nbegins with \
-         `konductor` are let through.)\n",
+         variable with\nan empty value counts as unset. A variable that begins with `KONDUCTOR_` and is not on this \
+         page is refused with the\nname that is spelt most alike, and a value that does not fit with what would: both \
+         before anything is asked for, with\nexit code 64. (Those that Kubernetes sets for a Service whose name begins \
+         with `konductor` are let through.)\n",
         cli::USAGE
     );
     for topic in TOPICS {
         section(&mut page, topic.title(), ["flag", "variable", "value", "default", "meaning"], &rows(topic));
     }
-    page += "\nA duration is a number and a unit, or several: `30s`, `1h30m`, `1.5s`, `200ms`. A signal is a name with or \
-             without `SIG`, or a\nnumber: `TERM`, `SIGTERM`, `15`, `RTMIN+1`, `RTMAX-1`.\n";
-    page += MEETINGS;
+    page += "\nA duration is a number and a unit, or several: `30s`, `1h30m`, `1.5s`, `200ms`. A signal is a name with \
+             or without\n`SIG`, or a number: `TERM`, `SIGTERM`, `15`, `RTMIN+1`, `RTMAX-1`.\n";
+    page += RENDEZVOUS;
     page += SIGNALS;
     section(&mut page, "What the command gets", ["variable", "value"], &exports());
     page += SURROUNDINGS;

@@ -10,7 +10,7 @@ pub(crate) struct Setting {
     pub(crate) flag: Option<&'static str>,
     /// The variable; absent for what only a flag asks for.
     pub(crate) variable: Option<&'static str>,
-    /// Where the help shows it.
+    /// Under which heading the help shows the setting.
     pub(crate) topic: Topic,
     /// Whether the flag can be given several times, and the variable is a list separated by commas.
     pub(crate) repeats: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Setting {
     pub(crate) accepts: &'static str,
     /// What holds when nothing is set.
     pub(crate) default: Option<&'static str>,
-    /// What it means.
+    /// What the setting means.
     pub(crate) meaning: &'static str,
 }
 
@@ -44,7 +44,7 @@ pub(crate) enum Topic {
 }
 
 impl Topic {
-    /// The heading.
+    /// The topic's heading in the help.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Hold => "What to hold",
@@ -334,7 +334,7 @@ pub(crate) const COPY_TO: Setting = Setting {
     ..ONE
 };
 
-/// All of them, in the order in which people read about them.
+/// All settings, in the order in which people read about them.
 pub(crate) const SETTINGS: [&Setting; 27] = [
     &SEMAPHORE,
     &LEASE,
@@ -369,8 +369,8 @@ pub(crate) const SETTINGS: [&Setting; 27] = [
 pub(crate) const HELD: &str = "KONDUCTOR_HELD";
 /// For the command: the fencing token, when exactly one thing is held.
 pub(crate) const FENCING_TOKEN: &str = "KONDUCTOR_FENCING_TOKEN";
-/// For the command: ids of the process trees that it belongs to. Whatever outlives a `konductor-run` that held something is
-/// found by them and killed.
+/// For the command: ids of the process trees that it belongs to. Whatever outlives a `konductor-run` that held
+/// something is found by them and killed.
 pub(crate) const TREE: &str = "KONDUCTOR_TREE";
 /// What the command is told beside the token of each thing that it holds, and what that is.
 pub(crate) const EXPORTS: [(&str, &str); 3] = [

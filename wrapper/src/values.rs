@@ -1,18 +1,17 @@
-//! Values as people write them, read into types that cannot be wrong. Each function is total: a value, or nothing when the
-//! text does not fit; who asked knows what would have.
+//! Values as people write them, read into types that cannot be wrong. Each function is total: a value, or nothing when
+//! the text does not fit; who asked knows what would have.
 
 use std::{path::PathBuf, time::Duration};
 
+use konductor::name::{is_label, is_name, is_uid};
 use konductor_api::{
     GoDuration,
-    limits::{MAX_HOLDER, MAX_ID, MAX_NAME, MAX_PERMITS},
+    limits::{MAX_HOLDER, MAX_PERMITS},
 };
 use nix::libc;
 
 use crate::signal;
 
-/// Length of a label in Kubernetes: the name of a namespace or of a container.
-const MAX_LABEL: usize = 63;
 /// Of what an arrival can hold, with room for an index after it.
 const MAX_KEY: usize = 200;
 /// `PATH_MAX` of Linux, less the zero byte at the end.
@@ -23,75 +22,71 @@ pub(crate) fn one_of<T>(text: &str, choices: impl IntoIterator<Item = (&'static 
     choices.into_iter().find_map(|(name, value)| (name == text).then_some(value))
 }
 
-/// A duration in Go's notation.
+/// Reads a duration in Go's notation.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     text.parse::<GoDuration>().ok().map(|duration| duration.0)
 }
 
-/// The name of an object (RFC 1123, labels separated by points).
+/// Reads the name of an object.
 pub(crate) fn name(text: &str) -> Option<String> {
-    (text.len() <= MAX_NAME as usize && text.split('.').all(is_label)).then(|| text.to_owned())
+    is_name(text).then(|| text.to_owned())
 }
 
-/// The name of a namespace or of a container.
+/// Reads the name of a namespace or of a container.
 pub(crate) fn label(text: &str) -> Option<String> {
-    (text.len() <= MAX_LABEL && is_label(text)).then(|| text.to_owned())
+    is_label(text).then(|| text.to_owned())
 }
 
-fn is_label(text: &str) -> bool {
-    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
-}
-
-/// An object's UID.
+/// Reads an object's UID.
 pub(crate) fn uid(text: &str) -> Option<String> {
-    let fits = (1..=MAX_ID as usize).contains(&text.len());
-    (fits && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')).then(|| text.to_owned())
+    is_uid(text).then(|| text.to_owned())
 }
 
-/// Who asks.
+/// Reads a holder: who asks, as shown to people.
 pub(crate) fn holder(text: &str) -> Option<String> {
     (1..=MAX_HOLDER as usize).contains(&text.chars().count()).then(|| text.to_owned())
 }
 
-/// What arrives once.
+/// Reads the key of an arrival.
 pub(crate) fn key(text: &str) -> Option<String> {
     (1..=MAX_KEY).contains(&text.chars().count()).then(|| text.to_owned())
 }
 
-/// `NAME` or `NAME:N`: a name, and how many permits.
+/// Reads `NAME` or `NAME:N`: a name, and how many permits.
 pub(crate) fn weighted(text: &str) -> Option<(String, u32)> {
     let (parent, permits) = text.split_once(':').unwrap_or((text, "1"));
     let permits = number(permits).filter(|permits| (1..=MAX_PERMITS).contains(permits))?;
     Some((name(parent)?, permits.try_into().ok()?))
 }
 
-/// `A=B`, two exit codes.
+/// Reads `A=B`, two exit codes.
 pub(crate) fn exit_codes(text: &str) -> Option<(u8, u8)> {
     let (from, to) = text.split_once('=')?;
     Some((number(from)?.try_into().ok()?, number(to)?.try_into().ok()?))
 }
 
-/// `A=B`, two signals, or `A=0`: what arrives, and what the command gets instead, if anything. The first is one that can
-/// arrive: not KILL or STOP, and not CHLD, which is about our own children.
+/// Reads `A=B`, two signals, or `A=0`: what arrives, and what the command gets instead, if anything. The first is one that
+/// can arrive: not KILL or STOP, and not CHLD, which is about our own children.
 pub(crate) fn signals(text: &str) -> Option<(i32, Option<i32>)> {
     let (from, to) = text.split_once('=')?;
     let from = signal::parse(from).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD].contains(signal))?;
     Some((from, if to == "0" { None } else { Some(signal::parse(to)?) }))
 }
 
-/// The path of a file or folder.
+/// Reads the path of a file or folder.
 pub(crate) fn path(text: &str) -> Option<PathBuf> {
     ((1..=MAX_PATH).contains(&text.len()) && !text.contains('\0')).then(|| text.into())
 }
 
-/// A number of digits alone; `parse` would take a sign.
+/// Reads a number of digits alone; `parse` would take a sign.
 fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| !text.starts_with('+'))
 }
 
 #[cfg(test)]
 mod tests {
+    use konductor::name::MAX_LABEL;
+    use konductor_api::limits::{MAX_ID, MAX_NAME};
     use proptest::prelude::*;
 
     use super::*;
@@ -176,7 +171,7 @@ mod tests {
             }
             for (read, most) in [
                 (name(&text), MAX_NAME as usize),
-                (label(&text), MAX_LABEL),
+                (label(&text), MAX_LABEL as usize),
                 (uid(&text), MAX_ID as usize),
                 (holder(&text), 4 * MAX_HOLDER as usize),
                 (key(&text), 4 * MAX_KEY),

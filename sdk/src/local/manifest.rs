@@ -12,7 +12,7 @@ use konductor_api::{
 };
 
 use super::yaml::{Field, Mistake, Node, Value, documents};
-use crate::protocol::is_name;
+use crate::name::is_name;
 
 /// What a manifest says of one lock, as far as it matters in a folder. (Nothing expires here, so a `ttl` is only checked.)
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -209,7 +209,7 @@ proptest! {
     /// What is written as a manifest is read as what was meant.
     #[test]
     fn manifests_mean_what_they_say(permits in 0..=MAX_PERMITS, strict in any::<bool>(), name in "[a-z]([a-z0-9-]{0,20}[a-z0-9])?") {
-        prop_assume!(crate::protocol::is_name(&name));
+        prop_assume!(crate::name::is_name(&name));
         let queueing = if strict { "StrictFIFO" } else { "BestEffortFIFO" };
         let text = format!("apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata: {{name: {name:?}}}\nspec: {{permits: {permits}, queueing: {queueing}}}\n");
         prop_assert_eq!(found(&text), format!("semaphore {name} {permits} {queueing}"));

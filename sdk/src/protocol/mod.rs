@@ -45,7 +45,7 @@ mod waiting;
 pub use chance::Draw;
 pub use konductor_api::limits::FRESH;
 pub use machine::Machine;
-pub(crate) use name::{hashed, is_name};
+pub(crate) use name::hashed;
 pub(crate) use tries::{Pauses, Tries};
 
 /// What goes in.

@@ -34,16 +34,6 @@ pub(super) fn instance(id: u128) -> String {
     format!("{id:032x}")
 }
 
-/// Whether an object can have this name (RFC 1123, as Kubernetes applies it): everything else could also mean another path
-/// of the API.
-pub(crate) fn is_name(name: &str) -> bool {
-    let part = |part: &str| {
-        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        !part.is_empty() && !part.starts_with('-') && !part.ends_with('-') && part.chars().all(inner)
-    };
-    name.len() <= 253 && name.split('.').all(part)
-}
-
 /// As much of a name as leaves room for the rest, and can be followed by a hyphen.
 fn kept(parent: &str) -> &str {
     let end = parent.floor_char_boundary(NAME_KEPT);
@@ -81,17 +71,6 @@ mod tests {
             derived(LockKind::Semaphore, "warehouse", &pod("u1", "main", "s"), 1),
         ] {
             assert_ne!(name, other);
-        }
-    }
-
-    #[test]
-    fn names_are_those_of_kubernetes() {
-        for name in ["a", "warehouse", "a-b.c-9", "0"] {
-            assert!(is_name(name), "{name:?}");
-        }
-        let long = "a".repeat(254);
-        for name in ["", "A", "a/b", "..", "a..b", "-a", "a-", "a.-b", "a?watch=1", "a b", "ä", &long] {
-            assert!(!is_name(name), "{name:?}");
         }
     }
 

@@ -35,7 +35,7 @@ use crate::{
     clock::Alarm,
     connect::{Cluster, Place},
     kubernetes::{Meeting, Watch},
-    protocol::is_name,
+    name::is_name,
     run::{Slot, draw},
 };
 

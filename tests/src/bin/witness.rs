@@ -3,8 +3,8 @@
 //!     witness RECORD MILLISECONDS    for so long
 //!     witness RECORD FILE            as long as FILE exists
 //!
-//! It appends lines `TOKEN EVENT NANOSECONDS` to RECORD: the fencing token that it was given, `start`, `beat` or `end`, and
-//! `CLOCK_BOOTTIME`. Each line is one write in append mode, so that any number of witnesses can share one record.
+//! It appends lines `TOKEN EVENT NANOSECONDS` to RECORD: the fencing token that it was given, `start`, `beat` or `end`,
+//! and `CLOCK_BOOTTIME`. Each line is one write in append mode, so that any number of witnesses can share one record.
 
 use std::fs::OpenOptions;
 use std::io::Write;

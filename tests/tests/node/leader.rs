@@ -1,4 +1,5 @@
-//! Leader election: of a Deployment's replicas one runs its command, as long as it has the lease. The others wait for it.
+//! Leader election: of a Deployment's replicas one runs its command, as long as it has the lease. The others wait for
+//! it.
 
 use std::time::Duration;
 

@@ -31,16 +31,16 @@ pub(crate) fn kill_in_pod(uid: &str, program: &str) {
     kill(found[0], Signal::SIGKILL).expect("kill a running process");
 }
 
-/// Freezes everything that runs in a pod, without a word to anybody: what a node that is lost looks like to the cluster.
-/// Returns what was frozen.
+/// Freezes everything that runs in a pod, without a word to anybody: what a node that is lost looks like to the
+/// cluster. Returns what was frozen.
 pub(crate) fn freeze_pod(uid: &str) -> Vec<Pid> {
-    let frozen: Vec<_> = ["konductor-run", "konductor-guard"]
+    let frozen: Vec<_> = ["konductor-run", "konductor-wdog"]
         .into_iter()
         .flat_map(|program| of_pod(uid, program))
         .chain(commands_of_pod(uid))
         .inspect(|process| kill(*process, Signal::SIGSTOP).expect("freeze a process"))
         .collect();
-    assert_eq!(frozen.len(), 3, "the wrapper, its guard and its command: {frozen:?}");
+    assert_eq!(frozen.len(), 3, "the wrapper, its watchdog and its command: {frozen:?}");
     frozen
 }
 
@@ -52,8 +52,8 @@ pub(crate) fn kill_all(processes: &[Pid]) {
     }
 }
 
-/// The node's kubelet, standing still for as long as this exists: what a node that is cut off looks like to the cluster,
-/// while its pods run on.
+/// The node's kubelet, standing still for as long as this exists: what a node that is cut off looks like to the
+/// cluster, while its pods run on.
 pub(crate) struct FrozenKubelet(Pid);
 
 impl FrozenKubelet {

@@ -1,9 +1,9 @@
 //! What the commands under test wrote down, and whether it is as promised.
 //!
-//! Each command writes to a file of its own, in the folder that all share: when it started, now and then that it is alive,
-//! and when it ends; always with the machine's time since boot (in hundredths of a second) and its fencing token. What it
-//! wrote is within the time in which it really ran. So two records that overlap are two commands that ran at once, and
-//! nothing that Konductor says of itself is needed to see it.
+//! Each command writes to a file of its own, in the folder that all share: when it started, now and then that it is
+//! alive, and when it ends; always with the machine's time since boot (in hundredths of a second) and its fencing
+//! token. What it wrote is within the time in which it really ran. So two records that overlap are two commands that
+//! ran at once, and nothing that Konductor says of itself is needed to see it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -77,8 +77,8 @@ pub(crate) fn hundredths(seconds: &str) -> u64 {
         .unwrap_or_else(|| panic!("{seconds:?} is no time since boot"))
 }
 
-/// Fails if more than `permits` ran at once, or a token contradicts the time: tokens are distinct, and of two runs of which
-/// one was over before the other started, the earlier one has the smaller token.
+/// Fails if more than `permits` ran at once, or a token contradicts the time: tokens are distinct, and of two runs of
+/// which one was over before the other started, the earlier one has the smaller token.
 pub(crate) fn assert_in_order(runs: &[Run], permits: usize) {
     let wrong = violations(runs, permits);
     assert!(wrong.is_empty(), "{}\nall runs: {runs:#?}", wrong.join("\n"));

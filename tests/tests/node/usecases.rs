@@ -1,7 +1,7 @@
 //! The use cases, as the examples have them: what the commands say, and when, shows the promised order.
 //!
-//! Each command says when it begins and when it ends, with the machine's time since boot; what a container says is read from
-//! its log. Both words are within the time in which it really ran, as in [`records`].
+//! Each command says when it begins and when it ends, with the machine's time since boot; what a container says is read
+//! from its log. Both words are within the time in which it really ran, as in [`records`].
 
 use std::collections::BTreeMap;
 
@@ -127,8 +127,8 @@ async fn said(scene: &Scene, selector: &str) -> Vec<Said> {
     all
 }
 
-/// The times from one word to another, of each pod that has said both. The token is the last thing that the first word's
-/// line says, if anything is held.
+/// The times from one word to another, of each pod that has said both. The token is the last thing that the first
+/// word's line says, if anything is held.
 fn spans(said: &[Said], begin: &str, end: &str) -> Vec<Run> {
     let find = |pod: &str, word: &str| {
         said.iter().find(|(whose, _, words)| whose == pod && words.starts_with(word)).map(|(_, at, words)| (*at, words))

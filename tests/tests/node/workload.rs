@@ -174,7 +174,8 @@ impl Scene {
         (first, second)
     }
 
-    /// Waits until the pod that had to wait has run; fails unless its command started within `limit` of the first one's end.
+    /// Waits until the pod that had to wait has run; fails unless its command started within `limit` of the first one's
+    /// end.
     pub(crate) async fn second_follows(&self, limit: Duration) {
         self.started("second").await;
         assert_eq!(self.ended("second").await.exit_code, 0);

@@ -99,7 +99,8 @@ async fn a_barrier_that_waited_too_long_fails_or_makes_do_with_a_quorum() {
     place.barrier_in("fails", Open).await;
 }
 
-/// Waits until the barrier, which cannot fail, is open in this round. A slow machine may look when the next one has begun.
+/// Waits until the barrier, which cannot fail, is open in this round. A slow machine may look when the next one has
+/// begun.
 async fn ended(place: &Place, name: &str, number: u64) {
     place
         .until::<Barrier>(name, |barrier| match round(barrier) {

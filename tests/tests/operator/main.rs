@@ -1,5 +1,5 @@
-//! The operator as a process, with the permissions that the chart gives it, against a real API server. The tests do what
-//! clients and kubelets would.
+//! The operator as a process, with the permissions that the chart gives it, against a real API server. The tests do
+//! what clients and kubelets would.
 
 mod barrier;
 mod claims;

@@ -1,5 +1,5 @@
-//! The operator, played by hand: the test writes what an operator would, when it wants to. And a claim whose events a test
-//! waits for one by one.
+//! The operator, played by hand: the test writes what an operator would, when it wants to. And a claim whose events a
+//! test waits for one by one.
 
 use std::time::Duration;
 

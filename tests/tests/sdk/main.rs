@@ -1,5 +1,5 @@
-//! The claim client against a real API server. The operator is played by hand, so that it can do what a real one does only
-//! when much goes wrong.
+//! The claim client against a real API server. The operator is played by hand, so that it can do what a real one does
+//! only when much goes wrong.
 
 mod hand;
 mod rendezvous;

@@ -1,15 +1,14 @@
 //! The operator and `konductor-run` together, both as the programs that people run, against a real API server: under
 //! contention, and while the API server, operators and holders are frozen, killed and brought back.
 //!
-//! What is asserted comes from the commands themselves: each writes down when it is alive, and an independent check looks
-//! for moments with more of them than there are permits ([`record`]).
+//! What is asserted comes from the commands themselves: each writes down when it is alive, and an independent check
+//! looks for moments with more of them than there are permits ([`record`]).
 
 mod api_server;
 mod contention;
 mod endings;
 mod everything;
 mod faults;
-mod guard;
 mod holders;
 mod init;
 mod leases;
@@ -22,3 +21,4 @@ mod several;
 mod stages;
 mod stress;
 mod told;
+mod watchdog;

@@ -1,5 +1,5 @@
-//! A network, an API server and credentials that fail while something is held: renewals are tried again, the command goes
-//! on while that may help, and is dead before anybody else can have its permit.
+//! A network, an API server and credentials that fail while something is held: renewals are tried again, the command
+//! goes on while that may help, and is dead before anybody else can have its permit.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! What witnesses have written down, and the check that no more of them ran at once than there are permits.
 //!
-//! The check knows nothing of Konductor but this: fencing tokens rise in the order of the grants. So whoever has the lower
-//! token had its permit already when one with a higher token started, even if it was slower to start itself; it counts as
-//! holding from the earliest start of any token from its own on, to the last moment at which it was alive. No more than
-//! `permits` may hold at once. With one permit this says that the tokens rise from holder to holder.
+//! The check knows nothing of Konductor but this: fencing tokens rise in the order of the grants. So whoever has the
+//! lower token had its permit already when one with a higher token started, even if it was slower to start itself; it
+//! counts as holding from the earliest start of any token from its own on, to the last moment at which it was alive. No
+//! more than `permits` may hold at once. With one permit this says that the tokens rise from holder to holder.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -20,8 +20,8 @@ pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 /// The shortest time to live that there is, for claims that are to expire.
 pub(crate) const SHORT_TTL: Duration = Duration::from_secs(5);
 
-/// For how long a process may not get to run on a machine with hundreds of others that want to. Whether anybody else was let in
-/// meanwhile is another question, which the record answers.
+/// For how long a process may not get to run on a machine with hundreds of others that want to. Whether anybody else
+/// was let in meanwhile is another question, which the record answers.
 pub(crate) const STALL: Duration = Duration::from_secs(2);
 
 /// The program that writes down when it is alive.
@@ -103,8 +103,8 @@ impl Scene {
         semaphore.status.and_then(|status| status.term).expect("an operator has raised the term")
     }
 
-    /// `konductor-run` for `holder` with these flags and this command. It wants one permit of the semaphore `s`, if the flags
-    /// do not say otherwise.
+    /// `konductor-run` for `holder` with these flags and this command. It wants one permit of the semaphore `s`, if the
+    /// flags do not say otherwise.
     pub(crate) fn command(&self, holder: &str, flags: &[&str], command: &[&str]) -> Command {
         // Whoever runs the tests in the background may have had signals ignored.
         let mut run = Command::new("env");

@@ -1,5 +1,5 @@
-//! A signal to end at every stage of a life, with the stage held open: no claim is left that nobody ends, nothing is started
-//! late, the code is the right one, and it does not take long.
+//! A signal to end at every stage of a life, with the stage held open: no claim is left that nobody ends, nothing is
+//! started late, the code is the right one, and it does not take long.
 
 use std::time::Duration;
 

@@ -1,15 +1,15 @@
 //! Many wrappers under random faults, for as long as one likes, with a seed that says which faults: `tests/stress`.
 //!
-//! Some of the wrappers are the first process of a PID namespace, as in a container, and some are not. Faults hit them, the
-//! operators and the API server. What is checked, from what the commands wrote down and what the API showed:
+//! Some of the wrappers are the first process of a PID namespace, as in a container, and some are not. Faults hit them,
+//! the operators and the API server. What is checked, from what the commands wrote down and what the API showed:
 //!
 //! - never more hold than there are permits ([`crate::record`]);
 //! - a command is dead before its claim is seen expired or gone, and whatever it had started with it;
 //! - once the faults have stopped, everything is free again within a TTL and a little time of the operator's;
 //! - each wrapper ends with a code that its end explains.
 //!
-//! The seed decides what is done and to whom; how the processes interleave is up to the machine, so a run can be repeated
-//! in kind, not exactly.
+//! The seed decides what is done and to whom; how the processes interleave is up to the machine, so a run can be
+//! repeated in kind, not exactly.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +45,8 @@ const AWAY: (u64, u64) = (200, 6_000);
 /// The operator's own time after a TTL has passed, on a busy machine.
 const OVERHEAD: Duration = Duration::from_secs(30);
 
-/// Codes that a wrapper may end with here: success, a cluster that it did not reach, a loss, and the signals sent to it.
+/// Codes that a wrapper may end with here: success, a cluster that it did not reach, a loss, and the signals sent to
+/// it.
 const CODES: [i32; 5] = [0, 69, 79, 128 + 9, 128 + 15];
 
 /// A deterministic sequence of choices (splitmix64).
@@ -75,8 +76,8 @@ enum Fault {
     Terminate,
     /// SIGKILL to a wrapper, and to nothing else.
     KillWrapper,
-    /// SIGKILL to a wrapper's guard.
-    KillGuard,
+    /// SIGKILL to a wrapper's watchdog.
+    KillWatchdog,
     /// SIGSTOP to a wrapper alone.
     FreezeWrapper,
     /// SIGSTOP to a wrapper and all that it has started.
@@ -97,8 +98,8 @@ const FAULTS: [Fault; 16] = [
     Fault::KillWrapper,
     Fault::KillWrapper,
     Fault::KillWrapper,
-    Fault::KillGuard,
-    Fault::KillGuard,
+    Fault::KillWatchdog,
+    Fault::KillWatchdog,
     Fault::FreezeWrapper,
     Fault::FreezeWrapper,
     Fault::FreezeWrapper,
@@ -265,14 +266,14 @@ impl Stress {
         match fault {
             Fault::Terminate => send(tree.wrapper, Signal::SIGTERM),
             Fault::KillWrapper => send(tree.wrapper, Signal::SIGKILL),
-            Fault::KillGuard => tree.guard.into_iter().for_each(|guard| send(guard, Signal::SIGKILL)),
+            Fault::KillWatchdog => tree.watchdog.into_iter().for_each(|watchdog| send(watchdog, Signal::SIGKILL)),
             // One thing at a time.
             Fault::FreezeWrapper | Fault::FreezeAll if slot.frozen.is_some() => return,
             Fault::FreezeWrapper => {
                 slot.frozen = Some(Frozen::freeze(frozen_for, tree.outside, vec![tree.wrapper]));
             }
             Fault::FreezeAll => {
-                let all = [tree.wrapper].into_iter().chain(tree.guard).chain(tree.others).collect();
+                let all = [tree.wrapper].into_iter().chain(tree.watchdog).chain(tree.others).collect();
                 slot.frozen = Some(Frozen::freeze(frozen_for, tree.outside, all));
             }
             Fault::KillOperator => {
@@ -384,8 +385,8 @@ impl Frozen {
         for (place, pid) in self.pids.iter().enumerate() {
             send(*pid, Signal::SIGCONT);
             if place < 2 {
-                // The kernel thaws a container in no order, and a command may then run for the moment that its wrapper and
-                // its guard take to kill it. That moment would be seen as an overlap.
+                // The kernel thaws a container in no order, and a command may then run for the moment that its wrapper
+                // and its watchdog take to kill it. That moment would be seen as an overlap.
                 sleep(Duration::from_millis(100)).await;
             }
         }
@@ -398,7 +399,7 @@ struct Tree {
     /// The program that made the PID namespace.
     outside: Option<Pid>,
     wrapper: Pid,
-    guard: Option<Pid>,
+    watchdog: Option<Pid>,
     others: Vec<Pid>,
 }
 
@@ -415,11 +416,11 @@ impl Tree {
         } else {
             Some(slot.process.pid()).filter(|pid| named(pid, "konductor-run"))?
         };
-        let guard = all.iter().copied().find(|pid| named(pid, "konductor-guard"));
+        let watchdog = all.iter().copied().find(|pid| named(pid, "konductor-wdog"));
         let outside = slot.contained.then(|| slot.process.pid());
-        let known = [Some(wrapper), guard, outside];
+        let known = [Some(wrapper), watchdog, outside];
         let others = all.into_iter().filter(|pid| !known.contains(&Some(*pid))).collect();
-        Some(Self { outside, wrapper, guard, others })
+        Some(Self { outside, wrapper, watchdog, others })
     }
 }
 
@@ -433,7 +434,7 @@ async fn end_of(slot: &mut Slot) -> i32 {
         code => code,
     };
     assert!(CODES.contains(&code), "ended with {code}\n{}", slot.process.output());
-    // One that was killed leaves the rest to its guard and to the kernel.
+    // One that was killed leaves the rest to its watchdog and to the kernel.
     konductor_tests::eventually(LIMIT, "nothing is left of a wrapper that has ended", || async {
         let left = slot.process.tree();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?} of\n{}", slot.process.output())) }

@@ -1,13 +1,13 @@
 //! A defect, or memory that the system refuses, on the side that talks to the API server.
 //!
-//! Either would end the whole process, and with it the one that ends the command in order. So a thread other than the first
-//! that panics, or is refused memory, says so and stands still for ever; the first thread then ends the command and exits.
-//! Standing still is all that is always possible: unwinding is not built into what is shipped, and takes memory. What is
-//! said goes by a place that was there before and a descriptor: no lock, no memory. Only the first fault is told, as
-//! after it nobody renews any more.
+//! Either would end the whole process, and with it the one that ends the command in order. So a thread other than the
+//! first that panics, or is refused memory, says so and stands still for ever; the first thread then ends the command
+//! and exits. Standing still is all that is always possible: unwinding is not built into what is shipped, and takes
+//! memory. What is said goes by a place that was there before and a descriptor: no lock, no memory. Only the first
+//! fault is told, as after it nobody renews any more.
 //!
-//! The first thread itself has nobody to tell. It ends the process, and the guard and the signal of the parent's death then end
-//! the command at once.
+//! The first thread itself has nobody to tell. It ends the process, and the watchdog and the signal of the parent's
+//! death then end the command at once.
 #![expect(unsafe_code, reason = "an allocator can only be written with it")]
 
 use std::{
@@ -28,7 +28,7 @@ const KEPT: usize = 400;
 /// How to wake the first thread.
 static WAKE: OnceLock<Arc<EventFd>> = OnceLock::new();
 
-/// What went wrong.
+/// What went wrong first, in any thread.
 static SAID: OnceLock<Said> = OnceLock::new();
 
 struct Said {
@@ -93,8 +93,8 @@ impl Memory {
     }
 }
 
-// SAFETY: every call is handed to the system's allocator as it is, and what it answers is handed back; what is done when it
-// has refused does not allocate and does not unwind.
+// SAFETY: every call is handed to the system's allocator as it is, and what it answers is handed back; what is done
+// when it has refused does not allocate and does not unwind.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps to the same contract.

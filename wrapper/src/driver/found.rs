@@ -1,13 +1,14 @@
-//! What this process found when it was started, for the command to find: signal mask, dispositions, closed descriptors; and who its parent
-//! is, to know when that is gone.
+//! What this process found when it was started, for the command to find: signal mask, dispositions, closed descriptors;
+//! and who its parent is, to know when that is gone.
 //!
 //! All else passes from process to process by itself. These three do not: signals are blocked from the first line of
-//! `main`, and std's start-up code ignores SIGPIPE and opens /dev/null in the place of a closed standard stream, without
-//! saying so. Hence a look before it.
+//! `main`, and std's start-up code ignores SIGPIPE and opens /dev/null in the place of a closed standard stream,
+//! without saying so. Hence a look before it.
 //!
-//! Signals 32 and 33 are the C library's: its functions leave them out of every mask and disposition, and its first thread
-//! unblocks them, as each further one does with the first of them. It would lose its own (to cancel a thread, or to change its user; nothing here does either). From
-//! anybody else they are signals like all others, so masks and dispositions are read and set by the kernel's own calls.
+//! Signals 32 and 33 are the C library's: its functions leave them out of every mask and disposition, and its first
+//! thread unblocks them, as each further one does with the first of them. It would lose its own (to cancel a thread, or
+//! to change its user; nothing here does either). From anybody else they are signals like all others, so masks and
+//! dispositions are read and set by the kernel's own calls.
 #![expect(unsafe_code, reason = "masks, dispositions and descriptors as the kernel has them, before std changes them")]
 
 use std::{
@@ -110,8 +111,8 @@ impl Found {
     }
 }
 
-/// Blocks all signals for this thread. To be called again by the first thread when it has started another one, and by each
-/// other thread.
+/// Blocks all signals for this thread. To be called again by the first thread when it has started another one, and by
+/// each other thread.
 pub(super) fn block() -> nix::Result<()> {
     set_mask(Mask::MAX).map(drop)
 }
@@ -125,7 +126,8 @@ fn set_mask(mask: Mask) -> nix::Result<Mask> {
     Ok(before)
 }
 
-/// What the kernel calls `sigaction`, without handlers and masks: the first field is the disposition, all others are zero.
+/// What the kernel calls `sigaction`, without handlers and masks: the first field is the disposition, all others are
+/// zero.
 type Action = [libc::sighandler_t; 4];
 
 fn is_ignored(signal: c_int) -> bool {
@@ -140,8 +142,8 @@ fn set(signal: c_int, disposition: libc::sighandler_t) -> nix::Result<()> {
 fn action(signal: c_int, new: Option<Action>) -> nix::Result<Action> {
     let mut before: Action = [0; 4];
     let new = new.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: both are as large as the kernel's structure or larger, whose set of signals is as large as the call is told; the
-    // disposition is one of the two that are no handlers.
+    // SAFETY: both are as large as the kernel's structure or larger, whose set of signals is as large as the call is
+    // told; the disposition is one of the two that are no handlers.
     let done = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, &raw mut before, size_of::<Mask>()) };
     Errno::result(done).map(|_| before)
 }

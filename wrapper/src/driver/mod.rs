@@ -1,22 +1,23 @@
 //! Carries out what the core decides. One thread, one loop: wait, read what happened, step, apply.
 //!
-//! The API server's side runs in a thread of its own ([`claims`]) that can stall or fail without delaying a reaped child,
-//! a signal or a deadline. Nothing in this thread waits for anything but the next event.
+//! The API server's side runs in a thread of its own ([`client`]) that can stall or fail without delaying a reaped
+//! child, a signal or a deadline. Nothing in this thread waits for anything but the next event.
 
-mod claims;
+mod client;
 mod fault;
 pub(crate) mod found;
-mod guard;
 mod process;
 mod signals;
 mod terminal;
 mod termination_log;
 mod tree;
+mod watchdog;
 
 use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
 
 use konductor::{
-    Boottime, ConnectOptions, Local, PodReference, Request, Wanted,
+    Boottime, ConnectOptions, Exit, Local, PodReference, Request, Wanted,
+    identity::{self, PodSources},
     rendezvous::{Arriving, Awaited},
 };
 use nix::{
@@ -32,18 +33,16 @@ use nix::{
 };
 
 use self::{
-    claims::{Claims, Order, Wishes},
+    client::{ClientThread, Order, Wishes},
     found::Found,
-    guard::Guard,
     process::Program,
     signals::Signals,
     terminal::Terminal,
     tree::Tree,
+    watchdog::Watchdog,
 };
 use crate::{
     config::{Config, Leftovers},
-    exit::Exit,
-    identity::{self, Sources},
     settings,
     supervisor::{Effect, Event, Settings, Supervisor},
 };
@@ -98,10 +97,10 @@ struct Driver<'a> {
     holder: String,
     signals: Signals,
     timer: TimerFd,
-    claims: Option<Claims>,
+    client: Option<ClientThread>,
     tree: Tree,
     /// While something is held and the tree is alive.
-    guard: Option<Guard>,
+    watchdog: Option<Watchdog>,
     /// What the command is known by when this process is gone.
     mark: String,
     terminal: Terminal,
@@ -119,10 +118,10 @@ impl<'a> Driver<'a> {
             holder: String::new(),
             signals,
             timer,
-            claims: None,
+            client: None,
             tree: Tree::new(config.signals.scope)?,
-            guard: None,
-            mark: guard::mark(),
+            watchdog: None,
+            mark: watchdog::mark(),
             terminal: Terminal::default(),
             config,
             program,
@@ -135,7 +134,7 @@ impl<'a> Driver<'a> {
         Ok(driver)
     }
 
-    /// The loop.
+    /// The loop, until the supervisor says how it all ended.
     fn run(&mut self, mut supervisor: Supervisor) -> nix::Result<Exit> {
         let mut events = VecDeque::from([Event::Started]);
         loop {
@@ -151,9 +150,9 @@ impl<'a> Driver<'a> {
             self.signals.read(&mut events)?;
             self.reap(&mut events)?;
             self.read_timer(&mut events)?;
-            self.look_after_guard(&mut events)?;
-            if let Some(claims) = &mut self.claims {
-                claims.read(&mut events)?;
+            self.look_after_watchdog(&mut events)?;
+            if let Some(client) = &mut self.client {
+                client.read(&mut events)?;
             }
         }
     }
@@ -172,8 +171,8 @@ impl<'a> Driver<'a> {
                 Ok(command) => self.tree.adopt(command),
                 Err(failure) => events.push_front(Event::NotSpawned { exit: failure.exit, error: failure.error }),
             },
-            Effect::Guard(deadline) => self.extend_guard(deadline),
-            Effect::Unguard => self.unguard(),
+            Effect::TellWatchdog(deadline) => self.extend_watchdog(deadline),
+            Effect::EndWatchdog => self.end_watchdog(),
             Effect::Forward(received) => self.tree.forward(received),
             Effect::Continue => self.resume(),
             Effect::Stop(signal) => self.stop(signal, events)?,
@@ -193,7 +192,7 @@ impl<'a> Driver<'a> {
     }
 
     fn order(&self, order: Order) {
-        self.claims.iter().for_each(|claims| claims.order(order));
+        self.client.iter().for_each(|client| client.order(order));
     }
 
     /// Until something is to be read.
@@ -202,8 +201,8 @@ impl<'a> Driver<'a> {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
         ];
-        sources.extend(self.guard.iter().map(|guard| PollFd::new(guard.as_fd(), PollFlags::empty())));
-        sources.extend(self.claims.iter().map(|claims| PollFd::new(claims.as_fd(), PollFlags::POLLIN)));
+        sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
+        sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
         let patience = if self.tree.has_more() { PollTimeout::ZERO } else { PollTimeout::NONE };
         match poll(&mut sources, patience) {
             // A stop and continue can end the call; then there is nothing to read.
@@ -261,9 +260,9 @@ impl<'a> Driver<'a> {
 
     fn spawn(&mut self, tokens: &[u64], deadline: Option<Boottime>) -> Result<nix::unistd::Pid, process::Failure> {
         if let Some(deadline) = deadline
-            && let Err(error) = self.start_guard(deadline)
+            && let Err(error) = self.start_watchdog(deadline)
         {
-            let error = format!("cannot start the guard of the deadline: {error}");
+            let error = format!("cannot start the watchdog: {error}");
             return Err(process::Failure { exit: Exit::Internal, error });
         }
         let environment = self.config.environment.with(&self.exports(tokens));
@@ -278,35 +277,35 @@ impl<'a> Driver<'a> {
         spawned
     }
 
-    fn start_guard(&mut self, deadline: Boottime) -> nix::Result<()> {
-        let guard = Guard::start(deadline, self.tree.others(), &self.mark)?;
-        self.tree.guarded_by(Some(guard.pid()));
-        self.guard = Some(guard);
+    fn start_watchdog(&mut self, deadline: Boottime) -> nix::Result<()> {
+        let watchdog = Watchdog::start(deadline, self.tree.others(), &self.mark)?;
+        self.tree.watched_by(Some(watchdog.pid()));
+        self.watchdog = Some(watchdog);
         Ok(())
     }
 
-    fn extend_guard(&mut self, deadline: Boottime) {
-        if self.guard.as_ref().is_some_and(|guard| guard.extend(deadline).is_ok()) {
+    fn extend_watchdog(&mut self, deadline: Boottime) {
+        if self.watchdog.as_ref().is_some_and(|watchdog| watchdog.extend(deadline).is_ok()) {
             return;
         }
         // One that does not listen would end the command too early.
-        self.unguard();
-        if let Err(error) = self.start_guard(deadline) {
-            tracing::warn!("cannot start the guard of the deadline: {error}; the next renewal tries again");
+        self.end_watchdog();
+        if let Err(error) = self.start_watchdog(deadline) {
+            tracing::warn!("cannot start the watchdog: {error}; the next renewal tries again");
         }
     }
 
-    fn unguard(&mut self) {
-        self.guard = None;
-        self.tree.guarded_by(None);
+    fn end_watchdog(&mut self) {
+        self.watchdog = None;
+        self.tree.watched_by(None);
     }
 
-    fn look_after_guard(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
-        if let Some(guard) = &self.guard
-            && guard.has_ended()?
+    fn look_after_watchdog(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
+        if let Some(watchdog) = &self.watchdog
+            && watchdog.has_ended()?
         {
-            self.unguard();
-            events.push_back(Event::GuardEnded);
+            self.end_watchdog();
+            events.push_back(Event::WatchdogEnded);
         }
         Ok(())
     }
@@ -342,7 +341,7 @@ impl<'a> Driver<'a> {
     /// Starts the side that talks to the API server.
     fn connect(&mut self) -> nix::Result<()> {
         let crate::config::Pod { name, uid, container } = self.config.pod.clone();
-        let sources = Sources::read(name, uid, container);
+        let sources = PodSources::read(name, uid, container);
         let pod = sources.pod();
         self.holder = match &self.config.holder {
             Some(holder) => holder.clone(),
@@ -364,7 +363,7 @@ impl<'a> Driver<'a> {
         // Whatever outlives this process goes on holding.
         let local = self.config.local.as_ref().map(|folder| Local::new(folder).inherit());
         let options = ConnectOptions { namespace: self.config.namespace.clone(), local };
-        self.claims = Some(Claims::start(options, wishes)?);
+        self.client = Some(ClientThread::start(options, wishes)?);
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! From a command line to a running process, with nothing of ours in it.
 //!
-//! The child gets a process group of its own, the signal mask and dispositions as found, and no descriptor of ours (all of
-//! them close on exec). There is no shell in between: the file is found in `PATH` before anything is acquired, so that a
-//! misspelt command costs no wait in a queue, and it is executed by its path, so that a text without `#!` is not handed to
-//! `/bin/sh`. That the command runs is known when the child's end of a close-on-exec pipe has closed.
+//! The child gets a process group of its own, the signal mask and dispositions as found, and no descriptor of ours (all
+//! of them close on exec). There is no shell in between: the file is found in `PATH` before anything is acquired, so
+//! that a misspelt command costs no wait in a queue, and it is executed by its path, so that a text without `#!` is not
+//! handed to `/bin/sh`. That the command runs is known when the child's end of a close-on-exec pipe has closed.
 #![expect(unsafe_code, reason = "fork(2) and execve(2)")]
 
 use std::{
@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use konductor::Exit;
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -26,7 +27,7 @@ use nix::{
 };
 
 use super::found::Found;
-use crate::{environment::Environment, exit::Exit};
+use crate::environment::Environment;
 
 /// Where a command is looked for when there is no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -57,7 +58,8 @@ impl Program {
         })
     }
 
-    /// Starts it. `holds`: it is killed when this process is, because nobody would be left to end it before the deadline.
+    /// Starts it. `holds`: it is killed when this process is, because nobody would be left to end it before the
+    /// deadline.
     pub(super) fn spawn(
         &self,
         environment: Vec<(OsString, OsString)>,
@@ -73,8 +75,8 @@ impl Program {
         let environment = environment.collect::<Result<Vec<_>, _>>()?;
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|error| self.failure(error))?;
         let parent = getpid();
-        // SAFETY: the child calls only functions that are safe after a fork, with memory prepared above (but for two small
-        // lists of pointers inside `execve`: glibc's own fork leaves its allocator usable), and never returns.
+        // SAFETY: the child calls only functions that are safe after a fork, with memory prepared above (but for two
+        // small lists of pointers inside `execve`: glibc's own fork leaves its allocator usable), and never returns.
         match unsafe { fork() }.map_err(|error| self.failure(error))? {
             ForkResult::Child => {
                 let Err(error) = self.become_command(&environment, found, terminal, holds.then_some(parent));

@@ -28,8 +28,8 @@ use crate::supervisor::{Event, Queued, Received};
 /// How many signals one look takes: more than there are standard ones, so that all of those are among them.
 const MOST: usize = 64;
 
-/// Stops this process's whole group, as a terminal would, until somebody continues it. Whether the kernel did so: not PID 1,
-/// and not when nobody could continue it.
+/// Stops this process's whole group, as a terminal would, until somebody continues it. Whether the kernel did so: not
+/// PID 1, and not when nobody could continue it.
 pub(super) fn stop_group() -> nix::Result<bool> {
     let mut only = SigSet::empty();
     only.add(Signal::SIGTSTP);

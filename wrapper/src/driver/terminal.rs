@@ -1,9 +1,9 @@
-//! The terminal's foreground belongs to the command while it runs, if it was ours: a command in a background group could
-//! neither read nor be reached by Ctrl-C.
+//! The terminal's foreground belongs to the command while it runs, if it was ours: a command in a background group
+//! could neither read nor be reached by Ctrl-C.
 //!
-//! It is given at the start when standard input is the terminal, and otherwise to a command that asks for it (by trying to
-//! read or to change it, which stops it): several commands that one person has started at once do not fight over it, and
-//! Ctrl-C then reaches us and is forwarded.
+//! It is given at the start when standard input is the terminal, and otherwise to a command that asks for it (by trying
+//! to read or to change it, which stops it): several commands that one person has started at once do not fight over it,
+//! and Ctrl-C then reaches us and is forwarded.
 //!
 //! The terminal is opened anew each time: a descriptor that stays open would keep the file system of /dev busy.
 
@@ -25,15 +25,15 @@ const TERMINAL: &str = "/dev/tty";
 /// Who has the foreground.
 #[derive(Debug, Default)]
 pub(super) struct Terminal {
-    /// The command uses the terminal.
+    /// Whether the command uses the terminal.
     used: bool,
-    /// The command was given the foreground.
+    /// Whether the command was given the foreground.
     lent: bool,
 }
 
 impl Terminal {
-    /// Offers the foreground to a command that is about to be started and takes it itself: the terminal, if the foreground
-    /// is ours.
+    /// Offers the foreground to a command that is about to be started and takes it itself: the terminal, if the
+    /// foreground is ours.
     pub(super) fn offer(&mut self) -> Option<File> {
         self.used = stdin().is_terminal();
         self.lend()
@@ -58,8 +58,8 @@ impl Terminal {
         terminal
     }
 
-    /// Takes the foreground back from this group, or from one that is gone; not from anybody else, like a shell that has
-    /// moved us to the background. (All signals are blocked, so SIGTTOU does not stop this.)
+    /// Takes the foreground back from this group, or from one that is gone; not from anybody else, like a shell that
+    /// has moved us to the background. (All signals are blocked, so SIGTTOU does not stop this.)
     pub(super) fn take_back(&mut self, group: Pid) {
         let Some(terminal) = self.lent.then(open).flatten() else { return };
         let Ok(front) = tcgetpgrp(&terminal) else { return };

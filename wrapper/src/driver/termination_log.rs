@@ -1,4 +1,5 @@
-//! Own failures, where `kubectl describe pod` shows them: the file that the kubelet mounts for a container's last words.
+//! Own failures, where `kubectl describe pod` shows them: the file that the kubelet mounts for a container's last
+//! words.
 
 use std::{
     fs::OpenOptions,

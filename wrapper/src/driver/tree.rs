@@ -1,18 +1,19 @@
 //! The command's whole process tree: found, signalled, reaped, known to be dead.
 //!
-//! This process is PID 1 or a child subreaper, so a process whose parent has died becomes its child, whatever sessions or
-//! groups it has made for itself. Hence the tree is dead exactly when there is no child left, which waitpid(2) says
+//! This process is PID 1 or a child subreaper, so a process whose parent has died becomes its child, whatever sessions
+//! or groups it has made for itself. Hence the tree is dead exactly when there is no child left, which waitpid(2) says
 //! without looking at /proc and without a race.
 //!
-//! Killing it: PID 1 kills everything in its namespace in one call. Elsewhere all descendants in /proc are killed, again and
-//! again until a look finds none that has not been killed: a process with SIGKILL pending can no longer fork. One that a
-//! look misses, because its parent died during that look, sends SIGCHLD when it changes parents or ends, and the core then
-//! asks to kill once more.
+//! Killing it: PID 1 kills everything in its namespace in one call. Elsewhere all descendants in /proc are killed,
+//! again and again until a look finds none that has not been killed: a process with SIGKILL pending can no longer fork.
+//! One that a look misses, because its parent died during that look, sends SIGCHLD when it changes parents or ends, and
+//! the core then asks to kill once more.
 //!
 //! One look reaps a bounded number, so that ten thousand that die at once keep no signal and no deadline waiting.
 //!
-//! A control group would know the tree as well, but `cgroup.kill` also kills who is in it beside the tree, this process among
-//! them, and a container's group is seldom delegated; pidfds would have to be had before the process can fork again.
+//! A control group would know the tree as well, but `cgroup.kill` also kills who is in it beside the tree, this process
+//! among them, and a container's group is seldom delegated; pidfds would have to be had before the process can fork
+//! again.
 //!
 //! Children that were there before the command (of a script that has since become `konductor-run`, like a `tee` for the
 //! log) are not the command's: they are reaped, and otherwise left alone.
@@ -25,6 +26,7 @@ use std::{
     mem::{MaybeUninit, size_of},
 };
 
+use konductor::Exit;
 use nix::{
     errno::Errno,
     libc::{self, c_int, pid_t},
@@ -34,7 +36,6 @@ use nix::{
 
 use crate::{
     config::Scope,
-    exit::Exit,
     supervisor::{Queued, Received},
 };
 
@@ -44,14 +45,14 @@ pub(super) const MAX_STAT: usize = 256;
 /// How many children one look reaps: a few milliseconds' work.
 const MOST: usize = 256;
 
-/// A look takes what has died or stopped, and does not wait. Orphans come to a process's first thread, which this is; what
-/// another thread has started (a program that gets credentials) is that thread's to wait for.
+/// A look takes what has died or stopped, and does not wait. Orphans come to a process's first thread, which this is;
+/// what another thread has started (a program that gets credentials) is that thread's to wait for.
 const LOOK: c_int = libc::WNOHANG | libc::WUNTRACED | libc::__WNOTHREAD;
 
 /// What one look for dead children found.
 #[derive(Debug, Default)]
 pub(super) struct Reaped {
-    /// The command's own end.
+    /// How the command itself has ended.
     pub(super) command: Option<Exit>,
     /// The signal that has stopped the command.
     pub(super) stopped: Option<c_int>,
@@ -68,7 +69,7 @@ pub(super) struct Tree {
     /// Children that were there before the command.
     others: BTreeSet<pid_t>,
     /// A child that no wait for all children sees, and that is not the command's either.
-    guard: Option<pid_t>,
+    watchdog: Option<pid_t>,
     is_init: bool,
     /// Who gets what is forwarded.
     scope: Scope,
@@ -77,7 +78,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// No tree yet.
+    /// A tree without any process yet.
     pub(super) fn new(scope: Scope) -> nix::Result<Self> {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let others = match waitid(Id::All, look) {
@@ -85,26 +86,26 @@ impl Tree {
             Err(error) => return Err(error),
             Ok(_) => children().unwrap_or_default(),
         };
-        Ok(Self { command: None, others, guard: None, is_init: getpid().as_raw() == 1, scope, more: false })
+        Ok(Self { command: None, others, watchdog: None, is_init: getpid().as_raw() == 1, scope, more: false })
     }
 
-    /// The command has been started.
+    /// Takes in the command, which has been started.
     pub(super) fn adopt(&mut self, command: Pid) {
         self.command = Some(command);
     }
 
-    /// This child is the guard, or there is none.
-    pub(super) fn guarded_by(&mut self, guard: Option<pid_t>) {
-        self.guard = guard;
+    /// This child is the watchdog, or there is none.
+    pub(super) fn watched_by(&mut self, watchdog: Option<pid_t>) {
+        self.watchdog = watchdog;
     }
 
-    /// Children that are not the command's, but for the guard.
+    /// Children that are not the command's, but for the watchdog.
     pub(super) fn others(&self) -> &BTreeSet<pid_t> {
         &self.others
     }
 
     fn is_ours(&self, child: pid_t) -> bool {
-        !self.others.contains(&child) && self.guard != Some(child)
+        !self.others.contains(&child) && self.watchdog != Some(child)
     }
 
     /// The process group of the command, as long as the command is not reaped.
@@ -155,8 +156,8 @@ impl Tree {
         Ok(reaped)
     }
 
-    /// Sends a signal to the command, and to its process group if that is wanted. The kernel has no call that sends a value
-    /// to a group, so a value that came along goes to a command alone.
+    /// Sends a signal to the command, and to its process group if that is wanted. The kernel has no call that sends a
+    /// value to a group, so a value that came along goes to a command alone.
     pub(super) fn forward(&self, received: Received) {
         let Some(command) = self.command else { return };
         match (self.scope, received.queued) {
@@ -195,7 +196,7 @@ impl Tree {
         }
     }
 
-    /// Kills all.
+    /// Kills every process of the tree.
     pub(super) fn kill(&self) {
         if self.is_init {
             return send(-1, libc::SIGKILL);
@@ -280,7 +281,8 @@ fn send_queued(target: pid_t, signal: c_int, queued: Queued) {
     let from = Sender { pid: queued.pid, uid: queued.uid, value: queued.value as usize };
     let info = Info { signal, errno: 0, code: libc::SI_QUEUE, from };
     let mut whole = MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: the structure is as large as the kernel reads, and at least as large and as aligned as what is written to it.
+    // SAFETY: the structure is as large as the kernel reads, and at least as large and as aligned as what is written to
+    // it.
     let sent = unsafe {
         whole.as_mut_ptr().cast::<Info>().write(info);
         libc::syscall(libc::SYS_rt_sigqueueinfo, target, signal, whole.as_ptr())
@@ -296,7 +298,7 @@ fn told(target: pid_t, signal: c_int, sent: nix::Result<()>) {
     }
 }
 
-/// A line of /proc.
+/// What a line of /proc/PID/stat says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) pid: pid_t,

@@ -1,18 +1,19 @@
 //! Signals and job control: what becomes of a signal that has arrived, and of a command that a signal has stopped.
 //!
-//! A signal keeps its number on the way to the command, unless the configuration says otherwise. Before the command runs
-//! there is nobody to forward to: what then ends the waiting ends it, and everything that arrives once nothing stands
-//! before the start any more is kept for the command. A signal that is dropped is as if it were ignored, from start to end.
+//! A signal keeps its number on the way to the command, unless the configuration says otherwise. Before the command
+//! runs there is nobody to forward to: what then ends the waiting ends it, and everything that arrives once nothing
+//! stands before the start any more is kept for the command. A signal that is dropped is as if it were ignored, from
+//! start to end.
 //!
 //! The command is a job of its own, in a process group of its own, and a shell that started this process waits for this
 //! process. So when the terminal stops the command (TSTP, TTIN, TTOU), this process stops as well, as a job: the whole
-//! group, by the default action of TSTP, so that the kernel decides. It does not stop what nobody could continue: PID 1, or
-//! a group with no shell above it. Then the command is continued at once after a TSTP, as the kernel would not have stopped
-//! it in this process's place, and stays stopped when it wanted a terminal that is not its own.
+//! group, by the default action of TSTP, so that the kernel decides. It does not stop what nobody could continue: PID
+//! 1, or a group with no shell above it. Then the command is continued at once after a TSTP, as the kernel would not
+//! have stopped it in this process's place, and stays stopped when it wanted a terminal that is not its own.
 //!
 //! SIGSTOP is somebody's deliberate act upon the command alone: everything else goes on, renewals too.
 
-use konductor::Boottime;
+use konductor::{Boottime, Exit};
 use konductor_api::GoDuration;
 use nix::{libc, sys::signal::Signal};
 use tracing::Level;
@@ -20,7 +21,6 @@ use tracing::Level;
 use std::time::Duration;
 
 use super::{Effect, LAST_ARRIVAL, Phase, Received, Supervisor, WITHDRAWAL};
-use crate::exit::Exit;
 
 /// What a terminal stops a job with.
 const TERMINAL_STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];

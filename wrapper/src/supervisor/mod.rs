@@ -1,28 +1,28 @@
 //! The core: what to do next, decided from events alone.
 //!
-//! [`Supervisor::step`] is total and deterministic: no clock, no I/O, no randomness. The driver tells it what happened and
-//! when, and carries out the effects in order. What it guarantees, whatever the order of events:
+//! [`Supervisor::step`] is total and deterministic: no clock, no I/O, no randomness. The driver tells it what happened
+//! and when, and carries out the effects in order. What it guarantees, whatever the order of events:
 //!
-//! - the command is started at most once, only while every claim is held and safely before its deadline, and never after
-//!   a signal that ends the waiting;
+//! - the command is started at most once, only while every claim is held and safely before its deadline, and never
+//!   after a signal that ends the waiting;
 //! - time comes first: each step begins with what is due, so that a process that was frozen past its deadline kills
 //!   before it looks at anything else;
 //! - the whole process tree is told to end early enough before a deadline, and is dead at it, without any help
 //!   from the side that talks to the API server;
-//! - a guard, which keeps the deadline should this process not get to run, knows the latest deadline from before the
+//! - a watchdog, which keeps the deadline should this process not get to run, knows the latest deadline from before the
 //!   start of the command until the tree is empty;
 //! - a claim is released only after the driver has seen the tree empty;
 //! - a loss while anything ran ends with 79, whatever the command's own code was;
-//! - whoever arrives at a barrier has done the work: the tree is empty, nothing that was held was lost, and the command has ended
-//!   with 0 (or has ended, if that is enough); and an arrival that was not made is never a success.
+//! - whoever arrives at a barrier has done the work: the tree is empty, nothing that was held was lost, and the command
+//!   has ended with 0 (or has ended, if that is enough); and an arrival that was not made is never a success.
 //!
 //! What is only waited for comes first, one after the other, while nothing is held that others may want.
 //!
-//! Claims are taken one after the other in the order given, which the caller makes the same for every wrapper, so that two
-//! of them never wait for each other; they are released in reverse.
+//! Claims are taken one after the other in the order given, which the caller makes the same for every wrapper, so that
+//! two of them never wait for each other; they are released in reverse.
 
 mod jobs;
-mod meetings;
+mod rendezvous;
 mod rules;
 
 #[cfg(test)]
@@ -32,24 +32,23 @@ mod scripts;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use konductor::Boottime;
+use konductor::{Boottime, Event as ClaimEvent, Exit, rendezvous::Progress};
 use tracing::Level;
 
-use crate::exit::Exit;
-
-/// How long the API server may leave the first request unanswered. Shorter than any pod's start timeout, longer than the
-/// restart of an API server that another one replaces; the Job's own backoff takes over from there.
+/// How long the API server may leave the first request unanswered. Shorter than any pod's start timeout, longer than
+/// the restart of an API server that another one replaces; the Job's own backoff takes over from there.
 pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(30);
 
 /// How long "try once" waits for the operator's word. A standby takes over within half of it.
 pub(crate) const TRY_ONCE: Duration = Duration::from_secs(30);
 
-/// How long a withdrawal may take once a signal has asked to end: with it the process is gone within a second. The client
-/// gives up a little earlier and says why.
+/// How long a withdrawal may take once a signal has asked to end: with it the process is gone within a second. The
+/// client gives up a little earlier and says why.
 pub(crate) const WITHDRAWAL: Duration = Duration::from_millis(900);
 
 /// How long releases may take after the command's end: well inside the kubelet's default of 30 s between TERM and KILL.
-/// The client gives up after 10 s and says why; this is for one that says nothing. A claim that could not be released ends with its TTL, or at once when the kubelet reports the container's end.
+/// The client gives up after 10 s and says why; this is for one that says nothing. A claim that could not be released
+/// ends with its TTL, or at once when the kubelet reports the container's end.
 pub(crate) const RELEASE: Duration = Duration::from_secs(12);
 
 /// How long arriving may take after the command's end: longer than the restart of an API server, as work that may have
@@ -59,13 +58,14 @@ pub(crate) const ARRIVAL: Duration = Duration::from_mins(2);
 /// How long it may take from a signal to end on: with the releases well inside the kubelet's default of 30 s.
 pub(crate) const LAST_ARRIVAL: Duration = Duration::from_secs(8);
 
-/// How long before a claim's end its tree is killed: what lies between a timer and the last process's death on a machine that
-/// has ten times more to do than it can. A twentieth of the shortest TTL, so that renewals hardly have less time.
+/// How long before a claim's end its tree is killed: what lies between a timer and the last process's death on a
+/// machine that has ten times more to do than it can. A twentieth of the shortest TTL, so that renewals hardly have
+/// less time.
 pub(crate) const KILLING: Duration = Duration::from_millis(250);
 
-/// How soon after its start a guard that has ended is not worth another one before the next renewal: whatever ends it
-/// would end the next as well.
-pub(crate) const GUARD_LASTS: Duration = Duration::from_secs(1);
+/// How soon after its start a watchdog that has ended is not worth another one before the next renewal: whatever ends
+/// it would end the next as well.
+pub(crate) const WATCHDOG_LASTS: Duration = Duration::from_secs(1);
 
 /// What the rules need to know from the configuration.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ pub(crate) struct Settings {
     pub(crate) claims: Vec<String>,
     /// Where to arrive when the command has ended, as shown to people (`barrier extracted`).
     pub(crate) arrivals: Vec<String>,
-    /// When to arrive.
+    /// When to arrive at those barriers.
     pub(crate) arrive_on: ArriveOn,
     /// How long to wait for all that is awaited and claimed together; for ever when absent, and zero tries once.
     pub(crate) wait_timeout: Option<Duration>,
@@ -84,7 +84,7 @@ pub(crate) struct Settings {
     pub(crate) skip_on_timeout: bool,
     /// Whether a folder of this machine takes the cluster's place.
     pub(crate) local: bool,
-    /// From TERM to KILL.
+    /// How long the command has from TERM to KILL.
     pub(crate) grace: Duration,
     /// Signals that end the waiting. Those that were ignored when the process started are not among them (`nohup`).
     pub(crate) ending_signals: Vec<i32>,
@@ -96,7 +96,7 @@ pub(crate) struct Settings {
     pub(crate) exit_codes: BTreeMap<u8, u8>,
 }
 
-/// When to arrive.
+/// After which ends of the command to arrive at barriers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArriveOn {
     /// When the command has ended with 0, or with what is to be told as 0.
@@ -108,7 +108,7 @@ pub(crate) enum ArriveOn {
 /// A signal as it has arrived, and as it is sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Received {
-    /// Its number.
+    /// The signal's number.
     pub(crate) signal: i32,
     /// What came with it, when it was sent by sigqueue(3).
     pub(crate) queued: Option<Queued>,
@@ -121,27 +121,32 @@ pub(crate) struct Queued {
     pub(crate) pid: i32,
     /// The sender's user id.
     pub(crate) uid: u32,
-    /// The value: a number, or a pointer's bits.
+    /// The value sent along: a number, or a pointer's bits.
     pub(crate) value: u64,
 }
 
-/// What happened.
+/// What has happened, as the driver tells the supervisor.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// The very first.
+    /// The first event of all: the program has started.
     Started,
-    /// News of a claim, by its place in [`Settings::claims`].
-    Claim(usize, Answer),
-    /// News of something to be seen open, by its place in [`Settings::awaited`].
-    Awaited(usize, Told),
-    /// News of an arrival, by its place in [`Settings::arrivals`].
-    Arrival(usize, Told),
-    /// The side that talks to the API server is gone: it panicked, or could not be started.
-    ClaimsFailed {
-        /// What is known about it.
+    /// News of a claim, by its index in [`Settings::claims`].
+    Claim(usize, ClaimEvent),
+    /// News of something to be seen open, by its index in [`Settings::awaited`].
+    Awaited(usize, Progress),
+    /// News of an arrival, by its index in [`Settings::arrivals`].
+    Arrival(usize, Progress),
+    /// What was ordered cannot be asked for: there is no cluster to connect to.
+    Unreachable {
+        /// Why the client cannot connect.
         error: String,
     },
-    /// A signal, not SIGCHLD.
+    /// The side that talks to the API server is gone: it panicked, or could not be started.
+    ClientFailed {
+        /// What is known about its end.
+        error: String,
+    },
+    /// A signal has arrived that is not SIGCHLD.
     Signal(Received),
     /// All signals that end the waiting and had arrived when [`Effect::ReadSignals`] was carried out have been told.
     SignalsRead,
@@ -156,9 +161,9 @@ pub(crate) enum Event {
     CommandEnded(Exit),
     /// A signal has stopped the command.
     CommandStopped {
-        /// Which one.
+        /// The number of that signal.
         signal: i32,
-        /// It wants the terminal, whose foreground this process has.
+        /// Whether the command wants the terminal, whose foreground this process has.
         in_front: bool,
     },
     /// The kernel has not carried out [`Effect::Stop`]: there is nobody who could continue this process.
@@ -167,122 +172,37 @@ pub(crate) enum Event {
     Remaining,
     /// No process of the command's tree is left.
     TreeEmpty,
-    /// The guard is gone, and nobody has told it to.
-    GuardEnded,
+    /// The watchdog is gone, and nobody has told it to.
+    WatchdogEnded,
     /// The armed time has come.
     Timer,
-}
-
-/// News of one claim.
-#[derive(Clone, Debug)]
-pub(crate) enum Answer {
-    /// It is made; the operator has not said anything about it.
-    Asked,
-    /// It has not been granted.
-    Waiting {
-        /// Claims in front; absent until the operator has said so.
-        ahead: Option<u64>,
-        /// There is no parent of that name.
-        missing: bool,
-    },
-    /// Held and confirmed.
-    Held {
-        /// The fencing token.
-        token: u64,
-        /// The time to live in force.
-        ttl: Duration,
-        /// When the tree must be dead, unless extended.
-        deadline: Boottime,
-    },
-    /// Renewed.
-    Extended {
-        /// The new deadline.
-        deadline: Boottime,
-    },
-    /// Trouble that the client keeps trying to get through.
-    Retrying {
-        /// What was tried.
-        operation: &'static str,
-        /// What went wrong.
-        error: String,
-    },
-    /// No longer to be relied upon.
-    Lost {
-        /// Somebody else may hold it already, so that there is no time for a grace.
-        taken: bool,
-        /// Why.
-        reason: String,
-    },
-    /// Gone; nothing more follows.
-    Released,
-    /// Could not be deleted in time; nothing more follows.
-    Abandoned {
-        /// Why.
-        error: String,
-    },
-    /// Cannot be had; nothing more follows.
-    Failed {
-        /// The code that says why.
-        exit: Exit,
-        /// What to tell people.
-        error: String,
-    },
-}
-
-/// News of something that is waited for, or of an arrival.
-#[derive(Clone, Debug)]
-pub(crate) enum Told {
-    /// It is there; the operator has not said anything about it.
-    Seen,
-    /// It is not open.
-    Waiting {
-        /// What the operator says about it.
-        message: String,
-        /// There is none of that name.
-        missing: bool,
-    },
-    /// Trouble that the client keeps trying to get through.
-    Retrying {
-        /// What was tried.
-        operation: &'static str,
-        /// What went wrong.
-        error: String,
-    },
-    /// It is open, or the arrival is made; nothing more follows.
-    Done,
-    /// It cannot be; nothing more follows.
-    Failed {
-        /// The code that says why.
-        exit: Exit,
-        /// What to tell people.
-        error: String,
-    },
 }
 
 /// What to do, in this order: what is urgent comes before what is only told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Wait until something is open.
+    /// Wait until this index of [`Settings::awaited`] is open.
     Await(usize),
-    /// Ask for a claim.
+    /// Ask for this index of [`Settings::claims`].
     Acquire(usize),
-    /// Release or withdraw a claim.
+    /// Release or withdraw this index of [`Settings::claims`].
     Release(usize),
-    /// Arrive somewhere.
+    /// Arrive at this index of [`Settings::arrivals`].
     Arrive(usize),
-    /// Tell the signals that have arrived by now, all those that end the waiting among them, then [`Event::SignalsRead`].
+    /// Tell the signals that have arrived by now, all those that end the waiting among them, then
+    /// [`Event::SignalsRead`].
     ReadSignals,
     /// Start the command, with the claims' fencing tokens in order.
     Spawn {
-        /// One per claim.
+        /// A fencing token for each of [`Settings::claims`].
         tokens: Vec<u64>,
-        /// When the tree must be dead: a guard is started first that sees to it.
+        /// When the tree must be dead: a watchdog is started first that sees to it.
         deadline: Option<Boottime>,
     },
-    /// Tell the guard a later deadline; when there is none any more, start another one.
-    Guard(Boottime),
-    /// End the guard.
-    Unguard,
+    /// Tell the watchdog a later deadline; when there is none any more, start another one.
+    TellWatchdog(Boottime),
+    /// End the watchdog.
+    EndWatchdog,
     /// Send a signal to the command, and to its process group if that is configured.
     Forward(Received),
     /// Give the command the terminal's foreground, if it is ours, and continue its process group.
@@ -296,15 +216,15 @@ pub(crate) enum Effect {
     KillTree,
     /// Wake up at this time instead of the one armed before.
     Arm(Option<Boottime>),
-    /// Tell people.
+    /// Tell people, in the log.
     Log(Level, String),
     /// An own failure: tell people, also in the container's termination message.
     Report(String),
-    /// The end. Nothing follows.
+    /// End the program like this. No effect follows.
     Exit(Exit),
 }
 
-/// Where the whole thing stands.
+/// Where the supervision of the command stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// What is awaited before `next` was seen open, and this one is not yet.
@@ -319,33 +239,33 @@ enum Phase {
     Arriving { until: Boottime },
     /// Nothing is alive any more, or ever was; the claims are being given back.
     Releasing { until: Boottime },
-    /// Exit was said.
+    /// [`Effect::Exit`] was said.
     Over,
 }
 
 /// Where one claim stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Claim {
-    /// Not asked for, or gone.
+enum ClaimState {
+    /// The claim was not asked for, or is gone.
     Absent,
-    /// Asked for; the client may or may not have created it.
+    /// The claim is asked for; the client may or may not have created it.
     Asked,
-    /// Held.
+    /// The claim is held.
     Held { token: u64, ttl: Duration, deadline: Boottime },
-    /// Was held; still to be cleaned up.
+    /// The claim was held; it is still to be cleaned up.
     Lost,
-    /// Being released.
+    /// The claim is being released.
     Leaving,
 }
 
-/// What keeps a try from ending well, as last known: decides between the exit codes of a wait that timed out.
+/// What was last heard of what is waited for: decides between the exit codes of a wait that timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+enum LastHeard {
     /// Nothing has been heard from the cluster.
-    None,
+    Nothing,
     /// The cluster answers; the operator has not said anything about the claim.
     Contact,
-    /// There is no such parent.
+    /// There is no object of that name.
     Missing,
     /// The operator has put it in the queue, or says that it is not open.
     Queued,
@@ -358,9 +278,9 @@ struct Ending {
     killed: bool,
 }
 
-/// What the guard was last told, and when it was started.
+/// What the watchdog was last told, and when it was started.
 #[derive(Clone, Copy, Debug)]
-struct Guard {
+struct WatchdogState {
     deadline: Boottime,
     started: Boottime,
 }
@@ -370,7 +290,7 @@ struct Guard {
 pub(crate) struct Supervisor {
     settings: Settings,
     phase: Phase,
-    claims: Vec<Claim>,
+    claims: Vec<ClaimState>,
     /// The arrivals that are being made.
     arriving: Vec<bool>,
     /// Why nobody talks to the API server any more.
@@ -379,14 +299,14 @@ pub(crate) struct Supervisor {
     verdict: Option<Exit>,
     command_alive: bool,
     ending: Option<Ending>,
-    guard: Option<Guard>,
+    watchdog: Option<WatchdogState>,
     /// What has arrived for a command that is about to be started; the kernel's limit on waiting signals bounds it.
     early: Vec<Received>,
     /// When waiting for the claims ends.
     wait_until: Option<Boottime>,
     /// When the cluster must have answered.
     contact_until: Option<Boottime>,
-    word: Word,
+    last_heard: LastHeard,
     /// The latest trouble on the way to the cluster.
     trouble: Option<String>,
     /// The latest news of the queue, so that nothing is said twice.

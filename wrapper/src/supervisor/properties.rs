@@ -1,5 +1,6 @@
 //! What holds for every order of events: random histories against a small model of the world around the core.
 
+use konductor::{AcquireError, LossReason, RendezvousError};
 use proptest::prelude::*;
 
 use super::*;
@@ -16,18 +17,20 @@ enum Happening {
     Arrives(i32),
     Stopped(i32, bool),
     Continued,
-    Hears(usize, Word),
-    Awaits(usize, News),
-    Arrivals(usize, News),
+    Hears(usize, ClaimNews),
+    Awaits(usize, RendezvousNews),
+    Arrivals(usize, RendezvousNews),
     CommandEnds(u8),
     SomeEnd,
     AllEnd,
-    ClaimsFail,
-    GuardEnds,
+    /// There is no cluster to connect to.
+    Unreachable,
+    ClientFails,
+    WatchdogEnds,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Word {
+enum ClaimNews {
     Asked,
     Waiting(Option<u64>, bool),
     Held(u64),
@@ -39,7 +42,7 @@ enum Word {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum News {
+enum RendezvousNews {
     Seen,
     Closed(bool),
     Trouble,
@@ -47,27 +50,27 @@ enum News {
     Failed,
 }
 
-fn news() -> impl Strategy<Value = News> {
+fn news() -> impl Strategy<Value = RendezvousNews> {
     prop_oneof![
-        1 => Just(News::Seen),
-        1 => any::<bool>().prop_map(News::Closed),
-        1 => Just(News::Trouble),
-        9 => Just(News::Done),
-        1 => Just(News::Failed),
+        1 => Just(RendezvousNews::Seen),
+        1 => any::<bool>().prop_map(RendezvousNews::Closed),
+        1 => Just(RendezvousNews::Trouble),
+        9 => Just(RendezvousNews::Done),
+        1 => Just(RendezvousNews::Failed),
     ]
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let word = prop_oneof![
-        1 => Just(Word::Asked),
+    let claim_news = prop_oneof![
+        1 => Just(ClaimNews::Asked),
         1 => (proptest::option::of(0..3_u64), any::<bool>())
-            .prop_map(|(ahead, missing)| Word::Waiting(ahead, missing && ahead.is_none())),
-        4 => (5_000..30_000_u64).prop_map(Word::Held),
-        4 => Just(Word::Extended),
-        1 => Just(Word::Revoked),
-        1 => Just(Word::Taken),
-        1 => Just(Word::Failed),
-        4 => Just(Word::Released),
+            .prop_map(|(ahead, missing)| ClaimNews::Waiting(ahead, missing && ahead.is_none())),
+        4 => (5_000..30_000_u64).prop_map(ClaimNews::Held),
+        4 => Just(ClaimNews::Extended),
+        1 => Just(ClaimNews::Revoked),
+        1 => Just(ClaimNews::Taken),
+        1 => Just(ClaimNews::Failed),
+        4 => Just(ClaimNews::Released),
     ];
     prop_oneof![
         6 => (0..8_000_u64).prop_map(Happening::Passes),
@@ -77,22 +80,23 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (prop::sample::select(vec![19, 20, 21, 22]), any::<bool>())
             .prop_map(|(signal, in_front)| Happening::Stopped(signal, in_front)),
         1 => Just(Happening::Continued),
-        12 => (0..3_usize, word).prop_map(|(claim, word)| Happening::Hears(claim, word)),
+        12 => (0..3_usize, claim_news).prop_map(|(claim, news)| Happening::Hears(claim, news)),
         4 => (0..2_usize, news()).prop_map(|(index, news)| Happening::Awaits(index, news)),
         4 => (0..2_usize, news()).prop_map(|(index, news)| Happening::Arrivals(index, news)),
         2 => prop_oneof![Just(0), Just(3), any::<u8>()].prop_map(Happening::CommandEnds),
         2 => Just(Happening::SomeEnd),
         2 => Just(Happening::AllEnd),
-        1 => Just(Happening::ClaimsFail),
-        1 => Just(Happening::GuardEnds),
+        1 => Just(Happening::Unreachable),
+        1 => Just(Happening::ClientFails),
+        1 => Just(Happening::WatchdogEnds),
     ]
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
     let few = || prop_oneof![3 => Just(0), 1 => 1..3_usize];
-    let meetings = (few(), few(), prop::sample::select(vec![ArriveOn::Success, ArriveOn::AnyEnd]));
+    let rendezvous = (few(), few(), prop::sample::select(vec![ArriveOn::Success, ArriveOn::AnyEnd]));
     let map = prop::sample::select(vec![BTreeMap::new(), BTreeMap::from([(15, Some(3)), (10, None)])]);
-    (0..4_usize, proptest::option::of(0..20_000_u64), any::<bool>(), 0..20_000_u64, any::<bool>(), map, meetings)
+    (0..4_usize, proptest::option::of(0..20_000_u64), any::<bool>(), 0..20_000_u64, any::<bool>(), map, rendezvous)
         .prop_map(|(claims, wait, skip_on_timeout, grace, leaves, signals, (awaited, arrivals, arrive_on))| Settings {
             awaited: (0..awaited).map(|gate| format!("gate {gate}")).collect(),
             arrivals: (0..arrivals).map(|barrier| format!("barrier {barrier}")).collect(),
@@ -136,7 +140,7 @@ enum ClaimSeen {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Meeting {
+enum RendezvousSeen {
     Ahead,
     Begun,
     Met,
@@ -149,11 +153,12 @@ struct World {
     supervisor: Supervisor,
     now: Boottime,
     armed: Option<Boottime>,
-    awaited: Vec<Meeting>,
-    arrivals: Vec<Meeting>,
+    awaited: Vec<RendezvousSeen>,
+    arrivals: Vec<RendezvousSeen>,
     claims: Vec<ClaimSeen>,
     releasing: Vec<bool>,
-    claims_failed: bool,
+    answered: bool,
+    client_failed: bool,
     signalled: bool,
     spawned: bool,
     command_alive: bool,
@@ -172,10 +177,10 @@ struct World {
     /// What the command is to receive, and what it has received.
     owed: usize,
     forwarded: usize,
-    /// What the guard was last told, while there is one.
-    guard: Option<Boottime>,
-    /// What the last guard was last told.
-    guarded: Option<Boottime>,
+    /// What the watchdog was last told, while there is one.
+    watchdog: Option<Boottime>,
+    /// What the last watchdog was last told.
+    last_told: Option<Boottime>,
     exit: Option<Exit>,
 }
 
@@ -183,14 +188,15 @@ impl World {
     fn new(settings: Settings) -> Self {
         let claims = settings.claims.len();
         Self {
-            awaited: vec![Meeting::Ahead; settings.awaited.len()],
-            arrivals: vec![Meeting::Ahead; settings.arrivals.len()],
+            awaited: vec![RendezvousSeen::Ahead; settings.awaited.len()],
+            arrivals: vec![RendezvousSeen::Ahead; settings.arrivals.len()],
             supervisor: Supervisor::new(settings),
             now: Boottime(Duration::from_secs(100)),
             armed: None,
             claims: vec![ClaimSeen::Absent; claims],
             releasing: vec![false; claims],
-            claims_failed: false,
+            answered: false,
+            client_failed: false,
             signalled: false,
             spawned: false,
             command_alive: false,
@@ -204,8 +210,8 @@ impl World {
             ended_by: None,
             owed: 0,
             forwarded: 0,
-            guard: None,
-            guarded: None,
+            watchdog: None,
+            last_told: None,
             exit: None,
         }
     }
@@ -231,7 +237,7 @@ impl World {
                 }
                 Effect::Release(index) => {
                     assert!(!self.tree_alive, "released under a live tree");
-                    assert_eq!(self.guard, None, "released with a guard about");
+                    assert_eq!(self.watchdog, None, "released with a watchdog about");
                     assert!(self.claims[index] != ClaimSeen::Absent && !self.releasing[index]);
                     self.releasing[index] = true;
                 }
@@ -247,18 +253,18 @@ impl World {
                             "{claim:?}"
                         );
                     }
-                    assert_eq!(deadline, self.fence(), "not guarded");
-                    (self.guard, self.guarded) = (deadline, deadline);
+                    assert_eq!(deadline, self.fence(), "the watchdog has another deadline");
+                    (self.watchdog, self.last_told) = (deadline, deadline);
                     (self.spawned, self.command_alive, self.tree_alive) = (true, true, true);
                 }
-                Effect::Guard(deadline) => {
-                    assert!(self.tree_alive, "guards nothing");
-                    assert!(!self.lost || Some(deadline) == self.guarded, "later, although something is lost");
-                    (self.guard, self.guarded) = (Some(deadline), Some(deadline));
+                Effect::TellWatchdog(deadline) => {
+                    assert!(self.tree_alive, "a watchdog of nothing");
+                    assert!(!self.lost || Some(deadline) == self.last_told, "later, although something is lost");
+                    (self.watchdog, self.last_told) = (Some(deadline), Some(deadline));
                 }
-                Effect::Unguard => {
-                    assert!(!self.tree_alive, "unguarded a live tree");
-                    self.guard = None;
+                Effect::EndWatchdog => {
+                    assert!(!self.tree_alive, "a live tree without a watchdog");
+                    self.watchdog = None;
                 }
                 Effect::Forward(received) => {
                     let dropped = self.supervisor.settings.signals.get(&received.signal) == Some(&None);
@@ -278,7 +284,7 @@ impl World {
                 Effect::Exit(exit) => {
                     assert!(!self.tree_alive || self.supervisor.settings.leaves, "left a live tree behind");
                     assert!(!self.lost || exit == Exit::Lost, "a loss must end with 79: {exit:?}");
-                    let arrived = self.arrivals.iter().all(|arrival| *arrival == Meeting::Met);
+                    let arrived = self.arrivals.iter().all(|arrival| *arrival == RendezvousSeen::Met);
                     assert!(exit != Exit::Code(0) || arrived, "a success that nobody hears of");
                     self.exit = Some(exit);
                 }
@@ -288,10 +294,10 @@ impl World {
             let late = matches!(claim, ClaimSeen::Held { deadline, .. } if *deadline - KILLING <= self.now);
             assert!(!late || !self.tree_alive || self.killed, "alive past the deadline: {claim:?} at {}", self.now);
         }
-        if let (Some(guard), Some(fence)) = (self.guard, self.fence()) {
-            assert!(guard <= fence, "guarded for too long");
+        if let (Some(watchdog), Some(fence)) = (self.watchdog, self.fence()) {
+            assert!(watchdog <= fence, "the watchdog waits for too long");
             let over = self.supervisor.verdict == Some(Exit::Lost);
-            assert!(over || guard == fence, "renewed, and guarded until {guard} and not {fence}");
+            assert!(over || watchdog == fence, "renewed, and the watchdog waits until {watchdog} and not {fence}");
         }
         if let Some(signal) = self.stopping.take() {
             self.kernel_stops = !self.kernel_stops;
@@ -307,27 +313,33 @@ impl World {
 
     fn begins_to_wait(&mut self, index: usize) {
         assert!(self.claims.iter().all(|claim| *claim == ClaimSeen::Absent), "holds while it waits");
-        assert!(!self.spawned && self.met(index) && self.awaited[index] == Meeting::Ahead);
-        self.awaited[index] = Meeting::Begun;
+        assert!(!self.spawned && self.met(index) && self.awaited[index] == RendezvousSeen::Ahead);
+        self.awaited[index] = RendezvousSeen::Begun;
     }
 
     fn begins_to_arrive(&mut self, index: usize) {
         assert!(self.spawned && !self.tree_alive && !self.lost, "arrives for work that is not done");
         assert!(!self.releasing.contains(&true), "released before it has arrived");
         assert!(self.ended_well || self.supervisor.settings.arrive_on == ArriveOn::AnyEnd);
-        assert_eq!((self.guard, self.arrivals[index]), (None, Meeting::Ahead));
-        self.arrivals[index] = Meeting::Begun;
+        assert_eq!((self.watchdog, self.arrivals[index]), (None, RendezvousSeen::Ahead));
+        self.arrivals[index] = RendezvousSeen::Begun;
     }
 
     /// Whether everything that is awaited before this was seen open.
     fn met(&self, index: usize) -> bool {
-        self.awaited[..index].iter().all(|meeting| *meeting == Meeting::Met)
+        self.awaited[..index].iter().all(|seen| *seen == RendezvousSeen::Met)
     }
 
     fn has_asked(&self) -> bool {
-        let meetings = self.awaited.iter().chain(&self.arrivals);
+        let rendezvous = self.awaited.iter().chain(&self.arrivals);
         self.claims.iter().any(|claim| *claim != ClaimSeen::Absent)
-            || meetings.into_iter().any(|meeting| *meeting != Meeting::Ahead)
+            || rendezvous.into_iter().any(|seen| *seen != RendezvousSeen::Ahead)
+    }
+
+    /// Whether the cluster has been heard of, so that there is one.
+    fn is_answered(&self) -> bool {
+        let rendezvous = self.awaited.iter().chain(&self.arrivals);
+        self.answered || rendezvous.into_iter().any(|seen| [RendezvousSeen::Met, RendezvousSeen::Failed].contains(seen))
     }
 
     fn read_signals(&mut self) {
@@ -372,7 +384,7 @@ impl World {
                 self.tell(Event::CommandStopped { signal, in_front });
             }
             Happening::Continued => self.tell(Event::Signal(Received { signal: 18, queued: None })),
-            Happening::Hears(index, word) if index < self.claims.len() && !self.claims_failed => self.hear(index, word),
+            Happening::Hears(index, news) if index < self.claims.len() && !self.client_failed => self.hear(index, news),
             Happening::CommandEnds(code) if self.command_alive => {
                 self.command_alive = false;
                 self.ended_well = *self.supervisor.settings.exit_codes.get(&code).unwrap_or(&code) == 0;
@@ -388,59 +400,72 @@ impl World {
                 self.tree_alive = false;
                 self.tell(Event::TreeEmpty);
             }
-            Happening::GuardEnds if self.guard.take().is_some() => self.tell(Event::GuardEnded),
-            Happening::Awaits(index, news) if !self.claims_failed && begun(&self.awaited, index) => {
-                let (next, told) = told(news);
+            Happening::WatchdogEnds if self.watchdog.take().is_some() => self.tell(Event::WatchdogEnded),
+            Happening::Awaits(index, news) if !self.client_failed && begun(&self.awaited, index) => {
+                let (next, progress) = progress(news);
                 self.awaited[index] = next;
-                self.tell(Event::Awaited(index, told));
+                self.tell(Event::Awaited(index, progress));
             }
-            Happening::Arrivals(index, news) if !self.claims_failed && begun(&self.arrivals, index) => {
-                let (next, told) = told(news);
+            Happening::Arrivals(index, news) if !self.client_failed && begun(&self.arrivals, index) => {
+                let (next, progress) = progress(news);
                 self.arrivals[index] = next;
-                self.tell(Event::Arrival(index, told));
+                self.tell(Event::Arrival(index, progress));
             }
-            Happening::ClaimsFail if !self.claims_failed && self.has_asked() => {
+            Happening::Unreachable if !self.client_failed && self.has_asked() && !self.is_answered() => {
+                self.client_failed = true;
+                // One may be released in the same step: the time that was up comes first.
+                self.tell(Event::Unreachable { error: "no cluster".to_owned() });
+                self.claims.fill(ClaimSeen::Absent);
+                assert!(self.exit.is_some(), "waits for nobody");
+                assert!(self.exit != Some(Exit::Code(0)), "nobody was asked");
+            }
+            Happening::ClientFails if !self.client_failed && self.has_asked() => {
                 self.lost |= self.tree_alive && self.claims.iter().any(|claim| *claim != ClaimSeen::Absent);
-                self.claims_failed = true;
-                self.tell(Event::ClaimsFailed { error: "a defect".to_owned() });
+                self.client_failed = true;
+                self.tell(Event::ClientFailed { error: "a defect".to_owned() });
             }
             _ => {}
         }
     }
 
     /// One answer, if it can come where the claim stands.
-    fn hear(&mut self, index: usize, word: Word) {
+    fn hear(&mut self, index: usize, news: ClaimNews) {
         let claim = self.claims[index];
-        let (next, answer) = match (word, claim) {
-            (Word::Asked, ClaimSeen::Asked) => (claim, Answer::Asked),
-            (Word::Waiting(ahead, missing), ClaimSeen::Asked) => (claim, Answer::Waiting { ahead, missing }),
-            (Word::Held(millis), ClaimSeen::Asked) => {
+        let (next, event) = match (news, claim) {
+            (ClaimNews::Asked, ClaimSeen::Asked) => (claim, ClaimEvent::Asked),
+            (ClaimNews::Waiting(ahead, missing), ClaimSeen::Asked) => {
+                (claim, ClaimEvent::Waiting { ahead, message: String::new(), parent_missing: missing })
+            }
+            (ClaimNews::Held(millis), ClaimSeen::Asked) => {
                 let ttl = Duration::from_millis(millis);
                 let deadline = self.now + ttl;
-                (ClaimSeen::Held { ttl, deadline }, Answer::Held { token: 1, ttl, deadline })
+                (ClaimSeen::Held { ttl, deadline }, ClaimEvent::Held { fencing_token: 1, ttl, deadline })
             }
-            (Word::Extended, ClaimSeen::Held { ttl, .. }) => {
+            (ClaimNews::Extended, ClaimSeen::Held { ttl, .. }) => {
                 let deadline = self.now + ttl;
-                (ClaimSeen::Held { ttl, deadline }, Answer::Extended { deadline })
+                (ClaimSeen::Held { ttl, deadline }, ClaimEvent::Extended { deadline })
             }
-            (Word::Revoked | Word::Taken, ClaimSeen::Held { .. }) => {
+            (ClaimNews::Revoked | ClaimNews::Taken, ClaimSeen::Held { .. }) => {
                 self.lost |= self.tree_alive;
-                let taken = matches!(word, Word::Taken);
-                (ClaimSeen::Lost, Answer::Lost { taken, reason: "somebody did it".to_owned() })
+                let by_a_person = LossReason::Revoked("maintenance".to_owned());
+                let reason = if matches!(news, ClaimNews::Revoked) { by_a_person } else { LossReason::Deleted };
+                (ClaimSeen::Lost, ClaimEvent::Lost { reason })
             }
-            (Word::Failed, ClaimSeen::Asked) => {
-                (ClaimSeen::Absent, Answer::Failed { exit: Exit::Refused, error: "no".to_owned() })
+            (ClaimNews::Failed, ClaimSeen::Asked) => {
+                let error = AcquireError::Refused { operation: "create the claim", message: "no".to_owned() };
+                (ClaimSeen::Absent, ClaimEvent::Failed { error })
             }
-            (Word::Released, _) if self.releasing[index] => (ClaimSeen::Absent, Answer::Released),
+            (ClaimNews::Released, _) if self.releasing[index] => (ClaimSeen::Absent, ClaimEvent::Released),
             _ => return,
         };
+        self.answered = true;
         if next == ClaimSeen::Absent {
             // It may be released in the same step: the time that was up comes first.
-            self.tell(Event::Claim(index, answer));
+            self.tell(Event::Claim(index, event));
             (self.claims[index], self.releasing[index]) = (next, false);
         } else {
             self.claims[index] = next;
-            self.tell(Event::Claim(index, answer));
+            self.tell(Event::Claim(index, event));
         }
     }
 
@@ -453,18 +478,24 @@ impl World {
     }
 }
 
-fn begun(meetings: &[Meeting], index: usize) -> bool {
-    meetings.get(index) == Some(&Meeting::Begun)
+fn begun(all: &[RendezvousSeen], index: usize) -> bool {
+    all.get(index) == Some(&RendezvousSeen::Begun)
 }
 
 /// The news, and where what they are about stands then.
-fn told(news: News) -> (Meeting, Told) {
+fn progress(news: RendezvousNews) -> (RendezvousSeen, Progress) {
     match news {
-        News::Seen => (Meeting::Begun, Told::Seen),
-        News::Closed(missing) => (Meeting::Begun, Told::Waiting { message: String::new(), missing }),
-        News::Trouble => (Meeting::Begun, Told::Retrying { operation: "ask", error: "no".to_owned() }),
-        News::Done => (Meeting::Met, Told::Done),
-        News::Failed => (Meeting::Failed, Told::Failed { exit: Exit::Failed, error: "no".to_owned() }),
+        RendezvousNews::Seen => (RendezvousSeen::Begun, Progress::Seen),
+        RendezvousNews::Closed(missing) => {
+            (RendezvousSeen::Begun, Progress::Waiting { message: String::new(), missing })
+        }
+        RendezvousNews::Trouble => {
+            (RendezvousSeen::Begun, Progress::Retrying { operation: "ask", error: "no".to_owned() })
+        }
+        RendezvousNews::Done => (RendezvousSeen::Met, Progress::Done),
+        RendezvousNews::Failed => {
+            (RendezvousSeen::Failed, Progress::Failed { error: RendezvousError::Failed("no".to_owned()) })
+        }
     }
 }
 
@@ -489,7 +520,7 @@ fn on_the_way_to_the_start() -> impl Strategy<Value = Vec<Happening>> {
     let happening = prop_oneof![
         2 => signal().prop_map(Happening::Signal),
         3 => signal().prop_map(Happening::Arrives),
-        9 => (0..2_usize).prop_map(|claim| Happening::Hears(claim, Word::Held(15_000))),
+        9 => (0..2_usize).prop_map(|claim| Happening::Hears(claim, ClaimNews::Held(15_000))),
         1 => Just(Happening::Passes(1)),
     ];
     prop::collection::vec(happening, 0..8)
@@ -539,7 +570,7 @@ fn histories_reach_the_interesting_places() {
         lost += u32::from(world.lost);
         killed += u32::from(world.killed);
         withdrew += u32::from(!world.spawned && world.signalled);
-        arrived += u32::from(world.arrivals.contains(&Meeting::Met));
+        arrived += u32::from(world.arrivals.contains(&RendezvousSeen::Met));
     }
     let all = format!("{spawned} {lost} {killed} {withdrew} {arrived}");
     assert!(spawned > 200 && lost > 25 && killed > 40 && withdrew > 50 && arrived > 25, "{all}");

@@ -2,31 +2,30 @@
 
 use std::time::Duration;
 
-use konductor::Boottime;
+use konductor::{Boottime, Event as ClaimEvent, Exit, LossReason};
 use tracing::Level;
 
 use super::{
-    Answer, Claim, Effect, Ending, Event, FIRST_CONTACT, GUARD_LASTS, Guard, KILLING, Phase, RELEASE, Settings,
-    Supervisor, TRY_ONCE, WITHDRAWAL, Word,
+    ClaimState, Effect, Ending, Event, FIRST_CONTACT, KILLING, LastHeard, Phase, RELEASE, Settings, Supervisor,
+    TRY_ONCE, WATCHDOG_LASTS, WITHDRAWAL, WatchdogState,
 };
-use crate::exit::Exit;
 
 impl Supervisor {
     /// A supervisor to which nothing has happened.
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
             phase: Phase::Awaiting { next: 0 },
-            claims: vec![Claim::Absent; settings.claims.len()],
+            claims: vec![ClaimState::Absent; settings.claims.len()],
             arriving: vec![false; settings.arrivals.len()],
             cut_off: None,
             verdict: None,
             command_alive: false,
             ending: None,
-            guard: None,
+            watchdog: None,
             early: Vec::new(),
             wait_until: None,
             contact_until: None,
-            word: Word::None,
+            last_heard: LastHeard::Nothing,
             trouble: None,
             told: None,
             armed: None,
@@ -41,10 +40,11 @@ impl Supervisor {
         match event {
             _ if self.phase == Phase::Over => {}
             Event::Started => self.start(now, &mut out),
-            Event::Claim(index, answer) => self.hear(index, answer, now, &mut out),
-            Event::Awaited(index, told) => self.awaited(index, told, now, &mut out),
-            Event::Arrival(index, told) => self.arrival(index, told, now, &mut out),
-            Event::ClaimsFailed { error } => self.claims_failed(&error, now, &mut out),
+            Event::Claim(index, news) => self.hear(index, news, now, &mut out),
+            Event::Awaited(index, progress) => self.awaited(index, progress, now, &mut out),
+            Event::Arrival(index, progress) => self.arrival(index, progress, now, &mut out),
+            Event::Unreachable { error } => self.unreachable(&error, now, &mut out),
+            Event::ClientFailed { error } => self.client_failed(&error, now, &mut out),
             Event::Signal(signal) => self.signal(signal, now, &mut out),
             Event::SignalsRead => self.spawn(now, &mut out),
             Event::NotSpawned { exit, error } => {
@@ -61,7 +61,7 @@ impl Supervisor {
             Event::Remaining => self.remaining(now, &mut out),
             Event::TreeEmpty if self.phase == Phase::Running && !self.command_alive => self.arrive(now, &mut out),
             Event::TreeEmpty => {}
-            Event::GuardEnded => self.guard_ended(now, &mut out),
+            Event::WatchdogEnded => self.watchdog_ended(now, &mut out),
             Event::Timer => self.armed = None,
         }
         let due = self.next_due();
@@ -104,7 +104,7 @@ impl Supervisor {
             }
             Phase::Releasing { until } if until <= now => {
                 for (claim, name) in self.claims.iter_mut().zip(&self.settings.claims) {
-                    if std::mem::replace(claim, Claim::Absent) == Claim::Leaving {
+                    if std::mem::replace(claim, ClaimState::Absent) == ClaimState::Leaving {
                         out.push(Effect::Log(Level::WARN, format!("could not release {name} in time")));
                     }
                 }
@@ -154,7 +154,7 @@ impl Supervisor {
     /// The claims that end unless they are renewed. (Without a cluster the kernel knows that we live.)
     fn held(&self) -> impl Iterator<Item = (usize, Duration, Boottime)> {
         self.claims.iter().enumerate().filter_map(|(index, claim)| match claim {
-            Claim::Held { ttl, deadline, .. } if *deadline != Boottime::NEVER => {
+            ClaimState::Held { ttl, deadline, .. } if *deadline != Boottime::NEVER => {
                 Some((index, *ttl, *deadline - KILLING))
             }
             _ => None,
@@ -182,37 +182,62 @@ impl Supervisor {
 
     fn ask(&mut self, index: usize, out: &mut Vec<Effect>) {
         self.phase = Phase::Acquiring { next: index };
-        self.claims[index] = Claim::Asked;
+        self.claims[index] = ClaimState::Asked;
         out.push(Effect::Acquire(index));
     }
 
-    fn hear(&mut self, index: usize, answer: Answer, now: Boottime, out: &mut Vec<Effect>) {
+    fn hear(&mut self, index: usize, news: ClaimEvent, now: Boottime, out: &mut Vec<Effect>) {
         let name = self.settings.claims[index].clone();
-        match answer {
-            Answer::Asked => self.asked(index, out),
-            Answer::Waiting { ahead, missing } => self.waiting(index, ahead, missing, now, out),
-            Answer::Held { token, ttl, deadline } => self.hold(index, token, ttl, deadline, out),
-            Answer::Extended { deadline: new } => {
-                if let Claim::Held { deadline, .. } = &mut self.claims[index] {
+        match news {
+            ClaimEvent::Asked => self.asked(index, out),
+            ClaimEvent::Waiting { ahead, parent_missing, .. } => self.waiting(index, ahead, parent_missing, now, out),
+            ClaimEvent::Held { fencing_token, ttl, deadline } => self.hold(index, fencing_token, ttl, deadline, out),
+            ClaimEvent::Extended { deadline: new } => {
+                if let ClaimState::Held { deadline, .. } = &mut self.claims[index] {
                     *deadline = (*deadline).max(new);
                 }
-                self.extend_guard(out);
+                self.extend_watchdog(out);
             }
-            Answer::Retrying { operation, error } => self.retrying(&name, operation, error, out),
-            Answer::Lost { taken, reason } => self.lost(index, &reason, taken, now, out),
-            Answer::Failed { exit, error } if self.claims[index] == Claim::Asked => {
-                self.claims[index] = Claim::Absent;
-                self.verdict = Some(exit);
-                out.push(Effect::Report(format!("cannot acquire {name}: {error}")));
-                self.give_back(RELEASE, now, out);
+            ClaimEvent::Retrying { operation, error } => self.retrying(&name, operation, error, out),
+            ClaimEvent::Lost { reason } => {
+                // A revoked claim still counts as held; all others may be held by somebody else by now.
+                let taken = !matches!(reason, LossReason::Revoked(_));
+                self.lost(index, &reason.to_string(), taken, now, out);
             }
-            Answer::Failed { error, .. } => self.gone(index, &error, now, out),
-            Answer::Abandoned { error } => {
+            ClaimEvent::Failed { error } if self.claims[index] == ClaimState::Asked => {
+                self.claims[index] = ClaimState::Absent;
+                self.cannot_acquire(index, Exit::from(&error), &error.to_string(), now, out);
+            }
+            ClaimEvent::Failed { error } => self.gone(index, &error.to_string(), now, out),
+            ClaimEvent::Abandoned { error } => {
                 let message = format!("could not release {name}, which ends with its TTL: {error}");
                 out.push(Effect::Log(Level::WARN, message));
                 self.gone(index, &error, now, out);
             }
-            Answer::Released => self.gone(index, "the claim is gone", now, out),
+            ClaimEvent::Released => self.gone(index, "the claim is gone", now, out),
+            // News that this version does not know are no reason to act.
+            _ => {}
+        }
+    }
+
+    fn cannot_acquire(&mut self, index: usize, exit: Exit, error: &str, now: Boottime, out: &mut Vec<Effect>) {
+        self.verdict = Some(exit);
+        out.push(Effect::Report(format!("cannot acquire {}: {error}", self.settings.claims[index])));
+        self.give_back(RELEASE, now, out);
+    }
+
+    /// There is nobody to ask, so nothing is held and nothing is to be given back.
+    fn unreachable(&mut self, error: &str, now: Boottime, out: &mut Vec<Effect>) {
+        if let Phase::Running | Phase::Over = self.phase {
+            return;
+        }
+        self.claims.fill(ClaimState::Absent);
+        match self.phase {
+            Phase::Awaiting { next } => self.cannot_wait(next, Exit::Unreachable, error, now, out),
+            Phase::Acquiring { next } => self.cannot_acquire(next, Exit::Unreachable, error, now, out),
+            Phase::Arriving { .. } => self.give_up_arriving(Exit::Unreachable, error, now, out),
+            Phase::Releasing { .. } => self.finish(out),
+            Phase::Ready | Phase::Running | Phase::Over => {}
         }
     }
 
@@ -222,15 +247,15 @@ impl Supervisor {
     }
 
     fn asked(&mut self, index: usize, out: &mut Vec<Effect>) {
-        if self.claims[index] == Claim::Asked {
+        if self.claims[index] == ClaimState::Asked {
             self.contact_until = None;
-            self.word = Word::Contact;
+            self.last_heard = LastHeard::Contact;
             out.push(Effect::Log(Level::DEBUG, format!("asked for {}", self.settings.claims[index])));
         }
     }
 
     fn waiting(&mut self, index: usize, ahead: Option<u64>, missing: bool, now: Boottime, out: &mut Vec<Effect>) {
-        if self.claims[index] != Claim::Asked {
+        if self.claims[index] != ClaimState::Asked {
             return;
         }
         self.contact_until = None;
@@ -241,7 +266,7 @@ impl Supervisor {
             (false, Some(0)) => format!("waiting for {name}: next in line"),
             (false, Some(ahead)) => format!("waiting for {name}: {ahead} ahead"),
         };
-        self.word = if missing { Word::Missing } else { Word::Queued };
+        self.last_heard = if missing { LastHeard::Missing } else { LastHeard::Queued };
         if self.tries_once() {
             self.time_out(now, out);
         } else if self.told.as_ref() != Some(&news) {
@@ -256,8 +281,8 @@ impl Supervisor {
         }
         let name = &self.settings.claims[index];
         out.push(Effect::Log(Level::INFO, format!("holding {name}, fencing token {token}")));
-        self.claims[index] = Claim::Held { token, ttl, deadline };
-        (self.contact_until, self.word) = (None, Word::Contact);
+        self.claims[index] = ClaimState::Held { token, ttl, deadline };
+        (self.contact_until, self.last_heard) = (None, LastHeard::Contact);
         self.ask_next(index + 1, out);
     }
 
@@ -267,42 +292,42 @@ impl Supervisor {
             return;
         }
         let tokens = self.claims.iter().filter_map(|claim| match claim {
-            Claim::Held { token, .. } => Some(*token),
+            ClaimState::Held { token, .. } => Some(*token),
             _ => None,
         });
         let deadline = self.fence();
         out.push(Effect::Spawn { tokens: tokens.collect(), deadline });
-        self.guard = deadline.map(|deadline| Guard { deadline, started: now });
+        self.watchdog = deadline.map(|deadline| WatchdogState { deadline, started: now });
         self.phase = Phase::Running;
         self.command_alive = true;
         self.forward_early(out);
     }
 
     /// Once something is lost, no renewal of anything else changes when the tree must be dead.
-    fn extend_guard(&mut self, out: &mut Vec<Effect>) {
+    fn extend_watchdog(&mut self, out: &mut Vec<Effect>) {
         let fence = self.fence();
-        if let (Some(guard), Some(fence)) = (&mut self.guard, fence)
+        if let (Some(watchdog), Some(fence)) = (&mut self.watchdog, fence)
             && self.verdict != Some(Exit::Lost)
-            && fence > guard.deadline
+            && fence > watchdog.deadline
         {
-            guard.deadline = fence;
-            out.push(Effect::Guard(fence));
+            watchdog.deadline = fence;
+            out.push(Effect::TellWatchdog(fence));
         }
     }
 
     /// Somebody has killed it, or it has done its work, and then the time that is up has come first.
-    fn guard_ended(&mut self, now: Boottime, out: &mut Vec<Effect>) {
-        let Some(guard) = &mut self.guard else { return };
+    fn watchdog_ended(&mut self, now: Boottime, out: &mut Vec<Effect>) {
+        let Some(watchdog) = &mut self.watchdog else { return };
         if matches!(self.ending, Some(Ending { killed: true, .. })) {
             return;
         }
-        if now - guard.started < GUARD_LASTS {
-            let message = "the guard has ended again; the next renewal starts another one".to_owned();
+        if now - watchdog.started < WATCHDOG_LASTS {
+            let message = "the watchdog has ended again; the next renewal starts another one".to_owned();
             out.push(Effect::Log(Level::WARN, message));
         } else {
-            guard.started = now;
-            out.push(Effect::Guard(guard.deadline));
-            out.push(Effect::Log(Level::WARN, "the guard has ended; another one takes its place".to_owned()));
+            watchdog.started = now;
+            out.push(Effect::TellWatchdog(watchdog.deadline));
+            out.push(Effect::Log(Level::WARN, "the watchdog has ended; another one takes its place".to_owned()));
         }
     }
 
@@ -337,9 +362,9 @@ impl Supervisor {
     /// The client says that a claim is no longer to be relied upon.
     fn lost(&mut self, index: usize, reason: &str, taken: bool, now: Boottime, out: &mut Vec<Effect>) {
         match self.claims[index] {
-            Claim::Held { .. } => {}
+            ClaimState::Held { .. } => {}
             // Revoked first and now free: the grace is over.
-            Claim::Lost if taken && self.phase == Phase::Running => return self.kill(now, out),
+            ClaimState::Lost if taken && self.phase == Phase::Running => return self.kill(now, out),
             _ => return,
         }
         let name = self.settings.claims[index].clone();
@@ -351,7 +376,7 @@ impl Supervisor {
             }
             Phase::Running => {
                 self.lose(&name, reason, taken, now, out);
-                self.claims[index] = Claim::Lost;
+                self.claims[index] = ClaimState::Lost;
             }
             // What was held while the command ran has done its work.
             Phase::Awaiting { .. } | Phase::Arriving { .. } | Phase::Releasing { .. } | Phase::Over => {}
@@ -360,39 +385,39 @@ impl Supervisor {
 
     /// The client has no more to say about this claim.
     fn gone(&mut self, index: usize, reason: &str, now: Boottime, out: &mut Vec<Effect>) {
-        if self.claims[index] == Claim::Asked {
+        if self.claims[index] == ClaimState::Asked {
             self.verdict = Some(Exit::Internal);
             let name = &self.settings.claims[index];
             out.push(Effect::Report(format!("stopped waiting for {name} without having been asked to: {reason}")));
-            self.claims[index] = Claim::Absent;
+            self.claims[index] = ClaimState::Absent;
             return self.give_back(RELEASE, now, out);
         }
         self.lost(index, reason, true, now, out);
-        self.claims[index] = Claim::Absent;
-        if matches!(self.phase, Phase::Releasing { .. }) && !self.claims.contains(&Claim::Leaving) {
+        self.claims[index] = ClaimState::Absent;
+        if matches!(self.phase, Phase::Releasing { .. }) && !self.claims.contains(&ClaimState::Leaving) {
             self.finish(out);
         }
     }
 
     /// Nobody renews any more, and nobody can release.
-    fn claims_failed(&mut self, error: &str, now: Boottime, out: &mut Vec<Effect>) {
+    fn client_failed(&mut self, error: &str, now: Boottime, out: &mut Vec<Effect>) {
         let message = format!("the thread that talks to the API server is gone: {error}");
         match self.phase {
             Phase::Running => {
                 if self.held().next().is_some() {
                     self.lose(&self.settings.claims.join(", "), &message, false, now, out);
                 }
-                self.claims.fill(Claim::Absent);
+                self.claims.fill(ClaimState::Absent);
                 self.cut_off = Some(message);
             }
             Phase::Arriving { .. } => {
-                self.claims.fill(Claim::Absent);
+                self.claims.fill(ClaimState::Absent);
                 self.give_up_arriving(Exit::Internal, &message, now, out);
             }
             Phase::Awaiting { .. } | Phase::Acquiring { .. } | Phase::Ready | Phase::Releasing { .. } => {
                 self.verdict.get_or_insert(Exit::Internal);
                 out.push(Effect::Report(message));
-                self.claims.fill(Claim::Absent);
+                self.claims.fill(ClaimState::Absent);
                 self.finish(out);
             }
             Phase::Over => {}
@@ -441,26 +466,26 @@ impl Supervisor {
             _ => return,
         };
         let tries_once = self.tries_once();
-        let (exit, message) = match self.word {
-            Word::None | Word::Contact if self.settings.local => {
+        let (exit, message) = match self.last_heard {
+            LastHeard::Nothing | LastHeard::Contact if self.settings.local => {
                 (Exit::TimedOut, format!("timed out waiting for {name}: other processes keep the folder busy"))
             }
-            Word::None => {
+            LastHeard::Nothing => {
                 let trouble = self.trouble.as_deref().unwrap_or("it does not answer");
                 (Exit::Unreachable, format!("cannot reach the cluster to ask for {name}: {trouble}"))
             }
-            Word::Contact => {
+            LastHeard::Contact => {
                 (Exit::TimedOut, format!("no answer about {name}: does Konductor's operator run in this cluster?"))
             }
-            Word::Missing if tries_once => {
+            LastHeard::Missing if tries_once => {
                 (Exit::NoSuchPrimitive, format!("there is no {name} in this namespace: create it, or let me wait"))
             }
-            Word::Missing => (Exit::TimedOut, format!("timed out waiting for {name}, which does not exist")),
-            Word::Queued if self.settings.skip_on_timeout => {
+            LastHeard::Missing => (Exit::TimedOut, format!("timed out waiting for {name}, which does not exist")),
+            LastHeard::Queued if self.settings.skip_on_timeout => {
                 (Exit::Skipped, format!("{name} is not {wanted}: skipping the command"))
             }
-            Word::Queued if tries_once => (Exit::TimedOut, format!("{name} is not {wanted}")),
-            Word::Queued => (Exit::TimedOut, format!("timed out waiting for {name}")),
+            LastHeard::Queued if tries_once => (Exit::TimedOut, format!("{name} is not {wanted}")),
+            LastHeard::Queued => (Exit::TimedOut, format!("timed out waiting for {name}")),
         };
         self.verdict = Some(exit);
         out.push(match exit {
@@ -475,21 +500,21 @@ impl Supervisor {
     /// Nothing is alive: let go of everything, the last taken first.
     pub(super) fn give_back(&mut self, bound: Duration, now: Boottime, out: &mut Vec<Effect>) {
         self.phase = Phase::Releasing { until: now + bound };
-        self.unguard(out);
+        self.end_watchdog(out);
         for (index, claim) in self.claims.iter_mut().enumerate().rev() {
-            if *claim != Claim::Absent {
-                *claim = Claim::Leaving;
+            if *claim != ClaimState::Absent {
+                *claim = ClaimState::Leaving;
                 out.push(Effect::Release(index));
             }
         }
-        if !self.claims.contains(&Claim::Leaving) {
+        if !self.claims.contains(&ClaimState::Leaving) {
             self.finish(out);
         }
     }
 
-    pub(super) fn unguard(&mut self, out: &mut Vec<Effect>) {
-        if self.guard.take().is_some() {
-            out.push(Effect::Unguard);
+    pub(super) fn end_watchdog(&mut self, out: &mut Vec<Effect>) {
+        if self.watchdog.take().is_some() {
+            out.push(Effect::EndWatchdog);
         }
     }
 

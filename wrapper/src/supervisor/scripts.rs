@@ -5,6 +5,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
+use konductor::{AcquireError, LossReason, RendezvousError};
 use konductor_api::GoDuration;
 
 use super::*;
@@ -110,14 +111,14 @@ fn read_event(line: &str) -> Event {
         let mut fields = tail.split(' ').filter_map(|field| field.split_once('='));
         fields.find_map(|(key, value)| (key == name).then_some(value)).unwrap_or_else(|| panic!("no {name}: {line}"))
     };
-    if let Some(told) = rest.split_once(' ').and_then(|(_, tail)| read_told(tail)) {
+    if let Some(progress) = rest.split_once(' ').and_then(|(_, tail)| read_progress(tail)) {
         match verb {
-            "awaited" => return Event::Awaited(number(first), told),
-            "arrival" => return Event::Arrival(number(first), told),
+            "awaited" => return Event::Awaited(number(first), progress),
+            "arrival" => return Event::Arrival(number(first), progress),
             _ => {}
         }
     }
-    let answer = match verb {
+    let news = match verb {
         "started" => return Event::Started,
         "signal" => {
             let queued = (!tail.is_empty()).then(|| Queued { pid: 7, uid: 8, value: number(field("value")) });
@@ -128,44 +129,53 @@ fn read_event(line: &str) -> Event {
         }
         "not-stopped" => return Event::NotStopped(number(first)),
         "signals-read" => return Event::SignalsRead,
-        "claims-failed" => return Event::ClaimsFailed { error: rest.to_owned() },
+        "unreachable" => return Event::Unreachable { error: rest.to_owned() },
+        "client-failed" => return Event::ClientFailed { error: rest.to_owned() },
         "not-spawned" => return Event::NotSpawned { exit: Exit::NotFound, error: rest.to_owned() },
         "ended" => return Event::CommandEnded(Exit::Code(number(first))),
         "killed" => return Event::CommandEnded(Exit::Signal(number(first))),
         "remaining" => return Event::Remaining,
         "tree-empty" => return Event::TreeEmpty,
-        "guard-ended" => return Event::GuardEnded,
+        "watchdog-ended" => return Event::WatchdogEnded,
         "timer" => return Event::Timer,
-        "asked" => Answer::Asked,
-        "waiting" if tail == "missing" => Answer::Waiting { ahead: None, missing: true },
-        "waiting" => Answer::Waiting { ahead: Some(number(field("ahead"))), missing: false },
-        "held" => Answer::Held {
-            token: number(field("token")),
+        "asked" => ClaimEvent::Asked,
+        "waiting" if tail == "missing" => waiting(None, true),
+        "waiting" => waiting(Some(number(field("ahead"))), false),
+        "held" => ClaimEvent::Held {
+            fencing_token: number(field("token")),
             ttl: duration(field("ttl")),
             deadline: time(field("deadline")),
         },
-        "extended" => Answer::Extended { deadline: time(field("deadline")) },
-        "retrying" => Answer::Retrying { operation: "renew", error: tail.to_owned() },
-        "taken" => Answer::Lost { taken: true, reason: tail.to_owned() },
-        "revoked" => Answer::Lost { taken: false, reason: tail.to_owned() },
-        "released" => Answer::Released,
-        "abandoned" => Answer::Abandoned { error: tail.to_owned() },
-        "refused" => Answer::Failed { exit: Exit::Refused, error: tail.to_owned() },
+        "extended" => ClaimEvent::Extended { deadline: time(field("deadline")) },
+        "retrying" => ClaimEvent::Retrying { operation: "renew", error: tail.to_owned() },
+        "deleted" => ClaimEvent::Lost { reason: LossReason::Deleted },
+        "revoked" => ClaimEvent::Lost { reason: LossReason::Revoked(tail.to_owned()) },
+        "released" => ClaimEvent::Released,
+        "abandoned" => ClaimEvent::Abandoned { error: tail.to_owned() },
+        "refused" => ClaimEvent::Failed { error: refused("create the claim", tail) },
         _ => panic!("no such event: {line}"),
     };
-    Event::Claim(number(first), answer)
+    Event::Claim(number(first), news)
 }
 
-fn read_told(text: &str) -> Option<Told> {
+fn waiting(ahead: Option<u64>, parent_missing: bool) -> ClaimEvent {
+    ClaimEvent::Waiting { ahead, message: String::new(), parent_missing }
+}
+
+fn refused(operation: &'static str, message: &str) -> AcquireError {
+    AcquireError::Refused { operation, message: message.to_owned() }
+}
+
+fn read_progress(text: &str) -> Option<Progress> {
     let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
     Some(match verb {
-        "seen" => Told::Seen,
-        "closed" => Told::Waiting { message: rest.to_owned(), missing: false },
-        "missing" => Told::Waiting { message: String::new(), missing: true },
-        "retrying" => Told::Retrying { operation: "ask", error: rest.to_owned() },
-        "done" => Told::Done,
-        "failed" => Told::Failed { exit: Exit::Failed, error: rest.to_owned() },
-        "refused" => Told::Failed { exit: Exit::Refused, error: rest.to_owned() },
+        "seen" => Progress::Seen,
+        "closed" => Progress::Waiting { message: rest.to_owned(), missing: false },
+        "missing" => Progress::Waiting { message: String::new(), missing: true },
+        "retrying" => Progress::Retrying { operation: "ask", error: rest.to_owned() },
+        "done" => Progress::Done,
+        "failed" => Progress::Failed { error: RendezvousError::Failed(rest.to_owned()) },
+        "refused" => Progress::Failed { error: refused("ask", rest).into() },
         _ => return None,
     })
 }
@@ -178,9 +188,11 @@ fn show(effect: &Effect) -> String {
         Effect::Release(index) => format!("release {index}"),
         Effect::ReadSignals => "read signals".to_owned(),
         Effect::Spawn { tokens, deadline: None } => format!("spawn {tokens:?}"),
-        Effect::Spawn { tokens, deadline: Some(at) } => format!("spawn {tokens:?}, guarded until {}", GoDuration(at.0)),
-        Effect::Guard(at) => format!("guard until {}", GoDuration(at.0)),
-        Effect::Unguard => "unguard".to_owned(),
+        Effect::Spawn { tokens, deadline: Some(at) } => {
+            format!("spawn {tokens:?}, watchdog until {}", GoDuration(at.0))
+        }
+        Effect::TellWatchdog(at) => format!("watchdog until {}", GoDuration(at.0)),
+        Effect::EndWatchdog => "end the watchdog".to_owned(),
         Effect::Forward(Received { signal, queued: None }) => format!("forward {signal}"),
         Effect::Forward(Received { signal, queued: Some(queued) }) => {
             format!("forward {signal} value={}", queued.value)

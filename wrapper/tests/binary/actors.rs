@@ -1,5 +1,6 @@
-//! Programs for `konductor-run` to run, where a shell is not exact enough. They are this very binary: it becomes one of them
-//! before the test harness starts, when its first argument says so, and so has one thread and nothing of the harness in it.
+//! Programs for `konductor-run` to run, where a shell is not exact enough. They are this very binary: it becomes one of
+//! them before the test harness starts, when its first argument says so, and so has one thread and nothing of the
+//! harness in it.
 #![expect(unsafe_code, reason = "signals as the kernel has them, and processes that are forked and not executed")]
 
 use std::{
@@ -57,8 +58,8 @@ static ENTER: extern "C" fn() = {
     enter
 };
 
-/// Says each signal that it receives, all of them blocked, those of the C library too, until the last one: its number and,
-/// when it was queued, its value and the sender.
+/// Says each signal that it receives, all of them blocked, those of the C library too, until the last one: its number
+/// and, when it was queued, its value and the sender.
 fn receive() {
     let all = u64::MAX;
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
@@ -83,8 +84,8 @@ fn receive() {
     }
 }
 
-/// Says when it is continued. Everything else does what it does by default. (A shell may be stopped between the start of a
-/// child and the child's program, and then neither can say so.)
+/// Says when it is continued. Everything else does what it does by default. (A shell may be stopped between the start
+/// of a child and the child's program, and then neither can say so.)
 fn continued() {
     let mut only = SigSet::empty();
     only.add(Signal::SIGCONT);
@@ -124,7 +125,8 @@ fn orphans(count: u32) {
     exit(6)
 }
 
-/// A daemon of the old school: two forks, a session of its own, no descriptors, deaf to every signal that can be ignored.
+/// A daemon of the old school: two forks, a session of its own, no descriptors, deaf to every signal that can be
+/// ignored.
 fn daemon() {
     for depth in 0..2 {
         // SAFETY: this process has one thread.

@@ -47,8 +47,8 @@ fn the_copy_is_the_program_whatever_the_umask() {
     assert_eq!(names(folder.path()).len(), 2);
 }
 
-/// As an init container: no shell and no `cp`, a root that is read-only, a user that is nobody, and a volume. (This binary
-/// needs a loader and libraries, which the image's static one does not.)
+/// As an init container: no shell and no `cp`, a root that is read-only, a user that is nobody, and a volume. (This
+/// binary needs a loader and libraries, which the image's static one does not.)
 #[test]
 fn it_works_for_nobody_in_an_image_with_nothing_else() {
     let root = tempfile::tempdir().unwrap();

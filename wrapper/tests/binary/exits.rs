@@ -13,8 +13,8 @@ fn every_exit_code_is_passed_through() {
 
 #[test]
 fn death_by_a_signal_is_128_and_its_number() {
-    // Not those that stop or are ignored by default; and the C library has 32 and 33 ignored in what a test starts. Whoever
-    // runs the tests may have others ignored.
+    // Not those that stop or are ignored by default; and the C library has 32 and 33 ignored in what a test starts.
+    // Whoever runs the tests may have others ignored.
     let deadly = (1..=64).filter(|n| ![17, 18, 19, 20, 21, 22, 23, 28, 32, 33].contains(n));
     for signal in deadly {
         let script = format!("ulimit -c 0; kill -{signal} $$; while :; do :; done");

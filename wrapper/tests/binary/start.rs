@@ -6,8 +6,8 @@ use crate::harness::{children, eventually, run};
 
 const TERM: i32 = 15;
 
-/// TERM at any moment from before the first instruction to well after the command's start. Whatever the moment: what was
-/// read before the start prevents it, everything later reaches the command, and the exit code is TERM's.
+/// TERM at any moment from before the first instruction to well after the command's start. Whatever the moment: what
+/// was read before the start prevents it, everything later reaches the command, and the exit code is TERM's.
 fn race(trials: u32) {
     let (mut prevented, mut forwarded) = (0, 0);
     for trial in 0..trials {

@@ -9,8 +9,8 @@ use std::{
 use super::{Folder, KILL};
 use crate::harness::eventually;
 
-/// Each command takes one of as many slots as there are permits, by locks that have nothing to do with ours: if there is
-/// none free, too many run. Then it writes its token down.
+/// Each command takes one of as many slots as there are permits, by locks that have nothing to do with ours: if there
+/// is none free, too many run. Then it writes its token down.
 const CHECKER: &str = r#"
 for n in $SLOTS; do
   exec 9>"$OUT/slot$n"
@@ -22,8 +22,8 @@ echo overlap >>"$OUT/tokens"
 /// Two crowds at once would only wait for each other.
 static ONE_CROWD: Mutex<()> = Mutex::new(());
 
-/// Runs the checker in so many processes, kills those that `victim` says, and returns the tokens in the order in which they
-/// were written down.
+/// Runs the checker in so many processes, kills those that `victim` says, and returns the tokens in the order in which
+/// they were written down.
 fn crowd(count: usize, permits: u32, victim: impl Fn(usize) -> bool) -> Vec<u64> {
     let (folder, out) = (Folder::new(permits), tempfile::tempdir().unwrap());
     let slots: Vec<_> = (0..permits).map(|slot| slot.to_string()).collect();

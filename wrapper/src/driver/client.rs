@@ -1,7 +1,8 @@
 //! The side that talks to the API server, in a thread of its own.
 //!
-//! Orders go in by a channel that never blocks; news come out by another one, with an eventfd to wake the loop. Whatever ends
-//! the thread, a panic or a lack of memory too (see [`fault`]), is news itself: the supervisor then knows that nobody renews any more.
+//! Orders go in by a channel that never blocks; news come out by another one, with an eventfd to wake the loop.
+//! Whatever ends the thread, a panic or a lack of memory too (see [`fault`]), is news itself: the supervisor then knows
+//! that nobody renews any more.
 
 use std::{
     collections::VecDeque,
@@ -11,8 +12,8 @@ use std::{
 };
 
 use konductor::{
-    AcquireError, Client, Command, ConnectError, ConnectOptions, LossReason, RendezvousError, Request,
-    rendezvous::{self, Arriving, Awaited, Progress},
+    Client, Command, ConnectOptions, Request,
+    rendezvous::{self, Arriving, Awaited},
 };
 use nix::{
     errno::Errno,
@@ -25,25 +26,22 @@ use tokio::{
 };
 
 use super::{fault, found};
-use crate::{
-    exit::Exit,
-    supervisor::{Answer, Event, Told},
-};
+use crate::supervisor::Event;
 
-/// What the supervisor wants.
+/// What the supervisor wants of the client, by the index in [`Wishes`].
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Order {
-    /// To see something open.
+    /// To see one of [`Wishes::awaited`] open.
     Await(usize),
-    /// A claim.
+    /// To hold one of [`Wishes::requests`].
     Acquire(usize),
-    /// To give a claim back.
+    /// To give one of [`Wishes::requests`] back.
     Release(usize),
-    /// To arrive somewhere.
+    /// To make one of [`Wishes::arrivals`].
     Arrive(usize),
 }
 
-/// All that can be ordered.
+/// All that the supervisor can order.
 #[derive(Debug)]
 pub(super) struct Wishes {
     pub(super) awaited: Vec<Awaited>,
@@ -51,15 +49,15 @@ pub(super) struct Wishes {
     pub(super) arrivals: Vec<Arriving>,
 }
 
-/// The near end.
-pub(super) struct Claims {
+/// The loop's end of the thread: gives it orders and hears its news.
+pub(super) struct ClientThread {
     orders: UnboundedSender<Order>,
     news: mpsc::Receiver<Event>,
     wake: Arc<EventFd>,
     failed: bool,
 }
 
-/// The far end's way to tell something.
+/// The thread's way to tell the loop something.
 #[derive(Clone)]
 struct Teller {
     news: mpsc::Sender<Event>,
@@ -73,14 +71,10 @@ impl Teller {
         // A counter that cannot be raised any further is not zero, so the loop wakes up all the same.
         let _ = self.wake.write(1);
     }
-
-    fn tell_all(&self, events: impl IntoIterator<Item = Event>) {
-        events.into_iter().for_each(|event| self.tell(event));
-    }
 }
 
-impl Claims {
-    /// Starts the thread.
+impl ClientThread {
+    /// Starts the thread, which connects at once and asks for nothing before it is told.
     pub(super) fn start(options: ConnectOptions, wishes: Wishes) -> nix::Result<Self> {
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let (news_in, news) = mpsc::channel();
@@ -91,10 +85,10 @@ impl Claims {
             // The C library has unblocked two of its own.
             let worked = found::block().map_err(Into::into).and_then(|()| work(options, wishes, orders_out, &teller));
             if let Err(error) = worked {
-                teller.tell(Event::ClaimsFailed { error: error.to_string() });
+                teller.tell(Event::ClientFailed { error: error.to_string() });
             }
         };
-        let spawned = thread::Builder::new().name("claims".to_owned()).spawn(work);
+        let spawned = thread::Builder::new().name("client".to_owned()).spawn(work);
         spawned.map_err(|error| error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw))?;
         found::block()?;
         Ok(Self { orders, news, wake, failed: false })
@@ -105,7 +99,7 @@ impl Claims {
         let _ = self.orders.send(order);
     }
 
-    /// Tells all news.
+    /// Adds all that the thread has told since.
     pub(super) fn read(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
         match self.wake.read() {
             Ok(_) | Err(Errno::EAGAIN) => {}
@@ -114,19 +108,19 @@ impl Claims {
         events.extend(self.news.try_iter());
         if let Some(error) = fault::said().filter(|_| !self.failed) {
             self.failed = true;
-            events.push_back(Event::ClaimsFailed { error });
+            events.push_back(Event::ClientFailed { error });
         }
         Ok(())
     }
 }
 
-impl AsFd for Claims {
+impl AsFd for ClientThread {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 }
 
-/// The thread: until nobody can give orders any more.
+/// What the thread does until nobody can give it orders any more.
 fn work(
     options: ConnectOptions,
     wishes: Wishes,
@@ -153,20 +147,20 @@ async fn serve(options: ConnectOptions, wishes: Wishes, mut orders: UnboundedRec
         let client = match &client {
             Ok(client) => client.clone(),
             Err(error) => {
-                teller.tell_all(unreachable(order, error));
+                teller.tell(Event::Unreachable { error: konductor::chain(error) });
                 continue;
             }
         };
         let teller = teller.clone();
         match order {
             Order::Await(index) => {
-                let tell = move |progress| teller.tell_all(told(progress).map(|told| Event::Awaited(index, told)));
+                let tell = move |progress| teller.tell(Event::Awaited(index, progress));
                 tasks.spawn_local(rendezvous::wait(client, awaited[index].clone(), tell));
             }
             Order::Acquire(index) => {
                 let (sender, receiver) = unbounded_channel();
                 commands[index] = Some(sender);
-                let tell = move |event| teller.tell_all(answer(event).map(|answer| Event::Claim(index, answer)));
+                let tell = move |event| teller.tell(Event::Claim(index, event));
                 tasks.spawn_local(konductor::run(client, requests[index].clone(), receiver, tell));
             }
             Order::Release(index) => {
@@ -174,69 +168,9 @@ async fn serve(options: ConnectOptions, wishes: Wishes, mut orders: UnboundedRec
                 let _ = commands[index].take().map(|commands| commands.send(Command::Release));
             }
             Order::Arrive(index) => {
-                let tell = move |progress| teller.tell_all(told(progress).map(|told| Event::Arrival(index, told)));
+                let tell = move |progress| teller.tell(Event::Arrival(index, progress));
                 tasks.spawn_local(rendezvous::arrive(client, arrivals[index].clone(), tell));
             }
         }
     }
-}
-
-/// What the progress of a wait or an arrival means to the supervisor. News that this version does not know mean nothing.
-fn told(progress: Progress) -> Option<Told> {
-    Some(match progress {
-        Progress::Seen => Told::Seen,
-        Progress::Waiting { message, missing } => Told::Waiting { message, missing },
-        Progress::Retrying { operation, error } => Told::Retrying { operation, error },
-        Progress::Done => Told::Done,
-        Progress::Failed { error } => {
-            let exit = match &error {
-                RendezvousError::Failed(_) => Exit::Failed,
-                RendezvousError::Request(error) => failure(error),
-                _ => Exit::Refused,
-            };
-            Told::Failed { exit, error: error.to_string() }
-        }
-        _ => return None,
-    })
-}
-
-/// What an event of the client means to the supervisor.
-fn answer(event: konductor::Event) -> Option<Answer> {
-    Some(match event {
-        konductor::Event::Asked => Answer::Asked,
-        konductor::Event::Waiting { ahead, parent_missing, .. } => Answer::Waiting { ahead, missing: parent_missing },
-        konductor::Event::Held { fencing_token, ttl, deadline } => Answer::Held { token: fencing_token, ttl, deadline },
-        konductor::Event::Extended { deadline } => Answer::Extended { deadline },
-        konductor::Event::Retrying { operation, error } => Answer::Retrying { operation, error },
-        konductor::Event::Lost { reason } => {
-            // A revoked claim still counts as held; all others may be held by somebody else by now.
-            Answer::Lost { taken: !matches!(reason, LossReason::Revoked(_)), reason: reason.to_string() }
-        }
-        konductor::Event::Released => Answer::Released,
-        konductor::Event::Abandoned { error } => Answer::Abandoned { error },
-        konductor::Event::Failed { error } => Answer::Failed { exit: failure(&error), error: error.to_string() },
-        // News that this version does not know are no reason to act.
-        _ => return None,
-    })
-}
-
-fn failure(error: &AcquireError) -> Exit {
-    match error {
-        AcquireError::NotInstalled { .. } => Exit::NoSuchPrimitive,
-        AcquireError::System(_) => Exit::Internal,
-        // Refused, and whatever else the library may learn to refuse.
-        _ => Exit::Refused,
-    }
-}
-
-/// What becomes of an order when there is no cluster to carry it out.
-fn unreachable(order: Order, error: &ConnectError) -> Option<Event> {
-    let (exit, error) = (Exit::Unreachable, konductor::chain(error));
-    Some(match order {
-        Order::Await(index) => Event::Awaited(index, Told::Failed { exit, error }),
-        Order::Acquire(index) => Event::Claim(index, Answer::Failed { exit, error }),
-        Order::Arrive(index) => Event::Arrival(index, Told::Failed { exit, error }),
-        // There is nothing to give back.
-        Order::Release(_) => return None,
-    })
 }

@@ -11,7 +11,7 @@ use nix::sys::signal::kill;
 use crate::holders::{child, contained};
 use crate::scene::{LIMIT, SHORT_TTL, STALL, Scene, seconds, shared};
 
-/// Far less than a TTL of a minute, and far more than a guard needs.
+/// Far less than a TTL of a minute, and far more than a watchdog needs.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// A command that ignores TERM, with a witness in a session of its own.
@@ -36,9 +36,9 @@ fn named(process: &Process, name: &str) -> Vec<Pid> {
     process.tree().into_iter().filter(has_name).collect()
 }
 
-fn guard(process: &Process) -> Pid {
-    let found = named(process, "konductor-guard");
-    let [one] = found.as_slice() else { panic!("the guards are {found:?}\n{}", process.output()) };
+fn watchdog(process: &Process) -> Pid {
+    let found = named(process, "konductor-wdog");
+    let [one] = found.as_slice() else { panic!("the watchdogs are {found:?}\n{}", process.output()) };
     *one
 }
 
@@ -87,10 +87,10 @@ async fn a_wrapper_that_is_stopped_alone_does_not_leave_its_command_running() {
     let scene = shared("stopped").await;
     scene.semaphore(1).await;
     let mut holder = holding(&scene, &seconds(SHORT_TTL)).await;
-    let guarding = guard(&holder);
-    // For longer than the TTL, so that a guard that is not told of renewals would have ended the command.
+    let watching = watchdog(&holder);
+    // For longer than the TTL, so that a watchdog that is not told of renewals would have ended the command.
     renewals(&scene, 4).await;
-    assert_eq!(guard(&holder), guarding, "{}", holder.output());
+    assert_eq!(watchdog(&holder), watching, "{}", holder.output());
     let before = Boottime::now();
     stop(holder.pid()).await;
     handed_over(&scene, before).await;
@@ -131,17 +131,17 @@ async fn a_wrapper_that_is_killed_alone_takes_its_whole_tree_with_it() {
     assert!(!scene.record.runs()[0].ended);
 }
 
-async fn a_guard_that_is_killed_is_replaced() {
+async fn a_watchdog_that_is_killed_is_replaced() {
     let scene = shared("replaced").await;
     scene.semaphore(1).await;
     let mut holder = holding(&scene, &seconds(SHORT_TTL)).await;
-    // What ends a guard as soon as it has started would end the next as well: that one has to wait for a renewal. The first
-    // one has been there for longer than that.
+    // What ends a watchdog as soon as it has started would end the next as well: that one has to wait for a renewal.
+    // The first one has been there for longer than that.
     renewals(&scene, 2).await;
-    kill(guard(&holder), Signal::SIGKILL).expect("kill the guard");
-    holder.wait_stderr(LIMIT, "the guard has ended; another one takes its place").await;
-    eventually(LIMIT, "a guard that ends too soon", || async {
-        for pid in named(&holder, "konductor-guard") {
+    kill(watchdog(&holder), Signal::SIGKILL).expect("kill the watchdog");
+    holder.wait_stderr(LIMIT, "the watchdog has ended; another one takes its place").await;
+    eventually(LIMIT, "a watchdog that ends too soon", || async {
+        for pid in named(&holder, "konductor-wdog") {
             // It may have been waited for since it was found.
             let _ = kill(pid, Signal::SIGKILL);
         }
@@ -149,15 +149,15 @@ async fn a_guard_that_is_killed_is_replaced() {
         if told.contains("the next renewal starts another one") { Ok(()) } else { Err(told) }
     })
     .await;
-    let third = eventually(LIMIT, "another guard", || async {
-        match named(&holder, "konductor-guard").as_slice() {
+    let third = eventually(LIMIT, "another watchdog", || async {
+        match named(&holder, "konductor-wdog").as_slice() {
             [one] => Ok(*one),
             found => Err(format!("{found:?}")),
         }
     })
     .await;
     renewals(&scene, 1).await;
-    assert_eq!(guard(&holder), third, "{}", holder.output());
+    assert_eq!(watchdog(&holder), third, "{}", holder.output());
     let before = Boottime::now();
     stop(holder.pid()).await;
     handed_over(&scene, before).await;
@@ -167,20 +167,20 @@ async fn a_guard_that_is_killed_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_guard_is_there_while_something_is_held_and_runs_and_no_longer() {
-    let scene = shared("guarded").await;
+async fn a_watchdog_is_there_while_something_is_held_and_runs_and_no_longer() {
+    let scene = shared("watched").await;
     scene.semaphore(1).await;
     let mut holder = scene.holder("holder", &[]);
     scene.record.started(LIMIT, 1).await;
-    let guarding = guard(&holder);
+    let watching = watchdog(&holder);
     let mut waiter = scene.witness("waiter", &[], Duration::ZERO);
     waiter.wait_stderr(LIMIT, "waiting for semaphore s: next in line").await;
-    assert_eq!(named(&waiter, "konductor-guard"), []);
+    assert_eq!(named(&waiter, "konductor-wdog"), []);
     // Nothing is open in it but its pipe and its clock, and it is in nobody's way.
     let open =
-        |what: &str| std::fs::read_link(format!("/proc/{guarding}/{what}")).expect("a link of a process of ours");
+        |what: &str| std::fs::read_link(format!("/proc/{watching}/{what}")).expect("a link of a process of ours");
     assert_eq!(open("cwd"), Path::new("/"));
-    let files = std::fs::read_dir(format!("/proc/{guarding}/fd")).expect("a process of ours");
+    let files = std::fs::read_dir(format!("/proc/{watching}/fd")).expect("a process of ours");
     let mut files: Vec<_> = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok()).collect();
     files.sort();
     let [clock, pipe] = files.as_slice() else { panic!("{files:?}") };
@@ -193,7 +193,7 @@ async fn a_guard_is_there_while_something_is_held_and_runs_and_no_longer() {
     scene.record.assert_complete(2, 1);
 }
 
-async fn what_ran_before_and_beside_the_command_is_not_the_guards_business() {
+async fn what_ran_before_and_beside_the_command_is_not_the_watchdogs_business() {
     let scene = shared("spared").await;
     scene.semaphore(1).await;
     // A shell that starts something, and then becomes konductor-run.
@@ -219,10 +219,10 @@ async fn what_ran_before_and_beside_the_command_is_not_the_guards_business() {
 
 /// Each takes its time and little else, so they wait together.
 #[tokio::test]
-async fn the_deadline_is_kept_by_pid_1_and_by_other_guards_and_by_nobody_for_others() {
+async fn the_deadline_is_kept_by_pid_1_and_by_other_watchdogs_and_by_nobody_for_others() {
     tokio::join!(
         pid_1_that_is_stopped_alone_does_not_leave_its_command_running(),
-        a_guard_that_is_killed_is_replaced(),
-        what_ran_before_and_beside_the_command_is_not_the_guards_business(),
+        a_watchdog_that_is_killed_is_replaced(),
+        what_ran_before_and_beside_the_command_is_not_the_watchdogs_business(),
     );
 }

@@ -1,24 +1,27 @@
-//! The guard: a process beside `konductor-run` that holds nothing but the deadline.
+//! The watchdog: a process beside `konductor-run` that holds nothing but the deadline.
 //!
-//! Whoever stops `konductor-run` alone (SIGSTOP, a debugger) stops the one that would have ended the command in time; whoever
-//! kills it leaves processes behind that have left the command. So while something is held, a second process keeps the
-//! same time, and kills the command's tree
-//! - when the latest deadline that it was told has come: by then `konductor-run` has killed the tree, or does not get to run;
+//! Whoever stops `konductor-run` alone (SIGSTOP, a debugger) stops the one that would have ended the command in time;
+//! whoever kills it leaves processes behind that have left the command. So while something is held, a second process
+//! keeps the same time, and kills the command's tree
+//! - when the latest deadline that it was told has come: by then `konductor-run` has killed the tree, or does not get
+//!   to run;
 //! - at once, when `konductor-run` is gone: nobody would be left to renew or to end the command in order.
 //!
-//! *What it is.* A copy of this process (no new program: 0.3 ms, 0.2 MB, and no file that could be missing), started before the
-//! command and ended when the tree is dead. It has descriptors of its own only, a session of its own, and all signals
-//! blocked. Deadlines come by a pipe; its end says that `konductor-run` is gone. As it was copied from a process with
-//! threads, it takes no lock and no memory: nothing but system calls, with what is on its stack or was there before.
+//! *What it is.* A copy of this process (no new program: 0.3 ms, 0.2 MB, and no file that could be missing), started
+//! before the command and ended when the tree is dead. It has descriptors of its own only, a session of its own, and
+//! all signals blocked. Deadlines come by a pipe; its end says that `konductor-run` is gone. As it was copied from a
+//! process with threads, it takes no lock and no memory: nothing but system calls, with what is on its stack or was
+//! there before.
 //!
 //! *What waits for it.* Nobody by mistake: it is a child without a signal for its end, which waitpid(2) does not count
 //! unless asked to. That it is gone is seen by the pipe.
 //!
-//! *Whom it kills.* As PID 1's guard: all in the namespace. Else first whom the kernel lists as children, and theirs, which takes
-//! no time also where there are thousands of other processes and little time for each; then all below `konductor-run`, by the parents in /proc, again
-//! and again until a look finds none alive. When `konductor-run` is gone, parents no longer tell, but the environment
-//! does: all that the command starts has `KONDUCTOR_TREE` in it, with an id that is this tree's only. What has both left the command's session and
-//! dropped its environment is not found then. (As PID 1, `konductor-run` takes everything with it.)
+//! *Whom it kills.* As PID 1's watchdog: all in the namespace. Else first whom the kernel lists as children, and
+//! theirs, which takes no time also where there are thousands of other processes and little time for each; then all
+//! below `konductor-run`, by the parents in /proc, again and again until a look finds none alive. When `konductor-run`
+//! is gone, parents no longer tell, but the environment does: all that the command starts has `KONDUCTOR_TREE` in it,
+//! with an id that is this tree's only. What has both left the command's session and dropped its environment is not
+//! found then. (As PID 1, `konductor-run` takes everything with it.)
 #![expect(unsafe_code, reason = "clone(2), getdents64(2), close_range(2), and kill(2) of all")]
 
 use std::{
@@ -49,18 +52,18 @@ use nix::{
 
 use super::tree;
 
-/// The guard's name, of 15 letters at most.
-const NAME: &CStr = c"konductor-guard";
+/// The watchdog's name, of 15 letters at most.
+const NAME: &CStr = c"konductor-wdog";
 
-/// The first pause between two looks, and the longest: what was killed is gone within microseconds, unless the kernel keeps
-/// it for a disk or a frozen cgroup.
+/// The first pause between two looks, and the longest: what was killed is gone within microseconds, unless the kernel
+/// keeps it for a disk or a frozen cgroup.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(64)];
 
 /// How far down the lists of children are followed at once; further down there is a look at all processes.
 const LEVELS: u32 = 32;
 
-/// How many looks in a row must find nobody alive: a process that is becoming another program has no environment for some
-/// microseconds.
+/// How many looks in a row must find nobody alive: a process that is becoming another program has no environment for
+/// some microseconds.
 const QUIET: u32 = 3;
 
 /// How far up the parents are followed. There are no more processes than this.
@@ -69,20 +72,20 @@ const DEPTH: u32 = 1 << 22;
 /// How often a process is looked at anew because its parents changed meanwhile.
 const TRIES: u32 = 10;
 
-/// `konductor-run`'s side.
+/// A watchdog that runs, as `konductor-run` sees it. Dropping it ends it.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct Watchdog {
     pid: Pid,
     pipe: OwnedFd,
 }
 
-/// What this process's tree is known by, in the environment of each of its processes: no other one on this machine has the
-/// same PID at the same time.
+/// What this process's tree is known by, in the environment of each of its processes: no other one on this machine has
+/// the same PID at the same time.
 pub(super) fn mark() -> String {
     format!("{:08x}-{:016x}", getpid().as_raw(), nanoseconds(Boottime::now()))
 }
 
-/// What the guard has to know.
+/// What the watchdog has to know.
 struct Charge<'a> {
     wrapper: Pid,
     /// Children of the wrapper that are not the command's.
@@ -91,13 +94,13 @@ struct Charge<'a> {
     mark: &'a [u8],
 }
 
-impl Guard {
-    /// Starts a guard of the tree below this process, but for the children that are to be spared.
+impl Watchdog {
+    /// Starts a watchdog of the tree below this process, but for the children that are to be spared.
     pub(super) fn start(deadline: Boottime, spared: &BTreeSet<pid_t>, mark: &str) -> nix::Result<Self> {
         let (theirs, ours) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let charge = Charge { wrapper: getpid(), spared, mark: mark.as_bytes() };
-        // SAFETY: without any flag the child is a copy that shares no memory. It makes system calls only, with memory that was
-        // there before or is on its stack, and never returns.
+        // SAFETY: without any flag the child is a copy that shares no memory. It makes system calls only, with memory
+        // that was there before or is on its stack, and never returns.
         let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) })? as pid_t;
         if pid == 0 {
             drop(ours);
@@ -108,32 +111,33 @@ impl Guard {
         Ok(Self { pid: Pid::from_raw(pid), pipe: ours })
     }
 
-    /// Tells it a later deadline.
+    /// Tells the watchdog a later deadline.
     pub(super) fn extend(&self, deadline: Boottime) -> nix::Result<()> {
         // So few bytes are written as a whole or not at all.
         write(&self.pipe, &nanoseconds(deadline).to_ne_bytes()).map(drop)
     }
 
-    /// Whether it is gone.
+    /// Whether the watchdog is gone.
     pub(super) fn has_ended(&self) -> nix::Result<bool> {
         poll(&mut [PollFd::new(self.as_fd(), PollFlags::empty())], PollTimeout::ZERO).map(|number| number > 0)
     }
 
-    /// Its process.
+    /// The id of the watchdog's process.
     pub(super) fn pid(&self) -> pid_t {
         self.pid.as_raw()
     }
 }
 
-impl AsFd for Guard {
-    /// In error as soon as the guard is gone.
+impl AsFd for Watchdog {
+    /// In error as soon as the watchdog is gone.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
     }
 }
 
-impl Drop for Guard {
-    /// Ends it, if it is still there. After a panic it is the one that is left to end the command: the pipe's end tells it.
+impl Drop for Watchdog {
+    /// Ends it, if it is still there. After a panic it is the one that is left to end the command: the pipe's end tells
+    /// it.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
@@ -150,7 +154,7 @@ fn nanoseconds(at: Boottime) -> u64 {
 }
 
 impl Charge<'_> {
-    /// The guard's life.
+    /// What the watchdog does from its start to its end.
     fn watch(&self, pipe: &OwnedFd, mut deadline: Boottime) -> nix::Result<()> {
         let timer = settle_in(pipe)?;
         let pipe = pipe.as_fd();
@@ -199,8 +203,8 @@ impl Charge<'_> {
         }
     }
 
-    /// All that the kernel lists below this process, the last ones first. A list changes while it is read, so this is only the
-    /// quickest blow.
+    /// All that the kernel lists below this process, the last ones first. A list changes while it is read, so this is
+    /// only the quickest blow.
     fn kill_children(&self, parent: pid_t, levels: u32) {
         let Some(levels) = levels.checked_sub(1) else { return };
         let Ok(list) = open_in_proc(format_args!("{parent}/task/{parent}"), "children") else { return };
@@ -279,7 +283,7 @@ fn settle_in(pipe: &OwnedFd) -> nix::Result<TimerFd> {
     setsid()?;
     chdir(c"/")?;
     let kept = pipe.as_raw_fd();
-    // Before Linux 5.9 the others stay open for as long as there is something to guard, which harms nobody.
+    // Before Linux 5.9 the others stay open for as long as there is a deadline to keep, which harms nobody.
     // SAFETY: nothing else runs in this process, and it uses nothing of what is closed.
     unsafe {
         if kept > 0 {
@@ -339,8 +343,8 @@ fn each_process(mut tell: impl FnMut(pid_t)) -> nix::Result<()> {
     }
 }
 
-/// The names in the records of getdents64(2): inode and offset of 8 bytes each, the record's length of 2, a type of 1, and
-/// the name with a zero at its end.
+/// The names in the records of getdents64(2): inode and offset of 8 bytes each, the record's length of 2, a type of 1,
+/// and the name with a zero at its end.
 fn entries(mut records: &[u8]) -> impl Iterator<Item = &CStr> {
     std::iter::from_fn(move || {
         let length = u16::from_ne_bytes([*records.get(16)?, *records.get(17)?]);

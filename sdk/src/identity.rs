@@ -1,13 +1,24 @@
 //! Which pod, container and start of the container this process is, with no configuration.
 //!
-//! - The pod's name and UID: variables that the pod's author set, else the claims inside the projected service account
-//!   token. (The token is only read, not verified: it is our own, and says who we are to ourselves.)
-//! - The container's name and an id that is new at each of its starts: the file that the kubelet mounts as termination log
-//!   is `.../pods/<uid>/containers/<name>/<id>` on the node, which /proc/self/mountinfo shows.
+//! - The pod's name and UID: variables that the pod's author set, else what the projected service account token says.
+//!   (The token is only read, not verified: it is our own, and says who we are to ourselves.)
+//! - The container's name and an id that is new at each of its starts: the file that the kubelet mounts as termination
+//!   log is `.../pods/<uid>/containers/<name>/<id>` on the node, which /proc/self/mountinfo shows.
 //!
 //! All four or nothing: a guess here could free the claim of a process that lives.
 //!
-//! And what arrives at a barrier, which is the pod's Job rather than the pod, where that is known.
+//! And what follows from it: who asks, and what arrives at a barrier, which is the pod's Job rather than the pod, where
+//! that is known.
+//!
+//! ```
+//! use konductor::identity::{PodSources, default_holder};
+//!
+//! let sources = PodSources::read(std::env::var("KONDUCTOR_POD_NAME").ok(), None, None);
+//! let holder = default_holder(sources.pod_name(), "host", std::process::id());
+//! let pod = sources.pod(); // None outside of a cluster.
+//! # assert!(!holder.is_empty());
+//! # drop(pod);
+//! ```
 
 use std::{
     fs::File,
@@ -15,8 +26,10 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use konductor::PodReference;
-use konductor_api::limits::{MAX_HOLDER, MAX_ID, MAX_NAME};
+use konductor_api::{
+    PodReference,
+    limits::{MAX_HOLDER, MAX_ID, MAX_NAME},
+};
 use serde::Deserialize;
 
 /// Where Kubernetes mounts the token.
@@ -32,45 +45,46 @@ const MAX_TOKEN: u64 = 64 * 1024;
 /// A container has some dozen mounts of some hundred bytes; a node has thousands.
 const MAX_MOUNTS: u64 = 4 * 1024 * 1024;
 
-/// What is known before any of it is put together.
+/// Where a pod's identity comes from: what is known before any of it is put together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sources {
-    /// `KONDUCTOR_POD_NAME`.
-    pub(crate) name: Option<String>,
-    /// `KONDUCTOR_POD_UID`.
-    pub(crate) uid: Option<String>,
-    /// `KONDUCTOR_POD_CONTAINER`.
-    pub(crate) container: Option<String>,
-    /// The projected token.
-    pub(crate) token: Option<String>,
-    /// /proc/self/mountinfo.
-    pub(crate) mounts: Option<String>,
+pub struct PodSources {
+    /// The pod's name, if its author said it (`KONDUCTOR_POD_NAME`).
+    pub name: Option<String>,
+    /// The pod's UID, if its author said it (`KONDUCTOR_POD_UID`).
+    pub uid: Option<String>,
+    /// The name of this container, if the pod's author said it (`KONDUCTOR_POD_CONTAINER`).
+    pub container: Option<String>,
+    /// The projected token of the service account.
+    pub token: Option<String>,
+    /// The text of /proc/self/mountinfo.
+    pub mounts: Option<String>,
 }
 
-impl Sources {
-    /// Adds what this process can read to what was said by variables.
-    pub(crate) fn read(name: Option<String>, uid: Option<String>, container: Option<String>) -> Self {
+impl PodSources {
+    /// What the pod's author said of its name, UID and container, with the token and the mounts that this process can
+    /// read.
+    pub fn read(name: Option<String>, uid: Option<String>, container: Option<String>) -> Self {
         Self { name, uid, container, token: read(TOKEN, MAX_TOKEN), mounts: read(MOUNTS, MAX_MOUNTS) }
     }
 
     /// The pod's name, for people.
-    pub(crate) fn pod_name(&self) -> Option<String> {
-        self.name.clone().or_else(|| Some(token_claims(self.token.as_deref()?)?.name))
+    pub fn pod_name(&self) -> Option<String> {
+        self.name.clone().or_else(|| Some(bound_pod(self.token.as_deref()?)?.name))
     }
 
     /// The pod's UID.
-    pub(crate) fn pod_uid(&self) -> Option<String> {
-        let uid = self.uid.clone().or_else(|| Some(token_claims(self.token.as_deref()?)?.uid));
+    pub fn pod_uid(&self) -> Option<String> {
+        let uid = self.uid.clone().or_else(|| Some(bound_pod(self.token.as_deref()?)?.uid));
         uid.filter(|uid| (1..=MAX_ID as usize).contains(&uid.len()))
     }
 
-    /// The pod, the container and its start, if all is known and fits.
-    pub(crate) fn pod(&self) -> Option<PodReference> {
-        let claims = self.token.as_deref().and_then(token_claims);
+    /// The pod, the container and its start, if all four are known and fit into a claim.
+    pub fn pod(&self) -> Option<PodReference> {
+        let bound = self.token.as_deref().and_then(bound_pod);
         let start = termination_log(self.mounts.as_deref()?)?;
         let pod = PodReference {
-            name: self.name.clone().or_else(|| claims.as_ref().map(|pod| pod.name.clone()))?,
-            uid: self.uid.clone().or_else(|| claims.map(|pod| pod.uid))?,
+            name: self.name.clone().or_else(|| bound.as_ref().map(|pod| pod.name.clone()))?,
+            uid: self.uid.clone().or_else(|| bound.map(|pod| pod.uid))?,
             container: self.container.clone().unwrap_or(start.container),
             start: start.id,
         };
@@ -83,25 +97,25 @@ impl Sources {
     }
 }
 
-/// Kubernetes sets it in the pods of an Indexed Job.
-pub(crate) const COMPLETION_INDEX: &str = "JOB_COMPLETION_INDEX";
+/// The variable that holds the completion index in the pods of an Indexed Job: Kubernetes sets it.
+pub const COMPLETION_INDEX: &str = "JOB_COMPLETION_INDEX";
 
-/// What was said about who arrives.
+/// What the pod's author said about who arrives at a barrier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Arrival {
-    /// The key.
-    pub(crate) key: Option<String>,
+pub struct ArrivalIdentity {
+    /// The key of the arrival.
+    pub key: Option<String>,
     /// The UID of the pod's Job.
-    pub(crate) job: Option<String>,
+    pub job: Option<String>,
 }
 
-/// What arrives once, however often it says so: the key that was said, else the Job's UID; each with the index of
-/// an Indexed Job's pod. Without them the pod's UID, else the holder.
+/// The key of what arrives once, however often it says so: the key that was said, else the Job's UID; each with the
+/// completion `index` of an Indexed Job's pod. Without them the pod's UID, else the holder.
 ///
-/// A pod is not told its Job's UID, so without configuration the next attempt's pod is another arrival. Its name without the random
-/// end would be no better: the Job of the same name that is created the next day has it, too, and of two long names
-/// Kubernetes keeps the same beginning.
-pub(crate) fn arrival_key(said: &Arrival, pod_uid: Option<String>, index: Option<&str>, holder: &str) -> String {
+/// A pod is not told its Job's UID, so without configuration the next attempt's pod is another arrival. Its name without
+/// the random end would be no better: the Job of the same name that is created the next day has it, too, and of two long
+/// names Kubernetes keeps the same beginning.
+pub fn arrival_key(said: &ArrivalIdentity, pod_uid: Option<String>, index: Option<&str>, holder: &str) -> String {
     let index = index.filter(|index| index.len() <= MAX_INDEX && index.bytes().all(|digit| digit.is_ascii_digit()));
     let job = said.key.as_ref().or(said.job.as_ref()).map(|job| match index {
         Some(index) if !index.is_empty() => format!("{job}/{index}"),
@@ -110,8 +124,8 @@ pub(crate) fn arrival_key(said: &Arrival, pod_uid: Option<String>, index: Option
     job.or(pod_uid).unwrap_or_else(|| holder.to_owned())
 }
 
-/// Who asks, when nobody said: the pod, else this process on this host.
-pub(crate) fn default_holder(pod_name: Option<String>, host: &str, process: u32) -> String {
+/// Who asks, when nobody said: the pod, else this process on this host. At most as long as a claim's holder may be.
+pub fn default_holder(pod_name: Option<String>, host: &str, process: u32) -> String {
     let mut holder = pod_name.unwrap_or_else(|| format!("{host}:{process}"));
     while holder.len() > MAX_HOLDER as usize {
         holder.pop();
@@ -120,13 +134,13 @@ pub(crate) fn default_holder(pod_name: Option<String>, host: &str, process: u32)
 }
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
-struct PodClaims {
+struct BoundPod {
     name: String,
     uid: String,
 }
 
 /// The pod that a token is bound to.
-fn token_claims(token: &str) -> Option<PodClaims> {
+fn bound_pod(token: &str) -> Option<BoundPod> {
     #[derive(Deserialize)]
     struct Payload {
         #[serde(rename = "kubernetes.io")]
@@ -134,7 +148,7 @@ fn token_claims(token: &str) -> Option<PodClaims> {
     }
     #[derive(Deserialize)]
     struct Kubernetes {
-        pod: PodClaims,
+        pod: BoundPod,
     }
     let payload = token.trim().split('.').nth(1)?;
     let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
@@ -196,10 +210,10 @@ mod tests {
         format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload))
     }
 
-    fn in_a_pod() -> Sources {
+    fn in_a_pod() -> PodSources {
         let payload =
             r#"{"kubernetes.io":{"namespace":"etl","pod":{"name":"load-x7k2p","uid":"0aa1"},"serviceaccount":{}}}"#;
-        Sources { token: Some(token(payload)), mounts: Some(LOG_LINE.to_owned()), ..Sources::default() }
+        PodSources { token: Some(token(payload)), mounts: Some(LOG_LINE.to_owned()), ..PodSources::default() }
     }
 
     #[test]
@@ -215,7 +229,7 @@ mod tests {
 
     #[test]
     fn variables_win() {
-        let sources = Sources {
+        let sources = PodSources {
             name: Some("n".to_owned()),
             uid: Some("u".to_owned()),
             container: Some("c".to_owned()),
@@ -228,12 +242,12 @@ mod tests {
     #[test]
     fn nothing_is_guessed() {
         for (why, sources) in [
-            ("no mounts", Sources { mounts: None, ..in_a_pod() }),
-            ("no termination log", Sources { mounts: Some("1 1 8:1 / / rw - ext4 x rw".to_owned()), ..in_a_pod() }),
-            ("no token", Sources { token: None, ..in_a_pod() }),
-            ("a token of no pod", Sources { token: Some(token("{}")), ..in_a_pod() }),
-            ("a UID that is too long", Sources { uid: Some("x".repeat(65)), ..in_a_pod() }),
-            ("an empty name", Sources { name: Some(String::new()), ..in_a_pod() }),
+            ("no mounts", PodSources { mounts: None, ..in_a_pod() }),
+            ("no termination log", PodSources { mounts: Some("1 1 8:1 / / rw - ext4 x rw".to_owned()), ..in_a_pod() }),
+            ("no token", PodSources { token: None, ..in_a_pod() }),
+            ("a token of no pod", PodSources { token: Some(token("{}")), ..in_a_pod() }),
+            ("a UID that is too long", PodSources { uid: Some("x".repeat(65)), ..in_a_pod() }),
+            ("an empty name", PodSources { name: Some(String::new()), ..in_a_pod() }),
         ] {
             assert_eq!(sources.pod(), None, "{why}");
         }
@@ -259,8 +273,10 @@ mod tests {
 
     #[test]
     fn what_arrives_once_is_as_much_as_is_known() {
-        let said =
-            |key: Option<&str>, job: Option<&str>| Arrival { key: key.map(Into::into), job: job.map(Into::into) };
+        let said = |key: Option<&str>, job: Option<&str>| ArrivalIdentity {
+            key: key.map(Into::into),
+            job: job.map(Into::into),
+        };
         let pod = || Some("pod".to_owned());
         for (said, pod, index, expected) in [
             (said(Some("orders"), Some("job")), pod(), None, "orders"),
@@ -308,7 +324,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(token in r"\PC{0,200}|[a-zA-Z0-9_.-]{0,200}", mounts in r"(\PC{0,80}\n?){0,4}") {
-            let _ = token_claims(&token);
+            let _ = bound_pod(&token);
             let _ = termination_log(&mounts);
         }
 
@@ -318,7 +334,7 @@ mod tests {
             name in prop::option::of(r"\PC{0,300}"), uid in r"\PC{0,80}", container in prop::option::of(r"\PC{0,300}"),
             root in r"(/[^ /\n]{0,300}){0,2}/pods(/[^ /\n]{0,90}){2,4}", token in r"\PC{0,300}",
         ) {
-            let sources = Sources {
+            let sources = PodSources {
                 name, uid: Some(uid), container, token: Some(token),
                 mounts: Some(format!("1 1 8:1 {root} /dev/termination-log rw")),
             };
@@ -333,7 +349,7 @@ mod tests {
 
         #[test]
         fn any_payload_is_read_or_refused(payload in prop::collection::vec(any::<u8>(), 0..100)) {
-            let _ = token_claims(&format!("a.{}.b", URL_SAFE_NO_PAD.encode(payload)));
+            let _ = bound_pod(&format!("a.{}.b", URL_SAFE_NO_PAD.encode(payload)));
         }
 
         #[test]
@@ -341,7 +357,7 @@ mod tests {
             let pod = serde_json::json!({ "name": name, "uid": uid, "more": [1] });
             let payload = serde_json::json!({ "exp": 1, "kubernetes.io": { "namespace": "etl", "pod": pod } });
             let token = token(&payload.to_string()) + &end;
-            prop_assert_eq!(token_claims(&token), Some(PodClaims { name, uid }));
+            prop_assert_eq!(bound_pod(&token), Some(BoundPod { name, uid }));
         }
 
         #[test]

@@ -1,19 +1,20 @@
 //! What is waited for before anything is held, and the arrivals when the command has ended.
 //!
-//! *Waiting.* One thing after the other, in the order given: each was open when its turn came. (Who wants several to be open at one
-//! moment makes them conditions of one gate.) Nothing exists of it in the cluster, so ending it is to stop listening.
+//! *Waiting.* One thing after the other, in the order given: each was open when its turn came. (Who wants several to be
+//! open at one moment makes them conditions of one gate.) Nothing exists of it in the cluster, so ending it is to stop
+//! listening.
 //!
 //! *Arriving.* When the tree is empty, and before anything is released. Before the tree is empty, those who wait could
-//! meet what it still does. And after a release, whoever is let in next could look at the barrier and not find the arrival of the
-//! one who was in before; should this process die in between, nobody would ever arrive for work that is done and whose lock has
-//! gone to somebody else. In this order, dying in between costs the next holder a wait for the TTL at most. What is
-//! held is renewed meanwhile. Who waits at the barrier for what is held here waits for one more request.
+//! meet what it still does. And after a release, whoever is let in next could look at the barrier and not find the
+//! arrival of the one who was in before; should this process die in between, nobody would ever arrive for work that is
+//! done and whose lock has gone to somebody else. In this order, dying in between costs the next holder a wait for the
+//! TTL at most. What is held is renewed meanwhile. Who waits at the barrier for what is held here waits for one more
+//! request.
 
-use konductor::Boottime;
+use konductor::{Boottime, Exit, rendezvous::Progress};
 use tracing::Level;
 
-use super::{ARRIVAL, ArriveOn, Effect, Phase, RELEASE, Supervisor, Told, Word};
-use crate::exit::Exit;
+use super::{ARRIVAL, ArriveOn, Effect, LastHeard, Phase, RELEASE, Supervisor};
 
 impl Supervisor {
     /// Everything before this was seen open; it is waited for, or there is no more.
@@ -27,34 +28,39 @@ impl Supervisor {
     }
 
     /// News of what is waited for.
-    pub(super) fn awaited(&mut self, index: usize, told: Told, now: Boottime, out: &mut Vec<Effect>) {
+    pub(super) fn awaited(&mut self, index: usize, progress: Progress, now: Boottime, out: &mut Vec<Effect>) {
         if self.phase != (Phase::Awaiting { next: index }) {
             return;
         }
         let name = self.settings.awaited[index].clone();
-        match told {
-            Told::Seen => {
-                (self.contact_until, self.word) = (None, Word::Contact);
+        match progress {
+            Progress::Seen => {
+                (self.contact_until, self.last_heard) = (None, LastHeard::Contact);
                 out.push(Effect::Log(Level::DEBUG, format!("{name} is there; the operator has not looked at it yet")));
             }
-            Told::Waiting { message, missing } => self.closed(&name, &message, missing, now, out),
-            Told::Retrying { operation, error } => self.retrying(&name, operation, error, out),
-            Told::Done => {
+            Progress::Waiting { message, missing } => self.closed(&name, &message, missing, now, out),
+            Progress::Retrying { operation, error } => self.retrying(&name, operation, error, out),
+            Progress::Done => {
                 out.push(Effect::Log(Level::INFO, format!("{name} is open")));
-                (self.contact_until, self.word) = (None, Word::Contact);
+                (self.contact_until, self.last_heard) = (None, LastHeard::Contact);
                 self.await_next(index + 1, out);
             }
-            Told::Failed { exit, error } => {
-                self.verdict = Some(exit);
-                out.push(Effect::Report(format!("cannot wait for {name}: {error}")));
-                self.give_back(RELEASE, now, out);
-            }
+            Progress::Failed { error } => self.cannot_wait(index, Exit::from(&error), &error.to_string(), now, out),
+            // News that this version does not know are no reason to act.
+            _ => {}
         }
+    }
+
+    /// What is waited for will not open, or cannot be looked at.
+    pub(super) fn cannot_wait(&mut self, index: usize, exit: Exit, error: &str, now: Boottime, out: &mut Vec<Effect>) {
+        self.verdict = Some(exit);
+        out.push(Effect::Report(format!("cannot wait for {}: {error}", self.settings.awaited[index])));
+        self.give_back(RELEASE, now, out);
     }
 
     fn closed(&mut self, name: &str, message: &str, missing: bool, now: Boottime, out: &mut Vec<Effect>) {
         self.contact_until = None;
-        self.word = if missing { Word::Missing } else { Word::Queued };
+        self.last_heard = if missing { LastHeard::Missing } else { LastHeard::Queued };
         if self.tries_once() {
             return self.time_out(now, out);
         }
@@ -85,8 +91,8 @@ impl Supervisor {
             self.not_arrived(Exit::Internal, &names, &why, out);
             return self.give_back(RELEASE, now, out);
         }
-        // There is nothing left to guard.
-        self.unguard(out);
+        // There is nothing left to watch.
+        self.end_watchdog(out);
         self.phase = Phase::Arriving { until: now + ARRIVAL };
         self.trouble = None;
         self.arriving.fill(true);
@@ -94,17 +100,17 @@ impl Supervisor {
     }
 
     /// News of an arrival.
-    pub(super) fn arrival(&mut self, index: usize, told: Told, now: Boottime, out: &mut Vec<Effect>) {
+    pub(super) fn arrival(&mut self, index: usize, progress: Progress, now: Boottime, out: &mut Vec<Effect>) {
         if !matches!(self.phase, Phase::Arriving { .. }) || !self.arriving[index] {
             return;
         }
         let name = self.settings.arrivals[index].clone();
-        match told {
+        match progress {
+            Progress::Retrying { operation, error } => return self.retrying(&name, operation, error, out),
+            Progress::Done => out.push(Effect::Log(Level::INFO, format!("arrived at {name}"))),
+            Progress::Failed { error } => self.not_arrived(Exit::from(&error), &name, &error.to_string(), out),
             // At a barrier that is not open, or not there, one arrives all the same.
-            Told::Seen | Told::Waiting { .. } => return,
-            Told::Retrying { operation, error } => return self.retrying(&name, operation, error, out),
-            Told::Done => out.push(Effect::Log(Level::INFO, format!("arrived at {name}"))),
-            Told::Failed { exit, error } => self.not_arrived(exit, &name, &error, out),
+            _ => return,
         }
         self.arriving[index] = false;
         if !self.arriving.contains(&true) {
