@@ -122,6 +122,16 @@ where
 
     /// A page of a consistent list: of what is there at this moment, or was at the moment of the page before.
     pub async fn page(&self, wanted: &PageRequest) -> Result<Page<Object<K, S, T>>, RequestError> {
+        within(PAGE_TIMEOUT, self.read_page(wanted)).await
+    }
+
+    /// The version of a list of what is there at this moment.
+    pub(crate) async fn current_version(&self) -> Result<u64, RequestError> {
+        let wanted = PageRequest { limit: 1, ..PageRequest::default() };
+        within(REQUEST_TIMEOUT, self.read_page(&wanted)).await.map(|page| page.version)
+    }
+
+    async fn read_page(&self, wanted: &PageRequest) -> Result<Page<Object<K, S, T>>, RequestError> {
         let params = ListParams {
             field_selector: wanted.fields.clone(),
             limit: Some(wanted.limit),
@@ -136,7 +146,7 @@ where
                 Err(error) => illegible.push(error),
             }
         };
-        let frame = within(PAGE_TIMEOUT, self.send(self.request().list(&params), Layout::List, keep)).await?;
+        let frame = self.send(self.request().list(&params), Layout::List, keep).await?;
         let ListFrame { metadata } = serde_json::from_str(&frame.json)
             .map_err(|error| RequestError::Illegible(Illegible(format!("of a list: {error}"))))?;
         let version = metadata.resource_version.parse().map_err(|_| {
@@ -244,4 +254,97 @@ pub(crate) async fn next(body: &mut Body) -> Result<Option<hyper::body::Bytes>, 
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use konductor_api::{Permit, PermitSpec};
+    use serde::de::IgnoredAny;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{fake::Fake, object::Described};
+
+    type Claims = Endpoint<Permit, PermitSpec, IgnoredAny>;
+
+    fn permit(name: &str, annotation: &str) -> Value {
+        json!({
+            "apiVersion": "konductor.io/v1", "kind": "Permit",
+            "metadata": { "name": name, "uid": "u", "resourceVersion": "7", "annotations": { "other": annotation } },
+            "spec": { "semaphore": "s", "holder": "h", "instance": "i" },
+        })
+    }
+
+    #[tokio::test]
+    async fn every_write_names_its_manager_and_is_sent_once() {
+        let answer = (200, permit("a", "").to_string());
+        let fake = Fake::new(&[answer.clone(), answer.clone(), answer.clone(), answer]);
+        let claims = Claims::all(fake.client(), Program::OPERATOR).within("n");
+        let patch = json!({ "metadata": { "uid": "u" } });
+        claims.patch_status("a", &patch).await.expect("patched").expect("read");
+        claims.patch("a", &patch).await.expect("patched").expect("read");
+        claims.create(&permit("a", "")).await.expect("created").expect("read");
+        claims.delete("a", "u", Some(7)).await.expect("deleted");
+        let asked: Vec<_> = fake
+            .asked()
+            .into_iter()
+            .map(|request| {
+                (
+                    request.method().clone(),
+                    request.uri().to_string(),
+                    String::from_utf8_lossy(request.body()).into_owned(),
+                )
+            })
+            .collect();
+        let path = "/apis/konductor.io/v1/namespaces/n/permits";
+        let manager = "fieldManager=konductor-operator";
+        let preconditions = json!({ "preconditions": { "resourceVersion": "7", "uid": "u" } });
+        assert_eq!(asked[0], (Method::PATCH, format!("{path}/a/status?&{manager}"), patch.to_string()));
+        assert_eq!(asked[1], (Method::PATCH, format!("{path}/a?&{manager}"), patch.to_string()));
+        assert_eq!(asked[2], (Method::POST, format!("{path}?&{manager}"), permit("a", "").to_string()));
+        assert_eq!((&asked[3].0, &*asked[3].1), (&Method::DELETE, &*format!("{path}/a?")));
+        assert_eq!(
+            serde_json::from_str::<Value>(&asked[3].2).expect("JSON")["preconditions"],
+            preconditions["preconditions"]
+        );
+        assert_eq!(asked.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_page_is_read_item_by_item_wherever_its_version_stands() {
+        let items =
+            [permit("a", "x"), json!({ "metadata": { "name": "b" }, "spec": 5 }), json!(null), permit("c", "]},{\"")];
+        let metadata = json!({ "resourceVersion": u64::MAX.to_string(), "continue": "more", "remainingItemCount": 5 });
+        let items = serde_json::to_string(&items).expect("JSON");
+        let wanted =
+            PageRequest { fields: Some("spec.semaphore=s".into()), limit: 3, continue_token: Some("t&".into()) };
+        for text in [
+            format!(r#"{{"kind":"PermitList","metadata":{metadata},"items":{items}}}"#),
+            format!(r#"{{"items": {items}, "metadata": {metadata} }}"#),
+        ] {
+            let fake = Fake::new(&[(200, text)]);
+            let page = Claims::all(fake.client(), Program::OPERATOR).page(&wanted).await.expect("a page");
+            let names: Vec<_> = page.items.iter().map(|item| (item.metadata().name.clone(), item.is_ok())).collect();
+            assert_eq!(names, [("a".to_owned(), true), ("b".to_owned(), false), ("c".to_owned(), true)]);
+            assert_eq!(page.illegible.len(), 1);
+            assert_eq!((page.version, page.continue_token.as_deref()), (u64::MAX, Some("more")));
+            assert_eq!(fake.queries(), ["&fieldSelector=spec.semaphore%3Ds&limit=3&continue=t%26"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn failures_say_what_is_known_of_the_write() {
+        let absent =
+            json!({ "kind": "Status", "message": "no a", "details": { "name": "a" }, "code": 404 }).to_string();
+        let fake = Fake::new(&[(404, absent), (404, "404 page not found".into()), (200, "no JSON".into())]);
+        let claims = Claims::all(fake.client(), Program::OPERATOR).within("n");
+        assert!(claims.get("a").await.expect_err("absent").is_absent("a"));
+        assert!(!claims.get("a").await.expect_err("not served").is_absent("a"));
+        let error = claims.patch_status("a", &json!({})).await.expect_err("illegible");
+        assert_eq!((error.is_not_applied(), error.label()), (false, "unreadable"));
+        let error = claims.get("").await.expect_err("no name");
+        assert!(error.is_not_applied() && matches!(error, RequestError::Unsendable(_)), "{error:?}");
+        assert_eq!(fake.asked().len(), 3);
+    }
 }

@@ -37,7 +37,8 @@ const WATCH_SECONDS: u32 = 30;
 /// How much later than [`WATCH_SECONDS`] the API server may end a watch.
 const WATCH_SLACK: Duration = Duration::from_secs(5);
 
-/// Watches that fail this often in a row are begun anew with a list: the version to go on from may be the trouble.
+/// Watches that fail this often in a row may be tried from where they were. After one more a list comes first: the version to go
+/// on from may be the trouble.
 const FAILURES_BEFORE_LIST: u32 = 3;
 
 /// A watch that ends sooner was cut off: the next one waits a little.
@@ -127,9 +128,11 @@ struct Follower<K, S, T, E, F, R> {
     wrap: F,
     report: R,
     backoff: Backoff,
+    /// Watches that have failed since the last list.
+    failed_watches: u32,
     /// The version to watch from; `None` if a list is due.
     version: Option<u64>,
-    /// The greatest version that was ever seen.
+    /// The latest version that was seen.
     seen: u64,
     /// What was reported last as failing.
     complaint: Option<String>,
@@ -156,6 +159,7 @@ where
             wrap,
             report,
             backoff: Backoff::default(),
+            failed_watches: 0,
             version: None,
             seen: NO_VERSION,
             complaint: None,
@@ -189,7 +193,8 @@ where
                     self.backoff.pause().await;
                 }
                 Err(End::Failed(error)) => {
-                    if self.backoff.failures() >= FAILURES_BEFORE_LIST {
+                    self.failed_watches += 1;
+                    if self.failed_watches > FAILURES_BEFORE_LIST {
                         self.version = None;
                     }
                     self.fails(describe::<K>(&error));
@@ -245,7 +250,7 @@ where
             }
             wanted.continue_token = page.continue_token;
             if wanted.continue_token.is_none() {
-                self.version = Some(page.version);
+                (self.version, self.failed_watches) = (Some(page.version), 0);
                 return self.send(Event::InitDone).await;
             }
             page = self.source.endpoint.page(&wanted).await?;
@@ -273,10 +278,10 @@ where
             self.backoff.pause().await;
         } else {
             self.backoff.reset();
+            self.failed_watches = 0;
         }
         if self.version == Some(version) {
-            let wanted = PageRequest { limit: 1, ..PageRequest::default() };
-            let listed = self.source.endpoint.page(&wanted).await?.version;
+            let listed = self.source.endpoint.current_version().await?;
             if self.compare(listed) {
                 return Err(End::Desync(format!("version {version} is still to come")));
             }
@@ -341,11 +346,12 @@ where
         if version == NO_VERSION {
             return Ok(());
         }
-        if version < self.seen {
-            return Err(End::Desync(format!("version {version} came after {}", self.seen)));
+        if let Some(last) = self.version.filter(|last| version < *last) {
+            return Err(End::Desync(format!("version {version} came after {last}")));
         }
         self.version = Some(version);
-        self.seen = version;
+        self.seen = self.seen.max(version);
+        self.failed_watches = 0;
         self.backoff.reset();
         Ok(())
     }
@@ -369,5 +375,194 @@ fn describe<K: Resource<DynamicType = ()>>(error: &RequestError) -> String {
             K::group(&())
         ),
         _ => format!("{error}; trying again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use konductor_api::{Permit, PermitSpec};
+    use serde::de::IgnoredAny;
+
+    use super::*;
+    use crate::{Program, fake::Fake};
+
+    type Claim = Object<Permit, PermitSpec, IgnoredAny>;
+
+    fn list(version: u64, names: &[&str], more: &str) -> String {
+        let items: Vec<_> = names.iter().map(|name| object(name, version)).collect();
+        format!(
+            r#"{{"kind":"PermitList","apiVersion":"konductor.io/v1","metadata":{{"resourceVersion":"{version}","continue":"{more}"}},"items":[{}]}}"#,
+            items.join(",")
+        )
+    }
+
+    fn object(name: &str, version: u64) -> String {
+        format!(
+            r#"{{"metadata":{{"name":"{name}","namespace":"n","uid":"{name}","resourceVersion":"{version}"}},"spec":{{"semaphore":"s","holder":"h","instance":"i"}}}}"#
+        )
+    }
+
+    fn misfit(name: &str, version: u64) -> String {
+        object(name, version).replace(r#""semaphore":"s","#, "")
+    }
+
+    fn event(kind: &str, object: &str) -> String {
+        format!(r#"{{"type":"{kind}","object":{object}}}"#) + "\n"
+    }
+
+    fn bookmark(version: u64) -> String {
+        event("BOOKMARK", &format!(r#"{{"kind":"Permit","metadata":{{"resourceVersion":"{version}"}}}}"#))
+    }
+
+    fn failure(code: u16, message: &str) -> String {
+        format!(r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"{message}","code":{code}}}"#)
+    }
+
+    /// What is told, reports among it, and the queries that are asked, when the API server gives these answers in turn and
+    /// then none any more.
+    async fn follow(answers: &[(u16, String)]) -> (Vec<String>, Vec<String>) {
+        let fake = Fake::new(answers);
+        let (events, mut told) = mpsc::channel(1000);
+        let reports = events.clone();
+        let endpoint = Endpoint::<Permit, PermitSpec, IgnoredAny>::all(fake.client(), Program::OPERATOR);
+        let source = Source { endpoint, fields: None, page: 2 };
+        let wrap = |event: Event<Claim>| {
+            Some(match event {
+                Event::Init => "init".to_owned(),
+                Event::InitDone => "done".to_owned(),
+                Event::Apply(Ok(object)) => format!("+{}", object.metadata.name),
+                Event::Apply(Err(misfit)) => format!("?{}: {misfit}", misfit.metadata.name),
+                Event::Delete(deleted) => format!("-{}", deleted.name),
+            })
+        };
+        let report = move |report| {
+            let text = match report {
+                Report::Following => "following".to_owned(),
+                Report::Failing { why } => format!("failing: {why}"),
+                Report::Illegible { why } => format!("illegible: {why}"),
+                Report::WentBack { seen, listed } => format!("went back from {seen} to {listed}"),
+            };
+            reports.try_send(text).expect("room for all");
+        };
+        let following = tokio::spawn(source.follow(events, wrap, report));
+        fake.exhausted().await;
+        following.abort();
+        let mut seen = Vec::new();
+        while let Some(text) = told.recv().await {
+            seen.push(text);
+        }
+        (seen, fake.queries())
+    }
+
+    #[tokio::test]
+    async fn lists_all_pages_and_then_watches_from_there() {
+        let events = event("ADDED", &object("c", 6)) + &event("DELETED", &object("a", 7)) + &bookmark(9);
+        let (seen, queries) =
+            follow(&[(200, list(5, &["a", "b"], "more")), (200, list(5, &["c"], "")), (200, events)]).await;
+        assert_eq!(seen, ["init", "+a", "+b", "+c", "done", "following", "+c", "-a"]);
+        // The list asks for what is current: it names no version.
+        assert_eq!(queries[0], "&limit=2");
+        assert_eq!(queries[1], "&limit=2&continue=more");
+        assert!(queries[2].ends_with("resourceVersion=5") && queries[3].ends_with("resourceVersion=9"), "{queries:?}");
+    }
+
+    #[tokio::test]
+    async fn begins_anew_when_the_version_is_too_old() {
+        let gone = failure(410, "too old");
+        for answer in [(200, event("ERROR", &gone)), (410, gone.clone())] {
+            let (seen, _) =
+                follow(&[(200, list(5, &["a"], "")), answer, (200, list(8, &["b"], "")), (200, bookmark(8))]).await;
+            let failing = "failing: cannot go on from where the last watch ended, listing anew: too old (410)";
+            let seen: Vec<_> = seen.into_iter().filter(|text| text != "following").collect();
+            assert_eq!(seen, ["init", "+a", "done", failing, "init", "+b", "done"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn goes_on_from_where_it_was_after_other_errors_and_begins_anew_after_many() {
+        let failed = || (500, "no".to_owned());
+        let (seen, queries) = follow(&[(200, list(5, &[], "")), failed(), failed()]).await;
+        assert_eq!(seen, ["init", "done", "failing: no (500); trying again"]);
+        assert!(queries[1..].iter().all(|query| query.ends_with("resourceVersion=5")), "{queries:?}");
+        let failures = std::iter::repeat_with(failed).take(FAILURES_BEFORE_LIST as usize + 1);
+        let answers: Vec<_> = std::iter::once((200, list(5, &[], ""))).chain(failures).collect();
+        let (_, queries) = follow(&answers).await;
+        assert_eq!(queries.last().map(String::as_str), Some("&limit=2"));
+    }
+
+    #[tokio::test]
+    async fn an_object_that_cannot_be_read_is_told_and_costs_nothing_else() {
+        let events = event("MODIFIED", &misfit("b", 6))
+            + &event("MODIFIED", r#"{"spec":5}"#)
+            + &event("MODIFIED", "[[]]")
+            + &event("ADDED", &object("c", 7))
+            + &event("DELETED", &misfit("b", 8));
+        let items = [object("a", 1), misfit("b", 2), r#"{"metadata":{}}"#.into(), object("d", 3)].join(",");
+        let list = format!(r#"{{"items":[{items}],"metadata":{{"resourceVersion":"5"}}}}"#);
+        let (seen, queries) = follow(&[(200, list), (200, events)]).await;
+        let why = "?b: spec: missing field `semaphore` at line 1 column 29";
+        let illegible = "illegible: not an object: it has no name";
+        let none = "illegible: not an object: invalid type: sequence, expected an object at line 1 column 0";
+        let expected = ["init", illegible, "+a", why, "+d", "done", "following", why, illegible, none, "+c", "-b"];
+        assert_eq!(seen, expected);
+        assert!(queries[2].ends_with("resourceVersion=8"), "{queries:?}");
+    }
+
+    #[tokio::test]
+    async fn says_when_a_permission_is_taken_away_and_given_back() {
+        let refused = (403, failure(403, "no right to watch"));
+        let answers = [(200, list(5, &[], "")), (200, bookmark(6)), refused.clone(), refused, (200, bookmark(7))];
+        let (seen, _) = follow(&answers).await;
+        let failing = "failing: no right to watch (403); trying again";
+        assert_eq!(seen, ["init", "done", "following", failing, "following"]);
+    }
+
+    #[tokio::test]
+    async fn says_when_versions_go_back() {
+        // A watch from a version that is still to come shows nothing; the read after it tells why.
+        let answers = [
+            (200, list(50, &["a"], "")),
+            (200, String::new()),
+            (200, list(20, &["a"], "")),
+            (200, list(21, &["b"], "")),
+        ];
+        let (seen, queries) = follow(&answers).await;
+        let failing =
+            "failing: cannot go on from where the last watch ended, listing anew: version 50 is still to come";
+        let expected = ["init", "+a", "done", "following", "went back from 50 to 20", failing, "init", "+b", "done"];
+        assert_eq!(seen, expected);
+        assert_eq!(queries[2..4], ["&limit=1", "&limit=2"]);
+        // One that has shown something more is as good.
+        let answers = [(200, list(50, &[], "")), (200, bookmark(60) + &bookmark(20)), (200, list(21, &[], ""))];
+        let (seen, _) = follow(&answers).await;
+        assert!(seen.contains(&"went back from 60 to 21".to_owned()), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn a_quiet_watch_is_no_sign_of_anything() {
+        // What the read shows may come as an event only later.
+        let answers = [
+            (200, list(50, &[], "")),
+            (200, String::new()),
+            (200, list(60, &[], "")),
+            (200, event("ADDED", &object("a", 55))),
+        ];
+        let (seen, queries) = follow(&answers).await;
+        assert_eq!(seen, ["init", "done", "following", "+a"]);
+        assert!(
+            queries[3].ends_with("resourceVersion=50") && queries[4].ends_with("resourceVersion=55"),
+            "{queries:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_none_of_a_watch_is_a_failure_with_a_pause() {
+        for answer in ["<html>", r#"{"kind":"Status"}"#, r#"{"type":"ADDED","object":{"metadata""#] {
+            let begun = Instant::now();
+            let (seen, queries) = follow(&[(200, list(5, &[], "")), (200, answer.into()), (200, answer.into())]).await;
+            assert!(seen[3].starts_with("failing: the API server's answer cannot be read"), "{seen:?}");
+            assert!(queries[1..].iter().all(|query| query.ends_with("resourceVersion=5")), "{queries:?}");
+            assert!(begun.elapsed() >= Duration::from_millis(50 + 100), "{:?}", begun.elapsed());
+        }
     }
 }

@@ -12,6 +12,8 @@ pub mod cause;
 pub mod clock;
 pub mod connect;
 pub mod endpoint;
+#[cfg(test)]
+mod fake;
 pub mod follow;
 pub mod lenient;
 pub mod link;

@@ -39,6 +39,11 @@ const CONNECT: Duration = Duration::from_secs(5);
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(15);
 
+/// Bytes of one answer that may be on their way before they are read, and of all answers of a connection: a reader that is slow
+/// holds no more than that, and some dozens of them do not keep the answers of others away.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
 /// Token files are read again after this long; the kubelet renews a token when a fifth of its hour or more is left.
 const TOKEN_AGE: Duration = Duration::from_mins(1);
 
@@ -157,6 +162,7 @@ pub(crate) fn build(config: &Config, program: Program) -> Result<kube::Client, F
     let connector = tls.enable_http1().enable_http2().wrap_connector(tcp);
     let mut http = legacy::Client::builder(TokioExecutor::new());
     http.timer(TokioTimer::new()).http2_keep_alive_interval(PING).http2_keep_alive_timeout(PONG);
+    http.http2_initial_stream_window_size(STREAM_WINDOW).http2_initial_connection_window_size(CONNECTION_WINDOW);
     // kube adds the headers of a configuration to each request.
     let mut named = config.clone();
     named.headers.push((USER_AGENT, program.user_agent()));

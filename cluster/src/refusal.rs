@@ -196,7 +196,7 @@ mod tests {
             (404, named.to_string().replace("\"a\"", "\"b\""), false),
             (404, json!({ "message": "404 page not found" }).to_string(), false),
             (404, "404 page not found".to_owned(), false),
-            (404, json!({ "message": "m", "details": ["a"] }).to_string(), false),
+            (404, json!({ "message": "m", "details": "a" }).to_string(), false),
         ] {
             let status = StatusCode::from_u16(code).expect("a status");
             assert_eq!(Refusal::read(status, body.as_bytes()).is_absent("a"), expected, "{code} {body}");

@@ -298,3 +298,196 @@ impl Sieve {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    /// What is found in an answer that comes in these chunks, and what is left.
+    fn sift(layout: Layout, chunks: &[&[u8]]) -> (Vec<Found>, Text) {
+        let (mut sieve, mut found) = (Sieve::new(layout), Vec::new());
+        for chunk in chunks {
+            sieve.push(chunk, |piece| found.push(piece));
+        }
+        (found, sieve.finish())
+    }
+
+    /// The bytes in chunks that end at these places, counted from the start and around.
+    fn cut<'a>(bytes: &'a [u8], places: &[usize]) -> Vec<&'a [u8]> {
+        let mut places: Vec<_> = places.iter().map(|place| place % (bytes.len() + 1)).collect();
+        places.sort_unstable();
+        let ends = places.iter().copied().chain([bytes.len()]);
+        let starts = std::iter::once(0).chain(places.iter().copied());
+        starts.zip(ends).map(|(start, end)| &bytes[start..end]).collect()
+    }
+
+    /// An object without what nobody reads.
+    fn strip(mut object: Value) -> Value {
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        for (name, value) in metadata.into_iter().flatten() {
+            if UNREAD.contains(&name.as_bytes()) {
+                *value = Value::Null;
+            } else if name == "annotations" {
+                for (name, value) in value.as_object_mut().into_iter().flatten() {
+                    if !ANNOTATIONS.contains(&name.as_str()) {
+                        *value = Value::Null;
+                    }
+                }
+            }
+        }
+        object
+    }
+
+    fn value(text: &Text) -> Value {
+        assert!(!text.is_cut);
+        serde_json::from_str(&text.json).unwrap_or_else(|error| panic!("{error}: {}", text.json))
+    }
+
+    /// Names that mean something in one place or another, and names that look like the end of it.
+    const NAMES: [&str; 14] = [
+        "metadata",
+        "annotations",
+        "managedFields",
+        "finalizers",
+        "items",
+        "object",
+        "type",
+        "spec",
+        "konductor.io/revoke",
+        "konductor.io/gates-from",
+        "konductor.io/revoked",
+        "a\"b\\",
+        "{[",
+        "",
+    ];
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            select(vec!["\\", "\"", "\\\"", "}]", "\"items\":[", ",:{[", "\u{0}\n", "é…\u{10ffff}"])
+                .prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 60, 6, |inner| {
+            let member = (select(&NAMES[..]), inner.clone()).prop_map(|(name, value)| (name.to_owned(), value));
+            prop_oneof![
+                vec(inner, 0..5).prop_map(Value::from),
+                vec(member, 0..6).prop_map(|members| Value::from(members.into_iter().collect::<Map<_, _>>())),
+            ]
+        })
+    }
+
+    /// One of these, or with metadata where it belongs.
+    fn any_object() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any_json(),
+            (any_json(), any_json(), any_json()).prop_map(|(annotations, fields, spec)| json!({
+                "metadata": {
+                    "annotations": { "konductor.io/revoke": annotations, "other": annotations },
+                    "finalizers": fields, "managedFields": fields, "name": "n",
+                },
+                "spec": spec,
+            })),
+        ]
+    }
+
+    fn write(value: &Value, pretty: bool) -> String {
+        if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) }.expect("JSON")
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_is_its_items_and_its_frame(
+            items in vec(any_object(), 0..6), other in any_json(), places in vec(any::<usize>(), 0..20),
+            pretty: bool, version_first: bool,
+        ) {
+            let (metadata, items_text) = (json!({ "resourceVersion": "7", "other": other }), write(&json!(items), pretty));
+            let metadata_text = write(&metadata, pretty);
+            let text = if version_first {
+                format!(r#"{{"metadata":{metadata_text},"items":{items_text},"kind":"List"}}"#)
+            } else {
+                format!("{{ \"items\" : {items_text} ,\n\"metadata\" : {metadata_text}, \"kind\": \"List\" }}\n")
+            };
+            let (found, frame) = sift(Layout::List, &cut(text.as_bytes(), &places));
+            let found: Vec<_> = found.iter().map(|found| match found {
+                Found::Object(text) => value(text),
+                Found::Frame(_) => panic!("a list has one frame, at its end"),
+            }).collect();
+            prop_assert_eq!(found, items.into_iter().map(strip).collect::<Vec<_>>());
+            prop_assert_eq!(value(&frame), json!({ "metadata": metadata, "items": [], "kind": "List" }));
+        }
+
+        #[test]
+        fn each_event_is_its_object_and_its_frame(
+            objects in vec(any_object(), 0..6), places in vec(any::<usize>(), 0..20), pretty: bool, type_first: bool,
+        ) {
+            let events = objects.iter().map(|object| {
+                let object = write(object, pretty);
+                if type_first {
+                    format!("{{\"type\":\"ADDED\",\"object\":{object}}}\n")
+                } else {
+                    format!("{{ \"object\" : {object} , \"type\" : \"ADDED\" }}")
+                }
+            });
+            let text: String = events.collect();
+            let (found, left) = sift(Layout::Events, &cut(text.as_bytes(), &places));
+            let expected = objects.into_iter().flat_map(|object| [(false, strip(object)), (true, json!({ "type": "ADDED", "object": null }))]);
+            let found: Vec<_> = found.iter().map(|found| match found {
+                Found::Object(text) => (false, value(text)),
+                Found::Frame(text) => (true, value(text)),
+            }).collect();
+            prop_assert_eq!(found, expected.collect::<Vec<_>>());
+            prop_assert_eq!(left, Text::default());
+        }
+
+        #[test]
+        fn a_single_object_is_itself(object in any_object(), places in vec(any::<usize>(), 0..20), pretty: bool) {
+            let text = write(&object, pretty) + "\n";
+            let (found, left) = sift(Layout::Single, &cut(text.as_bytes(), &places));
+            prop_assert_eq!(found, Vec::new());
+            prop_assert_eq!(value(&left), strip(object));
+        }
+
+        #[test]
+        fn anything_else_is_taken_in_the_same_however_it_is_cut(
+            bytes in prop_oneof![
+                vec(any::<u8>(), 0..200),
+                vec(select(&b"{}[]\",:\\ \n\"items\":[{\"object\":1"[..]), 0..200),
+            ],
+            places in vec(any::<usize>(), 0..20),
+            layout in select(vec![Layout::Single, Layout::List, Layout::Events]),
+        ) {
+            prop_assert_eq!(sift(layout, &cut(&bytes, &places)), sift(layout, &[&bytes]));
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_too_long_is_cut_and_the_next_one_is_whole() {
+        let long = json!({ "metadata": { "name": "long" }, "spec": "x".repeat(OBJECT) });
+        let text = json!({ "items": [long, { "metadata": { "name": "next" } }] }).to_string();
+        let (found, _) = sift(Layout::List, &cut(text.as_bytes(), &[1000, OBJECT]));
+        let [Found::Object(long), Found::Object(next)] = &found[..] else { panic!("{}", found.len()) };
+        assert!(long.is_cut && long.json.len() == OBJECT && long.json.starts_with(r#"{"metadata":{"name":"long"},"#));
+        assert_eq!(value(next), json!({ "metadata": { "name": "next" } }));
+    }
+
+    #[test]
+    fn what_nobody_reads_is_never_held() {
+        let mut sieve = Sieve::new(Layout::List);
+        sieve.push(br#"{"items":[{"metadata":{"name":"a","annotations":{"other":""#, |_| ());
+        for _ in 0..10_000 {
+            sieve.push(br#"01234567890123456789\"]},{"#, |_| ());
+        }
+        assert!(sieve.object.bytes.len() < 100 && sieve.frame.bytes.len() < 100);
+        let mut found = Vec::new();
+        sieve.push(br#"","konductor.io/revoke":"b"}}}]}"#, |piece| found.push(piece));
+        let [Found::Object(object)] = &found[..] else { panic!("{found:?}") };
+        let annotations = json!({ "other": null, "konductor.io/revoke": "b" });
+        assert_eq!(value(object), json!({ "metadata": { "name": "a", "annotations": annotations } }));
+    }
+}

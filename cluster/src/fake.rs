@@ -1,0 +1,67 @@
+//! An API server that gives the answers that a test has laid out, in turn.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use kube::{Client, client::Body};
+use tokio::sync::watch;
+
+/// The fake. Requests beyond its answers get none.
+pub(crate) struct Fake {
+    answers: Arc<Mutex<VecDeque<(u16, String)>>>,
+    asked: Arc<Mutex<Vec<Request<Bytes>>>>,
+    exhausted: watch::Sender<bool>,
+}
+
+impl Fake {
+    /// With these answers.
+    pub(crate) fn new(answers: &[(u16, String)]) -> Self {
+        Self {
+            answers: Arc::new(Mutex::new(answers.iter().cloned().collect())),
+            asked: Arc::default(),
+            exhausted: watch::Sender::new(false),
+        }
+    }
+
+    /// A client of it.
+    pub(crate) fn client(&self) -> Client {
+        let (answers, asked, exhausted) = (self.answers.clone(), self.asked.clone(), self.exhausted.clone());
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (answers, asked, exhausted) = (answers.clone(), asked.clone(), exhausted.clone());
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.expect("a body").to_bytes();
+                asked.lock().expect("no panic").push(Request::from_parts(head, body));
+                let answer = answers.lock().expect("no panic").pop_front();
+                let Some((status, text)) = answer else {
+                    exhausted.send_replace(true);
+                    return std::future::pending().await;
+                };
+                let response = Response::builder().status(status).body(Full::new(Bytes::from(text)));
+                Ok::<_, Infallible>(response.expect("a response"))
+            }
+        });
+        Client::new(service, "n")
+    }
+
+    /// Returns once more was asked than there are answers.
+    pub(crate) async fn exhausted(&self) {
+        self.exhausted.subscribe().wait_for(|exhausted| *exhausted).await.expect("the sender lives");
+    }
+
+    /// What was asked.
+    pub(crate) fn asked(&self) -> Vec<Request<Bytes>> {
+        self.asked.lock().expect("no panic").clone()
+    }
+
+    /// The queries of what was asked.
+    pub(crate) fn queries(&self) -> Vec<String> {
+        self.asked().iter().map(|request| request.uri().query().unwrap_or_default().to_owned()).collect()
+    }
+}
