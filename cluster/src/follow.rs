@@ -1,8 +1,8 @@
 //! Follows all objects of a kind: one consistent list, then a watch from there, for ever.
 //!
 //! What it promises: after [`Event::InitDone`], everything that changes is told in the order of the API server, until the
-//! next [`Event::Init`]. What it does not: that an object missing between the two is gone. A list can be older than what
-//! is known from elsewhere (the answer to a write), so whoever listens has to ask for what is missing.
+//! next [`Event::Init`]. What a list does not show is gone if it is not newer than the list; what is newer (known from the
+//! answer to a write) may have come after it, and the watch tells.
 //!
 //! Nothing ends it but the listener. Whatever goes wrong is reported and tried again after a pause that grows; an object
 //! that cannot be read is told as such and costs nothing else.
@@ -57,15 +57,30 @@ pub struct Source<K, S, T> {
 
 /// What is told of the objects.
 #[derive(Clone, Debug)]
-pub enum Event<O> {
+pub enum Event<A> {
     /// A list begins: what comes until [`Event::InitDone`] are all objects.
     Init,
-    /// The list has ended.
-    InitDone,
+    /// The list has ended. It was consistent: what it did not show was not there at this version.
+    InitDone {
+        /// The version of the list.
+        version: u64,
+    },
     /// An object, new or changed.
-    Apply(Lenient<O>),
+    Apply(A),
     /// An object that was deleted.
     Delete(Deleted),
+}
+
+impl<A> Event<A> {
+    /// The same with what `read` makes of the object.
+    pub fn map<B>(self, read: impl FnOnce(A) -> B) -> Event<B> {
+        match self {
+            Self::Init => Event::Init,
+            Self::InitDone { version } => Event::InitDone { version },
+            Self::Apply(object) => Event::Apply(read(object)),
+            Self::Delete(deleted) => Event::Delete(deleted),
+        }
+    }
 }
 
 /// An object that was deleted.
@@ -150,7 +165,7 @@ where
     pub async fn follow<E: Send>(
         self,
         events: mpsc::Sender<E>,
-        wrap: impl FnMut(Event<Object<K, S, T>>) -> Option<E> + Send,
+        wrap: impl FnMut(Event<Lenient<Object<K, S, T>>>) -> Option<E> + Send,
         report: impl FnMut(Report) + Send,
     ) {
         let follower = Follower {
@@ -175,7 +190,7 @@ where
     S: DeserializeOwned + Send,
     T: DeserializeOwned + Default + Send,
     E: Send,
-    F: FnMut(Event<Object<K, S, T>>) -> Option<E> + Send,
+    F: FnMut(Event<Lenient<Object<K, S, T>>>) -> Option<E> + Send,
     R: FnMut(Report) + Send,
 {
     async fn run(mut self) {
@@ -204,7 +219,7 @@ where
         }
     }
 
-    async fn send(&mut self, event: Event<Object<K, S, T>>) -> Result<(), End> {
+    async fn send(&mut self, event: Event<Lenient<Object<K, S, T>>>) -> Result<(), End> {
         match (self.wrap)(event) {
             Some(event) => self.events.send(event).await.map_err(|_| End::Closed),
             None => Ok(()),
@@ -251,7 +266,7 @@ where
             wanted.continue_token = page.continue_token;
             if wanted.continue_token.is_none() {
                 (self.version, self.failed_watches) = (Some(page.version), 0);
-                return self.send(Event::InitDone).await;
+                return self.send(Event::InitDone { version: page.version }).await;
             }
             page = self.source.endpoint.page(&wanted).await?;
         }
@@ -426,10 +441,10 @@ mod tests {
         let reports = events.clone();
         let endpoint = Endpoint::<Permit, PermitSpec, IgnoredAny>::all(fake.client(), Program::OPERATOR);
         let source = Source { endpoint, fields: None, page: 2 };
-        let wrap = |event: Event<Claim>| {
+        let wrap = |event: Event<Lenient<Claim>>| {
             Some(match event {
                 Event::Init => "init".to_owned(),
-                Event::InitDone => "done".to_owned(),
+                Event::InitDone { version } => format!("done {version}"),
                 Event::Apply(Ok(object)) => format!("+{}", object.metadata.name),
                 Event::Apply(Err(misfit)) => format!("?{}: {misfit}", misfit.metadata.name),
                 Event::Delete(deleted) => format!("-{}", deleted.name),
@@ -459,7 +474,7 @@ mod tests {
         let events = event("ADDED", &object("c", 6)) + &event("DELETED", &object("a", 7)) + &bookmark(9);
         let (seen, queries) =
             follow(&[(200, list(5, &["a", "b"], "more")), (200, list(5, &["c"], "")), (200, events)]).await;
-        assert_eq!(seen, ["init", "+a", "+b", "+c", "done", "following", "+c", "-a"]);
+        assert_eq!(seen, ["init", "+a", "+b", "+c", "done 5", "following", "+c", "-a"]);
         // The list asks for what is current: it names no version.
         assert_eq!(queries[0], "&limit=2");
         assert_eq!(queries[1], "&limit=2&continue=more");
@@ -474,7 +489,7 @@ mod tests {
                 follow(&[(200, list(5, &["a"], "")), answer, (200, list(8, &["b"], "")), (200, bookmark(8))]).await;
             let failing = "failing: cannot go on from where the last watch ended, listing anew: too old (410)";
             let seen: Vec<_> = seen.into_iter().filter(|text| text != "following").collect();
-            assert_eq!(seen, ["init", "+a", "done", failing, "init", "+b", "done"]);
+            assert_eq!(seen, ["init", "+a", "done 5", failing, "init", "+b", "done 8"]);
         }
     }
 
@@ -482,7 +497,7 @@ mod tests {
     async fn goes_on_from_where_it_was_after_other_errors_and_begins_anew_after_many() {
         let failed = || (500, "no".to_owned());
         let (seen, queries) = follow(&[(200, list(5, &[], "")), failed(), failed()]).await;
-        assert_eq!(seen, ["init", "done", "failing: no (500); trying again"]);
+        assert_eq!(seen, ["init", "done 5", "failing: no (500); trying again"]);
         assert!(queries[1..].iter().all(|query| query.ends_with("resourceVersion=5")), "{queries:?}");
         let failures = std::iter::repeat_with(failed).take(FAILURES_BEFORE_LIST as usize + 1);
         let answers: Vec<_> = std::iter::once((200, list(5, &[], ""))).chain(failures).collect();
@@ -503,7 +518,7 @@ mod tests {
         let why = "?b: spec: missing field `semaphore` at line 1 column 29";
         let illegible = "illegible: not an object: it has no name";
         let none = "illegible: not an object: invalid type: sequence, expected an object at line 1 column 0";
-        let expected = ["init", illegible, "+a", why, "+d", "done", "following", why, illegible, none, "+c", "-b"];
+        let expected = ["init", illegible, "+a", why, "+d", "done 5", "following", why, illegible, none, "+c", "-b"];
         assert_eq!(seen, expected);
         assert!(queries[2].ends_with("resourceVersion=8"), "{queries:?}");
     }
@@ -514,7 +529,7 @@ mod tests {
         let answers = [(200, list(5, &[], "")), (200, bookmark(6)), refused.clone(), refused, (200, bookmark(7))];
         let (seen, _) = follow(&answers).await;
         let failing = "failing: no right to watch (403); trying again";
-        assert_eq!(seen, ["init", "done", "following", failing, "following"]);
+        assert_eq!(seen, ["init", "done 5", "following", failing, "following"]);
     }
 
     #[tokio::test]
@@ -529,7 +544,8 @@ mod tests {
         let (seen, queries) = follow(&answers).await;
         let failing =
             "failing: cannot go on from where the last watch ended, listing anew: version 50 is still to come";
-        let expected = ["init", "+a", "done", "following", "went back from 50 to 20", failing, "init", "+b", "done"];
+        let expected =
+            ["init", "+a", "done 50", "following", "went back from 50 to 20", failing, "init", "+b", "done 21"];
         assert_eq!(seen, expected);
         assert_eq!(queries[2..4], ["&limit=1", "&limit=2"]);
         // One that has shown something more is as good.
@@ -548,7 +564,7 @@ mod tests {
             (200, event("ADDED", &object("a", 55))),
         ];
         let (seen, queries) = follow(&answers).await;
-        assert_eq!(seen, ["init", "done", "following", "+a"]);
+        assert_eq!(seen, ["init", "done 50", "following", "+a"]);
         assert!(
             queries[3].ends_with("resourceVersion=50") && queries[4].ends_with("resourceVersion=55"),
             "{queries:?}"
