@@ -8,7 +8,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::GoDuration;
+use crate::{
+    GoDuration,
+    conditions::{GRANTED, REVOKED},
+};
 
 /// The pod, container and start of the container that a claim speaks for. With it the operator can tell from the pod's
 /// status that the holder is dead.
@@ -60,7 +63,35 @@ pub struct ClaimSpec {
     pub ttl: Option<GoDuration>,
     /// When the holder last renewed, by its own clock. That it changes is what counts, not its value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub renew_time: Option<MicroTime>,
+    pub renew_time: Option<RenewTime>,
+}
+
+/// A time that a client wrote, as it wrote it. Whoever reads it only compares it: Kubernetes stores times that no time type
+/// holds (any year, any fraction of a second), and what one client writes must not make a claim unreadable.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RenewTime(pub Box<str>);
+
+impl From<Timestamp> for RenewTime {
+    fn from(at: Timestamp) -> Self {
+        // As Kubernetes prints a MicroTime.
+        let at = at.round(jiff::Unit::Microsecond).unwrap_or(at);
+        Self(format!("{at:.6}").into())
+    }
+}
+
+impl JsonSchema for RenewTime {
+    fn inline_schema() -> bool {
+        MicroTime::inline_schema()
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        MicroTime::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        MicroTime::json_schema(generator)
+    }
 }
 
 /// Where a claim stands. A claim without a phase has not been seen by the operator yet.
@@ -89,6 +120,9 @@ pub struct ClaimStatus {
     /// The operator's term in which this was written. A grant counts only in the same term as its parent's.
     #[schemars(range(min = 0, max = 8_589_934_591_u64))]
     pub term: Option<u64>,
+    /// The UID of the parent that granted it: one that was created anew under the same name confirms nothing.
+    #[schemars(length(max = 64))]
+    pub parent_uid: Option<String>,
     /// Strictly greater than that of every earlier grant of the same parent. Hand it to storage that can refuse older ones.
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
     pub fencing_token: Option<u64>,
@@ -112,6 +146,15 @@ pub struct ClaimStatus {
     #[serde(default)]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+impl ClaimStatus {
+    /// Whether the claim is over because somebody wanted it revoked while it waited: it is refused, for the reason that the
+    /// message gives. (A holder that is to end sees [`ClaimPhase::Revoking`] instead.)
+    pub fn is_revoked(&self) -> bool {
+        let revoked = |condition: &Condition| condition.type_ == GRANTED && condition.reason == REVOKED;
+        self.phase == Some(ClaimPhase::Expired) && self.conditions.iter().any(revoked)
+    }
 }
 
 /// A renewal: the merge patch that a client sends, valid only for the object with this UID.

@@ -39,6 +39,8 @@ pub const OVERRIDDEN: &str = "Overridden";
 pub const TIMED_OUT: &str = "TimedOut";
 /// Reason of an event: a holder or waiter was found dead or silent, and its claim is over.
 pub const EXPIRED: &str = "Expired";
+/// Reason of [`GRANTED`]: the claim is over because somebody wanted it revoked before its turn came.
+pub const REVOKED: &str = "Revoked";
 /// Reason of an event: a holder was asked to end.
 pub const REVOKING: &str = "Revoking";
 

@@ -39,7 +39,7 @@ pub const GATES_FROM_ANNOTATION: &str = "konductor.io/gates-from";
 
 pub use arrival::{Arrival, ArrivalSpec};
 pub use barrier::{Barrier, BarrierSpec, BarrierStatus};
-pub use claim::{ClaimPhase, ClaimSpec, ClaimStatus, PodReference};
+pub use claim::{ClaimPhase, ClaimSpec, ClaimStatus, PodReference, RenewTime};
 pub use duration::GoDuration;
 pub use gate::{Gate, GateCondition, GateConditionStatus, GateSpec, GateStatus, Match, Override, Pick};
 pub use lease::{Lease, LeasePhase, LeaseSpec, LeaseStatus};

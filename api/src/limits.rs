@@ -27,8 +27,45 @@ pub const FRESH: Duration = Duration::from_secs(5);
 /// before it starts anything: twice [`FRESH`], so that no client that starts without a renewal can be meant.
 pub const WAITED_LONG: Duration = Duration::from_secs(10);
 
-/// A claim that had [`WAITED_LONG`] must renew this soon after its grant, or the grant is taken back.
-pub const PROOF_OF_LIFE: Duration = Duration::from_secs(15);
+/// A client that was granted something after it had [`WAITED_LONG`], or that was asked whether it lives, must renew this
+/// soon, or its claim is over. It learns of both by its watch, and it can take 45 s before it notices that a watch is dead.
+pub const PROOF_OF_LIFE: Duration = Duration::from_secs(60);
+
+/// So many claims at the head of the queue are asked, ahead of their turn and all at once, whether their clients live, if
+/// they name no pod and have [`WAITED_LONG`]. A waiting client that is told a position below this renews, unless it has
+/// done so within [`FRESH`]. The more, the fewer rounds of [`PROOF_OF_LIFE`] a row of dead waiters costs.
+pub const ASKED_AHEAD: u64 = 32;
+
+/// A waiter is asked again whether it lives when something is granted this long after it was last asked: while a queue
+/// stands still, nobody in it costs anything.
+pub const ASK_AGAIN: Duration = Duration::from_mins(5);
+
+/// So many claims at the head of the queue have their pods looked at ahead of their turn. Fewer than [`ASKED_AHEAD`], as a
+/// look takes milliseconds where an answer takes up to a minute.
+pub const LOOKED_AHEAD: usize = 8;
+
+/// A claim's pod is looked at again at its grant if the last look is older than this.
+pub const LOOK_AGAIN: Duration = Duration::from_mins(1);
+
+/// A holder has missed a renewal when it is silent for this part of its TTL, as (numerator, denominator): renewals come
+/// each third, and one that is a quarter of that late is no cause for a look at its pod.
+pub const MISSED_RENEWAL: (u32, u32) = (5, 12);
+
+/// A grant that went without an answer this many times in a row may never get one (an object that the API server fails on),
+/// so its claim is set aside and others are served.
+pub const DOUBTED_GRANTS: u32 = 3;
+
+/// A claim whose grants went without answers is set aside for this long at first, twice as long each further time, ...
+pub const ASIDE: Duration = Duration::from_mins(1);
+
+/// ... and for no longer than this.
+pub const LONGEST_ASIDE: Duration = Duration::from_hours(1);
+
+/// A claim whose end could not be written this many times is deleted instead: it may have become too large to be written.
+pub const EXPIRY_TRIES: u32 = 3;
+
+/// A term is raised because of grants without an answer at most this often: it makes the parent's holders be written anew.
+pub const DOUBT_RAISES_EVERY: Duration = Duration::from_mins(1);
 
 /// Expired claims are kept this long for people to see.
 pub const KEEP_EXPIRED: Duration = Duration::from_hours(1);
@@ -39,8 +76,8 @@ pub const MAX_EXPIRED: usize = 100;
 /// Holder names shown in a parent's status.
 pub const HOLDERS_SHOWN: usize = 10;
 
-/// Grants decided in one plan; the next plan follows as soon as these are under way. Bounds one decision's time.
-pub const GRANTS_PER_PLAN: usize = 256;
+/// Writes decided in one plan; the next plan follows as soon as these are under way. Bounds one decision's time.
+pub const WRITES_PER_PLAN: usize = 256;
 
 /// A parent's derived status is written at most this often: a few times a second is as fast as a person reads.
 pub const STATUS_EVERY: Duration = Duration::from_millis(500);

@@ -1,18 +1,18 @@
 //! The decision: from what is known and the time, to what should be written. Pure and total.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{
-    Change, Claim, ClaimState, Happening, Now, Parent, Plan, Reign, Subject, View, Write,
-    entry::{Entry, Role},
+    Claim, ClaimChange, ClaimState, ClaimWrite, Happening, Look, Now, Parent, ParentChange, ParentWrite, Plan, Reign,
+    View, Write, attend::attend, entry::Entry, prove::prove, tell::tell,
 };
 use crate::{
-    ClaimPhase, GoDuration, Queueing, conditions,
+    ClaimPhase, Queueing,
     limits::{
-        GRANTS_PER_PLAN, KEEP_EXPIRED, MAX_EXPIRED, MAX_SEQUENCE, QUIET_AFTER, SEQUENCE_BITS, STATUS_EVERY, TELL_EVERY,
-        TOLD_WHILE_BUSY, TOLD_WHILE_QUIET,
+        DOUBT_RAISES_EVERY, KEEP_EXPIRED, LOOK_AGAIN, MAX_EXPIRED, MAX_SEQUENCE, SEQUENCE_BITS, STATUS_EVERY,
+        WAITED_LONG, WRITES_PER_PLAN,
     },
 };
 
@@ -22,18 +22,35 @@ pub fn decide(view: &View, now: Now) -> Plan {
     match (&view.reign, &view.parent) {
         (Reign::Standby, _) => {}
         (Reign::StoodDown { until }, _) if *until > now.monotonic => plan.look_again_at(*until),
-        (Reign::StoodDown { .. } | Reign::Raising, Some(parent)) => raise(view, parent, now, &mut plan),
-        (Reign::Listing { term, .. }, _) => plan.list = (!view.listing).then_some(*term),
+        (Reign::StoodDown { .. }, Some(parent)) => _ = raise(view, parent, now, &mut plan),
+        (Reign::Raising, Some(parent)) => {
+            raise(view, parent, now, &mut plan);
+            attend(view, now, &mut plan);
+        }
+        (Reign::Listing { term, .. }, _) => {
+            plan.list = (!view.listing).then_some(*term);
+            attend(view, now, &mut plan);
+        }
         (Reign::Restamping { term }, Some(parent)) => {
-            restamp(view, *term, now, &mut plan);
-            if view.unstamped.is_empty() {
-                write_parent(view, parent, Change::Settle(view.parent_state(parent, *term, *term)), now, &mut plan);
+            attend(view, now, &mut plan);
+            if view.unstamped == 0 && view.unknown == 0 {
+                let state = view.parent_state(parent, *term, *term);
+                write_parent(view, parent, ParentChange::Settle(state), now, &mut plan);
+            } else if view.unstamped == 0 {
+                // For as long as that takes, people are told what is.
+                clean_up(view, now, &mut plan);
+                tell(view, now, &mut plan);
+                summarize(view, parent, now, &mut plan);
             }
         }
-        (Reign::Settled { .. }, Some(parent)) if view.sequence > MAX_SEQUENCE => raise(view, parent, now, &mut plan),
+        (Reign::Settled { .. }, Some(parent)) if must_raise(view, now, &mut plan) => {
+            raise(view, parent, now, &mut plan);
+            attend(view, now, &mut plan);
+        }
         (Reign::Settled { term }, Some(parent)) => {
             grant(view, parent, *term, now, &mut plan);
             attend(view, now, &mut plan);
+            prove(view, parent, *term, now, &mut plan);
             clean_up(view, now, &mut plan);
             tell(view, now, &mut plan);
             summarize(view, parent, now, &mut plan);
@@ -49,18 +66,35 @@ pub fn decide(view: &View, now: Now) -> Plan {
 }
 
 impl Plan {
-    fn look_again_at(&mut self, at: Duration) {
+    pub(super) fn look_again_at(&mut self, at: Duration) {
         self.look_again = Some(self.look_again.map_or(at, |earlier| earlier.min(at)));
     }
 
-    fn claim(&mut self, claim: &Claim, change: Change, happening: Option<Happening>) {
-        let subject = Subject::Claim { uid: claim.uid.clone(), name: claim.name.clone() };
-        self.writes.push(Write { subject, version: claim.version, change, happening });
+    pub(super) fn claim(&mut self, claim: &Claim, change: ClaimChange, happening: Option<Happening>) {
+        let (uid, name, version) = (claim.uid.clone(), claim.name.clone(), claim.version);
+        self.writes.push(Write::Claim(ClaimWrite { uid, name, version, change, happening }));
+    }
+
+    /// The claims that it writes to.
+    pub(super) fn claims(&self) -> impl Iterator<Item = &ClaimWrite> {
+        self.writes.iter().filter_map(|write| match write {
+            Write::Claim(write) => Some(write),
+            Write::Parent(_) => None,
+        })
+    }
+
+    /// As much is decided as one plan may hold; the rest follows at once.
+    pub(super) fn is_full(&mut self, now: Now) -> bool {
+        let full = self.writes.len() + self.looks.len() >= WRITES_PER_PLAN;
+        if full {
+            self.look_again_at(now.monotonic);
+        }
+        full
     }
 }
 
 /// Returns whether the parent can be written to now.
-fn write_parent(view: &View, parent: &Parent, change: Change, now: Now, plan: &mut Plan) -> bool {
+fn write_parent(view: &View, parent: &Parent, change: ParentChange, now: Now, plan: &mut Plan) -> bool {
     if view.parent_busy.is_some() {
         return false;
     }
@@ -68,30 +102,38 @@ fn write_parent(view: &View, parent: &Parent, change: Change, now: Now, plan: &m
         plan.look_again_at(view.parent_retry_at);
         return false;
     }
-    let subject = Subject::Parent { uid: parent.uid.clone() };
-    plan.writes.push(Write { subject, version: parent.version, change, happening: None });
+    plan.writes.push(Write::Parent(ParentWrite { uid: parent.uid.clone(), version: parent.version, change }));
     true
 }
 
-/// The creation time is a lower bound so that a parent that was deleted and recreated goes on with higher tokens.
-fn raise(view: &View, parent: &Parent, now: Now, plan: &mut Plan) {
-    let term = view.floor.max(parent.state.term).saturating_add(1).max(parent.created);
-    write_parent(view, parent, Change::Raise(view.parent_state(parent, term, parent.state.settled_term)), now, plan);
+/// Whether only a new term helps: all numbers of this one are used, or a grant gets no answer however often it is sent.
+fn must_raise(view: &View, now: Now, plan: &mut Plan) -> bool {
+    if view.sequence > MAX_SEQUENCE {
+        return true;
+    }
+    if view.doubtful.is_empty() {
+        return false;
+    }
+    let at = view.doubt_raised_at.map_or(Duration::ZERO, |raised| raised + DOUBT_RAISES_EVERY);
+    if at > now.monotonic {
+        plan.look_again_at(at);
+    }
+    at <= now.monotonic
 }
 
-fn restamp(view: &View, term: u64, now: Now, plan: &mut Plan) {
-    for entry in view.unstamped.iter().filter_map(|uid| view.claims.get(uid)).filter(|entry| !entry.busy) {
-        if entry.retry_at > now.monotonic {
-            plan.look_again_at(entry.retry_at);
-        } else {
-            plan.claim(&entry.claim, Change::Restamp(ClaimState { term, ..entry.claim.state.clone() }), None);
-        }
-    }
+/// The creation time is a lower bound so that a parent that was deleted and recreated goes on with higher tokens.
+fn raise(view: &View, parent: &Parent, now: Now, plan: &mut Plan) -> bool {
+    let term = view.floor.max(parent.state.term).saturating_add(1).max(parent.created);
+    let state = view.parent_state(parent, term, parent.state.settled_term);
+    write_parent(view, parent, ParentChange::Raise(state), now, plan)
 }
 
 /// Gives what is free to those whose turn it is.
 fn grant(view: &View, parent: &Parent, term: u64, now: Now, plan: &mut Plan) {
-    let mut free = parent.capacity.saturating_sub(view.in_use);
+    let mut free = view.free(parent);
+    if free == 0 {
+        return;
+    }
     let mut turns = view.waiters.turns(parent.capacity);
     let mut sequence = view.sequence;
     loop {
@@ -101,7 +143,7 @@ fn grant(view: &View, parent: &Parent, term: u64, now: Now, plan: &mut Plan) {
         };
         let Some((weight, place)) = turns.next_within(limit) else { return };
         let Some(entry) = view.claims.get(&place.uid) else { continue };
-        if entry.dead {
+        if entry.is_lost() {
             continue;
         }
         // Whose grant was refused must not hold up the others.
@@ -114,116 +156,50 @@ fn grant(view: &View, parent: &Parent, term: u64, now: Now, plan: &mut Plan) {
         }
         free -= weight;
         // Its grant failed because something else was written first, and the answer is on its way: its turn is kept.
-        if entry.busy {
+        if entry.busy.is_some() {
             continue;
         }
-        if plan.writes.len() >= GRANTS_PER_PLAN || sequence > MAX_SEQUENCE {
+        if plan.is_full(now) {
+            return;
+        }
+        if sequence > MAX_SEQUENCE {
             return plan.look_again_at(now.monotonic);
         }
-        plan.claim(&entry.claim, Change::Grant(granted(entry, parent, term, sequence, now)), None);
+        plan.claim(&entry.claim, ClaimChange::Grant(granted(entry, parent, term, sequence, now)), None);
         sequence += 1;
+        look_beside_grant(entry, now, plan);
     }
 }
 
-fn granted(entry: &Entry, parent: &Parent, term: u64, sequence: u64, now: Now) -> ClaimState {
+/// The pod of a claim that waited for long is looked at beside its grant: whether its client lives is known at once, and
+/// the grant comes no later.
+fn look_beside_grant(entry: &Entry, now: Now, plan: &mut Plan) {
+    let Some(pod) = &entry.claim.pod else { return };
+    let long_ago = |at: Duration, span: Duration| now.monotonic.saturating_sub(at) > span;
+    if long_ago(entry.heard, WAITED_LONG) && entry.looked_at.is_none_or(|looked| long_ago(looked, LOOK_AGAIN)) {
+        plan.looks.push(Look { claim: entry.claim.uid.clone(), pod: pod.clone() });
+    }
+}
+
+pub(super) fn granted(entry: &Entry, parent: &Parent, term: u64, sequence: u64, now: Now) -> ClaimState {
     let ttl = entry.claim.ttl.unwrap_or(parent.ttl);
     ClaimState {
         phase: Some(ClaimPhase::Granted),
         ttl: Some(ttl),
         term,
+        parent: Some(parent.uid.clone()),
         token: Some(term << SEQUENCE_BITS | sequence),
         ticket: Some(entry.ticket),
         ahead: None,
         acquired_at: Some(now.wall),
-        expires_at: Some(now.wall.checked_add(ttl).unwrap_or(Timestamp::MAX)),
+        expires_at: Some(expires_at(ttl, now)),
         message: None,
+        revoked: false,
     }
 }
 
-/// Sees to the claims whose time has come: the dead and the silent, grants in doubt, late grants, wanted revocations.
-fn attend(view: &View, now: Now, plan: &mut Plan) {
-    for (due, uid) in &view.due {
-        if *due > now.monotonic {
-            plan.look_again_at(*due);
-            break;
-        }
-        let Some(entry) = view.claims.get(uid) else { continue };
-        match entry.role() {
-            Some(Role::Waiting) => {
-                plan.claim(&entry.claim, expired(entry, "its pod ended while it waited", now), None);
-            }
-            Some(Role::Holding) => attend_holder(view, entry, now, plan),
-            Some(Role::Stray) => {
-                let message = "granted by an operator that no longer led, and never confirmed: waits again";
-                let state = ClaimState {
-                    phase: Some(ClaimPhase::Pending),
-                    // Shows the deposed operator, should it still be at it, that somebody else leads.
-                    term: view.term().unwrap_or(0),
-                    ticket: Some(entry.ticket),
-                    message: Some(message.into()),
-                    ..ClaimState::default()
-                };
-                plan.claim(&entry.claim, Change::SendBack(state), None);
-            }
-            Some(Role::Leaving | Role::Over) | None => {}
-        }
-    }
-}
-
-fn attend_holder(view: &View, entry: &Entry, now: Now, plan: &mut Plan) {
-    let (claim, holder) = (&entry.claim, &entry.claim.holder);
-    let mut over = |why: &str| {
-        let message = format!("{} of {holder} is over: {why}", claim.name);
-        plan.claim(claim, expired(entry, why, now), Some(Happening { reason: conditions::EXPIRED, message }));
-    };
-    if entry.dead {
-        over("its pod has ended");
-    } else if entry.in_doubt() && view.parent.as_ref().is_some_and(|parent| view.in_use > parent.capacity) {
-        // Whichever of the two writes is first makes the other one fail.
-        let state = ClaimState {
-            phase: Some(ClaimPhase::Pending),
-            term: view.term().unwrap_or(0),
-            ticket: Some(entry.ticket),
-            message: Some("there is less to have than when its turn came: waits again".into()),
-            ..ClaimState::default()
-        };
-        plan.claim(claim, Change::SendBack(state), None);
-    } else if entry.in_doubt() {
-        // The same grant again: whichever of the two writes is first makes the other one fail.
-        if let (Reign::Settled { term }, Some(parent)) = (&view.reign, &view.parent)
-            && view.sequence + plan.writes.len() as u64 <= MAX_SEQUENCE
-        {
-            let granted_before = plan.writes.iter().filter(|write| matches!(write.change, Change::Grant(_))).count();
-            let sequence = view.sequence + granted_before as u64;
-            plan.claim(claim, Change::Grant(granted(entry, parent, *term, sequence, now)), None);
-        }
-    } else if entry.expires(view.parent_ttl()) <= now.monotonic {
-        over(&format!("it was not renewed for {}", GoDuration(entry.ttl(view.parent_ttl()))));
-    } else if entry.proof_due.is_some_and(|proof| proof <= now.monotonic) {
-        over("no renewal followed its grant");
-    } else if let (true, Some(reason)) = (entry.wants_revoking(), &claim.revoke) {
-        let message = format!("{} of {holder} is being revoked: {reason}", claim.name);
-        let state = ClaimState {
-            phase: Some(ClaimPhase::Revoking),
-            message: Some(format!("revoked: {reason}")),
-            ..claim.state.clone()
-        };
-        plan.claim(claim, Change::Revoke(state), Some(Happening { reason: conditions::REVOKING, message }));
-    } else {
-        // It has no TTL of its own, and that of the parent was raised.
-        plan.look_again_at(entry.expires(view.parent_ttl()));
-    }
-}
-
-fn expired(entry: &Entry, why: &str, now: Now) -> Change {
-    Change::Expire(ClaimState {
-        phase: Some(ClaimPhase::Expired),
-        ahead: None,
-        expires_at: Some(now.wall),
-        message: Some(why.into()),
-        ticket: Some(entry.ticket),
-        ..entry.claim.state.clone()
-    })
+pub(super) fn expires_at(ttl: Duration, now: Now) -> Timestamp {
+    now.wall.checked_add(ttl).unwrap_or(Timestamp::MAX)
 }
 
 /// Deletes expired claims that were kept long enough, and the oldest of too many.
@@ -237,69 +213,12 @@ fn clean_up(view: &View, now: Now, plan: &mut Plan) {
             if position >= excess {
                 return;
             }
-        } else if !entry.busy {
-            plan.claim(&entry.claim, Change::Delete, None);
+        } else if entry.busy.is_none() {
+            if plan.is_full(now) {
+                return;
+            }
+            plan.claim(&entry.claim, ClaimChange::Delete, None);
         }
-    }
-}
-
-/// Tells waiters how many are in front: once, and again each time that has halved.
-fn tell(view: &View, now: Now, plan: &mut Plan) {
-    if !view.queue_changed {
-        return;
-    }
-    let round = view.told_at.map_or(Duration::ZERO, |told| told + TELL_EVERY);
-    if round > now.monotonic {
-        return plan.look_again_at(round);
-    }
-    plan.told = true;
-    let busy = view.granted_at.is_some_and(|granted| granted + QUIET_AFTER > now.monotonic);
-    let limit = if busy { TOLD_WHILE_BUSY } else { TOLD_WHILE_QUIET };
-    let decided: BTreeSet<String> = plan.writes.iter().map(|write| write.subject.uid().to_owned()).collect();
-    let (mut ahead, mut news) = (0, Vec::new());
-    for entry in view.waiters.in_order().filter_map(|place| view.claims.get(&place.uid)) {
-        // Whose turn has come, or who is dead, is in nobody's way.
-        if entry.dead || entry.busy || decided.contains(&entry.claim.uid) {
-            continue;
-        }
-        let message = waiting_message(view, &entry.claim);
-        let position = ahead;
-        ahead += u64::from(view.parent.as_ref().is_none_or(|parent| entry.claim.weight <= parent.capacity));
-        let state = &entry.claim.state;
-        let halved = state.ahead.is_none_or(|told| position < told && position <= told / 2);
-        let told = state.phase == Some(ClaimPhase::Pending) && !halved && state.message.as_deref() == Some(&message);
-        if !told && !entry.telling {
-            news.push((entry, position, message));
-        }
-    }
-    // Those who know nothing yet come first: some only want to know whether it is their turn at once.
-    news.sort_by_key(|(entry, ..)| entry.claim.state.phase.is_some());
-    plan.more_to_tell = news.len() > limit;
-    for (entry, position, message) in news.into_iter().take(limit) {
-        let state = ClaimState {
-            phase: Some(ClaimPhase::Pending),
-            ticket: Some(entry.ticket),
-            ahead: Some(position),
-            term: view.term().unwrap_or(0),
-            message: Some(message),
-            ..ClaimState::default()
-        };
-        plan.claim(&entry.claim, Change::Tell(state), None);
-    }
-    if plan.more_to_tell {
-        plan.look_again_at(now.monotonic + TELL_EVERY);
-    }
-}
-
-fn waiting_message(view: &View, claim: &Claim) -> String {
-    let (kind, name, weight) = (view.kind, &view.name, claim.weight);
-    match view.parent.as_ref().map(|parent| parent.capacity) {
-        None => format!("waits for {kind} {name}, which does not exist yet"),
-        Some(0) => format!("waits for {kind} {name}, which is paused: it has 0 permits"),
-        Some(capacity) if weight > capacity => {
-            format!("asks for {weight} permits of {kind} {name}, which has {capacity}: waits until it has more")
-        }
-        Some(_) => format!("waits for {kind} {name}"),
     }
 }
 
@@ -311,5 +230,5 @@ fn summarize(view: &View, parent: &Parent, now: Now, plan: &mut Plan) {
         return plan.look_again_at(at);
     }
     let state = view.parent_state(parent, parent.state.term, parent.state.settled_term);
-    plan.summarized = state == parent.state || write_parent(view, parent, Change::Summarize(state), now, plan);
+    plan.summarized = state == parent.state || write_parent(view, parent, ParentChange::Summarize(state), now, plan);
 }

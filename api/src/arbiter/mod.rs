@@ -28,16 +28,30 @@
 //! Waiters are kept in order, and deciding stops at the first that cannot go, so a decision costs what it grants. Telling
 //! waiters their position walks the queue, in rounds that are paced ([`TELL_EVERY`](crate::limits::TELL_EVERY)).
 
+mod answers;
+mod attend;
+mod claims;
+mod death;
 mod decide;
 mod entry;
 mod parts;
 mod plan;
+mod prove;
 mod status;
+mod summary;
+mod takeover;
+mod tell;
 mod view;
 mod waiters;
 
+pub use answers::Outcome;
+pub use death::{
+    ContainerSeen, ContainerSpecSeen, ContainerStateSeen, PodConditionSeen, PodSight, PodSpecSeen, PodStatusSeen,
+    TerminatedSeen, pod_sight,
+};
 pub use decide::decide;
-pub use parts::{Claim, ClaimState, Now, Parent, ParentState, ParentSummary, Tenure, Unreadable, Version};
-pub use plan::{Change, Happening, Plan, Subject, Write};
+pub use parts::{Claim, ClaimState, Now, Parent, ParentState, ParentSummary, Tenure, Uid, Unread, Unreadable, Version};
+pub use plan::{ClaimChange, ClaimWrite, Happening, Look, ParentChange, ParentWrite, Plan, Write};
 pub use status::claim_status;
-pub use view::{Outcome, Reign, View};
+pub use takeover::Reign;
+pub use view::View;

@@ -1,15 +1,18 @@
 //! What a decision needs to know of a parent and of a claim, read from the API's objects once, at the edge.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use crate::{
-    ClaimPhase, ClaimStatus, Lock, LockClaim, PodReference, Queueing, REVOKE_ANNOTATION,
+    ClaimPhase, ClaimStatus, Lock, LockClaim, PodReference, Queueing, REVOKE_ANNOTATION, RenewTime,
     limits::{MAX_MESSAGE, MAX_TERM},
 };
+
+/// An object's UID. Shared: it stands in many indexes.
+pub type Uid = Arc<str>;
 
 /// A resourceVersion. Those of one object are compared as numbers, as Kubernetes allows since 1.35 and etcd always did.
 pub type Version = u64;
@@ -27,7 +30,7 @@ pub struct Now {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Parent {
     /// `metadata.uid`.
-    pub uid: String,
+    pub uid: Uid,
     /// `metadata.resourceVersion`.
     pub version: Version,
     /// `metadata.generation`.
@@ -85,7 +88,7 @@ pub struct Tenure {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// `metadata.uid`.
-    pub uid: String,
+    pub uid: Uid,
     /// `metadata.name`.
     pub name: String,
     /// `metadata.resourceVersion`.
@@ -104,8 +107,8 @@ pub struct Claim {
     pub pod: Option<PodReference>,
     /// The time to live that it asks for.
     pub ttl: Option<Duration>,
-    /// `spec.renewTime`: only whether it changes matters.
-    pub renewed: Option<Timestamp>,
+    /// `spec.renewTime`, as text: only whether it changes matters.
+    pub renewed: Option<RenewTime>,
     /// The reason of a wanted revocation.
     pub revoke: Option<String>,
     /// `metadata.deletionTimestamp` is set.
@@ -123,6 +126,8 @@ pub struct ClaimState {
     pub ttl: Option<Duration>,
     /// `status.term`; 0 when absent.
     pub term: u64,
+    /// `status.parentUid`: the UID of the parent that granted it.
+    pub parent: Option<Uid>,
     /// `status.fencingToken`.
     pub token: Option<u64>,
     /// `status.ticket`.
@@ -135,6 +140,21 @@ pub struct ClaimState {
     pub expires_at: Option<Timestamp>,
     /// `status.message`.
     pub message: Option<String>,
+    /// The condition `Granted` says that the claim ended because somebody wanted it revoked while it waited.
+    pub revoked: bool,
+}
+
+/// A claim of which nothing can be read but that it is there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Unread {
+    /// `metadata.uid`.
+    pub uid: Uid,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.resourceVersion`.
+    pub version: Version,
+    /// Somebody may hold it. Not so if its phase can be read, and is that of a claim that waits or is over.
+    pub may_hold: bool,
 }
 
 /// Why an object cannot be decided on. The object is left alone, everything else goes on.
@@ -184,7 +204,7 @@ impl Claim {
             holder: spec.holder.clone(),
             pod: spec.pod.clone(),
             ttl: spec.ttl.map(|ttl| ttl.0),
-            renewed: spec.renew_time.as_ref().map(|time| time.0),
+            renewed: spec.renew_time.clone(),
             revoke: revoke.map(|reason| reason.chars().take(MAX_MESSAGE as usize / 2).collect()),
             deleting: metadata.deletion_timestamp.is_some(),
             state: state(claim.status())?,
@@ -202,17 +222,19 @@ fn state(status: Option<&ClaimStatus>) -> Result<ClaimState, Unreadable> {
         phase: status.phase,
         ttl: status.ttl.map(|ttl| ttl.0),
         term,
+        parent: status.parent_uid.as_deref().map(Into::into),
         token: status.fencing_token,
         ticket: status.ticket,
         ahead: status.ahead,
         acquired_at: status.acquired_at.as_ref().map(|time| time.0),
         expires_at: status.expires_at.as_ref().map(|time| time.0),
         message: status.message.clone(),
+        revoked: status.is_revoked(),
     })
 }
 
-fn uid(metadata: &ObjectMeta) -> Result<String, Unreadable> {
-    metadata.uid.clone().ok_or(Unreadable::Metadata("metadata.uid"))
+fn uid(metadata: &ObjectMeta) -> Result<Uid, Unreadable> {
+    metadata.uid.as_deref().map(Into::into).ok_or(Unreadable::Metadata("metadata.uid"))
 }
 
 fn version(metadata: &ObjectMeta) -> Result<Version, Unreadable> {

@@ -13,12 +13,13 @@ use crate::{
 /// The status of a claim in this state. `before` are the conditions that it had.
 pub fn claim_status(state: &ClaimState, generation: i64, now: Timestamp, before: &[Condition]) -> ClaimStatus {
     let granted = state.phase == Some(ClaimPhase::Granted);
-    let reason = state.phase.map_or("Unseen", phase_name);
+    let reason = if state.revoked { conditions::REVOKED } else { state.phase.map_or("Unseen", phase_name) };
     let message = state.message.clone().unwrap_or_default();
     ClaimStatus {
         phase: state.phase,
         ttl: state.ttl.map(GoDuration),
         term: (state.term > 0).then_some(state.term),
+        parent_uid: state.parent.as_deref().map(Into::into),
         fencing_token: state.token,
         ticket: state.ticket,
         ahead: state.ahead,

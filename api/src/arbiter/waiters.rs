@@ -2,34 +2,59 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, btree_set},
-    iter::Peekable,
+    collections::{BTreeMap, BTreeSet, BinaryHeap, btree_set},
+    hash::{DefaultHasher, Hash, Hasher},
 };
+
+use super::Uid;
 
 /// A claim's place in the queue. The UID only makes it unique.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place {
     pub(super) priority: Reverse<i32>,
     pub(super) ticket: u64,
-    pub(super) uid: String,
+    pub(super) uid: Uid,
+}
+
+/// What a walk through the queue has to know of each waiter, so that it need not look up ten thousand claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Waiter {
+    pub(super) weight: u64,
+    /// Being written, or about to be dropped: in nobody's way.
+    pub(super) aside: bool,
+    /// A telling is under way.
+    pub(super) telling: bool,
+    /// It has been answered that it waits.
+    pub(super) pending: bool,
+    /// The position that it was last told.
+    pub(super) ahead: Option<u64>,
+    /// [`digest`] of the message that it was last told.
+    pub(super) message: u64,
+}
+
+/// Stands for a message where only equality matters and nothing worse than an old message can follow from a mistake.
+pub(super) fn digest(message: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    message.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// All waiting claims of one parent, as one queue and as one queue per weight. The second lets a decision skip what
 /// cannot go without looking at each of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Waiters {
-    in_order: BTreeSet<Place>,
+    in_order: BTreeMap<Place, Waiter>,
     by_weight: BTreeMap<u64, BTreeSet<Place>>,
 }
 
 impl Waiters {
-    pub(super) fn insert(&mut self, weight: u64, place: Place) {
-        self.by_weight.entry(weight).or_default().insert(place.clone());
-        self.in_order.insert(place);
+    pub(super) fn insert(&mut self, place: Place, waiter: Waiter) {
+        self.by_weight.entry(waiter.weight).or_default().insert(place.clone());
+        self.in_order.insert(place, waiter);
     }
 
-    pub(super) fn remove(&mut self, weight: u64, place: &Place) {
-        self.in_order.remove(place);
+    pub(super) fn remove(&mut self, place: &Place) {
+        let Some(Waiter { weight, .. }) = self.in_order.remove(place) else { return };
         if let Some(queue) = self.by_weight.get_mut(&weight) {
             queue.remove(place);
             if queue.is_empty() {
@@ -42,34 +67,64 @@ impl Waiters {
         self.in_order.len()
     }
 
-    pub(super) fn in_order(&self) -> impl Iterator<Item = &Place> {
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (&Place, &Waiter)> {
         self.in_order.iter()
     }
 
-    /// Those that could ever go with this capacity, to be taken one after the other.
-    pub(super) fn turns(&self, capacity: u64) -> Turns<'_> {
-        Turns {
-            queues: self
-                .by_weight
-                .range(..=capacity)
-                .map(|(weight, queue)| (*weight, queue.iter().peekable()))
-                .collect(),
-        }
+    /// Those of at most this weight, to be taken one after the other.
+    pub(super) fn turns(&self, limit: u64) -> Turns<'_> {
+        let heads = self.by_weight.range(..=limit).filter_map(|(weight, queue)| {
+            let mut rest = queue.iter();
+            Some(Head { first: Reverse(rest.next()?), weight: *weight, rest })
+        });
+        Turns { heads: heads.collect() }
+    }
+}
+
+/// The first of the waiters of one weight that were not taken yet.
+struct Head<'a> {
+    first: Reverse<&'a Place>,
+    weight: u64,
+    rest: btree_set::Iter<'a, Place>,
+}
+
+impl PartialEq for Head<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.first == other.first
+    }
+}
+
+impl Eq for Head<'_> {}
+
+impl PartialOrd for Head<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Head<'_> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.first.cmp(&other.first)
     }
 }
 
 /// A walk over the queues of all weights that keeps the common order.
 pub(super) struct Turns<'a> {
-    queues: Vec<(u64, Peekable<btree_set::Iter<'a, Place>>)>,
+    heads: BinaryHeap<Head<'a>>,
 }
 
 impl<'a> Turns<'a> {
-    /// The first in line among those of at most this weight, with its weight.
+    /// The first in line among those of at most this weight, with its weight. The limit never rises during a walk.
     pub(super) fn next_within(&mut self, limit: u64) -> Option<(u64, &'a Place)> {
-        let heads = self.queues.iter_mut().filter(|(weight, _)| *weight <= limit);
-        let (_, weight, queue) = heads
-            .filter_map(|(weight, queue)| Some((*queue.peek()?, *weight, queue)))
-            .min_by_key(|(place, ..)| *place)?;
-        queue.next().map(|place| (weight, place))
+        loop {
+            let Head { first: Reverse(place), weight, mut rest } = self.heads.pop()?;
+            if weight > limit {
+                continue;
+            }
+            if let Some(next) = rest.next() {
+                self.heads.push(Head { first: Reverse(next), weight, rest });
+            }
+            return Some((weight, place));
+        }
     }
 }

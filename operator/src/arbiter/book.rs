@@ -15,10 +15,6 @@ use super::{
 };
 use crate::pods::{Ended, Graveyard, Tenants};
 
-/// Names of parents that are gone whose highest term is remembered. A recreated parent's terms also start at its creation
-/// time, so what is forgotten matters only if clocks were set back.
-const FLOORS: usize = 10_000;
-
 /// UIDs of deleted objects that are remembered: answers to requests can be that much later than the watches.
 const GRAVES: usize = 8192;
 
@@ -73,8 +69,6 @@ pub(super) struct Book {
     graveyard: Graveyard,
     dirty: Vec<Key>,
     alarms: BTreeSet<(Duration, Key)>,
-    floors: HashMap<Key, u64>,
-    floors_in_order: VecDeque<Key>,
     parent_epoch: u32,
     claim_epoch: u32,
     gone: HashSet<String>,
@@ -92,8 +86,6 @@ impl Book {
             graveyard: Graveyard::default(),
             dirty: Vec::new(),
             alarms: BTreeSet::new(),
-            floors: HashMap::new(),
-            floors_in_order: VecDeque::new(),
             parent_epoch: 0,
             claim_epoch: 0,
             gone: HashSet::new(),
@@ -132,8 +124,7 @@ impl Book {
             None => Key::new(key.clone()),
         };
         self.slots.entry(key.clone()).or_insert_with(|| {
-            let floor = self.floors.get(&key).copied().unwrap_or(0);
-            let mut view = View::with_floor(self.kind, &key.name, floor);
+            let mut view = View::new(self.kind, &key.name);
             if self.leading {
                 view.lead(now);
             }
@@ -190,23 +181,14 @@ impl Book {
         if self.dirty.is_empty() { self.alarms.first().map(|(at, _)| *at) } else { Some(Duration::ZERO) }
     }
 
-    /// Forgets a parent that there is nothing to know of, but for its highest term. Returns whether it did.
+    /// Forgets a parent that there is nothing to know of. Returns whether it did.
     pub(super) fn forget_unused(&mut self, key: &Key) -> bool {
         let unused = |slot: &Slot| slot.view.is_unused() && slot.lists == 0;
         if !self.slots.get(key).is_some_and(unused) {
             return false;
         }
         self.set_alarm(key, None);
-        if let Some(slot) = self.slots.remove(key)
-            && self.floors.insert(key.clone(), slot.view.floor()).is_none()
-        {
-            self.floors_in_order.push_back(key.clone());
-            if self.floors_in_order.len() > FLOORS
-                && let Some(oldest) = self.floors_in_order.pop_front()
-            {
-                self.floors.remove(&oldest);
-            }
-        }
+        self.slots.remove(key);
         true
     }
 
@@ -276,7 +258,7 @@ impl Book {
             Some(known) if known.version >= version => known.epoch = epoch,
             parent => {
                 *parent = Some(ParentNotes {
-                    uid: seen.parent.uid.clone(),
+                    uid: seen.parent.uid.to_string(),
                     capacity: seen.parent.capacity,
                     conditions: seen.conditions.clone(),
                     version,
@@ -302,7 +284,7 @@ impl Book {
     pub(super) fn note_claim(&mut self, key: &ParentKey, claim: &Claim, conditions: Box<[Condition]>, now: Now) -> Key {
         let epoch = self.claim_epoch;
         let (key, _) = self.open(key, now);
-        if let Some(known) = self.claims.get_mut(&claim.uid) {
+        if let Some(known) = self.claims.get_mut(&*claim.uid) {
             known.epoch = epoch;
             if known.version < claim.version {
                 known.version = claim.version;
@@ -326,7 +308,7 @@ impl Book {
             version: claim.version,
             epoch,
         };
-        self.claims.insert(claim.uid.clone(), notes);
+        self.claims.insert(claim.uid.to_string(), notes);
         key
     }
 
@@ -521,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_used_any_more_leaves_only_its_term() {
+    fn a_name_that_is_not_used_any_more_is_forgotten() {
         let mut book = Book::new(LockKind::Semaphore);
         see(&mut book, claim("a", 1));
         let key: Key = key().into();
@@ -529,6 +511,5 @@ mod tests {
         book.claim_gone("a", NOW);
         assert!(book.forget_unused(&key));
         assert!(book.slot(&key).is_none());
-        assert_eq!(book.floors.len(), 1);
     }
 }

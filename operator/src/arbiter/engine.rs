@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use konductor_api::arbiter::{Change, Now, Outcome, Plan, Subject, Write, claim_status, decide};
+use konductor_api::arbiter::{ClaimChange, Now, Outcome, Plan, Write, claim_status, decide};
 use kube::{Api, Client};
 use serde::Serialize;
 use serde_json::Value;
@@ -265,10 +265,10 @@ impl<K: Kind> Engine<K> {
             if self.is_overtaken(&write) {
                 self.drop_unsent(&key, &write, now);
             } else if let Ok(status) = self.status(&key, &write, now) {
-                if Urgency::from(&write.change) == Urgency::Urgent {
-                    self.urgent.insert(write.subject.uid().into());
+                if Urgency::from(&write) == Urgency::Urgent {
+                    self.urgent.insert(write.uid().into());
                 }
-                debug!(namespace = key.namespace, name = key.name, change = write.change.name(), "writing");
+                debug!(namespace = key.namespace, name = key.name, change = write.name(), "writing");
                 self.tasks.spawn(self.requests.clone().write::<K>(key, write, status));
             } else {
                 self.drop_unsent(&key, &write, now);
@@ -296,13 +296,13 @@ impl<K: Kind> Engine<K> {
 
     /// Whether a write is sure to fail, or to make a more urgent one fail.
     fn is_overtaken(&self, write: &Write) -> bool {
-        let uid = write.subject.uid();
-        let superseded = self.book.claim(uid).is_some_and(|claim| claim.version > write.version);
-        superseded || matches!(write.change, Change::Tell(_)) && self.urgent.contains(uid)
+        let Write::Claim(write) = write else { return false };
+        let superseded = self.book.claim(&write.uid).is_some_and(|claim| claim.version > write.version);
+        superseded || matches!(write.change, ClaimChange::Tell(_)) && self.urgent.contains(&*write.uid)
     }
 
     fn drop_unsent(&mut self, key: &Key, write: &Write, now: Now) {
-        self.outbox.done(key, (&write.change).into());
+        self.outbox.done(key, write.into());
         if let Some(slot) = self.book.slot(key) {
             slot.view.failed(write, Outcome::NotApplied, now);
         }
@@ -311,26 +311,16 @@ impl<K: Kind> Engine<K> {
 
     /// The status that a write consists of; `None` for a deletion.
     fn status(&mut self, key: &ParentKey, write: &Write, now: Now) -> Result<Option<Value>, Vanished> {
-        match (&write.change, &write.subject) {
-            (Change::Raise(state) | Change::Settle(state) | Change::Summarize(state), Subject::Parent { uid }) => {
-                let parent = self.book.parent(key).filter(|parent| parent.uid == *uid).ok_or(Vanished)?;
-                Ok(Some(data(&K::status_of(state, parent.capacity, now.wall, &parent.conditions))))
+        match write {
+            Write::Parent(write) => {
+                let parent = self.book.parent(key).filter(|parent| *parent.uid == *write.uid).ok_or(Vanished)?;
+                Ok(Some(data(&K::status_of(write.change.state(), parent.capacity, now.wall, &parent.conditions))))
             }
-            (
-                Change::Grant(state)
-                | Change::Restamp(state)
-                | Change::SendBack(state)
-                | Change::Revoke(state)
-                | Change::Expire(state)
-                | Change::Tell(state),
-                Subject::Claim { uid, .. },
-            ) => {
-                let claim = self.book.claim(uid).ok_or(Vanished)?;
-                let status = claim_status(state, claim.generation, now.wall, &claim.conditions);
-                Ok(Some(data(&status)))
+            Write::Claim(write) => {
+                let Some(state) = write.change.state() else { return Ok(None) };
+                let claim = self.book.claim(&write.uid).ok_or(Vanished)?;
+                Ok(Some(data(&claim_status(state, claim.generation, now.wall, &claim.conditions))))
             }
-            (Change::Delete, Subject::Claim { .. }) => Ok(None),
-            (change, subject) => unreachable!("{} is not for {subject:?}", change.name()),
         }
     }
 }

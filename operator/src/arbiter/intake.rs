@@ -1,6 +1,6 @@
 //! Takes in what the watches and the requests say: into the notes, the views, the metrics and the events.
 
-use konductor_api::arbiter::{Change, Happening, Now, Outcome, Subject, Write};
+use konductor_api::arbiter::{ClaimChange, ClaimWrite, Happening, Now, Outcome, ParentWrite, Write};
 use kube::Resource;
 use tracing::{debug, info, warn};
 
@@ -105,8 +105,8 @@ impl<K: Kind> Engine<K> {
 
     pub(super) fn take_done(&mut self, done: Done, now: Now) {
         match done {
-            Done::Parent(key, write, written) => self.parent_written(&key, &write, written, now),
-            Done::Claim(key, write, written) => self.claim_written(&key, &write, written, now),
+            Done::Parent(key, write, written) => self.parent_written(&key, write, written, now),
+            Done::Claim(key, write, written) => self.claim_written(&key, write, written, now),
             Done::Listed(key, term, claims) => self.listed(&key, term, claims, now),
             Done::ProbedParent(key, uid, reading) => {
                 self.probes_under_way -= 1;
@@ -119,47 +119,49 @@ impl<K: Kind> Engine<K> {
         }
     }
 
-    fn parent_written(&mut self, key: &Key, write: &Write, written: Written<SeenParent>, now: Now) {
-        self.account(key, write, &written);
+    fn parent_written(&mut self, key: &Key, write: ParentWrite, written: Written<SeenParent>, now: Now) {
+        let kept = Write::Parent(write.clone());
+        self.account(key, &kept, &written);
         match written {
             Written::Applied(found) => {
                 if let Some((_, seen)) = self.readable::<K, _>(*found) {
-                    self.book.note_parent(key, &seen, now).acknowledged_parent(write, seen.parent, now);
+                    self.book.note_parent(key, &seen, now).acknowledged_parent(&write, seen.parent, now);
                 }
             }
             Written::Deleted => {}
             Written::Failed { outcome, reading, .. } => {
-                self.parent_read(key, write.subject.uid(), reading, now);
+                self.parent_read(key, &write.uid, reading, now);
                 if let Some(slot) = self.book.slot(key) {
-                    slot.view.failed(write, outcome, now);
+                    slot.view.failed(&kept, outcome, now);
                 }
             }
         }
         self.book.mark(key);
     }
 
-    fn claim_written(&mut self, key: &Key, write: &Write, written: Written<SeenClaim>, now: Now) {
-        self.account(key, write, &written);
-        let uid = write.subject.uid();
+    fn claim_written(&mut self, key: &Key, write: ClaimWrite, written: Written<SeenClaim>, now: Now) {
+        let kept = Write::Claim(write.clone());
+        self.account(key, &kept, &written);
+        let uid = &*write.uid;
         match written {
             Written::Applied(found) => {
                 if let Some((_, SeenClaim { claim, conditions, .. })) = self.readable::<K::Claim, _>(*found) {
-                    self.celebrate(key, write, now);
+                    self.celebrate(key, &write, now);
                     self.book.note_claim(key, &claim, conditions, now);
                     if let Some(slot) = self.book.slot(key) {
-                        slot.view.acknowledged_claim(write, claim, now);
+                        slot.view.acknowledged_claim(&write, claim, now);
                     }
                     self.book.check_for_death(uid, now);
                 } else if let Some(slot) = self.book.slot(key) {
                     // Deleted meanwhile: there is nothing to observe, but the view waits for an answer.
-                    slot.view.failed(write, Outcome::NotApplied, now);
+                    slot.view.failed(&kept, Outcome::NotApplied, now);
                 }
             }
             Written::Deleted => self.claim_gone(uid, now),
             Written::Failed { outcome, reading, .. } => {
                 self.claim_read(uid, reading, now);
                 if let Some(slot) = self.book.slot(key) {
-                    slot.view.failed(write, outcome, now);
+                    slot.view.failed(&kept, outcome, now);
                 }
             }
         }
@@ -168,15 +170,15 @@ impl<K: Kind> Engine<K> {
 
     /// Frees the place that the write had, and counts it.
     fn account<T>(&mut self, key: &Key, write: &Write, written: &Written<T>) {
-        let change = write.change.name();
-        self.outbox.done(key, (&write.change).into());
-        if Urgency::from(&write.change) == Urgency::Urgent {
-            self.urgent.remove(write.subject.uid());
+        let change = write.name();
+        self.outbox.done(key, write.into());
+        if Urgency::from(write) == Urgency::Urgent {
+            self.urgent.remove(write.uid());
         }
         let outcome = match written {
             Written::Applied(_) | Written::Deleted => "applied",
             Written::Failed { label, error, .. } => {
-                let (namespace, name, subject) = (&key.namespace, &key.name, write.subject.uid());
+                let (namespace, name, subject) = (&key.namespace, &key.name, write.uid());
                 if matches!(*label, "conflict" | "gone") {
                     debug!(namespace, name, subject, change, "overtaken: {error}");
                 } else {
@@ -190,34 +192,33 @@ impl<K: Kind> Engine<K> {
     }
 
     /// Tells of what was done: to the metrics, and to people.
-    fn celebrate(&mut self, key: &Key, write: &Write, now: Now) {
-        let claim = self.book.claim(write.subject.uid());
+    fn celebrate(&mut self, key: &Key, write: &ClaimWrite, now: Now) {
+        let claim = self.book.claim(&write.uid);
         match &write.change {
-            Change::Grant(_) => {
+            ClaimChange::Grant(_) => {
                 self.metrics.grants.get_or_create(&of::<K>()).inc();
                 if let Some(claim) = claim {
                     let latency = now.monotonic.saturating_sub(claim.first_seen);
                     self.metrics.grant_latency.get_or_create(&of::<K>()).observe(latency.as_secs_f64());
                 }
             }
-            Change::Expire(_) => {
+            ClaimChange::Expire(_) => {
                 let reason = if claim.is_some_and(|claim| claim.dead) { "died" } else { "silent" };
                 self.metrics.expiries.get_or_create(&ExpiryLabels { kind: K::KIND.name(), reason }).inc();
                 if write.happening.is_some() {
                     self.metrics.losses.get_or_create(&of::<K>()).inc();
                 }
             }
-            Change::Revoke(_) => {
+            ClaimChange::Revoke(_) => {
                 self.metrics.revocations.get_or_create(&of::<K>()).inc();
             }
             _ => {}
         }
         let Some(Happening { reason, message }) = &write.happening else { return };
         info!(namespace = key.namespace, name = key.name, reason, "{message}");
-        let regarding = match (self.book.parent(key), &write.subject) {
-            (Some(parent), _) => reference::<K>(&key.namespace, &key.name, &parent.uid),
-            (None, Subject::Claim { uid, name }) => reference::<K::Claim>(&key.namespace, name, uid),
-            (None, Subject::Parent { .. }) => return,
+        let regarding = match self.book.parent(key) {
+            Some(parent) => reference::<K>(&key.namespace, &key.name, &parent.uid),
+            None => reference::<K::Claim>(&key.namespace, &write.name, &write.uid),
         };
         self.publisher.tell(News {
             regarding,
@@ -242,7 +243,8 @@ impl<K: Kind> Engine<K> {
         let Some(slot) = self.book.slot(key) else { return };
         slot.lists -= 1;
         if answered {
-            slot.view.listed(term, readable, now);
+            slot.view.page(term, readable, now);
+            slot.view.listed(term, now);
         } else {
             slot.view.list_failed();
         }
@@ -286,10 +288,10 @@ fn of<K: Kind>() -> KindLabels {
 }
 
 /// What the operator did, for an event.
-fn verb(change: &Change) -> &'static str {
+fn verb(change: &ClaimChange) -> &'static str {
     match change {
-        Change::Revoke(_) => "Revoke",
-        Change::Expire(_) => "Expire",
+        ClaimChange::Revoke(_) => "Revoke",
+        ClaimChange::Expire(_) => "Expire",
         _ => "Write",
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use konductor_api::arbiter::{Change, Write};
+use konductor_api::arbiter::{ClaimChange, ParentChange, Write};
 
 use super::Key;
 
@@ -31,17 +31,21 @@ pub(super) enum Urgency {
     Calm,
 }
 
-impl From<&Change> for Urgency {
-    fn from(change: &Change) -> Self {
-        match change {
-            Change::Raise(_)
-            | Change::Settle(_)
-            | Change::Grant(_)
-            | Change::Restamp(_)
-            | Change::SendBack(_)
-            | Change::Revoke(_)
-            | Change::Expire(_) => Self::Urgent,
-            Change::Summarize(_) | Change::Tell(_) | Change::Delete => Self::Calm,
+impl From<&Write> for Urgency {
+    fn from(write: &Write) -> Self {
+        match write {
+            Write::Parent(write) => match write.change {
+                ParentChange::Raise(_) | ParentChange::Settle(_) => Self::Urgent,
+                ParentChange::Summarize(_) => Self::Calm,
+            },
+            Write::Claim(write) => match write.change {
+                ClaimChange::Grant(_)
+                | ClaimChange::Restamp(_)
+                | ClaimChange::SendBack(_)
+                | ClaimChange::Revoke(_)
+                | ClaimChange::Expire(_) => Self::Urgent,
+                ClaimChange::Tell(_) | ClaimChange::Delete => Self::Calm,
+            },
         }
     }
 }
@@ -142,7 +146,7 @@ impl Outbox {
 
     /// Queues a write.
     pub(super) fn push(&mut self, key: &Key, write: Write) {
-        self.lane(Urgency::from(&write.change)).push(key, write);
+        self.lane(Urgency::from(&write)).push(key, write);
     }
 
     /// The next write to send now, if there is a place for it. [`Outbox::done`] has to follow.
@@ -170,7 +174,7 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use konductor_api::arbiter::{ClaimState, Subject};
+    use konductor_api::arbiter::{ClaimState, ClaimWrite};
 
     use super::*;
     use crate::arbiter::ParentKey;
@@ -179,24 +183,22 @@ mod tests {
         ParentKey { namespace: "n".into(), name: name.into() }.into()
     }
 
-    fn write(change: Change) -> Write {
-        Write { subject: Subject::Parent { uid: "u".into() }, version: 1, change, happening: None }
+    fn write(change: ClaimChange) -> Write {
+        Write::Claim(ClaimWrite { uid: "u".into(), name: "n".into(), version: 1, change, happening: None })
     }
 
     fn grant() -> Write {
-        write(Change::Grant(ClaimState::default()))
+        write(ClaimChange::Grant(ClaimState::default()))
     }
 
     fn drain(outbox: &mut Outbox) -> Vec<String> {
-        std::iter::from_fn(|| outbox.next())
-            .map(|(key, write)| format!("{} {}", write.change.name(), key.name))
-            .collect()
+        std::iter::from_fn(|| outbox.next()).map(|(key, write)| format!("{} {}", write.name(), key.name)).collect()
     }
 
     #[test]
     fn grants_go_before_what_is_for_people() {
         let mut outbox = Outbox::new();
-        outbox.push(&key("a"), write(Change::Tell(ClaimState::default())));
+        outbox.push(&key("a"), write(ClaimChange::Tell(ClaimState::default())));
         outbox.push(&key("a"), grant());
         assert_eq!(drain(&mut outbox), ["grant a", "tell a"]);
     }
@@ -220,7 +222,7 @@ mod tests {
         let mut outbox = Outbox::new();
         for parent in 0..100 {
             outbox.push(&key(&parent.to_string()), grant());
-            outbox.push(&key(&parent.to_string()), write(Change::Delete));
+            outbox.push(&key(&parent.to_string()), write(ClaimChange::Delete));
         }
         assert_eq!(drain(&mut outbox).len(), URGENT + CALM);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use konductor_api::{
     LockClaim,
-    arbiter::{Outcome, Subject, Version, Write},
+    arbiter::{ClaimWrite, Outcome, ParentWrite, Version, Write},
 };
 use kube::{
     Api, Client,
@@ -68,9 +68,9 @@ pub(super) enum Written<T> {
 #[derive(Debug)]
 pub(super) enum Done {
     /// A write to a parent.
-    Parent(Key, Write, Written<SeenParent>),
+    Parent(Key, ParentWrite, Written<SeenParent>),
     /// A write to a claim.
-    Claim(Key, Write, Written<SeenClaim>),
+    Claim(Key, ClaimWrite, Written<SeenClaim>),
     /// All claims of a parent, for the takeover in this term; `None` if they could not be had.
     Listed(Key, u64, Option<Vec<Found<SeenClaim>>>),
     /// A parent that a list did not show.
@@ -94,13 +94,13 @@ impl Requests {
 
     /// Carries out a write with this status; `None` deletes.
     pub(super) async fn write<K: Kind>(self, key: Key, write: Write, status: Option<Value>) -> Done {
-        match &write.subject {
-            Subject::Parent { uid } => {
-                let written = self.change(&key, &key.name, uid, write.version, status, read_parent::<K>).await;
+        match write {
+            Write::Parent(write) => {
+                let written = self.change(&key, &key.name, &write.uid, write.version, status, read_parent::<K>).await;
                 Done::Parent(key, write, written)
             }
-            Subject::Claim { uid, name } => {
-                let written = self.change(&key, name, uid, write.version, status, read_claim::<K>).await;
+            Write::Claim(write) => {
+                let written = self.change(&key, &write.name, &write.uid, write.version, status, read_claim::<K>).await;
                 Done::Claim(key, write, written)
             }
         }

@@ -17,7 +17,7 @@ use std::{
 use jiff::Timestamp;
 use konductor_api::{
     ClaimPhase, LockKind,
-    arbiter::{self, Change, ClaimState, Now, Parent, ParentState, Subject, View, decide},
+    arbiter::{self, ClaimChange, ClaimState, Now, Parent, ParentState, View, Write, decide},
     limits::{DEFAULT_TTL, WAITED_LONG},
 };
 
@@ -53,26 +53,27 @@ pub(super) fn reign(
         let plan = decide(&view, now);
         view.sent(&plan, now);
         if let Some(term) = plan.list {
-            view.listed(term, claims.values().cloned().collect(), now);
+            view.page(term, claims.values().cloned().collect(), now);
+            view.listed(term, now);
         }
         for write in &plan.writes {
-            match (&write.subject, &write.change, &mut parent) {
-                (Subject::Parent { .. }, Change::Raise(s) | Change::Settle(s) | Change::Summarize(s), Some(parent)) => {
-                    parent.state = s.clone();
+            match write {
+                Write::Parent(write) => {
+                    let Some(parent) = &mut parent else { continue };
+                    parent.state = write.change.state().clone();
                     parent.version += 1;
                     view.acknowledged_parent(write, parent.clone(), now);
                 }
-                (Subject::Claim { uid, .. }, change, _) => {
-                    if let (Some(state), Some(claim)) = (decided(change), claims.get_mut(uid)) {
+                Write::Claim(write) => {
+                    if let (Some(state), Some(claim)) = (decided(&write.change), claims.get_mut(&*write.uid)) {
                         claim.state = state.clone();
                         claim.version += 1;
                         view.acknowledged_claim(write, claim.clone(), now);
                     } else {
-                        claims.remove(uid);
-                        view.claim_gone(uid, now);
+                        claims.remove(&*write.uid);
+                        view.claim_gone(&write.uid, now);
                     }
                 }
-                (Subject::Parent { .. }, ..) => {}
             }
         }
         if plan.list.is_none() && plan.writes.is_empty() {
@@ -91,7 +92,7 @@ pub(super) fn reign(
 
 fn parent(state: &State, name: &str, definition: &Definition, wall: Timestamp) -> Parent {
     Parent {
-        uid: name.to_owned(),
+        uid: name.into(),
         version: 1,
         generation: 1,
         // A lower bound for the term: with it, tokens go on rising also where a state was deleted.
@@ -105,7 +106,7 @@ fn parent(state: &State, name: &str, definition: &Definition, wall: Timestamp) -
 
 fn observed(claim: &Claim) -> arbiter::Claim {
     arbiter::Claim {
-        uid: claim.name.clone(),
+        uid: claim.name.as_str().into(),
         name: claim.name.clone(),
         version: 1,
         generation: 1,
@@ -123,12 +124,15 @@ fn observed(claim: &Claim) -> arbiter::Claim {
             phase: Some(claim.phase),
             ttl: Some(Duration::MAX),
             term: claim.term,
+            // The folder knows a lock by its name alone.
+            parent: None,
             token: claim.fencing_token,
             ticket: Some(claim.ticket),
             ahead: claim.ahead,
             acquired_at: claim.acquired_at,
             expires_at: None,
             message: claim.message.clone(),
+            revoked: false,
         },
     }
 }
@@ -149,16 +153,11 @@ fn answered(claim: &Claim, decided: &arbiter::Claim) -> Claim {
 }
 
 /// The state that a change gives to a claim; none when it takes the claim away.
-fn decided(change: &Change) -> Option<&ClaimState> {
+fn decided(change: &ClaimChange) -> Option<&ClaimState> {
     match change {
-        Change::Grant(state) | Change::Restamp(state) | Change::SendBack(state) | Change::Tell(state) => Some(state),
-        // What is over holds nothing and waits for nothing; the rest is about the parent.
-        Change::Expire(_)
-        | Change::Delete
-        | Change::Revoke(_)
-        | Change::Raise(_)
-        | Change::Settle(_)
-        | Change::Summarize(_) => None,
+        // What is over holds nothing and waits for nothing.
+        ClaimChange::Expire(_) | ClaimChange::Revoke(_) => None,
+        change => change.state(),
     }
 }
 

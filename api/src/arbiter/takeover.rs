@@ -1,0 +1,133 @@
+//! How a leader takes a parent over, and how it learns that somebody else has.
+
+use std::time::Duration;
+
+use super::{Claim, Now, Uid, View, entry::Entry};
+use crate::limits::STOOD_DOWN;
+
+/// How far the operator is in taking this parent over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Reign {
+    /// Does not lead; only watches.
+    Standby,
+    /// Leads, and has to raise the term first (as soon as the parent exists).
+    Raising,
+    /// The term is raised; waits for a consistent list of the claims.
+    Listing {
+        /// The term raised to.
+        term: u64,
+        /// The last term whose leader had settled: grants older than this were never confirmed.
+        settled: u64,
+    },
+    /// Writes its term onto the adopted claims. Lasts while a claim that may be held cannot be read: it cannot be given the
+    /// term, so a leader that settled above it would let the next one take it for one that nobody ever confirmed.
+    Restamping {
+        /// Its term.
+        term: u64,
+    },
+    /// Grants.
+    Settled {
+        /// Its term.
+        term: u64,
+    },
+    /// Met a higher term: somebody else leads here.
+    StoodDown {
+        /// When to take over again if this operator still leads.
+        until: Duration,
+    },
+}
+
+impl View {
+    /// This operator leads from now on and takes the parent over.
+    pub fn lead(&mut self, now: Now) {
+        for uid in &self.granted {
+            let Some(entry) = self.claims.get_mut(uid) else { continue };
+            entry.proof_due = None;
+            // A new leader waits a full TTL, whatever it saw before.
+            entry.renewal_seen = now.monotonic;
+        }
+        let unread: Vec<Uid> = self.unread.keys().cloned().collect();
+        for uid in unread {
+            self.with_unread(&uid, |unseen| unseen.since = now.monotonic);
+        }
+        self.start_over(now);
+    }
+
+    /// Takes the parent over again. What was seen of the holders' renewals stays: this operator has watched all the time.
+    pub(super) fn start_over(&mut self, now: Now) {
+        self.reign = Reign::Raising;
+        for uid in &self.granted {
+            if let Some(entry) = self.claims.get_mut(uid) {
+                entry.granting = None;
+                entry.adopted = false;
+            }
+        }
+        for unseen in self.unread.values_mut() {
+            unseen.adopted = false;
+        }
+        self.refile_granted(now);
+    }
+
+    /// This operator does not lead any more.
+    pub fn stand_down(&mut self) {
+        self.reign = Reign::Standby;
+    }
+
+    /// A part of the answer to [`Plan::list`](super::Plan::list): claims of this parent, by a consistent read that was sent
+    /// after the plan. What cannot be read of it goes to [`View::observe_unreadable`]. Once the end of the list has come,
+    /// [`View::listed`] is to be called.
+    pub fn page(&mut self, term: u64, claims: Vec<Claim>, now: Now) {
+        for claim in claims {
+            // What a list shows that nobody waits for may be long gone.
+            if !self.is_listing(term) {
+                return;
+            }
+            let uid = claim.uid.clone();
+            self.observe_claim(claim, now);
+            if self.claims.get(&uid).is_some_and(Entry::granted) {
+                self.listed.insert(uid);
+            }
+        }
+    }
+
+    /// The end of the list for the takeover in this term: its pages have shown all claims.
+    pub fn listed(&mut self, term: u64, now: Now) {
+        let listed = std::mem::take(&mut self.listed);
+        self.list_failed();
+        let Reign::Listing { settled, .. } = self.reign else { return };
+        // A claim may have shown a higher term.
+        if !self.is_listing(term) {
+            return;
+        }
+        self.reign = Reign::Restamping { term };
+        self.settled_before = settled;
+        for uid in &self.granted {
+            if let Some(entry) = self.claims.get_mut(uid) {
+                let counts = entry.claim.state.term >= settled || entry.is_foreign(self.parent.as_ref());
+                entry.adopted = entry.granted() && counts && listed.contains(uid);
+            }
+        }
+        self.refile_granted(now);
+    }
+
+    /// The list could not be had; it is asked for again.
+    pub fn list_failed(&mut self) {
+        self.listing = false;
+        self.listed.clear();
+        self.gone.retain(|_, gone| {
+            gone.list = false;
+            gone.answers > 0
+        });
+    }
+
+    pub(super) fn is_listing(&self, term: u64) -> bool {
+        matches!(self.reign, Reign::Listing { term: own, .. } if own == term)
+    }
+
+    pub(super) fn note_term(&mut self, term: u64, now: Now) {
+        self.floor = self.floor.max(term);
+        if self.term().is_some_and(|own| term > own) {
+            self.reign = Reign::StoodDown { until: now.monotonic + STOOD_DOWN };
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What waiters are told: why they wait, and how many are in front.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use super::{ClaimChange, ClaimState, Now, Plan, View, prove::asking_message, waiters::digest};
+use crate::{
+    ClaimPhase,
+    limits::{QUIET_AFTER, TELL_EVERY, TOLD_WHILE_BUSY, TOLD_WHILE_QUIET},
+};
+
+/// What those of one weight are told.
+struct Words {
+    message: Rc<str>,
+    digests: [u64; 2],
+}
+
+impl Words {
+    fn new(view: &View, weight: u64) -> Self {
+        let message = waiting_message(view, weight);
+        Self { digests: [digest(&message), digest(&asking_message(&message))], message: message.into() }
+    }
+}
+
+/// Tells waiters how many are in front: once, and again each time that has halved.
+pub(super) fn tell(view: &View, now: Now, plan: &mut Plan) {
+    if !view.queue_changed {
+        return;
+    }
+    let round = view.told_at.map_or(Duration::ZERO, |told| told + TELL_EVERY);
+    if round > now.monotonic {
+        return plan.look_again_at(round);
+    }
+    plan.told = true;
+    let busy = view.granted_at.is_some_and(|granted| granted + QUIET_AFTER > now.monotonic);
+    let limit = if busy { TOLD_WHILE_BUSY } else { TOLD_WHILE_QUIET };
+    // Those that are being asked are told by that.
+    let (asked, decided): (HashSet<&str>, HashSet<&str>) =
+        plan.claims().map(|write| &*write.uid).partition(|uid| plan.asked.iter().any(|asked| **asked == **uid));
+    let capacity = view.parent.as_ref().map_or(u64::MAX, |parent| parent.capacity);
+    let usual = Words::new(view, capacity.min(1));
+    let mut too_heavy = BTreeMap::new();
+    let (mut ahead, mut first, mut again) = (0, Vec::new(), Vec::new());
+    for (place, waiter) in view.waiters.in_order() {
+        // Whose turn has come, or who is dropped, is in nobody's way.
+        if waiter.aside || decided.contains(&*place.uid) {
+            continue;
+        }
+        let fits = waiter.weight <= capacity;
+        let words = if fits || capacity == 0 {
+            &usual
+        } else {
+            too_heavy.entry(waiter.weight).or_insert_with(|| Words::new(view, waiter.weight))
+        };
+        let position = ahead;
+        ahead += u64::from(fits);
+        let halved = waiter.ahead.is_none_or(|told| position < told && position <= told / 2);
+        let told = waiter.pending && !halved && words.digests.contains(&waiter.message);
+        if !told && !waiter.telling && !asked.contains(&*place.uid) {
+            // Those who know nothing yet come first: some only want to know whether it is their turn at once.
+            let news = if waiter.pending { &mut again } else { &mut first };
+            news.push((&place.uid, position, words.message.clone()));
+        }
+    }
+    let more_to_tell = first.len() + again.len() > limit;
+    let mut tellings = Vec::with_capacity(limit);
+    for (uid, position, message) in first.into_iter().chain(again).take(limit) {
+        let Some(entry) = view.claims.get(uid) else { continue };
+        let state = ClaimState {
+            phase: Some(ClaimPhase::Pending),
+            ticket: Some(entry.ticket),
+            ahead: Some(position),
+            term: view.term().unwrap_or(0),
+            message: Some((*message).into()),
+            ..ClaimState::default()
+        };
+        tellings.push((&entry.claim, ClaimChange::Tell(state)));
+    }
+    for (claim, change) in tellings {
+        plan.claim(claim, change, None);
+    }
+    plan.more_to_tell = more_to_tell;
+    if more_to_tell {
+        plan.look_again_at(now.monotonic + TELL_EVERY);
+    }
+}
+
+pub(super) fn waiting_message(view: &View, weight: u64) -> String {
+    let (kind, name) = (view.kind, &view.name);
+    match view.parent.as_ref().map(|parent| parent.capacity) {
+        None => format!("waits for {kind} {name}, which does not exist yet"),
+        Some(0) => format!("waits for {kind} {name}, which is paused: it has 0 permits"),
+        Some(capacity) if weight > capacity => {
+            format!("asks for {weight} permits of {kind} {name}, which has {capacity}: waits until it has more")
+        }
+        Some(_) => format!("waits for {kind} {name}"),
+    }
+}
