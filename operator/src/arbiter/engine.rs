@@ -8,7 +8,7 @@ use std::{
 };
 
 use konductor_api::arbiter::{Change, Now, Outcome, Plan, Subject, Write, claim_status, decide};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
@@ -29,6 +29,7 @@ use crate::{
     clock::Clock,
     events::Publisher,
     faults::Faults,
+    health::{CacheId, LoopId},
     metrics::{Metrics, ParentLabels},
     pods::{Ended, TERMINAL},
 };
@@ -38,7 +39,10 @@ use konductor_cluster::{
 };
 
 /// Caches of one engine that are to be filled before the process is ready: parents, claims, and the terminal pods.
-pub const CACHES: u32 = 2 + TERMINAL.len() as u32;
+pub(super) const CACHES: usize = 2 + TERMINAL.len();
+
+/// What the caches of terminal pods are called.
+const ENDED_PODS: &str = "ended pods";
 
 /// Sightings that wait to be taken in; the watches wait when there are more.
 const INBOX: usize = 512;
@@ -108,6 +112,8 @@ pub struct Engine<K: Kind> {
     leading: watch::Receiver<bool>,
     pub(super) publisher: Publisher,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) caches: [CacheId; CACHES],
+    event_loop: LoopId,
     clock: Clock,
     kind: PhantomData<K>,
 }
@@ -136,6 +142,9 @@ impl<K: Kind> Engine<K> {
             faults: Faults::new(metrics.clone(), publisher.clone()),
             leading,
             publisher,
+            caches: [K::plural(&()), K::Claim::plural(&()), ENDED_PODS.into(), ENDED_PODS.into()]
+                .map(|name| metrics.register_cache(name)),
+            event_loop: metrics.register_loop(K::KIND.name()),
             metrics,
             clock,
             kind: PhantomData,
@@ -152,7 +161,6 @@ impl<K: Kind> Engine<K> {
         self.set_leading();
         loop {
             let now = self.clock.monotonic();
-            self.metrics.beat(K::KIND as usize, now);
             let wake = self.book.next_alarm().map_or(now + TURN, |alarm| alarm.min(now + TURN));
             tokio::select! {
                 Some(sight) = self.inbox.recv() => self.take_sight(sight, self.clock.now()),
@@ -161,9 +169,11 @@ impl<K: Kind> Engine<K> {
                 () = sleep_until(self.clock.instant(wake)) => {}
                 _ = stop.changed() => break,
             }
+            let woken = self.clock.monotonic();
             self.take_what_is_there();
             self.decide(self.clock.now());
             self.let_out(self.clock.now());
+            self.metrics.turn(self.event_loop, self.clock.monotonic().saturating_sub(woken));
         }
         self.stand_down(self.clock.now());
         let drained = timeout(DRAIN, async {
