@@ -169,7 +169,8 @@ impl Scene {
 
 async fn start_operator(program: &Path, installed: &Installed) -> Process {
     let mut command = Command::new(program);
-    command.args(["--http-addr", "127.0.0.1:0", "--identity", OPERATOR]).env("KUBECONFIG", installed.kubeconfig());
+    command.args(["--metrics-addr", "127.0.0.1:0", "--health-addr", "127.0.0.1:0", "--identity", OPERATOR]);
+    command.env("KUBECONFIG", installed.kubeconfig());
     let operator = Process::spawn("konductor-operator", command);
     installed.wait_leader(OPERATOR, LIMIT).await;
     operator

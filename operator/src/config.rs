@@ -37,9 +37,12 @@ pub enum Election {
 #[derive(Debug, Parser)]
 #[command(name = "konductor-operator", version)]
 struct Args {
-    /// Address of /metrics, /healthz and /readyz
-    #[arg(long, env = "KONDUCTOR_HTTP_ADDR", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
-    http_addr: SocketAddr,
+    /// Address of /metrics
+    #[arg(long, env = "KONDUCTOR_METRICS_ADDR", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
+    metrics_addr: SocketAddr,
+    /// Address of /healthz and /readyz
+    #[arg(long, env = "KONDUCTOR_HEALTH_ADDR", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8081")]
+    health_addr: SocketAddr,
     /// Namespace of the election's lease [default: that of the pod, or of the kubeconfig's context]
     #[arg(long, env = "KONDUCTOR_NAMESPACE", value_name = "NAME", value_parser = non_empty)]
     namespace: Option<String>,
@@ -63,8 +66,10 @@ struct Args {
 /// What the operator runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Address of /metrics, /healthz and /readyz.
-    pub http_addr: SocketAddr,
+    /// Address of /metrics.
+    pub metrics_addr: SocketAddr,
+    /// Address of /healthz and /readyz.
+    pub health_addr: SocketAddr,
     /// Namespace of the election's lease; that of the surroundings when absent.
     pub namespace: Option<String>,
     /// This process's name in the election; made up when absent.
@@ -88,9 +93,9 @@ impl Config {
 
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
-        let Args { http_addr, namespace, identity, election, lease_duration, log_format, log } = args;
+        let Args { metrics_addr, health_addr, namespace, identity, election, lease_duration, log_format, log } = args;
         let log = format!("{QUIET},{log}");
-        Self { http_addr, namespace, identity, election, lease_duration, log_format, log }
+        Self { metrics_addr, health_addr, namespace, identity, election, lease_duration, log_format, log }
     }
 }
 
@@ -124,7 +129,8 @@ mod tests {
     #[test]
     fn defaults_are_those_of_a_replica_in_the_cluster() {
         let config = parse(&[]).expect("no argument is needed");
-        assert_eq!(config.http_addr, "0.0.0.0:8080".parse().expect("an address"));
+        assert_eq!(config.metrics_addr, "0.0.0.0:8080".parse().expect("an address"));
+        assert_eq!(config.health_addr, "0.0.0.0:8081".parse().expect("an address"));
         assert_eq!(config.election, Election::Lease);
         assert_eq!(config.lease_duration, Duration::from_secs(15));
         assert_eq!(config.log_format, LogFormat::Text);
@@ -134,7 +140,8 @@ mod tests {
     #[test]
     fn what_it_does_not_know_is_refused() {
         for wrong in [
-            "--http-addr=here",
+            "--metrics-addr=here",
+            "--health-addr=8081",
             "--namespace=",
             "--identity=",
             "--election=never",

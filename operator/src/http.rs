@@ -1,106 +1,403 @@
-//! `/metrics`, `/healthz` and `/readyz`, for Prometheus and the kubelet.
+//! `/metrics` for Prometheus, `/healthz` and `/readyz` for the kubelet: each of the two has a listener, places and a
+//! thread of its own.
+//!
+//! Anybody who reaches the ports can open connections and leave them open, and when a probe is not answered the
+//! process is killed. So nobody waits for a place: when all are taken, a new connection ends the one that has gone for
+//! longest without sending its request, or the oldest if all have sent theirs. A probe's request comes with its
+//! connection and is answered before the next connection is accepted, so however many strangers come, it has nothing
+//! to wait for. One connection is for one request, and its time is short.
+//!
+//! The threads are the ports' own as well, so that neither a scrape nor a turn of an event loop is in a probe's way;
+//! that an event loop is stuck is seen by its not turning.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
 
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::CONTENT_TYPE,
+    header::{CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::oneshot,
+    task::{AbortHandle, yield_now},
+    time::timeout,
+};
 use tracing::{debug, warn};
 
 use crate::{clock::Clock, metrics::Metrics};
 
-/// Connections served at once: a scraper or two, the kubelet, a curious person.
-const CONNECTIONS: usize = 32;
+/// What one listener bears.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections open at once.
+    pub places: usize,
+    /// How long a client may take to send its request.
+    pub request: Duration,
+    /// How long a connection may last.
+    pub connection: Duration,
+}
 
-/// How long a connection may last: it can be opened again, and an idle one would keep others out.
-const CONNECTION_LIMIT: Duration = Duration::from_mins(2);
+/// For the kubelet, which has one connection open for a moment: the rest is so that many strangers must come between
+/// the opening of a connection and its request before one of them takes its place. Its probes wait three seconds.
+pub const HEALTH: Limits = Limits { places: 64, request: Duration::from_secs(3), connection: Duration::from_secs(5) };
 
-/// How long a client may take to send a request.
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// For a scraper or two and a curious person. A scrape usually ends after ten seconds, and a slow reader's text is
+/// kept as long.
+pub const METRICS: Limits = Limits { places: 16, request: Duration::from_secs(3), connection: Duration::from_secs(10) };
+
+/// Connections that the system keeps until they are accepted, if its own limit lets it (it is 4096 too). One that
+/// comes when they are that many is tried again by its client's system only after a second, which is much of a probe's
+/// time.
+const BACKLOG: u32 = 4096;
 
 /// How long to wait when the system has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A bound address.
-#[derive(Debug)]
+/// The most of a request that is kept, in bytes: the least that the HTTP library can do with.
+const REQUEST_SIZE: usize = 8192;
+
+/// How old figures may be that are given out again: bounds what scraping costs, and how many texts slow readers keep.
+const FRESH: Duration = Duration::from_secs(2);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// An answer: status, content type, text.
+#[derive(Clone, Debug)]
+pub struct Page(StatusCode, &'static str, Bytes);
+
+impl Page {
+    fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
+        Self(status, TEXT, text.into())
+    }
+}
+
+/// The page of each path.
+pub type Pages = Arc<dyn Fn(&str) -> Page + Send + Sync>;
+
+/// A bound address, with a thread that serves it as soon as it is told what.
 pub struct Server {
-    listener: TcpListener,
+    address: SocketAddr,
+    pages: oneshot::Sender<Pages>,
 }
 
 impl Server {
-    /// Binds the address.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        TcpListener::bind(address).await.map(|listener| Self { listener })
+    /// Starts a thread of this name, and waits until it has bound the address.
+    pub fn bind(name: &'static str, address: SocketAddr, limits: Limits) -> io::Result<Self> {
+        let (pages, told) = oneshot::channel();
+        let (bound, binding) = mpsc::channel();
+        let serving = move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                // Whoever started the thread waits for this; so below.
+                Err(error) => return drop(bound.send(Err(error))),
+            };
+            runtime.block_on(async {
+                let listener = listen(address);
+                let address = listener.as_ref().map_err(|error| error.kind().into()).and_then(TcpListener::local_addr);
+                drop(bound.send(address));
+                if let (Ok(listener), Ok(pages)) = (listener, told.await) {
+                    serve(name, &listener, limits, &pages).await;
+                }
+            });
+        };
+        thread::Builder::new().name(name.to_owned()).spawn(serving)?;
+        let address = binding.recv().map_err(|_| io::Error::other("the thread ended"))??;
+        Ok(Self { address, pages })
     }
 
     /// Where it listens: the port that was chosen when it was asked for port 0.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    /// Serves for ever.
-    pub async fn run(self, metrics: Arc<Metrics>, clock: Clock) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    warn!("cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
+    /// Serves these pages from now on, as long as the process lives.
+    pub fn serve(self, pages: Pages) {
+        // The thread waits for it, as long as there is one.
+        let _ = self.pages.send(pages);
+    }
+}
+
+/// The pages of [`HEALTH`].
+pub fn probes(metrics: Arc<Metrics>) -> Pages {
+    let check = |complaint: Option<String>| match complaint {
+        None => Page::text(StatusCode::OK, "ok\n"),
+        Some(complaint) => Page::text(StatusCode::SERVICE_UNAVAILABLE, complaint),
+    };
+    Arc::new(move |path| match path {
+        "/healthz" => check(metrics.fatal()),
+        "/readyz" => check(metrics.unready()),
+        _ => Page::text(StatusCode::NOT_FOUND, "there are /healthz and /readyz\n"),
+    })
+}
+
+/// The pages of [`METRICS`].
+pub fn figures(metrics: Arc<Metrics>, clock: Clock) -> Pages {
+    let last: Mutex<Option<(Duration, Page)>> = Mutex::new(None);
+    Arc::new(move |path| {
+        if path != "/metrics" {
+            return Page::text(StatusCode::NOT_FOUND, "there is /metrics\n");
+        }
+        let (mut last, now) = (last.lock().unwrap_or_else(PoisonError::into_inner), clock.monotonic());
+        match &*last {
+            Some((at, page)) if now.saturating_sub(*at) < FRESH => page.clone(),
+            _ => {
+                let page = match metrics.text() {
+                    Ok(text) => Page(StatusCode::OK, OPEN_METRICS, text.into()),
+                    Err(error) => {
+                        let complaint = format!("cannot write the metrics: {error}\n");
+                        Page::text(StatusCode::INTERNAL_SERVER_ERROR, complaint)
+                    }
+                };
+                *last = Some((now, page.clone()));
+                page
+            }
+        }
+    })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // The connections of an operator that has just ended do not count.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// A connection that is open.
+struct Place {
+    task: AbortHandle,
+    /// Its request has come.
+    asked: Arc<AtomicBool>,
+}
+
+async fn serve(name: &str, listener: &TcpListener, limits: Limits, pages: &Pages) {
+    let mut places: VecDeque<Place> = VecDeque::new();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!("cannot accept a connection for {name}: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        places.retain(|place| !place.task.is_finished());
+        if places.len() >= limits.places {
+            let idle = places.iter().position(|place| !place.asked.load(Ordering::Relaxed));
+            if let Some(place) = places.remove(idle.unwrap_or(0)) {
+                place.task.abort();
+            }
+        }
+        let asked = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(attend(stream, limits, Arc::clone(pages), Arc::clone(&asked))).abort_handle();
+        places.push_back(Place { task, asked });
+        // The new one's turn: what it has sent already is answered before anybody can take its place.
+        yield_now().await;
+    }
+}
+
+async fn attend(stream: TcpStream, limits: Limits, pages: Pages, asked: Arc<AtomicBool>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
+        std::future::ready(Ok::<_, Infallible>(answer(&request, &pages)))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.request)
+        .max_buf_size(REQUEST_SIZE)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = timeout(limits.connection, connection).await {
+        debug!("a connection ended: {error}");
+    }
+}
+
+fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
+    let Page(status, content_type, text) = match *request.method() {
+        Method::GET | Method::HEAD => pages(request.uri().path()),
+        _ => Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n"),
+    };
+    let mut response = Response::new(Full::new(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+        sync::atomic::AtomicUsize,
+    };
+
+    use super::*;
+
+    /// How long a kubelet waits for an answer to these probes.
+    const PROBE: Duration = Duration::from_secs(3);
+
+    const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+    /// Both servers of a process, and where they listen.
+    struct Scene {
+        metrics: Arc<Metrics>,
+        figures: SocketAddr,
+        probes: SocketAddr,
+    }
+
+    impl Scene {
+        fn begin() -> Self {
+            let clock = Clock::start();
+            let metrics = Metrics::new(clock);
+            let serve = |limits, pages| {
+                let server = Server::bind("test", LOOPBACK, limits).expect("a port");
+                let address = server.address();
+                server.serve(pages);
+                address
             };
-            let metrics = Arc::clone(&metrics);
-            tokio::spawn(async move {
-                let service =
-                    service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&request, &metrics, clock))));
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(REQUEST_LIMIT)
-                    .serve_connection(TokioIo::new(stream), service);
-                if let Ok(Err(error)) = timeout(CONNECTION_LIMIT, connection).await {
-                    debug!("a connection ended: {error}");
-                }
-                drop(place);
-            });
+            let figures = serve(METRICS, super::figures(Arc::clone(&metrics), clock));
+            let probes = serve(HEALTH, super::probes(Arc::clone(&metrics)));
+            Self { metrics, figures, probes }
         }
     }
-}
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics, clock: Clock) -> Response<Full<Bytes>> {
-    const TEXT: &str = "text/plain; charset=utf-8";
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are answered here\n".into());
+    /// A connection on which this has been sent.
+    fn send(address: SocketAddr, text: &str) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect_timeout(&address, PROBE)?;
+        stream.set_read_timeout(Some(PROBE))?;
+        stream.write_all(text.as_bytes())?;
+        Ok(stream)
     }
-    match request.uri().path() {
-        "/metrics" => match metrics.text() {
-            Ok(text) => response(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text),
-            Err(error) => {
-                response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("cannot write the metrics: {error}\n"))
+
+    /// The whole answer to a GET, when it comes as soon as a kubelet wants it.
+    fn get(address: SocketAddr, path: &str) -> io::Result<String> {
+        let mut answer = String::new();
+        send(address, &format!("GET {path} HTTP/1.1\r\nHost: operator\r\n\r\n"))?.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    #[track_caller]
+    fn expect(address: SocketAddr, path: &str, status: &str, text: &str) {
+        let answer = get(address, path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(text), "{path}: {answer}");
+    }
+
+    #[test]
+    fn each_port_has_its_pages_and_no_others() {
+        let Scene { figures, probes, .. } = Scene::begin();
+        expect(figures, "/metrics", "200", "\r\n\r\n# HELP konductor_");
+        expect(figures, "/healthz", "404", "there is /metrics");
+        expect(probes, "/healthz", "200", "ok\n");
+        expect(probes, "/readyz", "200", "ok\n");
+        expect(probes, "/metrics", "404", "there are /healthz and /readyz");
+        let mut answer = String::new();
+        let mut stream = send(probes, "POST /healthz HTTP/1.1\r\nHost: operator\r\n\r\n").expect("a connection");
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    }
+
+    #[test]
+    fn what_is_amiss_is_told() {
+        let Scene { metrics, probes, .. } = Scene::begin();
+        let cache = metrics.register_cache("permits");
+        let watch = metrics.register_watch("permits");
+        watch.report(Err("permits is forbidden".into()));
+        expect(probes, "/readyz", "503", "permits could not be listed or watched for 0s: permits is forbidden\n");
+        watch.report(Ok(()));
+        metrics.filled(cache);
+        expect(probes, "/readyz", "200", "ok\n");
+    }
+
+    #[test]
+    fn probes_and_scrapes_are_answered_beside_hundreds_of_silent_connections() {
+        let Scene { figures, probes, .. } = Scene::begin();
+        for begun in ["", "GET /healthz HTT", "GET /healthz HTTP/1.1\r\nHost: operator\r\n"] {
+            let strangers = [figures, probes].map(|address| {
+                let open = std::iter::repeat_with(|| send(address, begun).expect("a connection"));
+                open.take(200).collect::<Vec<_>>()
+            });
+            for _ in 0..3 {
+                expect(probes, "/healthz", "200", "ok\n");
+                expect(probes, "/readyz", "200", "ok\n");
+                expect(figures, "/metrics", "200", "konductor_leader");
             }
-        },
-        "/healthz" => check(metrics.is_alive(clock.monotonic()), "the event loop is stuck\n"),
-        "/readyz" => check(metrics.is_ready(), "the caches are not filled yet\n"),
-        _ => response(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /healthz and /readyz\n".into()),
+            drop(strangers);
+        }
     }
-}
 
-fn check(well: bool, complaint: &str) -> Response<Full<Bytes>> {
-    let (status, text) = if well { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, complaint) };
-    response(status, "text/plain; charset=utf-8", text.into())
-}
+    #[test]
+    fn probes_are_answered_while_strangers_keep_coming() {
+        let Scene { probes, .. } = Scene::begin();
+        let (enough, strangers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let flood = {
+            let (enough, strangers) = (Arc::clone(&enough), Arc::clone(&strangers));
+            thread::spawn(move || {
+                let mut open = VecDeque::new();
+                while !enough.load(Ordering::Relaxed) {
+                    open.push_back(TcpStream::connect_timeout(&probes, PROBE).expect("a connection"));
+                    strangers.fetch_add(1, Ordering::Relaxed);
+                    if open.len() > 200 {
+                        open.pop_front();
+                    }
+                }
+            })
+        };
+        let mut answered = 0;
+        while answered < 100 || strangers.load(Ordering::Relaxed) < 10 * HEALTH.places {
+            expect(probes, "/healthz", "200", "ok\n");
+            answered += 1;
+        }
+        enough.store(true, Ordering::Relaxed);
+        flood.join().expect("no panic");
+    }
 
-fn response(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
-    response
+    #[test]
+    fn a_connection_is_for_one_request_and_waits_for_it_only_so_long() {
+        let limits = Limits { request: Duration::from_millis(50), ..HEALTH };
+        let server = Server::bind("test", LOOPBACK, limits).expect("a port");
+        let address = server.address();
+        server.serve(Arc::new(|_| Page::text(StatusCode::OK, "ok\n")));
+        for (sent, answer) in [("", ""), ("GET / HTTP/1.1\r\nHost", ""), ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "ok\n")]
+        {
+            let mut stream = send(address, sent).expect("a connection");
+            let mut text = String::new();
+            // It ends, and not by this side's patience.
+            stream.read_to_string(&mut text).unwrap_or_else(|error| panic!("{sent}: {error}"));
+            assert!(text.ends_with(answer) && (answer.is_empty() == text.is_empty()), "{sent}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_scraped_again_at_once_is_the_same_text() {
+        let Scene { metrics, figures, .. } = Scene::begin();
+        let before = get(figures, "/metrics").expect("an answer");
+        metrics.leader.set(1);
+        let body = |answer: &str| answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+        assert_eq!(body(&get(figures, "/metrics").expect("an answer")), body(&before));
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_an_error() {
+        let first = Server::bind("test", LOOPBACK, HEALTH).expect("a port");
+        let error = Server::bind("test", first.address(), HEALTH).err().expect("it is taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
 }

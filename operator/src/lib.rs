@@ -5,7 +5,7 @@
 //! - [`election`]: who leads, for liveness only;
 //! - [`faults`]: what cannot be read;
 //! - [`pods`]: proof of death;
-//! - [`events`], [`metrics`], [`http`]: what can be seen from outside;
+//! - [`events`], [`metrics`], [`health`], [`http`]: what can be seen from outside;
 //! - [`config`], [`clock`]: the surroundings.
 
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ pub mod election;
 pub mod events;
 pub mod faults;
 mod gate;
+pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod pods;

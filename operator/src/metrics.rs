@@ -4,18 +4,19 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use konductor_api::{LockKind, RendezvousKind};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
+};
+
+use crate::{
+    clock::Clock,
+    health::{CacheId, Health, LoopId, WatchId},
 };
 
 /// Upper bounds, in seconds, of the buckets of the grant latency: an uncontended grant is one write of a few
@@ -23,11 +24,9 @@ use prometheus_client::{
 const LATENCY_BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0];
 
-/// The event loop is stuck when it has not turned for this long; it turns every second even with nothing to do.
-const STUCK: Duration = Duration::from_secs(10);
-
-/// Event loops: one a kind of parent.
-const LOOPS: usize = LockKind::ALL.len() + RendezvousKind::ALL.len();
+/// Upper bounds, in seconds, of the buckets of what one turn of an event loop takes. More than 5 ms is too long: all
+/// else waits for it meanwhile.
+const TURN_BUCKETS: [f64; 10] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
 
 /// Labels of a series per parent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,8 +53,8 @@ pub struct WriteLabels {
     pub kind: &'static str,
     /// What was changed: a name of `konductor_api::arbiter::Change` or `konductor_api::rendezvous::Change`.
     pub change: &'static str,
-    /// What became of it: applied; not sent, as a closer look showed that it was not time yet (premature); overtaken by somebody
-    /// else's write (conflict) or deletion (gone); refused, unanswered or unreadable, which are errors.
+    /// What became of it: applied; not sent, as a closer look showed that it was not time yet (premature); overtaken
+    /// by somebody else's write (conflict) or deletion (gone); refused, unanswered or unreadable, which are errors.
     pub outcome: &'static str,
 }
 
@@ -73,6 +72,13 @@ pub struct ExpiryLabels {
 pub struct ResourceLabels {
     /// The resource's plural name.
     pub resource: String,
+}
+
+/// Labels of what is measured per event loop.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LoopLabels {
+    /// Its name.
+    pub event_loop: &'static str,
 }
 
 /// All metrics, and what the health checks ask.
@@ -104,10 +110,10 @@ pub struct Metrics {
     pub events_dropped: Counter,
     /// 1 while this process leads.
     pub leader: Gauge,
-    /// When the event loop of each kind last turned, in milliseconds since the process's start.
-    beats: [AtomicU64; LOOPS],
-    /// Bits of the caches that are not filled yet.
-    unfilled: AtomicU64,
+    turn: Family<LoopLabels, Histogram, fn() -> Histogram>,
+    watch_failing: Family<ResourceLabels, Gauge>,
+    health: Mutex<Health>,
+    clock: Clock,
 }
 
 impl fmt::Debug for Metrics {
@@ -117,8 +123,8 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// With nothing counted, and as many caches to fill before the process is ready.
-    pub fn new(caches: u32) -> Arc<Self> {
+    /// With nothing counted.
+    pub fn new(clock: Clock) -> Arc<Self> {
         let mut metrics = Self {
             registry: Registry::with_prefix("konductor"),
             waiting: Family::default(),
@@ -134,8 +140,10 @@ impl Metrics {
             unreadable: Family::default(),
             events_dropped: Counter::default(),
             leader: Gauge::default(),
-            beats: Default::default(),
-            unfilled: AtomicU64::new((1 << caches) - 1),
+            turn: Family::new_with_constructor(|| Histogram::new(TURN_BUCKETS)),
+            watch_failing: Family::default(),
+            health: Mutex::default(),
+            clock,
         };
         let registry = &mut metrics.registry;
         registry.register("waiting", "Claims that wait", metrics.waiting.clone());
@@ -155,6 +163,12 @@ impl Metrics {
         registry.register("unreadable", "Objects that cannot be read and are left alone", metrics.unreadable.clone());
         registry.register("events_dropped", "Kubernetes events left out as too many", metrics.events_dropped.clone());
         registry.register("leader", "1 while this process leads", metrics.leader.clone());
+        registry.register("turn_seconds", "What one turn of an event loop takes", metrics.turn.clone());
+        registry.register(
+            "watch_failing",
+            "1 while objects of a resource cannot be listed or watched",
+            metrics.watch_failing.clone(),
+        );
         Arc::new(metrics)
     }
 
@@ -165,25 +179,90 @@ impl Metrics {
         Ok(text)
     }
 
-    /// The event loop with this number turned.
-    pub fn beat(&self, number: usize, now: Duration) {
-        self.beats[number].store(now.as_millis() as u64, Ordering::Relaxed);
+    /// There is an event loop of this name: it is stuck when it does not turn.
+    pub fn register_loop(&self, name: &'static str) -> LoopId {
+        self.health().register_loop(name, self.clock.monotonic())
     }
 
-    /// Whether all event loops turn.
-    pub fn is_alive(&self, now: Duration) -> bool {
-        let beats = self.beats.iter().map(|beat| Duration::from_millis(beat.load(Ordering::Relaxed)));
-        beats.into_iter().all(|beat| now.saturating_sub(beat) < STUCK)
+    /// The event loop turned, and it took this long from its waking to its waiting again.
+    pub fn turn(&self, event_loop: LoopId, took: Duration) {
+        let now = self.clock.monotonic();
+        let mut health = self.health();
+        health.turned(event_loop, now);
+        let event_loop = health.loop_name(event_loop);
+        drop(health);
+        self.turn.get_or_create(&LoopLabels { event_loop }).observe(took.as_secs_f64());
     }
 
-    /// The cache with this number is filled.
-    pub fn filled(&self, cache: u32) {
-        self.unfilled.fetch_and(!(1 << cache), Ordering::Relaxed);
+    /// There is a cache of this name: the process is not ready before it is filled.
+    pub fn register_cache(&self, name: impl Into<String>) -> CacheId {
+        self.health().register_cache(name.into())
     }
 
-    /// Whether all caches are filled.
-    pub fn is_ready(&self) -> bool {
-        self.unfilled.load(Ordering::Relaxed) == 0
+    /// The cache is filled.
+    pub fn filled(&self, cache: CacheId) {
+        self.health().filled(cache);
+    }
+
+    /// Objects of this resource, which decisions rest on, are listed and watched as long as what is returned lives.
+    pub fn register_watch(self: &Arc<Self>, resource: impl Into<String>) -> WatchReporter {
+        let resource = resource.into();
+        let id = self.health().register_watch(resource.clone());
+        self.show_watches(&resource);
+        WatchReporter { metrics: Arc::clone(self), id }
+    }
+
+    /// Why the process should be started anew, if it should.
+    pub fn fatal(&self) -> Option<String> {
+        self.health().fatal(self.clock.monotonic())
+    }
+
+    /// Why the process is not ready, if it is not.
+    pub fn unready(&self) -> Option<String> {
+        self.health().unready(self.clock.monotonic())
+    }
+
+    fn show_watches(&self, resource: &str) {
+        let labels = ResourceLabels { resource: resource.to_owned() };
+        match self.health().is_failing(resource) {
+            Some(fails) => {
+                self.watch_failing.get_or_create(&labels).set(fails.into());
+            }
+            None => {
+                self.watch_failing.remove(&labels);
+            }
+        }
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reports how the lists and watches of one resource go.
+#[derive(Debug)]
+pub struct WatchReporter {
+    metrics: Arc<Metrics>,
+    id: WatchId,
+}
+
+impl WatchReporter {
+    /// The last list or watch succeeded, or failed for this reason.
+    pub fn report(&self, result: Result<(), String>) {
+        let now = self.metrics.clock.monotonic();
+        let resource = self.metrics.health().watched(self.id, result, now).map(str::to_owned);
+        if let Some(resource) = resource {
+            self.metrics.show_watches(&resource);
+        }
+    }
+}
+
+impl Drop for WatchReporter {
+    fn drop(&mut self) {
+        let resource = self.metrics.health().forget_watch(self.id);
+        if let Some(resource) = resource {
+            self.metrics.show_watches(&resource);
+        }
     }
 }
 
@@ -193,12 +272,15 @@ mod tests {
 
     #[test]
     fn the_text_has_the_names_that_are_documented() {
-        let metrics = Metrics::new(0);
+        let metrics = Metrics::new(Clock::start());
         let parent = ParentLabels { namespace: "etl".into(), kind: "semaphore", name: "warehouse".into() };
         metrics.waiting.get_or_create(&parent).set(3);
         metrics.grants.get_or_create(&KindLabels { kind: "lease" }).inc();
         metrics.expiries.get_or_create(&ExpiryLabels { kind: "lease", reason: "silent" }).inc();
         metrics.grant_latency.get_or_create(&KindLabels { kind: "lease" }).observe(0.02);
+        metrics.turn(metrics.register_loop("locks"), Duration::from_millis(4));
+        let permits = metrics.register_watch("permits");
+        permits.report(Err("forbidden".into()));
         let text = metrics.text().expect("it can be written");
         for line in [
             r#"konductor_waiting{namespace="etl",kind="semaphore",name="warehouse"} 3"#,
@@ -206,27 +288,25 @@ mod tests {
             r#"konductor_expiries_total{kind="lease",reason="silent"} 1"#,
             r#"konductor_grant_latency_seconds_bucket{le="0.025",kind="lease"} 1"#,
             "konductor_leader 0",
+            r#"konductor_turn_seconds_bucket{le="0.0025",event_loop="locks"} 0"#,
+            r#"konductor_turn_seconds_bucket{le="0.005",event_loop="locks"} 1"#,
+            r#"konductor_watch_failing{resource="permits"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
         }
     }
 
     #[test]
-    fn ready_when_every_cache_is_filled() {
-        let metrics = Metrics::new(2);
-        metrics.filled(1);
-        assert!(!metrics.is_ready());
-        metrics.filled(0);
-        assert!(metrics.is_ready());
-    }
-
-    #[test]
-    fn alive_while_all_loops_turn() {
-        let metrics = Metrics::new(0);
-        for number in 0..LOOPS {
-            metrics.beat(number, Duration::from_secs(if number == 1 { 100 } else { 105 }));
-        }
-        assert!(metrics.is_alive(Duration::from_secs(109)));
-        assert!(!metrics.is_alive(Duration::from_secs(110)));
+    fn a_watch_that_is_given_up_is_shown_no_longer() {
+        let metrics = Metrics::new(Clock::start());
+        let [first, second] = [(); 2].map(|()| metrics.register_watch("jobs"));
+        let shown = |line: &str| metrics.text().expect("it can be written").lines().any(|found| found == line);
+        assert!(shown(r#"konductor_watch_failing{resource="jobs"} 0"#));
+        first.report(Err("forbidden".into()));
+        assert!(shown(r#"konductor_watch_failing{resource="jobs"} 1"#));
+        drop(first);
+        assert!(shown(r#"konductor_watch_failing{resource="jobs"} 0"#));
+        drop(second);
+        assert!(!shown(r#"konductor_watch_failing{resource="jobs"} 0"#));
     }
 }

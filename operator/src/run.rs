@@ -16,7 +16,7 @@ use crate::{
     config::{Config, Election, LogFormat},
     election::{Candidate, driver::Elector},
     events::Publisher,
-    http::Server,
+    http::{self, Server},
     metrics::Metrics,
     rendezvous,
 };
@@ -57,7 +57,8 @@ fn log_to_stderr(config: &Config) {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
-    let Config { http_addr, namespace, identity, election, lease_duration, log_format: _, log: _ } = config;
+    let Config { metrics_addr, health_addr, namespace, identity, election, lease_duration, log_format: _, log: _ } =
+        config;
     // Before anything else, so that no signal is missed.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let clock = Clock::start();
@@ -65,12 +66,14 @@ async fn run(config: Config) -> anyhow::Result<()> {
         .await
         .context("cannot find out how to reach the API server")?;
     let identity = identity.unwrap_or_else(invented_identity);
-    let server = Server::bind(http_addr).await.with_context(|| format!("cannot listen on {http_addr}"))?;
-    let address = server.address()?;
-    info!(identity, %address, version = env!("CARGO_PKG_VERSION"), "konductor-operator starts");
+    let figures = Server::bind("metrics", metrics_addr, http::METRICS)
+        .with_context(|| format!("cannot listen on {metrics_addr} for /metrics"))?;
+    let probes = Server::bind("health", health_addr, http::HEALTH)
+        .with_context(|| format!("cannot listen on {health_addr} for /healthz and /readyz"))?;
+    let version = env!("CARGO_PKG_VERSION");
+    info!(identity, metrics = %figures.address(), health = %probes.address(), version, "konductor-operator starts");
 
-    let metrics = Metrics::new(arbiter::CACHES + rendezvous::CACHES);
-    tokio::spawn(server.run(Arc::clone(&metrics), clock));
+    let metrics = Metrics::new(clock);
     let (leading_sender, leading) = watch::channel(false);
     let (resign, resigned) = oneshot::channel();
     let mut candidate = match election {
@@ -89,9 +92,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
     };
     let publisher = Publisher::start(client.clone(), identity, Arc::clone(&metrics));
     let (stop, stopped) = watch::channel(());
-    let common = Common { client, leading, publisher, metrics, clock };
+    let common = Common { client, leading, publisher, metrics: Arc::clone(&metrics), clock };
     let mut engines = arbiter::start(&common, &stopped);
     rendezvous::start(&common, &stopped, &mut engines);
+    // Not earlier: who is asked before its parts are registered would be ready without them.
+    figures.serve(http::figures(Arc::clone(&metrics), clock));
+    probes.serve(http::probes(metrics));
 
     let signal = tokio::select! {
         signal = signals.next() => signal,

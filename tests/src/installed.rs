@@ -61,8 +61,8 @@ impl Installed {
     /// Starts an operator of this name.
     pub fn operator(&self, name: &str, arguments: &[&str]) -> Process {
         let mut command = Command::new(Binaries::built().operator());
-        command.args(["--http-addr", "127.0.0.1:0", "--log", "info,konductor_operator=debug", "--identity", name]);
-        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        command.args(["--metrics-addr", "127.0.0.1:0", "--health-addr", "127.0.0.1:0", "--identity", name]);
+        command.args(["--log", "info,konductor_operator=debug"]).args(arguments).env("KUBECONFIG", &self.kubeconfig);
         Process::spawn(name, command)
     }
 

@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use konductor_api::arbiter::{ClaimChange, Now, Outcome, Plan, Write, claim_status, decide};
-use kube::{Api, Client};
+use konductor_api::arbiter::{Change, Now, Outcome, Plan, Subject, Write, claim_status, decide};
+use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
@@ -29,6 +29,7 @@ use crate::{
     clock::Clock,
     events::Publisher,
     faults::Faults,
+    health::{CacheId, LoopId},
     metrics::{Metrics, ParentLabels},
     pods::{Ended, TERMINAL},
 };
@@ -38,7 +39,10 @@ use konductor_cluster::{
 };
 
 /// Caches of one engine that are to be filled before the process is ready: parents, claims, and the terminal pods.
-pub const CACHES: u32 = 2 + TERMINAL.len() as u32;
+pub(super) const CACHES: usize = 2 + TERMINAL.len();
+
+/// What the caches of terminal pods are called.
+const ENDED_PODS: &str = "ended pods";
 
 /// Sightings that wait to be taken in; the watches wait when there are more.
 const INBOX: usize = 512;
@@ -108,6 +112,8 @@ pub struct Engine<K: Kind> {
     leading: watch::Receiver<bool>,
     pub(super) publisher: Publisher,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) caches: [CacheId; CACHES],
+    event_loop: LoopId,
     clock: Clock,
     kind: PhantomData<K>,
 }
@@ -136,6 +142,9 @@ impl<K: Kind> Engine<K> {
             faults: Faults::new(metrics.clone(), publisher.clone()),
             leading,
             publisher,
+            caches: [K::plural(&()), K::Claim::plural(&()), ENDED_PODS.into(), ENDED_PODS.into()]
+                .map(|name| metrics.register_cache(name)),
+            event_loop: metrics.register_loop(K::KIND.name()),
             metrics,
             clock,
             kind: PhantomData,
@@ -152,7 +161,6 @@ impl<K: Kind> Engine<K> {
         self.set_leading();
         loop {
             let now = self.clock.monotonic();
-            self.metrics.beat(K::KIND as usize, now);
             let wake = self.book.next_alarm().map_or(now + TURN, |alarm| alarm.min(now + TURN));
             tokio::select! {
                 Some(sight) = self.inbox.recv() => self.take_sight(sight, self.clock.now()),
@@ -161,9 +169,11 @@ impl<K: Kind> Engine<K> {
                 () = sleep_until(self.clock.instant(wake)) => {}
                 _ = stop.changed() => break,
             }
+            let woken = self.clock.monotonic();
             self.take_what_is_there();
             self.decide(self.clock.now());
             self.let_out(self.clock.now());
+            self.metrics.turn(self.event_loop, self.clock.monotonic().saturating_sub(woken));
         }
         self.stand_down(self.clock.now());
         let drained = timeout(DRAIN, async {
@@ -265,10 +275,10 @@ impl<K: Kind> Engine<K> {
             if self.is_overtaken(&write) {
                 self.drop_unsent(&key, &write, now);
             } else if let Ok(status) = self.status(&key, &write, now) {
-                if Urgency::from(&write) == Urgency::Urgent {
-                    self.urgent.insert(write.uid().into());
+                if Urgency::from(&write.change) == Urgency::Urgent {
+                    self.urgent.insert(write.subject.uid().into());
                 }
-                debug!(namespace = key.namespace, name = key.name, change = write.name(), "writing");
+                debug!(namespace = key.namespace, name = key.name, change = write.change.name(), "writing");
                 self.tasks.spawn(self.requests.clone().write::<K>(key, write, status));
             } else {
                 self.drop_unsent(&key, &write, now);
@@ -296,13 +306,13 @@ impl<K: Kind> Engine<K> {
 
     /// Whether a write is sure to fail, or to make a more urgent one fail.
     fn is_overtaken(&self, write: &Write) -> bool {
-        let Write::Claim(write) = write else { return false };
-        let superseded = self.book.claim(&write.uid).is_some_and(|claim| claim.version > write.version);
-        superseded || matches!(write.change, ClaimChange::Tell(_)) && self.urgent.contains(&*write.uid)
+        let uid = write.subject.uid();
+        let superseded = self.book.claim(uid).is_some_and(|claim| claim.version > write.version);
+        superseded || matches!(write.change, Change::Tell(_)) && self.urgent.contains(uid)
     }
 
     fn drop_unsent(&mut self, key: &Key, write: &Write, now: Now) {
-        self.outbox.done(key, write.into());
+        self.outbox.done(key, (&write.change).into());
         if let Some(slot) = self.book.slot(key) {
             slot.view.failed(write, Outcome::NotApplied, now);
         }
@@ -311,16 +321,26 @@ impl<K: Kind> Engine<K> {
 
     /// The status that a write consists of; `None` for a deletion.
     fn status(&mut self, key: &ParentKey, write: &Write, now: Now) -> Result<Option<Value>, Vanished> {
-        match write {
-            Write::Parent(write) => {
-                let parent = self.book.parent(key).filter(|parent| *parent.uid == *write.uid).ok_or(Vanished)?;
-                Ok(Some(data(&K::status_of(write.change.state(), parent.capacity, now.wall, &parent.conditions))))
+        match (&write.change, &write.subject) {
+            (Change::Raise(state) | Change::Settle(state) | Change::Summarize(state), Subject::Parent { uid }) => {
+                let parent = self.book.parent(key).filter(|parent| parent.uid == *uid).ok_or(Vanished)?;
+                Ok(Some(data(&K::status_of(state, parent.capacity, now.wall, &parent.conditions))))
             }
-            Write::Claim(write) => {
-                let Some(state) = write.change.state() else { return Ok(None) };
-                let claim = self.book.claim(&write.uid).ok_or(Vanished)?;
-                Ok(Some(data(&claim_status(state, claim.generation, now.wall, &claim.conditions))))
+            (
+                Change::Grant(state)
+                | Change::Restamp(state)
+                | Change::SendBack(state)
+                | Change::Revoke(state)
+                | Change::Expire(state)
+                | Change::Tell(state),
+                Subject::Claim { uid, .. },
+            ) => {
+                let claim = self.book.claim(uid).ok_or(Vanished)?;
+                let status = claim_status(state, claim.generation, now.wall, &claim.conditions);
+                Ok(Some(data(&status)))
             }
+            (Change::Delete, Subject::Claim { .. }) => Ok(None),
+            (change, subject) => unreachable!("{} is not for {subject:?}", change.name()),
         }
     }
 }

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use super::{
     Key, ParentKey,
     book::Missing,
-    engine::{CACHES, Engine, Sight},
+    engine::{Engine, Sight},
     kind::{Found, Kind, SeenClaim, SeenParent},
     outbox::Urgency,
     requests::{Done, Reading, Written},
@@ -19,9 +19,9 @@ use crate::{
 use konductor_cluster::watch::Seen;
 
 /// Numbers of an engine's caches, for readiness.
-const PARENTS: u32 = 0;
-const CLAIMS: u32 = 1;
-const PODS: u32 = 2;
+const PARENTS: usize = 0;
+const CLAIMS: usize = 1;
+const PODS: usize = 2;
 
 impl<K: Kind> Engine<K> {
     pub(super) fn take_sight(&mut self, sight: Sight, now: Now) {
@@ -48,7 +48,7 @@ impl<K: Kind> Engine<K> {
             Sight::Pod(source, Seen::Listing) => self.book.pods_listing(source),
             Sight::Pod(source, Seen::Listed) => {
                 self.book.pods_listed(source);
-                self.filled(PODS + source as u32);
+                self.filled(PODS + source);
             }
             Sight::Pod(source, Seen::Present(ended)) => {
                 self.book.pod_ended(source, ended, now);
@@ -57,8 +57,8 @@ impl<K: Kind> Engine<K> {
         }
     }
 
-    fn filled(&self, cache: u32) {
-        self.metrics.filled(K::KIND as u32 * CACHES + cache);
+    fn filled(&self, cache: usize) {
+        self.metrics.filled(self.caches[cache]);
     }
 
     fn observe_parent(&mut self, found: Found<SeenParent>, now: Now) {

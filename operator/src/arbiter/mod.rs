@@ -20,7 +20,7 @@ mod requests;
 
 use std::sync::Arc;
 
-use konductor_api::{Lease, LockKind, Semaphore};
+use konductor_api::{Lease, Semaphore};
 use kube::{Api, Client};
 use tokio::{
     sync::{mpsc, watch},
@@ -33,9 +33,6 @@ use konductor_cluster::watch::Source;
 
 pub use engine::Common;
 pub use kind::Kind;
-
-/// Caches to fill before the process is ready.
-pub const CACHES: u32 = LockKind::ALL.len() as u32 * engine::CACHES;
 
 /// Pods in one page of a list: their text is ten times as long as that of claims.
 const POD_PAGE: u32 = 50;

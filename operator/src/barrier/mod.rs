@@ -28,8 +28,9 @@ use tokio::sync::mpsc;
 use self::round::Adoption;
 use crate::{
     arbiter::{Common, Key, ParentKey},
+    health::CacheId,
     metrics::Metrics,
-    rendezvous::{ARRIVALS, Agenda, Failure, Kind, Sight, StatusOf},
+    rendezvous::{Agenda, Failure, Kind, Sight, StatusOf},
 };
 use konductor_cluster::{
     Lenient,
@@ -158,6 +159,7 @@ pub(crate) struct Barriers {
     orphans: VecDeque<Box<str>>,
     epoch: u32,
     listed: bool,
+    cache: CacheId,
     metrics: Arc<Metrics>,
 }
 
@@ -175,6 +177,7 @@ impl Kind for Barriers {
             orphans: VecDeque::new(),
             epoch: 0,
             listed: false,
+            cache: common.metrics.register_cache(Arrival::plural(&())),
             metrics: common.metrics.clone(),
         }
     }
@@ -211,7 +214,7 @@ impl Kind for Barriers {
                 }
                 self.arrivals.shrink_to_fit();
                 self.listed = true;
-                self.metrics.filled(ARRIVALS);
+                self.metrics.filled(self.cache);
                 agenda.mark_all();
             }
             Seen::Present(Some(arrived)) => self.arrive(Arrived { epoch: self.epoch, ..arrived }, agenda),

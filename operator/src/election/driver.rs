@@ -74,7 +74,7 @@ impl Elector {
                 sight = seen.recv() => {
                     let now = self.clock.monotonic();
                     match sight {
-                        Some(Sight::Lease(lease)) => self.candidate.observe(lease, now),
+                        Some(Sight::Lease(lease)) => self.candidate.observe(lease.map(|lease| *lease), now),
                         Some(Sight::Deleted { uid }) => self.candidate.observe_deletion(&uid, now),
                         None => break,
                     }
@@ -191,7 +191,7 @@ const FIELDS: &str = "metadata.name=konductor-operator";
 /// What a watch shows.
 enum Sight {
     /// The lease; `None` when a list is without it.
-    Lease(Option<Record>),
+    Lease(Option<Box<Record>>),
     /// A lease was deleted.
     Deleted { uid: String },
 }
@@ -206,7 +206,8 @@ async fn watch_lease(source: Source<Record>, sightings: mpsc::Sender<Sight>) {
         }
         Seen::Listed => Some(Sight::Lease(listed.take())),
         Seen::Present(Lenient(Ok(lease))) => {
-            listed = Some(Record::clone(&lease));
+            let lease: Box<Record> = Box::new(lease);
+            listed = Some(lease.clone());
             Some(Sight::Lease(Some(lease)))
         }
         Seen::Present(Lenient(Err(misfit))) => {

@@ -4,14 +4,16 @@
 //! ([`konductor_api::arbiter`]). So this needs no more than to have, nearly always, exactly one leader.
 //!
 //! [`Candidate`] is the rule, without I/O or clock; [`driver`] reads and writes the lease, of which [`record`] is what
-//! counts. No two machines' clocks are compared: a candidate waits until the lease has not changed for the lease's whole
-//! duration by its own monotonic clock, and the leader steps down a third of the duration before anybody could get there.
+//! counts. No two machines' clocks are compared: a candidate waits until the lease has not changed for the lease's
+//! whole duration by its own monotonic clock, and the leader steps down a third of the duration before anybody could
+//! get there.
 //!
-//! Between two writes there is a pause, whatever became of the first, so no state of the API server makes a candidate spin.
+//! Between two writes there is a pause, whatever became of the first, so no state of the API server makes a candidate
+//! spin.
 //!
-//! The lease's versions order what is seen of it, so that a watch that is late takes nothing back. They go back only when the
-//! API server's store was restored from a backup. A watch cannot tell that from being late; a read that follows upon a write
-//! can, and is believed. Whoever led by the lost version stands again.
+//! The lease's versions order what is seen of it, so that a watch that is late takes nothing back. They go back only
+//! when the API server's store was restored from a backup. A watch cannot tell that from being late; a read that
+//! follows upon a write can, and is believed. Whoever led by the lost version stands again.
 
 pub mod driver;
 pub mod record;
@@ -56,7 +58,8 @@ pub enum Write {
 pub enum Outcome {
     /// It took effect, and this is the lease now.
     Written(Record),
-    /// It did not, as the lease is not what it was taken for. This is what a consistent read shows that was sent afterwards.
+    /// It did not, as the lease is not what it was taken for. This is what a consistent read shows that was sent
+    /// afterwards.
     Overtaken(Option<Record>),
     /// It failed, or it is not known what became of it.
     Failed,
@@ -131,8 +134,8 @@ impl Candidate {
         }
     }
 
-    /// A write that was sent at `sent` has come to this, at `now`; `random` spreads the pause before the next one. Tells if
-    /// the lease's version went back.
+    /// A write that was sent at `sent` has come to this, at `now`; `random` spreads the pause before the next one.
+    /// Tells if the lease's version went back.
     pub fn answered(&mut self, outcome: Outcome, sent: Duration, now: Duration, random: u32) -> Option<WentBack> {
         let pause = jittered(PAUSE.min(self.duration / 10), random);
         match outcome {

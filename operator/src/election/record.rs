@@ -79,15 +79,15 @@ impl Record {
             spec["leaseTransitions"] = transitions.saturating_add(1).clamp(1, i32::MAX.into()).into();
             spec["acquireTime"] = spec["renewTime"].clone();
         }
-        self.patch(spec)
+        self.patch(&spec)
     }
 
     /// What gives this version of it up, as a merge patch.
     pub(super) fn released(&self) -> Value {
-        self.patch(json!({ "holderIdentity": null }))
+        self.patch(&json!({ "holderIdentity": null }))
     }
 
-    fn patch(&self, spec: Value) -> Value {
+    fn patch(&self, spec: &Value) -> Value {
         json!({ "metadata": { "resourceVersion": self.metadata.resource_version }, "spec": spec })
     }
 }

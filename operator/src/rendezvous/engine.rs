@@ -23,14 +23,13 @@ use tracing::{debug, info, warn};
 
 use super::{
     agenda::Agenda,
-    event_loop,
     kind::{Failure, Kind, StatusOf},
-    parents,
 };
 use crate::{
     arbiter::{Common, Key, ParentKey},
     events::{News, Severity, reference},
     faults::Faults,
+    health::{CacheId, LoopId},
     metrics::{KindLabels, ParentLabels, WriteLabels},
 };
 use konductor_cluster::{
@@ -116,6 +115,8 @@ pub(super) struct Engine<K: Kind> {
     chores: usize,
     tasks: JoinSet<Done<K>>,
     faults: Faults,
+    cache: CacheId,
+    event_loop: LoopId,
     common: Common,
 }
 
@@ -147,6 +148,8 @@ impl<K: Kind> Engine<K> {
             chores: 0,
             tasks: JoinSet::new(),
             faults: Faults::new(common.metrics.clone(), common.publisher.clone()),
+            cache: common.metrics.register_cache(K::Parent::plural(&())),
+            event_loop: common.metrics.register_loop(K::Parent::KIND.name()),
             common,
         }
     }
@@ -156,7 +159,6 @@ impl<K: Kind> Engine<K> {
         self.set_leading();
         loop {
             let now = self.common.clock.monotonic();
-            self.common.metrics.beat(event_loop(K::Parent::KIND), now);
             let wake = self.agenda.next().map_or(now + TURN, |alarm| alarm.min(now + TURN));
             tokio::select! {
                 Some(sight) = self.inbox.recv() => self.take_sight(sight),
@@ -165,9 +167,11 @@ impl<K: Kind> Engine<K> {
                 () = sleep_until(self.common.clock.instant(wake)) => {}
                 Err(_) = stop.changed() => break,
             }
+            let woken = self.common.clock.monotonic();
             self.take_what_is_there();
             self.decide(self.common.clock.now());
             self.let_out(self.common.clock.now());
+            self.common.metrics.turn(self.event_loop, self.common.clock.monotonic().saturating_sub(woken));
         }
         let drained = timeout(DRAIN, async {
             while let Some(done) = self.tasks.join_next().await {
@@ -218,7 +222,7 @@ impl<K: Kind> Engine<K> {
                     self.gone(&key, &uid);
                 }
                 self.kind.parents_listed(&mut self.agenda);
-                self.common.metrics.filled(parents(K::Parent::KIND));
+                self.common.metrics.filled(self.cache);
             }
             Sight::Parent(Seen::Present(parent)) => self.observe(*parent),
             Sight::Parent(Seen::Gone(Gone { namespace, name, uid })) => {

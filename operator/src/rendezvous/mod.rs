@@ -16,7 +16,6 @@ mod agenda;
 mod engine;
 mod kind;
 
-use konductor_api::{LockKind, RendezvousKind};
 use tokio::{sync::watch, task::JoinSet};
 
 pub(crate) use self::{
@@ -24,27 +23,7 @@ pub(crate) use self::{
     engine::Sight,
     kind::{Failure, Kind, StatusOf, answer, patch},
 };
-use crate::{
-    arbiter::{self, Common},
-    barrier::Barriers,
-    gate::Gates,
-};
-
-/// Caches to fill before the process is ready: barriers, gates and arrivals. What gates depend on is followed on demand.
-pub const CACHES: u32 = RendezvousKind::ALL.len() as u32 + 1;
-
-/// Number of the cache of arrivals. Those of the parents come before it.
-pub(crate) const ARRIVALS: u32 = arbiter::CACHES + RendezvousKind::ALL.len() as u32;
-
-/// Number of the cache of parents of a kind.
-fn parents(kind: RendezvousKind) -> u32 {
-    arbiter::CACHES + kind as u32
-}
-
-/// Number of the event loop of a kind.
-fn event_loop(kind: RendezvousKind) -> usize {
-    LockKind::ALL.len() + kind as usize
-}
+use crate::{arbiter::Common, barrier::Barriers, gate::Gates};
 
 /// Starts an engine for each kind. They end when the sender of `stop` is dropped; before that only by a panic.
 pub fn start(common: &Common, stop: &watch::Receiver<()>, engines: &mut JoinSet<()>) {

@@ -10,10 +10,10 @@ use crate::cluster::{LIMIT, Scene, namespace, shared};
 
 /// The answer to a GET: status line, and everything.
 async fn get(operator: &Process, path: &str) -> (String, String) {
-    const ADDRESS: &str = "address=";
-    operator.wait_stderr(LIMIT, ADDRESS).await;
+    let address = if path == "/metrics" { " metrics=" } else { " health=" };
+    operator.wait_stderr(LIMIT, address).await;
     let logs = operator.stderr();
-    let address = logs.split(ADDRESS).nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
+    let address = logs.split(address).nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
     let mut stream = TcpStream::connect(address).expect("connect");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n").expect("ask");
     let mut answer = String::new();
