@@ -65,8 +65,8 @@ pub(crate) fn exit_codes(text: &str) -> Option<(u8, u8)> {
     Some((number(from)?.try_into().ok()?, number(to)?.try_into().ok()?))
 }
 
-/// Reads `A=B`, two signals, or `A=0`: what arrives, and what the command gets instead, if anything. The first is one that
-/// can arrive: not KILL or STOP, and not CHLD, which is about our own children.
+/// Reads `A=B`, two signals, or `A=0`: what arrives, and what the command gets instead, if anything. The first is one
+/// that can arrive: not KILL or STOP, and not CHLD, which is about our own children.
 pub(crate) fn signals(text: &str) -> Option<(i32, Option<i32>)> {
     let (from, to) = text.split_once('=')?;
     let from = signal::parse(from).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD].contains(signal))?;
