@@ -24,7 +24,7 @@
 
 mod fake;
 
-use std::{collections::VecDeque, env, fmt::Write as _, fs, path::Path, time::Duration};
+use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
 use fake::{Api, Event, Kept, Operator, claim_state};
 use jiff::Timestamp;
@@ -529,54 +529,20 @@ fn claim<L: Scripted>(name: &str, words: &[&str]) -> <L::Claim as HasSpec>::Spec
 
 /// Plays a file and returns it with the output as it is now.
 fn play<L: Scripted>(text: &str) -> String {
-    let mut output = String::new();
-    // The title and what stands before the first section.
-    let mut sections = text.split("\n## ");
-    writeln!(output, "{}", sections.next().unwrap_or_default().trim_end()).unwrap();
-    for section in sections {
-        let two = section.lines().any(|line| line.starts_with("> ") && line.contains("B: "));
-        let mut script = Script::<L>::new(two);
-        write!(script.out, "\n## ").unwrap();
-        for (index, line) in section.lines().enumerate() {
-            if index > 0 && !line.starts_with('>') && !line.starts_with('#') {
-                continue;
-            }
-            writeln!(script.out, "{line}").unwrap();
-            if let Some(commands) = line.strip_prefix("> ") {
-                script.line(commands);
-            }
+    konductor_golden::replay_sections(text, |lines| {
+        let mut script = Script::<L>::new(lines.iter().any(|line| line.contains("B: ")));
+        move |line| {
+            script.line(line);
+            std::mem::take(&mut script.out)
         }
-        output.push_str(&script.out);
-    }
-    output
+    })
 }
 
 #[test]
 fn scripts() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty(), "no scripts in {}", folder.display());
-    let mut differences = String::new();
-    for file in files {
-        let expected = fs::read_to_string(&file).unwrap();
-        let about_lease = file.file_name().is_some_and(|name| name == "lease.txt");
-        let actual = if about_lease { play::<Lease>(&expected) } else { play::<Semaphore>(&expected) };
-        if env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&file, &actual).unwrap();
-        } else if actual != expected {
-            let line = actual.lines().zip(expected.lines()).position(|(actual, expected)| actual != expected);
-            let at = line.unwrap_or_else(|| actual.lines().count().min(expected.lines().count()));
-            writeln!(
-                differences,
-                "{} line {}:\n  expected {:?}\n  actual   {:?}",
-                file.display(),
-                at + 1,
-                expected.lines().nth(at),
-                actual.lines().nth(at)
-            )
-            .unwrap();
-        }
-    }
-    assert!(differences.is_empty(), "{differences}UPDATE_GOLDEN=1 writes what the code does now; read the difference");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    konductor_golden::check_folder(folder, |name, text| match name {
+        "lease" => play::<Lease>(text),
+        _ => play::<Semaphore>(text),
+    });
 }

@@ -4,7 +4,7 @@
 //! CONTAINER START`. Chance is fixed: the n-th step draws the id n, and there is no jitter.
 //! `UPDATE_GOLDEN=1 cargo test -p konductor --test golden` writes what happens into the scripts: read the difference.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use konductor::{
     Boottime, Event,
@@ -14,38 +14,23 @@ use konductor_api::{ClaimPhase, GoDuration, LockKind, PodReference};
 
 #[test]
 fn scripts() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut scripts: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    scripts.sort();
-    assert!(!scripts.is_empty(), "no scripts");
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
-    let mut differing = Vec::new();
-    for path in scripts {
-        let script = fs::read_to_string(&path).unwrap();
-        let actual = play(&script);
-        if update {
-            fs::write(&path, actual).unwrap();
-        } else if actual != script {
-            differing.push(format!("{}:\n{actual}", path.display()));
-        }
-    }
-    assert!(differing.is_empty(), "not as written (UPDATE_GOLDEN=1 rewrites):\n{}", differing.join("\n"));
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    konductor_golden::check_folder(folder, |_, script| play(script));
 }
 
 /// The script with the effects that its inputs really have.
 fn play(script: &str) -> String {
-    let (mut played, mut machine, mut steps, mut last) = (String::new(), None, 0, Boottime(Duration::ZERO));
+    let (mut machine, mut steps, mut last) = (None, 0, Boottime(Duration::ZERO));
     let mut pod = None;
-    for line in script.lines().filter(|line| !line.starts_with(' ')) {
-        writeln!(played, "{line}").unwrap();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
+    konductor_golden::replay(script, "  ", |line| {
+        if line.starts_with('#') {
+            return Vec::new();
         }
         if let Some(line) = line.strip_prefix("pod ") {
             let [name, uid, container, start] =
                 line.split(' ').map(String::from).collect::<Vec<_>>().try_into().unwrap();
             pod = Some(PodReference { name, uid, container, start });
-            continue;
+            return Vec::new();
         }
         let (time, input) = line.split_once(' ').unwrap_or_else(|| panic!("{line}: a time and an input"));
         let now = Boottime(time.parse::<GoDuration>().unwrap_or_else(|error| panic!("{line}: {error}")).0);
@@ -53,17 +38,11 @@ fn play(script: &str) -> String {
         (last, steps) = (now, steps + 1);
         let machine = machine.get_or_insert_with(|| Machine::new(LockKind::Semaphore, "warehouse".into(), pod.clone()));
         let draw = Draw { id: steps, jitter: 0 };
-        for effect in machine.step(parse(input), now, draw) {
-            writeln!(played, "  {}", show(&effect)).unwrap();
-        }
-        if let Some(alarm) = machine.alarm() {
-            writeln!(played, "  alarm at {}", show_time(alarm)).unwrap();
-        }
-        if machine.is_over() {
-            played += "  over\n";
-        }
-    }
-    played
+        let mut effects: Vec<_> = machine.step(parse(input), now, draw).iter().map(show).collect();
+        effects.extend(machine.alarm().map(|alarm| format!("alarm at {}", show_time(alarm))));
+        effects.extend(machine.is_over().then(|| "over".into()));
+        effects
+    })
 }
 
 fn parse(line: &str) -> Input {

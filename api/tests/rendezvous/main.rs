@@ -4,7 +4,7 @@
 mod barrier;
 mod gate;
 
-use std::{env, fmt::Write as _, fs, path::Path};
+use std::path::Path;
 
 use jiff::Timestamp;
 use konductor_api::{RendezvousStatus, rendezvous::Plan};
@@ -36,14 +36,14 @@ trait Subject {
 
 /// Runs a script: each line is an event, or the time in seconds; what follows from it stands below, indented.
 fn run<S: Subject>(script: &str, mut subject: S) -> String {
-    let (mut now, mut said) = (0, String::new());
-    for line in script.lines().filter(|line| !line.starts_with("    ")) {
-        writeln!(said, "{line}").expect("write to a string");
+    let mut now = 0;
+    konductor_golden::replay(script, "    ", |line| {
         match line.split_once(' ').unwrap_or((line, "")) {
-            ("" | "#", _) => continue,
+            ("#", _) => return Vec::new(),
             ("at", seconds) => now = seconds.parse().expect("seconds"),
             (event, argument) => subject.take(event, argument),
         }
+        let mut said = Vec::new();
         // What is written may call for more; a script that never comes to rest is wrong.
         for step in 0.. {
             assert!(step < 10, "no end after {line}");
@@ -51,29 +51,22 @@ fn run<S: Subject>(script: &str, mut subject: S) -> String {
             let Some(write) = write else {
                 if let Some(again) = look_again {
                     let again = again.duration_since(at(0)).as_secs_f64();
-                    writeln!(said, "    again at {again}").expect("write to a string");
+                    said.push(format!("again at {again}"));
                 }
                 break;
             };
             let open = write.status.conditions().iter().find(|one| one.type_ == "Open").expect("an Open condition");
             let phase = write.status.phase().expect("a phase");
             let figures = S::figures(&write.status);
-            writeln!(said, "    {}: {phase:?} {figures} ({}) {}", write.change.name(), open.reason, open.message)
-                .expect("write to a string");
+            said.push(format!("{}: {phase:?} {figures} ({}) {}", write.change.name(), open.reason, open.message));
             subject.write(write.status);
         }
-    }
-    said
+        said
+    })
 }
 
 /// Compares a script with what it should be, or rewrites it.
 fn check<S: Subject>(file: &str, subject: S) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rendezvous").join(file);
-    let script = fs::read_to_string(&path).expect("read the script");
-    let said = run(&script, subject);
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, &said).expect("write the script");
-    }
-    let script = fs::read_to_string(&path).expect("read the script");
-    assert!(script == said, "{}:\n{said}", path.display());
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rendezvous");
+    konductor_golden::check_file(Path::new(folder).join(file), |script| run(script, subject));
 }

@@ -3,7 +3,7 @@
 //! A script is a sentence (`# ...`), a goal (`gate`, `barrier` or `arrive KEY`), and inputs (`TIME INPUT`), each followed by the
 //! effects that are expected, indented. `UPDATE_GOLDEN=1 cargo test -p konductor scripts` writes what happens now.
 
-use std::{fmt::Write as _, fs, path::Path, time::Duration};
+use std::time::Duration;
 
 use konductor_api::{GoDuration, RendezvousKind, RendezvousPhase};
 
@@ -12,32 +12,17 @@ use crate::protocol::{Draw, Failure, WatchEnd};
 
 #[test]
 fn scripts_come_true() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rendezvous/scripts");
-    let mut ran = 0;
-    for entry in fs::read_dir(folder).expect("the scripts' folder is there") {
-        let path = entry.expect("the folder can be read").path();
-        let script = fs::read_to_string(&path).expect("a script is text");
-        let played = play(&script);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&path, &played).expect("a script can be written");
-        } else {
-            let differs = script.lines().zip(played.lines()).position(|(a, b)| a != b);
-            assert!(script == played, "{}, line {}:\n{played}", path.display(), differs.map_or(0, |line| line + 1));
-        }
-        ran += 1;
-    }
-    assert!(ran > 0, "no scripts were found");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/rendezvous/scripts");
+    konductor_golden::check_folder(folder, |_, script| play(script));
 }
 
 /// The script with the effects that really follow.
 fn play(script: &str) -> String {
-    let mut played = String::new();
     let mut machine = None;
-    for line in script.lines().filter(|line| !line.starts_with("  ")) {
-        writeln!(played, "{line}").expect("a string takes all");
+    konductor_golden::replay(script, "  ", |line| {
         let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
         match first {
-            "#" | "" => {}
+            "#" => {}
             "gate" => machine = Some(Machine::new(Goal::Open(RendezvousKind::Gate))),
             "barrier" => machine = Some(Machine::new(Goal::Open(RendezvousKind::Barrier))),
             "arrive" => {
@@ -49,18 +34,17 @@ fn play(script: &str) -> String {
                 let at = at.parse::<GoDuration>().unwrap_or_else(|error| panic!("{line}: {error}")).0;
                 // All pauses are as long as they can be.
                 let draw = Draw { id: 1, jitter: u32::MAX };
-                for effect in machine.step(input(rest), Boottime(at), draw) {
-                    writeln!(played, "  {}", show(effect)).expect("a string takes all");
-                }
+                let mut effects: Vec<_> = machine.step(input(rest), Boottime(at), draw).into_iter().map(show).collect();
                 match machine.alarm() {
-                    Some(Boottime(at)) => writeln!(played, "  until {}", GoDuration(at)).expect("a string takes all"),
-                    None if machine.is_over() => played += "  over\n",
+                    Some(Boottime(at)) => effects.push(format!("until {}", GoDuration(at))),
+                    None if machine.is_over() => effects.push("over".into()),
                     None => {}
                 }
+                return effects;
             }
         }
-    }
-    played
+        Vec::new()
+    })
 }
 
 fn input(line: &str) -> Input {

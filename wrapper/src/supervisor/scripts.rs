@@ -3,8 +3,6 @@
 //! A script is a sentence (`# ...`), settings (`key: value`), and events (`TIME EVENT`), each followed by the effects
 //! that are expected, indented. `UPDATE_GOLDEN=1 cargo test -p konductor-run scripts` writes what happens now.
 
-use std::{fmt::Write as _, fs, path::Path};
-
 use konductor::{AcquireError, LossReason, RendezvousError};
 use konductor_api::GoDuration;
 
@@ -12,42 +10,25 @@ use super::*;
 
 #[test]
 fn scripts_come_true() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/supervisor/scripts");
-    let mut ran = 0;
-    for entry in fs::read_dir(folder).expect("the scripts' folder is there") {
-        let path = entry.expect("the folder can be read").path();
-        let script = fs::read_to_string(&path).expect("a script is text");
-        let played = play(&script);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&path, &played).expect("a script can be written");
-        } else {
-            let differs = script.lines().zip(played.lines()).position(|(a, b)| a != b);
-            assert!(script == played, "{}, line {}:\n{played}", path.display(), differs.map_or(0, |line| line + 1));
-        }
-        ran += 1;
-    }
-    assert!(ran > 0, "no scripts were found");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/supervisor/scripts");
+    konductor_golden::check_folder(folder, |_, script| play(script));
 }
 
 /// The script with the effects that really follow.
 fn play(script: &str) -> String {
-    let mut played = String::new();
     let mut settings = defaults();
     let mut supervisor = None;
-    for line in script.lines().filter(|line| !line.starts_with("  ")) {
-        writeln!(played, "{line}").expect("a string takes all");
+    konductor_golden::replay(script, "  ", |line| {
         if line.starts_with('#') {
             (settings, supervisor) = (defaults(), None);
         } else if let Some((key, value)) = line.split_once(": ").filter(|(key, _)| !key.contains(' ')) {
             set(&mut settings, key, value);
         } else if let Some((at, event)) = line.split_once(' ') {
             let supervisor = supervisor.get_or_insert_with(|| Supervisor::new(settings.clone()));
-            for effect in supervisor.step(read_event(event), time(at)) {
-                writeln!(played, "  {}", show(&effect)).expect("a string takes all");
-            }
+            return supervisor.step(read_event(event), time(at)).iter().map(show).collect();
         }
-    }
-    played
+        Vec::new()
+    })
 }
 
 fn defaults() -> Settings {
