@@ -174,3 +174,52 @@ pub(crate) fn build(config: &Config, program: Program) -> Result<kube::Client, F
         .service(http.build::<_, Body>(connector));
     Ok(kube::Client::new(service, config.default_namespace.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+        sync::mpsc,
+    };
+
+    use super::*;
+
+    /// Answers each request on a connection. Tells its number and what was asked.
+    async fn serve(mut connection: TcpStream, number: u32, asked: mpsc::Sender<(u32, String)>) {
+        let mut bytes = Vec::new();
+        while connection.read_buf(&mut bytes).await.is_ok_and(|count| count > 0) {
+            if bytes.ends_with(b"\r\n\r\n") {
+                let request = String::from_utf8_lossy(&std::mem::take(&mut bytes)).to_lowercase();
+                asked.send((number, request)).await.expect("somebody listens");
+                connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.expect("an answer");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn each_client_has_a_connection_of_its_own_and_says_whose_it_is() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (asked, mut requests) = mpsc::channel(10);
+        tokio::spawn(async move {
+            for number in 1.. {
+                let (connection, _) = listener.accept().await.expect("a connection");
+                tokio::spawn(serve(connection, number, asked.clone()));
+            }
+        });
+        let config = Config::new(format!("http://{address}").parse().expect("a URI"));
+        let first = build(&config, Program::OPERATOR).expect("a client");
+        let second = build(&config, Program::SDK).expect("a client");
+        let version = env!("CARGO_PKG_VERSION");
+        for (client, connection, program) in
+            [(first.clone(), 1, "konductor-operator"), (first, 1, "konductor-operator"), (second, 2, "konductor-sdk")]
+        {
+            let request = http::Request::get("/version").body(Vec::new()).expect("a request");
+            assert_eq!(client.request_text(request).await.expect("an answer"), "{}");
+            let (number, request) = requests.recv().await.expect("a request");
+            assert_eq!(number, connection);
+            assert!(request.contains(&format!("\r\nuser-agent: {program}/{version}\r\n")), "{request}");
+        }
+    }
+}

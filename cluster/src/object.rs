@@ -300,3 +300,114 @@ pub(crate) fn shortened(text: &str, limit: usize) -> String {
     let end = text.floor_char_boundary(limit - CUT.len_utf8());
     format!("{}{CUT}", &text[..end])
 }
+
+#[cfg(test)]
+mod tests {
+    use konductor_api::{ClaimStatus, Permit, PermitSpec};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    type Claim = Object<Permit, PermitSpec, Option<ClaimStatus>>;
+
+    fn permit(metadata: &Value, status: &Value) -> String {
+        let spec = json!({ "semaphore": "s", "holder": "h", "instance": "i" });
+        json!({ "apiVersion": "konductor.io/v1", "kind": "Permit", "metadata": metadata, "spec": spec, "status": status })
+            .to_string()
+    }
+
+    fn read(text: &str) -> Lenient<Claim> {
+        Claim::read(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    #[test]
+    fn an_object_whose_status_does_not_fit_is_told_with_its_metadata_and_phase() {
+        for (status, phase, error) in [
+            (json!({ "phase": "Granted", "ttl": 5 }), Some("Granted"), "status: invalid type: integer `5`"),
+            (json!({ "phase": 1 }), Some("1"), "status: expected value"),
+            (json!({ "phase": "é".repeat(1000) }), Some(&*("é".repeat(30) + "…")), "status: unknown variant `éé"),
+            (json!({ "phase": null, "term": -1 }), None, "status: invalid value: integer `-1`"),
+            (json!(7), None, "status: invalid type: integer `7`"),
+        ] {
+            let misfit = read(&permit(&json!({ "name": "n", "uid": "u" }), &status)).expect_err("no status");
+            assert_eq!((misfit.metadata.uid.as_str(), misfit.phase.as_deref()), ("u", phase), "{status}");
+            assert!(misfit.error.starts_with(error) && misfit.error.len() <= REASON, "{}", misfit.error);
+        }
+    }
+
+    #[test]
+    fn what_an_object_does_not_say_is_the_default() {
+        for status in [Value::Null, json!({ "conditions": [] })] {
+            let claim = read(&permit(&json!({ "name": "n" }), &status)).expect("readable");
+            assert_eq!(claim.status, (!status.is_null()).then(ClaimStatus::default));
+            assert_eq!(claim.metadata, Metadata { name: "n".into(), ..Metadata::default() });
+        }
+        let bare = read(r#"{"metadata":{"name":"n"}}"#).expect_err("no spec");
+        assert!(bare.error.contains("missing field `semaphore`"), "{bare}");
+        assert!(Object::<Permit>::read(r#"{"metadata":{"name":"n"},"status":[]}"#).expect("an object").is_ok());
+    }
+
+    #[test]
+    fn what_has_no_name_is_no_object() {
+        for text in
+            ["", "7", "[]", "{", r#"{"metadata":7}"#, r#"{"metadata":{"uid":"u"}}"#, r#"{"metadata":{"name":7}}"#]
+        {
+            assert!(Claim::read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_object_of_which_only_the_beginning_is_there_is_told_with_its_metadata() {
+        let text = permit(&json!({ "name": "n", "uid": "u" }), &Value::Null);
+        let spec = text.find(r#""spec""#).expect("a spec");
+        for end in [spec, spec + 10, text.len() - 1] {
+            let misfit = Claim::read_cut(&text[..end], "too long").expect("its metadata is there").expect_err("cut");
+            assert_eq!((misfit.metadata.uid.as_str(), misfit.error.as_str()), ("u", "too long"));
+        }
+        assert!(Claim::read_cut(&text[..text.find("uid").expect("a UID")], "too long").is_err());
+    }
+
+    #[test]
+    fn what_is_kept_of_metadata_is_bounded() {
+        let label = |number: usize| (format!("{number:03}"), json!("x".repeat(97)));
+        let labels: serde_json::Map<_, _> = (0..1000).map(label).collect();
+        let long = "é".repeat(ANNOTATION);
+        let owner = |number: usize| json!({ "apiVersion": "v1", "kind": "K", "name": "n", "uid": number.to_string() });
+        let too_long = json!({ "apiVersion": "v1", "kind": "x".repeat(OWNER + 1), "name": "n", "uid": "u" });
+        let owners: Vec<_> = std::iter::once(too_long).chain((0..1000).map(owner)).collect();
+        let annotations = json!({ REVOKE_ANNOTATION: long, "konductor.io/other": "x", "other": "x" });
+        let metadata = json!({ "name": "n", "labels": labels, "annotations": annotations, "ownerReferences": owners });
+        let metadata = read(&permit(&metadata, &Value::Null)).expect("readable").metadata;
+        assert_eq!(metadata.labels.len(), LABELS / 100);
+        assert_eq!(metadata.annotations.keys().collect::<Vec<_>>(), [REVOKE_ANNOTATION]);
+        let reason = &metadata.annotations[REVOKE_ANNOTATION];
+        assert!(reason.len() <= ANNOTATION && reason.ends_with("é…"), "{}", reason.len());
+        assert_eq!(metadata.owners.len(), OWNERS - 1);
+    }
+
+    #[test]
+    fn what_is_read_of_metadata_is_what_it_says() {
+        let metadata = json!({
+            "name": "n", "namespace": "ns", "uid": "u", "resourceVersion": "18446744073709551615", "generation": i64::MAX,
+            "creationTimestamp": "9999-12-31T23:59:59Z", "deletionTimestamp": "?", "deletionGracePeriodSeconds": i64::MIN,
+            "labels": { "a": "b", "c": "" }, "annotations": { GATES_FROM_ANNOTATION: "a,b" }, "finalizers": ["f"],
+            "ownerReferences": [{ "apiVersion": "v1", "kind": "K", "name": "o", "uid": "ou", "controller": true }],
+            "managedFields": [{ "time": "10000-01-01T00:00:00Z" }],
+        });
+        let text = |text: &str| text.to_owned();
+        let owner = Owner { api_version: text("v1"), kind: text("K"), name: text("o"), uid: text("ou") };
+        let expected = Metadata {
+            namespace: text("ns"),
+            name: text("n"),
+            uid: text("u"),
+            version: u64::MAX,
+            generation: Some(i64::MAX),
+            created: 253_402_300_799,
+            deleting: true,
+            labels: [(text("a"), text("b")), (text("c"), text(""))].into(),
+            annotations: [(text(GATES_FROM_ANNOTATION), text("a,b"))].into(),
+            owners: vec![owner],
+        };
+        assert_eq!(Metadata::read(&metadata.to_string()), expected);
+    }
+}

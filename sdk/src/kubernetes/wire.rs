@@ -16,7 +16,7 @@ use crate::{
     chain,
     protocol::{Failure, WatchEnd},
 };
-use konductor_cluster::{Line, Link};
+use konductor_cluster::{Line, Link, Program};
 
 /// Largest answer that is read: more than etcd stores of one object.
 const ANSWER: usize = 4 << 20;
@@ -43,6 +43,11 @@ pub(super) fn request(
     content_type: &'static str,
     body: serde_json::Result<Vec<u8>>,
 ) -> Result<Outgoing, Failure> {
+    // Who writes says who it is.
+    let path = match method {
+        Method::POST | Method::PATCH => format!("{path}?fieldManager={}", Program::SDK.field_manager()),
+        _ => path,
+    };
     let mut request = http::Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
     if !content_type.is_empty() {
         request = request.header(header::CONTENT_TYPE, content_type);
