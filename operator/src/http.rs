@@ -13,7 +13,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    io,
+    io::{self, ErrorKind},
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -193,6 +193,8 @@ async fn serve(name: &str, listener: &TcpListener, limits: Limits, pages: &Pages
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
+            // Its client has gone again; the next one is not to blame.
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => continue,
             Err(error) => {
                 warn!("cannot accept a connection for {name}: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -398,6 +400,6 @@ mod tests {
     fn an_address_that_is_taken_is_an_error() {
         let first = Server::bind("test", LOOPBACK, HEALTH).expect("a port");
         let error = Server::bind("test", first.address(), HEALTH).err().expect("it is taken");
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
     }
 }
