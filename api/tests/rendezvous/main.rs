@@ -4,10 +4,10 @@
 mod barrier;
 mod gate;
 
-use std::{env, fmt::Write as _, fs, path::Path};
+use std::{env, fmt::Write as _, fs, path::Path, time::Duration};
 
 use jiff::Timestamp;
-use konductor_api::{RendezvousStatus, rendezvous::Plan};
+use konductor_api::{RendezvousStatus, arbiter::Now, rendezvous::Plan};
 
 /// The wall clock of a script starts here.
 const START: i64 = 1_800_000_000;
@@ -17,33 +17,45 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(START + seconds).expect("a time")
 }
 
+/// The time when the operator's own clock says `own` seconds and the wall clock `wall`, since the start.
+fn clocks(own: i64, wall: i64) -> Now {
+    Now { monotonic: Duration::from_secs(own as u64), wall: at(wall) }
+}
+
 /// One thing whose status is decided.
 trait Subject {
     type Status: RendezvousStatus;
 
     /// Takes in an event of a script.
-    fn take(&mut self, event: &str, argument: &str);
+    fn take(&mut self, event: &str, argument: &str, now: Now);
 
     /// What is to be done at this time.
-    fn decide(&self, now: i64) -> Plan<Self::Status>;
+    fn decide(&self, now: Now) -> Plan<Self::Status>;
 
     /// The status is written.
-    fn write(&mut self, status: Self::Status);
+    fn write(&mut self, status: Self::Status, now: Now);
+
+    /// Another operator begins, and finds what is there.
+    fn restart(&mut self, now: Now);
 
     /// Figures in the status that a script shows.
     fn figures(status: &Self::Status) -> String;
 }
 
-/// Runs a script: each line is an event, or the time in seconds; what follows from it stands below, indented.
+/// Runs a script: each line is an event, or the time in seconds; what follows from it stands below, indented. `wall` sets the
+/// wall clock so many seconds ahead, `restart` begins with an operator that has seen nothing.
 fn run<S: Subject>(script: &str, mut subject: S) -> String {
-    let (mut now, mut said) = (0, String::new());
+    let (mut time, mut ahead, mut said) = (0, 0, String::new());
     for line in script.lines().filter(|line| !line.starts_with("    ")) {
         writeln!(said, "{line}").expect("write to a string");
         match line.split_once(' ').unwrap_or((line, "")) {
             ("" | "#", _) => continue,
-            ("at", seconds) => now = seconds.parse().expect("seconds"),
-            (event, argument) => subject.take(event, argument),
+            ("at", seconds) => time = seconds.parse().expect("seconds"),
+            ("wall", seconds) => ahead = seconds.parse().expect("seconds"),
+            ("restart", _) => subject.restart(clocks(time, time + ahead)),
+            (event, argument) => subject.take(event, argument, clocks(time, time + ahead)),
         }
+        let now = clocks(time, time + ahead);
         // What is written may call for more; a script that never comes to rest is wrong.
         for step in 0.. {
             assert!(step < 10, "no end after {line}");
@@ -60,7 +72,7 @@ fn run<S: Subject>(script: &str, mut subject: S) -> String {
             let figures = S::figures(&write.status);
             writeln!(said, "    {}: {phase:?} {figures} ({}) {}", write.change.name(), open.reason, open.message)
                 .expect("write to a string");
-            subject.write(write.status);
+            subject.write(write.status, now);
         }
     }
     said
