@@ -92,20 +92,20 @@ impl Lock for Lease {
     const KIND: LockKind = LockKind::Lease;
     type Claim = LeaseRequest;
 
-    fn capacity(&self) -> u64 {
+    fn capacity(_spec: &LeaseSpec) -> u64 {
         1
     }
 
-    fn ttl(&self) -> Duration {
-        self.spec.ttl.0
+    fn ttl(spec: &LeaseSpec) -> Duration {
+        spec.ttl.0
     }
 
-    fn queueing(&self) -> Queueing {
+    fn queueing(_spec: &LeaseSpec) -> Queueing {
         Queueing::StrictFIFO
     }
 
-    fn state(&self) -> ParentState {
-        let status = self.status.clone().unwrap_or_default();
+    fn state(status: &LeaseStatus) -> ParentState {
+        let status = status.clone();
         let in_use = u64::from(status.phase == Some(LeasePhase::Held));
         ParentState {
             term: status.term.unwrap_or(0),
@@ -124,8 +124,8 @@ impl Lock for Lease {
         }
     }
 
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    fn conditions(status: &LeaseStatus) -> &[Condition] {
+        &status.conditions
     }
 
     fn status_of(state: &ParentState, _capacity: u64, now: Timestamp, before: &[Condition]) -> LeaseStatus {

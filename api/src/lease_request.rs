@@ -49,19 +49,19 @@ pub struct LeaseRequestSpec {
 impl LockClaim for LeaseRequest {
     const LOCK_FIELD: &'static str = "spec.lease";
 
-    fn lock(&self) -> &str {
-        &self.spec.lease
+    fn lock(spec: &LeaseRequestSpec) -> &str {
+        &spec.lease
     }
 
-    fn weight(&self) -> u64 {
+    fn weight(_spec: &LeaseRequestSpec) -> u64 {
         1
     }
 
-    fn claim(&self) -> &ClaimSpec {
-        &self.spec.claim
+    fn claim(spec: &LeaseRequestSpec) -> &ClaimSpec {
+        &spec.claim
     }
 
-    fn claim_mut(&mut self) -> &mut ClaimSpec {
-        &mut self.spec.claim
+    fn claim_mut(spec: &mut LeaseRequestSpec) -> &mut ClaimSpec {
+        &mut spec.claim
     }
 }

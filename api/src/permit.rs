@@ -59,19 +59,19 @@ fn one() -> u32 {
 impl LockClaim for Permit {
     const LOCK_FIELD: &'static str = "spec.semaphore";
 
-    fn lock(&self) -> &str {
-        &self.spec.semaphore
+    fn lock(spec: &PermitSpec) -> &str {
+        &spec.semaphore
     }
 
-    fn weight(&self) -> u64 {
-        self.spec.permits.into()
+    fn weight(spec: &PermitSpec) -> u64 {
+        spec.permits.into()
     }
 
-    fn claim(&self) -> &ClaimSpec {
-        &self.spec.claim
+    fn claim(spec: &PermitSpec) -> &ClaimSpec {
+        &spec.claim
     }
 
-    fn claim_mut(&mut self) -> &mut ClaimSpec {
-        &mut self.spec.claim
+    fn claim_mut(spec: &mut PermitSpec) -> &mut ClaimSpec {
+        &mut spec.claim
     }
 }

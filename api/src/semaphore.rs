@@ -110,20 +110,20 @@ impl Lock for Semaphore {
     const KIND: LockKind = LockKind::Semaphore;
     type Claim = Permit;
 
-    fn capacity(&self) -> u64 {
-        self.spec.permits.into()
+    fn capacity(spec: &SemaphoreSpec) -> u64 {
+        spec.permits.into()
     }
 
-    fn ttl(&self) -> Duration {
-        self.spec.ttl.0
+    fn ttl(spec: &SemaphoreSpec) -> Duration {
+        spec.ttl.0
     }
 
-    fn queueing(&self) -> Queueing {
-        self.spec.queueing
+    fn queueing(spec: &SemaphoreSpec) -> Queueing {
+        spec.queueing
     }
 
-    fn state(&self) -> ParentState {
-        let status = self.status.clone().unwrap_or_default();
+    fn state(status: &SemaphoreStatus) -> ParentState {
+        let status = status.clone();
         ParentState {
             term: status.term.unwrap_or(0),
             settled_term: status.settled_term.unwrap_or(0),
@@ -138,8 +138,8 @@ impl Lock for Semaphore {
         }
     }
 
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    fn conditions(status: &SemaphoreStatus) -> &[Condition] {
+        &status.conditions
     }
 
     fn status_of(state: &ParentState, capacity: u64, now: Timestamp, before: &[Condition]) -> SemaphoreStatus {

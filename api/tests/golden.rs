@@ -240,7 +240,8 @@ impl<L: Scripted> Script<L> {
             }
             ["renew", name] => {
                 // A client's clock may be anything; only that the value is another one counts.
-                self.api.edit_claim(name, |claim| claim.claim_mut().renew_time = Some(now.wall.into()));
+                self.api
+                    .edit_claim(name, |claim| L::Claim::claim_mut(claim.spec_mut()).renew_time = Some(now.wall.into()));
             }
             ["edit", name] => self.api.edit_claim(name, |_| ()),
             ["revoke", name, ref reason @ ..] => {

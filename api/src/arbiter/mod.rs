@@ -47,10 +47,12 @@ mod waiters;
 pub use answers::Outcome;
 pub use death::{
     ContainerSeen, ContainerSpecSeen, ContainerStateSeen, PodConditionSeen, PodSight, PodSpecSeen, PodStatusSeen,
-    TerminatedSeen, pod_sight,
+    TerminatedSeen, has_ended, pod_sight,
 };
 pub use decide::decide;
-pub use parts::{Claim, ClaimState, Now, Parent, ParentState, ParentSummary, Tenure, Uid, Unread, Unreadable, Version};
+pub use parts::{
+    Claim, ClaimState, Identity, Now, Parent, ParentState, ParentSummary, Tenure, Uid, Unread, Unreadable, Version,
+};
 pub use plan::{ClaimChange, ClaimWrite, Happening, Look, ParentChange, ParentWrite, Plan, Write};
 pub use status::claim_status;
 pub use takeover::Reign;

@@ -86,12 +86,6 @@ pub trait Rendezvous:
         self.status().and_then(RendezvousStatus::phase)
     }
 
-    /// Where it stands, as far as the operator has taken in its spec as it is now.
-    fn current_phase(&self) -> Option<RendezvousPhase> {
-        let status = self.status()?;
-        status.phase().filter(|_| status.observed_generation() == self.meta().generation)
-    }
-
     /// Why it stands there, for people.
     fn message(&self) -> Option<&str> {
         let conditions = self.status()?.conditions();
@@ -106,6 +100,11 @@ pub trait RendezvousStatus: Serialize {
 
     /// The generation of the spec that it answers.
     fn observed_generation(&self) -> Option<i64>;
+
+    /// Where it stands, if this answers the spec of this generation.
+    fn current_phase(&self, generation: Option<i64>) -> Option<RendezvousPhase> {
+        self.phase().filter(|_| self.observed_generation() == generation)
+    }
 
     /// Its conditions.
     fn conditions(&self) -> &[Condition];

@@ -28,7 +28,7 @@ use super::{
     world::Stock,
 };
 use crate::{
-    arbiter::{Key, ParentKey},
+    key::{Key, ParentKey},
     tasks::room,
 };
 

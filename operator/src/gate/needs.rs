@@ -9,7 +9,7 @@ use std::{
 use konductor_api::{GateCondition, GateSpec, rendezvous::fact::Dependency};
 
 use super::sources::Subject;
-use crate::arbiter::{Key, ParentKey};
+use crate::key::{Key, ParentKey};
 
 /// The gates by what they name and where they look.
 #[derive(Default)]

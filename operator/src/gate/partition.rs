@@ -26,7 +26,7 @@ use super::{
     sources::Outline,
 };
 use crate::{
-    arbiter::{Key, ParentKey},
+    key::{Key, ParentKey},
     tasks::room,
 };
 

@@ -3,23 +3,25 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use konductor_api::{
-    Gate, RendezvousPhase,
+    RendezvousPhase,
     RendezvousPhase::{Open, Waiting},
     arbiter::Now,
     limits::MAX_SELECTIONS,
     rendezvous::fact::{Dependency, Fact, JobState},
 };
-use konductor_cluster::watch::{Gone, Seen};
+use konductor_cluster::{
+    follow::{Deleted, Event},
+    object::Metadata,
+};
 use serde_json::{Value, json};
 
 use super::{
-    sources::{Content, GateSight, Outline, Sighted, Subject},
+    sources::{Content, GateObject, GateSeen, Outline, Sighted, Subject},
     world::World,
 };
 use crate::{
-    arbiter::{Key, ParentKey},
+    key::{Key, ParentKey},
     tasks::{SLICE, Turn},
 };
 
@@ -53,7 +55,7 @@ fn on_jobs(label: &str) -> Value {
 #[derive(Default)]
 struct Scene {
     world: World,
-    gates: BTreeMap<Key, Gate>,
+    gates: BTreeMap<Key, GateObject>,
     /// The most looks in one turn.
     most: usize,
     /// Looks in all.
@@ -65,13 +67,13 @@ impl Scene {
     fn new() -> Self {
         let mut scene = Self::default();
         scene.world.gates_listed();
-        scene.see(Subject::Objects(Dependency::Job), Seen::Listed);
-        scene.see(Subject::Namespaces, Seen::Listed);
+        scene.see(Subject::Objects(Dependency::Job), Event::InitDone { version: 1 });
+        scene.see(Subject::Namespaces, Event::InitDone { version: 1 });
         scene
     }
 
-    fn see(&mut self, subject: Subject, seen: Seen<Sighted>) -> usize {
-        self.world.take(GateSight { subject, number: 0, seen })
+    fn see(&mut self, subject: Subject, event: Event<Sighted>) -> usize {
+        self.world.take(GateSeen { subject, number: 0, event })
     }
 
     fn gate(&mut self, namespace: &str, name: &str, labels: &[&str], spec: &Value) {
@@ -81,7 +83,7 @@ impl Scene {
             "metadata": { "namespace": namespace, "name": name, "labels": labels, "generation": generation.unwrap_or(0) + 1 },
             "spec": spec,
         });
-        let gate: Gate = serde_json::from_str(&gate.to_string()).expect("a gate");
+        let gate = GateObject::read(&gate.to_string()).expect("an object").expect("a gate");
         let key = key(namespace, name);
         self.world.gate(&key, Some(&gate), now());
         self.gates.insert(key, gate);
@@ -94,16 +96,16 @@ impl Scene {
 
     fn job(&mut self, namespace: &str, name: &str, labels: &[&str], state: JobState) -> usize {
         let labels = labels.iter().map(|label| ((*label).to_owned(), String::new())).collect();
-        let metadata = ObjectMeta { labels: Some(labels), ..ObjectMeta::default() };
+        let metadata = Metadata { labels, ..Metadata::default() };
         let content = Content::Object(Outline::new(&metadata, Fact::Job(state)));
         let sighted = Sighted { namespace: namespace.into(), name: name.into(), content };
-        self.see(Subject::Objects(Dependency::Job), Seen::Present(sighted))
+        self.see(Subject::Objects(Dependency::Job), Event::Apply(sighted))
     }
 
     fn allow(&mut self, namespace: &str, annotation: Option<&str>) {
         let content = Content::Namespace(annotation.map(str::to_owned));
         let sighted = Sighted { namespace: String::new(), name: namespace.into(), content };
-        self.see(Subject::Namespaces, Seen::Present(sighted));
+        self.see(Subject::Namespaces, Event::Apply(sighted));
     }
 
     /// One turn of the loop.
@@ -209,15 +211,15 @@ fn what_a_list_does_not_show_any_more_is_gone() {
     scene.job("n", "b", &["j"], JobState::Complete);
     scene.settle();
     assert_eq!((scene.phase("n", "named"), scene.phase("n", "selecting")), (Some(Open), Some(Open)));
-    scene.see(Subject::Objects(Dependency::Job), Seen::Listing);
+    scene.see(Subject::Objects(Dependency::Job), Event::Init);
     scene.job("n", "b", &["j"], JobState::Active);
-    scene.see(Subject::Objects(Dependency::Job), Seen::Listed);
+    scene.see(Subject::Objects(Dependency::Job), Event::InitDone { version: 1 });
     scene.settle();
     assert_eq!(scene.message("n", "named"), "Job a does not exist");
     assert_eq!(scene.message("n", "selecting"), "0 of 1 Jobs with j are Complete; b is active");
     scene.see(
         Subject::Objects(Dependency::Job),
-        Seen::Gone(Gone { namespace: "n".into(), name: "b".into(), uid: String::new() }),
+        Event::Delete(Deleted { namespace: "n".into(), name: "b".into(), uid: String::new(), version: 1 }),
     );
     scene.settle();
     assert_eq!(scene.message("n", "selecting"), "no Job has j");
