@@ -171,11 +171,20 @@ pub enum AcquireError {
     /// The operating system refuses what is needed to wait: a timer, random numbers.
     #[error("the operating system does not let this process wait: {0}")]
     System(String),
-    /// The API server does not know the resource, or there is no such namespace.
-    #[error(
-        "cannot {operation}: {message} (are Konductor's custom resources installed, and does the namespace exist?)"
-    )]
+    /// Somebody revoked the claim before it was held. The operator's word, with the reason that was given.
+    #[error("the claim was ended before it was held ({0})")]
+    Revoked(String),
+    /// The API server does not know the resource.
+    #[error("cannot {operation}: {message} (are Konductor's custom resources installed?)")]
     NotInstalled {
+        /// What was tried.
+        operation: &'static str,
+        /// What the API server said.
+        message: String,
+    },
+    /// There is no such namespace.
+    #[error("cannot {operation}: {message} (the namespace must exist first)")]
+    NoNamespace {
         /// What was tried.
         operation: &'static str,
         /// What the API server said.

@@ -1,7 +1,8 @@
 //! The claim protocol as scripts: `tests/golden/*.txt` hold inputs and, indented below each, the effects.
 //!
 //! A line is a time since boot, an input, and what belongs to it; a script may begin with a line `pod NAME UID
-//! CONTAINER START`. Chance is fixed: the n-th step draws the id n, and there is no jitter.
+//! CONTAINER START`. Locks have the UID `p` unless the line says another. Chance is fixed: the n-th step draws the id n,
+//! and there is no jitter.
 //! `UPDATE_GOLDEN=1 cargo test -p konductor --test golden` writes what happens into the scripts: read the difference.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
@@ -84,12 +85,17 @@ fn parse(line: &str) -> Input {
         "taken" => failed(Failure::Taken),
         "missing" => failed(Failure::Missing(text.into())),
         "conflict" => failed(Failure::Conflict(text.into())),
+        "not-served" => failed(Failure::NotServed(text.into())),
+        "no-namespace" => failed(Failure::NoNamespace(text.into())),
         "refused" => failed(Failure::Refused(text.into())),
         "transient" => failed(transient()),
         "parent" if fields.contains_key("missing") => Input::ParentAnswered(Ok(ParentSeen::Missing)),
         "parent" if fields.contains_key("refused") => Input::ParentAnswered(Err(Failure::Refused(text.into()))),
         "parent" if fields.contains_key("transient") => Input::ParentAnswered(Err(transient())),
-        "parent" => Input::ParentAnswered(Ok(ParentSeen::Term(fields.get("term").map(|term| term.parse().unwrap())))),
+        "parent" => Input::ParentAnswered(Ok(ParentSeen::Found {
+            uid: (*fields.get("uid").unwrap_or(&"p")).into(),
+            term: fields.get("term").map(|term| term.parse().unwrap()),
+        })),
         "watched" => Input::Watched(sighting(&fields, text)),
         "watched-deletion" => Input::WatchedDeletion(fields["uid"].into()),
         "watch-closed" => Input::WatchEnded(WatchEnd::Closed),
@@ -118,10 +124,12 @@ fn sighting(fields: &BTreeMap<&str, &str>, message: &str) -> Sighting {
             other => panic!("no such phase: {other}"),
         }),
         term: number("term"),
+        parent_uid: fields.get("term").map(|_| (*fields.get("parent").unwrap_or(&"p")).into()),
         fencing_token: number("token"),
         ttl: fields.get("ttl").map(|ttl| ttl.parse::<GoDuration>().unwrap().0),
         ahead: number("ahead"),
         message: message.into(),
+        revoked: fields.contains_key("revoked"),
     }
 }
 

@@ -1,16 +1,20 @@
 //! The claim protocol against a world that does what it likes: answers are lost before or after the request was carried
-//! out, watches show old news, operators grant in terms that are over, take back, expire, and people delete. Time jumps.
+//! out, watches show old news, operators grant in terms that are over, take back, expire, and people delete, and create
+//! again under the same name: claims and the semaphore itself. Time jumps.
 //!
 //! The operator of this world breaks no promise: it expires a claim only after it saw no renewal for the full TTL, and it
-//! grants in a term below the semaphore's only as a late write. Everything else is up to chance.
+//! grants in a term below the semaphore's, or for a semaphore that was deleted, only as a late write. Everything else is
+//! up to chance.
 
 use std::time::Duration;
 
 use konductor::{
     Boottime, Event, LossReason,
-    protocol::{Answer, Call, Draw, Effect, FRESH, Failure, Input, Machine, ParentSeen, Sighting, WatchEnd},
+    protocol::{
+        Answer, Call, Draw, Effect, FRESH, Failure, Input, Machine, ParentSeen, Sighting, WatchEnd, limits::ASKED_AHEAD,
+    },
 };
-use konductor_api::{ClaimPhase, LockKind};
+use konductor_api::{ClaimPhase, LockKind, PodReference};
 use proptest::prelude::*;
 
 const TTL: Duration = Duration::from_secs(30);
@@ -30,6 +34,8 @@ struct World {
     history: Vec<Sighting>,
     version: u64,
     uids: u64,
+    /// How often the semaphore was created, and its term, which the next one may come to as well.
+    parents: u64,
     term: u64,
     token: u64,
 
@@ -45,12 +51,17 @@ struct World {
     seen: Option<Sighting>,
     confirmed: Option<Sighting>,
     held: Option<(u64, Boottime)>,
+
+    /// Whether it is in a pod; and when it was told that its turn is near without having shown itself since.
+    in_pod: bool,
+    asked: bool,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(in_pod: bool) -> Self {
+        let pod = PodReference { name: "p".into(), uid: "u".into(), container: "c".into(), start: "s".into() };
         let mut world = Self {
-            machine: Machine::new(LockKind::Semaphore, "warehouse".into(), None),
+            machine: Machine::new(LockKind::Semaphore, "warehouse".into(), in_pod.then_some(pod)),
             now: Boottime(Duration::from_secs(1000)),
             steps: 0,
             over: false,
@@ -61,6 +72,7 @@ impl World {
             history: Vec::new(),
             version: 100,
             uids: 0,
+            parents: 1,
             term: 7,
             token: 70,
             call: None,
@@ -70,6 +82,8 @@ impl World {
             seen: None,
             confirmed: None,
             held: None,
+            in_pod,
+            asked: false,
         };
         world.step(Input::Time);
         world
@@ -99,6 +113,10 @@ impl World {
                 if let (Call::Renew { .. }, Some((_, deadline))) = (&call, self.held) {
                     assert!(self.now < deadline, "a renewal after the deadline");
                 }
+                if let (Call::Renew { .. }, None) = (&call, self.held) {
+                    let seen = self.seen.as_ref().expect("a claim that was seen");
+                    assert!(seen.phase != Some(ClaimPhase::Pending) || self.asked, "renewed without being asked");
+                }
                 if let Call::Create { .. } = call {
                     self.told_renewed_at.get_or_insert(self.now);
                 }
@@ -124,7 +142,9 @@ impl World {
                 assert!(!self.released, "held after the release");
                 let seen = self.seen.as_ref().expect("a claim that was seen");
                 assert_eq!((seen.phase, seen.fencing_token), (Some(ClaimPhase::Granted), Some(fencing_token)));
-                let grant = |claim: &Sighting| (claim.uid.clone(), claim.phase, claim.term, claim.fencing_token);
+                let grant = |claim: &Sighting| {
+                    (claim.uid.clone(), claim.phase, claim.term, claim.fencing_token, claim.parent_uid.clone())
+                };
                 assert_eq!(self.confirmed.as_ref().map(grant), Some(grant(seen)), "held without a confirmed grant");
                 let renewed_at = self.told_renewed_at.expect("a renewal");
                 assert!(self.now - renewed_at <= FRESH, "held late");
@@ -151,6 +171,11 @@ impl World {
     fn show(&mut self, claim: &Sighting) {
         let newer = self.seen.as_ref().is_none_or(|seen| claim.version > seen.version);
         if newer {
+            let word = |claim: &Sighting| (claim.phase, claim.term, claim.ahead, claim.message.clone());
+            let told = self.seen.as_ref().map(word) != Some(word(claim)) && claim.phase == Some(ClaimPhase::Pending);
+            let silent = self.told_renewed_at.is_none_or(|at| self.now - at > FRESH);
+            let near = claim.ahead.is_some_and(|ahead| ahead < ASKED_AHEAD);
+            self.asked |= told && silent && near && !self.in_pod;
             self.seen = Some(claim.clone());
         }
     }
@@ -210,6 +235,7 @@ impl World {
                 if self.held.is_none_or(|(_, deadline)| self.now < deadline) {
                     self.told_renewed_at = Some(sent_at);
                 }
+                self.asked = false;
             }
             self.show(&claim);
         }
@@ -225,6 +251,7 @@ impl World {
             self.told_renewed_at = Some(*at);
             self.seen = None;
             self.confirmed = None;
+            self.asked = false;
         }
     }
 
@@ -235,25 +262,31 @@ impl World {
             return self.step(Input::ParentAnswered(Err(lost)));
         }
         // A cached answer may be old.
-        let term = if latest { self.term } else { self.term - 1 };
-        if latest && seen.as_ref().is_some_and(|seen| seen.term == Some(term)) {
+        let (term, parent) = if latest { (self.term, self.parents) } else { (self.term - 1, self.parents - 1) };
+        let uid = parent_uid(parent);
+        let grants = |seen: &Sighting| seen.term == Some(term) && seen.parent_uid.as_ref() == Some(&uid);
+        if latest && seen.as_ref().is_some_and(grants) {
             self.confirmed = seen;
         }
-        self.step(Input::ParentAnswered(Ok(ParentSeen::Term(Some(term)))));
+        self.step(Input::ParentAnswered(Ok(ParentSeen::Found { uid, term: Some(term) })));
+        self.forget_if_asked_again();
     }
 
     fn operate(&mut self, what: u8, how_much: u8) {
         let (term, expirable) = (self.term, self.now.since(self.renewed_at) >= TTL);
+        let uid = parent_uid(self.parents);
         match what {
             0 => {
                 self.token += 1;
-                // Sometimes a late write of a leader before.
+                // Sometimes a late write of a leader before, or for a semaphore before.
                 let term = term - u64::from(how_much.is_multiple_of(4));
+                let uid = parent_uid(self.parents - u64::from(how_much.is_multiple_of(5)));
                 let token = self.token;
                 self.write(|claim| {
                     if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Pending) {
                         claim.phase = Some(ClaimPhase::Granted);
                         (claim.term, claim.fencing_token, claim.ttl) = (Some(term), Some(token), Some(TTL));
+                        claim.parent_uid = Some(uid);
                     }
                 });
             }
@@ -268,7 +301,8 @@ impl World {
             2 => {
                 self.term += 1;
                 self.write(|claim| {
-                    if claim.phase == Some(ClaimPhase::Granted) && claim.term == Some(term) {
+                    let granted = claim.phase == Some(ClaimPhase::Granted) && claim.parent_uid == Some(uid);
+                    if granted && claim.term == Some(term) {
                         claim.term = Some(term + 1);
                     }
                 });
@@ -286,6 +320,18 @@ impl World {
                 self.claim = Some(Sighting { uid: format!("uid-{}", self.uids), ..Sighting::default() });
                 self.write(|claim| claim.instance = "another's".into());
             }
+            7 if how_much.is_multiple_of(4) => self.parents += 1,
+            8 => self.write(|claim| {
+                if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Pending) {
+                    claim.phase = Some(ClaimPhase::Pending);
+                    claim.ahead = Some(u64::from(how_much % 64));
+                }
+            }),
+            9 if how_much.is_multiple_of(16) => self.write(|claim| {
+                if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Pending) {
+                    (claim.phase, claim.revoked) = (Some(ClaimPhase::Expired), true);
+                }
+            }),
             _ => {}
         }
     }
@@ -358,6 +404,10 @@ impl World {
     }
 }
 
+fn parent_uid(parent: u64) -> String {
+    format!("semaphore-{parent}")
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Answer { done: bool, heard: bool },
@@ -371,7 +421,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         8 => (prop::bool::weighted(0.9), prop::bool::weighted(0.8)).prop_map(|(done, heard)| Act::Answer { done, heard }),
         5 => prop::bool::weighted(0.9).prop_map(|heard| Act::AnswerQuestion { heard }),
-        5 => (0..7_u8, any::<u8>()).prop_map(|(what, how)| Act::Operate(what, how)),
+        5 => (0..10_u8, any::<u8>()).prop_map(|(what, how)| Act::Operate(what, how)),
         6 => (0..10_u8, any::<u8>()).prop_map(|(what, which)| Act::Watch(what, which)),
         3 => Just(Act::Pass(None)),
         3 => (0..3000_u64).prop_map(|millis| Act::Pass(Some(millis))),
@@ -383,8 +433,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_world_makes_it_break_a_promise(acts in prop::collection::vec(act(), 0..80)) {
-        let mut world = World::new();
+    fn no_world_makes_it_break_a_promise(in_pod: bool, acts in prop::collection::vec(act(), 0..80)) {
+        let mut world = World::new(in_pod);
         for act in acts {
             match act {
                 Act::Answer { done, heard } => world.answer(done, heard),
@@ -404,8 +454,16 @@ proptest! {
 /// The search above would be worth nothing if its worlds never got that far.
 #[test]
 fn a_world_that_behaves_lets_it_hold() {
-    let mut world = World::new();
+    let mut world = World::new(false);
     world.answer(true, true);
+    // Asked to show itself after it was silent.
+    world.pass(Some(11_000));
+    world.operate(8, 3);
+    world.watch(0, 1);
+    assert!(world.asked && world.call.is_some());
+    world.answer(true, true);
+    world.answer_question(true);
+    assert!(!world.asked && world.call.is_none());
     world.operate(0, 1);
     world.watch(0, 1);
     world.answer_question(true);

@@ -9,7 +9,7 @@ use kube::{Resource, core::WatchEvent};
 
 use super::{
     shape::{AnyArrival, AnyRendezvous, OneOrNone, Owner, text},
-    wire::{Calling, Watch, request, send, unreadable, watch_of},
+    wire::{Calling, Subject, Watch, request, send, unreadable, watch_of},
 };
 use crate::{
     connect::Cluster,
@@ -43,16 +43,17 @@ impl Meeting {
                 let path = format!("{}?fieldSelector=metadata.name%3D{}", self.places, self.place.name);
                 let request = request(Method::GET, path, "", Ok(Vec::new()));
                 Box::pin(async move {
-                    let body = send(&link, request?, within).await?;
+                    let body = send(&link, request?, &Subject::All, within).await?;
                     let list: OneOrNone = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
                     let (version, found) = list.read();
                     Ok(Answer::Looked { version, found })
                 })
             }
             Call::Inspect { name } => {
+                let subject = Subject::Named(name.clone());
                 let request = request(Method::GET, format!("{}/{name}", self.arrivals), "", Ok(Vec::new()));
                 Box::pin(async move {
-                    let body = send(&link, request?, within).await?;
+                    let body = send(&link, request?, &subject, within).await?;
                     let arrival: AnyArrival = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
                     Ok(Answer::Inspected { owned: arrival.is_owned() })
                 })
@@ -60,7 +61,7 @@ impl Meeting {
             Call::Create { name, owner, spec } => {
                 let body = self.arrival(name, owner.as_deref(), spec);
                 let request = request(Method::POST, self.arrivals.clone(), "application/json", body);
-                Box::pin(async move { send(&link, request?, within).await.map(|_| Answer::Created) })
+                Box::pin(async move { send(&link, request?, &Subject::All, within).await.map(|_| Answer::Created) })
             }
         }
     }

@@ -1,11 +1,20 @@
 //! Objects as they go over the wire: of what comes in, as little as the protocols need, whichever kind it is of. Nothing
 //! else is built, nor is code linked that could.
 
-use konductor_api::{ClaimPhase, GoDuration, PodReference, RendezvousPhase, conditions::OPEN};
+use konductor_api::{
+    ClaimPhase, GoDuration, PodReference, RendezvousPhase,
+    conditions::{GRANTED, OPEN},
+};
 use kube::Resource;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
-use crate::{protocol::Sighting, rendezvous};
+use crate::{
+    protocol::{ParentSeen, Sighting},
+    rendezvous,
+};
+
+/// Reason of a claim's condition `Granted`: somebody revoked it while it waited.
+const REVOKED: &str = "Revoked";
 
 /// Who owns a new object: it is deleted with its owner.
 #[derive(Serialize)]
@@ -69,10 +78,13 @@ struct Spec {
 struct Status {
     phase: Option<ClaimPhase>,
     term: Option<u64>,
+    parent_uid: Option<String>,
     fencing_token: Option<u64>,
     ttl: Option<GoDuration>,
     ahead: Option<u64>,
     message: Option<String>,
+    #[serde(default)]
+    conditions: Vec<Condition>,
 }
 
 impl AnyClaim {
@@ -83,6 +95,7 @@ impl AnyClaim {
     /// `None` if the resource version is not a number.
     pub(super) fn sighting(self) -> Option<Sighting> {
         let status = self.status.unwrap_or_default();
+        let says_revoked = |condition: &Condition| condition.r#type == GRANTED && condition.reason == REVOKED;
         Some(Sighting {
             uid: self.metadata.uid?,
             version: self.metadata.resource_version?.parse().ok()?,
@@ -90,10 +103,12 @@ impl AnyClaim {
             pod: self.spec.pod,
             phase: status.phase,
             term: status.term,
+            parent_uid: status.parent_uid,
             fencing_token: status.fencing_token,
             ttl: status.ttl.map(|ttl| ttl.0),
             ahead: status.ahead,
             message: status.message.unwrap_or_default(),
+            revoked: status.conditions.iter().any(says_revoked),
         })
     }
 }
@@ -101,7 +116,13 @@ impl AnyClaim {
 /// A lock of any kind.
 #[derive(Deserialize)]
 pub(super) struct AnyParent {
+    metadata: ParentMetadata,
     status: Option<ParentStatus>,
+}
+
+#[derive(Deserialize)]
+struct ParentMetadata {
+    uid: String,
 }
 
 #[derive(Deserialize)]
@@ -110,9 +131,8 @@ struct ParentStatus {
 }
 
 impl AnyParent {
-    /// The term that it is in.
-    pub(super) fn term(self) -> Option<u64> {
-        self.status.and_then(|status| status.term)
+    pub(super) fn seen(self) -> ParentSeen {
+        ParentSeen::Found { uid: self.metadata.uid, term: self.status.and_then(|status| status.term) }
     }
 }
 
@@ -141,6 +161,8 @@ struct RendezvousStatus {
 #[derive(Clone, Debug, Deserialize)]
 struct Condition {
     r#type: String,
+    #[serde(default)]
+    reason: String,
     #[serde(default)]
     message: String,
 }
@@ -196,5 +218,38 @@ impl OneOrNone {
     /// The version of the list, and what is in it.
     pub(super) fn read(self) -> (String, Option<rendezvous::Sighting>) {
         (self.metadata.resource_version, self.items.into_iter().next().map(AnyRendezvous::sighting))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_says_who_granted_it_and_whether_it_was_revoked_while_it_waited() {
+        let claim = |status| {
+            let metadata = json!({ "uid": "u", "resourceVersion": "9007199254740993" });
+            let claim = json!({ "metadata": metadata, "spec": { "instance": "i" }, "status": status });
+            serde_json::from_value::<AnyClaim>(claim).expect("a claim").sighting().expect("what was seen of it")
+        };
+        let granted = claim(json!({
+            "phase": "Granted", "term": 7, "parentUid": "p", "fencingToken": 70, "ttl": "30s",
+            "conditions": [{ "type": "Granted", "status": "True", "reason": "Granted", "message": "granted" }],
+        }));
+        assert_eq!((granted.parent_uid.as_deref(), granted.revoked), (Some("p"), false));
+        assert!(granted.grant().is_some());
+        assert_eq!(granted.version, 9_007_199_254_740_993);
+        let nobodys = claim(json!({ "phase": "Granted", "term": 7, "fencingToken": 70, "ttl": "30s" }));
+        assert_eq!(nobodys.grant(), None, "a grant of nobody");
+        for (kind, reason, revoked) in
+            [("Granted", "Revoked", true), ("Granted", "Expired", false), ("Other", "Revoked", false)]
+        {
+            let condition = json!({ "type": kind, "status": "False", "reason": reason, "message": "revoked: why" });
+            let ended = claim(json!({ "phase": "Expired", "message": "revoked: why", "conditions": [condition] }));
+            assert_eq!((ended.revoked, ended.message.as_str()), (revoked, "revoked: why"), "{kind}, {reason}");
+        }
+        assert!(!claim(json!({})).revoked);
     }
 }

@@ -41,6 +41,9 @@ pub const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// A watch that lasted this long has worked; one that ends sooner is tried again ever more slowly.
 pub const WATCH_WORKED: Duration = Duration::from_secs(10);
 
+/// A claim of no pod that fewer than this many are ahead of shows that it lives when it is told so.
+pub const ASKED_AHEAD: u64 = 32;
+
 /// Names tried for processes of one container that want the same lock, before a random one is taken.
 pub const SIBLINGS: u32 = 16;
 

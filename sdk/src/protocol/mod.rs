@@ -7,9 +7,11 @@
 //! What it guarantees, and why:
 //!
 //! - **Nothing begins on a grant that is not confirmed.** A grant counts only if the parent, read *after* the grant was
-//!   seen, is still in the grant's term. A deposed operator's late grant carries an older term than the parent; a grant
-//!   that was there before the term was raised is one that the new operator has adopted. A read that was sent before the
-//!   grant was seen proves neither, so it is never used; nor is a confirmation used for another grant.
+//!   seen, is still in the grant's term and has the UID that the grant names. A deposed operator's late grant carries an
+//!   older term than the parent; a grant that was there before the term was raised is one that the new operator has
+//!   adopted. A parent that was deleted and created again knows nothing of the grants of the one before, and may come to
+//!   the same term: such a grant can never be confirmed, so its claim is given up and asked for anew. A read that was sent
+//!   before the grant was seen proves nothing, so it is never used; nor is a confirmation used for another grant.
 //! - **Nothing begins late.** The TTL counts from the *sending* of the last successful renewal, the create being the
 //!   first: the operator cannot have seen it earlier. If that was more than [`FRESH`] (or a third of the TTL) ago, the
 //!   claim is renewed first, and the answer to the renewal must still say that it is granted.
@@ -18,6 +20,10 @@
 //! - **No claim is left behind.** A create whose outcome is not known is looked up before the machine ends; a held claim
 //!   is deleted, by its UID, so that never another's claim of the same name is.
 //! - **Old news changes nothing.** What was seen of a claim is replaced only by what has a higher resource version.
+//!
+//! Who waits writes nothing, with one exception. Whether a claim of no pod still has a client, the operator cannot find
+//! out; so a client that is told that its turn is near, and has not renewed for long, renews once. A claim that somebody
+//! revokes while it waits has been refused: it is not asked for again.
 //!
 //! Once held, the watch is closed: the answers to renewals say everything that matters, and ten thousand holders cost
 //! the API server no open connection. A revocation is therefore seen at the next renewal.
@@ -169,8 +175,12 @@ pub enum Answer {
 pub enum Failure {
     /// The name is taken.
     Taken,
-    /// There is no such object; when creating, no such resource or namespace.
+    /// There is no such object: the API server says so of this very name.
     Missing(String),
+    /// There is no such resource: Konductor is not installed, or this API server does not know of it yet.
+    NotServed(String),
+    /// There is no such namespace.
+    NoNamespace(String),
     /// The object is another than the one meant, or was changed meanwhile.
     Conflict(String),
     /// The server refuses, whatever it said, and credentials read anew did not help.
@@ -185,12 +195,17 @@ pub enum Failure {
 }
 
 /// What the parent said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParentSeen {
     /// There is none of that name.
     Missing,
-    /// It is in this term; in none before an operator has seen it.
-    Term(Option<u64>),
+    /// There is one.
+    Found {
+        /// `metadata.uid`.
+        uid: String,
+        /// `status.term`; none before an operator has seen it.
+        term: Option<u64>,
+    },
 }
 
 /// Why a watch has ended.
@@ -222,6 +237,8 @@ pub struct Sighting {
     pub phase: Option<ClaimPhase>,
     /// `status.term`.
     pub term: Option<u64>,
+    /// `status.parentUid`: the lock that granted it.
+    pub parent_uid: Option<String>,
     /// `status.fencingToken`.
     pub fencing_token: Option<u64>,
     /// `status.ttl`.
@@ -230,11 +247,14 @@ pub struct Sighting {
     pub ahead: Option<u64>,
     /// `status.message`.
     pub message: String,
+    /// Whether somebody revoked it while it waited, as its condition `Granted` says.
+    pub revoked: bool,
 }
 
 /// A grant as the claim shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
+    pub(crate) parent_uid: String,
     pub(crate) term: u64,
     pub(crate) fencing_token: u64,
     pub(crate) ttl: Duration,
@@ -244,7 +264,8 @@ impl Sighting {
     /// The grant, if it is one. A status that says Granted and lacks what belongs to it grants nothing.
     pub(crate) fn grant(&self) -> Option<Grant> {
         (self.phase == Some(ClaimPhase::Granted)).then_some(())?;
-        Some(Grant { term: self.term?, fencing_token: self.fencing_token?, ttl: self.ttl? })
+        let parent_uid = self.parent_uid.clone()?;
+        Some(Grant { parent_uid, term: self.term?, fencing_token: self.fencing_token?, ttl: self.ttl? })
     }
 }
 

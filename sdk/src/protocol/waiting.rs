@@ -20,6 +20,8 @@ pub(super) struct Waiting {
     began_at: Boottime,
     /// The watch has ended: the claim must be read before the next is opened.
     unseen: bool,
+    /// The operator has said that the turn is near, to a client that it has not heard of for long: renew.
+    asked_to_renew: bool,
     watching_since: Boottime,
     watch_failures: u32,
     /// What the parent is being asked for.
@@ -51,6 +53,7 @@ impl Waiting {
         turn.effects.push(Effect::Watch { name: common.name.clone(), version: claim.version });
         turn.tell(Event::Asked);
         Stage::Waiting(Self {
+            asked_to_renew: is_asked_to_renew(&Sighting::default(), &claim, common, turn),
             claim,
             began_at: turn.now,
             unseen: false,
@@ -67,33 +70,57 @@ impl Waiting {
         })
     }
 
-    pub(super) fn advance(mut self, common: &mut Common, turn: &mut Turn) -> Stage {
+    pub(super) fn advance(self, common: &mut Common, turn: &mut Turn) -> Stage {
         match (self.claim.phase, self.claim.grant()) {
-            (Some(ClaimPhase::Expired), _) => return self.ask_again(true, "the claim has expired", common, turn),
-            (Some(ClaimPhase::Revoking), _) => return self.ask_again(true, "the claim was revoked", common, turn),
-            (_, Some(grant)) => {
-                let fresh = FRESH.min(grant.ttl / 3);
-                let late = common.renewed_at.is_none_or(|at| turn.now.since(at) > fresh);
-                let confirmed = self.confirmed == Some(grant);
-                if let (true, false, Some(renewed_at)) = (confirmed, late, common.renewed_at) {
-                    return Holding::begin(self.claim.uid, grant, renewed_at, common, turn);
-                }
-                if !confirmed {
-                    self.ask(Question::Confirm(grant), turn);
-                }
-                if late && (confirmed || self.renewed_for != Some(grant)) && common.ready(turn) {
-                    self.renewed_for = Some(grant);
-                    let call = Call::Renew { name: common.name.clone(), uid: self.claim.uid.clone() };
-                    common.send(call, limits::REQUEST.min(grant.ttl / 6), turn);
-                }
+            (Some(ClaimPhase::Expired), _) if self.claim.revoked => self.refused(common, turn),
+            (Some(ClaimPhase::Revoking), _) => self.refused(common, turn),
+            (Some(ClaimPhase::Expired), _) => self.ask_again(true, "the claim has expired", common, turn),
+            (_, Some(grant)) => self.advance_granted(grant, common, turn),
+            (Some(ClaimPhase::Pending), None) => self.advance_queued(common, turn),
+            (Some(ClaimPhase::Granted) | None, None) => {
+                self.read_if_unseen(common, turn);
+                Stage::Waiting(self)
             }
-            (Some(ClaimPhase::Pending), None) => self.tell_waiting(turn),
-            (Some(ClaimPhase::Granted) | None, None) => {}
         }
+    }
+
+    fn advance_granted(mut self, grant: Grant, common: &mut Common, turn: &mut Turn) -> Stage {
+        let fresh = FRESH.min(grant.ttl / 3);
+        let late = common.renewed_at.is_none_or(|at| turn.now.since(at) > fresh);
+        let confirmed = self.confirmed.as_ref() == Some(&grant);
+        if let (true, false, Some(renewed_at)) = (confirmed, late, common.renewed_at) {
+            return Holding::begin(self.claim.uid, grant, renewed_at, common, turn);
+        }
+        if !confirmed {
+            self.ask(Question::Confirm(grant.clone()), turn);
+        }
+        self.read_if_unseen(common, turn);
+        if late && (confirmed || self.renewed_for.as_ref() != Some(&grant)) && common.ready(turn) {
+            self.renew(limits::REQUEST.min(grant.ttl / 6), common, turn);
+            self.renewed_for = Some(grant);
+        }
+        Stage::Waiting(self)
+    }
+
+    fn advance_queued(mut self, common: &mut Common, turn: &mut Turn) -> Stage {
+        self.tell_waiting(turn);
+        self.read_if_unseen(common, turn);
+        if self.asked_to_renew && common.ready(turn) {
+            self.renew(limits::REQUEST, common, turn);
+        }
+        Stage::Waiting(self)
+    }
+
+    /// Before anything is written: what cannot be seen may be another's by now.
+    fn read_if_unseen(&self, common: &mut Common, turn: &mut Turn) {
         if self.unseen && common.ready(turn) {
             common.send(Call::Read { name: common.name.clone() }, limits::REQUEST, turn);
         }
-        Stage::Waiting(self)
+    }
+
+    fn renew(&self, within: Duration, common: &mut Common, turn: &mut Turn) {
+        let call = Call::Renew { name: common.name.clone(), uid: self.claim.uid.clone() };
+        common.send(call, within, turn);
     }
 
     fn ask(&mut self, question: Question, turn: &mut Turn) {
@@ -129,10 +156,17 @@ impl Waiting {
             common.tries.succeeded(ask(common.kind));
         }
         match (question, answer) {
-            (Question::Confirm(grant), Ok(ParentSeen::Term(Some(term)))) if term == grant.term => {
-                self.confirmed = Some(grant);
+            (Question::Confirm(grant), Ok(ParentSeen::Found { uid, term })) if uid == grant.parent_uid => {
+                if term == Some(grant.term) {
+                    self.confirmed = Some(grant);
+                } else {
+                    self.ask_later(None, turn);
+                }
             }
-            (Question::Confirm(_), Ok(_)) => self.ask_later(None, turn),
+            // A UID never comes back, and the answer is newer than the grant.
+            (Question::Confirm(_), Ok(_)) => {
+                return self.ask_again(true, "what granted the claim has been deleted", common, turn);
+            }
             (Question::Look(message), Ok(parent)) => {
                 self.looked_for = Some(message);
                 self.parent_missing = parent == ParentSeen::Missing;
@@ -165,13 +199,14 @@ impl Waiting {
         if claim.instance != common.instance {
             return self.ask_again(false, "the claim was replaced by another of the same name", common, turn);
         }
-        self.sees(claim);
+        self.sees(claim, common, turn);
         Stage::Waiting(self)
     }
 
     /// Takes in what is newer than what was seen.
-    fn sees(&mut self, claim: Sighting) {
+    fn sees(&mut self, claim: Sighting, common: &Common, turn: &Turn) {
         if claim.version > self.claim.version {
+            self.asked_to_renew |= is_asked_to_renew(&self.claim, &claim, common, turn);
             self.claim = claim;
             self.asks = 0;
             self.ask_at = None;
@@ -223,12 +258,13 @@ impl Waiting {
                 common.tries.at_once();
                 if matches!(call, Call::Renew { .. }) {
                     common.renewed_at = Some(sent_at);
+                    self.asked_to_renew = false;
                 } else {
                     self.unseen = false;
                     self.watching_since = turn.now;
                     turn.effects.push(Effect::Watch { name: common.name.clone(), version: claim.version });
                 }
-                self.sees(claim);
+                self.sees(claim, common, turn);
             }
             Ok(_) => return self.ask_again(false, "the claim was replaced by another of the same name", common, turn),
             Err(Failure::Missing(_)) => return self.ask_again(false, "the claim was deleted", common, turn),
@@ -257,8 +293,23 @@ impl Waiting {
         Asking::again(exists.then_some(self.claim.uid), common, turn)
     }
 
+    /// Somebody does not want this claim to be held.
+    fn refused(self, common: &mut Common, turn: &mut Turn) -> Stage {
+        let error = AcquireError::Revoked(self.claim.message.clone());
+        self.release(Some(error), common, turn).advance(common, turn)
+    }
+
     pub(super) fn release(self, error: Option<AcquireError>, common: &mut Common, turn: &mut Turn) -> Stage {
         turn.effects.push(Effect::Unwatch);
         Ending::withdraw(Some(self.claim.uid), false, error, common, turn)
     }
+}
+
+/// Whether the operator has told a claim anew that its turn is near, and may not have heard of its client for long. (It asks
+/// those that were silent for twice [`FRESH`] by its own clock.) Of a pod it can find out by itself.
+fn is_asked_to_renew(before: &Sighting, now: &Sighting, common: &Common, turn: &Turn) -> bool {
+    let word = |claim: &Sighting| (claim.phase, claim.term, claim.ahead, claim.message.clone());
+    let near = now.phase == Some(ClaimPhase::Pending) && now.ahead.is_some_and(|ahead| ahead < limits::ASKED_AHEAD);
+    let silent = common.renewed_at.is_none_or(|at| turn.now.since(at) > FRESH);
+    common.pod.is_none() && near && silent && word(before) != word(now)
 }

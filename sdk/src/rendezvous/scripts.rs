@@ -78,6 +78,7 @@ fn input(line: &str) -> Input {
         "owned" => Ok(Answer::Inspected { owned: true }),
         "unowned" => Ok(Answer::Inspected { owned: false }),
         "taken" => Err(Failure::Taken),
+        "not-served" => Err(Failure::NotServed(rest.into())),
         "missing" => Err(Failure::Missing(rest.into())),
         "refused" => Err(Failure::Refused(rest.into())),
         "failed" => Err(Failure::Transient { message: rest.into(), retry_after: None }),

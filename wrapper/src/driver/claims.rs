@@ -222,7 +222,7 @@ fn answer(event: konductor::Event) -> Option<Answer> {
 
 fn failure(error: &AcquireError) -> Exit {
     match error {
-        AcquireError::NotInstalled { .. } => Exit::NoSuchPrimitive,
+        AcquireError::NotInstalled { .. } | AcquireError::NoNamespace { .. } => Exit::NoSuchPrimitive,
         AcquireError::System(_) => Exit::Internal,
         // Refused, and whatever else the library may learn to refuse.
         _ => Exit::Refused,
