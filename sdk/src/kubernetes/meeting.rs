@@ -49,13 +49,13 @@ impl Meeting {
                     Ok(Answer::Looked { version, found })
                 })
             }
-            Call::Inspect { name } => {
+            Call::Inspect { name, .. } => {
                 let subject = Subject::Named(name.clone());
                 let request = request(Method::GET, format!("{}/{name}", self.arrivals), "", Ok(Vec::new()));
                 Box::pin(async move {
                     let body = send(&link, request?, &subject, within).await?;
                     let arrival: AnyArrival = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
-                    Ok(Answer::Inspected { owned: arrival.is_owned() })
+                    Ok(Answer::Inspected(arrival.arrived()))
                 })
             }
             Call::Create { name, owner, spec } => {

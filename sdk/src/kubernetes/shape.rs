@@ -2,7 +2,7 @@
 //! else is built, nor is code linked that could.
 
 use konductor_api::{
-    ClaimPhase, GoDuration, PodReference, RendezvousPhase,
+    Barrier, ClaimPhase, GoDuration, PodReference, RendezvousPhase,
     conditions::{GRANTED, OPEN},
 };
 use kube::Resource;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
     protocol::{ParentSeen, Sighting},
-    rendezvous,
+    rendezvous::{self, Arrived},
 };
 
 /// Reason of a claim's condition `Granted`: somebody revoked it while it waited.
@@ -185,19 +185,41 @@ impl AnyRendezvous {
 #[derive(Deserialize)]
 pub(super) struct AnyArrival {
     metadata: ArrivalMetadata,
+    spec: ArrivalKey,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ArrivalMetadata {
     #[serde(default)]
-    owner_references: Vec<IgnoredAny>,
+    owner_references: Vec<AnyOwner>,
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnyOwner {
+    api_version: String,
+    kind: String,
+    uid: String,
+}
+
+#[derive(Deserialize)]
+struct ArrivalKey {
+    barrier: String,
+    key: String,
 }
 
 impl AnyArrival {
-    /// Whether it is deleted with something else.
-    pub(super) fn is_owned(&self) -> bool {
-        !self.metadata.owner_references.is_empty()
+    pub(super) fn arrived(self) -> Arrived {
+        let is_barrier =
+            |owner: &AnyOwner| owner.api_version == Barrier::api_version(&()) && owner.kind == Barrier::kind(&());
+        Arrived {
+            barrier: self.spec.barrier,
+            key: self.spec.key,
+            owner: self.metadata.owner_references.into_iter().find(is_barrier).map(|owner| owner.uid),
+            ending: self.metadata.deletion_timestamp.is_some(),
+        }
     }
 }
 
@@ -251,5 +273,21 @@ mod tests {
             assert_eq!((ended.revoked, ended.message.as_str()), (revoked, "revoked: why"), "{kind}, {reason}");
         }
         assert!(!claim(json!({})).revoked);
+    }
+    #[test]
+    fn an_arrival_says_at_which_barrier_it_arrived() {
+        let arrived = |metadata| {
+            let spec = json!({ "barrier": "b", "key": "k", "holder": "h" });
+            serde_json::from_value::<AnyArrival>(json!({ "metadata": metadata, "spec": spec })).expect("one").arrived()
+        };
+        let owner =
+            |api: &str, kind: &str, uid: &str| json!({ "apiVersion": api, "kind": kind, "name": "b", "uid": uid });
+        let nobodys = Arrived { barrier: "b".into(), key: "k".into(), owner: None, ending: false };
+        assert_eq!(arrived(json!({})), nobodys);
+        assert_eq!(arrived(json!({ "deletionTimestamp": "?" })), Arrived { ending: true, ..nobodys.clone() });
+        let others = [owner("batch/v1", "Job", "j"), owner("example.com/v1", "Barrier", "x")];
+        assert_eq!(arrived(json!({ "ownerReferences": others })), nobodys);
+        let owners = [owner("batch/v1", "Job", "j"), owner("konductor.io/v1", "Barrier", "u1")];
+        assert_eq!(arrived(json!({ "ownerReferences": owners })), Arrived { owner: Some("u1".into()), ..nobodys });
     }
 }

@@ -44,7 +44,7 @@ pub const WATCH_WORKED: Duration = Duration::from_secs(10);
 /// A claim of no pod that fewer than this many are ahead of shows that it lives when it is told so.
 pub const ASKED_AHEAD: u64 = 32;
 
-/// Names tried for processes of one container that want the same lock, before a random one is taken.
+/// Names tried for processes of one container that want the same lock, or for an arrival, before a random one is taken.
 pub const SIBLINGS: u32 = 16;
 
 /// What is kept of a lock's name in a claim's name, so that the rest fits into 253 characters.

@@ -51,7 +51,7 @@ mod waiting;
 pub use chance::Draw;
 pub use konductor_api::limits::FRESH;
 pub use machine::Machine;
-pub(crate) use name::{hashed, is_name};
+pub(crate) use name::{hashed, is_name, random};
 pub(crate) use tries::{Pauses, Tries};
 
 /// What goes in.

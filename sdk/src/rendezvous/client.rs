@@ -46,7 +46,8 @@ impl AtBarrier {
         outcome(|tell| wait(self.client, Awaited::barrier(self.name), tell)).await
     }
 
-    /// Arrives. Whoever has arrived with this key in this round has arrived, and this succeeds again.
+    /// Arrives. Whoever has arrived with this key in this round has arrived, and this succeeds again; so it does when the
+    /// round is over, which is logged.
     pub async fn arrive(self) -> Result<(), RendezvousError> {
         let key = self.key.unwrap_or_else(|| self.holder.clone());
         let arriving = Arriving { barrier: self.name, key, holder: self.holder };
@@ -83,6 +84,9 @@ async fn outcome<F: Future<Output = ()>>(
         Progress::Seen => tracing::debug!("seen"),
         Progress::Waiting { message, missing } => tracing::info!(missing, "{message}"),
         Progress::Retrying { operation, error } => tracing::warn!("cannot {operation}, trying again: {error}"),
+        Progress::RoundOver { failed, message } => {
+            tracing::warn!(failed, "arrived after the round was over: {message}")
+        }
         Progress::Done => finish(Ok(())),
         Progress::Failed { error } => finish(Err(error)),
     }))

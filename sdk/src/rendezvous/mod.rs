@@ -9,8 +9,16 @@
 //!
 //! *To arrive* is to look once at the barrier and to create one [`Arrival`](konductor_api::Arrival), which
 //! nobody has to write to after that. Its name follows from the barrier, its UID and the key, so that whoever
-//! arrives again, or repeats a request whose answer was lost, finds the name taken and has arrived. With the UID in
-//! the name, an arrival at an earlier barrier of the same name, which is about to be deleted with that one, is in nobody's way.
+//! arrives again, or repeats a request whose answer was lost, finds the name taken by itself and has arrived. A name proves
+//! nothing, as anybody can give it to an arrival of his own: what has it is read, and has arrived if its barrier and key are
+//! those, and it is not being deleted; otherwise another name is taken. With the UID in the name, an arrival at an earlier
+//! barrier of the same name, which is about to be deleted with that one, is in nobody's way. Before each attempt to create
+//! the barrier is looked at, as it may be another one after an outage.
+//!
+//! One who arrives at a barrier that is open, or has failed, arrives all the same: its work is done, and that somebody else
+//! opened the barrier (by a quorum, or by more arrivals than were expected) is no fault of its own. But the arrival
+//! does nothing in this round, nor in the next one, which begins without the arrivals of this one; that is told.
+//!
 //! Where there is no barrier yet the arrival has no owner; the operator gives it one. The same key may then be there by two
 //! names, which is one arrival all the same: keys are counted, not objects. Where there is no barrier any more, a name that is
 //! taken by an arrival with an owner says nothing: that one went to a barrier which was deleted, so it is waited for until
@@ -28,7 +36,7 @@ use std::fmt;
 use konductor_api::RendezvousKind;
 
 pub use client::{AtBarrier, AtGate};
-pub(crate) use machine::{Answer, Call, Effect, Goal, Input, Machine, Sighting};
+pub(crate) use machine::{Answer, Arrived, Call, Effect, Goal, Input, Machine, Sighting};
 
 use crate::{
     AcquireError, Boottime, Client,
@@ -96,6 +104,13 @@ pub enum Progress {
         operation: &'static str,
         /// Why it failed.
         error: String,
+    },
+    /// Of an arrival: the round was over before it, so that it changes nothing. [`Done`](Self::Done) follows.
+    RoundOver {
+        /// Whether the barrier has failed; otherwise it is open.
+        failed: bool,
+        /// What the operator says to people.
+        message: String,
     },
     /// It is open, or the arrival is made. Nothing follows.
     Done,

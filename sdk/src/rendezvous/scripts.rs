@@ -1,6 +1,6 @@
 //! Runs the scripts of inputs and effects in `scripts/`.
 //!
-//! A script is a sentence (`# ...`), a goal (`gate`, `barrier` or `arrive KEY`), and inputs (`TIME INPUT`), each followed by the
+//! A script is a sentence (`# ...`), a goal (`gate`, `barrier` or `arrive`), and inputs (`TIME INPUT`), each followed by the
 //! effects that are expected, indented. `UPDATE_GOLDEN=1 cargo test -p konductor scripts` writes what happens now.
 
 use std::{fmt::Write as _, fs, path::Path, time::Duration};
@@ -9,6 +9,9 @@ use konductor_api::{GoDuration, RendezvousKind, RendezvousPhase};
 
 use super::{machine::Effect, *};
 use crate::protocol::{Draw, Failure, WatchEnd};
+
+/// What arrives in the scripts.
+const KEY: &str = "job-1/3";
 
 #[test]
 fn scripts_come_true() {
@@ -41,7 +44,7 @@ fn play(script: &str) -> String {
             "gate" => machine = Some(Machine::new(Goal::Open(RendezvousKind::Gate))),
             "barrier" => machine = Some(Machine::new(Goal::Open(RendezvousKind::Barrier))),
             "arrive" => {
-                let arriving = Arriving { barrier: "b".into(), key: rest.into(), holder: "me".into() };
+                let arriving = Arriving { barrier: "b".into(), key: KEY.into(), holder: "me".into() };
                 machine = Some(Machine::new(Goal::Arrive(arriving)));
             }
             at => {
@@ -75,9 +78,13 @@ fn input(line: &str) -> Input {
         "watch-refused" => return Input::WatchEnded(WatchEnd::Refused(rest.into())),
         "found" => Ok(Answer::Looked { version: "7".into(), found: sighting(rest) }),
         "created" => Ok(Answer::Created),
-        "owned" => Ok(Answer::Inspected { owned: true }),
-        "unowned" => Ok(Answer::Inspected { owned: false }),
+        "unowned" => Ok(Answer::Inspected(arrived())),
+        "owned" => Ok(Answer::Inspected(Arrived { owner: Some(rest.into()), ..arrived() })),
+        "of-key" => Ok(Answer::Inspected(Arrived { key: rest.into(), ..arrived() })),
+        "of-barrier" => Ok(Answer::Inspected(Arrived { barrier: rest.into(), ..arrived() })),
+        "ending" => Ok(Answer::Inspected(Arrived { owner: Some(rest.into()), ending: true, ..arrived() })),
         "taken" => Err(Failure::Taken),
+        "no-namespace" => Err(Failure::NoNamespace(rest.into())),
         "not-served" => Err(Failure::NotServed(rest.into())),
         "missing" => Err(Failure::Missing(rest.into())),
         "refused" => Err(Failure::Refused(rest.into())),
@@ -88,8 +95,15 @@ fn input(line: &str) -> Input {
     Input::Answered(answer)
 }
 
+/// An arrival with the key and the barrier of the scripts, which nobody owns.
+fn arrived() -> Arrived {
+    Arrived { barrier: "b".into(), key: KEY.into(), owner: None, ending: false }
+}
+
+/// What was found: a phase and a message, of the barrier with the UID u1 or the one before a slash.
 fn sighting(text: &str) -> Option<Sighting> {
     let (phase, message) = text.split_once(' ').unwrap_or((text, ""));
+    let (uid, phase) = phase.split_once('/').unwrap_or(("u1", phase));
     let phase = match phase {
         "nothing" => return None,
         "new" => None,
@@ -98,7 +112,7 @@ fn sighting(text: &str) -> Option<Sighting> {
         "failed" => Some(RendezvousPhase::Failed),
         _ => panic!("no such phase: {text}"),
     };
-    Some(Sighting { uid: "u1".into(), phase, message: message.into() })
+    Some(Sighting { uid: uid.into(), phase, message: message.into() })
 }
 
 fn show(effect: Effect) -> String {
@@ -108,12 +122,15 @@ fn show(effect: Effect) -> String {
             let owner = owner.map_or(String::new(), |uid| format!(", owned by {uid}"));
             format!("create {name} with key {}{owner}", spec.key)
         }
-        Effect::Call { call: Call::Inspect { name }, .. } => format!("inspect {name}"),
+        Effect::Call { call: Call::Inspect { name, .. }, .. } => format!("inspect {name}"),
         Effect::Watch { version } => format!("watch from {version}"),
         Effect::Tell(Progress::Seen) => "tell: seen".into(),
         Effect::Tell(Progress::Waiting { missing: true, .. }) => "tell: missing".into(),
         Effect::Tell(Progress::Waiting { message, .. }) => format!("tell: waiting: {message}"),
         Effect::Tell(Progress::Retrying { operation, error }) => format!("tell: cannot {operation}: {error}"),
+        Effect::Tell(Progress::RoundOver { failed, message }) => {
+            format!("tell: the round was over, {}: {message}", if failed { "failed" } else { "open" })
+        }
         Effect::Tell(Progress::Done) => "tell: done".into(),
         Effect::Tell(Progress::Failed { error }) => format!("tell: failed: {error}"),
     }

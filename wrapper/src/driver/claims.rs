@@ -187,6 +187,7 @@ fn told(progress: Progress) -> Option<Told> {
         Progress::Seen => Told::Seen,
         Progress::Waiting { message, missing } => Told::Waiting { message, missing },
         Progress::Retrying { operation, error } => Told::Retrying { operation, error },
+        Progress::RoundOver { failed, message } => Told::RoundOver { failed, message },
         Progress::Done => Told::Done,
         Progress::Failed { error } => {
             let exit = match &error {

@@ -39,6 +39,8 @@ impl Supervisor {
             }
             Told::Waiting { message, missing } => self.closed(&name, &message, missing, now, out),
             Told::Retrying { operation, error } => self.retrying(&name, operation, error, out),
+            // Only who arrives comes too late.
+            Told::RoundOver { .. } => {}
             Told::Done => {
                 out.push(Effect::Log(Level::INFO, format!("{name} is open")));
                 (self.contact_until, self.word) = (None, Word::Contact);
@@ -103,6 +105,12 @@ impl Supervisor {
             // At a barrier that is not open, or not there, one arrives all the same.
             Told::Seen | Told::Waiting { .. } => return,
             Told::Retrying { operation, error } => return self.retrying(&name, operation, error, out),
+            Told::RoundOver { failed, message } => {
+                let stands = if failed { "has failed" } else { "is open" };
+                let news =
+                    format!("{name} {stands} ({message}): this arrival comes after the round, and changes nothing");
+                return out.push(Effect::Log(Level::WARN, news));
+            }
             Told::Done => out.push(Effect::Log(Level::INFO, format!("arrived at {name}"))),
             Told::Failed { exit, error } => self.not_arrived(exit, &name, &error, out),
         }

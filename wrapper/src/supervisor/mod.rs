@@ -248,6 +248,13 @@ pub(crate) enum Told {
         /// What went wrong.
         error: String,
     },
+    /// Of an arrival: the round was over before it. That it is made follows.
+    RoundOver {
+        /// The barrier has failed; otherwise it is open.
+        failed: bool,
+        /// What the operator says about it.
+        message: String,
+    },
     /// It is open, or the arrival is made; nothing more follows.
     Done,
     /// It cannot be; nothing more follows.

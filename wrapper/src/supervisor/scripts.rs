@@ -163,6 +163,8 @@ fn read_told(text: &str) -> Option<Told> {
         "closed" => Told::Waiting { message: rest.to_owned(), missing: false },
         "missing" => Told::Waiting { message: String::new(), missing: true },
         "retrying" => Told::Retrying { operation: "ask", error: rest.to_owned() },
+        "late-open" => Told::RoundOver { failed: false, message: rest.to_owned() },
+        "late-failed" => Told::RoundOver { failed: true, message: rest.to_owned() },
         "done" => Told::Done,
         "failed" => Told::Failed { exit: Exit::Failed, error: rest.to_owned() },
         "refused" => Told::Failed { exit: Exit::Refused, error: rest.to_owned() },
