@@ -27,6 +27,8 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// A Job has at most 10^6 indexes or so; together with the longest key they fit into an arrival.
 const MAX_INDEX: usize = 10;
+/// Kubernetes names containers as labels of DNS are named.
+const MAX_CONTAINER: usize = 63;
 /// Tokens are one or two KB.
 const MAX_TOKEN: u64 = 64 * 1024;
 /// A container has some dozen mounts of some hundred bytes; a node has thousands.
@@ -64,6 +66,12 @@ impl Sources {
         uid.filter(|uid| (1..=MAX_ID as usize).contains(&uid.len()))
     }
 
+    /// The container's name.
+    pub(crate) fn container(&self) -> Option<String> {
+        let container = self.container.clone().or_else(|| Some(termination_log(self.mounts.as_deref()?)?.container));
+        container.filter(|container| (1..=MAX_CONTAINER).contains(&container.len()))
+    }
+
     /// The pod, the container and its start, if all is known and fits.
     pub(crate) fn pod(&self) -> Option<PodReference> {
         let claims = self.token.as_deref().and_then(token_claims);
@@ -98,16 +106,29 @@ pub(crate) struct Arrival {
 /// What arrives once, however often it says so: the key that was said, else the Job's UID; each with the index of
 /// an Indexed Job's pod. Without them the pod's UID, else the holder.
 ///
+/// To a UID belongs the container's name, as all containers of a pod may arrive, and each does work of its own: a barrier that
+/// expects two would wait for ever if the second to end counted as the first. Whoever wants them to be one says
+/// a key, which stays as it is. The next attempt's container has the same name.
+///
 /// A pod is not told its Job's UID, so without configuration the next attempt's pod is another arrival. Its name without the random
 /// end would be no better: the Job of the same name that is created the next day has it, too, and of two long names
 /// Kubernetes keeps the same beginning.
-pub(crate) fn arrival_key(said: &Arrival, pod_uid: Option<String>, index: Option<&str>, holder: &str) -> String {
+pub(crate) fn arrival_key(
+    said: &Arrival,
+    pod_uid: Option<String>,
+    container: Option<&str>,
+    index: Option<&str>,
+    holder: &str,
+) -> String {
     let index = index.filter(|index| index.len() <= MAX_INDEX && index.bytes().all(|digit| digit.is_ascii_digit()));
-    let job = said.key.as_ref().or(said.job.as_ref()).map(|job| match index {
-        Some(index) if !index.is_empty() => format!("{job}/{index}"),
-        _ => job.clone(),
-    });
-    job.or(pod_uid).unwrap_or_else(|| holder.to_owned())
+    let with = |text: String, part: Option<&str>| match part {
+        Some(part) if !part.is_empty() => format!("{text}/{part}"),
+        _ => text,
+    };
+    let key = said.key.clone().map(|key| with(key, index));
+    let of_job = || said.job.clone().map(|job| with(job, index));
+    let of_container = || Some(with(of_job().or(pod_uid)?, container));
+    key.or_else(of_container).unwrap_or_else(|| holder.to_owned())
 }
 
 /// Who asks, when nobody said: the pod, else this process on this host.
@@ -273,8 +294,34 @@ mod tests {
             (said(None, None), pod(), Some("3"), "pod"),
             (said(None, None), None, Some("3"), "me"),
         ] {
-            assert_eq!(arrival_key(&said, pod, index, "me"), expected, "{said:?} {index:?}");
+            assert_eq!(arrival_key(&said, pod, None, index, "me"), expected, "{said:?} {index:?}");
         }
+    }
+
+    #[test]
+    fn containers_of_one_pod_arrive_each() {
+        let said =
+            |key: Option<&str>, job: Option<&str>| Arrival { key: key.map(Into::into), job: job.map(Into::into) };
+        for (said, pod, index, expected) in [
+            (said(None, Some("job")), Some("pod"), Some("3"), "job/3/main"),
+            (said(None, Some("job")), Some("pod"), None, "job/main"),
+            (said(None, None), Some("pod"), None, "pod/main"),
+            // What people say is what they mean.
+            (said(Some("orders"), Some("job")), Some("pod"), Some("3"), "orders/3"),
+            (said(Some("orders"), None), Some("pod"), None, "orders"),
+            (said(None, None), None, None, "me"),
+        ] {
+            let pod = pod.map(Into::into);
+            assert_eq!(arrival_key(&said, pod, Some("main"), index, "me"), expected, "{said:?} {index:?}");
+        }
+        assert_eq!(in_a_pod().container().as_deref(), Some("main"));
+        assert_eq!(Sources { container: Some("side".to_owned()), ..in_a_pod() }.container().as_deref(), Some("side"));
+        assert_eq!(Sources { container: Some("x".repeat(64)), ..in_a_pod() }.container(), None, "no container's name");
+        assert_eq!(Sources::default().container(), None);
+        // The longest of all parts is as long as a key may be.
+        let [job, index, container] = [MAX_ID as usize, MAX_INDEX, MAX_CONTAINER].map(|length| "1".repeat(length));
+        let longest = arrival_key(&said(None, Some(&job)), None, Some(&container), Some(&index), "me");
+        assert!(longest.len() <= 253, "{} characters", longest.len());
     }
 
     #[test]
