@@ -55,7 +55,7 @@ pub(crate) const OWN: [(Exit, &str, &str); 10] = [
     ),
     (
         Exit::Refused,
-        "the cluster refuses, or the folder of --local cannot be used",
+        "the cluster refuses, the claim was revoked, or the folder of --local cannot be used",
         "grant what the message names (RBAC), satisfy the admission policy, or repair the folder",
     ),
     (
