@@ -1,15 +1,15 @@
 //! The claim protocol as scripts: `tests/golden/*.txt` hold inputs and, indented below each, the effects.
 //!
 //! A line is a time since boot, an input, and what belongs to it; a script may begin with a line `pod NAME UID
-//! CONTAINER START`. Locks have the UID `p` unless the line says another. Chance is fixed: the n-th step draws the id n,
-//! and there is no jitter.
-//! `UPDATE_GOLDEN=1 cargo test -p konductor --test golden` writes what happens into the scripts: read the difference.
+//! CONTAINER START`. Locks have the UID `p` unless the line says another. Chance is fixed: the n-th step draws the id
+//! n, and there is no jitter. `UPDATE_GOLDEN=1 cargo test -p konductor --test golden` writes what happens into the
+//! scripts: read the difference.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
 
 use konductor::{
     Boottime, Event,
-    protocol::{Answer, Call, Draw, Effect, Failure, Input, Machine, ParentSeen, Sighting, WatchEnd},
+    protocol::{Answer, Call, ClaimSeen, Draw, Effect, Failure, Input, Machine, ParentSeen, WatchEnd},
 };
 use konductor_api::{ClaimPhase, GoDuration, LockKind, PodReference};
 
@@ -80,7 +80,7 @@ fn parse(line: &str) -> Input {
     match verb {
         "time" => Input::Time,
         "release" => Input::Release,
-        "claim" => Input::Answered(Ok(Answer::Claim(sighting(&fields, text)))),
+        "claim" => Input::Answered(Ok(Answer::Claim(seen(&fields, text)))),
         "deleted" => Input::Answered(Ok(Answer::Deleted)),
         "taken" => failed(Failure::Taken),
         "missing" => failed(Failure::Missing(text.into())),
@@ -96,7 +96,7 @@ fn parse(line: &str) -> Input {
             uid: (*fields.get("uid").unwrap_or(&"p")).into(),
             term: fields.get("term").map(|term| term.parse().unwrap()),
         })),
-        "watched" => Input::Watched(sighting(&fields, text)),
+        "watched" => Input::Watched(seen(&fields, text)),
         "watched-deletion" => Input::WatchedDeletion(fields["uid"].into()),
         "watch-closed" => Input::WatchEnded(WatchEnd::Closed),
         "watch-outdated" => Input::WatchEnded(WatchEnd::Outdated),
@@ -106,9 +106,9 @@ fn parse(line: &str) -> Input {
     }
 }
 
-fn sighting(fields: &BTreeMap<&str, &str>, message: &str) -> Sighting {
+fn seen(fields: &BTreeMap<&str, &str>, message: &str) -> ClaimSeen {
     let number = |key| fields.get(key).map(|value: &&str| value.parse().unwrap());
-    Sighting {
+    ClaimSeen {
         uid: fields["uid"].into(),
         version: number("version").unwrap(),
         instance: format!("{:032x}", number("instance").unwrap_or(1)),

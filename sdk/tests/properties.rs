@@ -2,16 +2,17 @@
 //! out, watches show old news, operators grant in terms that are over, take back, expire, and people delete, and create
 //! again under the same name: claims and the semaphore itself. Time jumps.
 //!
-//! The operator of this world breaks no promise: it expires a claim only after it saw no renewal for the full TTL, and it
-//! grants in a term below the semaphore's, or for a semaphore that was deleted, only as a late write. Everything else is
-//! up to chance.
+//! The operator of this world breaks no promise: it expires a claim only after it saw no renewal for the full TTL, and
+//! it grants in a term below the semaphore's, or for a semaphore that was deleted, only as a late write. Everything
+//! else is up to chance.
 
 use std::time::Duration;
 
 use konductor::{
     Boottime, Event, LossReason,
     protocol::{
-        Answer, Call, Draw, Effect, FRESH, Failure, Input, Machine, ParentSeen, Sighting, WatchEnd, limits::ASKED_AHEAD,
+        Answer, Call, ClaimSeen, Draw, Effect, FRESH, Failure, Input, Machine, ParentSeen, WatchEnd,
+        limits::ASKED_AHEAD,
     },
 };
 use konductor_api::{ClaimPhase, LockKind, PodReference};
@@ -29,9 +30,9 @@ struct World {
     released: bool,
 
     /// The object with the claim's name, when it was last renewed as the operator sees it, and all that it ever was.
-    claim: Option<Sighting>,
+    claim: Option<ClaimSeen>,
     renewed_at: Boottime,
-    history: Vec<Sighting>,
+    history: Vec<ClaimSeen>,
     version: u64,
     uids: u64,
     /// How often the semaphore was created, and its term, which the next one may come to as well.
@@ -42,14 +43,14 @@ struct World {
     /// What the machine has under way: a call and when it was sent, a question, whether it is for
     /// the latest state, and what was seen of the claim when it was sent.
     call: Option<(Call, Boottime)>,
-    question: Option<(bool, Option<Sighting>)>,
+    question: Option<(bool, Option<ClaimSeen>)>,
     watching: bool,
 
-    /// What the machine can know: the sending of the last renewal it was told to have succeeded, and the newest sighting
-    /// of its claim; and the sighting that the parent has confirmed, asked after it.
+    /// What the machine can know: the sending of the last renewal it was told to have succeeded, and the newest state
+    /// of its claim; and the state that the parent has confirmed, asked after it.
     told_renewed_at: Option<Boottime>,
-    seen: Option<Sighting>,
-    confirmed: Option<Sighting>,
+    seen: Option<ClaimSeen>,
+    confirmed: Option<ClaimSeen>,
     held: Option<(u64, Boottime)>,
 
     /// Whether it is in a pod; and when it was told that its turn is near without having shown itself since.
@@ -142,7 +143,7 @@ impl World {
                 assert!(!self.released, "held after the release");
                 let seen = self.seen.as_ref().expect("a claim that was seen");
                 assert_eq!((seen.phase, seen.fencing_token), (Some(ClaimPhase::Granted), Some(fencing_token)));
-                let grant = |claim: &Sighting| {
+                let grant = |claim: &ClaimSeen| {
                     (claim.uid.clone(), claim.phase, claim.term, claim.fencing_token, claim.parent_uid.clone())
                 };
                 assert_eq!(self.confirmed.as_ref().map(grant), Some(grant(seen)), "held without a confirmed grant");
@@ -168,10 +169,10 @@ impl World {
     }
 
     /// Takes note of what the machine is shown.
-    fn show(&mut self, claim: &Sighting) {
+    fn show(&mut self, claim: &ClaimSeen) {
         let newer = self.seen.as_ref().is_none_or(|seen| claim.version > seen.version);
         if newer {
-            let word = |claim: &Sighting| (claim.phase, claim.term, claim.ahead, claim.message.clone());
+            let word = |claim: &ClaimSeen| (claim.phase, claim.term, claim.ahead, claim.message.clone());
             let told = self.seen.as_ref().map(word) != Some(word(claim)) && claim.phase == Some(ClaimPhase::Pending);
             let silent = self.told_renewed_at.is_none_or(|at| self.now - at > FRESH);
             let near = claim.ahead.is_some_and(|ahead| ahead < ASKED_AHEAD);
@@ -180,7 +181,7 @@ impl World {
         }
     }
 
-    fn write(&mut self, change: impl FnOnce(&mut Sighting)) {
+    fn write(&mut self, change: impl FnOnce(&mut ClaimSeen)) {
         self.version += 1;
         if let Some(claim) = &mut self.claim {
             change(claim);
@@ -191,7 +192,7 @@ impl World {
 
     /// What the API server does with a request.
     fn carry_out(&mut self, call: &Call) -> Result<Answer, Failure> {
-        let is = |claim: &Option<Sighting>, uid: &str| match claim {
+        let is = |claim: &Option<ClaimSeen>, uid: &str| match claim {
             None => Err(Failure::Missing("not found".into())),
             Some(claim) if claim.uid != uid => Err(Failure::Conflict("another uid".into())),
             Some(_) => Ok(()),
@@ -203,7 +204,7 @@ impl World {
                 }
                 self.uids += 1;
                 let uid = format!("uid-{}", self.uids);
-                self.claim = Some(Sighting { uid, instance: instance.clone(), ..Sighting::default() });
+                self.claim = Some(ClaimSeen { uid, instance: instance.clone(), ..ClaimSeen::default() });
                 self.renewed_at = self.now;
                 self.write(|_| {});
             }
@@ -264,7 +265,7 @@ impl World {
         // A cached answer may be old.
         let (term, parent) = if latest { (self.term, self.parents) } else { (self.term - 1, self.parents - 1) };
         let uid = parent_uid(parent);
-        let grants = |seen: &Sighting| seen.term == Some(term) && seen.parent_uid.as_ref() == Some(&uid);
+        let grants = |seen: &ClaimSeen| seen.term == Some(term) && seen.parent_uid.as_ref() == Some(&uid);
         if latest && seen.as_ref().is_some_and(grants) {
             self.confirmed = seen;
         }
@@ -294,7 +295,7 @@ impl World {
                 if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Granted) && how_much.is_multiple_of(8) {
                     let (uid, instance) = (claim.uid.clone(), claim.instance.clone());
                     let phase = Some(ClaimPhase::Pending);
-                    *claim = Sighting { uid, instance, phase, message: "waits".into(), ..Sighting::default() };
+                    *claim = ClaimSeen { uid, instance, phase, message: "waits".into(), ..ClaimSeen::default() };
                 }
             }),
             // A takeover: the term rises, and what was granted in the term before is stamped anew.
@@ -317,7 +318,7 @@ impl World {
             5 if how_much.is_multiple_of(16) => self.claim = None,
             6 if how_much.is_multiple_of(16) => {
                 self.uids += 1;
-                self.claim = Some(Sighting { uid: format!("uid-{}", self.uids), ..Sighting::default() });
+                self.claim = Some(ClaimSeen { uid: format!("uid-{}", self.uids), ..ClaimSeen::default() });
                 self.write(|claim| claim.instance = "another's".into());
             }
             7 if how_much.is_multiple_of(4) => self.parents += 1,

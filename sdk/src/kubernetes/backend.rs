@@ -83,7 +83,7 @@ impl Backend {
                 Call::Create { .. } | Call::Read { .. } | Call::Renew { .. } => {
                     let claim: AnyClaim = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
                     claim
-                        .sighting()
+                        .seen()
                         .map(Answer::Claim)
                         .ok_or_else(|| transient("the API server's answer lacks a UID or version"))
                 }
@@ -92,7 +92,8 @@ impl Backend {
     }
 
     pub(crate) fn ask_parent(&self, latest: bool, within: Duration) -> Calling<ParentSeen> {
-        // Without a resource version the answer is the latest state, confirmed by a quorum; with 0, what the server has.
+        // Without a resource version the answer is the latest state, confirmed by a quorum; with 0, what the server
+        // has.
         let path = if latest { self.parent.clone() } else { format!("{}?resourceVersion=0", self.parent) };
         let (link, request) = (self.link.clone(), request(Method::GET, path, "", Ok(Vec::new())));
         let subject = Subject::Named(self.request.wanted.name().to_owned());
@@ -146,9 +147,8 @@ impl Backend {
 fn input(event: WatchEvent<AnyClaim>) -> Result<Option<Input>, WatchEnd> {
     match event {
         WatchEvent::Added(claim) | WatchEvent::Modified(claim) => {
-            let sighting = claim.sighting();
-            sighting
-                .map(|sighting| Some(Input::Watched(sighting)))
+            let seen = claim.seen();
+            seen.map(|seen| Some(Input::Watched(seen)))
                 .ok_or_else(|| WatchEnd::Failed("an event lacks a UID or version".into()))
         }
         WatchEvent::Deleted(claim) => Ok(claim.uid().map(Input::WatchedDeletion)),

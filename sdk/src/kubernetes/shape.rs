@@ -1,5 +1,5 @@
-//! Objects as they go over the wire: of what comes in, as little as the protocols need, whichever kind it is of. Nothing
-//! else is built, nor is code linked that could.
+//! Objects as they go over the wire: of what comes in, as little as the protocols need, whichever kind it is of.
+//! Nothing else is built, nor is code linked that could.
 
 use konductor_api::{
     Barrier, ClaimPhase, GoDuration, PodReference, RendezvousPhase,
@@ -9,8 +9,8 @@ use kube::Resource;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
-    protocol::{ParentSeen, Sighting},
-    rendezvous::{self, Arrived},
+    protocol::{ClaimSeen, ParentSeen},
+    rendezvous::{Arrived, RendezvousSeen},
 };
 
 /// Reason of a claim's condition `Granted`: somebody revoked it while it waited.
@@ -93,10 +93,10 @@ impl AnyClaim {
     }
 
     /// `None` if the resource version is not a number.
-    pub(super) fn sighting(self) -> Option<Sighting> {
+    pub(super) fn seen(self) -> Option<ClaimSeen> {
         let status = self.status.unwrap_or_default();
         let says_revoked = |condition: &Condition| condition.r#type == GRANTED && condition.reason == REVOKED;
-        Some(Sighting {
+        Some(ClaimSeen {
             uid: self.metadata.uid?,
             version: self.metadata.resource_version?.parse().ok()?,
             instance: self.spec.instance,
@@ -169,11 +169,11 @@ struct Condition {
 
 impl AnyRendezvous {
     /// A status that answers an older spec says nothing about this one.
-    pub(super) fn sighting(self) -> rendezvous::Sighting {
+    pub(super) fn seen(self) -> RendezvousSeen {
         let RendezvousMetadata { uid, generation } = self.metadata;
         let status = self.status.filter(|status| status.observed_generation == generation);
         let open = status.iter().flat_map(|status| &status.conditions).find(|condition| condition.r#type == OPEN);
-        rendezvous::Sighting {
+        RendezvousSeen {
             uid: uid.unwrap_or_default(),
             message: open.map(|open| open.message.clone()).unwrap_or_default(),
             phase: status.and_then(|status| status.phase),
@@ -238,8 +238,8 @@ struct ListMetadata {
 
 impl OneOrNone {
     /// The version of the list, and what is in it.
-    pub(super) fn read(self) -> (String, Option<rendezvous::Sighting>) {
-        (self.metadata.resource_version, self.items.into_iter().next().map(AnyRendezvous::sighting))
+    pub(super) fn read(self) -> (String, Option<RendezvousSeen>) {
+        (self.metadata.resource_version, self.items.into_iter().next().map(AnyRendezvous::seen))
     }
 }
 
@@ -254,7 +254,7 @@ mod tests {
         let claim = |status| {
             let metadata = json!({ "uid": "u", "resourceVersion": "9007199254740993" });
             let claim = json!({ "metadata": metadata, "spec": { "instance": "i" }, "status": status });
-            serde_json::from_value::<AnyClaim>(claim).expect("a claim").sighting().expect("what was seen of it")
+            serde_json::from_value::<AnyClaim>(claim).expect("a claim").seen().expect("what was seen of it")
         };
         let granted = claim(json!({
             "phase": "Granted", "term": 7, "parentUid": "p", "fencingToken": 70, "ttl": "30s",

@@ -46,15 +46,16 @@ pub(super) enum Subject {
     Named(String),
     /// The object of this name, if it has this UID.
     One {
-        /// Its name.
+        /// The object's name.
         name: String,
-        /// Its UID.
+        /// The object's UID.
         uid: String,
     },
 }
 
 impl Subject {
-    /// Whether it is this object that is not there. API servers say no UID today; where one does, it must be the right one.
+    /// Whether it is this object that is not there. API servers say no UID today; where one does, it must be the right
+    /// one.
     fn is_meant_by(&self, details: &StatusDetails) -> bool {
         match self {
             Self::All => false,
@@ -302,8 +303,8 @@ mod tests {
 
     fn said(message: &str, details: &Value) -> String {
         let status = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "NotFound", "code": 404,
-            "message": message, "details": details,
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "NotFound",
+            "code": 404, "message": message, "details": details,
         });
         status.to_string()
     }

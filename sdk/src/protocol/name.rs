@@ -34,8 +34,8 @@ pub(super) fn instance(id: u128) -> String {
     format!("{id:032x}")
 }
 
-/// Whether an object can have this name (RFC 1123, as Kubernetes applies it): everything else could also mean another path
-/// of the API.
+/// Whether an object can have this name (RFC 1123, as Kubernetes applies it): everything else could also mean another
+/// path of the API.
 pub(crate) fn is_name(name: &str) -> bool {
     let part = |part: &str| {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

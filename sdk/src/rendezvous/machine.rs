@@ -30,7 +30,7 @@ pub(crate) enum Input {
     /// The answer to the last [`Effect::Call`].
     Answered(Result<Answer, Failure>),
     /// The watch has shown it.
-    Watched(Sighting),
+    Watched(RendezvousSeen),
     /// The watch has shown that it is gone.
     WatchedDeletion,
     /// The watch has ended.
@@ -39,7 +39,7 @@ pub(crate) enum Input {
 
 /// What was seen of a barrier or gate at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sighting {
+pub(crate) struct RendezvousSeen {
     /// `metadata.uid`.
     pub(crate) uid: String,
     /// Where it stands; absent when the operator has not answered the spec as it is.
@@ -52,7 +52,7 @@ pub(crate) struct Sighting {
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     /// What there is, as of this version.
-    Looked { version: String, found: Option<Sighting> },
+    Looked { version: String, found: Option<RendezvousSeen> },
     /// The arrival is made.
     Created,
     /// This arrival has the name.
@@ -75,8 +75,8 @@ pub(crate) struct Arrived {
 /// What comes out, to be done in this order.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
-    /// Make this request and hand in its answer; no answer after this long is one that says to try again. At most one is
-    /// under way.
+    /// Make this request and hand in its answer; no answer after this long is one that says to try again. At most one
+    /// is under way.
     Call { call: Call, within: Duration },
     /// Watch from this version.
     Watch { version: String },
@@ -175,10 +175,10 @@ impl Machine {
                 self.calling = false;
                 self.answered(answer, turn);
             }
-            Input::Watched(sighting) => {
+            Input::Watched(seen) => {
                 self.tries.succeeded(self.watch());
                 self.watch_failures = 0;
-                self.see(Some(sighting), turn);
+                self.see(Some(seen), turn);
             }
             Input::WatchedDeletion => self.see(None, turn),
             Input::WatchEnded(end) => self.watch_ended(end, turn),
@@ -215,8 +215,8 @@ impl Machine {
         let Goal::Arrive(arriving) = &self.goal else { return };
         let same = (&arrived.barrier, &arrived.key) == (&arriving.barrier, &arriving.key);
         match (arrived.owner.as_deref(), owner) {
-            // Owned by another barrier than the one whose UID is in the name, or made with that name for something else:
-            // it does not count for this arrival.
+            // Owned by another barrier than the one whose UID is in the name, or made with that name for something
+            // else: it does not count for this arrival.
             (Some(other), Some(owner)) if other != owner => self.taken(name, turn),
             _ if !same => self.taken(name, turn),
             // Of the last round, and gone before the next one begins.
@@ -259,10 +259,10 @@ impl Machine {
         turn.effects.push(Effect::Call { call: self.next.clone(), within: limits::REQUEST });
     }
 
-    fn looked(&mut self, version: String, found: Option<Sighting>, turn: &mut Turn) {
+    fn looked(&mut self, version: String, found: Option<RendezvousSeen>, turn: &mut Turn) {
         self.tries.succeeded(self.operation());
         if let Goal::Arrive(arriving) = &self.goal {
-            self.late = found.as_ref().and_then(Sighting::round_over);
+            self.late = found.as_ref().and_then(RendezvousSeen::round_over);
             self.next = arriving.creation(found, self.names, turn.draw);
             self.tries.go_on();
             return;
@@ -277,9 +277,9 @@ impl Machine {
     }
 
     /// What there is now.
-    fn see(&mut self, found: Option<Sighting>, turn: &mut Turn) {
+    fn see(&mut self, found: Option<RendezvousSeen>, turn: &mut Turn) {
         let missing = found.is_none();
-        let Sighting { phase, message, .. } = found.unwrap_or_default();
+        let RendezvousSeen { phase, message, .. } = found.unwrap_or_default();
         let progress = match phase {
             Some(RendezvousPhase::Open) => return self.end(Progress::Done, turn),
             Some(RendezvousPhase::Failed) => {
@@ -301,7 +301,8 @@ impl Machine {
         }
         let error = self.tries.failed(failure, Pauses::PATIENT, turn.now, turn.draw);
         turn.tell(Progress::Retrying { operation, error });
-        // Meanwhile there may be another barrier: whoever is owned by one that is gone does not count, and is collected.
+        // Meanwhile there may be another barrier: whoever is owned by one that is gone does not count, and is
+        // collected.
         if let Call::Create { .. } = self.next {
             self.next = Call::Look;
         }
@@ -358,8 +359,9 @@ impl Machine {
 }
 
 impl Arriving {
-    /// The request that makes it arrive at the barrier that was found, if one was, by a name after so many that are taken.
-    fn creation(&self, found: Option<Sighting>, taken: u32, draw: Draw) -> Call {
+    /// The request that makes it arrive at the barrier that was found, if one was, by a name after so many that are
+    /// taken.
+    fn creation(&self, found: Option<RendezvousSeen>, taken: u32, draw: Draw) -> Call {
         let owner = found.map(|barrier| barrier.uid);
         let parts = [RendezvousKind::Barrier.name(), &self.barrier, owner.as_deref().unwrap_or_default(), &self.key];
         let name = match taken {
@@ -372,7 +374,7 @@ impl Arriving {
     }
 }
 
-impl Sighting {
+impl RendezvousSeen {
     /// What is to be told of an arrival that comes now, if it comes too late for this round.
     fn round_over(&self) -> Option<Progress> {
         let failed = match self.phase? {

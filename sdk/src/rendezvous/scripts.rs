@@ -1,7 +1,8 @@
 //! Runs the scripts of inputs and effects in `scripts/`.
 //!
-//! A script is a sentence (`# ...`), a goal (`gate`, `barrier` or `arrive`), and inputs (`TIME INPUT`), each followed by the
-//! effects that are expected, indented. `UPDATE_GOLDEN=1 cargo test -p konductor scripts` writes what happens now.
+//! A script is a sentence (`# ...`), a goal (`gate`, `barrier` or `arrive`), and inputs (`TIME INPUT`), each followed
+//! by the effects that are expected, indented. `UPDATE_GOLDEN=1 cargo test -p konductor scripts` writes what happens
+//! now.
 
 use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
@@ -70,13 +71,13 @@ fn input(line: &str) -> Input {
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
     let answer = match verb {
         "time" => return Input::Time,
-        "watched" => return Input::Watched(sighting(rest).expect("what is watched is there")),
+        "watched" => return Input::Watched(seen(rest).expect("what is watched is there")),
         "deleted" => return Input::WatchedDeletion,
         "watch-closed" => return Input::WatchEnded(WatchEnd::Closed),
         "watch-outdated" => return Input::WatchEnded(WatchEnd::Outdated),
         "watch-failed" => return Input::WatchEnded(WatchEnd::Failed(rest.into())),
         "watch-refused" => return Input::WatchEnded(WatchEnd::Refused(rest.into())),
-        "found" => Ok(Answer::Looked { version: "7".into(), found: sighting(rest) }),
+        "found" => Ok(Answer::Looked { version: "7".into(), found: seen(rest) }),
         "created" => Ok(Answer::Created),
         "unowned" => Ok(Answer::Inspected(arrived())),
         "owned" => Ok(Answer::Inspected(Arrived { owner: Some(rest.into()), ..arrived() })),
@@ -101,7 +102,7 @@ fn arrived() -> Arrived {
 }
 
 /// What was found: a phase and a message, of the barrier with the UID u1 or the one before a slash.
-fn sighting(text: &str) -> Option<Sighting> {
+fn seen(text: &str) -> Option<RendezvousSeen> {
     let (phase, message) = text.split_once(' ').unwrap_or((text, ""));
     let (uid, phase) = phase.split_once('/').unwrap_or(("u1", phase));
     let phase = match phase {
@@ -112,7 +113,7 @@ fn sighting(text: &str) -> Option<Sighting> {
         "failed" => Some(RendezvousPhase::Failed),
         _ => panic!("no such phase: {text}"),
     };
-    Some(Sighting { uid: uid.into(), phase, message: message.into() })
+    Some(RendezvousSeen { uid: uid.into(), phase, message: message.into() })
 }
 
 fn show(effect: Effect) -> String {
