@@ -30,6 +30,8 @@
 mod client;
 mod machine;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod scripts;
 
 use std::fmt;
