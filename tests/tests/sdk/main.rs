@@ -231,7 +231,7 @@ async fn refusals_say_what_was_refused() {
     let options = ConnectOptions { namespace: Some("nowhere".into()), ..ConnectOptions::default() };
     let nowhere = konductor::Client::from_config(config, options).expect("connect");
     let event = Claim::start(&nowhere, request()).next().await;
-    let Event::Failed { error: AcquireError::NotInstalled { message, .. } } = event else { panic!("{event:?}") };
+    let Event::Failed { error: AcquireError::NoNamespace { message, .. } } = event else { panic!("{event:?}") };
     assert!(message.contains("namespaces \"nowhere\" not found"), "{message}");
 }
 
