@@ -99,6 +99,10 @@ impl RendezvousStatus for BarrierStatus {
         self.phase
     }
 
+    fn observed_generation(&self) -> Option<i64> {
+        self.observed_generation
+    }
+
     fn conditions(&self) -> &[Condition] {
         &self.conditions
     }

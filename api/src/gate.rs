@@ -175,6 +175,10 @@ impl RendezvousStatus for GateStatus {
         self.phase
     }
 
+    fn observed_generation(&self) -> Option<i64> {
+        self.observed_generation
+    }
+
     fn conditions(&self) -> &[Condition] {
         &self.conditions
     }

@@ -9,30 +9,44 @@
 //! semaphore`, `clear status` (the semaphore's);
 //! `claim NAME permits=1 priority=0 ttl=30s` (`NAME*5` makes five), `renew NAME`, `edit NAME` (changes something that does
 //! not matter), `revoke NAME REASON`, `delete NAME`, `hold deletion of NAME` (a finalizer of somebody else's keeps it),
-//! `NAME died`; `grant NAME in term 5` (as a deposed operator's late write would); `expired NAME` (expired long ago);
+//! `NAME died`; `grant NAME in term 5` (as a deposed operator's late write would, for the
+//! first semaphore of the script); `expired NAME` (expired long ago);
 //! `wait 10s`; `used up` (all numbers of the term but one are used); `restart` (with empty caches); `lead`, `follow`, `look away` (its watch is
-//! stalled), `look` and `look at NAME` (only), `freeze` and `thaw` (it does nothing at all meanwhile); and for the next write of a kind to an object
+//! stalled), `look` and `look at NAME` (only), `relist` (it
+//! looks at what there is, and not at what has happened since it looked away), `freeze` and `thaw` (it does nothing at all meanwhile); and for the next write of a kind to an object
 //! `grant of NAME is CASE`, where CASE is
 //! - `refused`: not done, and said so;
 //! - `lost`: never arrives, and nobody answers;
 //! - `unanswered`: done, but nobody answers;
 //! - `late`: nobody answers, and it arrives at `arrive`;
 //! - `slow`: arrives and is answered at `arrive` (or at `arrive one`, when it is the first);
-//! - `unheard`: done, and answered at `arrive`.
+//! - `unheard`: done, and answered at `arrive`;
+//! - `misheard`: done, but at `arrive` there is no answer, and what is read is from before it was done.
+//!
+//! `pod of NAME is CASE` says what a look at the pod of that claim shows from then on: `gone`, `ended` or `unknown`; otherwise it
+//! lives, which gets no line. A claim with `pod=none` names no pod. `unreadable NAME` makes a claim unreadable, `readable NAME`
+//! readable again.
 //!
 //! `state` shows the objects and `when` the time of the next look. `B: ...` is said of a second operator.
 
 mod fake;
 
-use std::{collections::VecDeque, fmt::Write as _, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt::Write as _,
+    time::Duration,
+};
 
-use fake::{Api, Event, Kept, Operator, claim_state};
+use fake::{Api, Event, Kept, Operator};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use konductor_api::{
     ClaimPhase, ClaimSpec, ClaimStatus, GoDuration, Lease, LeaseRequestSpec, LeaseSpec, LockClaim, PermitSpec,
-    Queueing, REVOKE_ANNOTATION, Semaphore, SemaphoreSpec,
-    arbiter::{Change, ClaimState, Now, Outcome, ParentState, Subject, Write, decide},
+    PodReference, Queueing, REVOKE_ANNOTATION, Semaphore, SemaphoreSpec,
+    arbiter::{
+        Claim, ClaimChange, ClaimState, ClaimWrite, Look, Now, Outcome, ParentChange, ParentState, ParentWrite, Plan,
+        PodSight, Write, decide,
+    },
     limits::{DEFAULT_TTL, MAX_SEQUENCE, SEQUENCE_BITS},
 };
 use kube::{
@@ -148,6 +162,8 @@ enum Fate {
     Unanswered,
     /// Has arrived, and is now answered.
     Done(Event),
+    /// Has arrived; nobody answers, and this is what was read before.
+    Misheard(Event),
 }
 
 struct Script<L: Kept> {
@@ -159,6 +175,10 @@ struct Script<L: Kept> {
     looks_again: Vec<Option<Duration>>,
     faults: Vec<Fault>,
     on_their_way: Vec<OnItsWay>,
+    /// The UID of the first parent of the script.
+    first_parent: Option<String>,
+    /// What a look at the pod of a claim of this name shows; unless said otherwise, that it lives.
+    pods: BTreeMap<String, PodSight>,
     out: String,
 }
 
@@ -174,6 +194,8 @@ impl<L: Scripted> Script<L> {
             looks_again: vec![None; count],
             faults: vec![],
             on_their_way: vec![],
+            first_parent: None,
+            pods: BTreeMap::new(),
             out: String::new(),
         }
     }
@@ -218,7 +240,7 @@ impl<L: Scripted> Script<L> {
             }
             ["renew", name] => {
                 // A client's clock may be anything; only that the value is another one counts.
-                self.api.edit_claim(name, |claim| claim.claim_mut().renew_time = Some(MicroTime(now.wall)));
+                self.api.edit_claim(name, |claim| claim.claim_mut().renew_time = Some(now.wall.into()));
             }
             ["edit", name] => self.api.edit_claim(name, |_| ()),
             ["revoke", name, ref reason @ ..] => {
@@ -239,11 +261,21 @@ impl<L: Scripted> Script<L> {
                 let status = ClaimStatus {
                     phase: Some(ClaimPhase::Granted),
                     term: Some(number(term)),
+                    parent_uid: self.first_parent.clone(),
                     fencing_token: Some(number(term) << SEQUENCE_BITS),
                     ttl: Some(GoDuration(DEFAULT_TTL)),
                     ..ClaimStatus::default()
                 };
                 self.api.edit_claim(name, |claim| *claim.status_mut() = Some(status));
+            }
+            ["pod", "of", name, "is", sight] => {
+                let sight = match sight {
+                    "gone" => PodSight::Gone,
+                    "ended" => PodSight::Ended,
+                    "unknown" => PodSight::Unknown,
+                    _ => panic!("no such sight: {sight}"),
+                };
+                names(name).into_iter().for_each(|name| _ = self.pods.insert(name, sight));
             }
             [change, "of", name, "is", case] => {
                 self.faults.push(Fault { operator, what: format!("{change} of {name}"), case: case.into() });
@@ -255,6 +287,8 @@ impl<L: Scripted> Script<L> {
                     self.api.edit_claim(&name, |claim| *claim.status_mut() = Some(status));
                 }
             }
+            ["unreadable", name] => self.api.make_unreadable(name, true),
+            ["readable", name] => self.api.make_unreadable(name, false),
             ["arrive"] => self.arrive(usize::MAX),
             ["arrive", "one"] => self.arrive(1),
             ["wait", duration] => self.wait(duration.parse::<GoDuration>().unwrap().0),
@@ -270,6 +304,10 @@ impl<L: Scripted> Script<L> {
             ["thaw"] => self.frozen[operator] = false,
             ["look", "away"] => self.looking[operator] = false,
             ["look"] => self.looking[operator] = true,
+            ["relist"] => {
+                self.operators[operator].relist(&self.api, now);
+                self.looking[operator] = true;
+            }
             ["look", "at", name] => {
                 let claim = self.api.claim(name).expect("a claim of this name");
                 self.operators[operator].view.observe_claim(claim, now);
@@ -285,6 +323,7 @@ impl<L: Scripted> Script<L> {
 
     fn put_parent(&mut self, edit: impl FnOnce(&mut L)) {
         self.api.put_parent(&L::default_spec(), self.now().wall, edit);
+        self.first_parent = self.first_parent.take().or_else(|| self.api.parent().map(|parent| parent.uid.to_string()));
     }
 
     /// Lets the operators look and do, until nothing is left to do now.
@@ -313,45 +352,66 @@ impl<L: Scripted> Script<L> {
         let plan = decide(&self.operators[operator].view, now);
         self.operators[operator].view.sent(&plan, now);
         self.looks_again[operator] = plan.look_again;
-        let idle = plan.writes.is_empty() && plan.list.is_none();
+        let idle = plan.writes.is_empty() && plan.list.is_none() && plan.looks.is_empty();
         assert!(!idle || plan.look_again.is_none_or(|at| at > now.monotonic), "looks again now, and would for ever");
         for write in plan.writes {
             self.carry_out(operator, write);
         }
+        for look in plan.looks {
+            self.look(operator, &look);
+        }
         if let Some(term) = plan.list {
             self.say(operator, "list");
-            self.operators[operator].view.listed(term, self.api.claims(), now);
+            self.operators[operator].listed(term, self.api.list(), now);
         }
         idle
     }
 
+    /// Looks at the pod of a claim. That it lives is not worth a line.
+    fn look(&mut self, operator: usize, look: &Look) {
+        let now = self.now();
+        let sight = self.pods.get(&look.pod.name).copied().unwrap_or(PodSight::Lives);
+        if sight != PodSight::Lives {
+            self.say(
+                operator,
+                &format!("look at the pod of {}: {}", look.pod.name, format!("{sight:?}").to_lowercase()),
+            );
+        }
+        self.operators[operator].view.looked(&look.claim, sight, now);
+    }
+
     fn carry_out(&mut self, operator: usize, write: Write) {
         let now = self.now();
-        let name = match &write.subject {
-            Subject::Parent { .. } => L::KIND.name(),
-            Subject::Claim { name, .. } => name,
+        let name = match &write {
+            Write::Parent(_) => L::KIND.name(),
+            Write::Claim(write) => &write.name,
         };
-        let (what, details) = (format!("{} of {name}", write.change.name()), describe(&write));
+        let (what, details) = (format!("{} of {name}", write.name()), describe(&write));
         let fault = self.faults.iter().position(|fault| fault.operator == operator && fault.what == what);
         let case = fault.map_or(String::new(), |index| self.faults.remove(index).case);
         let suffix = if case.is_empty() { String::new() } else { format!(" ({case})") };
         self.say(operator, &format!("{details}{suffix}"));
         match case.as_str() {
             "" => self.answer(operator, &write),
-            "refused" => self.operators[operator].fail(&write, Outcome::NotApplied, self.api.read(&write.subject), now),
-            "lost" => self.operators[operator].fail(&write, Outcome::Unknown, self.api.read(&write.subject), now),
+            "refused" => self.operators[operator].fail(&write, Outcome::NotApplied, self.api.read(&write), now),
+            "lost" => self.operators[operator].fail(&write, Outcome::Unknown, self.api.read(&write), now),
             "unanswered" => {
                 self.api.write(&write, now.wall);
-                self.operators[operator].fail(&write, Outcome::Unknown, self.api.read(&write.subject), now);
+                self.operators[operator].fail(&write, Outcome::Unknown, self.api.read(&write), now);
             }
             "late" => {
-                self.operators[operator].fail(&write, Outcome::Unknown, self.api.read(&write.subject), now);
+                self.operators[operator].fail(&write, Outcome::Unknown, self.api.read(&write), now);
                 self.on_their_way.push(OnItsWay { operator, write, fate: Fate::Unanswered });
             }
             "slow" => self.on_their_way.push(OnItsWay { operator, write, fate: Fate::Answered }),
             "unheard" => {
                 let applied = self.api.write(&write, now.wall).expect("a write that takes effect");
                 self.on_their_way.push(OnItsWay { operator, write, fate: Fate::Done(applied) });
+            }
+            "misheard" => {
+                let before = self.api.read(&write);
+                self.api.write(&write, now.wall).expect("a write that takes effect");
+                self.on_their_way.push(OnItsWay { operator, write, fate: Fate::Misheard(before) });
             }
             _ => panic!("no such case: {case}"),
         }
@@ -362,14 +422,14 @@ impl<L: Scripted> Script<L> {
             return self.acknowledge(operator, write, applied);
         }
         self.say(operator, &format!("conflict: {}", describe(write)));
-        let (reading, now) = (self.api.read(&write.subject), self.now());
+        let (reading, now) = (self.api.read(write), self.now());
         self.operators[operator].fail(write, Outcome::NotApplied, reading, now);
     }
 
     fn acknowledge(&mut self, operator: usize, write: &Write, applied: Event) {
         let now = self.now();
         self.operators[operator].acknowledge(write, applied, now);
-        if let Some(happening) = &write.happening {
+        if let Write::Claim(ClaimWrite { happening: Some(happening), .. }) = write {
             self.say(operator, &format!("event {}: {}", happening.reason, happening.message));
         }
     }
@@ -382,6 +442,10 @@ impl<L: Scripted> Script<L> {
             match fate {
                 Fate::Answered => self.answer(operator, &write),
                 Fate::Done(applied) => self.acknowledge(operator, &write, applied),
+                Fate::Misheard(before) => {
+                    let now = self.now();
+                    self.operators[operator].fail(&write, Outcome::Unknown, before, now);
+                }
                 Fate::Unanswered if self.api.write(&write, self.now().wall).is_some() => {}
                 Fate::Unanswered => self.say(operator, &format!("conflict: {}", describe(&write))),
             }
@@ -406,19 +470,17 @@ impl<L: Scripted> Script<L> {
     /// All numbers of the term but the last are given away, as a million grants would.
     fn use_up(&mut self, operator: usize) {
         let now = self.now();
-        let write = Write {
-            subject: Subject::Claim { uid: "elsewhere".into(), name: "elsewhere".into() },
+        let write = Write::Claim(ClaimWrite {
+            uid: "elsewhere".into(),
+            name: "elsewhere".into(),
             version: 0,
-            change: Change::Grant(ClaimState::default()),
+            change: ClaimChange::Grant(ClaimState::default()),
             happening: None,
-        };
+        });
         let claim = self.api.claims().pop().expect("a claim to learn the shape from");
         let view = &mut self.operators[operator].view;
-        view.observe_claim(
-            konductor_api::arbiter::Claim { uid: "elsewhere".into(), state: ClaimState::default(), ..claim },
-            now,
-        );
-        let plan = konductor_api::arbiter::Plan { writes: vec![write], ..Default::default() };
+        view.observe_claim(Claim { uid: "elsewhere".into(), state: ClaimState::default(), ..claim }, now);
+        let plan = Plan { writes: vec![write], ..Plan::default() };
         (0..MAX_SEQUENCE).for_each(|_| view.sent(&plan, now));
         view.claim_gone("elsewhere", now);
     }
@@ -434,7 +496,8 @@ impl<L: Scripted> Script<L> {
             let phase = claim.state.phase.map_or("unseen".into(), |phase| format!("{phase:?}"));
             let granted = matches!(claim.state.phase, Some(ClaimPhase::Granted | ClaimPhase::Revoking));
             let term = parent.as_ref().map_or(0, |parent| parent.state.term);
-            let confirmed = match (granted, claim.state.term == term) {
+            let same = parent.as_ref().is_some_and(|parent| claim.state.parent.as_ref() == Some(&parent.uid));
+            let confirmed = match (granted, same && claim.state.term == term) {
                 (false, _) => "",
                 (true, true) => ", confirmed",
                 (true, false) => ", not confirmed",
@@ -454,30 +517,31 @@ fn show_token(token: u64) -> String {
 
 /// A write in words.
 fn describe(write: &Write) -> String {
-    let name = match &write.subject {
-        Subject::Parent { .. } => "parent",
-        Subject::Claim { name, .. } => name,
-    };
-    let what = write.change.name();
-    match &write.change {
-        Change::Raise(state) => format!("{what} to term {}, settled {}", state.term, state.settled_term),
-        Change::Settle(state) => format!("{what} term {}", state.settled_term),
-        Change::Summarize(ParentState { summary, .. }) => format!(
+    let what = write.name();
+    match write {
+        Write::Parent(ParentWrite { change: ParentChange::Raise(state), .. }) => {
+            format!("{what} to term {}, settled {}", state.term, state.settled_term)
+        }
+        Write::Parent(ParentWrite { change: ParentChange::Settle(state), .. }) => {
+            format!("{what} term {}", state.settled_term)
+        }
+        Write::Parent(ParentWrite { change: ParentChange::Summarize(ParentState { summary, .. }), .. }) => format!(
             "{what}: {} in use, {} available, {} waiting, held by [{}]",
             summary.in_use,
             summary.available,
             summary.waiting,
             summary.holders.join(" ")
         ),
-        Change::Delete => format!("{what} {name}"),
-        change => {
-            let state = claim_state(change).expect("a change of a claim");
+        Write::Claim(ClaimWrite { name, change, .. }) => {
+            let Some(state) = change.state() else { return format!("{what} {name}") };
             let token = state.token.map(show_token);
             let mut facts = vec![];
             match change {
-                Change::Grant(_) => facts.extend([token, state.ttl.map(|ttl| format!("ttl {}", GoDuration(ttl)))]),
-                Change::Restamp(_) => facts.extend([Some(format!("term {}", state.term)), token]),
-                Change::Tell(_) => {
+                ClaimChange::Grant(_) => {
+                    facts.extend([token, state.ttl.map(|ttl| format!("ttl {}", GoDuration(ttl)))]);
+                }
+                ClaimChange::Restamp(_) => facts.extend([Some(format!("term {}", state.term)), token]),
+                ClaimChange::Tell(_) => {
                     facts.extend([state.ahead.map(|ahead| format!("{ahead} ahead")), state.message.clone()]);
                 }
                 _ => facts.push(state.message.clone()),
@@ -511,7 +575,7 @@ fn claim<L: Scripted>(name: &str, words: &[&str]) -> <L::Claim as HasSpec>::Spec
         priority: 0,
         holder: format!("{name}'s-job"),
         instance: name.into(),
-        pod: None,
+        pod: Some(PodReference { name: name.into(), uid: name.into(), container: "main".into(), start: "1".into() }),
         ttl: None,
         renew_time: None,
     };
@@ -519,6 +583,7 @@ fn claim<L: Scripted>(name: &str, words: &[&str]) -> <L::Claim as HasSpec>::Spec
     for word in words {
         match word.split_once('=') {
             Some(("priority", value)) => claim.priority = value.parse().unwrap(),
+            Some(("pod", "none")) => claim.pod = None,
             Some(("ttl", value)) => claim.ttl = Some(value.parse().unwrap()),
             Some(other) => rest.push(other),
             None => panic!("no such field of a claim: {word}"),

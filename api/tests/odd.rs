@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use konductor_api::{
-    ClaimPhase, LockKind, Queueing,
-    arbiter::{Claim, ClaimState, Now, Outcome, Parent, ParentState, ParentSummary, Subject, View, Write, decide},
+    ClaimPhase, LockKind, PodReference, Queueing,
+    arbiter::{
+        Claim, ClaimState, Now, Outcome, Parent, ParentState, ParentSummary, Plan, PodSight, Unread, View, Write,
+        decide,
+    },
     limits::MAX_TERM,
 };
 use proptest::{prelude::*, test_runner::RngAlgorithm};
@@ -15,11 +18,14 @@ enum Step {
     Parent(Parent),
     ParentGone(String),
     Claim(Claim),
+    Unreadable(Unread),
     ClaimGone(String),
     Died(String),
+    Looked(String, PodSight),
     Lead,
     StandDown,
-    Listed(u64, Vec<Claim>),
+    Page(u64, Vec<Claim>),
+    Listed(u64),
     ListFailed,
     Decide,
     Acknowledge { write: usize, parent: Parent, claim: Claim },
@@ -55,7 +61,7 @@ fn parent() -> impl Strategy<Value = Parent> {
     let created = prop_oneof![0..3_u64, Just(1000), Just(u64::MAX)];
     (uid(), 0..60_u64, any::<i64>(), created, spec, state).prop_map(
         |(uid, version, generation, created, (capacity, ttl, strict), (term, settled_term, in_use, waiting))| Parent {
-            uid,
+            uid: uid.into(),
             version,
             generation,
             created,
@@ -75,17 +81,20 @@ fn state() -> impl Strategy<Value = ClaimState> {
     use ClaimPhase::{Expired, Granted, Pending, Revoking};
     let phase = prop::option::of(prop::sample::select(vec![Pending, Granted, Revoking, Expired]));
     let numbers = (prop::option::of(number()), prop::option::of(number()), prop::option::of(number()));
-    (phase, prop::option::of(duration()), term(), numbers, prop::option::of(time())).prop_map(
-        |(phase, ttl, term, (token, ticket, ahead), time)| ClaimState {
+    let parent = prop::option::of(uid().prop_map(Into::into));
+    (phase, prop::option::of(duration()), term(), numbers, prop::option::of(time()), parent).prop_map(
+        |(phase, ttl, term, (token, ticket, ahead), time, parent)| ClaimState {
             phase,
             ttl,
             term,
+            parent,
             token,
             ticket,
             ahead,
             acquired_at: time,
             expires_at: time,
             message: None,
+            revoked: false,
         },
     )
 }
@@ -94,19 +103,25 @@ fn claim() -> impl Strategy<Value = Claim> {
     let metadata = (uid(), 0..60_u64, any::<bool>(), any::<bool>());
     let weight = prop_oneof![0..4_u64, Just(u64::from(u32::MAX))];
     let spec = (weight, prop_oneof![Just(i32::MIN), 0..2, Just(i32::MAX)], prop::option::of(duration()));
-    (metadata, spec, prop::option::of(time()), state()).prop_map(
-        |((uid, version, deleting, revoke), (weight, priority, ttl), renewed, state)| Claim {
+    let pod = prop::option::of(uid().prop_map(|uid| PodReference {
+        name: uid.clone(),
+        uid,
+        container: "main".into(),
+        start: "1".into(),
+    }));
+    (metadata, spec, prop::option::of(time()), pod, state()).prop_map(
+        |((uid, version, deleting, revoke), (weight, priority, ttl), renewed, pod, state)| Claim {
             name: uid.clone(),
             holder: uid.clone(),
-            uid,
+            uid: uid.into(),
             version,
             generation: 1,
             created: 0,
             weight,
             priority,
-            pod: None,
+            pod,
             ttl,
-            renewed,
+            renewed: renewed.map(Into::into),
             revoke: revoke.then(String::new),
             deleting,
             state,
@@ -114,16 +129,33 @@ fn claim() -> impl Strategy<Value = Claim> {
     )
 }
 
+fn unread() -> impl Strategy<Value = Unread> {
+    (uid(), 0..60_u64, any::<bool>()).prop_map(|(uid, version, may_hold)| Unread {
+        name: uid.clone(),
+        uid: uid.into(),
+        version,
+        may_hold,
+    })
+}
+
+fn sight() -> impl Strategy<Value = PodSight> {
+    use PodSight::{Ended, Gone, Lives, Unknown};
+    prop::sample::select(vec![Gone, Ended, Lives, Unknown])
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => parent().prop_map(Step::Parent),
         1 => uid().prop_map(Step::ParentGone),
         8 => claim().prop_map(Step::Claim),
+        2 => unread().prop_map(Step::Unreadable),
         1 => uid().prop_map(Step::ClaimGone),
         1 => uid().prop_map(Step::Died),
+        2 => (uid(), sight()).prop_map(|(uid, sight)| Step::Looked(uid, sight)),
         2 => Just(Step::Lead),
         1 => Just(Step::StandDown),
-        4 => (term(), prop::collection::vec(claim(), 0..4)).prop_map(|(term, claims)| Step::Listed(term, claims)),
+        4 => (term(), prop::collection::vec(claim(), 0..4)).prop_map(|(term, claims)| Step::Page(term, claims)),
+        4 => term().prop_map(Step::Listed),
         1 => Just(Step::ListFailed),
         12 => Just(Step::Decide),
         12 => (any::<usize>(), parent(), claim())
@@ -152,29 +184,33 @@ impl World {
             Step::Parent(parent) => self.view.observe_parent(parent, now),
             Step::ParentGone(uid) => self.view.parent_gone(&uid, now),
             Step::Claim(claim) => self.view.observe_claim(claim, now),
+            Step::Unreadable(claim) => self.view.observe_unreadable(claim, now),
+            Step::Looked(uid, sight) => self.view.looked(&uid, sight, now),
             Step::ClaimGone(uid) => self.view.claim_gone(&uid, now),
             Step::Died(uid) => self.view.holder_died(&uid, now),
             Step::Lead => self.view.lead(now),
             Step::StandDown => self.view.stand_down(),
-            Step::Listed(term, claims) => self.view.listed(self.listing.take().unwrap_or(term), claims, now),
+            Step::Page(term, claims) => self.view.page(self.listing.unwrap_or(term), claims, now),
+            Step::Listed(term) => self.view.listed(self.listing.take().unwrap_or(term), now),
             Step::ListFailed => self.view.list_failed(),
             Step::Decide => {
                 let plan = decide(&self.view, now);
                 self.view.sent(&plan, now);
                 self.listing = plan.list.or(self.listing);
-                if plan.writes.is_empty() && plan.list.is_none() {
+                let idle = |plan: &Plan| plan.writes.is_empty() && plan.list.is_none() && plan.looks.is_empty();
+                if idle(&plan) {
                     let again = decide(&self.view, now);
-                    assert!(again.writes.is_empty() && again.list.is_none(), "something was left to do: {again:?}");
+                    assert!(idle(&again), "something was left to do: {again:?}");
                     assert!(again.look_again.is_none_or(|at| at > now.monotonic), "would look again and again");
                 }
                 self.flights.extend(plan.writes);
             }
             Step::Acknowledge { write, parent, claim } => match self.take(write) {
                 // Half of the results show what was written, with whatever else.
-                Some(write) if write.version % 2 == 0 => match write.subject.clone() {
-                    Subject::Parent { .. } => self.view.acknowledged_parent(&write, parent, now),
-                    Subject::Claim { .. } => self.view.acknowledged_claim(&write, claim, now),
-                },
+                Some(Write::Parent(write)) if write.version % 2 == 0 => {
+                    self.view.acknowledged_parent(&write, parent, now)
+                }
+                Some(Write::Claim(write)) if write.version % 2 == 0 => self.view.acknowledged_claim(&write, claim, now),
                 Some(write) => self.acknowledge(&write, &parent, &claim),
                 None => {}
             },
@@ -190,20 +226,18 @@ impl World {
     }
 
     fn acknowledge(&mut self, write: &Write, parent: &Parent, claim: &Claim) {
-        use konductor_api::arbiter::Change::{
-            Delete, Expire, Grant, Raise, Restamp, Revoke, SendBack, Settle, Summarize, Tell,
-        };
-        let (uid, version) = (write.subject.uid().to_owned(), write.version + 1);
-        match write.change.clone() {
-            Raise(state) | Settle(state) | Summarize(state) => {
-                let parent = Parent { uid, version, state, ..parent.clone() };
-                self.view.acknowledged_parent(write, parent, self.now);
+        match write {
+            Write::Parent(write) => {
+                let (uid, version, state) = (write.uid.clone(), write.version + 1, write.change.state().clone());
+                self.view.acknowledged_parent(write, Parent { uid, version, state, ..parent.clone() }, self.now);
             }
-            Grant(state) | Restamp(state) | SendBack(state) | Revoke(state) | Expire(state) | Tell(state) => {
-                let claim = Claim { uid, version, state, ..claim.clone() };
-                self.view.acknowledged_claim(write, claim, self.now);
-            }
-            Delete => self.view.claim_gone(&uid, self.now),
+            Write::Claim(write) => match write.change.state().cloned() {
+                Some(state) => {
+                    let (uid, version) = (write.uid.clone(), write.version + 1);
+                    self.view.acknowledged_claim(write, Claim { uid, version, state, ..claim.clone() }, self.now);
+                }
+                None => self.view.claim_gone(&write.uid, self.now),
+            },
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Time since boot, counting suspension.
 //!
 //! A deadline that keeps two holders apart must go on while the machine sleeps and must not follow corrections of the
-//! wall clock. `CLOCK_BOOTTIME` is the only clock of Linux that does both. Timers of other clocks stop during suspension,
-//! so a timer of this clock goes with it.
+//! wall clock. `CLOCK_BOOTTIME` is the only clock of Linux that does both. Timers of other clocks stop during
+//! suspension, so a timer of this clock goes with it.
 
 use std::{
     fmt, io,

@@ -32,8 +32,8 @@ pub enum ConnectError {
     Namespace(String),
 }
 
-/// Where the cluster is, and as whom to talk to it: by `KUBECONFIG` when set, else in a pod by its service account, else by
-/// `~/.kube/config`.
+/// Where the cluster is, and as whom to talk to it: by `KUBECONFIG` when set, else in a pod by its service account,
+/// else by `~/.kube/config`.
 pub async fn find_cluster() -> Result<Config, ConnectError> {
     let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(SERVICE_ACCOUNT_TOKEN).exists();
     if in_pod && env::var_os("KUBECONFIG").is_none() {
@@ -57,8 +57,8 @@ async fn find_kubeconfig() -> Result<Config, KubeconfigError> {
     Config::from_custom_kubeconfig(merged, &options).await
 }
 
-/// A client for all of the Kubernetes API, of the cluster of [`find_cluster`]. It repeats no request. Its clones share a
-/// connection; each call makes a new one.
+/// A client for all of the Kubernetes API, of the cluster of [`find_cluster`]. It repeats no request. Its clones share
+/// a connection; each call makes a new one.
 pub async fn kube_client(program: Program) -> Result<kube::Client, ConnectError> {
     build(&find_cluster().await?, program).map_err(|source| ConnectError::Config { source })
 }

@@ -1,7 +1,7 @@
 //! One layer for all requests about objects: one attempt each, within a deadline, and answers of which little is kept.
 //!
-//! Nothing here tries again or waits for anything but the answer: what is to be done about a failure is for the caller to
-//! decide, who knows what else there is to do.
+//! Nothing here tries again or waits for anything but the answer: what is to be done about a failure is for the caller
+//! to decide, who knows what else there is to do.
 
 use std::{any::type_name, fmt, marker::PhantomData, time::Duration};
 
@@ -31,15 +31,19 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one page of a list may take: it can be as large as what others have stored in its objects.
 pub const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes of an error's answer that are read. It may repeat an object that was refused, but the end of it tells whose it is.
+/// Bytes of an error's answer that are read. It may repeat an object that was refused, but the end of it tells whose it
+/// is.
 const ERROR: usize = 1 << 20;
+
+/// It has none of them, so it can go wherever its client can.
+type Reads<K, S, T> = fn() -> Object<K, S, T>;
 
 /// Where objects of the kind `K` are, of all namespaces or of one, and what is read of them.
 pub struct Endpoint<K, S, T> {
     client: Client,
     program: Program,
     path: String,
-    kind: PhantomData<fn() -> (K, S, T)>,
+    reads: PhantomData<Reads<K, S, T>>,
 }
 
 /// Which page of a list.
@@ -81,7 +85,7 @@ struct ListMetadata {
 
 impl<K, S, T> Clone for Endpoint<K, S, T> {
     fn clone(&self) -> Self {
-        Self { client: self.client.clone(), program: self.program, path: self.path.clone(), kind: PhantomData }
+        Self { client: self.client.clone(), program: self.program, path: self.path.clone(), reads: PhantomData }
     }
 }
 
@@ -94,12 +98,12 @@ impl<K, S, T> fmt::Debug for Endpoint<K, S, T> {
 impl<K: Resource<DynamicType = ()>, S, T> Endpoint<K, S, T> {
     /// In all namespaces, or of what has none.
     pub fn all(client: Client, program: Program) -> Self {
-        Self { client, program, path: K::url_path(&(), None), kind: PhantomData }
+        Self { client, program, path: K::url_path(&(), None), reads: PhantomData }
     }
 
     /// In one namespace.
     pub fn namespaced(client: Client, program: Program, namespace: &str) -> Self {
-        Self { client, program, path: K::url_path(&(), Some(namespace)), kind: PhantomData }
+        Self { client, program, path: K::url_path(&(), Some(namespace)), reads: PhantomData }
     }
 
     /// The same in this namespace.
@@ -297,13 +301,13 @@ mod tests {
                 )
             })
             .collect();
-        let path = "/apis/konductor.io/v1/namespaces/n/permits";
+        let permits = "/apis/konductor.io/v1/namespaces/n/permits";
         let manager = "fieldManager=konductor-operator";
         let preconditions = json!({ "preconditions": { "resourceVersion": "7", "uid": "u" } });
-        assert_eq!(asked[0], (Method::PATCH, format!("{path}/a/status?&{manager}"), patch.to_string()));
-        assert_eq!(asked[1], (Method::PATCH, format!("{path}/a?&{manager}"), patch.to_string()));
-        assert_eq!(asked[2], (Method::POST, format!("{path}?&{manager}"), permit("a", "").to_string()));
-        assert_eq!((&asked[3].0, &*asked[3].1), (&Method::DELETE, &*format!("{path}/a?")));
+        assert_eq!(asked[0], (Method::PATCH, format!("{permits}/a/status?&{manager}"), patch.to_string()));
+        assert_eq!(asked[1], (Method::PATCH, format!("{permits}/a?&{manager}"), patch.to_string()));
+        assert_eq!(asked[2], (Method::POST, format!("{permits}?&{manager}"), permit("a", "").to_string()));
+        assert_eq!((&asked[3].0, &*asked[3].1), (&Method::DELETE, &*format!("{permits}/a?")));
         assert_eq!(
             serde_json::from_str::<Value>(&asked[3].2).expect("JSON")["preconditions"],
             preconditions["preconditions"]

@@ -1,16 +1,16 @@
 //! Follows all objects of a kind: one consistent list, then a watch from there, for ever.
 //!
-//! What it promises: after [`Event::InitDone`], everything that changes is told in the order of the API server, until the
-//! next [`Event::Init`]. What a list does not show is gone if it is not newer than the list; what is newer (known from the
-//! answer to a write) may have come after it, and the watch tells.
+//! What it promises: after [`Event::InitDone`], everything that changes is told in the order of the API server, until
+//! the next [`Event::Init`]. What a list does not show is gone if it is not newer than the list; what is newer (known
+//! from the answer to a write) may have come after it, and the watch tells.
 //!
-//! Nothing ends it but the listener. Whatever goes wrong is reported and tried again after a pause that grows; an object
-//! that cannot be read is told as such and costs nothing else.
+//! Nothing ends it but the listener. Whatever goes wrong is reported and tried again after a pause that grows; an
+//! object that cannot be read is told as such and costs nothing else.
 //!
-//! Versions only ever grow, unless the API server's etcd was restored from a backup: then what is known of the objects is
-//! from a time that has never been. A watch does not tell; it waits for a version that is far away. So a watch that has
-//! seen nothing at all is followed by a small consistent read, and a consistent read that is older than what was seen
-//! before is reported.
+//! Versions only ever grow, unless the API server's etcd was restored from a backup: then what is known of the objects
+//! is from a time that has never been. A watch does not tell; it waits for a version that is far away. So a watch that
+//! has seen nothing at all is followed by a small consistent read, and a consistent read that is older than what was
+//! seen before is reported.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ const WATCH_SECONDS: u32 = 30;
 /// How much later than [`WATCH_SECONDS`] the API server may end a watch.
 const WATCH_SLACK: Duration = Duration::from_secs(5);
 
-/// Watches that fail this often in a row may be tried from where they were. After one more a list comes first: the version to go
-/// on from may be the trouble.
+/// Watches that fail this often in a row may be tried from where they were. After one more a list comes first: the
+/// version to go on from may be the trouble.
 const FAILURES_BEFORE_LIST: u32 = 3;
 
 /// A watch that ends sooner was cut off: the next one waits a little.
@@ -405,16 +405,13 @@ mod tests {
 
     fn list(version: u64, names: &[&str], more: &str) -> String {
         let items: Vec<_> = names.iter().map(|name| object(name, version)).collect();
-        format!(
-            r#"{{"kind":"PermitList","apiVersion":"konductor.io/v1","metadata":{{"resourceVersion":"{version}","continue":"{more}"}},"items":[{}]}}"#,
-            items.join(",")
-        )
+        let metadata = format!(r#"{{"resourceVersion":"{version}","continue":"{more}"}}"#);
+        format!(r#"{{"kind":"PermitList","metadata":{metadata},"items":[{}]}}"#, items.join(","))
     }
 
     fn object(name: &str, version: u64) -> String {
-        format!(
-            r#"{{"metadata":{{"name":"{name}","namespace":"n","uid":"{name}","resourceVersion":"{version}"}},"spec":{{"semaphore":"s","holder":"h","instance":"i"}}}}"#
-        )
+        let metadata = format!(r#"{{"name":"{name}","namespace":"n","uid":"{name}","resourceVersion":"{version}"}}"#);
+        format!(r#"{{"metadata":{metadata},"spec":{{"semaphore":"s","holder":"h","instance":"i"}}}}"#)
     }
 
     fn misfit(name: &str, version: u64) -> String {
@@ -433,8 +430,8 @@ mod tests {
         format!(r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"{message}","code":{code}}}"#)
     }
 
-    /// What is told, reports among it, and the queries that are asked, when the API server gives these answers in turn and
-    /// then none any more.
+    /// What is told, reports among it, and the queries that are asked, when the API server gives these answers in turn
+    /// and then none any more.
     async fn follow(answers: &[(u16, String)]) -> (Vec<String>, Vec<String>) {
         let fake = Fake::new(answers);
         let (events, mut told) = mpsc::channel(1000);
@@ -521,6 +518,15 @@ mod tests {
         let expected = ["init", illegible, "+a", why, "+d", "done 5", "following", why, illegible, none, "+c", "-b"];
         assert_eq!(seen, expected);
         assert!(queries[2].ends_with("resourceVersion=8"), "{queries:?}");
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_too_long_is_told_by_its_name_and_makes_no_new_list() {
+        let long = object("b", 6).replace(r#""holder":"h""#, &format!(r#""holder":"{}""#, "h".repeat(5 << 20)));
+        let events = event("MODIFIED", &long) + &event("ADDED", &object("c", 7));
+        let (seen, queries) = follow(&[(200, list(5, &["a"], "")), (200, events)]).await;
+        assert_eq!(seen, ["init", "+a", "done", "following", "?b: it is too long", "+c"]);
+        assert!(queries[2].ends_with("resourceVersion=7"), "{queries:?}");
     }
 
     #[tokio::test]

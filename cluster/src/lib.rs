@@ -1,8 +1,10 @@
 //! Konductor's way to the API server, for all of its programs.
 //!
 //! - [`connect`], [`link`]: finding the cluster, and a connection whose resolver works in a static binary;
-//! - [`endpoint`], [`follow`]: requests about the objects of a kind, and following all of them through whatever goes wrong;
-//! - [`object`], `sieve`: reading little of each object, and each on its own, as others may have written anything into it;
+//! - [`endpoint`], [`follow`]: requests about the objects of a kind, and following all of them through whatever goes
+//!   wrong;
+//! - [`object`], `sieve`: reading little of each object, and each on its own, as others may have written anything into
+//!   it;
 //! - [`backoff`], [`clock`], [`cause`]: waiting, time, and errors for people.
 
 #![forbid(unsafe_code)]

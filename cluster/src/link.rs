@@ -34,13 +34,13 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 /// A connection that takes longer is tried again.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// After this long without traffic the other side is asked whether it is there, and after this long without an answer it
-/// is not: a watch of a dead server ends within their sum, at the price of a few bytes a minute.
+/// After this long without traffic the other side is asked whether it is there, and after this long without an answer
+/// it is not: a watch of a dead server ends within their sum, at the price of a few bytes a minute.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(15);
 
-/// Bytes of one answer that may be on their way before they are read, and of all answers of a connection: a reader that is slow
-/// holds no more than that, and some dozens of them do not keep the answers of others away.
+/// Bytes of one answer that may be on their way before they are read, and of all answers of a connection: a reader that
+/// is slow holds no more than that, and some dozens of them do not keep the answers of others away.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
@@ -51,7 +51,8 @@ const TOKEN_AGE: Duration = Duration::from_mins(1);
 pub struct Link {
     config: Arc<Config>,
     program: Program,
-    /// The file of the token, which is read here and not by `kube`: that neither reads one early nor forgives a newline.
+    /// The file of the token, which is read here and not by `kube`: that neither reads one early nor forgives a
+    /// newline.
     token: Option<PathBuf>,
     state: Mutex<State>,
 }
@@ -110,7 +111,8 @@ impl Link {
         self.config.auth_info.exec.is_none()
     }
 
-    /// Replaces the client of this generation, if nobody else has, by one with a new connection and credentials read anew.
+    /// Replaces the client of this generation, if nobody else has, by one with a new connection and credentials read
+    /// anew.
     pub async fn renew(&self, generation: u64) -> Result<(), Failure> {
         let (config, program) = (self.config.clone(), self.program);
         // Credentials may come from a program that takes its time.

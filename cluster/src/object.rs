@@ -1,9 +1,10 @@
 //! Reading little of an object, whatever others have stored in it.
 //!
-//! An API server stores what Rust's types refuse: years of five digits, any fraction of a second, thousands of finalizers,
-//! strings of a megabyte. None of that is ours to need. So metadata is read member by member: what is needed, as text where
-//! it is only compared or handed on, bounded, and never in a way that can fail. Spec and status are read on their own as
-//! the types that the caller names; if one does not fit, that is a [`Misfit`], with metadata and the reason.
+//! An API server stores what Rust's types refuse: years of five digits, any fraction of a second, thousands of
+//! finalizers, strings of a megabyte. None of that is ours to need. So metadata is read member by member: what is
+//! needed, as text where it is only compared or handed on, bounded, and never in a way that can fail. Spec and status
+//! are read on their own as the types that the caller names; if one does not fit, that is a [`Misfit`], with metadata
+//! and the reason.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
@@ -25,18 +26,19 @@ pub const NO_TIME: i64 = 0;
 /// The version of an object that names none: before every other.
 pub const NO_VERSION: u64 = 0;
 
-/// Bytes of an annotation's value: two hundred namespaces of the longest name. A longer one is cut and ends with [`CUT`], which
-/// no name can contain, so that none is taken for another.
+/// Bytes of an annotation's value: two hundred namespaces of the longest name. A longer one is cut and ends with
+/// [`CUT`], which no name can contain, so that none is taken for another.
 const ANNOTATION: usize = 16 << 10;
 
-/// Bytes of all labels of an object, keys and values: forty of the longest, two hundred as they usually are. An object may have
-/// a megabyte of them; those beyond are left out.
+/// Bytes of all labels of an object, keys and values: forty of the longest, two hundred as they usually are. An object
+/// may have a megabyte of them; those beyond are left out.
 const LABELS: usize = 16 << 10;
 
 /// Owners of an object that are read; those beyond are left out.
 const OWNERS: usize = 64;
 
-/// Bytes of each text of an owner. UIDs and kinds that Kubernetes makes are shorter; owners with longer ones are left out.
+/// Bytes of each text of an owner. UIDs and kinds that Kubernetes makes are shorter; owners with longer ones are left
+/// out.
 const OWNER: usize = 256;
 
 /// Bytes of what is told of a reason that an object cannot be read: serde repeats what it does not like.
@@ -193,7 +195,8 @@ impl Metadata {
         members(object).0.get("metadata").map(|json| Self::read(json)).unwrap_or_default()
     }
 
-    /// Reads what is needed of an object's metadata. What has not the type that an API server gives it counts as absent.
+    /// Reads what is needed of an object's metadata. What has not the type that an API server gives it counts as
+    /// absent.
     pub fn read(json: &str) -> Self {
         let (members, _) = members(json);
         let of = |name| present(&members, name);
@@ -247,8 +250,8 @@ fn owners(json: &str) -> Vec<Owner> {
 /// The JSON of each member.
 type Members<'a> = BTreeMap<String, &'a str>;
 
-/// The members of a JSON object. Of a name that is there twice the last one counts, as it does to the API server. Of what is
-/// no object, or breaks off, what is there, and what is wrong with it.
+/// The members of a JSON object. Of a name that is there twice the last one counts, as it does to the API server. Of
+/// what is no object, or breaks off, what is there, and what is wrong with it.
 fn members(json: &str) -> (Members<'_>, Option<serde_json::Error>) {
     let mut members = Members::new();
     let mut reader = serde_json::Deserializer::from_str(json);
@@ -312,7 +315,7 @@ mod tests {
 
     fn permit(metadata: &Value, status: &Value) -> String {
         let spec = json!({ "semaphore": "s", "holder": "h", "instance": "i" });
-        json!({ "apiVersion": "konductor.io/v1", "kind": "Permit", "metadata": metadata, "spec": spec, "status": status })
+        json!({ "apiVersion": "v1", "kind": "Permit", "metadata": metadata, "spec": spec, "status": status })
             .to_string()
     }
 
@@ -388,9 +391,10 @@ mod tests {
     #[test]
     fn what_is_read_of_metadata_is_what_it_says() {
         let metadata = json!({
-            "name": "n", "namespace": "ns", "uid": "u", "resourceVersion": "18446744073709551615", "generation": i64::MAX,
-            "creationTimestamp": "9999-12-31T23:59:59Z", "deletionTimestamp": "?", "deletionGracePeriodSeconds": i64::MIN,
-            "labels": { "a": "b", "c": "" }, "annotations": { GATES_FROM_ANNOTATION: "a,b" }, "finalizers": ["f"],
+            "name": "n", "namespace": "ns", "uid": "u", "resourceVersion": "18446744073709551615",
+            "generation": i64::MAX, "creationTimestamp": "9999-12-31T23:59:59Z", "deletionTimestamp": "?",
+            "deletionGracePeriodSeconds": i64::MIN, "finalizers": ["f"], "labels": { "a": "b", "c": "" },
+            "annotations": { GATES_FROM_ANNOTATION: "a,b" },
             "ownerReferences": [{ "apiVersion": "v1", "kind": "K", "name": "o", "uid": "ou", "controller": true }],
             "managedFields": [{ "time": "10000-01-01T00:00:00Z" }],
         });

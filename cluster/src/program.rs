@@ -13,7 +13,7 @@ impl Program {
     /// `konductor-sdk`: whoever uses the SDK.
     pub const SDK: Self = Self("konductor-sdk");
 
-    /// A program of this name: what `konductor-NAME` is called in full, of ASCII letters, digits and dashes.
+    /// The program that is called this in full, like `konductor-run`: ASCII letters, digits and dashes.
     pub const fn new(name: &'static str) -> Self {
         Self(name)
     }

@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 
 use crate::object::{Illegible, REASON, shortened};
 
-/// What an API server says of a write that its etcd refuses for its size, or whose size keeps it from being sent there. It
-/// answers with 500 as if it did not know.
+/// What an API server says of a write that its etcd refuses for its size, or whose size keeps it from being sent there.
+/// It answers with 500 as if it did not know.
 const TOO_LARGE: [&str; 2] = ["etcdserver: request is too large", "trying to send message larger than max"];
 
 /// Why a request did not do what it should.
@@ -82,8 +82,8 @@ impl Refusal {
         Self { code, reason: short(reason), message: short(message), name: short(name), uid: short(uid) }
     }
 
-    /// Whether it says that the object of this name is not there. An API server that does not serve the resource (yet) says 404
-    /// too, but names no object.
+    /// Whether it says that the object of this name is not there. An API server that does not serve the resource (yet)
+    /// says 404 too, but names no object.
     pub fn is_absent(&self, name: &str) -> bool {
         self.code == 404 && self.name == name
     }
@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn only_who_names_the_object_says_that_it_is_absent() {
-        let named = json!({ "message": "m", "reason": "NotFound", "details": { "name": "a", "uid": "u", "causes": 5 }, "code": 404 });
+        let details = json!({ "name": "a", "uid": "u", "causes": 5 });
+        let named = json!({ "message": "m", "reason": "NotFound", "details": details, "code": 404 });
         for (code, body, expected) in [
             (404, named.to_string(), true),
             (409, named.to_string(), false),

@@ -1,8 +1,8 @@
 //! Names of API servers to addresses, without the C library.
 //!
-//! `getaddrinfo` of a static glibc binary loads libraries at run time that an image built from scratch does not have. This
-//! reads what it would read, `/etc/hosts` and `/etc/resolv.conf` with its `search` and `ndots`, and asks the name servers by
-//! UDP, by TCP when an answer does not fit. Addresses in place of names never come here.
+//! `getaddrinfo` of a static glibc binary loads libraries at run time that an image built from scratch does not have.
+//! This reads what it would read, `/etc/hosts` and `/etc/resolv.conf` with its `search` and `ndots`, and asks the name
+//! servers by UDP, by TCP when an answer does not fit. Addresses in place of names never come here.
 //!
 //! IPv6 addresses are asked for only when there is no IPv4 one, and after it: two questions at once from one socket are
 //! known to lose an answer in the connection tracking of some nodes, which costs five seconds.
@@ -35,7 +35,8 @@ use message::{Kind, Response, query};
 const SERVERS: usize = 3;
 const DOMAINS: usize = 32;
 
-/// The longest that one may set for `timeout`, `attempts` and `ndots` (`RES_MAXRETRANS`, `RES_MAXRETRY`, `RES_MAXNDOTS`).
+/// The longest that one may set for `timeout`, `attempts` and `ndots` (`RES_MAXRETRANS`, `RES_MAXRETRY`,
+/// `RES_MAXNDOTS`).
 const TIMEOUT: u64 = 30;
 const ATTEMPTS: u64 = 5;
 const NDOTS: u64 = 15;

@@ -1,21 +1,24 @@
 //! Keeps of an API server's answer what is read, while it comes in.
 //!
-//! What others store in their objects is theirs to choose: a page of a list can have hundreds of megabytes. So answers are
-//! never held as a whole. This takes them apart byte by byte: into objects, without managed fields, finalizers and annotations
-//! that nobody reads, and what stands around them. An object that is too long all the same is kept up to a limit.
+//! What others store in their objects is theirs to choose: a page of a list can have hundreds of megabytes. So answers
+//! are never held as a whole. This takes them apart byte by byte: into objects, without managed fields, finalizers and
+//! annotations that nobody reads, and what stands around them. An object that is too long all the same is kept up to a
+//! limit.
 //!
 //! It looks for the structure of JSON only as far as that takes. Whether a text is JSON is for its reader to tell.
 
 use crate::object::ANNOTATIONS;
 
-/// Bytes of one object that are kept. More than etcd stores of one (1.5 MB); only specs and statuses that are written out longer
-/// than they are stored can exceed it.
+/// Bytes of one object that are kept. More than etcd stores of one (1.5 MB); only specs and statuses that are written
+/// out longer than they are stored can exceed it.
 const OBJECT: usize = 4 << 20;
 
-/// Bytes that are kept of what stands around the objects, or instead of them: a version, a token, or an error and its reason.
+/// Bytes that are kept of what stands around the objects, or instead of them: a version, a token, or an error and its
+/// reason.
 const FRAME: usize = 256 << 10;
 
-/// Levels of nesting at which names of members matter: those of a list, its items, and an object's metadata and annotations.
+/// Levels of nesting at which names of members matter: those of a list, its items, and an object's metadata and
+/// annotations.
 const LEVELS: usize = 6;
 
 /// Bytes of a member's name that are looked at: more than the longest that is looked for.
@@ -406,7 +409,8 @@ mod tests {
             items in vec(any_object(), 0..6), other in any_json(), places in vec(any::<usize>(), 0..20),
             pretty: bool, version_first: bool,
         ) {
-            let (metadata, items_text) = (json!({ "resourceVersion": "7", "other": other }), write(&json!(items), pretty));
+            let metadata = json!({ "resourceVersion": "7", "other": other });
+            let items_text = write(&json!(items), pretty);
             let metadata_text = write(&metadata, pretty);
             let text = if version_first {
                 format!(r#"{{"metadata":{metadata_text},"items":{items_text},"kind":"List"}}"#)
@@ -436,7 +440,8 @@ mod tests {
             });
             let text: String = events.collect();
             let (found, left) = sift(Layout::Events, &cut(text.as_bytes(), &places));
-            let expected = objects.into_iter().flat_map(|object| [(false, strip(object)), (true, json!({ "type": "ADDED", "object": null }))]);
+            let frame = json!({ "type": "ADDED", "object": null });
+            let expected = objects.into_iter().flat_map(|object| [(false, strip(object)), (true, frame.clone())]);
             let found: Vec<_> = found.iter().map(|found| match found {
                 Found::Object(text) => (false, value(text)),
                 Found::Frame(text) => (true, value(text)),

@@ -6,8 +6,8 @@ const DAY: i64 = 86_400;
 /// Digits of a year: an API server writes four, or five of what is at the end of the year 9999 somewhere else.
 const YEAR: usize = 9;
 
-/// The seconds since 1970 of a time like `2026-01-31T23:59:60.123+01:00`, without its fraction. Leap seconds are the next
-/// minute's first. `None` of any other text.
+/// The seconds since 1970 of a time like `2026-01-31T23:59:60.123+01:00`, without its fraction. Leap seconds are the
+/// next minute's first. `None` of any other text.
 pub(crate) fn unix_seconds(text: &str) -> Option<i64> {
     let (date, clock) = text.split_once(['T', 't'])?;
     let (before_common_era, date) = date.strip_prefix('-').map_or((false, date), |date| (true, date));

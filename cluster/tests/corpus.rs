@@ -1,7 +1,7 @@
 //! Objects as odd as API servers store them are read, and whatever one of them says concerns no other.
 //!
-//! The corpus is what a real API server handed back; `tests/tests/odd.rs` makes it, and shows that it is true. What is too large
-//! to be kept, and what takes an API server years to reach, is put into its objects here.
+//! The corpus is what a real API server handed back; `tests/tests/odd.rs` makes it, and shows that it is true. What is
+//! too large to be kept, and what takes an API server years to reach, is put into its objects here.
 
 use std::{collections::BTreeMap, convert::Infallible};
 
@@ -82,8 +82,8 @@ async fn holds<K: Resource<DynamicType = ()>, S: DeserializeOwned>() {
     }
 }
 
-/// The object with the largest version, an annotation of five times this many bytes, thousands of finalizers, owners and managed
-/// fields, and members that nobody knows, some of them twice.
+/// The object with the largest version, an annotation of five times this many bytes, thousands of finalizers, owners
+/// and managed fields, and members that nobody knows, some of them twice.
 fn inflated(text: &str, fifths: usize) -> String {
     let mut object: Value = serde_json::from_str(text).expect("an object");
     let metadata = object["metadata"].as_object_mut().expect("metadata");

@@ -24,5 +24,6 @@ pub mod metrics;
 pub mod pods;
 pub mod rendezvous;
 mod run;
+mod tasks;
 
 pub use run::main;

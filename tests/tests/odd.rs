@@ -1,6 +1,7 @@
 //! Objects as odd as a real API server stores them, and that each of them can be read.
 //!
-//! What it hands back is kept in `cluster/tests/corpus/`, for tests that need no API server; `UPDATE_CORPUS=1` writes that anew.
+//! What it hands back is kept in `cluster/tests/corpus/`, for tests that need no API server; `UPDATE_CORPUS=1` writes
+//! that anew.
 
 use std::{collections::BTreeMap, env, fs, path::PathBuf, time::Duration};
 
@@ -56,6 +57,13 @@ fn odd_status(what: &'static str, status: &Value) -> Oddity {
     Oddity { what, changes: vec![Change::Status(json!({ "status": status }))] }
 }
 
+/// The first and the last moment that an API server takes for a time of one of its own types.
+const FIRST: &str = "0000-01-01T00:00:00+23:59";
+const LAST: &str = "9999-12-31T23:59:59-23:59";
+
+/// The largest number that the schemas of Konductor allow.
+const LARGEST: u64 = (1 << 53) - 1;
+
 fn managed(api_version: &str, times: &[&str]) -> Value {
     let entry = |(number, time): (usize, &&str)| {
         json!({
@@ -69,37 +77,36 @@ fn managed(api_version: &str, times: &[&str]) -> Value {
 /// What everybody can store in the metadata of every kind.
 fn metadata<K: Resource<DynamicType = ()>>() -> Vec<Oddity> {
     let managed = |times: &[&str]| managed(&K::api_version(&()), times);
-    let longest_key =
-        format!("{}/{}", ["x".repeat(63), "y".repeat(63), "z".repeat(63), "w".repeat(61)].join("."), "k".repeat(63));
-    let labels: Map<_, _> =
-        (0..10).map(|n| (format!("{n:02}.example.com/{}", "l".repeat(63)), json!("v".repeat(63)))).collect();
+    let domain = ["x".repeat(63), "y".repeat(63), "z".repeat(63), "w".repeat(61)].join(".");
+    let longest_key = format!("{domain}/{}", "k".repeat(63));
+    let label = |number| (format!("{number:02}.example.com/{}", "l".repeat(63)), json!("v".repeat(63)));
+    let labels: Map<_, _> = (0..10).map(label).collect();
     let finalizers: Vec<_> = (0..4).map(|number| format!("example.com/f{number}")).collect();
-    let owners: Vec<_> = (0..4)
-        .map(|number| json!({ "apiVersion": "example.com/v1<>&", "kind": "Ü]}", "name": format!("o{number}"), "uid": format!("\"{number}") }))
-        .collect();
+    let owner = |number| {
+        let (name, uid) = (format!("o{number}"), format!("\"{number}"));
+        json!({ "apiVersion": "example.com/v1<>&", "kind": "Ü]}", "name": name, "uid": uid })
+    };
+    let owners: Vec<_> = (0..4).map(owner).collect();
+    let annotations = json!({
+        "a": "\u{0}\u{1}\u{7f}\u{2028}\u{feff}\u{fffd}\u{10ffff}\n\r\t\"\\<>&'é漢🦀", "b": "]},{\"items\":[",
+        "c": "x".repeat(200), &longest_key: "",
+        "konductor.io/revoke": "\u{0}why?\"}", "konductor.io/gates-from": "a,b", "konductor.io/other": "x",
+    });
+    let nulls = json!({ "labels": null, "annotations": null, "ownerReferences": null, "managedFields": [{}] });
     vec![
         odd("managed fields of the last second", managed(&["9999-12-31T23:59:59Z"])),
-        odd("managed fields of the day after", managed(&["9999-12-31T23:59:59-23:59"])),
-        odd(
-            "managed fields of the first year",
-            managed(&["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "0000-01-01T00:00:00Z"]),
-        ),
+        odd("managed fields of the day after", managed(&[LAST])),
+        odd("managed fields of the first year", managed(&["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", FIRST])),
         odd(
             "managed fields with a fraction",
             managed(&["2026-01-01T00:00:00.1234567890123Z", "2026-01-01T00:00:00.000000000000000000001+01:00"]),
         ),
         odd(
             "labels at their limits",
-            json!({ "metadata": { "labels": { longest_key.clone(): "v".repeat(63), "empty": "" } } }),
+            json!({ "metadata": { "labels": { longest_key: "v".repeat(63), "empty": "" } } }),
         ),
         odd("many labels", json!({ "metadata": { "labels": labels } })),
-        odd(
-            "annotations of any text",
-            json!({ "metadata": { "annotations": {
-            longest_key: "", "a": "\u{0}\u{1}\u{7f}\u{2028}\u{feff}\u{fffd}\u{10ffff}\n\r\t\"\\<>&'é漢🦀", "b": "]},{\"items\":[", "c": "x".repeat(200),
-            "konductor.io/revoke": "\u{0}why?\"}", "konductor.io/gates-from": "a,b", "konductor.io/other": "x",
-        } } }),
-        ),
+        odd("annotations of any text", json!({ "metadata": { "annotations": annotations } })),
         Oddity {
             what: "finalizers and owners of what is being deleted",
             changes: vec![
@@ -107,17 +114,17 @@ fn metadata<K: Resource<DynamicType = ()>>() -> Vec<Oddity> {
                 Change::Delete,
             ],
         },
-        odd(
-            "nulls",
-            json!({ "metadata": { "labels": null, "annotations": null, "ownerReferences": null, "managedFields": [{}] } }),
-        ),
+        odd("nulls", json!({ "metadata": nulls })),
     ]
 }
 
 /// What can be stored in a claim.
 fn claims() -> Vec<Oddity> {
-    let condition = |at: &str| json!({ "type": "Granted", "status": "True", "lastTransitionTime": at, "reason": "Granted", "message": "é]}".repeat(100) });
-    let mut oddities: Vec<_> = [
+    let condition = json!({
+        "type": "Granted", "status": "True", "lastTransitionTime": LAST, "reason": "Granted",
+        "message": "é]}".repeat(100),
+    });
+    let renewals = [
         ("renewed in the last second", "9999-12-31T23:59:59.999999999Z"),
         ("renewed in the first second", "0001-01-01T00:00:00Z"),
         ("renewed before the first year", "0000-01-01T00:00:00Z"),
@@ -130,28 +137,38 @@ fn claims() -> Vec<Oddity> {
         ("renewed with text after the letter t", "2026-01-01T00:00:00Ztomorrow"),
         ("renewed at a fraction after another letter", "2026-01-01T00:00:00x5Z"),
         ("renewed at an offset that is none", "2026-01-01T00:00:00+99:99"),
-    ]
-    .into_iter()
-    .map(|(what, at)| odd(what, json!({ "spec": { "renewTime": at } })))
-    .collect();
-    oddities.extend([
-        odd_status("a status at the upper limits", &json!({
-            "phase": "Granted", "term": 8_589_934_591_u64, "fencingToken": 9_007_199_254_740_991_u64, "ticket": 9_007_199_254_740_991_u64,
-            "ahead": 9_007_199_254_740_991_u64, "observedGeneration": i64::MAX, "ttl": "24h", "message": "\u{0}é\"\\<".repeat(200),
-        })),
-        odd_status("a status at the lower limits", &json!({
-            "phase": "Expired", "term": 0, "fencingToken": 0, "ticket": 0, "ahead": 0, "observedGeneration": i64::MIN, "ttl": "0s", "message": "",
-        })),
-        odd_status("a status with times at both ends", &json!({
-            "phase": "Granted", "acquiredAt": "0000-01-01T00:00:00.0000000000000001-23:59", "expiresAt": "9999-12-31t23:59:59.9999999999999z",
-        })),
-        odd_status("a status with a long condition", &json!({ "phase": "Pending", "conditions": [condition("9999-12-31T23:59:59-23:59")] })),
-        odd_status("a status with an odd duration", &json!({ "ttl": "2562047h47m16.854775807s" })),
-        odd_status("a status with the duration of a kind of its own", &json!({ "ttl": "0" })),
-        odd_status("a status with a negative duration", &json!({ "ttl": "-5s" })),
-        odd_status("a status of nothing", &json!({})),
-    ]);
-    oddities
+    ];
+    let renewals = renewals.map(|(what, at)| odd(what, json!({ "spec": { "renewTime": at } })));
+    let statuses = [
+        (
+            "a status at the upper limits",
+            json!({
+                "phase": "Granted", "term": 8_589_934_591_u64, "fencingToken": LARGEST, "ticket": LARGEST,
+                "ahead": LARGEST, "observedGeneration": i64::MAX, "ttl": "24h", "message": "\u{0}é\"\\<".repeat(200),
+            }),
+        ),
+        (
+            "a status at the lower limits",
+            json!({
+                "phase": "Expired", "term": 0, "fencingToken": 0, "ticket": 0, "ahead": 0,
+                "observedGeneration": i64::MIN, "ttl": "0s", "message": "",
+            }),
+        ),
+        (
+            "a status with times at both ends",
+            json!({
+                "phase": "Granted", "acquiredAt": "0000-01-01T00:00:00.0000000000000001-23:59",
+                "expiresAt": "9999-12-31t23:59:59.9999999999999z",
+            }),
+        ),
+        ("a status with a long condition", json!({ "phase": "Pending", "conditions": [condition] })),
+        ("a status with an odd duration", json!({ "ttl": "2562047h47m16.854775807s" })),
+        ("a status with the duration of a kind of its own", json!({ "ttl": "0" })),
+        ("a status with a negative duration", json!({ "ttl": "-5s" })),
+        ("a status of nothing", json!({})),
+    ];
+    let statuses = statuses.map(|(what, status)| odd_status(what, &status));
+    renewals.into_iter().chain(statuses).collect()
 }
 
 /// Those of them that the API server refuses, as no claim's schema allows them.
@@ -169,65 +186,62 @@ fn rendezvous() -> Vec<Oddity> {
         odd_status(
             "a status with times at both ends",
             &json!({
-                "phase": "Open", "openedAt": "9999-12-31T23:59:59.9999999999999-23:59", "failedAt": "0000-01-01T00:00:00+23:59",
-                "waitingSince": "2016-12-31t23:59:59.99999999999999999999z", "observedGeneration": i64::MIN, "round": 9_007_199_254_740_991_u64,
+                "phase": "Open", "openedAt": "9999-12-31T23:59:59.9999999999999-23:59", "failedAt": FIRST,
+                "waitingSince": "2016-12-31t23:59:59.99999999999999999999z", "observedGeneration": i64::MIN,
             }),
         ),
         odd_status(
             "a status with large numbers",
-            &json!({ "arrived": 9_007_199_254_740_991_u64, "round": 9_007_199_254_740_991_u64, "met": 32, "total": 32 }),
+            &json!({ "arrived": LARGEST, "round": LARGEST, "met": 32, "total": 32, "observedGeneration": i64::MAX }),
         ),
     ]
 }
 
 /// What can be stored in a pod.
 fn pods() -> Vec<Oddity> {
-    let container = |at: &str| {
+    let status = |phase: &str, at: &str| {
+        let terminated = json!({
+            "exitCode": i32::MIN, "signal": i32::MAX, "finishedAt": at, "startedAt": at, "message": "\u{0}é<>&",
+            "reason": "]}",
+        });
         json!({
-            "name": "c", "ready": false, "restartCount": i32::MAX, "image": "", "imageID": "", "state": { "terminated": {
-                "exitCode": i32::MIN, "finishedAt": at, "startedAt": at, "signal": i32::MAX, "message": "\u{0}é<>&", "reason": "]}",
-            } },
+            "phase": phase, "startTime": at,
+            "conditions": [{ "type": "Ready", "status": "False", "lastTransitionTime": at }],
+            "containerStatuses": [{
+                "name": "c", "ready": false, "restartCount": i32::MAX, "image": "", "imageID": "",
+                "state": { "terminated": terminated },
+            }],
         })
     };
-    let condition =
-        |at: &str| json!({ "type": "Ready", "status": "False", "lastProbeTime": null, "lastTransitionTime": at });
+    let toleration = |number| {
+        let (key, seconds) = (format!("k{number}"), i64::MIN + number);
+        json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds })
+    };
+    let tolerations: Vec<_> = (0..10).map(toleration).collect();
     vec![
-        odd_status(
-            "a status of the last year",
-            &json!({
-                "phase": "Failed", "startTime": "9999-12-31T23:59:59-23:59", "containerStatuses": [container("9999-12-31T23:59:59-23:59")],
-                "conditions": [condition("9999-12-31T23:59:59-23:59")],
-            }),
-        ),
-        odd_status(
-            "a status of the first year",
-            &json!({
-                "phase": "Succeeded", "startTime": "0001-01-01T00:00:00+23:59", "containerStatuses": [container("0001-01-01T00:00:00+23:59")],
-                "conditions": [condition("0000-01-01T00:00:00Z")],
-            }),
-        ),
+        odd_status("a status of the last year", &status("Failed", LAST)),
+        odd_status("a status of the first year", &status("Succeeded", FIRST)),
         odd_status("a status of an unknown phase", &json!({ "phase": "]}Ü", "containerStatuses": null })),
-        odd(
-            "many tolerations",
-            json!({ "spec": { "tolerations": (0..50).map(|number| json!({ "key": format!("k{number}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": i64::MIN + number })).collect::<Vec<_>>() } }),
-        ),
+        odd("a spec at its limits", json!({ "spec": { "tolerations": tolerations } })),
     ]
 }
 
 /// What can be stored in a Job.
 fn jobs() -> Vec<Oddity> {
-    let condition = |at: &str| json!({ "type": "Ready]}", "status": "True", "lastProbeTime": at, "lastTransitionTime": at, "message": "\u{0}<>&é" });
+    let condition = |at: &str| {
+        json!({
+            "type": "Ready]}", "status": "True", "lastProbeTime": at, "lastTransitionTime": at,
+            "message": "\u{0}<>&é",
+        })
+    };
+    let conditions = [FIRST, LAST].map(condition);
+    let limits = json!({ "activeDeadlineSeconds": i64::MAX, "ttlSecondsAfterFinished": i32::MAX, "suspend": true });
     vec![
         odd_status(
             "a status at both ends",
-            &json!({
-                "startTime": "9999-12-31T23:59:59-23:59", "active": i32::MAX, "ready": 0, "conditions": [condition("9999-12-31T23:59:59-23:59"), condition("0000-01-01T00:00:00Z")],
-            }),
+            &json!({ "startTime": LAST, "active": i32::MAX, "ready": 0, "conditions": conditions }),
         ),
-        odd(
-            "a spec at its limits",
-            json!({ "spec": { "activeDeadlineSeconds": i64::MAX, "ttlSecondsAfterFinished": i32::MAX, "suspend": true } }),
-        ),
+        odd("a spec at its limits", json!({ "spec": limits })),
     ]
 }
 
@@ -239,24 +253,25 @@ async fn make<K: Resource<DynamicType = ()>>(
 ) -> (Corpus, Vec<&'static str>) {
     let (mut corpus, mut refused) = (Corpus::new(), Vec::new());
     // A namespace is in none.
-    let path = K::url_path(&(), (K::kind(&()) != "Namespace").then_some(&*namespace.name));
+    let all = K::url_path(&(), (K::kind(&()) != "Namespace").then_some(&*namespace.name));
     for (number, Oddity { what, changes }) in oddities.into_iter().enumerate() {
         let name = format!("{}-{number}", namespace.name);
-        let object = json!({ "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": { "name": name }, "spec": spec });
-        send(namespace, Method::POST, &path, &object).await.expect("create");
+        let (api_version, kind) = (K::api_version(&()), K::kind(&()));
+        let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": { "name": name }, "spec": spec });
+        send(namespace, Method::POST, &all, &object).await.expect("create");
         for change in changes {
-            let path = format!("{path}/{name}");
+            let one = format!("{all}/{name}");
             let done = match change {
-                Change::Patch(patch) => send(namespace, Method::PATCH, &path, &patch).await,
-                Change::Status(patch) => send(namespace, Method::PATCH, &format!("{path}/status"), &patch).await,
-                Change::Delete => send(namespace, Method::DELETE, &path, &Value::Null).await,
+                Change::Patch(patch) => send(namespace, Method::PATCH, &one, &patch).await,
+                Change::Status(patch) => send(namespace, Method::PATCH, &format!("{one}/status"), &patch).await,
+                Change::Delete => send(namespace, Method::DELETE, &one, &Value::Null).await,
             };
             if let Err(error) = done {
                 eprintln!("{}: {what}: refused: {error}", K::kind(&()));
                 refused.push(what);
             }
         }
-        let stored = send(namespace, Method::GET, &format!("{path}/{name}"), &Value::Null).await.expect("read");
+        let stored = send(namespace, Method::GET, &format!("{all}/{name}"), &Value::Null).await.expect("read");
         if refused.last() != Some(&what) {
             corpus.insert(what.into(), RawValue::from_string(stored.trim().into()).expect("JSON"));
         }
@@ -372,7 +387,8 @@ async fn every_lock_is_read() {
 #[tokio::test]
 async fn every_barrier_arrival_and_gate_is_read() {
     is_read::<Barrier>(json!({ "expected": 1 }), metadata::<Barrier>().into_iter().chain(rendezvous()), &[]).await;
-    is_read::<Arrival>(json!({ "barrier": "b", "key": "\u{0}é]}", "holder": "<>&" }), metadata::<Arrival>(), &[]).await;
+    let arrival = json!({ "barrier": "b", "key": "\u{0}é]}", "holder": "<>&" });
+    is_read::<Arrival>(arrival, metadata::<Arrival>(), &[]).await;
     let gate = json!({ "conditions": [{ "type": "Job", "name": "x", "state": "Complete" }] });
     is_read::<Gate>(gate, metadata::<Gate>().into_iter().chain(rendezvous()), &[]).await;
 }

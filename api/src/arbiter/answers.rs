@@ -106,7 +106,7 @@ impl View {
                 self.note_term(self.floor, now);
                 self.refile_granted(now);
             }
-            (ParentChange::Settle(_), Reign::Restamping { term })
+            (ParentChange::Settle(_), Reign::Restamping { term, .. })
                 if state.term == *term && state.settled_term == *term =>
             {
                 self.reign = Reign::Settled { term: *term };

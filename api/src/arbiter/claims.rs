@@ -3,7 +3,7 @@
 //! A claim is filed anew only when something about it changed that an index is about, so that ten thousand waiters cost
 //! nothing while somebody takes over or renews.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Duration};
 
 use super::{
     Claim, Now, Uid, Unread, View,
@@ -11,7 +11,10 @@ use super::{
     takeover::Reign,
     waiters::Place,
 };
-use crate::{ClaimPhase, limits::PROOF_OF_LIFE};
+use crate::{
+    ClaimPhase,
+    limits::{DOUBTED_GRANTS, PROOF_OF_LIFE},
+};
 
 /// What may still show a claim that is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,8 +53,8 @@ impl View {
 
     /// Whether a claim that could not be read at the takeover is taken over now that it can be.
     fn may_adopt(&self, entry: &Entry) -> bool {
-        let counts = entry.claim.state.term >= self.settled_before || entry.is_foreign(self.parent.as_ref());
-        matches!(self.reign, Reign::Restamping { .. }) && counts
+        let Reign::Restamping { settled, .. } = self.reign else { return false };
+        entry.claim.state.term >= settled || entry.is_foreign(self.parent.as_ref())
     }
 
     /// A claim that cannot be read was seen, at any version, by a watch, a read, or a page of a list. If somebody may hold it,
@@ -81,7 +84,7 @@ impl View {
             }
         }
         self.note_summary_change(now);
-        let (since, retry_at) = (now.monotonic, std::time::Duration::ZERO);
+        let (since, retry_at) = (now.monotonic, Duration::ZERO);
         self.unread.insert(uid.clone(), Unseen { claim, adopted, busy, retry_at, since, due: None });
         self.with_unread(&uid, |_| ());
     }
@@ -144,7 +147,7 @@ impl View {
             Some(ClaimPhase::Expired) => Role::Over,
             _ if entry.granting.is_some() => Role::Holding,
             Some(ClaimPhase::Granted | ClaimPhase::Revoking) => match self.reign {
-                Reign::Restamping { term } | Reign::Settled { term }
+                Reign::Restamping { term, .. } | Reign::Settled { term }
                     if !entry.adopted && (state.term < term || entry.is_foreign(self.parent.as_ref())) =>
                 {
                     Role::Stray
@@ -158,7 +161,7 @@ impl View {
 
     /// An adopted claim that has to carry the own term before this leader settles.
     fn is_unstamped(&self, entry: &Entry) -> bool {
-        let Reign::Restamping { term } = self.reign else { return false };
+        let Reign::Restamping { term, .. } = self.reign else { return false };
         let (parent, state) = (self.parent.as_ref(), &entry.claim.state);
         entry.granted() && entry.adopted && state.term != term && !entry.is_foreign(parent)
     }
@@ -191,11 +194,40 @@ impl View {
             doubtful: role == Role::Holding && entry.is_doubtful(),
             due: entry.due(role, parent_ttl, unstamped),
         };
-        if entry.filed.as_ref() == Some(&filed) {
-            return;
+        match &entry.filed {
+            Some(before) if *before == filed => {}
+            Some(before) if before.stays_beside(&filed) => {
+                let before = entry.filed.replace(filed.clone()).unwrap_or_else(|| filed.clone());
+                self.file_beside(&before, filed);
+            }
+            _ => {
+                self.unfile(uid, now);
+                self.file(filed, now);
+            }
         }
-        self.unfile(uid, now);
-        self.file(filed, now);
+    }
+
+    /// Brings those indexes up to date that can change while a claim keeps its part and its place.
+    fn file_beside(&mut self, before: &Filed, filed: Filed) {
+        let uid = filed.place.uid.clone();
+        if filed.role == Role::Waiting && before.waiter != filed.waiter {
+            self.waiters.update(&filed.place, filed.waiter);
+            self.queue_changed = true;
+        }
+        self.unstamped = self.unstamped + usize::from(filed.unstamped) - usize::from(before.unstamped);
+        match (before.doubtful, filed.doubtful) {
+            (false, true) => _ = self.doubtful.insert(uid.clone()),
+            (true, false) => _ = self.doubtful.remove(&uid),
+            _ => {}
+        }
+        if before.due != filed.due {
+            if let Some(due) = before.due {
+                self.due.remove(&(due, uid.clone()));
+            }
+            if let Some(due) = filed.due {
+                self.due.insert((due, uid));
+            }
+        }
     }
 
     fn file(&mut self, filed: Filed, now: Now) {
@@ -263,7 +295,6 @@ impl Entry {
         self.ticket = self.claim.state.ticket.unwrap_or(self.ticket);
         self.adopted &= self.granted();
         self.granting = None;
-        self.retry_at = std::time::Duration::ZERO;
         let newly_granted = self.granted() && !was_granted;
         if newly_granted {
             self.doubts = 0;
@@ -276,6 +307,10 @@ impl Entry {
             self.proof_due = None;
             // It lives, wherever its pod is.
             self.gone = false;
+        }
+        // That it could be told something does not mean that it can be granted.
+        if self.doubts < DOUBTED_GRANTS {
+            self.retry_at = Duration::ZERO;
         }
     }
 }

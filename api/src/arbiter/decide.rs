@@ -31,7 +31,7 @@ pub fn decide(view: &View, now: Now) -> Plan {
             plan.list = (!view.listing).then_some(*term);
             attend(view, now, &mut plan);
         }
-        (Reign::Restamping { term }, Some(parent)) => {
+        (Reign::Restamping { term, .. }, Some(parent)) => {
             attend(view, now, &mut plan);
             if view.unstamped == 0 && view.unknown == 0 {
                 let state = view.parent_state(parent, *term, *term);

@@ -90,6 +90,14 @@ pub(super) struct Filed {
     pub(super) due: Option<Duration>,
 }
 
+impl Filed {
+    /// Whether the claim keeps its part, its place and what it counts for.
+    pub(super) fn stays_beside(&self, other: &Self) -> bool {
+        let key = |filed: &Self| (filed.role, filed.waiter.weight, filed.token, filed.over_since);
+        key(self) == key(other) && self.place == other.place
+    }
+}
+
 impl Entry {
     pub(super) fn new(claim: Claim, now: Duration) -> Self {
         Self {

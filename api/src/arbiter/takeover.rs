@@ -24,6 +24,8 @@ pub enum Reign {
     Restamping {
         /// Its term.
         term: u64,
+        /// As above.
+        settled: u64,
     },
     /// Grants.
     Settled {
@@ -99,8 +101,7 @@ impl View {
         if !self.is_listing(term) {
             return;
         }
-        self.reign = Reign::Restamping { term };
-        self.settled_before = settled;
+        self.reign = Reign::Restamping { term, settled };
         for uid in &self.granted {
             if let Some(entry) = self.claims.get_mut(uid) {
                 let counts = entry.claim.state.term >= settled || entry.is_foreign(self.parent.as_ref());

@@ -32,8 +32,6 @@ pub struct View {
     pub(super) listed: BTreeSet<Uid>,
     /// The highest term that the parent or a claim has shown.
     pub(super) floor: u64,
-    /// The last term whose leader had settled when this one took over.
-    pub(super) settled_before: u64,
     pub(super) sequence: u64,
     pub(super) claims: BTreeMap<Uid, Entry>,
     pub(super) unread: BTreeMap<Uid, Unseen>,
@@ -72,7 +70,6 @@ impl View {
             listing: false,
             listed: BTreeSet::new(),
             floor: 0,
-            settled_before: 0,
             sequence: 0,
             claims: BTreeMap::new(),
             unread: BTreeMap::new(),
@@ -139,7 +136,7 @@ impl View {
         self.note_summary_change(now);
         self.note_term(term, now);
         let intact = match self.reign {
-            Reign::Listing { term: own, .. } | Reign::Restamping { term: own } => same && term == own,
+            Reign::Listing { term: own, .. } | Reign::Restamping { term: own, .. } => same && term == own,
             Reign::Settled { term: own } => same && term == own && settled_term == own,
             Reign::Standby | Reign::Raising | Reign::StoodDown { .. } => true,
         };
@@ -165,7 +162,7 @@ impl View {
 
     pub(super) fn term(&self) -> Option<u64> {
         match self.reign {
-            Reign::Listing { term, .. } | Reign::Restamping { term } | Reign::Settled { term } => Some(term),
+            Reign::Listing { term, .. } | Reign::Restamping { term, .. } | Reign::Settled { term } => Some(term),
             Reign::Standby | Reign::Raising | Reign::StoodDown { .. } => None,
         }
     }

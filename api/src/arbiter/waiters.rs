@@ -63,6 +63,13 @@ impl Waiters {
         }
     }
 
+    /// What is known of a waiter that keeps its place and its weight.
+    pub(super) fn update(&mut self, place: &Place, waiter: Waiter) {
+        if let Some(known) = self.in_order.get_mut(place) {
+            *known = waiter;
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.in_order.len()
     }

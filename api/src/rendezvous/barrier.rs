@@ -15,12 +15,16 @@
 //! What is watched may be older than the status (two watches are not in step), so the count of a watch says only when
 //! to look: a phase is written after arrivals were counted by a consistent read, on the version that this count was for.
 //! Nothing that is decided rests on a figure in the status but the phase, its time, and the round.
+//!
+//! # Time
+//! `timeout` and `resetAfter` have passed when they have passed twice: by the wall clock since the time that the API server
+//! knows, and by the operator's own clock since it saw what that time tells ([`Since`]).
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
-use super::{Change, Plan, RendezvousPhase, Verdict, Write, after};
-use crate::{BarrierSpec, BarrierStatus, GoDuration, conditions, limits::CREATION_GRAIN};
+use super::{Change, Plan, RendezvousPhase, Since, Verdict, Write, after, later};
+use crate::{BarrierSpec, BarrierStatus, GoDuration, arbiter::Now, conditions, limits::CREATION_GRAIN};
 
 /// A barrier and who has arrived.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +41,14 @@ pub struct View<'a> {
     pub arrived: u64,
     /// When the first of those that are there was created.
     pub first: Option<Timestamp>,
+    /// Since when that one has been there, by the operator's own clock.
+    pub first_seen: Option<Since>,
+    /// Since when the round has ended, as the status says, by the operator's own clock.
+    pub end_seen: Option<Since>,
 }
 
 /// What the status should be.
-pub fn decide(view: &View<'_>, now: Timestamp) -> Plan<BarrierStatus> {
+pub fn decide(view: &View<'_>, now: Now) -> Plan<BarrierStatus> {
     let accepted = view.status.is_some_and(|status| status.observed_generation == view.generation);
     match view.status.and_then(|status| Some((status, ended(status)?))) {
         Some((status, at)) if accepted => keep(view, status, at, now),
@@ -58,8 +66,9 @@ fn ended(status: &BarrierStatus) -> Option<Timestamp> {
 }
 
 /// The round has ended and stays as it ended, until it is time for the next one.
-fn keep(view: &View<'_>, before: &BarrierStatus, ended: Timestamp, now: Timestamp) -> Plan<BarrierStatus> {
-    let next = view.spec.reset_after.map(|wait| after(ended, wait));
+fn keep(view: &View<'_>, before: &BarrierStatus, ended: Timestamp, clocks: Now) -> Plan<BarrierStatus> {
+    let now = clocks.wall;
+    let next = view.spec.reset_after.map(|wait| later(after(ended, wait), view.end_seen, wait, clocks));
     if next.is_some_and(|next| next <= now) {
         let round = round(view) + 1;
         let verdict = Verdict::new(RendezvousPhase::Waiting, conditions::WAITING, waiting(view.spec, 0));
@@ -71,12 +80,14 @@ fn keep(view: &View<'_>, before: &BarrierStatus, ended: Timestamp, now: Timestam
     Plan::to(status, Some(before), true, next)
 }
 
-fn evaluate(view: &View<'_>, accepted: bool, now: Timestamp) -> Plan<BarrierStatus> {
+fn evaluate(view: &View<'_>, accepted: bool, clocks: Now) -> Plan<BarrierStatus> {
+    let now = clocks.wall;
     let BarrierSpec { expected, quorum, timeout, reset_after: _ } = *view.spec;
     let arrived = view.arrived;
     // An arrival made before its barrier waits for nobody yet. Times of creation are whole seconds: from the end of that one.
     let first = view.first.map(|first| after(first, GoDuration(CREATION_GRAIN)).max(view.created));
-    let due = timeout.and_then(|timeout| Some((after(first?, timeout), timeout)));
+    let due =
+        timeout.and_then(|timeout| Some((later(after(first?, timeout), view.first_seen, timeout, clocks), timeout)));
     let (phase, reason, message) = match due {
         _ if arrived >= expected.into() => {
             (RendezvousPhase::Open, conditions::ARRIVED, format!("{arrived} of {expected} have arrived"))

@@ -98,7 +98,8 @@ impl JobState {
     }
 }
 
-/// What is known of an object. A kind of Konductor's own is `None` until the operator has decided on it.
+/// What is known of an object. A kind of Konductor's own is `None` until the operator has decided on it with its spec as it is
+/// now: what its status says of an older one may never have been true of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fact {
     /// Of a Job.
@@ -149,7 +150,7 @@ impl fmt::Display for Fact {
             Self::Lease(Some(LeasePhase::Available)) => "is available",
             Self::Rendezvous(Some(RendezvousPhase::Open)) => "is open",
             Self::Rendezvous(Some(RendezvousPhase::Waiting)) => "is waiting",
-            Self::Semaphore(None) | Self::Lease(None) | Self::Rendezvous(None) => "is new to the operator",
+            Self::Semaphore(None) | Self::Lease(None) | Self::Rendezvous(None) => "is not known yet (new or edited)",
             Self::Unreadable => "cannot be read",
         })
     }

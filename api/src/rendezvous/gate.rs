@@ -7,40 +7,49 @@
 //! conditions are met after all it opens, and those who ask then may go on. `override` goes before everything.
 //!
 //! A condition that cannot be judged (nothing of that name, a namespace that does not allow it, a cycle) is not met.
+//!
+//! A timeout has passed when it has passed twice: by the wall clock since the time in the status, which another operator
+//! may have written, and by this operator's own clock since it saw that time there ([`Since`]).
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::{
-    Plan, RendezvousPhase, Verdict, after,
+    Plan, RendezvousPhase, Since, Verdict, after,
     fact::{Dependency, Fact},
-    shortened,
+    later, shortened,
+    tally::{Asked, Summary},
 };
 use crate::{
-    GATES_FROM_ANNOTATION, GateCondition, GateConditionStatus, GateSpec, GateStatus, Match, Override, Pick, conditions,
-    limits::CYCLE_SHOWN,
+    GATES_FROM_ANNOTATION, GateCondition, GateConditionStatus, GateSpec, GateStatus, Match, Override, Pick,
+    arbiter::Now,
+    conditions,
+    limits::{CYCLE_SHOWN, MAX_SELECTIONS, MAX_WAYS},
 };
-
-/// An object that a condition names or selects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// When it was created, in seconds.
-    pub created: i64,
-    /// What is known of it.
-    pub fact: Fact,
-}
 
 /// What was found for a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding<'a> {
-    /// The objects that it names or selects.
-    Objects(Vec<Candidate<'a>>),
+    /// What is known of the object that it names, if there is one.
+    Named(Option<Fact>),
+    /// The objects that it selects.
+    Selected(Summary<'a>),
     /// Its namespace does not allow it.
     Forbidden,
-    /// The gate would wait for itself: the names of the gates, this one first.
-    Cycle(Vec<String>),
+    /// The gate would wait for itself.
+    Cycle(&'a Cycle),
+    /// Gates depend on each other in too many ways to look for cycles.
+    Tangled,
+    /// The gates of this namespace select in too many ways.
+    Crowded,
+}
+
+/// The gates of a cycle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cycle {
+    /// The names of the gates, the one that is decided on first.
+    pub gates: Vec<String>,
+    /// These are all of them.
+    pub whole: bool,
 }
 
 /// A gate and what it depends on.
@@ -56,10 +65,13 @@ pub struct View<'a> {
     pub status: Option<&'a GateStatus>,
     /// What was found for each condition.
     pub findings: Vec<Finding<'a>>,
+    /// Since when the gate has waited, as the status says, by the operator's own clock.
+    pub waiting: Option<Since>,
 }
 
 /// What the status should be.
-pub fn decide(view: &View<'_>, now: Timestamp) -> Plan<GateStatus> {
+pub fn decide(view: &View<'_>, clocks: Now) -> Plan<GateStatus> {
+    let now = clocks.wall;
     let GateSpec { conditions: wanted, r#match, timeout, r#override } = view.spec;
     let accepted = view.status.is_some_and(|status| status.observed_generation == view.generation);
     let statuses: Vec<_> = wanted
@@ -70,7 +82,8 @@ pub fn decide(view: &View<'_>, now: Timestamp) -> Plan<GateStatus> {
     let (met, total) = (statuses.iter().filter(|status| status.met).count(), wanted.len());
     let since = view.status.filter(|_| accepted).and_then(|status| status.waiting_since.as_ref());
     let since = since.map_or(now, |since| since.0);
-    let due = timeout.map(|timeout| (after(since, timeout), timeout));
+    let waiting = view.waiting.filter(|_| accepted);
+    let due = timeout.map(|timeout| (later(after(since, timeout), waiting, timeout, clocks), timeout));
     let enough = match r#match {
         Match::All => met == total,
         Match::Any => met > 0,
@@ -129,34 +142,38 @@ fn judge(gates_of: &str, condition: &GateCondition, finding: &Finding<'_>) -> Ga
             let what = format!("namespace {other} does not let gates of namespace {gates_of} look");
             (false, format!("{what}: its annotation {GATES_FROM_ANNOTATION} has to name that one"))
         }
-        (Finding::Cycle(gates), ..) => (false, format!("the gate waits for itself: {}", round(gates))),
-        (Finding::Objects(found), Some(name), _) => match found.first() {
-            Some(object) => one(condition, object, &format!("{kind} {name}{place}")),
-            None => (false, format!("{kind} {name}{place} does not exist")),
-        },
-        (Finding::Objects(found), None, Some(selector)) => {
-            let newest = found.iter().max_by_key(|object| (object.created, object.name));
-            match (newest, pick) {
-                (None, _) => (false, format!("no {kind}{place} has {selector}")),
-                (Some(newest), Some(Pick::Newest)) => {
-                    one(condition, newest, &format!("{kind} {}{place}, the newest with {selector},", newest.name))
-                }
-                (Some(_), Some(Pick::All) | None) => many(condition, found, &format!("{kind}s{place} with {selector}")),
+        (Finding::Cycle(cycle), ..) => (false, format!("the gate waits for itself: {}", round(cycle))),
+        (Finding::Tangled, ..) => {
+            let what = "gates select each other in too many ways to tell whether this one waits for itself";
+            (false, format!("{what}: more than {MAX_WAYS}"))
+        }
+        (Finding::Crowded, ..) => {
+            let what = format!("the gates of namespace {gates_of} have more than {MAX_SELECTIONS} different selectors");
+            (false, format!("{what}: this one waits until there are fewer"))
+        }
+        (Finding::Named(found), name, _) => {
+            let name = name.as_deref().unwrap_or_default();
+            match found {
+                Some(fact) => one(condition, *fact, &format!("{kind} {name}{place}")),
+                None => (false, format!("{kind} {name}{place} does not exist")),
             }
         }
-        (Finding::Objects(_), None, None) => (false, format!("neither a name nor a selector of a {kind}")),
+        (Finding::Selected(found), _, selector) => {
+            let selector = selector.as_ref().map(ToString::to_string).unwrap_or_default();
+            match (found, pick) {
+                (Summary { all: 0, .. }, _) => (false, format!("no {kind}{place} has {selector}")),
+                (Summary { shown: Some(newest), .. }, Some(Pick::Newest)) => {
+                    one(condition, newest.fact, &format!("{kind} {}{place}, the newest with {selector},", newest.name))
+                }
+                _ => many(condition, found, &format!("{kind}s{place} with {selector}")),
+            }
+        }
     };
     GateConditionStatus { met, message: shortened(message) }
 }
 
-/// Permits that have to be free, if they are asked about.
-fn permits(condition: &GateCondition) -> u64 {
-    condition.value.filter(|_| condition.kind == Dependency::Semaphore).unwrap_or(1).into()
-}
-
-fn one(condition: &GateCondition, object: &Candidate<'_>, what: &str) -> (bool, String) {
-    let (state, permits) = (condition.state, permits(condition));
-    let fact = object.fact;
+fn one(condition: &GateCondition, fact: Fact, what: &str) -> (bool, String) {
+    let Asked { state, permits, .. } = Asked::by(condition);
     match (fact.is(state, permits), fact) {
         (true, _) => (true, format!("{what} {fact}")),
         (false, Fact::Semaphore(_)) if permits > 1 => (false, format!("{what} {fact}, wanted {permits}")),
@@ -164,24 +181,23 @@ fn one(condition: &GateCondition, object: &Candidate<'_>, what: &str) -> (bool, 
     }
 }
 
-fn many(condition: &GateCondition, found: &[Candidate<'_>], what: &str) -> (bool, String) {
-    let (state, permits) = (condition.state, permits(condition));
-    let so = |object: &&Candidate<'_>| object.fact.is(state, permits);
-    let (count, all) = (found.iter().filter(so).count(), found.len());
+fn many(condition: &GateCondition, found: &Summary<'_>, what: &str) -> (bool, String) {
+    let (Summary { all, met: count, shown }, state) = (found, condition.state);
     let least = condition.value.filter(|_| condition.kind != Dependency::Semaphore).map(|least| least as usize);
-    let met = count >= least.unwrap_or(all);
+    let met = *count >= least.unwrap_or(*all);
     let wanted = least.map(|least| format!(", wanted {least}")).unwrap_or_default();
-    // The first by name, so that the message does not change with the order in which things were seen.
-    let other = found.iter().filter(|object| !so(object)).min_by_key(|object| object.name).filter(|_| !met);
-    let other = other.map(|object| format!("; {} {}", object.name, object.fact)).unwrap_or_default();
+    let other = shown.filter(|_| !met).map(|object| format!("; {} {}", object.name, object.fact)).unwrap_or_default();
     (met, format!("{count} of {all} {what} are {state}{wanted}{other}"))
 }
 
 /// The cycle in words.
-fn round(gates: &[String]) -> String {
+fn round(Cycle { gates, whole }: &Cycle) -> String {
     let shown: Vec<_> = gates.iter().take(CYCLE_SHOWN).map(String::as_str).collect();
-    let more = gates.len() - shown.len();
-    let more = if more == 0 { String::new() } else { format!(" → {more} more") };
+    let more = match gates.len() - shown.len() {
+        _ if !whole => " → others".into(),
+        0 => String::new(),
+        more => format!(" → {more} more"),
+    };
     let first = gates.first().map_or("", String::as_str);
     format!("{}{more} → {first}", shown.join(" → "))
 }

@@ -6,12 +6,15 @@
 //! should be; whoever carries it out writes on the version that was decided on, or not at all.
 //!
 //! - [`barrier`], [`gate`]: the rules of each kind;
-//! - [`fact`]: what a gate's condition asks of an object; [`cycles`]: gates that wait for themselves.
+//! - [`fact`]: what a gate's condition asks of an object; [`tally`]: of many; [`cycles`]: gates that wait for themselves;
+//! - [`since`]: how long something has been so by the operator's own clock.
 
 pub mod barrier;
 pub mod cycles;
 pub mod fact;
 pub mod gate;
+pub mod since;
+pub mod tally;
 
 use std::fmt;
 
@@ -24,8 +27,10 @@ use kube::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::since::Since;
 use crate::{
     GoDuration,
+    arbiter::Now,
     conditions::{self, condition},
     limits::MAX_MESSAGE,
 };
@@ -81,6 +86,12 @@ pub trait Rendezvous:
         self.status().and_then(RendezvousStatus::phase)
     }
 
+    /// Where it stands, as far as the operator has taken in its spec as it is now.
+    fn current_phase(&self) -> Option<RendezvousPhase> {
+        let status = self.status()?;
+        status.phase().filter(|_| status.observed_generation() == self.meta().generation)
+    }
+
     /// Why it stands there, for people.
     fn message(&self) -> Option<&str> {
         let conditions = self.status()?.conditions();
@@ -92,6 +103,9 @@ pub trait Rendezvous:
 pub trait RendezvousStatus: Serialize {
     /// Where it stands.
     fn phase(&self) -> Option<RendezvousPhase>;
+
+    /// The generation of the spec that it answers.
+    fn observed_generation(&self) -> Option<i64>;
 
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
@@ -193,4 +207,11 @@ fn shortened(mut message: String) -> String {
 /// This long after a moment; the end of time if there is nothing after it.
 fn after(at: Timestamp, wait: GoDuration) -> Timestamp {
     at.saturating_add(wait.0).unwrap_or(Timestamp::MAX)
+}
+
+/// When a wait is over that is so far by the wall clock at `due`: not before it is by the operator's own clock, too. What the
+/// operator has not seen begins now.
+fn later(due: Timestamp, since: Option<Since>, wait: GoDuration, now: Now) -> Timestamp {
+    let left = since.unwrap_or(Since::begun(now)).left(wait, now);
+    if left.is_zero() { due } else { due.max(after(now.wall, GoDuration(left))) }
 }

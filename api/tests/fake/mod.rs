@@ -2,13 +2,18 @@
 //! that carries out the writes of its plans against it. Both are driven step by step, so that a test decides what arrives,
 //! in which order, and what is lost.
 
-use std::{collections::BTreeMap, fmt::Debug};
+#![allow(dead_code, reason = "not every test needs all of it")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use konductor_api::{
-    Lock, LockClaim,
-    arbiter::{Change, Claim, ClaimState, Now, Outcome, Parent, Subject, View, Write, claim_status},
+    ClaimPhase, Lock, LockClaim,
+    arbiter::{Claim, ClaimWrite, Now, Outcome, Parent, ParentWrite, Unread, View, Write, claim_status},
 };
 use kube::{
     Resource,
@@ -39,6 +44,7 @@ pub(crate) enum Event {
     Parent(Parent),
     ParentGone(String),
     Claim(Claim),
+    Unread(Unread),
     ClaimGone(String),
 }
 
@@ -49,13 +55,15 @@ pub(crate) struct Api<L: Kept> {
     created: u64,
     lock: Option<L>,
     claims: BTreeMap<String, L::Claim>,
+    /// Claims that hold something which no operator can read.
+    unreadable: BTreeSet<String>,
     /// Everything that ever happened, in order.
     pub(crate) log: Vec<Event>,
 }
 
 impl<L: Kept> Api<L> {
     pub(crate) fn new() -> Self {
-        Self { revision: 0, created: 0, lock: None, claims: BTreeMap::new(), log: vec![] }
+        Self { revision: 0, created: 0, lock: None, claims: BTreeMap::new(), unreadable: BTreeSet::new(), log: vec![] }
     }
 
     fn metadata(&mut self, name: &str, wall: Timestamp) -> ObjectMeta {
@@ -84,7 +92,7 @@ impl<L: Kept> Api<L> {
         self.stamp(claim.meta_mut());
         let name = claim.meta().name.clone().unwrap_or_default();
         self.claims.insert(name.clone(), claim);
-        self.log.extend(self.claim(&name).map(Event::Claim));
+        self.log.extend(self.shown(&name));
     }
 
     /// Changes the lock, and creates it first if it does not exist.
@@ -121,7 +129,18 @@ impl<L: Kept> Api<L> {
         }
     }
 
+    /// From now on nothing can be read of this claim but its metadata and its phase; or everything again.
+    pub(crate) fn make_unreadable(&mut self, name: &str, unreadable: bool) {
+        if unreadable {
+            self.unreadable.insert(name.into())
+        } else {
+            self.unreadable.remove(name)
+        };
+        self.edit_claim(name, |_| ());
+    }
+
     pub(crate) fn delete_claim(&mut self, name: &str) {
+        self.unreadable.remove(name);
         if let Some(uid) = self.claims.remove(name).and_then(|claim| claim.meta().uid.clone()) {
             self.revision += 1;
             self.log.push(Event::ClaimGone(uid));
@@ -129,7 +148,6 @@ impl<L: Kept> Api<L> {
     }
 
     /// The lock as people see it.
-    #[allow(dead_code, reason = "not every test that has an API looks at it")]
     pub(crate) fn lock(&self) -> Option<&L> {
         self.lock.as_ref()
     }
@@ -146,36 +164,52 @@ impl<L: Kept> Api<L> {
         self.claims.keys().filter_map(|name| self.claim(name)).collect()
     }
 
-    /// What a read of this object finds.
-    pub(crate) fn read(&self, subject: &Subject) -> Event {
-        match subject {
-            Subject::Parent { uid } => self.parent().map_or_else(|| Event::ParentGone(uid.clone()), Event::Parent),
-            Subject::Claim { uid, name } => {
+    /// What a look at the claim shows.
+    fn shown(&self, name: &str) -> Option<Event> {
+        let Claim { uid, name, version, state, .. } = self.claim(name)?;
+        if !self.unreadable.contains(&name) {
+            return self.claim(&name).map(Event::Claim);
+        }
+        let may_hold = matches!(state.phase, Some(ClaimPhase::Granted | ClaimPhase::Revoking));
+        Some(Event::Unread(Unread { uid, name, version, may_hold }))
+    }
+
+    /// What a list of all claims shows.
+    pub(crate) fn list(&self) -> Vec<Event> {
+        self.claims.keys().filter_map(|name| self.shown(name)).collect()
+    }
+
+    /// What a read of the object of this write finds.
+    pub(crate) fn read(&self, write: &Write) -> Event {
+        match write {
+            Write::Parent(ParentWrite { uid, .. }) => {
+                self.parent().map_or_else(|| Event::ParentGone(uid.to_string()), Event::Parent)
+            }
+            Write::Claim(ClaimWrite { uid, name, .. }) => {
                 let claim = self.claim(name).filter(|claim| claim.uid == *uid);
-                claim.map_or_else(|| Event::ClaimGone(uid.clone()), Event::Claim)
+                claim.and_then(|_| self.shown(name)).unwrap_or_else(|| Event::ClaimGone(uid.to_string()))
             }
         }
     }
 
     /// Carries a write out, unless the object is gone or has changed. One that changes nothing leaves the version alone.
     pub(crate) fn write(&mut self, write: &Write, wall: Timestamp) -> Option<Event> {
-        match (&write.subject, &write.change) {
-            (Subject::Parent { uid }, Change::Raise(state) | Change::Settle(state) | Change::Summarize(state)) => {
-                let parent = self.parent().filter(|parent| parent.uid == *uid && parent.version == write.version)?;
+        match write {
+            Write::Parent(ParentWrite { uid, version, change }) => {
+                let parent = self.parent().filter(|parent| parent.uid == *uid && parent.version == *version)?;
                 let mut lock = self.lock.clone()?;
-                let status = Some(L::status_of(state, parent.capacity, wall, lock.conditions()));
+                let status = Some(L::status_of(change.state(), parent.capacity, wall, lock.conditions()));
                 if *lock.status_mut() != status {
                     *lock.status_mut() = status;
                     self.store_parent(lock);
                 }
                 self.parent().map(Event::Parent)
             }
-            (Subject::Claim { uid, name }, change) => {
-                let claim = self.claim(name).filter(|claim| claim.uid == *uid && claim.version == write.version)?;
-                let Some(state) = claim_state(change) else {
-                    assert_eq!(*change, Change::Delete, "a change of a parent for {name}");
+            Write::Claim(ClaimWrite { uid, name, version, change, .. }) => {
+                let claim = self.claim(name).filter(|claim| claim.uid == *uid && claim.version == *version)?;
+                let Some(state) = change.state() else {
                     self.delete_claim(name);
-                    return Some(Event::ClaimGone(uid.clone()));
+                    return Some(Event::ClaimGone(uid.to_string()));
                 };
                 let mut kept = self.claims.get(name).cloned()?;
                 let before = kept.status().map(|status| status.conditions.clone()).unwrap_or_default();
@@ -184,28 +218,14 @@ impl<L: Kept> Api<L> {
                     *kept.status_mut() = status;
                     self.store_claim(kept);
                 }
-                self.claim(name).map(Event::Claim)
+                self.shown(name)
             }
-            (subject, change) => panic!("{change:?} for {subject:?}"),
         }
     }
 }
 
 fn object<O: Object>(metadata: &ObjectMeta, spec: &O::Spec) -> O {
     serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).expect("an object of its kind")
-}
-
-/// The status that a change gives to a claim.
-pub(crate) fn claim_state(change: &Change) -> Option<&ClaimState> {
-    match change {
-        Change::Grant(state)
-        | Change::Restamp(state)
-        | Change::SendBack(state)
-        | Change::Revoke(state)
-        | Change::Expire(state)
-        | Change::Tell(state) => Some(state),
-        Change::Raise(_) | Change::Settle(_) | Change::Summarize(_) | Change::Delete => None,
-    }
 }
 
 /// An operator's caches, and how far its watch has come.
@@ -231,7 +251,7 @@ impl Operator {
     /// Sees what there is now instead of what has happened since.
     pub(crate) fn relist<L: Kept>(&mut self, api: &Api<L>, now: Now) {
         self.seen = api.log.len();
-        let events = api.parent().map(Event::Parent).into_iter().chain(api.claims().into_iter().map(Event::Claim));
+        let events = api.parent().map(Event::Parent).into_iter().chain(api.list());
         events.for_each(|event| self.observe(event, now));
     }
 
@@ -240,16 +260,34 @@ impl Operator {
             Event::Parent(parent) => self.view.observe_parent(parent, now),
             Event::ParentGone(uid) => self.view.parent_gone(&uid, now),
             Event::Claim(claim) => self.view.observe_claim(claim, now),
+            Event::Unread(claim) => self.view.observe_unreadable(claim, now),
             Event::ClaimGone(uid) => self.view.claim_gone(&uid, now),
         }
     }
 
+    /// Gets the answer to a list, in pages of one claim each.
+    pub(crate) fn listed(&mut self, term: u64, claims: Vec<Event>, now: Now) {
+        for claim in claims {
+            match claim {
+                Event::Claim(claim) => self.view.page(term, vec![claim], now),
+                other => self.observe(other, now),
+            }
+        }
+        self.view.listed(term, now);
+    }
+
     /// Learns that a write succeeded, and what the object is like now.
     pub(crate) fn acknowledge(&mut self, write: &Write, result: Event, now: Now) {
-        match result {
-            Event::Parent(parent) => self.view.acknowledged_parent(write, parent, now),
-            Event::Claim(claim) => self.view.acknowledged_claim(write, claim, now),
-            Event::ParentGone(uid) | Event::ClaimGone(uid) => self.view.claim_gone(&uid, now),
+        match (write, result) {
+            (Write::Parent(write), Event::Parent(parent)) => self.view.acknowledged_parent(write, parent, now),
+            (Write::Claim(write), Event::Claim(claim)) => self.view.acknowledged_claim(write, claim, now),
+            (Write::Claim(write), Event::ClaimGone(_)) => self.view.claim_gone(&write.uid, now),
+            // The answer is no more readable than the object.
+            (_, Event::Unread(claim)) => {
+                self.view.observe_unreadable(claim, now);
+                self.view.failed(write, Outcome::Unknown, now);
+            }
+            (write, result) => panic!("no result of {write:?}: {result:?}"),
         }
     }
 

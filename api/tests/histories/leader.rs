@@ -8,7 +8,7 @@ use std::{
 
 use konductor_api::{
     ClaimPhase, Queueing, Semaphore,
-    arbiter::{Change, Claim, Now, Outcome, Parent, View, Write},
+    arbiter::{Claim, ClaimChange, ClaimWrite, Now, Outcome, Parent, View, Write},
     limits::RETRY_AFTER,
 };
 
@@ -42,15 +42,15 @@ impl Notes {
                     self.parent = Some(parent.clone());
                 }
             }
-            Event::ParentGone(uid) => self.parent = self.parent.take().filter(|parent| parent.uid != *uid),
+            Event::ParentGone(uid) => self.parent = self.parent.take().filter(|parent| *parent.uid != **uid),
             Event::Claim(claim) => {
-                let newer = self.claims.get(&claim.uid).is_none_or(|known| known.version < claim.version);
-                if newer && !self.gone.contains(&claim.uid) && !self.gone_while_listing.contains(&claim.uid) {
-                    let ticket = self.tickets.entry(claim.uid.clone()).or_insert(claim.version);
+                let newer = self.claims.get(&*claim.uid).is_none_or(|known| known.version < claim.version);
+                if newer && !self.gone.contains(&*claim.uid) && !self.gone_while_listing.contains(&*claim.uid) {
+                    let ticket = self.tickets.entry(claim.uid.to_string()).or_insert(claim.version);
                     *ticket = claim.state.ticket.unwrap_or(*ticket);
-                    self.granting.remove(&claim.uid);
-                    self.retry_at.remove(&claim.uid);
-                    self.claims.insert(claim.uid.clone(), claim.clone());
+                    self.granting.remove(&*claim.uid);
+                    self.retry_at.remove(&*claim.uid);
+                    self.claims.insert(claim.uid.to_string(), claim.clone());
                 }
             }
             Event::ClaimGone(uid) => {
@@ -81,7 +81,7 @@ impl Notes {
     pub(crate) fn held(&self, term: u64) -> u64 {
         let held = self.claims.values().filter(|claim| {
             let granted = matches!(claim.state.phase, Some(ClaimPhase::Granted | ClaimPhase::Revoking));
-            granted && claim.state.term == term || self.granting.contains(&claim.uid)
+            granted && claim.state.term == term || self.granting.contains(&*claim.uid)
         });
         held.map(|claim| claim.weight).sum()
     }
@@ -90,9 +90,9 @@ impl Notes {
     pub(crate) fn waiting(&self) -> Vec<&Claim> {
         let mut waiting: Vec<_> = self.claims.values().collect();
         waiting.retain(|claim| {
-            matches!(claim.state.phase, None | Some(ClaimPhase::Pending)) && !self.granting.contains(&claim.uid)
+            matches!(claim.state.phase, None | Some(ClaimPhase::Pending)) && !self.granting.contains(&*claim.uid)
         });
-        waiting.sort_by_key(|claim| (Reverse(claim.priority), self.tickets[&claim.uid], &claim.uid));
+        waiting.sort_by_key(|claim| (Reverse(claim.priority), self.tickets[&*claim.uid], claim.uid.clone()));
         waiting
     }
 
@@ -101,8 +101,8 @@ impl Notes {
         let mut free = parent.capacity.saturating_sub(self.held(term));
         let mut next = vec![];
         for claim in self.waiting() {
-            let refused = self.retry_at.get(&claim.uid).is_some_and(|at| *at > now.monotonic);
-            if claim.weight > parent.capacity || self.dead.contains(&claim.uid) || refused {
+            let refused = self.retry_at.get(&*claim.uid).is_some_and(|at| *at > now.monotonic);
+            if claim.weight > parent.capacity || self.dead.contains(&*claim.uid) || refused {
                 continue;
             }
             if claim.weight > free {
@@ -112,8 +112,8 @@ impl Notes {
                 }
             }
             free -= claim.weight;
-            if !self.busy.contains(&claim.uid) {
-                next.push(claim.uid.clone());
+            if !self.busy.contains(&*claim.uid) {
+                next.push(claim.uid.to_string());
             }
         }
         next
@@ -168,7 +168,7 @@ impl Leader {
 
     pub(crate) fn answer(&mut self, answer: Answer, now: Now) {
         let Answer { write, outcome, found } = answer;
-        let uid = write.subject.uid();
+        let uid = write.uid();
         // The result of a write of a claim that is gone says nothing.
         if outcome.is_some() || self.notes.claims.contains_key(uid) || matches!(found, Event::Parent(_)) {
             self.notes.observe(&found);
@@ -180,9 +180,9 @@ impl Leader {
                 self.notes.gone.remove(uid);
             }
         }
-        if !matches!(write.change, Change::Tell(_)) {
+        if !is_telling(&write) {
             self.notes.busy.remove(uid);
-            let unchanged = self.notes.claims.get(uid).is_some_and(|claim| claim.version == write.version);
+            let unchanged = self.notes.claims.get(uid).is_some_and(|claim| claim.version == write.version());
             if let (true, Some(outcome)) = (unchanged, outcome) {
                 self.notes.retry_at.insert(uid.into(), now.monotonic + RETRY_AFTER);
                 if outcome == Outcome::NotApplied {
@@ -195,4 +195,9 @@ impl Leader {
             Some(outcome) => self.operator.fail(&write, outcome, found, now),
         }
     }
+}
+
+/// Tellings go beside other writes of a claim.
+pub(crate) fn is_telling(write: &Write) -> bool {
+    matches!(write, Write::Claim(ClaimWrite { change: ClaimChange::Tell(_), .. }))
 }

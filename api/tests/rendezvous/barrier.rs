@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use konductor_api::{
     BarrierSpec, BarrierStatus,
     RendezvousPhase::{Failed, Open, Waiting},
+    arbiter::Now,
     rendezvous::{
-        Change, Plan,
+        Change, Plan, Since,
         barrier::{View, decide},
     },
 };
 use proptest::{collection::vec, prelude::*};
 
-use super::{Subject, at, check};
+use super::{Subject, at, check, clocks};
 
 /// A barrier and who is there.
 #[derive(Default)]
@@ -20,16 +22,21 @@ struct Scene {
     spec: Option<BarrierSpec>,
     generation: i64,
     status: Option<BarrierStatus>,
-    /// By key, with the second of its creation.
-    arrived: BTreeMap<String, i64>,
-    now: i64,
+    /// By key, with the second of its creation and since when it has been seen.
+    arrived: BTreeMap<String, (i64, Since)>,
+    /// Since when the end of the round has been seen.
+    end_seen: Option<Since>,
     created: i64,
+}
+
+fn end(status: &BarrierStatus) -> Option<&MicroTime> {
+    status.opened_at.as_ref().or(status.failed_at.as_ref())
 }
 
 impl Subject for Scene {
     type Status = BarrierStatus;
 
-    fn take(&mut self, event: &str, argument: &str) {
+    fn take(&mut self, event: &str, argument: &str, now: Now) {
         match event {
             "spec" => {
                 self.spec = Some(serde_json::from_str(argument).expect("a spec"));
@@ -38,7 +45,7 @@ impl Subject for Scene {
             "created" => self.created = argument.parse().expect("seconds"),
             "arrive" => {
                 let (key, second) = argument.split_once(" at ").expect("KEY at SECOND");
-                self.arrived.insert(key.into(), second.parse().expect("a second"));
+                self.arrived.insert(key.into(), (second.parse().expect("a second"), Since::begun(now)));
             }
             "leave" => {
                 self.arrived.remove(argument).expect("it was there");
@@ -47,30 +54,41 @@ impl Subject for Scene {
         }
     }
 
-    fn decide(&self, now: i64) -> Plan<BarrierStatus> {
+    fn decide(&self, now: Now) -> Plan<BarrierStatus> {
+        let first = self.arrived.values().min_by_key(|(second, _)| *second);
         let view = View {
             spec: self.spec.as_ref().expect("a spec comes first"),
             generation: Some(self.generation),
             created: at(self.created),
             status: self.status.as_ref(),
             arrived: self.arrived.len() as u64,
-            first: self.arrived.values().min().map(|second| at(*second)),
+            first: first.map(|(second, _)| at(*second)),
+            first_seen: first.map(|(_, seen)| *seen),
+            end_seen: self.end_seen,
         };
-        decide(&view, at(now))
+        decide(&view, now)
     }
 
-    fn write(&mut self, status: BarrierStatus) {
+    fn write(&mut self, status: BarrierStatus, now: Now) {
         if self.status.as_ref().is_some_and(|before| before.round < status.round) {
             // All of the former round are deleted before this is written.
             self.arrived.clear();
         }
+        if self.status.as_ref().and_then(end) != end(&status) {
+            self.end_seen = end(&status).map(|_| Since::begun(now));
+        }
         self.status = Some(status);
     }
 
+    fn restart(&mut self, now: Now) {
+        for (second, seen) in self.arrived.values_mut() {
+            *seen = Since::found(at(*second), now);
+        }
+        self.end_seen = self.status.as_ref().and_then(end).map(|end| Since::found(end.0, now));
+    }
+
     fn figures(status: &BarrierStatus) -> String {
-        let seconds = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime>| {
-            time.as_ref().map(|time| time.0.duration_since(at(0)).as_secs())
-        };
+        let seconds = |time: &Option<MicroTime>| time.as_ref().map(|time| time.0.duration_since(at(0)).as_secs());
         let end = |word: &str, time| seconds(time).map(|at| format!(", {word} at {at}")).unwrap_or_default();
         let (opened, failed) = (end("opened", &status.opened_at), end("failed", &status.failed_at));
         format!("{} in round {}{opened}{failed}", status.arrived.unwrap_or(0), status.round.unwrap_or(0))
@@ -118,11 +136,12 @@ proptest! {
     #[test]
     fn a_round_ends_once(first in spec(), events in vec(event(), 1..60)) {
         let mut scene = Scene { spec: Some(first), generation: 1, ..Scene::default() };
+        let mut time = 0;
         for event in events {
             let edited = matches!(event, Event::Edit(_));
             match event {
                 Event::Arrive(key) => {
-                    scene.arrived.entry(key.to_string()).or_insert(scene.now);
+                    scene.arrived.entry(key.to_string()).or_insert((time, Since::begun(clocks(time, time))));
                 }
                 Event::Leave(key) => {
                     scene.arrived.remove(&key.to_string());
@@ -131,13 +150,14 @@ proptest! {
                     scene.generation += i64::from(scene.spec.as_ref() != Some(&spec));
                     scene.spec = Some(spec);
                 }
-                Event::Pass(seconds) => scene.now += seconds,
+                Event::Pass(seconds) => time += seconds,
             }
+            let now = clocks(time, time);
             let mut edited = edited;
             for step in 0.. {
                 prop_assert!(step < 5);
-                let plan = scene.decide(scene.now);
-                prop_assert!(plan.look_again.is_none_or(|again| again > at(scene.now)));
+                let plan = scene.decide(now);
+                prop_assert!(plan.look_again.is_none_or(|again| again > at(time)));
                 let Some(write) = plan.write else { break };
                 let (spec, before) = (scene.spec.clone().expect("a spec"), scene.status.clone().unwrap_or_default());
                 let status = &write.status;
@@ -162,7 +182,7 @@ proptest! {
                 prop_assert_eq!(status.failed_at.is_some(), status.phase == Some(Failed));
                 prop_assert_eq!(status.observed_generation, Some(scene.generation));
                 edited = false;
-                scene.write(write.status);
+                scene.write(write.status, now);
             }
         }
     }

@@ -4,17 +4,19 @@ use konductor_api::{
     GateSpec, GateStatus, LeasePhase,
     RendezvousPhase::{self, Failed, Open, Waiting},
     SemaphorePhase,
+    arbiter::Now,
     limits::MAX_MESSAGE,
     rendezvous::{
-        Plan,
+        Plan, Since,
         fact::{Fact, JobState},
-        gate::{Candidate, Finding, View, allows, decide},
+        gate::{Cycle, Finding, View, allows, decide},
+        tally::{Asked, Member, Tally},
     },
 };
 use proptest::{collection::vec, prelude::*};
 use serde_json::json;
 
-use super::{Subject, at, check};
+use super::{Subject, check, clocks};
 
 /// A gate and what it depends on.
 #[derive(Default)]
@@ -24,13 +26,17 @@ struct Scene {
     status: Option<GateStatus>,
     /// Names and facts of what was found for each condition; in the order of creation.
     found: Vec<Found>,
+    /// Since when it has been seen to wait as its status says.
+    waiting: Option<Since>,
 }
 
 #[derive(Clone, Debug)]
 enum Found {
     Objects(Vec<(String, Fact)>),
     Forbidden,
-    Cycle(Vec<String>),
+    Tangled,
+    Crowded,
+    Cycle(Cycle),
 }
 
 fn fact(word: &str) -> Fact {
@@ -54,10 +60,14 @@ fn fact(word: &str) -> Fact {
     }
 }
 
+fn cycle(gates: &[&str], whole: bool) -> Found {
+    Found::Cycle(Cycle { gates: gates.iter().map(|gate| (*gate).to_owned()).collect(), whole })
+}
+
 impl Subject for Scene {
     type Status = GateStatus;
 
-    fn take(&mut self, event: &str, argument: &str) {
+    fn take(&mut self, event: &str, argument: &str, _now: Now) {
         match event {
             "spec" => {
                 let spec: GateSpec = serde_json::from_str(argument).expect("a spec");
@@ -73,7 +83,10 @@ impl Subject for Scene {
                 let words: Vec<_> = words.collect();
                 self.found[number] = match words[..] {
                     ["forbidden"] => Found::Forbidden,
-                    ["cycle", ..] => Found::Cycle(words[1..].iter().map(|word| (*word).to_owned()).collect()),
+                    ["tangled"] => Found::Tangled,
+                    ["crowded"] => Found::Crowded,
+                    ["cycle", .., "others"] => cycle(&words[1..words.len() - 1], false),
+                    ["cycle", ..] => cycle(&words[1..], true),
                     _ => Found::Objects(
                         words
                             .iter()
@@ -87,29 +100,55 @@ impl Subject for Scene {
         }
     }
 
-    fn decide(&self, now: i64) -> Plan<GateStatus> {
-        let findings = self.found.iter().map(|found| match found {
-            Found::Forbidden => Finding::Forbidden,
-            Found::Cycle(gates) => Finding::Cycle(gates.clone()),
-            Found::Objects(objects) => {
-                let candidates = objects.iter().zip(0..);
-                Finding::Objects(
-                    candidates.map(|((name, fact), created)| Candidate { name, created, fact: *fact }).collect(),
-                )
-            }
-        });
+    fn decide(&self, now: Now) -> Plan<GateStatus> {
+        let spec = self.spec.as_ref().expect("a spec comes first");
+        let tallies: Vec<_> = self
+            .found
+            .iter()
+            .zip(&spec.conditions)
+            .map(|(found, condition)| {
+                let Found::Objects(objects) = found else { return Tally::new(Asked::by(condition)) };
+                let members = objects.iter().zip(0..);
+                let members =
+                    members.map(|((name, fact), created)| (name.as_str().into(), Member { created, fact: *fact }));
+                let mut tally = Tally::new(Asked::by(condition));
+                assert!(tally.count(&members.collect(), |member| Some(*member), &mut 1000));
+                tally
+            })
+            .collect();
+        let findings =
+            self.found.iter().zip(&spec.conditions).zip(&tallies).map(|((found, condition), tally)| match found {
+                Found::Forbidden => Finding::Forbidden,
+                Found::Tangled => Finding::Tangled,
+                Found::Crowded => Finding::Crowded,
+                Found::Cycle(cycle) => Finding::Cycle(cycle),
+                Found::Objects(objects) if condition.name.is_some() => {
+                    Finding::Named(objects.first().map(|(_, fact)| *fact))
+                }
+                Found::Objects(_) => Finding::Selected(tally.summary().expect("all are counted")),
+            });
         let view = View {
             namespace: "etl",
             spec: self.spec.as_ref().expect("a spec comes first"),
             generation: Some(self.generation),
             status: self.status.as_ref(),
             findings: findings.collect(),
+            waiting: self.waiting,
         };
-        decide(&view, at(now))
+        decide(&view, now)
     }
 
-    fn write(&mut self, status: GateStatus) {
+    fn write(&mut self, status: GateStatus, now: Now) {
+        let since = |status: &GateStatus| status.waiting_since.clone();
+        if self.status.as_ref().and_then(since) != since(&status) {
+            self.waiting = since(&status).map(|_| Since::begun(now));
+        }
         self.status = Some(status);
+    }
+
+    fn restart(&mut self, now: Now) {
+        let since = self.status.as_ref().and_then(|status| status.waiting_since.as_ref());
+        self.waiting = since.map(|since| Since::found(since.0, now));
     }
 
     fn figures(status: &GateStatus) -> String {
@@ -167,9 +206,10 @@ fn each_state_is_met_by_what_is_in_it_and_nothing_else() {
         };
         let met = words.split(' ').filter(of_kind).filter(|word| {
             let mut scene = Scene::default();
-            scene.take("spec", &spec);
-            scene.take("see", &format!("0 x={word}"));
-            let status = scene.decide(0).write.expect("the first status").status;
+            let now = clocks(0, 0);
+            scene.take("spec", &spec, now);
+            scene.take("see", &format!("0 x={word}"), now);
+            let status = scene.decide(now).write.expect("the first status").status;
             status.phase == Some(Open)
         });
         assert_eq!(met.collect::<Vec<_>>().join(" "), expected, "{kind} {state} {value:?}");
@@ -181,7 +221,9 @@ fn found() -> impl Strategy<Value = Found> {
     prop_oneof![
         8 => vec(("[a-z]{1,40}", word.prop_map(fact)), 0..6).prop_map(Found::Objects),
         1 => Just(Found::Forbidden),
-        1 => vec("[a-z]{1,250}", 1..20).prop_map(Found::Cycle),
+        1 => Just(Found::Tangled),
+        1 => Just(Found::Crowded),
+        1 => (vec("[a-z]{1,250}", 1..20), prop::bool::ANY).prop_map(|(gates, whole)| Found::Cycle(Cycle { gates, whole })),
     ]
 }
 
@@ -208,7 +250,7 @@ proptest! {
             let spec = json!({ "conditions": specs, "match": if any { "Any" } else { "All" }, "timeout": "10s" });
             let edited = scene.spec != Some(serde_json::from_value(spec.clone()).expect("a spec"));
             if edited {
-                scene.take("spec", &spec.to_string());
+                scene.take("spec", &spec.to_string(), clocks(now, now));
             }
             scene.found = conditions.iter().map(|(found, _)| found.clone()).collect();
             let met: Vec<_> = conditions.iter().map(|(found, least)| counts(found, *least)).collect();
@@ -217,15 +259,15 @@ proptest! {
                 waiting_since = now;
             }
             let expected = if open { Open } else if now >= waiting_since + 10 { Failed } else { Waiting };
-            if let Some(write) = scene.decide(now).write {
+            if let Some(write) = scene.decide(clocks(now, now)).write {
                 prop_assert!(write.status.condition_statuses.iter().all(|one| one.message.len() <= MAX_MESSAGE as usize));
                 prop_assert!(write.status.conditions.iter().all(|one| one.message.len() <= MAX_MESSAGE as usize));
                 let found: Vec<_> = write.status.condition_statuses.iter().map(|one| one.met).collect();
                 prop_assert_eq!(found, met);
-                scene.write(write.status);
+                scene.write(write.status, clocks(now, now));
             }
             prop_assert_eq!(scene.status.as_ref().and_then(|status| status.phase), Some(expected));
-            prop_assert_eq!(scene.decide(now).write, None);
+            prop_assert_eq!(scene.decide(clocks(now, now)).write, None);
             before = Some(expected);
         }
     }

@@ -1,7 +1,7 @@
 //! The part of DNS messages (RFC 1035, section 4) that a question for addresses needs.
 //!
-//! A recursive server follows aliases itself and answers with the whole chain, so every address in the answer section is
-//! one of the name asked for. Whatever does not parse is an error; nothing here can read outside the message.
+//! A recursive server follows aliases itself and answers with the whole chain, so every address in the answer section
+//! is one of the name asked for. Whatever does not parse is an error; nothing here can read outside the message.
 
 use std::{
     io,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use konductor_api::arbiter::{Change, Now, Outcome, Plan, Subject, Write, claim_status, decide};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
@@ -142,8 +142,13 @@ impl<K: Kind> Engine<K> {
             faults: Faults::new(metrics.clone(), publisher.clone()),
             leading,
             publisher,
-            caches: [K::plural(&()), K::Claim::plural(&()), ENDED_PODS.into(), ENDED_PODS.into()]
-                .map(|name| metrics.register_cache(name)),
+            caches: [
+                <K as kube::Resource>::plural(&()),
+                <K::Claim as kube::Resource>::plural(&()),
+                ENDED_PODS.into(),
+                ENDED_PODS.into(),
+            ]
+            .map(|name| metrics.register_cache(name)),
             event_loop: metrics.register_loop(K::KIND.name()),
             metrics,
             clock,

@@ -1,36 +1,37 @@
-//! Who has arrived at which barrier, and what barriers need beside decisions.
+//! What barriers need beside decisions.
 //!
-//! Of an arrival its key is kept, and what tells one from another. What is counted here says when to look; that it is right
-//! is shown by a consistent read before a phase is written ([`round`]).
-//!
-//! The chore of barriers is to adopt arrivals that came without an owner, so that they are collected with their barrier.
+//! - [`arrivals`]: who has arrived at which barrier, kept by watches;
+//! - [`round`]: the requests that precede a phase and the next round;
+//! - [`orphans`]: arrivals that came without an owner, to be adopted so that they are collected with their barrier;
+//! - [`requests`]: carries these out.
 
+mod arrivals;
+mod orphans;
+mod requests;
 mod round;
+#[cfg(test)]
+mod tests;
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use konductor_api::{
     Arrival, Barrier,
-    arbiter::Version,
-    rendezvous::{
-        Plan, Write,
-        barrier::{View, decide},
-    },
+    arbiter::Now,
+    rendezvous::{Change, Plan, Write, barrier::decide},
 };
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 use tokio::sync::mpsc;
+use tracing::warn;
 
-use self::round::Adoption;
+use self::{
+    arrivals::{Adoption, Arrivals, Arrived, Sightings, view},
+    round::{End, Round, Step},
+};
 use crate::{
-    arbiter::{Common, Key, ParentKey},
-    health::CacheId,
+    arbiter::{Common, Key},
+    clock::Clock,
     metrics::Metrics,
-    rendezvous::{Agenda, Failure, Kind, Sight, StatusOf},
+    rendezvous::{ARRIVALS, Agenda, Failure, Kind, Sight, StatusOf, patch},
 };
 use konductor_cluster::{
     Lenient,
@@ -40,126 +41,13 @@ use konductor_cluster::{
 /// Arrivals in one page of a list: about a third of a megabyte of text.
 const PAGE: u32 = 500;
 
-/// An arrival, as far as it counts.
-#[derive(Debug)]
-pub(crate) struct Arrived {
-    uid: Box<str>,
-    version: Version,
-    key: Key,
-    name: Box<str>,
-    /// What arrived.
-    token: Arc<str>,
-    owner: Owner,
-    created: i64,
-    epoch: u32,
-}
-
-/// Whose an arrival is.
-#[derive(Debug, PartialEq, Eq)]
-enum Owner {
-    Nobody,
-    /// The barrier with this UID.
-    Barrier(Box<str>),
-    /// Something else, that somebody has put there.
-    Other,
-}
-
-impl Arrived {
-    /// Reads an arrival. One that cannot be read has not arrived.
-    fn of(arrival: Lenient<Arrival>) -> Option<Self> {
-        let Arrival { metadata, spec } = arrival.0.ok()?;
-        let ObjectMeta { namespace, name, uid, resource_version, creation_timestamp, owner_references, .. } = metadata;
-        let owners = owner_references.unwrap_or_default();
-        let of_ours = |owner: &&OwnerReference| {
-            owner.kind == Barrier::kind(&()) && owner.api_version == Barrier::api_version(&())
-        };
-        let owner = match owners.iter().find(of_ours) {
-            Some(owner) => Owner::Barrier(owner.uid.as_str().into()),
-            None if owners.is_empty() => Owner::Nobody,
-            None => Owner::Other,
-        };
-        let key = ParentKey { namespace: namespace.unwrap_or_default(), name: spec.barrier };
-        Some(Self {
-            uid: uid.unwrap_or_default().into(),
-            version: resource_version.and_then(|version| version.parse().ok()).unwrap_or(0),
-            key: key.into(),
-            name: name.unwrap_or_default().into(),
-            token: spec.key.into(),
-            owner,
-            created: creation_timestamp.map_or(0, |at| at.0.as_second()),
-            epoch: 0,
-        })
-    }
-
-    /// Whether it counts for the barrier with this UID: not if it arrived at another one of the same name.
-    fn counts_for(&self, barrier: &str) -> bool {
-        match &self.owner {
-            Owner::Barrier(uid) => **uid == *barrier,
-            Owner::Nobody | Owner::Other => true,
-        }
-    }
-}
-
-/// Those who have arrived at a barrier.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Crowd {
-    /// Arrivals of each key.
-    keys: HashMap<Arc<str>, u32>,
-    /// Arrivals of each second.
-    times: BTreeMap<i64, u32>,
-}
-
-impl Crowd {
-    fn add(&mut self, arrived: &Arrived) {
-        *self.keys.entry(arrived.token.clone()).or_default() += 1;
-        *self.times.entry(arrived.created).or_default() += 1;
-    }
-
-    fn remove(&mut self, arrived: &Arrived) {
-        if let Some(count) = self.keys.get_mut(&arrived.token) {
-            *count -= 1;
-            if *count == 0 {
-                self.keys.remove(&arrived.token);
-            }
-        }
-        if let Some(count) = self.times.get_mut(&arrived.created) {
-            *count -= 1;
-            if *count == 0 {
-                self.times.remove(&arrived.created);
-            }
-        }
-    }
-
-    /// The barrier with this crowd before it.
-    fn view<'a>(&self, barrier: &'a Barrier) -> View<'a> {
-        let second = |second: i64| Timestamp::from_second(second).ok();
-        View {
-            spec: &barrier.spec,
-            generation: barrier.metadata.generation,
-            created: barrier.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0),
-            status: barrier.status.as_ref(),
-            arrived: self.keys.len() as u64,
-            first: self.times.keys().next().and_then(|at| second(*at)),
-        }
-    }
-}
-
-/// A barrier that exists.
-#[derive(Debug, Default)]
-struct Place {
-    uid: Box<str>,
-    crowd: Crowd,
-}
+/// Looks at arrivals in one turn of the loop: each is some hundred nanoseconds, so that a turn stays well below 5 ms.
+const LOOKS: usize = 4096;
 
 /// All barriers.
 pub(crate) struct Barriers {
-    places: HashMap<Key, Place>,
-    arrivals: HashMap<Box<str>, Arrived>,
-    /// UIDs of arrivals that nobody owned when they were last looked at.
-    orphans: VecDeque<Box<str>>,
-    epoch: u32,
-    listed: bool,
-    cache: CacheId,
+    arrivals: Arrivals,
+    clock: Clock,
     metrics: Arc<Metrics>,
 }
 
@@ -167,121 +55,113 @@ impl Kind for Barriers {
     type Parent = Barrier;
     type Sight = Seen<Option<Arrived>>;
     type Chore = Adoption;
+    type Done = (Arc<str>, bool);
 
     fn start(common: &Common, inbox: mpsc::Sender<Sight<Self>>) -> Self {
-        let arrivals: Source<Arrival> = Source { api: Api::all(common.client.clone()), fields: None, page: PAGE };
-        tokio::spawn(arrivals.follow(inbox, |seen| Some(Sight::Other(seen.map(Arrived::of)))));
-        Self {
-            places: HashMap::new(),
-            arrivals: HashMap::new(),
-            orphans: VecDeque::new(),
-            epoch: 0,
-            listed: false,
-            cache: common.metrics.register_cache(Arrival::plural(&())),
-            metrics: common.metrics.clone(),
+        let source: Source<Arrival> = Source { api: Api::all(common.client.clone()), fields: None, page: PAGE };
+        tokio::spawn(source.follow(inbox, |seen| Some(Sight::Other(seen.map(Arrived::of)))));
+        Self { arrivals: Arrivals::default(), clock: common.clock, metrics: common.metrics.clone() }
+    }
+
+    fn lead(&mut self, leading: bool) {
+        self.arrivals.lead(leading);
+    }
+
+    fn parent(&mut self, key: &Key, barrier: Option<&Barrier>, now: Now, _agenda: &mut Agenda) {
+        self.arrivals.barrier(key, barrier, now);
+    }
+
+    fn parents_listed(&mut self, _agenda: &mut Agenda) {
+        self.arrivals.barriers_listed();
+    }
+
+    fn take(&mut self, sight: Self::Sight, now: Now, _agenda: &mut Agenda) {
+        self.arrivals.take(sight, now);
+        if self.arrivals.is_listed() {
+            self.metrics.filled(ARRIVALS);
         }
     }
 
-    fn parent(&mut self, key: &Key, barrier: Option<&Barrier>, _agenda: &mut Agenda) {
-        let Some(uid) = barrier.and_then(|barrier| barrier.metadata.uid.as_deref()) else {
-            self.places.remove(key);
-            return;
-        };
-        if self.places.get(key).is_some_and(|place| *place.uid == *uid) {
-            return;
+    fn prepare(&mut self, _now: Now, agenda: &mut Agenda) -> bool {
+        let turn = self.arrivals.work(LOOKS);
+        for barrier in self.arrivals.take_marked() {
+            agenda.mark(&barrier);
         }
-        let mut place = Place { uid: uid.into(), crowd: Crowd::default() };
-        for arrived in self.arrivals.values().filter(|arrived| arrived.key == *key) {
-            if arrived.owner == Owner::Nobody {
-                self.orphans.push_back(arrived.uid.clone());
-            }
-            if arrived.counts_for(uid) {
-                place.crowd.add(arrived);
-            }
-        }
-        self.places.insert(key.clone(), place);
+        turn.more
     }
 
-    fn take(&mut self, sight: Self::Sight, agenda: &mut Agenda) {
-        match sight {
-            Seen::Listing => self.epoch += 1,
-            Seen::Listed => {
-                let epoch = self.epoch;
-                let old: Vec<_> = self.arrivals.values().filter(|arrived| arrived.epoch != epoch).collect();
-                let old: Vec<_> = old.iter().map(|arrived| arrived.uid.clone()).collect();
-                for uid in old {
-                    self.leave(&uid, agenda);
-                }
-                self.arrivals.shrink_to_fit();
-                self.listed = true;
-                self.metrics.filled(self.cache);
-                agenda.mark_all();
-            }
-            Seen::Present(Some(arrived)) => self.arrive(Arrived { epoch: self.epoch, ..arrived }, agenda),
-            Seen::Present(None) => {}
-            Seen::Gone(gone) => self.leave(&gone.uid, agenda),
-        }
+    fn decide(&self, key: &Key, barrier: &Barrier, now: Now) -> Option<Plan<StatusOf<Self>>> {
+        self.arrivals.decide(key, barrier, now)
     }
 
-    fn decide(&self, key: &Key, barrier: &Barrier, now: Timestamp) -> Option<Plan<StatusOf<Self>>> {
-        let place = self.places.get(key).filter(|_| self.listed)?;
-        Some(decide(&place.crowd.view(barrier), now))
-    }
-
-    async fn write(
+    fn write(
+        &self,
         client: Client,
+        key: &Key,
         barrier: Arc<Barrier>,
         write: Write<StatusOf<Self>>,
-    ) -> Result<Option<Lenient<Barrier>>, Failure> {
-        round::write(client, &barrier, &write).await
+    ) -> impl Future<Output = Result<Option<Lenient<Barrier>>, Failure>> + Send + 'static {
+        let (seen, clock) = (self.arrivals.seen(key), self.clock);
+        carry_out(client, barrier, write, seen, clock)
     }
 
-    fn next_chore(&mut self) -> Option<Adoption> {
-        while let Some(uid) = self.orphans.pop_front() {
-            let Some(arrived) = self.arrivals.get(&uid).filter(|arrived| arrived.owner == Owner::Nobody) else {
-                continue;
-            };
-            // Without a barrier it is found again when one appears.
-            let Some(place) = self.places.get(&arrived.key) else { continue };
-            return Some(Adoption {
-                barrier: arrived.key.clone(),
-                barrier_uid: place.uid.to_string(),
-                name: arrived.name.to_string(),
-                uid: uid.to_string(),
-                version: arrived.version,
-            });
-        }
-        self.orphans.shrink_to_fit();
-        None
+    fn next_chore(&mut self, now: Now) -> Option<Adoption> {
+        self.arrivals.next_adoption(now)
     }
 
-    async fn work(client: Client, adoption: Adoption) {
-        adoption.carry_out(client).await;
+    async fn work(client: Client, adoption: Adoption) -> Self::Done {
+        let uid = adoption.uid.clone();
+        (uid, requests::adopt(client, adoption).await)
+    }
+
+    fn done(&mut self, (uid, done): Self::Done, now: Now) {
+        self.arrivals.adopted(&uid, done, now);
     }
 }
 
-impl Barriers {
-    fn arrive(&mut self, mut arrived: Arrived, agenda: &mut Agenda) {
-        if let Some(place) = self.places.get_key_value(&arrived.key) {
-            // One copy of the name for all.
-            arrived.key = place.0.clone();
+/// Carries out a write, up to the first pause of what precedes it: then it is decided anew.
+async fn carry_out(
+    client: Client,
+    barrier: Arc<Barrier>,
+    write: Write<StatusOf<Barriers>>,
+    seen: Sightings,
+    clock: Clock,
+) -> Result<Option<Lenient<Barrier>>, Failure> {
+    let barrier = &*barrier;
+    let metadata = &barrier.metadata;
+    let (uid, version) =
+        (metadata.uid.clone().unwrap_or_default(), metadata.resource_version.clone().unwrap_or_default());
+    let mut round = match write.change {
+        Change::Accept | Change::Tell => return patch(client, barrier, &write.status).await,
+        Change::Decide => Round::count(uid, version),
+        Change::NextRound => Round::clear(uid, version),
+    };
+    loop {
+        let step = round.next();
+        match step {
+            Step::Page { .. } | Step::Look | Step::Delete(_) => {
+                let (answer, failure) = requests::carry_out(&client, barrier, step).await;
+                round.answered(answer);
+                if let Some(failure) = failure {
+                    return Err(failure);
+                }
+            }
+            Step::Rest(_) => {
+                if let Some(stuck) = round.stuck() {
+                    warn!(namespace = metadata.namespace, name = metadata.name, "{stuck}");
+                }
+                return Ok(None);
+            }
+            Step::Over => break,
         }
-        self.leave(&arrived.uid.clone(), agenda);
-        if let Some(place) = self.places.get_mut(&arrived.key).filter(|place| arrived.counts_for(&place.uid)) {
-            place.crowd.add(&arrived);
-            agenda.mark(&arrived.key);
-        }
-        if arrived.owner == Owner::Nobody {
-            self.orphans.push_back(arrived.uid.clone());
-        }
-        self.arrivals.insert(arrived.uid.clone(), arrived);
     }
-
-    fn leave(&mut self, uid: &str, agenda: &mut Agenda) {
-        let Some(arrived) = self.arrivals.remove(uid) else { return };
-        if let Some(place) = self.places.get_mut(&arrived.key).filter(|place| arrived.counts_for(&place.uid)) {
-            place.crowd.remove(&arrived);
-            agenda.mark(&arrived.key);
-        }
+    match round.end() {
+        Some(End::Counted(crowd)) => match decide(&view(&crowd, barrier, &seen), clock.now()).write {
+            // It may only be a figure, after all: then that is right, too.
+            Some(found) if found.change != Change::NextRound => patch(client, barrier, &found.status).await,
+            _ => Ok(None),
+        },
+        Some(End::Cleared) => patch(client, barrier, &write.status).await,
+        Some(End::Overtaken) | None => Ok(None),
     }
 }

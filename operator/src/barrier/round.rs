@@ -1,4 +1,4 @@
-//! How the writes of a barrier are carried out.
+//! What precedes a barrier's phase and its next round: a sequence of single requests. No I/O, no clock.
 //!
 //! The caches of barriers and of arrivals are fed by two watches, which are not in step: an operator may know of a round, and
 //! still of arrivals that were deleted before it began. So before a phase is written the arrivals are counted by a
@@ -10,151 +10,447 @@
 //! the round was still the old one, whatever other operators do meanwhile and however late this one is. An arrival that
 //! the API server takes in while the last read or the write is on its way counts for the new round: nobody can tell
 //! which was first.
+//!
+//! # One request at a time
+//! [`Round::next`] names one request, and [`Round::answered`] takes its answer; in between the barrier is back in the queue, so no
+//! barrier keeps a place that others wait for. After a failure, and while arrivals are there that were deleted but do not go
+//! ([`Stuck`]: a finalizer of somebody else's), there is a pause, longer each time, in which nothing is asked.
 
-use std::time::Duration;
+use std::{collections::VecDeque, fmt, time::Duration};
 
-use futures::{StreamExt, stream};
-use konductor_api::{
-    Arrival, Barrier, BarrierStatus,
-    arbiter::Version,
-    rendezvous::{Change, Write, barrier::decide},
-};
-use kube::{
-    Api, Client, Resource,
-    api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
-};
-use serde_json::json;
-use tracing::debug;
-
-use super::{Arrived, Crowd, PAGE};
-use crate::{
-    arbiter::Key,
-    clock::wall,
-    rendezvous::{Failure, answer, patch},
-};
-use konductor_cluster::{Lenient, backoff::Backoff};
+use super::arrivals::{Arrived, Crowd};
 
 /// Arrivals deleted at once, of one barrier.
 const DELETIONS: usize = 16;
 
-/// Attempts to adopt an arrival, spread over half a minute. After them it is left until the barrier or the arrival is seen anew:
-/// it counts all the same.
-const ADOPTIONS: u32 = 10;
+/// The first pause; each further one without progress is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pause between attempts to adopt.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause: how late it may be noticed that a finalizer was taken away.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// Writes on this version of the barrier.
-pub(super) async fn write(
-    client: Client,
-    barrier: &Barrier,
-    write: &Write<BarrierStatus>,
-) -> Result<Option<Lenient<Barrier>>, Failure> {
-    match write.change {
-        Change::Accept | Change::Tell => patch(client, barrier, &write.status).await,
-        Change::Decide => {
-            let crowd = crowd(&client, barrier).await?;
-            match decide(&crowd.view(barrier), wall()).write {
-                // It may only be a figure, after all: then that is right, too.
-                Some(found) if found.change != Change::NextRound => patch(client, barrier, &found.status).await,
-                _ => Ok(None),
-            }
-        }
-        Change::NextRound => {
-            if let Some(newer) = clear(&client, barrier).await? {
-                return Ok(Some(newer));
-            }
-            patch(client, barrier, &write.status).await
-        }
-    }
+/// Finalizers named in a message.
+const FINALIZERS_SHOWN: usize = 3;
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Reading a page of the barrier's arrivals: the first one by a consistent read, or the one after this token.
+    Page {
+        /// Of the page before.
+        continue_token: Option<String>,
+    },
+    /// Reading the barrier.
+    Look,
+    /// Deleting these, each by its UID and side by side. There are [`DELETIONS`] at most.
+    Delete(Vec<Target>),
+    /// Nothing, for so long; then [`Round::rested`].
+    Rest(Duration),
+    /// Nothing more: see [`Round::end`].
+    Over,
 }
 
-fn arrivals(client: &Client, barrier: &Barrier) -> (Api<Lenient<Arrival>>, ListParams) {
-    let namespace = barrier.metadata.namespace.as_deref().unwrap_or_default();
-    let selector = format!("spec.barrier={}", barrier.metadata.name.as_deref().unwrap_or_default());
-    // No version: the API server answers with what was current when it was asked.
-    (Api::namespaced(client.clone(), namespace), ListParams::default().fields(&selector).limit(PAGE))
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// These have arrived: to be decided on, and written on the version that this was begun for.
+    Counted(Crowd),
+    /// Nobody is there: the next round can be written, on the version that this was begun for.
+    Cleared,
+    /// The barrier is not what it was: to be decided on anew.
+    Overtaken,
 }
 
-/// All who have arrived, by one consistent read.
-async fn crowd(client: &Client, barrier: &Barrier) -> Result<Crowd, Failure> {
-    let (api, mut params) = arrivals(client, barrier);
-    let uid = barrier.metadata.uid.as_deref().unwrap_or_default();
-    let mut crowd = Crowd::default();
-    loop {
-        let page = answer(api.list(&params)).await?;
-        let arrived = page.items.into_iter().filter_map(Arrived::of);
-        arrived.filter(|arrived| arrived.counts_for(uid)).for_each(|arrived| crowd.add(&arrived));
-        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-        if params.continue_token.is_none() {
-            return Ok(crowd);
-        }
-    }
-}
-
-/// Deletes all arrivals of this round. Returns the barrier if somebody has changed it meanwhile: then not all may be gone.
-async fn clear(client: &Client, barrier: &Barrier) -> Result<Option<Lenient<Barrier>>, Failure> {
-    let (api, params) = arrivals(client, barrier);
-    let namespace = barrier.metadata.namespace.as_deref().unwrap_or_default();
-    let barriers: Api<Lenient<Barrier>> = Api::namespaced(client.clone(), namespace);
-    loop {
-        let page = answer(api.list(&params)).await?;
-        if page.items.is_empty() {
-            return Ok(None);
-        }
-        let now = answer(barriers.get(barrier.metadata.name.as_deref().unwrap_or_default())).await?;
-        let found = now.meta();
-        if (&found.uid, &found.resource_version) != (&barrier.metadata.uid, &barrier.metadata.resource_version) {
-            return Ok(Some(now));
-        }
-        let deletions = stream::iter(page.items).map(|arrival| delete(&api, arrival));
-        let mut done = deletions.buffer_unordered(DELETIONS);
-        while let Some(result) = done.next().await {
-            result?;
-        }
-    }
-}
-
-/// Deletes exactly this arrival. That somebody else did is as good.
-async fn delete(api: &Api<Lenient<Arrival>>, arrival: Lenient<Arrival>) -> Result<(), Failure> {
-    let uid = arrival.meta().uid.clone();
-    let params =
-        DeleteParams { preconditions: Some(Preconditions { uid, resource_version: None }), ..DeleteParams::default() };
-    match answer(api.delete(arrival.meta().name.as_deref().unwrap_or_default(), &params)).await {
-        Err(Failure::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(()),
-        result => result.map(|_| ()),
-    }
-}
-
-/// An arrival that is to be owned by its barrier.
-#[derive(Clone, Debug)]
-pub(crate) struct Adoption {
-    pub(super) barrier: Key,
-    pub(super) barrier_uid: String,
+/// An arrival to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
     pub(super) name: String,
     pub(super) uid: String,
-    pub(super) version: Version,
 }
 
-impl Adoption {
-    /// Writes the owner into the arrival that was seen, if it is still there.
-    pub(super) async fn carry_out(self, client: Client) {
-        let api: Api<Lenient<Arrival>> = Api::namespaced(client, &self.barrier.namespace);
-        let owner = json!({
-            "apiVersion": Barrier::api_version(&()), "kind": Barrier::kind(&()),
-            "name": self.barrier.name, "uid": self.barrier_uid,
-        });
-        let version = self.version.to_string();
-        let metadata = json!({ "uid": self.uid, "resourceVersion": version, "ownerReferences": [owner] });
-        let patch = Patch::Merge(json!({ "metadata": metadata }));
-        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
-        while backoff.failures() < ADOPTIONS {
-            let Err(failure) = answer(api.patch(&self.name, &PatchParams::default(), &patch)).await else { return };
-            debug!(namespace = self.barrier.namespace, name = self.name, "arrival not adopted: {failure}");
-            if matches!(&failure, Failure::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 409)) {
-                return;
+/// An arrival in a page.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(super) target: Target,
+    /// If it was deleted already: the finalizers that keep it.
+    pub(super) deleted: Option<Vec<String>>,
+    /// `None` if it cannot be read.
+    pub(super) arrived: Option<Arrived>,
+}
+
+/// The answer to a step.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// A page of arrivals.
+    Page {
+        /// Those in it.
+        listed: Vec<Listed>,
+        /// Of the next page, if there is one.
+        continue_token: Option<String>,
+    },
+    /// The barrier's UID and resourceVersion as they are; `None` if it is gone.
+    Barrier(Option<(String, String)>),
+    /// All are deleted, or were not there any more.
+    Deleted,
+    /// No answer, or not this one: it is begun anew after a pause.
+    Failed,
+}
+
+/// An arrival that was deleted and does not go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stuck {
+    name: String,
+    finalizers: Vec<String>,
+}
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, finalizers } = self;
+        let shown = finalizers.iter().take(FINALIZERS_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = finalizers.len().saturating_sub(FINALIZERS_SHOWN);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        write!(f, "the next round waits: arrival {name} was deleted and is kept by its finalizers {shown}{more}; ")?;
+        f.write_str("whoever put them there has to take them away")
+    }
+}
+
+#[derive(Debug)]
+enum Goal {
+    Count(Crowd),
+    Clear,
+}
+
+#[derive(Debug)]
+enum Stage {
+    List(Option<String>),
+    Look(VecDeque<Target>),
+    Delete(VecDeque<Target>),
+    Rest,
+    Over(End),
+}
+
+/// The way to a phase or to the next round, on one version of a barrier.
+#[derive(Debug)]
+pub(crate) struct Round {
+    uid: String,
+    version: String,
+    goal: Goal,
+    stage: Stage,
+    /// Pauses since there was progress.
+    pauses: u32,
+    stuck: Option<Stuck>,
+}
+
+impl Round {
+    /// Counts who has arrived at the barrier with this UID and resourceVersion.
+    pub(crate) fn count(uid: String, version: String) -> Self {
+        let goal = Goal::Count(Crowd::default());
+        Self { uid, version, goal, stage: Stage::List(None), pauses: 0, stuck: None }
+    }
+
+    /// Deletes all who have arrived at it.
+    pub(crate) fn clear(uid: String, version: String) -> Self {
+        Self { uid, version, goal: Goal::Clear, stage: Stage::List(None), pauses: 0, stuck: None }
+    }
+
+    /// What to do next.
+    pub(crate) fn next(&self) -> Step {
+        match &self.stage {
+            Stage::List(token) => Step::Page { continue_token: token.clone() },
+            Stage::Look(_) => Step::Look,
+            Stage::Delete(targets) => Step::Delete(targets.iter().take(DELETIONS).cloned().collect()),
+            Stage::Rest => {
+                let doubled = FIRST_PAUSE * 2_u32.saturating_pow(self.pauses.saturating_sub(1).min(16));
+                Step::Rest(doubled.min(LONGEST_PAUSE))
             }
-            backoff.pause().await;
+            Stage::Over(_) => Step::Over,
         }
+    }
+
+    /// How it ended, once it is over.
+    pub(crate) fn end(self) -> Option<End> {
+        if let Stage::Over(end) = self.stage { Some(end) } else { None }
+    }
+
+    /// Why it does not go on, if somebody has to do something about it: to be said when there is a pause.
+    pub(crate) fn stuck(&self) -> Option<&Stuck> {
+        self.stuck.as_ref()
+    }
+
+    /// The pause is over.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the event loop decides anew after a pause, which is the same but for its length")
+    )]
+    pub(crate) fn rested(&mut self) {
+        if matches!(self.stage, Stage::Rest) {
+            self.begin();
+        }
+    }
+
+    /// Takes the answer to the step that [`next`](Self::next) named. An answer to anything else means nothing.
+    pub(crate) fn answered(&mut self, answer: Answer) {
+        match (&mut self.stage, answer) {
+            (Stage::List(_) | Stage::Look(_) | Stage::Delete(_), Answer::Failed) => self.rest(),
+            (Stage::List(_), Answer::Page { listed, continue_token }) => self.page(listed, continue_token),
+            (Stage::Look(targets), Answer::Barrier(found)) => {
+                let same = found.is_some_and(|(uid, version)| uid == self.uid && version == self.version);
+                let targets = std::mem::take(targets);
+                self.stage = if same { Stage::Delete(targets) } else { Stage::Over(End::Overtaken) };
+            }
+            (Stage::Delete(targets), Answer::Deleted) => {
+                targets.drain(..DELETIONS.min(targets.len()));
+                if targets.is_empty() {
+                    self.pauses = 0;
+                    self.begin();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn page(&mut self, listed: Vec<Listed>, continue_token: Option<String>) {
+        match &mut self.goal {
+            Goal::Count(crowd) => {
+                let arrived = listed.iter().filter_map(|one| one.arrived.as_ref());
+                for arrived in arrived.filter(|arrived| arrived.counts_for(&self.uid)) {
+                    crowd.add(arrived, None);
+                }
+                self.stage = match continue_token {
+                    None => Stage::Over(End::Counted(std::mem::take(crowd))),
+                    token => Stage::List(token),
+                };
+            }
+            Goal::Clear => {
+                let mut targets = VecDeque::new();
+                for Listed { target, deleted, .. } in listed {
+                    match deleted {
+                        None => targets.push_back(target),
+                        Some(finalizers) => {
+                            self.stuck.get_or_insert(Stuck { name: target.name, finalizers });
+                        }
+                    }
+                }
+                if !targets.is_empty() {
+                    self.stage = Stage::Look(targets);
+                } else if continue_token.is_some() {
+                    self.stage = Stage::List(continue_token);
+                } else if self.stuck.is_some() {
+                    self.rest();
+                } else {
+                    self.stage = Stage::Over(End::Cleared);
+                }
+            }
+        }
+    }
+
+    fn rest(&mut self) {
+        self.pauses += 1;
+        self.stage = Stage::Rest;
+    }
+
+    /// From the first page.
+    fn begin(&mut self) {
+        if let Goal::Count(crowd) = &mut self.goal {
+            *crowd = Crowd::default();
+        }
+        self.stuck = None;
+        self.stage = Stage::List(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use konductor_api::Arrival;
+    use konductor_cluster::Lenient;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Arrivals as the API server has them: by name, with the finalizers, and whether they were deleted.
+    #[derive(Default)]
+    struct Server {
+        arrivals: BTreeMap<String, (Vec<String>, bool)>,
+        version: u32,
+        page: usize,
+        requests: usize,
+    }
+
+    impl Server {
+        fn with(names: impl IntoIterator<Item = String>) -> Self {
+            let arrivals = names.into_iter().map(|name| (name, (Vec::new(), false))).collect();
+            Self { arrivals, version: 1, page: 20, requests: 0 }
+        }
+
+        fn answer(&mut self, step: Step) -> Answer {
+            self.requests += 1;
+            match step {
+                Step::Page { continue_token } => {
+                    let after = continue_token.unwrap_or_default();
+                    let all = self.arrivals.iter().filter(|(name, _)| **name > after);
+                    let listed: Vec<_> = all
+                        .take(self.page + 1)
+                        .map(|(name, (finalizers, deleted))| {
+                            let arrival = json!({
+                                "metadata": { "name": name, "uid": format!("{name}-uid"), "namespace": "n" },
+                                "spec": { "barrier": "b", "holder": name, "key": name },
+                            });
+                            let arrival: Lenient<Arrival> =
+                                serde_json::from_str(&arrival.to_string()).expect("an arrival");
+                            let target = Target { name: name.clone(), uid: format!("{name}-uid") };
+                            let deleted = deleted.then(|| finalizers.clone());
+                            Listed { target, deleted, arrived: Arrived::of(arrival) }
+                        })
+                        .collect();
+                    let more = listed.len() > self.page;
+                    let listed: Vec<_> = listed.into_iter().take(self.page).collect();
+                    let last = listed.last().map(|one| one.target.name.clone());
+                    Answer::Page { listed, continue_token: last.filter(|_| more) }
+                }
+                Step::Look => Answer::Barrier(Some(("uid".into(), self.version.to_string()))),
+                Step::Delete(targets) => {
+                    assert!(!targets.is_empty() && targets.len() <= DELETIONS);
+                    for Target { name, .. } in targets {
+                        if self.arrivals.get(&name).is_some_and(|(finalizers, _)| finalizers.is_empty()) {
+                            self.arrivals.remove(&name);
+                        } else if let Some((_, deleted)) = self.arrivals.get_mut(&name) {
+                            *deleted = true;
+                        }
+                    }
+                    Answer::Deleted
+                }
+                Step::Rest(_) | Step::Over => panic!("no request"),
+            }
+        }
+    }
+
+    fn clear() -> Round {
+        Round::clear("uid".into(), "1".into())
+    }
+
+    /// Up to the next pause, or the end.
+    fn run(round: &mut Round, server: &mut Server) -> Step {
+        loop {
+            let step = round.next();
+            if matches!(step, Step::Rest(_) | Step::Over) {
+                return step;
+            }
+            let answer = server.answer(step);
+            round.answered(answer);
+        }
+    }
+
+    fn ended(mut round: Round, server: &mut Server) -> End {
+        assert_eq!(run(&mut round, server), Step::Over);
+        round.end().expect("it is over")
+    }
+
+    fn counted(round: Round, server: &mut Server) -> Crowd {
+        let End::Counted(crowd) = ended(round, server) else { panic!("not counted") };
+        crowd
+    }
+
+    fn count() -> Round {
+        Round::count("uid".into(), "1".into())
+    }
+
+    fn names(count: usize) -> impl Iterator<Item = String> {
+        (0..count).map(|number| format!("a{number:03}"))
+    }
+
+    #[test]
+    fn all_are_deleted_in_batches_and_read_again_before_the_round_is_over() {
+        let mut server = Server::with(names(50));
+        assert_eq!(ended(clear(), &mut server), End::Cleared);
+        assert!(server.arrivals.is_empty());
+        // Three pages with a look and two batches each (the last with one), and the page that shows that nobody is left.
+        assert_eq!(server.requests, 3 * 2 + 2 + 2 + 1 + 1);
+    }
+
+    #[test]
+    fn counts_all_pages_and_deletes_nothing() {
+        let mut server = Server::with(names(50));
+        let crowd = counted(count(), &mut server);
+        let mut expected = Crowd::default();
+        let Answer::Page { listed, .. } = Server { page: 100, ..server }.answer(Step::Page { continue_token: None })
+        else {
+            panic!("no page")
+        };
+        listed.iter().filter_map(|one| one.arrived.as_ref()).for_each(|arrived| expected.add(arrived, None));
+        assert_eq!(crowd, expected);
+    }
+
+    #[test]
+    fn a_barrier_that_has_changed_loses_nobody() {
+        let mut server = Server::with(names(5));
+        server.version = 2;
+        assert_eq!(ended(clear(), &mut server), End::Overtaken);
+        assert_eq!(server.arrivals.len(), 5);
+        let mut round = clear();
+        round.answered(server.answer(round.next()));
+        round.answered(Answer::Barrier(None));
+        assert_eq!(round.end(), Some(End::Overtaken));
+    }
+
+    #[test]
+    fn one_that_does_not_go_is_waited_for_with_longer_and_longer_pauses_and_named() {
+        let mut server = Server::with(names(50));
+        for name in ["a003", "a007"] {
+            server.arrivals.get_mut(name).expect("it is there").0 =
+                ["x.io/1", "x.io/2", "x.io/3", "x.io/4"].map(str::to_owned).to_vec();
+        }
+        let mut round = clear();
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            let Step::Rest(pause) = run(&mut round, &mut server) else { panic!("no pause") };
+            pauses.push(pause.as_secs());
+            let before = server.requests;
+            round.rested();
+            assert_eq!(round.next(), Step::Page { continue_token: None });
+            assert_eq!(server.requests, before);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        // All others are gone; each turn is one page.
+        assert_eq!(server.arrivals.len(), 2);
+        let before = server.requests;
+        assert_eq!(run(&mut round, &mut server), Step::Rest(LONGEST_PAUSE));
+        assert_eq!(server.requests, before + 1);
+        assert_eq!(
+            round.stuck().map(ToString::to_string).as_deref(),
+            Some(
+                "the next round waits: arrival a003 was deleted and is kept by its finalizers x.io/1, x.io/2, x.io/3 and \
+                 1 more; whoever put them there has to take them away"
+            )
+        );
+        server.arrivals.clear();
+        round.rested();
+        assert_eq!(run(&mut round, &mut server), Step::Over);
+        assert_eq!(round.stuck(), None);
+        assert_eq!(round.end(), Some(End::Cleared));
+    }
+
+    #[test]
+    fn those_behind_many_that_do_not_go_are_deleted_all_the_same() {
+        let mut server = Server::with(names(100));
+        server.arrivals.values_mut().take(60).for_each(|(finalizers, _)| finalizers.push("x.io/keep".into()));
+        assert!(matches!(run(&mut clear(), &mut server), Step::Rest(_)));
+        assert_eq!(server.arrivals.len(), 60);
+    }
+
+    #[test]
+    fn a_failure_begins_anew_after_a_pause() {
+        let mut server = Server::with(names(50));
+        let mut round = count();
+        round.answered(server.answer(round.next()));
+        assert!(matches!(round.next(), Step::Page { continue_token: Some(_) }));
+        round.answered(Answer::Failed);
+        assert_eq!(round.next(), Step::Rest(FIRST_PAUSE));
+        round.answered(Answer::Deleted);
+        assert_eq!(round.next(), Step::Rest(FIRST_PAUSE), "an answer to nothing means nothing");
+        round.rested();
+        let (crowd, once) = (counted(round, &mut server), counted(count(), &mut server));
+        assert_eq!(crowd, once, "nobody is counted twice");
     }
 }

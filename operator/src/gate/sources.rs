@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use konductor_api::{
-    Barrier, GATES_FROM_ANNOTATION, Lease, Rendezvous, Semaphore,
+    Barrier, GATES_FROM_ANNOTATION, Lease, Rendezvous, Selector, Semaphore,
     rendezvous::fact::{Dependency, Fact, JobState},
 };
 use kube::{
@@ -58,10 +58,26 @@ impl Outline {
         }
     }
 
-    /// The value of a label.
-    pub(super) fn label(&self, key: &str) -> Option<&str> {
-        self.labels.iter().find(|(name, _)| **name == *key).map(|(_, value)| &**value)
+    /// Whether this selects it.
+    pub(super) fn is_selected_by(&self, selector: &Selector) -> bool {
+        selector.matches(|key| self.labels.iter().find(|(name, _)| **name == *key).map(|(_, value)| &**value))
     }
+}
+
+fn semaphore(Semaphore { metadata, status, .. }: &Semaphore) -> Outline {
+    let status = status.as_ref().filter(|status| status.observed_generation == metadata.generation);
+    let fact = status.and_then(|status| Some((status.phase?, status.available.unwrap_or(0))));
+    Outline::new(metadata, Fact::Semaphore(fact))
+}
+
+fn lease(Lease { metadata, status, .. }: &Lease) -> Outline {
+    let status = status.as_ref().filter(|status| status.observed_generation == metadata.generation);
+    Outline::new(metadata, Fact::Lease(status.and_then(|status| status.phase)))
+}
+
+/// Of a barrier or gate.
+pub(super) fn rendezvous(object: &impl Rendezvous) -> Outline {
+    Outline::new(object.meta(), Fact::Rendezvous(object.current_phase()))
 }
 
 /// An object that was seen.
@@ -84,7 +100,7 @@ pub(super) enum Content {
 #[derive(Debug)]
 pub(crate) struct GateSight {
     pub(super) subject: Subject,
-    number: u32,
+    pub(super) number: u32,
     pub(super) seen: Seen<Sighted>,
 }
 
@@ -136,18 +152,11 @@ impl Sources {
             Subject::Objects(Dependency::Job) => {
                 self.spawn(subject, JOB_PAGE, move |job: &PartialJob| objects(Outline::new(&job.metadata, job.fact())))
             }
-            Subject::Objects(Dependency::Semaphore) => self.spawn(subject, PAGE, move |semaphore: &Semaphore| {
-                let status = semaphore.status.as_ref();
-                let fact = status.and_then(|status| Some((status.phase?, status.available.unwrap_or(0))));
-                objects(Outline::new(&semaphore.metadata, Fact::Semaphore(fact)))
-            }),
-            Subject::Objects(Dependency::Lease) => self.spawn(subject, PAGE, move |lease: &Lease| {
-                let fact = Fact::Lease(lease.status.as_ref().and_then(|status| status.phase));
-                objects(Outline::new(&lease.metadata, fact))
-            }),
-            Subject::Objects(Dependency::Barrier) => self.spawn(subject, PAGE, move |barrier: &Barrier| {
-                objects(Outline::new(&barrier.metadata, Fact::Rendezvous(barrier.phase())))
-            }),
+            Subject::Objects(Dependency::Semaphore) => self.spawn(subject, PAGE, move |one| objects(semaphore(one))),
+            Subject::Objects(Dependency::Lease) => self.spawn(subject, PAGE, move |one| objects(lease(one))),
+            Subject::Objects(Dependency::Barrier) => {
+                self.spawn(subject, PAGE, move |one: &Barrier| objects(rendezvous(one)))
+            }
             Subject::Objects(Dependency::Gate) => unreachable!("the engine follows gates"),
             Subject::Namespaces => self.spawn(subject, PAGE, |namespace: &PartialNamespace| {
                 let annotations = namespace.metadata.annotations.as_ref();
@@ -226,9 +235,37 @@ partial!(PartialNamespace, of Namespace, in ClusterResourceScope);
 
 #[cfg(test)]
 mod tests {
+    use konductor_api::{Gate, LeasePhase, RendezvousPhase, SemaphorePhase};
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_status_counts_for_the_spec_that_it_answers_only() {
+        let spec = json!({ "permits": 1, "expected": 1, "conditions": [] });
+        for (observed, known) in [(json!(2), true), (json!(1), false), (json!(3), false), (json!(null), false)] {
+            let object = |phase: &str| {
+                json!({
+                    "metadata": { "name": "x", "generation": 2 }, "spec": spec,
+                    "status": { "phase": phase, "available": 1, "observedGeneration": observed },
+                })
+                .to_string()
+            };
+            let facts = [
+                semaphore(&serde_json::from_str(&object("Available")).expect("a semaphore")),
+                lease(&serde_json::from_str(&object("Held")).expect("a lease")),
+                rendezvous(&serde_json::from_str::<Barrier>(&object("Open")).expect("a barrier")),
+                rendezvous(&serde_json::from_str::<Gate>(&object("Waiting")).expect("a gate")),
+            ];
+            let expected = [
+                Fact::Semaphore(known.then_some((SemaphorePhase::Available, 1))),
+                Fact::Lease(known.then_some(LeasePhase::Held)),
+                Fact::Rendezvous(known.then_some(RendezvousPhase::Open)),
+                Fact::Rendezvous(known.then_some(RendezvousPhase::Waiting)),
+            ];
+            assert_eq!(facts.map(|outline| outline.fact), expected, "{observed}");
+        }
+    }
 
     #[test]
     fn a_job_is_what_its_controller_says_last() {

@@ -1,35 +1,56 @@
-//! What is known of everything that gates depend on. No I/O, no clock.
+//! What is known of everything that gates depend on, and which gates are to be decided on. No I/O, no clock.
+//!
+//! # What a turn costs
+//! Taking in what was seen costs a look at the object and at each different question asked where it is ([`partition`](super::partition)).
+//! Everything that can be more than that is put off, and done in pieces by [`World::work`]: counting what a selector selects,
+//! telling the gates that depend on one thing, looking for cycles ([`hunt`](super::hunt)), clearing away what a list does not show any
+//! more. Namespaces take turns at it. A gate whose answer is not there yet is not decided on, and stays as it is.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    mem,
+    ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
+};
 
-use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use konductor_api::{
-    Gate, GateCondition, GateStatus, Rendezvous,
+    Gate, GateCondition, GateSpec, GateStatus,
+    arbiter::Now,
+    limits::MAX_SELECTIONS,
     rendezvous::{
-        Plan,
-        cycles::cycles,
-        fact::{Dependency, Fact},
-        gate::{Candidate, Finding, View, allows, decide},
+        Plan, Since,
+        fact::Dependency,
+        gate::{Finding, View, allows, decide},
     },
 };
 
 use super::{
-    needs::{Needs, place},
-    sources::{Content, GateSight, Outline, Sighted, Subject},
+    hunt::{Found, Hunt, Progress, Ways},
+    needs::{Needs, after, place},
+    partition::{Partition, Question},
+    sources::{Content, GateSight, Outline, Sighted, Subject, rendezvous},
 };
 use crate::{
     arbiter::{Key, ParentKey},
-    rendezvous::Agenda,
+    tasks::{SLICE, Tasks, Turn, room},
 };
 use konductor_cluster::watch::{Gone, Seen};
 
 /// The objects of one kind.
 #[derive(Default)]
-struct Stock {
-    objects: HashMap<String, BTreeMap<Box<str>, (u32, Outline)>>,
+pub(super) struct Stock {
+    parts: BTreeMap<String, Partition>,
     /// Of the last list.
     epoch: u32,
     listed: bool,
+}
+
+impl Stock {
+    /// Those of one namespace.
+    pub(super) fn part(&self, namespace: &str) -> Option<&Partition> {
+        self.parts.get(namespace)
+    }
 }
 
 /// The namespaces that let others look, with their annotations.
@@ -40,16 +61,80 @@ struct Hospitable {
     listed: bool,
 }
 
+impl Hospitable {
+    fn allows(&self, gates_of: &str, namespace: &str) -> bool {
+        let annotation = self.namespaces.get(namespace).map(|(_, annotation)| annotation.as_str());
+        gates_of == namespace || allows(annotation, gates_of)
+    }
+}
+
+/// What has changed for all gates that depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Cause {
+    /// An object that they name.
+    Object(Dependency, Key),
+    /// What a namespace lets others see.
+    Namespace(String),
+}
+
+/// What is done in pieces.
+enum Task {
+    /// Counting, and telling those who ask.
+    Answer(Arc<Question>),
+    /// Asking for decisions on all gates that this concerns; those up to this one are done.
+    Tell(Cause, Option<Key>),
+    /// A kind, or the namespaces, have been seen for the first time: the gates that depend on it; those up to this one are done.
+    Begin(Subject, Option<Key>),
+    /// Taking away what was last seen before this list; what comes up to this object is done.
+    Sweep(Dependency, u32, Option<Key>),
+    /// Letting gates ask what they could not, as their namespace asked too much.
+    Admit,
+    /// Freeing the memory of what is not followed any more.
+    Free(Stock),
+}
+
+/// How a condition looks at what it selects.
+#[derive(Clone)]
+enum Ask {
+    /// It names something, or may not look.
+    Nothing,
+    Question(Arc<Question>),
+    /// Its namespace asks too much.
+    Crowded,
+}
+
+/// What is known of a gate beside its spec.
+#[derive(Default)]
+struct Note {
+    /// For each condition.
+    asks: Vec<Ask>,
+    ways: Ways,
+    /// Since when it waits, by its status, and by our own clock.
+    waiting: Option<(MicroTime, Since)>,
+}
+
 /// Everything.
 #[derive(Default)]
 pub(super) struct World {
     needs: Needs,
+    notes: HashMap<Key, Note>,
     stocks: [Stock; Dependency::ALL.len()],
     hospitable: Hospitable,
-    /// For each gate that waits for itself: which of its conditions make it so, and the names of the gates on the way.
-    cycles: HashMap<Key, BTreeMap<usize, Vec<String>>>,
-    /// The gates' ways to each other have changed since cycles were looked for.
-    stale: bool,
+    tasks: Tasks<Task>,
+    /// Causes whose gates are being told, and whether they have to be told again.
+    telling: HashMap<Cause, bool>,
+    /// Different questions that the gates of each namespace ask.
+    asked: HashMap<String, usize>,
+    /// Gates that have questions left to ask, by namespace.
+    crowded: HashMap<String, BTreeSet<Key>>,
+    /// Namespaces in which cycles are to be looked for, in order.
+    stale: VecDeque<String>,
+    stale_ones: HashSet<String>,
+    hunt: Option<Box<Hunt>>,
+    /// The namespaces with which each was last searched, where it was not alone.
+    units: HashMap<String, Arc<[String]>>,
+    /// Gates to be decided on.
+    marked: Vec<Key>,
 }
 
 impl World {
@@ -58,46 +143,81 @@ impl World {
         self.needs.sources()
     }
 
+    /// The gates to be decided on since this was asked last.
+    pub(super) fn take_marked(&mut self) -> Vec<Key> {
+        mem::take(&mut self.marked)
+    }
+
     /// All gates have been seen.
-    pub(super) fn gates_listed(&mut self, agenda: &mut Agenda) {
+    pub(super) fn gates_listed(&mut self) {
         self.stocks[Dependency::Gate as usize].listed = true;
-        agenda.mark_all();
     }
 
     /// A gate is there, new or changed, or is gone.
-    pub(super) fn gate(&mut self, key: &Key, gate: Option<&Gate>, agenda: &mut Agenda) {
-        self.stale |= self.needs.set(key, gate.map(|gate| &gate.spec));
-        match gate {
-            Some(gate) => {
-                let outline = Outline::new(&gate.metadata, Fact::Rendezvous(gate.phase()));
-                self.present(Dependency::Gate, key, &outline, agenda);
+    pub(super) fn gate(&mut self, key: &Key, gate: Option<&Gate>, now: Now) {
+        if let Some([before, spec]) = self.needs.set(key, gate.map(|gate| &gate.spec)) {
+            let on_gates = |spec: &Option<Arc<GateSpec>>| {
+                spec.iter().flat_map(|spec| &spec.conditions).any(|condition| condition.kind == Dependency::Gate)
+            };
+            self.relink(key, spec.as_ref());
+            let note = self.notes.entry(key.clone()).or_default();
+            note.ways = if on_gates(&spec) { Ways::Unknown } else { Ways::Known(BTreeMap::new()) };
+            if on_gates(&before) || on_gates(&spec) {
+                self.look_for_cycles(&key.namespace);
             }
-            None => self.gone(Dependency::Gate, key, agenda),
         }
+        let Some(gate) = gate else {
+            self.notes.remove(key);
+            self.gone(Dependency::Gate, key);
+            return;
+        };
+        let listed = self.stocks[Dependency::Gate as usize].listed;
+        let note = self.notes.entry(key.clone()).or_default();
+        let since = gate.status.as_ref().and_then(|status| status.waiting_since.clone());
+        if note.waiting.as_ref().map(|(time, _)| time) != since.as_ref() {
+            let seen = |time: MicroTime| {
+                let since = if listed { Since::begun(now) } else { Since::found(time.0, now) };
+                (time, since)
+            };
+            note.waiting = since.map(seen);
+        }
+        self.present(Dependency::Gate, key, &rendezvous(gate));
     }
 
     /// Nothing is heard of this any more.
     pub(super) fn forget(&mut self, subject: Subject) {
         match subject {
-            Subject::Objects(kind) => self.stocks[kind as usize] = Stock::default(),
+            Subject::Objects(kind) => {
+                let old = mem::take(&mut self.stocks[kind as usize]);
+                self.tasks.push("", Task::Free(old));
+            }
             Subject::Namespaces => self.hospitable = Hospitable::default(),
         }
     }
 
-    pub(super) fn take(&mut self, sight: GateSight, agenda: &mut Agenda) {
+    /// Takes in what was seen. Returns how many objects and questions it looked at.
+    pub(super) fn take(&mut self, sight: GateSight) -> usize {
         let GateSight { subject, seen, .. } = sight;
         match (subject, seen) {
             (Subject::Objects(kind), Seen::Listing) => self.stocks[kind as usize].epoch += 1,
-            (Subject::Objects(kind), Seen::Listed) => self.listed(kind, agenda),
+            (Subject::Objects(kind), Seen::Listed) => {
+                let stock = &mut self.stocks[kind as usize];
+                let task = if mem::replace(&mut stock.listed, true) {
+                    Task::Sweep(kind, stock.epoch, None)
+                } else {
+                    Task::Begin(subject, None)
+                };
+                self.tasks.push("", task);
+            }
             (_, Seen::Present(Sighted { namespace, name, content })) => match (subject, content) {
                 (Subject::Objects(kind), Content::Object(outline)) => {
-                    self.present(kind, &ParentKey { namespace, name }.into(), &outline, agenda);
+                    return self.present(kind, &ParentKey { namespace, name }.into(), &outline);
                 }
-                (_, Content::Namespace(annotation)) => self.namespace(&name, annotation.as_deref(), agenda),
+                (_, Content::Namespace(annotation)) => self.namespace(&name, annotation.as_deref()),
                 (Subject::Namespaces, Content::Object(_)) => {}
             },
             (Subject::Objects(kind), Seen::Gone(Gone { namespace, name, .. })) => {
-                self.gone(kind, &ParentKey { namespace, name }.into(), agenda);
+                return self.gone(kind, &ParentKey { namespace, name }.into());
             }
             (Subject::Namespaces, Seen::Listing) => self.hospitable.epoch += 1,
             (Subject::Namespaces, Seen::Listed) => {
@@ -105,194 +225,417 @@ impl World {
                 let old = self.hospitable.namespaces.iter().filter(|(_, (seen, _))| *seen != epoch);
                 let old: Vec<_> = old.map(|(name, _)| name.clone()).collect();
                 for name in old {
-                    self.namespace(&name, None, agenda);
+                    self.namespace(&name, None);
                 }
-                self.hospitable.listed = true;
-                self.stale = true;
-                agenda.mark_all();
+                if !mem::replace(&mut self.hospitable.listed, true) {
+                    self.tasks.push("", Task::Begin(subject, None));
+                }
             }
-            (Subject::Namespaces, Seen::Gone(gone)) => self.namespace(&gone.name, None, agenda),
+            (Subject::Namespaces, Seen::Gone(gone)) => self.namespace(&gone.name, None),
         }
+        1
     }
 
-    fn listed(&mut self, kind: Dependency, agenda: &mut Agenda) {
+    fn present(&mut self, kind: Dependency, key: &Key, outline: &Outline) -> usize {
         let stock = &mut self.stocks[kind as usize];
         let epoch = stock.epoch;
-        let mut old = Vec::new();
-        for (namespace, objects) in &stock.objects {
-            let names = objects.iter().filter(|(_, (seen, _))| *seen != epoch).map(|(name, _)| name.to_string());
-            old.extend(names.map(|name| Key::from(ParentKey { namespace: namespace.clone(), name })));
+        if !stock.parts.contains_key(&key.namespace) {
+            stock.parts.insert(key.namespace.clone(), Partition::default());
         }
-        if !std::mem::replace(&mut stock.listed, true) {
-            agenda.mark_all();
-        }
-        for key in old {
-            self.gone(kind, &key, agenda);
+        let Some(part) = stock.parts.get_mut(&key.namespace) else { return 1 };
+        let before = part.objects.insert(key.name.as_str().into(), (epoch, outline.clone()));
+        let before = before.map(|(_, outline)| outline);
+        if before.as_ref() == Some(outline) { 1 } else { self.changed(kind, key, before.as_ref(), Some(outline)) }
+    }
+
+    fn gone(&mut self, kind: Dependency, key: &Key) -> usize {
+        let Some(part) = self.stocks[kind as usize].parts.get_mut(&key.namespace) else { return 1 };
+        let before = part.objects.remove(key.name.as_str());
+        let looks = before.map_or(1, |(_, before)| self.changed(kind, key, Some(&before), None));
+        self.drop_if_empty(kind, &key.namespace);
+        looks
+    }
+
+    fn drop_if_empty(&mut self, kind: Dependency, namespace: &str) {
+        let parts = &mut self.stocks[kind as usize].parts;
+        if parts.get(namespace).is_some_and(Partition::is_empty) {
+            parts.remove(namespace);
         }
     }
 
-    fn present(&mut self, kind: Dependency, key: &Key, outline: &Outline, agenda: &mut Agenda) {
-        let stock = &mut self.stocks[kind as usize];
-        let epoch = stock.epoch;
-        if !stock.objects.contains_key(&key.namespace) {
-            stock.objects.insert(key.namespace.clone(), BTreeMap::new());
+    /// An object was this and is that, in its part already.
+    fn changed(&mut self, kind: Dependency, key: &Key, before: Option<&Outline>, now: Option<&Outline>) -> usize {
+        let labels = |outline: Option<&Outline>| outline.map(|outline| outline.labels.clone());
+        if kind == Dependency::Gate && self.needs.any_on_gates(&key.namespace) && labels(before) != labels(now) {
+            self.look_for_cycles(&key.namespace);
         }
-        let Some(objects) = stock.objects.get_mut(&key.namespace) else { return };
-        let before = objects.insert(key.name.as_str().into(), (epoch, outline.clone())).map(|(_, outline)| outline);
-        if before.as_ref() != Some(outline) {
-            self.touch(kind, key, before.as_ref(), Some(outline), agenda);
+        if self.needs.naming(kind, key).is_some() {
+            self.tell(Cause::Object(kind, key.clone()));
         }
+        let Some(part) = self.stocks[kind as usize].parts.get_mut(&key.namespace) else { return 1 };
+        let (questions, looks) = part.change(&key.name, before, now);
+        for question in questions {
+            self.tasks.push(&key.namespace, Task::Answer(question));
+        }
+        1 + looks
     }
 
-    fn gone(&mut self, kind: Dependency, key: &Key, agenda: &mut Agenda) {
-        let Some(objects) = self.stocks[kind as usize].objects.get_mut(&key.namespace) else { return };
-        let before = objects.remove(key.name.as_str());
-        if objects.is_empty() {
-            self.stocks[kind as usize].objects.remove(&key.namespace);
-        }
-        if let Some((_, before)) = before {
-            self.touch(kind, key, Some(&before), None, agenda);
-        }
-    }
-
-    /// Asks for a decision on the gates that depend on the object.
-    fn touch(
-        &mut self,
-        kind: Dependency,
-        key: &Key,
-        before: Option<&Outline>,
-        after: Option<&Outline>,
-        agenda: &mut Agenda,
-    ) {
-        if kind == Dependency::Gate {
-            let labels = |outline: Option<&Outline>| outline.map(|outline| outline.labels.clone());
-            self.stale |= labels(before) != labels(after);
-        }
-        self.needs.naming(kind, key).for_each(|gate| agenda.mark(gate));
-        for (gate, spec) in self.needs.selecting(kind, &key.namespace) {
-            let selects = |condition: &GateCondition| {
-                let selector = condition.selector.as_ref().filter(|_| condition.kind == kind);
-                let outlines = before.into_iter().chain(after);
-                selector.is_some_and(|selector| {
-                    outlines.into_iter().any(|outline| selector.matches(|key| outline.label(key)))
-                })
-            };
-            if spec.conditions.iter().any(selects) {
-                agenda.mark(gate);
-            }
-        }
-    }
-
-    fn namespace(&mut self, name: &str, annotation: Option<&str>, agenda: &mut Agenda) {
+    fn namespace(&mut self, name: &str, annotation: Option<&str>) {
         let epoch = self.hospitable.epoch;
         let before = match annotation {
             Some(annotation) => self.hospitable.namespaces.insert(name.to_owned(), (epoch, annotation.to_owned())),
             None => self.hospitable.namespaces.remove(name),
         };
         if before.as_ref().map(|(_, annotation)| annotation.as_str()) != annotation {
-            self.stale = true;
-            self.needs.looking_into(name).for_each(|gate| agenda.mark(gate));
+            self.tell(Cause::Namespace(name.to_owned()));
         }
     }
 
-    fn allows(&self, gates_of: &str, namespace: &str) -> bool {
-        let annotation = self.hospitable.namespaces.get(namespace).map(|(_, annotation)| annotation.as_str());
-        gates_of == namespace || allows(annotation, gates_of)
-    }
-
-    /// The objects that a condition of a gate of this namespace names or selects.
-    fn objects<'a>(&'a self, condition: &'a GateCondition, own: &str) -> Vec<(&'a str, &'a Outline)> {
-        let objects = self.stocks[condition.kind as usize].objects.get(place(condition, own));
-        let all = objects.into_iter().flatten().map(|(name, (_, outline))| (&**name, outline));
-        match (&condition.name, &condition.selector) {
-            (Some(name), _) => {
-                let found = objects.and_then(|objects| objects.get_key_value(name.as_str()));
-                found.map(|(name, (_, outline))| (&**name, outline)).into_iter().collect()
-            }
-            (None, Some(selector)) => all.filter(|(_, outline)| selector.matches(|key| outline.label(key))).collect(),
-            (None, None) => Vec::new(),
-        }
-    }
-
-    /// Looks for gates that wait for themselves, if any way between gates has changed.
-    pub(super) fn find_cycles(&mut self, agenda: &mut Agenda) {
-        let some = self.needs.any(Dependency::Gate) || !self.cycles.is_empty();
-        if !std::mem::take(&mut self.stale) || !some {
+    /// Has the gates told that this concerns.
+    fn tell(&mut self, cause: Cause) {
+        if let Some(again) = self.telling.get_mut(&cause) {
+            *again = true;
             return;
         }
-        let gates: Vec<_> = self.needs.gates().collect();
-        let numbers: HashMap<&Key, usize> = gates.iter().enumerate().map(|(number, (key, _))| (*key, number)).collect();
-        let mut edges = vec![Vec::new(); gates.len()];
-        // Of each edge the condition that it comes from.
-        let mut origins = vec![Vec::new(); gates.len()];
-        for (from, (key, spec)) in gates.iter().enumerate() {
-            // What is overridden waits for nothing.
-            let conditions = spec.conditions.iter().enumerate().filter(|_| spec.r#override.is_none());
-            for (number, condition) in conditions.filter(|(_, condition)| condition.kind == Dependency::Gate) {
-                let namespace = place(condition, &key.namespace);
-                if !self.allows(&key.namespace, namespace) {
+        self.telling.insert(cause.clone(), false);
+        let namespace = match &cause {
+            Cause::Object(_, key) => key.namespace.clone(),
+            Cause::Namespace(name) => name.clone(),
+        };
+        self.tasks.push(&namespace, Task::Tell(cause, None));
+    }
+
+    /// Has cycles looked for in a namespace.
+    fn look_for_cycles(&mut self, namespace: &str) {
+        if self.stale_ones.insert(namespace.to_owned()) {
+            self.stale.push_back(namespace.to_owned());
+        }
+    }
+
+    /// Does what was put off, up to about so many looks at objects. The last step may go over by the edges of a gate or
+    /// selector, or by the pairs of namespaces that look at each other.
+    pub(super) fn work(&mut self, budget: usize) -> Turn {
+        let budget = budget as isize;
+        let hunting = self.is_hunting();
+        // Half of it for cycles, if there is both to do.
+        let spare = if hunting && !self.tasks.is_empty() { budget / 2 } else { 0 };
+        let mut left = budget - spare;
+        while left > 0
+            && let Some((namespace, task)) = self.tasks.pop()
+        {
+            let slice = left.min(SLICE);
+            let mut rest = slice;
+            if let Some(task) = self.carry_on(&namespace, task, &mut rest) {
+                self.tasks.push(&namespace, task);
+            }
+            // What costs nothing costs one, so that there is an end.
+            left -= (slice - rest).max(1);
+        }
+        left += spare;
+        if hunting {
+            self.hunt(&mut left);
+        }
+        Turn { looks: (budget - left) as usize, more: !self.tasks.is_empty() || self.is_hunting() }
+    }
+
+    fn is_hunting(&self) -> bool {
+        self.stocks[Dependency::Gate as usize].listed && (self.hunt.is_some() || !self.stale.is_empty())
+    }
+
+    /// Returns what is left of the task.
+    fn carry_on(&mut self, namespace: &str, task: Task, budget: &mut isize) -> Option<Task> {
+        match task {
+            Task::Answer(question) => {
+                let part = self.stocks[question.kind as usize].parts.get_mut(&question.place)?;
+                let marked = &mut self.marked;
+                let done = part.work(&question, budget, |gate| marked.push(gate.clone()));
+                (!done).then_some(Task::Answer(question))
+            }
+            Task::Tell(cause, last) => self.carry_on_telling(cause, last, budget),
+            Task::Begin(subject, last) => {
+                let mut at = None;
+                let gates: Vec<_> =
+                    self.needs.after(last.as_ref()).take(room(*budget)).map(|(key, _)| key.clone()).collect();
+                for key in gates {
+                    *budget -= 1;
+                    self.begin(subject, &key);
+                    at = Some(key);
+                }
+                (*budget <= 0).then(|| Task::Begin(subject, at.or(last)))
+            }
+            Task::Sweep(kind, epoch, last) => self.sweep(kind, epoch, last.as_ref(), budget),
+            Task::Admit => {
+                while *budget > 0 {
+                    let Some(gate) = self.crowded.get(namespace).and_then(|gates| gates.first()).cloned() else {
+                        break;
+                    };
+                    *budget -= 1;
+                    let spec = self.needs.spec(&gate).cloned();
+                    self.relink(&gate, spec.as_ref());
+                    self.marked.push(gate.clone());
+                    if self.crowded.get(namespace).is_some_and(|gates| gates.contains(&gate)) {
+                        return None;
+                    }
+                }
+                (*budget <= 0).then_some(Task::Admit)
+            }
+            Task::Free(mut stock) => {
+                while *budget > 0
+                    && let Some(mut part) = stock.parts.first_entry()
+                {
+                    *budget -= 1;
+                    if part.get_mut().objects.pop_first().is_none() {
+                        part.remove();
+                    }
+                }
+                (!stock.parts.is_empty()).then_some(Task::Free(stock))
+            }
+        }
+    }
+
+    fn carry_on_telling(&mut self, cause: Cause, last: Option<Key>, budget: &mut isize) -> Option<Task> {
+        let gates = match &cause {
+            Cause::Object(kind, key) => self.needs.naming(*kind, key),
+            Cause::Namespace(name) => self.needs.looking_into(name),
+        };
+        let gates: Vec<_> =
+            gates.into_iter().flat_map(|gates| after(gates, last.as_ref())).take(room(*budget)).cloned().collect();
+        *budget -= gates.len() as isize;
+        let at = gates.last().cloned().or(last);
+        for gate in gates {
+            if let Cause::Namespace(name) = &cause {
+                let spec = self.needs.spec(&gate).cloned();
+                self.relink(&gate, spec.as_ref());
+                self.look_for_cycles(&gate.namespace);
+                self.look_for_cycles(name);
+            }
+            self.marked.push(gate);
+        }
+        if *budget <= 0 {
+            return Some(Task::Tell(cause, at));
+        }
+        if let Some(again) = self.telling.get_mut(&cause)
+            && mem::take(again)
+        {
+            return Some(Task::Tell(cause, None));
+        }
+        self.telling.remove(&cause);
+        None
+    }
+
+    /// What a gate may depend on is known for the first time.
+    fn begin(&mut self, subject: Subject, key: &Key) {
+        let Some(spec) = self.needs.spec(key).cloned() else { return };
+        let elsewhere = |condition: &GateCondition| place(condition, &key.namespace) != key.namespace;
+        let concerns = |condition: &GateCondition| match subject {
+            Subject::Objects(kind) => condition.kind == kind,
+            Subject::Namespaces => elsewhere(condition),
+        };
+        if !spec.conditions.iter().any(concerns) {
+            return;
+        }
+        if subject == Subject::Namespaces {
+            self.relink(key, Some(&spec));
+            if spec.conditions.iter().any(|condition| condition.kind == Dependency::Gate) {
+                self.look_for_cycles(&key.namespace);
+            }
+        }
+        self.marked.push(key.clone());
+    }
+
+    fn sweep(&mut self, kind: Dependency, epoch: u32, last: Option<&Key>, budget: &mut isize) -> Option<Task> {
+        let (mut at, mut old) = (last.cloned(), Vec::new());
+        let from = last.map(|key| key.namespace.clone()).unwrap_or_default();
+        'all: for (namespace, part) in self.stocks[kind as usize].parts.range(from..) {
+            let begin = last.filter(|last| last.namespace == *namespace);
+            let begin = begin.map_or(Unbounded, |last| Excluded(last.name.as_str()));
+            for (name, (seen, _)) in part.objects.range::<str, _>((begin, Unbounded)) {
+                if *budget <= 0 {
+                    break 'all;
+                }
+                *budget -= 1;
+                let key = Key::from(ParentKey { namespace: namespace.clone(), name: name.to_string() });
+                if *seen < epoch {
+                    old.push(key.clone());
+                }
+                at = Some(key);
+            }
+        }
+        for key in old {
+            let looks = self.gone(kind, &key);
+            *budget -= (looks) as isize;
+        }
+        (*budget <= 0).then_some(Task::Sweep(kind, epoch, at))
+    }
+
+    /// Goes on looking for cycles.
+    fn hunt(&mut self, budget: &mut isize) {
+        while *budget > 0 {
+            let allows = |gates_of: &str, namespace: &str| self.hospitable.allows(gates_of, namespace);
+            let Some(hunt) = &mut self.hunt else {
+                let Some(namespace) = self.stale.pop_front() else { return };
+                *budget -= 1;
+                if !self.stale_ones.remove(&namespace) {
                     continue;
                 }
-                for (name, _) in self.objects(condition, &key.namespace) {
-                    let target = Key::from(ParentKey { namespace: namespace.into(), name: name.into() });
-                    if let Some(to) = numbers.get(&target) {
-                        edges[from].push(*to);
-                        origins[from].push(number);
+                let unit = Hunt::unit(&namespace, &self.needs, allows, budget);
+                // Those that belong to it no more are searched apart.
+                let before = self.units.remove(&namespace);
+                let parted: Vec<_> = before.iter().flat_map(|before| before.iter()).cloned().collect();
+                for one in parted.into_iter().filter(|one| !unit.contains(one)) {
+                    self.look_for_cycles(&one);
+                }
+                for one in unit.iter() {
+                    self.stale_ones.remove(one);
+                }
+                self.hunt = Some(Box::new(Hunt::new(unit)));
+                continue;
+            };
+            match hunt.work(&self.needs, &self.stocks[Dependency::Gate as usize], allows, budget) {
+                Progress::More => {}
+                Progress::Found(found) => self.found(found),
+                Progress::Done => {
+                    let unit = hunt.namespaces().clone();
+                    self.hunt = None;
+                    for one in unit.iter() {
+                        if unit.len() > 1 {
+                            self.units.insert(one.clone(), unit.clone());
+                        } else {
+                            self.units.remove(one);
+                        }
                     }
                 }
             }
         }
-        let mut found: HashMap<Key, BTreeMap<usize, Vec<String>>> = HashMap::new();
-        for ((from, ways), origins) in cycles(&edges).into_iter().enumerate().zip(origins) {
-            let own = gates[from].0;
-            for (way, condition) in ways.into_iter().zip(origins).filter(|(way, _)| !way.is_empty()) {
-                let names = way.into_iter().map(|gate| {
-                    let key = gates[gate].0;
-                    let elsewhere = key.namespace != own.namespace;
-                    if elsewhere { format!("{}/{}", key.namespace, key.name) } else { key.name.clone() }
-                });
-                found.entry(own.clone()).or_default().entry(condition).or_insert_with(|| names.collect());
+    }
+
+    fn found(&mut self, Found { gate, spec, ways }: Found) {
+        let current = self.needs.spec(&gate).is_some_and(|now| Arc::ptr_eq(now, &spec));
+        if let Some(note) = self.notes.get_mut(&gate).filter(|note| current && note.ways != ways) {
+            note.ways = ways;
+            self.marked.push(gate);
+        }
+    }
+
+    /// Asks what a gate asks now, and no more what it asked before.
+    fn relink(&mut self, key: &Key, spec: Option<&Arc<GateSpec>>) {
+        let conditions = spec.into_iter().flat_map(|spec| &spec.conditions);
+        let asks: Vec<_> = conditions.map(|condition| self.ask(key, condition)).collect();
+        let crowded = asks.iter().any(|ask| matches!(ask, Ask::Crowded));
+        if crowded {
+            self.crowded.entry(key.namespace.clone()).or_default().insert(key.clone());
+        } else if let Some(gates) = self.crowded.get_mut(&key.namespace) {
+            gates.remove(key);
+            if gates.is_empty() {
+                self.crowded.remove(&key.namespace);
             }
         }
-        for key in self.cycles.keys().chain(found.keys()) {
-            if self.cycles.get(key) != found.get(key) {
-                agenda.mark(key);
+        let note = self.notes.entry(key.clone()).or_default();
+        let before = mem::replace(&mut note.asks, asks.clone());
+        let still = |question: &Arc<Question>| {
+            asks.iter().any(|ask| matches!(ask, Ask::Question(other) if Arc::ptr_eq(other, question)))
+        };
+        for ask in before {
+            if let Ask::Question(question) = ask
+                && !still(&question)
+            {
+                self.unask(key, &question);
             }
         }
-        self.cycles = found;
+    }
+
+    fn ask(&mut self, key: &Key, condition: &GateCondition) -> Ask {
+        let Some(question) = Question::of(condition, &key.namespace) else { return Ask::Nothing };
+        if !self.hospitable.allows(&key.namespace, &question.place) {
+            return Ask::Nothing;
+        }
+        let place = question.place.clone();
+        let part = self.stocks[question.kind as usize].parts.entry(place.clone()).or_default();
+        if !part.is_asked_by(&question, &key.namespace) {
+            let asked = self.asked.entry(key.namespace.clone()).or_default();
+            if *asked >= MAX_SELECTIONS {
+                self.drop_if_empty(question.kind, &place);
+                return Ask::Crowded;
+            }
+            *asked += 1;
+        }
+        let asking = part.ask(question, key);
+        if asking.queue {
+            self.tasks.push(&place, Task::Answer(asking.question.clone()));
+        }
+        Ask::Question(asking.question)
+    }
+
+    fn unask(&mut self, key: &Key, question: &Arc<Question>) {
+        let Some(part) = self.stocks[question.kind as usize].parts.get_mut(&question.place) else { return };
+        part.unask(question, key);
+        if !part.is_asked_by(question, &key.namespace)
+            && let Some(asked) = self.asked.get_mut(&key.namespace)
+        {
+            *asked -= 1;
+            if *asked == 0 {
+                self.asked.remove(&key.namespace);
+            }
+            if self.crowded.contains_key(&key.namespace) {
+                self.tasks.push(&key.namespace, Task::Admit);
+            }
+        }
+        self.drop_if_empty(question.kind, &question.place);
     }
 
     /// What to do about a gate; `None` while what it depends on is not known yet.
-    pub(super) fn decide(&self, key: &Key, gate: &Gate, now: Timestamp) -> Option<Plan<GateStatus>> {
+    pub(super) fn decide(&self, key: &Key, gate: &Gate, now: Now) -> Option<Plan<GateStatus>> {
+        let note = self.notes.get(key)?;
         let findings = gate.spec.conditions.iter().enumerate();
-        let findings: Option<Vec<_>> = findings.map(|(number, one)| self.finding(key, number, one)).collect();
+        let findings: Option<Vec<_>> = findings.map(|(number, one)| self.finding(key, note, number, one)).collect();
         let view = View {
             namespace: &key.namespace,
             spec: &gate.spec,
             generation: gate.metadata.generation,
             status: gate.status.as_ref(),
             findings: findings?,
+            waiting: note.waiting.as_ref().map(|(_, since)| *since),
         };
         Some(decide(&view, now))
     }
 
-    fn finding<'a>(&'a self, gate: &Key, number: usize, condition: &'a GateCondition) -> Option<Finding<'a>> {
+    fn finding<'a>(
+        &'a self,
+        gate: &Key,
+        note: &'a Note,
+        number: usize,
+        condition: &'a GateCondition,
+    ) -> Option<Finding<'a>> {
         let namespace = place(condition, &gate.namespace);
         if namespace != gate.namespace && !self.hospitable.listed {
             return None;
         }
-        if !self.allows(&gate.namespace, namespace) {
+        if !self.hospitable.allows(&gate.namespace, namespace) {
             return Some(Finding::Forbidden);
         }
-        if !self.stocks[condition.kind as usize].listed {
+        let stock = &self.stocks[condition.kind as usize];
+        if !stock.listed {
             return None;
         }
-        if let Some(way) = self.cycles.get(gate).and_then(|conditions| conditions.get(&number)) {
-            return Some(Finding::Cycle(way.clone()));
+        match &note.ways {
+            _ if condition.kind != Dependency::Gate => {}
+            Ways::Unknown => return None,
+            Ways::Tangled => return Some(Finding::Tangled),
+            Ways::Known(cycles) => {
+                if let Some(cycle) = cycles.get(&number) {
+                    return Some(Finding::Cycle(cycle));
+                }
+            }
         }
-        let objects = self.objects(condition, &gate.namespace).into_iter();
-        let candidate =
-            |(name, outline): (&'a str, &'a Outline)| Candidate { name, created: outline.created, fact: outline.fact };
-        Some(Finding::Objects(objects.map(candidate).collect()))
+        let part = stock.part(namespace);
+        if let Some(name) = &condition.name {
+            let object = part.and_then(|part| part.objects.get(name.as_str()));
+            return Some(Finding::Named(object.map(|(_, outline)| outline.fact)));
+        }
+        match note.asks.get(number)? {
+            Ask::Question(question) => part?.answer(question).map(Finding::Selected),
+            Ask::Crowded => Some(Finding::Crowded),
+            Ask::Nothing => None,
+        }
     }
 }

@@ -23,13 +23,14 @@ use tracing::{debug, info, warn};
 
 use super::{
     agenda::Agenda,
+    event_loop,
     kind::{Failure, Kind, StatusOf},
+    parents,
 };
 use crate::{
     arbiter::{Common, Key, ParentKey},
     events::{News, Severity, reference},
     faults::Faults,
-    health::{CacheId, LoopId},
     metrics::{KindLabels, ParentLabels, WriteLabels},
 };
 use konductor_cluster::{
@@ -76,7 +77,7 @@ pub(crate) enum Sight<K: Kind> {
 /// What became of a request that ran beside the event loop.
 enum Done<K: Kind> {
     Written(Box<Written<K>>),
-    Chore,
+    Chore(K::Done),
 }
 
 /// What became of a write.
@@ -114,9 +115,9 @@ pub(super) struct Engine<K: Kind> {
     calm: Lane,
     chores: usize,
     tasks: JoinSet<Done<K>>,
+    /// The kind has put something off.
+    more: bool,
     faults: Faults,
-    cache: CacheId,
-    event_loop: LoopId,
     common: Common,
 }
 
@@ -147,9 +148,8 @@ impl<K: Kind> Engine<K> {
             calm: Lane::default(),
             chores: 0,
             tasks: JoinSet::new(),
+            more: false,
             faults: Faults::new(common.metrics.clone(), common.publisher.clone()),
-            cache: common.metrics.register_cache(K::Parent::plural(&())),
-            event_loop: common.metrics.register_loop(K::Parent::KIND.name()),
             common,
         }
     }
@@ -159,7 +159,16 @@ impl<K: Kind> Engine<K> {
         self.set_leading();
         loop {
             let now = self.common.clock.monotonic();
-            let wake = self.agenda.next().map_or(now + TURN, |alarm| alarm.min(now + TURN));
+            self.common.metrics.beat(event_loop(K::Parent::KIND), now);
+            let wake = match self.agenda.next() {
+                _ if self.more => {
+                    // Everybody else's turn.
+                    tokio::task::yield_now().await;
+                    now
+                }
+                Some(alarm) => alarm.min(now + TURN),
+                None => now + TURN,
+            };
             tokio::select! {
                 Some(sight) = self.inbox.recv() => self.take_sight(sight),
                 Some(done) = self.tasks.join_next() => self.take_done(unless_panicked(done)),
@@ -167,11 +176,9 @@ impl<K: Kind> Engine<K> {
                 () = sleep_until(self.common.clock.instant(wake)) => {}
                 Err(_) = stop.changed() => break,
             }
-            let woken = self.common.clock.monotonic();
             self.take_what_is_there();
             self.decide(self.common.clock.now());
             self.let_out(self.common.clock.now());
-            self.common.metrics.turn(self.event_loop, self.common.clock.monotonic().saturating_sub(woken));
         }
         let drained = timeout(DRAIN, async {
             while let Some(done) = self.tasks.join_next().await {
@@ -200,7 +207,9 @@ impl<K: Kind> Engine<K> {
     }
 
     fn set_leading(&mut self) {
-        if *self.common.leading.borrow_and_update() {
+        let leading = *self.common.leading.borrow_and_update();
+        self.kind.lead(leading);
+        if leading {
             self.faults.tell_all();
             self.agenda.mark_all();
         } else {
@@ -222,13 +231,13 @@ impl<K: Kind> Engine<K> {
                     self.gone(&key, &uid);
                 }
                 self.kind.parents_listed(&mut self.agenda);
-                self.common.metrics.filled(self.cache);
+                self.common.metrics.filled(parents(K::Parent::KIND));
             }
             Sight::Parent(Seen::Present(parent)) => self.observe(*parent),
             Sight::Parent(Seen::Gone(Gone { namespace, name, uid })) => {
                 self.gone(&Key::from(ParentKey { namespace, name }), &uid);
             }
-            Sight::Other(sight) => self.kind.take(sight, &mut self.agenda),
+            Sight::Other(sight) => self.kind.take(sight, self.common.clock.now(), &mut self.agenda),
         }
     }
 
@@ -263,7 +272,8 @@ impl<K: Kind> Engine<K> {
             let (writing, queued, sent, retry) = (false, None, None, Duration::ZERO);
             self.slots.insert(key.clone(), Slot { parent, uid, version, epoch, writing, queued, sent, retry });
         }
-        self.kind.parent(&key, self.slots.get(&key).map(|slot| &*slot.parent), &mut self.agenda);
+        let now = self.common.clock.now();
+        self.kind.parent(&key, self.slots.get(&key).map(|slot| &*slot.parent), now, &mut self.agenda);
         self.agenda.mark(&key);
     }
 
@@ -273,13 +283,13 @@ impl<K: Kind> Engine<K> {
             self.slots.remove(key);
             self.agenda.set_alarm(key, None);
             self.common.metrics.open.remove(&labels::<K>(key));
-            self.kind.parent(key, None, &mut self.agenda);
+            self.kind.parent(key, None, self.common.clock.now(), &mut self.agenda);
         }
     }
 
     /// Decides once for each parent that something was heard of, or whose time has come.
     fn decide(&mut self, now: Now) {
-        self.kind.prepare(&mut self.agenda);
+        self.more = self.kind.prepare(now, &mut self.agenda);
         let leading = self.is_leading();
         for key in self.agenda.take(now.monotonic, self.slots.keys()) {
             let Some(slot) = self.slots.get_mut(&key) else { continue };
@@ -288,7 +298,7 @@ impl<K: Kind> Engine<K> {
             }
             let open = slot.parent.phase() == Some(RendezvousPhase::Open);
             self.common.metrics.open.get_or_create(&labels::<K>(&key)).set(open.into());
-            let Some(plan) = self.kind.decide(&key, &slot.parent, now.wall) else { continue };
+            let Some(plan) = self.kind.decide(&key, &slot.parent, now) else { continue };
             let mut alarm = plan.look_again.map(|at| {
                 let wait = Duration::try_from(at.duration_since(now.wall)).unwrap_or_default();
                 now.monotonic + wait.min(LOOK_AGAIN)
@@ -323,14 +333,11 @@ impl<K: Kind> Engine<K> {
         }
         while self.chores < CHORES
             && self.is_leading()
-            && let Some(chore) = self.kind.next_chore()
+            && let Some(chore) = self.kind.next_chore(now)
         {
             self.chores += 1;
             let work = K::work(self.common.client.clone(), chore);
-            self.tasks.spawn(async {
-                work.await;
-                Done::Chore
-            });
+            self.tasks.spawn(async { Done::Chore(work.await) });
         }
     }
 
@@ -342,7 +349,7 @@ impl<K: Kind> Engine<K> {
             return;
         }
         // What came meanwhile may have made it needless, or urgent; its alarm was set when it was queued.
-        let Some(write) = self.kind.decide(key, &slot.parent, now.wall).and_then(|plan| plan.write) else {
+        let Some(write) = self.kind.decide(key, &slot.parent, now).and_then(|plan| plan.write) else {
             self.agenda.mark(key);
             return;
         };
@@ -353,8 +360,9 @@ impl<K: Kind> Engine<K> {
         debug!(namespace = key.namespace, name = key.name, change = write.change.name(), "writing");
         let (key, uid, client, parent) =
             (key.clone(), slot.uid.clone(), self.common.client.clone(), Arc::clone(&slot.parent));
+        let writing = self.kind.write(client, &key, parent, write.clone());
         self.tasks.spawn(async move {
-            let result = K::write(client, parent, write.clone()).await;
+            let result = writing.await;
             Done::Written(Box::new(Written { key, uid, write, result }))
         });
     }
@@ -362,7 +370,10 @@ impl<K: Kind> Engine<K> {
     fn take_done(&mut self, done: Done<K>) {
         match done {
             Done::Written(written) => self.take_written(*written),
-            Done::Chore => self.chores -= 1,
+            Done::Chore(done) => {
+                self.chores -= 1;
+                self.kind.done(done, self.common.clock.now());
+            }
         }
     }
 

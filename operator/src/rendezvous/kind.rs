@@ -2,10 +2,10 @@
 
 use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use konductor_api::{
     Rendezvous,
+    arbiter::Now,
     rendezvous::{Plan, Write},
 };
 use kube::{
@@ -37,37 +37,48 @@ pub(crate) trait Kind: Sized + Send + 'static {
     /// Something to do for the leader that changes no status of a parent.
     type Chore: Send + 'static;
 
+    /// What became of it.
+    type Done: Send + 'static;
+
     /// Begins to watch what decisions need beside the parents.
     fn start(common: &Common, inbox: mpsc::Sender<Sight<Self>>) -> Self;
 
+    /// This process leads, or does not any more.
+    fn lead(&mut self, _leading: bool) {}
+
     /// A parent is there, new or changed, or is gone.
-    fn parent(&mut self, key: &Key, parent: Option<&Self::Parent>, agenda: &mut Agenda);
+    fn parent(&mut self, key: &Key, parent: Option<&Self::Parent>, now: Now, agenda: &mut Agenda);
 
     /// All parents that there are have been seen.
     fn parents_listed(&mut self, _agenda: &mut Agenda) {}
 
     /// Takes in what was seen, and asks for the decisions that it may change.
-    fn take(&mut self, sight: Self::Sight, agenda: &mut Agenda);
+    fn take(&mut self, sight: Self::Sight, now: Now, agenda: &mut Agenda);
 
-    /// Comes before decisions: works out what is common to several.
-    fn prepare(&mut self, _agenda: &mut Agenda) {}
+    /// Comes before decisions: does a piece of what was put off. Returns whether there is more of it.
+    fn prepare(&mut self, now: Now, agenda: &mut Agenda) -> bool;
 
     /// What to do; `None` while too little is known to say.
-    fn decide(&self, key: &Key, parent: &Self::Parent, now: Timestamp) -> Option<Plan<StatusOf<Self>>>;
+    fn decide(&self, key: &Key, parent: &Self::Parent, now: Now) -> Option<Plan<StatusOf<Self>>>;
 
     /// Carries out a write on this version of the parent. Returns what is there then; `None` if it turned out that nothing is to
     /// be written yet.
     fn write(
+        &self,
         client: Client,
+        key: &Key,
         parent: Arc<Self::Parent>,
         write: Write<StatusOf<Self>>,
     ) -> impl Future<Output = Result<Option<Lenient<Self::Parent>>, Failure>> + Send + 'static;
 
     /// A chore that nobody does yet.
-    fn next_chore(&mut self) -> Option<Self::Chore>;
+    fn next_chore(&mut self, now: Now) -> Option<Self::Chore>;
 
-    /// Does a chore, once and for all as far as it can be done.
-    fn work(client: Client, chore: Self::Chore) -> impl Future<Output = ()> + Send + 'static;
+    /// Does a chore: one attempt.
+    fn work(client: Client, chore: Self::Chore) -> impl Future<Output = Self::Done> + Send + 'static;
+
+    /// Takes what became of it.
+    fn done(&mut self, done: Self::Done, now: Now);
 }
 
 /// Why a write was not done, or is not known to be.

@@ -1,0 +1,510 @@
+//! Who has arrived at which barrier. No I/O, no clock.
+//!
+//! Of an arrival its key is kept, and what tells one from another. What is counted here says when to look; that it is right
+//! is shown by a consistent read before a phase is written ([`round`](super::round)).
+//!
+//! Taking in one arrival costs a look at it. Counting those who came before their barrier, clearing away what a list does not
+//! show any more, and looking for arrivals that nobody owns is done in pieces, by [`Arrivals::work`].
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    mem,
+    ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use konductor_api::{
+    Arrival, Barrier, BarrierStatus,
+    arbiter::{Now, Version},
+    rendezvous::{
+        Plan, Since,
+        barrier::{View, decide},
+    },
+};
+use kube::Resource;
+
+use super::orphans::Orphans;
+use crate::{
+    arbiter::{Key, ParentKey},
+    tasks::{SLICE, Tasks, Turn, room},
+};
+use konductor_cluster::{Lenient, watch::Seen};
+
+/// An arrival, as far as it counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrived {
+    pub(super) uid: Arc<str>,
+    pub(super) version: Version,
+    pub(super) key: Key,
+    pub(super) name: Box<str>,
+    /// What arrived.
+    token: Arc<str>,
+    pub(super) owner: Owner,
+    created: i64,
+}
+
+/// Whose an arrival is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    Nobody,
+    /// The barrier with this UID.
+    Barrier(Box<str>),
+    /// Something else, that somebody has put there.
+    Other,
+}
+
+impl Arrived {
+    /// Reads an arrival. One that cannot be read has not arrived.
+    pub(super) fn of(arrival: Lenient<Arrival>) -> Option<Self> {
+        let Arrival { metadata, spec } = arrival.0.ok()?;
+        let ObjectMeta { namespace, name, uid, resource_version, creation_timestamp, owner_references, .. } = metadata;
+        let owners = owner_references.unwrap_or_default();
+        let of_ours = |owner: &&OwnerReference| {
+            owner.kind == Barrier::kind(&()) && owner.api_version == Barrier::api_version(&())
+        };
+        let owner = match owners.iter().find(of_ours) {
+            Some(owner) => Owner::Barrier(owner.uid.as_str().into()),
+            None if owners.is_empty() => Owner::Nobody,
+            None => Owner::Other,
+        };
+        let key = ParentKey { namespace: namespace.unwrap_or_default(), name: spec.barrier };
+        Some(Self {
+            uid: uid.unwrap_or_default().into(),
+            version: resource_version.and_then(|version| version.parse().ok()).unwrap_or(0),
+            key: key.into(),
+            name: name.unwrap_or_default().into(),
+            token: spec.key.into(),
+            owner,
+            created: creation_timestamp.map_or(0, |at| at.0.as_second()),
+        })
+    }
+
+    /// Whether it counts for the barrier with this UID: not if it arrived at another one of the same name.
+    pub(super) fn counts_for(&self, barrier: &str) -> bool {
+        match &self.owner {
+            Owner::Barrier(uid) => **uid == *barrier,
+            Owner::Nobody | Owner::Other => true,
+        }
+    }
+}
+
+/// Those who have arrived at a barrier.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Crowd {
+    /// Arrivals of each key.
+    keys: HashMap<Arc<str>, u32>,
+    /// Arrivals of each second, and since when one of them has been seen, if that is known.
+    times: BTreeMap<i64, (u32, Option<Since>)>,
+}
+
+impl Crowd {
+    pub(super) fn add(&mut self, arrived: &Arrived, since: Option<Since>) {
+        *self.keys.entry(arrived.token.clone()).or_default() += 1;
+        self.times.entry(arrived.created).or_insert((0, since)).0 += 1;
+    }
+
+    fn remove(&mut self, arrived: &Arrived) {
+        if let Some(count) = self.keys.get_mut(&arrived.token) {
+            *count -= 1;
+            if *count == 0 {
+                self.keys.remove(&arrived.token);
+            }
+        }
+        if let Some((count, _)) = self.times.get_mut(&arrived.created) {
+            *count -= 1;
+            if *count == 0 {
+                self.times.remove(&arrived.created);
+            }
+        }
+    }
+
+    /// The second of the first arrival, and since when it has been seen.
+    fn first(&self) -> Option<(i64, Option<Since>)> {
+        self.times.first_key_value().map(|(second, (_, since))| (*second, *since))
+    }
+}
+
+/// What is known of an arrival beside what it says.
+#[derive(Debug)]
+struct Entry {
+    arrived: Arrived,
+    /// Since when it has been seen.
+    since: Since,
+    /// The list that it was in last.
+    epoch: u32,
+}
+
+/// A barrier that exists.
+#[derive(Debug)]
+struct Known {
+    uid: Box<str>,
+    /// When its round ended, by its status and by our own clock.
+    end: Option<(MicroTime, Since)>,
+}
+
+/// Those who have arrived are counted up to this UID, or all.
+#[derive(Debug, PartialEq, Eq)]
+enum Counted {
+    To(Option<Arc<str>>),
+    All,
+}
+
+/// A barrier's name, whether it exists or not.
+#[derive(Debug)]
+struct Place {
+    known: Option<Known>,
+    entries: BTreeMap<Arc<str>, Entry>,
+    crowd: Crowd,
+    counted: Counted,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { known: None, entries: BTreeMap::new(), crowd: Crowd::default(), counted: Counted::All }
+    }
+
+    /// Whether this arrival is in the crowd if it is there at all.
+    fn counts(&self, arrived: &Arrived) -> bool {
+        let is_counted = match &self.counted {
+            Counted::To(last) => last.as_ref().is_some_and(|last| arrived.uid <= *last),
+            Counted::All => true,
+        };
+        is_counted && self.known.as_ref().is_some_and(|known| arrived.counts_for(&known.uid))
+    }
+}
+
+/// A place among all arrivals.
+type At = (Key, Option<Arc<str>>);
+
+/// What is done in pieces.
+enum Task {
+    /// Counting those who came before their barrier.
+    Count(Key),
+    /// All arrivals have been seen for the first time: asking for decisions on all barriers; those up to this one are done.
+    Begin(Option<Key>),
+    /// Taking away what was last seen before this list.
+    Sweep(u32, Option<At>),
+    /// Looking for arrivals that nobody owns.
+    Scan(Option<At>),
+}
+
+/// What the barriers of the cluster need to be decided on.
+#[derive(Default)]
+pub(crate) struct Arrivals {
+    places: BTreeMap<Key, Place>,
+    /// Where each arrival is.
+    keys: HashMap<Arc<str>, Key>,
+    epoch: u32,
+    listed: bool,
+    barriers_listed: bool,
+    tasks: Tasks<Task>,
+    orphans: Orphans,
+    /// It is being looked for arrivals that nobody owns.
+    scanning: bool,
+    marked: HashSet<Key>,
+}
+
+impl Arrivals {
+    /// The barriers to be decided on since this was asked last.
+    pub(crate) fn take_marked(&mut self) -> HashSet<Key> {
+        mem::take(&mut self.marked)
+    }
+
+    /// This process leads, or does not any more.
+    pub(crate) fn lead(&mut self, leading: bool) {
+        self.orphans.lead(leading);
+    }
+
+    /// All barriers have been seen.
+    pub(crate) fn barriers_listed(&mut self) {
+        self.barriers_listed = true;
+    }
+
+    /// Whether all arrivals have been seen once.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listed
+    }
+
+    /// A barrier is there, new or changed, or is gone.
+    pub(crate) fn barrier(&mut self, key: &Key, barrier: Option<&Barrier>, now: Now) {
+        let Some((barrier, uid)) = barrier.and_then(|barrier| Some((barrier, barrier.metadata.uid.as_deref()?))) else {
+            if let Some(place) = self.places.get_mut(key) {
+                (place.known, place.crowd, place.counted) = (None, Crowd::default(), Counted::All);
+                if place.entries.is_empty() {
+                    self.places.remove(key);
+                }
+            }
+            return;
+        };
+        let place = self.places.entry(key.clone()).or_insert_with(Place::new);
+        if place.known.as_ref().is_none_or(|known| *known.uid != *uid) {
+            place.known = Some(Known { uid: uid.into(), end: None });
+            place.crowd = Crowd::default();
+            place.counted = Counted::To(None);
+            if place.entries.is_empty() {
+                place.counted = Counted::All;
+            } else {
+                self.tasks.push(&key.namespace, Task::Count(key.clone()));
+            }
+        }
+        let status = barrier.status.as_ref();
+        let end = status.and_then(|status| status.opened_at.clone().or_else(|| status.failed_at.clone()));
+        if let Some(known) = &mut place.known
+            && known.end.as_ref().map(|(time, _)| time) != end.as_ref()
+        {
+            let seen = |time: MicroTime| {
+                let since = if self.barriers_listed { Since::begun(now) } else { Since::found(time.0, now) };
+                (time, since)
+            };
+            known.end = end.map(seen);
+        }
+    }
+
+    /// Takes in what was seen of arrivals.
+    pub(crate) fn take(&mut self, seen: Seen<Option<Arrived>>, now: Now) {
+        match seen {
+            Seen::Listing => self.epoch += 1,
+            Seen::Listed => {
+                let task = if mem::replace(&mut self.listed, true) {
+                    Task::Sweep(self.epoch, None)
+                } else {
+                    Task::Begin(None)
+                };
+                self.tasks.push("", task);
+            }
+            Seen::Present(Some(arrived)) => self.arrive(arrived, now),
+            Seen::Present(None) => {}
+            Seen::Gone(gone) => self.leave(&gone.uid),
+        }
+    }
+
+    fn arrive(&mut self, mut arrived: Arrived, now: Now) {
+        let found = || Timestamp::from_second(arrived.created).map_or(Since::begun(now), |at| Since::found(at, now));
+        let since = if self.listed { Since::begun(now) } else { found() };
+        let known = self.keys.get(&arrived.uid).and_then(|key| self.places.get(key));
+        let since = known.and_then(|place| place.entries.get(&arrived.uid)).map_or(since, |entry| entry.since);
+        self.leave(&arrived.uid.clone());
+        // One copy of the name for all.
+        let place = self.places.get_key_value(&arrived.key).map(|(key, _)| key.clone());
+        arrived.key = place.unwrap_or(arrived.key);
+        let place = self.places.entry(arrived.key.clone()).or_insert_with(Place::new);
+        if place.counts(&arrived) {
+            place.crowd.add(&arrived, Some(since));
+            self.marked.insert(arrived.key.clone());
+        }
+        if arrived.owner == Owner::Nobody && place.known.is_some() {
+            self.orphans.offer(&arrived.uid);
+        }
+        self.keys.insert(arrived.uid.clone(), arrived.key.clone());
+        place.entries.insert(arrived.uid.clone(), Entry { arrived, since, epoch: self.epoch });
+    }
+
+    fn leave(&mut self, uid: &str) {
+        let Some(key) = self.keys.remove(uid) else { return };
+        let Some(place) = self.places.get_mut(&key) else { return };
+        if let Some(Entry { arrived, .. }) = place.entries.remove(uid)
+            && place.counts(&arrived)
+        {
+            place.crowd.remove(&arrived);
+            self.marked.insert(key.clone());
+        }
+        if place.entries.is_empty() && place.known.is_none() {
+            self.places.remove(&key);
+        }
+    }
+
+    /// What to do about a barrier; `None` while too little is known.
+    pub(crate) fn decide(&self, key: &Key, barrier: &Barrier, now: Now) -> Option<Plan<BarrierStatus>> {
+        let place = self.places.get(key).filter(|place| self.listed && place.counted == Counted::All)?;
+        let uid = &place.known.as_ref()?.uid;
+        if barrier.metadata.uid.as_deref() != Some(uid) {
+            return None;
+        }
+        Some(decide(&view(&place.crowd, barrier, &self.seen(key)), now))
+    }
+
+    /// What this process has seen of a barrier, for a decision on a crowd that was read.
+    pub(crate) fn seen(&self, key: &Key) -> Sightings {
+        let place = self.places.get(key);
+        let first = place.and_then(|place| place.crowd.first());
+        let end = place.and_then(|place| place.known.as_ref()?.end.as_ref()).map(|(_, since)| *since);
+        Sightings { first: first.and_then(|(second, since)| Some((second, since?))), end }
+    }
+
+    /// An arrival to be adopted, if there is one and a place to do it.
+    pub(crate) fn next_adoption(&mut self, now: Now) -> Option<Adoption> {
+        while let Some(uid) = self.orphans.next(now.monotonic) {
+            let place = self.keys.get(&uid).and_then(|key| Some((key, self.places.get(key)?)));
+            let adoption = place.and_then(|(key, place)| {
+                let arrived = &place.entries.get(&uid)?.arrived;
+                let barrier_uid = place.known.as_ref()?.uid.to_string();
+                let (name, version) = (arrived.name.to_string(), arrived.version);
+                let (barrier, uid) = (key.clone(), uid.clone());
+                (arrived.owner == Owner::Nobody).then_some(Adoption { barrier, barrier_uid, name, uid, version })
+            });
+            if adoption.is_some() {
+                return adoption;
+            }
+            self.orphans.settled(&uid);
+        }
+        None
+    }
+
+    /// What became of an adoption. One that failed is tried again a little later.
+    pub(crate) fn adopted(&mut self, uid: &Arc<str>, done: bool, now: Now) {
+        if done {
+            self.orphans.settled(uid);
+        } else {
+            self.orphans.failed(uid, now.monotonic);
+        }
+    }
+
+    /// Does what was put off, up to so many looks at arrivals or barriers.
+    pub(crate) fn work(&mut self, budget: usize) -> Turn {
+        let budget = budget as isize;
+        let mut left = budget;
+        if self.orphans.wants_scan() && !mem::replace(&mut self.scanning, true) {
+            self.tasks.push("", Task::Scan(None));
+        }
+        while left > 0
+            && let Some((namespace, task)) = self.tasks.pop()
+        {
+            let slice = left.min(SLICE);
+            let mut rest = slice;
+            if let Some(task) = self.carry_on(task, &mut rest) {
+                self.tasks.push(&namespace, task);
+            }
+            // What costs nothing costs one, so that there is an end.
+            left -= (slice - rest).max(1);
+        }
+        Turn { looks: (budget - left) as usize, more: !self.tasks.is_empty() }
+    }
+
+    /// Returns what is left of the task.
+    fn carry_on(&mut self, task: Task, budget: &mut isize) -> Option<Task> {
+        match task {
+            Task::Count(key) => {
+                let place = self.places.get_mut(&key)?;
+                let Counted::To(last) = &mut place.counted else { return None };
+                let uid = &place.known.as_ref()?.uid;
+                let from = last.as_ref().map_or(Unbounded, Excluded);
+                let mut at = None;
+                for (entry_uid, Entry { arrived, since, .. }) in
+                    place.entries.range::<Arc<str>, _>((from, Unbounded)).take(room(*budget))
+                {
+                    *budget -= 1;
+                    if arrived.counts_for(uid) {
+                        place.crowd.add(arrived, Some(*since));
+                    }
+                    if arrived.owner == Owner::Nobody {
+                        self.orphans.offer(entry_uid);
+                    }
+                    at = Some(entry_uid.clone());
+                }
+                *last = at.or(last.take());
+                if *budget <= 0 {
+                    return Some(Task::Count(key));
+                }
+                place.counted = Counted::All;
+                self.marked.insert(key);
+                None
+            }
+            Task::Begin(last) => {
+                let from = last.as_ref().map_or(Unbounded, Excluded);
+                let mut at = None;
+                for key in self.places.range::<Key, _>((from, Unbounded)).map(|(key, _)| key).take(room(*budget)) {
+                    *budget -= 1;
+                    self.marked.insert(key.clone());
+                    at = Some(key.clone());
+                }
+                (*budget <= 0).then(|| Task::Begin(at.or(last)))
+            }
+            Task::Sweep(epoch, at) => {
+                let (old, at) = self.walk(at.as_ref(), budget, |entry| entry.epoch < epoch);
+                for uid in old {
+                    self.leave(&uid);
+                }
+                at.map(|at| Task::Sweep(epoch, Some(at)))
+            }
+            Task::Scan(at) => {
+                let (orphans, at) = self.walk(at.as_ref(), budget, |entry| entry.arrived.owner == Owner::Nobody);
+                for uid in orphans {
+                    if self.keys.get(&uid).and_then(|key| self.places.get(key)?.known.as_ref()).is_some() {
+                        self.orphans.offer(&uid);
+                    }
+                }
+                // When the places are taken, the scan begins anew as soon as some are free.
+                let at = at.filter(|_| self.orphans.has_room());
+                self.scanning = at.is_some();
+                at.map(|at| Task::Scan(Some(at)))
+            }
+        }
+    }
+
+    /// Goes on through all arrivals, and returns those that are wanted, and where it stopped; `None` at the end.
+    fn walk(
+        &self,
+        at: Option<&At>,
+        budget: &mut isize,
+        is_wanted: impl Fn(&Entry) -> bool,
+    ) -> (Vec<Arc<str>>, Option<At>) {
+        let mut wanted = Vec::new();
+        let places = match at {
+            Some((key, _)) => self.places.range(key.clone()..),
+            None => self.places.range::<Key, _>(..),
+        };
+        for (key, place) in places {
+            let mut last = at.filter(|(at, _)| at == key).and_then(|(_, uid)| uid.clone());
+            *budget -= 1;
+            loop {
+                if *budget <= 0 {
+                    return (wanted, Some((key.clone(), last)));
+                }
+                let from = last.as_ref().map_or(Unbounded, Excluded);
+                let Some((uid, entry)) = place.entries.range::<Arc<str>, _>((from, Unbounded)).next() else { break };
+                *budget -= 1;
+                if is_wanted(entry) {
+                    wanted.push(uid.clone());
+                }
+                last = Some(uid.clone());
+            }
+        }
+        (wanted, None)
+    }
+}
+
+/// What a process has seen of a barrier by its own clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sightings {
+    /// The second of the first arrival, and since when it has been there.
+    first: Option<(i64, Since)>,
+    /// Since when the round has ended.
+    end: Option<Since>,
+}
+
+/// The barrier with this crowd before it. A first arrival that was not seen yet has come now.
+pub(super) fn view<'a>(crowd: &Crowd, barrier: &'a Barrier, seen: &Sightings) -> View<'a> {
+    let first = crowd.first().map(|(second, _)| second);
+    View {
+        spec: &barrier.spec,
+        generation: barrier.metadata.generation,
+        created: barrier.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0),
+        status: barrier.status.as_ref(),
+        arrived: crowd.keys.len() as u64,
+        first: first.and_then(|second| Timestamp::from_second(second).ok()),
+        first_seen: seen.first.filter(|(second, _)| Some(*second) == first).map(|(_, since)| since),
+        end_seen: seen.end,
+    }
+}
+
+/// An arrival that is to be owned by its barrier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Adoption {
+    pub(super) barrier: Key,
+    pub(super) barrier_uid: String,
+    pub(super) name: String,
+    pub(super) uid: Arc<str>,
+    pub(super) version: Version,
+}

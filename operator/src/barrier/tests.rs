@@ -1,0 +1,174 @@
+//! Barriers and arrivals, without a cluster.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use konductor_api::{Arrival, Barrier, RendezvousPhase, arbiter::Now};
+use konductor_cluster::{
+    Lenient,
+    watch::{Gone, Seen},
+};
+use serde_json::{Value, json};
+
+use super::arrivals::{Arrivals, Arrived};
+use crate::arbiter::{Key, ParentKey};
+
+const START: i64 = 1_800_000_000;
+
+fn at(own: u64, wall: i64) -> Now {
+    Now { monotonic: Duration::from_secs(own), wall: Timestamp::from_second(START + wall).expect("a time") }
+}
+
+fn key() -> Key {
+    ParentKey { namespace: "n".into(), name: "b".into() }.into()
+}
+
+fn barrier(uid: &str, spec: &Value) -> Barrier {
+    let metadata = json!({ "namespace": "n", "name": "b", "uid": uid, "generation": 1,
+        "creationTimestamp": Timestamp::from_second(START).expect("a time").to_string() });
+    serde_json::from_str(&json!({ "metadata": metadata, "spec": spec }).to_string()).expect("a barrier")
+}
+
+/// An arrival of this key, created so many seconds after the start, owned by the barrier with this UID.
+fn arrival(name: &str, owner: Option<&str>, second: i64) -> Option<Arrived> {
+    let owners: Vec<_> = owner
+        .iter()
+        .map(|uid| json!({ "apiVersion": "konductor.io/v1", "kind": "Barrier", "name": "b", "uid": uid }))
+        .collect();
+    let metadata = json!({ "namespace": "n", "name": name, "uid": name, "resourceVersion": "1", "ownerReferences": owners,
+        "creationTimestamp": Timestamp::from_second(START + second).expect("a time").to_string() });
+    let arrival = json!({ "metadata": metadata, "spec": { "barrier": "b", "holder": name, "key": name } });
+    Arrived::of(serde_json::from_str::<Lenient<Arrival>>(&arrival.to_string()).expect("an arrival"))
+}
+
+fn arrive(arrivals: &mut Arrivals, name: &str, owner: Option<&str>, now: Now) {
+    arrivals.take(Seen::Present(arrival(name, owner, 0)), now);
+}
+
+fn settle(arrivals: &mut Arrivals, budget: usize) -> usize {
+    let mut most = 0;
+    for _ in 0..100_000 {
+        let turn = arrivals.work(budget);
+        most = most.max(turn.looks);
+        if !turn.more {
+            return most;
+        }
+    }
+    panic!("no end");
+}
+
+fn arrived(arrivals: &Arrivals, barrier: &Barrier) -> Option<u64> {
+    let plan = arrivals.decide(&key(), barrier, at(1, 1))?;
+    plan.write.and_then(|write| write.status.arrived)
+}
+
+/// With everything listed.
+fn listed() -> Arrivals {
+    let mut arrivals = Arrivals::default();
+    arrivals.barriers_listed();
+    arrivals.take(Seen::Listing, at(0, 0));
+    arrivals.take(Seen::Listed, at(0, 0));
+    settle(&mut arrivals, 100);
+    arrivals
+}
+
+#[test]
+fn those_who_come_before_their_barrier_are_counted_in_pieces_and_changes_meanwhile_are_not_missed() {
+    let mut arrivals = listed();
+    for number in 0..1000 {
+        arrive(&mut arrivals, &format!("{number:04}"), None, at(0, 0));
+    }
+    let barrier = barrier("one", &json!({ "expected": 2000 }));
+    arrivals.barrier(&key(), Some(&barrier), at(0, 0));
+    assert!(arrivals.work(100).more);
+    assert_eq!(arrived(&arrivals, &barrier), None);
+    // Behind the count and before it.
+    for uid in ["0000", "0999"] {
+        arrivals.take(Seen::Gone(Gone { namespace: "n".into(), name: uid.into(), uid: uid.into() }), at(0, 0));
+    }
+    for name in ["0000a", "0999a"] {
+        arrive(&mut arrivals, name, None, at(0, 0));
+    }
+    assert_eq!(settle(&mut arrivals, 100), 100);
+    assert_eq!(arrived(&arrivals, &barrier), Some(1000));
+    assert!(arrivals.take_marked().contains(&key()));
+}
+
+#[test]
+fn a_barrier_of_the_same_name_has_its_own_arrivals() {
+    let mut arrivals = listed();
+    let (one, two) = (barrier("one", &json!({ "expected": 9 })), barrier("two", &json!({ "expected": 9 })));
+    arrivals.barrier(&key(), Some(&one), at(0, 0));
+    arrive(&mut arrivals, "a", Some("one"), at(0, 0));
+    arrive(&mut arrivals, "b", Some("two"), at(0, 0));
+    arrive(&mut arrivals, "c", None, at(0, 0));
+    assert_eq!(arrived(&arrivals, &one), Some(2));
+    arrivals.barrier(&key(), Some(&two), at(0, 0));
+    settle(&mut arrivals, 100);
+    assert_eq!(arrived(&arrivals, &two), Some(2));
+    arrivals.barrier(&key(), None, at(0, 0));
+    assert_eq!(arrived(&arrivals, &two), None);
+}
+
+#[test]
+fn what_a_list_does_not_show_any_more_is_taken_away_in_pieces() {
+    let mut arrivals = listed();
+    let barrier = barrier("one", &json!({ "expected": 2000 }));
+    arrivals.barrier(&key(), Some(&barrier), at(0, 0));
+    for number in 0..1000 {
+        arrive(&mut arrivals, &format!("{number:04}"), Some("one"), at(0, 0));
+    }
+    arrivals.take(Seen::Listing, at(0, 0));
+    arrive(&mut arrivals, "0500", Some("one"), at(0, 0));
+    arrivals.take(Seen::Listed, at(0, 0));
+    assert!(settle(&mut arrivals, 100) <= 101);
+    assert_eq!(arrived(&arrivals, &barrier), Some(1));
+}
+
+#[test]
+fn a_standby_keeps_no_orphans_and_a_new_leader_finds_them_all() {
+    let mut arrivals = listed();
+    arrivals.barrier(&key(), Some(&barrier("one", &json!({ "expected": 9 }))), at(0, 0));
+    for number in 0..5000 {
+        arrive(&mut arrivals, &format!("{number:04}"), None, at(0, 0));
+    }
+    arrive(&mut arrivals, "owned", Some("one"), at(0, 0));
+    settle(&mut arrivals, 100);
+    assert_eq!(arrivals.next_adoption(at(0, 0)), None);
+    arrivals.lead(true);
+    let mut adopted = std::collections::BTreeSet::new();
+    loop {
+        settle(&mut arrivals, 100);
+        let Some(adoption) = arrivals.next_adoption(at(0, 0)) else { break };
+        assert_eq!(adoption.barrier_uid, "one");
+        // The watch shows it as it is now.
+        arrive(&mut arrivals, &adoption.name, Some("one"), at(0, 0));
+        arrivals.adopted(&adoption.uid, true, at(0, 0));
+        assert!(adopted.insert(adoption.name));
+    }
+    assert_eq!(adopted.len(), 5000);
+    arrive(&mut arrivals, "late", None, at(0, 0));
+    let late = arrivals.next_adoption(at(0, 0)).expect("one that came later");
+    arrivals.adopted(&late.uid, false, at(0, 0));
+    assert_eq!(arrivals.next_adoption(at(0, 0)), None);
+    assert_eq!(arrivals.next_adoption(at(1, 1)), Some(late));
+}
+
+#[test]
+fn a_wall_clock_that_is_ahead_opens_no_quorum() {
+    let mut arrivals = listed();
+    let spec = json!({ "expected": 2, "quorum": 1, "timeout": "10m" });
+    let barrier = barrier("one", &spec);
+    arrivals.barrier(&key(), Some(&barrier), at(0, 0));
+    arrive(&mut arrivals, "a", Some("one"), at(100, 0));
+    let phase = |arrivals: &Arrivals, now| {
+        let plan = arrivals.decide(&key(), &barrier, now).expect("a plan");
+        plan.write.and_then(|write| write.status.phase)
+    };
+    assert_eq!(phase(&arrivals, at(110, 86400)), Some(RendezvousPhase::Waiting));
+    // It is the same arrival when its owner was noted.
+    arrive(&mut arrivals, "a", None, at(400, 86400));
+    assert_eq!(phase(&arrivals, at(699, 86400)), Some(RendezvousPhase::Waiting));
+    assert_eq!(phase(&arrivals, at(700, 86400)), Some(RendezvousPhase::Open));
+    assert_eq!(phase(&arrivals, at(700, 0)), Some(RendezvousPhase::Waiting));
+}

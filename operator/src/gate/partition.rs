@@ -1,0 +1,186 @@
+//! The objects of one kind in one namespace, and what gates ask about many of them at once. No I/O, no clock.
+//!
+//! # Why counts are kept
+//! A gate over ten thousand Jobs cannot look at all of them each time one changes, nor can it look at them only now and then, as
+//! nothing would be right in between. So each different question is counted once and kept right by what changes
+//! ([`Tally`]): a change costs a look at one object for each different question that is asked where it is, however many
+//! objects there are and however many gates ask. Gates that ask the same share the answer. How many questions the gates of one
+//! namespace may ask is bounded ([`MAX_SELECTIONS`](konductor_api::limits::MAX_SELECTIONS)), and what a namespace
+//! does not allow to be looked at is not counted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use konductor_api::{
+    GateCondition, Selector,
+    rendezvous::{
+        fact::Dependency,
+        tally::{Asked, Member, Summary, Tally},
+    },
+};
+
+use super::{
+    needs::{after, place},
+    sources::Outline,
+};
+use crate::{
+    arbiter::{Key, ParentKey},
+    tasks::room,
+};
+
+/// What is asked about the objects of a selector.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    pub(super) kind: Dependency,
+    pub(super) place: String,
+    selector: Selector,
+    asked: Asked,
+}
+
+impl Question {
+    /// By this condition of a gate of this namespace, if it has a selector.
+    pub(super) fn of(condition: &GateCondition, own: &str) -> Option<Self> {
+        let selector = condition.selector.clone().filter(|_| condition.name.is_none())?;
+        let place = place(condition, own).to_owned();
+        Some(Self { kind: condition.kind, place, selector, asked: Asked::by(condition) })
+    }
+
+    fn member(&self, outline: &Outline) -> Option<Member> {
+        let Outline { created, fact, labels: _ } = *outline;
+        outline.is_selected_by(&self.selector).then_some(Member { created, fact })
+    }
+}
+
+/// How far those who ask were told.
+#[derive(Debug)]
+enum Telling {
+    Not,
+    After(Option<Key>),
+}
+
+/// A question, its answer, and the gates that ask it.
+#[derive(Debug)]
+struct Selection {
+    tally: Tally,
+    askers: BTreeSet<Key>,
+    /// It waits for its turn to be worked on.
+    queued: bool,
+    /// The answer has changed since the askers began to be told.
+    changed: bool,
+    telling: Telling,
+}
+
+/// Objects by name, with the list that they were last in.
+#[derive(Default)]
+pub(super) struct Partition {
+    pub(super) objects: BTreeMap<Box<str>, (u32, Outline)>,
+    selections: HashMap<Arc<Question>, Selection>,
+}
+
+/// What asking has changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asking {
+    /// The question as all who ask it share it.
+    pub(super) question: Arc<Question>,
+    /// It has to be worked on.
+    pub(super) queue: bool,
+}
+
+impl Partition {
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.selections.is_empty()
+    }
+
+    /// Whether a gate of this namespace asks this.
+    pub(super) fn is_asked_by(&self, question: &Question, namespace: &str) -> bool {
+        let first = Key::from(ParentKey { namespace: namespace.to_owned(), name: String::new() });
+        let askers = self.selections.get(question).map(|selection| &selection.askers);
+        askers.and_then(|askers| askers.range(first..).next()).is_some_and(|asker| asker.namespace == namespace)
+    }
+
+    /// A gate asks this.
+    pub(super) fn ask(&mut self, question: Question, gate: &Key) -> Asking {
+        if let Some((shared, selection)) = self.selections.get_key_value(&question) {
+            let question = shared.clone();
+            if !selection.askers.contains(gate)
+                && let Some(selection) = self.selections.get_mut(&question)
+            {
+                selection.askers.insert(gate.clone());
+            }
+            return Asking { question, queue: false };
+        }
+        let question = Arc::new(question);
+        let tally = Tally::new(question.asked);
+        let askers = BTreeSet::from([gate.clone()]);
+        let selection = Selection { tally, askers, queued: true, changed: false, telling: Telling::Not };
+        self.selections.insert(question.clone(), selection);
+        Asking { question, queue: true }
+    }
+
+    /// A gate does not ask this any more.
+    pub(super) fn unask(&mut self, question: &Question, gate: &Key) {
+        if let Some(selection) = self.selections.get_mut(question) {
+            selection.askers.remove(gate);
+            if selection.askers.is_empty() {
+                self.selections.remove(question);
+            }
+        }
+    }
+
+    /// The answer; `None` while it is not known.
+    pub(super) fn answer(&self, question: &Question) -> Option<Summary<'_>> {
+        self.selections.get(question)?.tally.summary()
+    }
+
+    /// An object was this and is that. Returns the questions to work on, and how many it looked at.
+    pub(super) fn change(
+        &mut self,
+        name: &str,
+        before: Option<&Outline>,
+        now: Option<&Outline>,
+    ) -> (Vec<Arc<Question>>, usize) {
+        let mut queue = Vec::new();
+        for (question, selection) in &mut self.selections {
+            let member = |outline: Option<&Outline>| question.member(outline?);
+            if selection.tally.change(name, member(before), member(now)) {
+                selection.changed = true;
+                if !std::mem::replace(&mut selection.queued, true) {
+                    queue.push(question.clone());
+                }
+            }
+        }
+        (queue, self.selections.len())
+    }
+
+    /// Counts what is to be counted, and tells those who ask, until `budget` is used up. Returns whether nothing is left to do.
+    pub(super) fn work(&mut self, question: &Question, budget: &mut isize, mut tell: impl FnMut(&Key)) -> bool {
+        let Some(selection) = self.selections.get_mut(question) else { return true };
+        let Selection { tally, askers, queued, changed, telling } = selection;
+        let member = |(_, outline): &(u32, Outline)| question.member(outline);
+        while *budget > 0 {
+            // An answer that is known is told before anybody looks for the name in its message, which others may put off.
+            if tally.summary().is_none() {
+                tally.count(&self.objects, member, budget);
+                *changed |= tally.summary().is_some();
+            } else if let Telling::After(last) = telling {
+                let mut told = None;
+                for asker in after(askers, last.as_ref()).take(room(*budget)) {
+                    tell(asker);
+                    *budget -= 1;
+                    told = Some(asker.clone());
+                }
+                *telling = told.filter(|_| *budget <= 0).map_or(Telling::Not, |told| Telling::After(Some(told)));
+            } else if std::mem::take(changed) {
+                *telling = Telling::After(None);
+            } else if tally.is_complete() {
+                *queued = false;
+                return true;
+            } else {
+                *changed = tally.count(&self.objects, member, budget);
+            }
+        }
+        false
+    }
+}

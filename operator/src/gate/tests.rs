@@ -1,0 +1,393 @@
+//! Gates and what they depend on, without a cluster: what is decided, and what each turn costs.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use konductor_api::{
+    Gate, RendezvousPhase,
+    RendezvousPhase::{Open, Waiting},
+    arbiter::Now,
+    limits::MAX_SELECTIONS,
+    rendezvous::fact::{Dependency, Fact, JobState},
+};
+use konductor_cluster::watch::{Gone, Seen};
+use serde_json::{Value, json};
+
+use super::{
+    sources::{Content, GateSight, Outline, Sighted, Subject},
+    world::World,
+};
+use crate::{
+    arbiter::{Key, ParentKey},
+    tasks::{SLICE, Turn},
+};
+
+const BUDGET: usize = 4096;
+
+fn now() -> Now {
+    Now { monotonic: Duration::from_secs(1), wall: Timestamp::from_second(1_800_000_000).expect("a time") }
+}
+
+fn key(namespace: &str, name: &str) -> Key {
+    ParentKey { namespace: namespace.into(), name: name.into() }.into()
+}
+
+fn selector(label: &str) -> Value {
+    json!({ "matchExpressions": [{ "key": label, "operator": "Exists" }] })
+}
+
+fn on_gate(name: &str) -> Value {
+    json!({ "conditions": [{ "type": "Gate", "name": name, "state": "Open" }] })
+}
+
+fn on_gates(label: &str) -> Value {
+    json!({ "conditions": [{ "type": "Gate", "selector": selector(label), "state": "Open" }] })
+}
+
+fn on_jobs(label: &str) -> Value {
+    json!({ "conditions": [{ "type": "Job", "selector": selector(label), "state": "Complete" }] })
+}
+
+/// Gates whose statuses are written as they are decided.
+#[derive(Default)]
+struct Scene {
+    world: World,
+    gates: BTreeMap<Key, Gate>,
+    /// The most looks in one turn.
+    most: usize,
+    /// Looks in all.
+    looks: usize,
+}
+
+impl Scene {
+    /// With all gates and Jobs listed, and the namespaces.
+    fn new() -> Self {
+        let mut scene = Self::default();
+        scene.world.gates_listed();
+        scene.see(Subject::Objects(Dependency::Job), Seen::Listed);
+        scene.see(Subject::Namespaces, Seen::Listed);
+        scene
+    }
+
+    fn see(&mut self, subject: Subject, seen: Seen<Sighted>) -> usize {
+        self.world.take(GateSight { subject, number: 0, seen })
+    }
+
+    fn gate(&mut self, namespace: &str, name: &str, labels: &[&str], spec: &Value) {
+        let labels: BTreeMap<_, _> = labels.iter().map(|label| (*label, "")).collect();
+        let generation = self.gates.get(&key(namespace, name)).and_then(|gate| gate.metadata.generation);
+        let gate = json!({
+            "metadata": { "namespace": namespace, "name": name, "labels": labels, "generation": generation.unwrap_or(0) + 1 },
+            "spec": spec,
+        });
+        let gate: Gate = serde_json::from_str(&gate.to_string()).expect("a gate");
+        let key = key(namespace, name);
+        self.world.gate(&key, Some(&gate), now());
+        self.gates.insert(key, gate);
+    }
+
+    fn delete_gate(&mut self, namespace: &str, name: &str) {
+        self.gates.remove(&key(namespace, name));
+        self.world.gate(&key(namespace, name), None, now());
+    }
+
+    fn job(&mut self, namespace: &str, name: &str, labels: &[&str], state: JobState) -> usize {
+        let labels = labels.iter().map(|label| ((*label).to_owned(), String::new())).collect();
+        let metadata = ObjectMeta { labels: Some(labels), ..ObjectMeta::default() };
+        let content = Content::Object(Outline::new(&metadata, Fact::Job(state)));
+        let sighted = Sighted { namespace: namespace.into(), name: name.into(), content };
+        self.see(Subject::Objects(Dependency::Job), Seen::Present(sighted))
+    }
+
+    fn allow(&mut self, namespace: &str, annotation: Option<&str>) {
+        let content = Content::Namespace(annotation.map(str::to_owned));
+        let sighted = Sighted { namespace: String::new(), name: namespace.into(), content };
+        self.see(Subject::Namespaces, Seen::Present(sighted));
+    }
+
+    /// One turn of the loop.
+    fn turn(&mut self) -> Turn {
+        let turn = self.world.work(BUDGET);
+        self.most = self.most.max(turn.looks);
+        self.looks += turn.looks;
+        for key in self.world.take_marked() {
+            self.decide(&key);
+        }
+        turn
+    }
+
+    fn decide(&mut self, key: &Key) {
+        let Some(gate) = self.gates.get_mut(key) else { return };
+        let plan = self.world.decide(key, gate, now());
+        if let Some(write) = plan.and_then(|plan| plan.write) {
+            gate.status = Some(write.status);
+            self.world.gate(key, Some(gate), now());
+        }
+    }
+
+    /// Turns until nothing is left to do.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if !self.turn().more {
+                return;
+            }
+        }
+        panic!("no end");
+    }
+
+    fn phase(&self, namespace: &str, name: &str) -> Option<RendezvousPhase> {
+        self.gates[&key(namespace, name)].status.as_ref()?.phase
+    }
+
+    fn message(&self, namespace: &str, name: &str) -> String {
+        let status = self.gates[&key(namespace, name)].status.as_ref().expect("a status");
+        status.condition_statuses[0].message.clone()
+    }
+}
+
+#[test]
+fn two_thousand_gates_that_select_each_other_and_ten_thousand_jobs_cost_each_turn_little() {
+    let mut scene = Scene::new();
+    for number in 0..2000 {
+        scene.gate("n", &format!("g{number:04}"), &["g"], &on_gates("g"));
+    }
+    for number in 0..1000 {
+        let spec = json!({ "conditions": [{ "type": "Job", "selector": selector("j"), "state": "Complete" }] });
+        scene.gate("n", &format!("j{number:04}"), &[], &spec);
+    }
+    for number in 0..10_000 {
+        let looks = scene.job("n", &format!("job{number:05}"), &["j"], JobState::Active);
+        // The Job, and the one question that all ask.
+        assert_eq!(looks, 2);
+    }
+    scene.settle();
+    assert_eq!(scene.message("n", "g0000"), "the gate waits for itself: g0000 → g0000");
+    assert_eq!(scene.message("n", "g1999"), "the gate waits for itself: g1999 → g1999");
+    assert_eq!(scene.message("n", "j0999"), "0 of 10000 Jobs with j are Complete; job00000 is active");
+    // One step over, as long as a selector has edges.
+    assert!(scene.most <= BUDGET + 3000, "{}", scene.most);
+    let objects = 2000 + 1000 + 10_000;
+    assert!(scene.looks <= 30 * objects, "{}", scene.looks);
+
+    // One Job ends: those who ask are told, and nothing is counted anew.
+    let (before, looks) = (scene.looks, scene.job("n", "job05000", &["j"], JobState::Complete));
+    assert_eq!(looks, 2);
+    scene.settle();
+    assert!(scene.looks - before <= 1000 + 16, "{}", scene.looks - before);
+    assert_eq!(scene.message("n", "j0000"), "1 of 10000 Jobs with j are Complete; job00000 is active");
+}
+
+#[test]
+fn a_gate_is_decided_on_when_all_it_selects_is_counted() {
+    let mut scene = Scene::new();
+    for number in 0..10_000 {
+        scene.job("n", &format!("{number:05}"), &["j"], JobState::Complete);
+    }
+    scene.job("n", "zzz", &["j"], JobState::Active);
+    scene.settle();
+    scene.gate("n", "g", &[], &on_jobs("j"));
+    assert!(scene.turn().more);
+    scene.decide(&key("n", "g"));
+    assert_eq!(scene.phase("n", "g"), None);
+    scene.settle();
+    assert_eq!(scene.message("n", "g"), "10000 of 10001 Jobs with j are Complete; zzz is active");
+    scene.job("n", "zzz", &[], JobState::Active);
+    scene.settle();
+    assert_eq!(
+        (scene.phase("n", "g"), scene.message("n", "g")),
+        (Some(Open), "10000 of 10000 Jobs with j are Complete".into())
+    );
+}
+
+#[test]
+fn what_a_list_does_not_show_any_more_is_gone() {
+    let mut scene = Scene::new();
+    scene.gate("n", "named", &[], &json!({ "conditions": [{ "type": "Job", "name": "a", "state": "Complete" }] }));
+    scene.gate("n", "selecting", &[], &on_jobs("j"));
+    scene.job("n", "a", &["j"], JobState::Complete);
+    scene.job("n", "b", &["j"], JobState::Complete);
+    scene.settle();
+    assert_eq!((scene.phase("n", "named"), scene.phase("n", "selecting")), (Some(Open), Some(Open)));
+    scene.see(Subject::Objects(Dependency::Job), Seen::Listing);
+    scene.job("n", "b", &["j"], JobState::Active);
+    scene.see(Subject::Objects(Dependency::Job), Seen::Listed);
+    scene.settle();
+    assert_eq!(scene.message("n", "named"), "Job a does not exist");
+    assert_eq!(scene.message("n", "selecting"), "0 of 1 Jobs with j are Complete; b is active");
+    scene.see(
+        Subject::Objects(Dependency::Job),
+        Seen::Gone(Gone { namespace: "n".into(), name: "b".into(), uid: String::new() }),
+    );
+    scene.settle();
+    assert_eq!(scene.message("n", "selecting"), "no Job has j");
+}
+
+#[test]
+fn a_new_gate_is_not_decided_on_before_it_is_known_whether_it_waits_for_itself() {
+    let mut scene = Scene::new();
+    let closed = json!({ "conditions": [{ "type": "Gate", "name": "a", "state": "Closed" }] });
+    scene.gate("n", "a", &[], &closed);
+    scene.decide(&key("n", "a"));
+    assert_eq!(scene.phase("n", "a"), None);
+    scene.settle();
+    assert_eq!(
+        (scene.phase("n", "a"), scene.message("n", "a")),
+        (Some(Waiting), "the gate waits for itself: a → a".into())
+    );
+}
+
+#[test]
+fn cycles_come_and_go_with_edits_labels_and_overrides() {
+    let mut scene = Scene::new();
+    scene.gate("n", "a", &[], &on_gate("b"));
+    scene.gate("n", "b", &[], &on_gates("stage"));
+    scene.gate("n", "c", &["stage"], &on_jobs("j"));
+    scene.job("n", "job", &["j"], JobState::Complete);
+    scene.settle();
+    assert_eq!(["a", "b", "c"].map(|name| scene.phase("n", name)), [Some(Open); 3]);
+    // By an edit of the last of them.
+    scene.gate("n", "c", &["stage"], &on_gate("a"));
+    scene.settle();
+    assert_eq!(scene.message("n", "a"), "the gate waits for itself: a → b → c → a");
+    assert_eq!(scene.message("n", "b"), "the gate waits for itself: b → c → a → b");
+    // What is overridden waits for nothing.
+    scene.gate(
+        "n",
+        "b",
+        &[],
+        &json!({
+            "conditions": [{ "type": "Gate", "selector": selector("stage"), "state": "Open" }], "override": "Open",
+        }),
+    );
+    scene.settle();
+    assert_eq!(["a", "b", "c"].map(|name| scene.phase("n", name)), [Some(Open); 3]);
+    scene.gate("n", "b", &[], &on_gates("stage"));
+    scene.settle();
+    assert_eq!(scene.message("n", "c"), "the gate waits for itself: c → a → b → c");
+    // A label less.
+    scene.gate("n", "c", &[], &on_gate("a"));
+    scene.settle();
+    assert_eq!(scene.message("n", "b"), "no Gate has stage");
+    assert_eq!(scene.message("n", "a"), "Gate b is waiting, wanted Open");
+    scene.delete_gate("n", "b");
+    scene.settle();
+    assert_eq!(scene.message("n", "a"), "Gate b does not exist");
+}
+
+#[test]
+fn a_cycle_through_another_namespace_lasts_as_long_as_both_allow_it() {
+    let mut scene = Scene::new();
+    let there = |namespace: &str, name: &str| json!({ "conditions": [{ "type": "Gate", "namespace": namespace, "name": name, "state": "Open" }] });
+    scene.gate("x", "a", &[], &there("y", "b"));
+    scene.gate("y", "b", &[], &there("x", "a"));
+    scene.allow("x", Some("y"));
+    scene.settle();
+    assert!(scene.message("x", "a").starts_with("namespace y does not let"));
+    assert_eq!(scene.message("y", "b"), "Gate a in namespace x is waiting, wanted Open");
+    scene.allow("y", Some("*"));
+    scene.settle();
+    assert_eq!(scene.message("x", "a"), "the gate waits for itself: a → y/b → a");
+    assert_eq!(scene.message("y", "b"), "the gate waits for itself: b → x/a → b");
+    scene.allow("x", None);
+    scene.settle();
+    assert_eq!(scene.message("x", "a"), "Gate b in namespace y is waiting, wanted Open");
+    assert!(scene.message("y", "b").starts_with("namespace x does not let"));
+    // Without the way back, too.
+    scene.allow("x", Some("y"));
+    scene.settle();
+    assert_eq!(scene.message("y", "b"), "the gate waits for itself: b → x/a → b");
+    scene.gate("x", "a", &[], &on_jobs("j"));
+    scene.settle();
+    assert_eq!(scene.message("y", "b"), "Gate a in namespace x is waiting, wanted Open");
+}
+
+#[test]
+fn jobs_of_another_namespace_are_counted_when_it_allows_that() {
+    let mut scene = Scene::new();
+    let spec = json!({ "conditions": [
+        { "type": "Job", "namespace": "y", "selector": selector("j"), "state": "Complete" },
+    ] });
+    scene.gate("x", "g", &[], &spec);
+    assert_eq!(scene.job("y", "a", &["j"], JobState::Complete), 1, "nobody asks");
+    scene.settle();
+    assert!(scene.message("x", "g").starts_with("namespace y does not let"));
+    scene.allow("y", Some("x"));
+    scene.settle();
+    assert_eq!(scene.phase("x", "g"), Some(Open));
+    scene.allow("y", None);
+    scene.settle();
+    assert!(scene.message("x", "g").starts_with("namespace y does not let"));
+    assert_eq!(scene.job("y", "a", &["j"], JobState::Active), 1, "nobody asks any more");
+}
+
+#[test]
+fn a_namespace_asks_so_many_different_questions_and_no_more() {
+    let mut scene = Scene::new();
+    for number in 0..MAX_SELECTIONS {
+        scene.gate("n", &format!("g{number:04}"), &[], &on_jobs(&format!("j{number}")));
+    }
+    scene.gate("n", "late", &[], &on_jobs("late"));
+    scene.gate("n", "same", &[], &on_jobs("j0"));
+    scene.gate("other", "g", &[], &on_jobs("late"));
+    assert_eq!(scene.job("n", "a", &["late"], JobState::Complete), 1 + MAX_SELECTIONS);
+    scene.settle();
+    assert_eq!(
+        scene.message("n", "late"),
+        "the gates of namespace n have more than 1024 different selectors: this one waits until there are fewer"
+    );
+    assert_eq!(scene.message("n", "same"), "no Job has j0");
+    assert_eq!(scene.message("other", "g"), "no Job has late");
+    // The first of two that ask the same goes: nothing is free. Then the other one.
+    scene.delete_gate("n", "g0000");
+    scene.settle();
+    assert_eq!(scene.phase("n", "late"), Some(Waiting));
+    scene.delete_gate("n", "same");
+    scene.settle();
+    assert_eq!(scene.phase("n", "late"), Some(Open));
+}
+
+#[test]
+fn a_namespace_that_is_busy_does_not_hold_up_another_one() {
+    let mut scene = Scene::new();
+    for number in 0..10_000 {
+        scene.job("busy", &format!("{number:05}"), &["j"], JobState::Active);
+    }
+    for number in 0..500 {
+        let conditions = [json!({ "type": "Job", "selector": { "matchExpressions": [
+            { "key": format!("not{number}"), "operator": "DoesNotExist" },
+        ] }, "state": "Complete" })];
+        scene.gate("busy", &format!("{number}"), &[], &json!({ "conditions": conditions }));
+    }
+    scene.job("quiet", "job", &["j"], JobState::Complete);
+    scene.gate("quiet", "g", &[], &on_jobs("j"));
+    assert!(scene.turn().more);
+    assert_eq!((scene.phase("quiet", "g"), scene.phase("busy", "499")), (Some(Open), None));
+    scene.settle();
+    assert_eq!(scene.phase("busy", "499"), Some(Waiting));
+    assert!(scene.most <= BUDGET + SLICE as usize, "{}", scene.most);
+}
+
+#[test]
+fn where_there_are_too_many_ways_between_gates_those_that_depend_on_gates_are_not_met() {
+    let mut scene = Scene::new();
+    scene.gate("n", "jobs", &[], &on_jobs("j"));
+    for number in 0..1030 {
+        let expression = json!({ "key": format!("not{number}"), "operator": "DoesNotExist" });
+        let selector = json!({ "matchExpressions": [expression] });
+        let spec = json!({ "conditions": [{ "type": "Gate", "selector": selector, "state": "Open" }] });
+        scene.gate("n", &format!("g{number:04}"), &[], &spec);
+    }
+    scene.settle();
+    let message =
+        "gates select each other in too many ways to tell whether this one waits for itself: more than 1048576";
+    assert_eq!((scene.message("n", "g0000"), scene.message("n", "g0999")), (message.into(), message.into()));
+    assert_eq!(scene.message("n", "jobs"), "no Job has j");
+    // Few enough again.
+    for number in 0..30 {
+        scene.delete_gate("n", &format!("g{number:04}"));
+    }
+    scene.settle();
+    assert_eq!(scene.message("n", "g0999"), "the gate waits for itself: g0999 → g0030 → g0999");
+    assert!(scene.most <= BUDGET + 3000, "{}", scene.most);
+}
