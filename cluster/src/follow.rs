@@ -525,7 +525,7 @@ mod tests {
         let long = object("b", 6).replace(r#""holder":"h""#, &format!(r#""holder":"{}""#, "h".repeat(5 << 20)));
         let events = event("MODIFIED", &long) + &event("ADDED", &object("c", 7));
         let (seen, queries) = follow(&[(200, list(5, &["a"], "")), (200, events)]).await;
-        assert_eq!(seen, ["init", "+a", "done", "following", "?b: it is too long", "+c"]);
+        assert_eq!(seen, ["init", "+a", "done 5", "following", "?b: it is too long", "+c"]);
         assert!(queries[2].ends_with("resourceVersion=7"), "{queries:?}");
     }
 

@@ -10,7 +10,7 @@ use konductor_api::{Permit, PermitSpec};
 use konductor_cluster::{
     Endpoint, PageRequest, Program,
     follow::{Event, Source},
-    object::Object,
+    object::{Lenient, Object},
 };
 use kube::{Client, client::Body};
 use serde::de::IgnoredAny;
@@ -72,7 +72,7 @@ async fn pages_and_watches_of_large_objects_need_little_memory() {
     assert_eq!((page.items.len(), page.illegible.len()), (CLAIMS + 1, 0));
     let (events, mut seen) = mpsc::channel(500);
     let source = Source { endpoint, fields: None, page: 500 };
-    let following = tokio::spawn(source.follow(events, |event: Event<Claim>| Some(event), |_| ()));
+    let following = tokio::spawn(source.follow(events, |event: Event<Lenient<Claim>>| Some(event), |_| ()));
     let mut applied = 0;
     while applied < 2 * CLAIMS + 1 {
         if let Event::Apply(_) = seen.recv().await.expect("following") {

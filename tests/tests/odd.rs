@@ -14,7 +14,7 @@ use konductor_api::{Arrival, Barrier, Gate, Lease, LeaseRequest, Permit, Semapho
 use konductor_cluster::{
     Endpoint, PageRequest, Program,
     follow::{Event, Report, Source},
-    object::{Described, Metadata, Object},
+    object::{Described, Lenient, Metadata, Object},
 };
 use konductor_tests::{ControlPlane, TestNamespace, install_crds, workspace};
 use kube::Resource;
@@ -332,7 +332,7 @@ where
     let source = Source { endpoint: endpoint.clone(), fields: None, page: 3 };
     let following = tokio::spawn(source.follow(
         events,
-        |event: Event<Read<K>>| Some(Ok(event)),
+        |event: Event<Lenient<Read<K>>>| Some(Ok(event)),
         move |report| reports.try_send(Err(report)).expect("room for all"),
     ));
     let page = endpoint.page(&PageRequest { limit: 1000, ..PageRequest::default() }).await.expect("a page");
@@ -345,7 +345,7 @@ where
                 let object = object.expect("readable");
                 followed.insert(object.metadata.name.clone(), object.metadata);
             }
-            Ok(Event::InitDone) => break,
+            Ok(Event::InitDone { .. }) => break,
             Ok(Event::Init | Event::Delete(_)) => {}
             Err(report) => assert_eq!(report, Report::Following),
         }
