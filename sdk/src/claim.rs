@@ -22,18 +22,18 @@ pub struct Request {
     pub pod: Option<PodReference>,
 }
 
-/// What is to be held, in the client's namespace. Whoever holds several takes them in the order of this type: then no two
-/// ever wait for each other.
+/// What is to be held, in the client's namespace. Whoever holds several takes them in the order of this type: then no
+/// two ever wait for each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wanted {
     /// A lease.
     Lease {
-        /// Its name.
+        /// The lease's name.
         name: String,
     },
     /// Permits of a semaphore.
     Semaphore {
-        /// Its name.
+        /// The semaphore's name.
         name: String,
         /// How many permits, all or nothing.
         permits: u32,
@@ -78,7 +78,7 @@ pub enum Event {
         /// Whether there was no such lock when last looked.
         parent_missing: bool,
     },
-    /// Held, confirmed with the lock itself. Only now may what it protects begin.
+    /// The claim is held, confirmed with the lock itself. Only now may what it protects begin.
     Held {
         /// Greater than that of every earlier grant of this lock.
         fencing_token: u64,
@@ -99,10 +99,10 @@ pub enum Event {
         /// Why it failed.
         error: String,
     },
-    /// It was held, and is no longer or must no longer be relied upon: end what it protects before the deadline last
-    /// told, then send [`Command::Release`].
+    /// The claim was held, and is no longer or must no longer be relied upon: end what it protects before the deadline
+    /// last told, then send [`Command::Release`].
     Lost {
-        /// Why.
+        /// Why it is no longer held.
         reason: LossReason,
     },
     /// The claim is gone. The last event.
@@ -112,9 +112,9 @@ pub enum Event {
         /// Why the last attempt to delete it failed.
         error: String,
     },
-    /// It could not be acquired. The last event.
+    /// The claim could not be acquired. The last event.
     Failed {
-        /// Why.
+        /// Why it could not be acquired.
         error: AcquireError,
     },
 }
@@ -154,7 +154,7 @@ pub enum LossReason {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcquireError {
-    /// The API server refuses it: RBAC, validation or an admission policy. Its message says which.
+    /// The API server refuses the request: RBAC, validation or an admission policy. Its message says which.
     #[error("the API server refuses to {operation}: {message}")]
     Refused {
         /// What was tried.
@@ -162,7 +162,7 @@ pub enum AcquireError {
         /// What the API server said.
         message: String,
     },
-    /// Nothing can have this name.
+    /// No object can have the name that was asked for.
     #[error("{0:?} is not a name that an object can have: use lower-case letters, digits, hyphens and dots")]
     Name(String),
     /// Without a cluster: the folder, a manifest in it or its state cannot be used.
@@ -171,11 +171,20 @@ pub enum AcquireError {
     /// The operating system refuses what is needed to wait: a timer, random numbers.
     #[error("the operating system does not let this process wait: {0}")]
     System(String),
-    /// The API server does not know the resource, or there is no such namespace.
-    #[error(
-        "cannot {operation}: {message} (are Konductor's custom resources installed, and does the namespace exist?)"
-    )]
+    /// Somebody revoked the claim before it was held. The operator's word, with the reason that was given.
+    #[error("the claim was ended before it was held ({0})")]
+    Revoked(String),
+    /// The API server does not know the resource.
+    #[error("cannot {operation}: {message} (are Konductor's custom resources installed?)")]
     NotInstalled {
+        /// What was tried.
+        operation: &'static str,
+        /// What the API server said.
+        message: String,
+    },
+    /// There is no such namespace.
+    #[error("cannot {operation}: {message} (the namespace must exist first)")]
+    NoNamespace {
         /// What was tried.
         operation: &'static str,
         /// What the API server said.

@@ -20,11 +20,11 @@ pub struct ConnectOptions {
 
 /// A connection to the cluster, for one namespace, or a folder instead. Cheap to clone; clones share the connection.
 #[derive(Clone)]
-pub struct Client(pub(crate) Place);
+pub struct Client(pub(crate) Target);
 
 /// Where a client's locks are.
 #[derive(Clone)]
-pub(crate) enum Place {
+pub(crate) enum Target {
     Cluster(Cluster),
     Local(Local),
 }
@@ -39,23 +39,24 @@ pub(crate) struct Cluster {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::Cluster(Cluster { namespace, .. }) => {
+            Target::Cluster(Cluster { namespace, .. }) => {
                 f.debug_struct("Client").field("namespace", namespace).finish_non_exhaustive()
             }
-            Place::Local(local) => f.debug_tuple("Client").field(local).finish(),
+            Target::Local(local) => f.debug_tuple("Client").field(local).finish(),
         }
     }
 }
 
 impl Client {
-    /// Finds the cluster: by `KUBECONFIG` when set, else in a pod by its service account, else by `~/.kube/config`; unless the
-    /// options name a folder.
+    /// Finds the cluster: by `KUBECONFIG` when set, else in a pod by its service account, else by `~/.kube/config`;
+    /// unless the options name a folder.
     ///
-    /// No request is made yet. Tokens of service accounts, and token files of a kubeconfig, are read anew at least every
-    /// minute and when the API server no longer accepts them. Must be called on a tokio runtime with I/O and time enabled.
+    /// No request is made yet. Tokens of service accounts, and token files of a kubeconfig, are read anew at least
+    /// every minute and when the API server no longer accepts them. Must be called on a tokio runtime with I/O and time
+    /// enabled.
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
         match options.local {
-            Some(local) => Ok(Self(Place::Local(local))),
+            Some(local) => Ok(Self(Target::Local(local))),
             None => Self::from_config(find_cluster().await?, options),
         }
     }
@@ -74,19 +75,19 @@ impl Client {
             );
         }
         let link = Link::new(config, Program::SDK).map_err(|source| ConnectError::Config { source })?;
-        Ok(Self(Place::Cluster(Cluster { link: Arc::new(link), namespace })))
+        Ok(Self(Target::Cluster(Cluster { link: Arc::new(link), namespace })))
     }
 
     /// Without a cluster: the locks of this folder, between the processes of this machine. See [`local`](crate::local).
     pub fn local(folder: impl Into<PathBuf>) -> Self {
-        Self(Place::Local(Local::new(folder)))
+        Self(Target::Local(Local::new(folder)))
     }
 
     /// The namespace of everything that this client asks for; empty without a cluster.
     pub fn namespace(&self) -> &str {
         match &self.0 {
-            Place::Cluster(cluster) => &cluster.namespace,
-            Place::Local(_) => "",
+            Target::Cluster(cluster) => &cluster.namespace,
+            Target::Local(_) => "",
         }
     }
 }

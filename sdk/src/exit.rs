@@ -36,7 +36,7 @@ pub enum Exit {
     TimedOut,
     /// What was waited for has failed.
     Failed,
-    /// The cluster refuses (RBAC or an admission policy), or the folder that takes its place cannot be used.
+    /// The cluster refuses (RBAC or an admission policy), somebody revoked the claim before it was held, or the folder that takes its place cannot be used.
     Refused,
     /// There is no such primitive, and it was not to be waited for.
     NoSuchPrimitive,
@@ -65,7 +65,7 @@ pub const OWN: [(Exit, &str, &str); 10] = [
     ),
     (
         Exit::Refused,
-        "the cluster refuses, or the folder of --local cannot be used",
+        "the cluster refuses, the claim was revoked, or the folder of --local cannot be used",
         "grant what the message names (RBAC), satisfy the admission policy, or repair the folder",
     ),
     (
@@ -103,9 +103,12 @@ impl Exit {
 impl From<&AcquireError> for Exit {
     fn from(error: &AcquireError) -> Self {
         match error {
-            AcquireError::NotInstalled { .. } => Self::NoSuchPrimitive,
+            AcquireError::NotInstalled { .. } | AcquireError::NoNamespace { .. } => Self::NoSuchPrimitive,
             AcquireError::System(_) => Self::Internal,
-            AcquireError::Refused { .. } | AcquireError::Name(_) | AcquireError::Folder(_) => Self::Refused,
+            AcquireError::Refused { .. }
+            | AcquireError::Name(_)
+            | AcquireError::Folder(_)
+            | AcquireError::Revoked(_) => Self::Refused,
         }
     }
 }
@@ -156,12 +159,15 @@ mod tests {
     fn each_error_has_its_code() {
         let refused = AcquireError::Refused { operation: "create the claim", message: "no".to_owned() };
         let absent = AcquireError::NotInstalled { operation: "create the claim", message: "no".to_owned() };
+        let nowhere = AcquireError::NoNamespace { operation: "create the claim", message: "no".to_owned() };
         for (error, code) in [
             (refused.clone(), 77),
+            (AcquireError::Revoked("revoked: maintenance".to_owned()), 77),
             (AcquireError::Name("A".to_owned()), 77),
             (AcquireError::Folder("no folder".to_owned()), 77),
             (AcquireError::System("no timer".to_owned()), 70),
             (absent, 78),
+            (nowhere, 78),
         ] {
             assert_eq!(Exit::from(&error).code(), code, "{error}");
             assert_eq!(Exit::from(&RendezvousError::Request(error.clone())).code(), code, "{error}");

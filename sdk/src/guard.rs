@@ -15,32 +15,33 @@ use crate::{AcquireError, Boottime, Client, Command, Event, LossReason, Request,
 
 impl Client {
     /// Asks for one permit of the semaphore of this name; change what is asked for, then
-    /// [`acquire`](Acquisition::acquire).
-    pub fn semaphore(&self, name: impl Into<String>) -> Acquisition<Semaphore> {
-        Acquisition::of(self, Wanted::Semaphore { name: name.into(), permits: 1 })
+    /// [`acquire`](Acquiring::acquire).
+    pub fn semaphore(&self, name: impl Into<String>) -> Acquiring<Semaphore> {
+        Acquiring::of(self, Wanted::Semaphore { name: name.into(), permits: 1 })
     }
 
     /// Asks for the lease of this name: `leases.konductor.io`, not Kubernetes' own.
-    pub fn lease(&self, name: impl Into<String>) -> Acquisition<Lease> {
-        Acquisition::of(self, Wanted::Lease { name: name.into() })
+    pub fn lease(&self, name: impl Into<String>) -> Acquiring<Lease> {
+        Acquiring::of(self, Wanted::Lease { name: name.into() })
     }
 }
 
-/// A claim to be made, on a lock of the kind `L`.
+/// A claim that is being put together, on a lock of the kind `L`: [`acquire`](Self::acquire) makes it and waits for its
+/// turn.
 #[must_use = "nothing is asked for before acquire()"]
-pub struct Acquisition<L> {
+pub struct Acquiring<L> {
     client: Client,
     request: Request,
-    kind: PhantomData<fn() -> L>,
+    lock: PhantomData<fn() -> L>,
 }
 
-impl<L> fmt::Debug for Acquisition<L> {
+impl<L> fmt::Debug for Acquiring<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acquisition").field("client", &self.client).field("request", &self.request).finish()
+        f.debug_struct("Acquiring").field("client", &self.client).field("request", &self.request).finish()
     }
 }
 
-impl Acquisition<Semaphore> {
+impl Acquiring<Semaphore> {
     /// How many permits, all or nothing; 1 unless told.
     pub fn permits(mut self, count: u32) -> Self {
         if let Wanted::Semaphore { permits, .. } = &mut self.request.wanted {
@@ -50,10 +51,10 @@ impl Acquisition<Semaphore> {
     }
 }
 
-impl<L> Acquisition<L> {
+impl<L> Acquiring<L> {
     fn of(client: &Client, wanted: Wanted) -> Self {
         let request = Request { wanted, priority: 0, ttl: None, holder: default_holder(), pod: None };
-        Self { client: client.clone(), request, kind: PhantomData }
+        Self { client: client.clone(), request, lock: PhantomData }
     }
 
     /// Higher goes first; 0 unless told.
@@ -74,8 +75,8 @@ impl<L> Acquisition<L> {
         self
     }
 
-    /// The pod and container that this process is the main process of: its claim is then free as soon as the kubelet has
-    /// reported that the container ended.
+    /// The pod and container that this process is the main process of: its claim is then free as soon as the kubelet
+    /// has reported that the container ended.
     pub fn pod(mut self, pod: PodReference) -> Self {
         self.request.pod = Some(pod);
         self
@@ -168,7 +169,7 @@ impl fmt::Debug for Guard {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// It could not be deleted in time. It ends when its TTL has passed.
+    /// The claim could not be deleted in time. It ends when its TTL has passed.
     #[error("the claim could not be deleted and ends with its TTL: {0}")]
     Abandoned(String),
 }
@@ -187,7 +188,8 @@ impl Guard {
         }
     }
 
-    /// Waits until the claim is lost. The work must then end at once, and in any case by the [`deadline`](Self::deadline).
+    /// Waits until the claim is lost. The work must then end at once, and in any case by the
+    /// [`deadline`](Self::deadline).
     pub async fn lost(&self) -> LossReason {
         let mut state = self.state.clone();
         match state.wait_for(|state| !matches!(state, State::Held { .. })).await.as_deref() {

@@ -32,6 +32,8 @@ use konductor_api::{
 };
 use serde::Deserialize;
 
+use crate::name::MAX_LABEL;
+
 /// Where Kubernetes mounts the token.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const MOUNTS: &str = "/proc/self/mountinfo";
@@ -78,6 +80,12 @@ impl PodSources {
         uid.filter(|uid| (1..=MAX_ID as usize).contains(&uid.len()))
     }
 
+    /// The container's name.
+    pub fn container_name(&self) -> Option<String> {
+        let container = self.container.clone().or_else(|| Some(termination_log(self.mounts.as_deref()?)?.container));
+        container.filter(|container| (1..=MAX_LABEL as usize).contains(&container.len()))
+    }
+
     /// The pod, the container and its start, if all four are known and fit into a claim.
     pub fn pod(&self) -> Option<PodReference> {
         let bound = self.token.as_deref().and_then(bound_pod);
@@ -112,16 +120,29 @@ pub struct ArrivalIdentity {
 /// The key of what arrives once, however often it says so: the key that was said, else the Job's UID; each with the
 /// completion `index` of an Indexed Job's pod. Without them the pod's UID, else the holder.
 ///
+/// To a UID belongs the container's name, as all containers of a pod may arrive, and each does work of its own: a barrier
+/// that expects two would wait for ever if the second to end counted as the first. Whoever wants them to be one says
+/// a key, which stays as it is. The next attempt's container has the same name.
+///
 /// A pod is not told its Job's UID, so without configuration the next attempt's pod is another arrival. Its name without
 /// the random end would be no better: the Job of the same name that is created the next day has it, too, and of two long
 /// names Kubernetes keeps the same beginning.
-pub fn arrival_key(said: &ArrivalIdentity, pod_uid: Option<String>, index: Option<&str>, holder: &str) -> String {
+pub fn arrival_key(
+    said: &ArrivalIdentity,
+    pod_uid: Option<String>,
+    container: Option<&str>,
+    index: Option<&str>,
+    holder: &str,
+) -> String {
     let index = index.filter(|index| index.len() <= MAX_INDEX && index.bytes().all(|digit| digit.is_ascii_digit()));
-    let job = said.key.as_ref().or(said.job.as_ref()).map(|job| match index {
-        Some(index) if !index.is_empty() => format!("{job}/{index}"),
-        _ => job.clone(),
-    });
-    job.or(pod_uid).unwrap_or_else(|| holder.to_owned())
+    let with = |text: String, part: Option<&str>| match part {
+        Some(part) if !part.is_empty() => format!("{text}/{part}"),
+        _ => text,
+    };
+    let key = said.key.clone().map(|key| with(key, index));
+    let of_job = || said.job.clone().map(|job| with(job, index));
+    let of_container = || Some(with(of_job().or(pod_uid)?, container));
+    key.or_else(of_container).unwrap_or_else(|| holder.to_owned())
 }
 
 /// Who asks, when nobody said: the pod, else this process on this host. At most as long as a claim's holder may be.
@@ -289,8 +310,37 @@ mod tests {
             (said(None, None), pod(), Some("3"), "pod"),
             (said(None, None), None, Some("3"), "me"),
         ] {
-            assert_eq!(arrival_key(&said, pod, index, "me"), expected, "{said:?} {index:?}");
+            assert_eq!(arrival_key(&said, pod, None, index, "me"), expected, "{said:?} {index:?}");
         }
+    }
+
+    #[test]
+    fn containers_of_one_pod_arrive_each() {
+        let said = |key: Option<&str>, job: Option<&str>| ArrivalIdentity {
+            key: key.map(Into::into),
+            job: job.map(Into::into),
+        };
+        for (said, pod, index, expected) in [
+            (said(None, Some("job")), Some("pod"), Some("3"), "job/3/main"),
+            (said(None, Some("job")), Some("pod"), None, "job/main"),
+            (said(None, None), Some("pod"), None, "pod/main"),
+            // What people say is what they mean.
+            (said(Some("orders"), Some("job")), Some("pod"), Some("3"), "orders/3"),
+            (said(Some("orders"), None), Some("pod"), None, "orders"),
+            (said(None, None), None, None, "me"),
+        ] {
+            let pod = pod.map(Into::into);
+            assert_eq!(arrival_key(&said, pod, Some("main"), index, "me"), expected, "{said:?} {index:?}");
+        }
+        let named = |name: String| PodSources { container: Some(name), ..in_a_pod() }.container_name();
+        assert_eq!(in_a_pod().container_name().as_deref(), Some("main"));
+        assert_eq!(named("side".to_owned()).as_deref(), Some("side"));
+        assert_eq!(named("x".repeat(64)), None, "no container's name");
+        assert_eq!(PodSources::default().container_name(), None);
+        // The longest of all parts is as long as a key may be.
+        let [job, index, container] = [MAX_ID as usize, MAX_INDEX, MAX_LABEL as usize].map(|length| "1".repeat(length));
+        let longest = arrival_key(&said(None, Some(&job)), None, Some(&container), Some(&index), "me");
+        assert!(longest.len() <= 253, "{} characters", longest.len());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Client library of Konductor: hold permits of a semaphore, or a lease, that lives in a Kubernetes cluster; wait for a barrier
-//! or a gate, and arrive at a barrier.
+//! Client library of Konductor: hold permits of a semaphore, or a lease, that lives in a Kubernetes cluster; wait for a
+//! barrier or a gate, and arrive at a barrier.
 //!
 //! ```no_run
 //! use konductor::{Client, ConnectOptions};
@@ -29,11 +29,13 @@
 //! # }
 //! ```
 //!
-//! What is held is held until it is released, lost, or not renewed for its time to live. The library renews it; a program
-//! whose renewals do not get through hears of it by [`Guard::lost`] at its deadline at the latest, and nobody else is let
-//! in before. Work that cannot be stopped at once should pass [`Guard::fencing_token`] to storage that refuses older ones.
+//! What is held is held until it is released, lost, or not renewed for its time to live. The library renews it; a
+//! program whose renewals do not get through hears of it by [`Guard::lost`] at its deadline at the latest, and nobody
+//! else is let in before. Work that cannot be stopped at once should pass [`Guard::fencing_token`] to storage that
+//! refuses older ones.
 //!
-//! A barrier opens when enough have arrived, a gate while other things are as wanted. Both are waited for without being held:
+//! A barrier opens when enough have arrived, a gate while other things are as wanted. Both are waited for without being
+//! held:
 //!
 //! ```no_run
 //! # async fn extract() {}
@@ -60,6 +62,7 @@
 
 pub mod claim;
 pub mod connect;
+mod driver;
 pub mod exit;
 pub mod guard;
 pub mod identity;
@@ -73,12 +76,12 @@ mod run;
 pub use claim::{AcquireError, Command, Event, LossReason, Request, Wanted};
 pub use connect::{Client, ConnectError, ConnectOptions};
 pub use exit::Exit;
-pub use guard::{Acquisition, Guard, ReleaseError};
+pub use guard::{Acquiring, Guard, ReleaseError};
 pub use konductor_api::{LockKind, PodReference, RendezvousKind};
 #[doc(hidden)]
 pub use konductor_cluster::chain;
 pub use konductor_cluster::{Boottime, clock};
 pub use kube::Config;
 pub use local::Local;
-pub use rendezvous::RendezvousError;
+pub use rendezvous::{BarrierHandle, GateHandle, RendezvousError};
 pub use run::run;

@@ -5,19 +5,21 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::{
     AcquireError, Boottime, Client, Command, Event, Request,
     clock::Alarm,
-    connect::{Cluster, Place},
-    kubernetes::{Backend, Calling, Watch},
+    connect::{Cluster, Target},
+    driver::{InFlight, draw},
+    kubernetes::{Backend, Watch},
     local,
     name::is_name,
-    protocol::{Draw, Effect, Failure, Input, Machine},
+    protocol::{Effect, Input, Machine},
 };
 
 /// Acquires and holds one claim, telling `on_event` all that happens to it, until it is released or has failed: returns
 /// after [`Event::Released`], [`Event::Abandoned`] or [`Event::Failed`].
 ///
-/// Dropping the sender of `commands` is [`Command::Release`]. Dropping the future leaves the claim as it is, for
-/// its TTL (without a cluster, it ends the claim). Must be called on a tokio runtime (of any flavour) with I/O and time enabled, and must be polled: whatever is
-/// protected has to be ended by the deadline last told, whether or not this future gets to run.
+/// Dropping the sender of `commands` is [`Command::Release`]. Dropping the future leaves the claim as it is, for its
+/// TTL (without a cluster, it ends the claim). Must be called on a tokio runtime (of any flavour) with I/O and time
+/// enabled, and must be polled: whatever is protected has to be ended by the deadline last told, whether or not this
+/// future gets to run.
 pub async fn run(
     client: Client,
     request: Request,
@@ -28,8 +30,8 @@ pub async fn run(
         return on_event(Event::Failed { error: AcquireError::Name(request.wanted.name().to_owned()) });
     }
     let outcome = match &client.0 {
-        Place::Cluster(cluster) => drive(cluster, request, &mut commands, &mut on_event).await,
-        Place::Local(local) => local::drive(local, &request, &mut commands, &mut on_event).await,
+        Target::Cluster(cluster) => drive(cluster, request, &mut commands, &mut on_event).await,
+        Target::Local(local) => local::drive(local, &request, &mut commands, &mut on_event).await,
     };
     if let Err(error) = outcome {
         on_event(Event::Failed { error: AcquireError::System(error.to_string()) });
@@ -45,16 +47,16 @@ async fn drive(
     let mut machine = Machine::new(request.wanted.kind(), request.wanted.name().to_owned(), request.pod.clone());
     let mut backend = Backend::new(cluster, request);
     let mut alarm = Alarm::new()?;
-    let (mut call, mut question, mut watch) = (Slot::empty(), Slot::empty(), Watch::none());
+    let (mut call, mut question, mut watch) = (InFlight::empty(), InFlight::empty(), Watch::none());
     let mut listening = true;
     let mut input = Input::Time;
     loop {
         let chance = draw()?;
         for effect in machine.step(input, Boottime::now(), chance) {
             match effect {
-                Effect::Call { call: next, within } => call = Slot::with(backend.call(&next, within)),
-                Effect::CancelCall => call = Slot::empty(),
-                Effect::AskParent { latest, within } => question = Slot::with(backend.ask_parent(latest, within)),
+                Effect::Call { call: next, within } => call = InFlight::with(backend.call(&next, within)),
+                Effect::CancelCall => call = InFlight::empty(),
+                Effect::AskParent { latest, within } => question = InFlight::with(backend.ask_parent(latest, within)),
                 Effect::Watch { name, version } => watch = backend.watch(&name, version, chance.id as u64),
                 Effect::Unwatch => watch = Watch::none(),
                 Effect::Tell(event) => on_event(event),
@@ -75,37 +77,4 @@ async fn drive(
             }
         };
     }
-}
-
-/// A request that may be under way.
-pub(crate) struct Slot<T>(Option<Calling<T>>);
-
-impl<T> Slot<T> {
-    /// None is.
-    pub(crate) fn empty() -> Self {
-        Self(None)
-    }
-
-    /// This one is.
-    pub(crate) fn with(request: Calling<T>) -> Self {
-        Self(Some(request))
-    }
-
-    /// Its answer, once; never, when there is none.
-    pub(crate) async fn answer(&mut self) -> Result<T, Failure> {
-        let Some(request) = &mut self.0 else { return std::future::pending().await };
-        let answer = request.await;
-        self.0 = None;
-        answer
-    }
-}
-
-/// What one step may use of chance.
-pub(crate) fn draw() -> std::io::Result<Draw> {
-    let mut bytes = [0; 20];
-    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-    let (id, jitter) = bytes.split_at(16);
-    let both = id.try_into().map(u128::from_le_bytes).ok().zip(jitter.try_into().map(u32::from_le_bytes).ok());
-    let (id, jitter) = both.expect("16 and 4 bytes of 20");
-    Ok(Draw { id, jitter })
 }

@@ -1,14 +1,15 @@
 //! The claim protocol as scripts: `tests/golden/*.txt` hold inputs and, indented below each, the effects.
 //!
 //! A line is a time since boot, an input, and what belongs to it; a script may begin with a line `pod NAME UID
-//! CONTAINER START`. Chance is fixed: the n-th step draws the id n, and there is no jitter.
-//! `UPDATE_GOLDEN=1 cargo test -p konductor --test golden` writes what happens into the scripts: read the difference.
+//! CONTAINER START`. Locks have the UID `p` unless the line says another. Chance is fixed: the n-th step draws the id
+//! n, and there is no jitter. `UPDATE_GOLDEN=1 cargo test -p konductor --test golden` writes what happens into the
+//! scripts: read the difference.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use konductor::{
     Boottime, Event,
-    protocol::{Answer, Call, Draw, Effect, Failure, Input, Machine, ParentSeen, Sighting, WatchEnd},
+    protocol::{Answer, Call, ClaimSeen, Draw, Effect, Failure, Input, Machine, ParentSeen, WatchEnd},
 };
 use konductor_api::{ClaimPhase, GoDuration, LockKind, PodReference};
 
@@ -58,18 +59,23 @@ fn parse(line: &str) -> Input {
     match verb {
         "time" => Input::Time,
         "release" => Input::Release,
-        "claim" => Input::Answered(Ok(Answer::Claim(sighting(&fields, text)))),
+        "claim" => Input::Answered(Ok(Answer::Claim(seen(&fields, text)))),
         "deleted" => Input::Answered(Ok(Answer::Deleted)),
         "taken" => failed(Failure::Taken),
         "missing" => failed(Failure::Missing(text.into())),
         "conflict" => failed(Failure::Conflict(text.into())),
+        "not-served" => failed(Failure::NotServed(text.into())),
+        "no-namespace" => failed(Failure::NoNamespace(text.into())),
         "refused" => failed(Failure::Refused(text.into())),
         "transient" => failed(transient()),
         "parent" if fields.contains_key("missing") => Input::ParentAnswered(Ok(ParentSeen::Missing)),
         "parent" if fields.contains_key("refused") => Input::ParentAnswered(Err(Failure::Refused(text.into()))),
         "parent" if fields.contains_key("transient") => Input::ParentAnswered(Err(transient())),
-        "parent" => Input::ParentAnswered(Ok(ParentSeen::Term(fields.get("term").map(|term| term.parse().unwrap())))),
-        "watched" => Input::Watched(sighting(&fields, text)),
+        "parent" => Input::ParentAnswered(Ok(ParentSeen::Found {
+            uid: (*fields.get("uid").unwrap_or(&"p")).into(),
+            term: fields.get("term").map(|term| term.parse().unwrap()),
+        })),
+        "watched" => Input::Watched(seen(&fields, text)),
         "watched-deletion" => Input::WatchedDeletion(fields["uid"].into()),
         "watch-closed" => Input::WatchEnded(WatchEnd::Closed),
         "watch-outdated" => Input::WatchEnded(WatchEnd::Outdated),
@@ -79,9 +85,9 @@ fn parse(line: &str) -> Input {
     }
 }
 
-fn sighting(fields: &BTreeMap<&str, &str>, message: &str) -> Sighting {
+fn seen(fields: &BTreeMap<&str, &str>, message: &str) -> ClaimSeen {
     let number = |key| fields.get(key).map(|value: &&str| value.parse().unwrap());
-    Sighting {
+    ClaimSeen {
         uid: fields["uid"].into(),
         version: number("version").unwrap(),
         instance: format!("{:032x}", number("instance").unwrap_or(1)),
@@ -97,10 +103,12 @@ fn sighting(fields: &BTreeMap<&str, &str>, message: &str) -> Sighting {
             other => panic!("no such phase: {other}"),
         }),
         term: number("term"),
+        parent_uid: fields.get("term").map(|_| (*fields.get("parent").unwrap_or(&"p")).into()),
         fencing_token: number("token"),
         ttl: fields.get("ttl").map(|ttl| ttl.parse::<GoDuration>().unwrap().0),
         ahead: number("ahead"),
         message: message.into(),
+        revoked: fields.contains_key("revoked"),
     }
 }
 

@@ -1,16 +1,18 @@
 //! The claim protocol against a world that does what it likes: answers are lost before or after the request was carried
-//! out, watches show old news, operators grant in terms that are over, take back, expire, and people delete. Time jumps.
+//! out, watches show old news, operators grant in terms that are over, take back, expire, and people delete, and create
+//! again under the same name: claims and the semaphore itself. Time jumps.
 //!
-//! The operator of this world breaks no promise: it expires a claim only after it saw no renewal for the full TTL, and it
-//! grants in a term below the semaphore's only as a late write. Everything else is up to chance.
+//! The operator of this world breaks no promise: it expires a claim only after it saw no renewal for the full TTL, and
+//! it grants in a term below the semaphore's, or for a semaphore that was deleted, only as a late write. Everything
+//! else is up to chance.
 
 use std::time::Duration;
 
 use konductor::{
     Boottime, Event, LossReason,
-    protocol::{Answer, Call, Draw, Effect, FRESH, Failure, Input, Machine, ParentSeen, Sighting, WatchEnd},
+    protocol::{Answer, Call, ClaimSeen, Draw, Effect, FRESH, Failure, Input, Machine, ParentSeen, WatchEnd},
 };
-use konductor_api::{ClaimPhase, LockKind};
+use konductor_api::{ClaimPhase, LockKind, PodReference, limits::ASKED_AHEAD};
 use proptest::prelude::*;
 
 const TTL: Duration = Duration::from_secs(30);
@@ -25,32 +27,39 @@ struct World {
     released: bool,
 
     /// The object with the claim's name, when it was last renewed as the operator sees it, and all that it ever was.
-    claim: Option<Sighting>,
+    claim: Option<ClaimSeen>,
     renewed_at: Boottime,
-    history: Vec<Sighting>,
+    history: Vec<ClaimSeen>,
     version: u64,
     uids: u64,
+    /// How often the semaphore was created, and its term, which the next one may come to as well.
+    parents: u64,
     term: u64,
     token: u64,
 
     /// What the machine has under way: a call and when it was sent, a question, whether it is for
     /// the latest state, and what was seen of the claim when it was sent.
     call: Option<(Call, Boottime)>,
-    question: Option<(bool, Option<Sighting>)>,
+    question: Option<(bool, Option<ClaimSeen>)>,
     watching: bool,
 
-    /// What the machine can know: the sending of the last renewal it was told to have succeeded, and the newest sighting
-    /// of its claim; and the sighting that the parent has confirmed, asked after it.
+    /// What the machine can know: the sending of the last renewal it was told to have succeeded, and the newest state
+    /// of its claim; and the state that the parent has confirmed, asked after it.
     told_renewed_at: Option<Boottime>,
-    seen: Option<Sighting>,
-    confirmed: Option<Sighting>,
+    seen: Option<ClaimSeen>,
+    confirmed: Option<ClaimSeen>,
     held: Option<(u64, Boottime)>,
+
+    /// Whether it is in a pod; and when it was told that its turn is near without having shown itself since.
+    in_pod: bool,
+    asked: bool,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(in_pod: bool) -> Self {
+        let pod = PodReference { name: "p".into(), uid: "u".into(), container: "c".into(), start: "s".into() };
         let mut world = Self {
-            machine: Machine::new(LockKind::Semaphore, "warehouse".into(), None),
+            machine: Machine::new(LockKind::Semaphore, "warehouse".into(), in_pod.then_some(pod)),
             now: Boottime(Duration::from_secs(1000)),
             steps: 0,
             over: false,
@@ -61,6 +70,7 @@ impl World {
             history: Vec::new(),
             version: 100,
             uids: 0,
+            parents: 1,
             term: 7,
             token: 70,
             call: None,
@@ -70,6 +80,8 @@ impl World {
             seen: None,
             confirmed: None,
             held: None,
+            in_pod,
+            asked: false,
         };
         world.step(Input::Time);
         world
@@ -99,6 +111,10 @@ impl World {
                 if let (Call::Renew { .. }, Some((_, deadline))) = (&call, self.held) {
                     assert!(self.now < deadline, "a renewal after the deadline");
                 }
+                if let (Call::Renew { .. }, None) = (&call, self.held) {
+                    let seen = self.seen.as_ref().expect("a claim that was seen");
+                    assert!(seen.phase != Some(ClaimPhase::Pending) || self.asked, "renewed without being asked");
+                }
                 if let Call::Create { .. } = call {
                     self.told_renewed_at.get_or_insert(self.now);
                 }
@@ -124,7 +140,9 @@ impl World {
                 assert!(!self.released, "held after the release");
                 let seen = self.seen.as_ref().expect("a claim that was seen");
                 assert_eq!((seen.phase, seen.fencing_token), (Some(ClaimPhase::Granted), Some(fencing_token)));
-                let grant = |claim: &Sighting| (claim.uid.clone(), claim.phase, claim.term, claim.fencing_token);
+                let grant = |claim: &ClaimSeen| {
+                    (claim.uid.clone(), claim.phase, claim.term, claim.fencing_token, claim.parent_uid.clone())
+                };
                 assert_eq!(self.confirmed.as_ref().map(grant), Some(grant(seen)), "held without a confirmed grant");
                 let renewed_at = self.told_renewed_at.expect("a renewal");
                 assert!(self.now - renewed_at <= FRESH, "held late");
@@ -148,14 +166,19 @@ impl World {
     }
 
     /// Takes note of what the machine is shown.
-    fn show(&mut self, claim: &Sighting) {
+    fn show(&mut self, claim: &ClaimSeen) {
         let newer = self.seen.as_ref().is_none_or(|seen| claim.version > seen.version);
         if newer {
+            let word = |claim: &ClaimSeen| (claim.phase, claim.term, claim.ahead, claim.message.clone());
+            let told = self.seen.as_ref().map(word) != Some(word(claim)) && claim.phase == Some(ClaimPhase::Pending);
+            let silent = self.told_renewed_at.is_none_or(|at| self.now - at > FRESH);
+            let near = claim.ahead.is_some_and(|ahead| ahead < ASKED_AHEAD);
+            self.asked |= told && silent && near && !self.in_pod;
             self.seen = Some(claim.clone());
         }
     }
 
-    fn write(&mut self, change: impl FnOnce(&mut Sighting)) {
+    fn write(&mut self, change: impl FnOnce(&mut ClaimSeen)) {
         self.version += 1;
         if let Some(claim) = &mut self.claim {
             change(claim);
@@ -166,7 +189,7 @@ impl World {
 
     /// What the API server does with a request.
     fn carry_out(&mut self, call: &Call) -> Result<Answer, Failure> {
-        let is = |claim: &Option<Sighting>, uid: &str| match claim {
+        let is = |claim: &Option<ClaimSeen>, uid: &str| match claim {
             None => Err(Failure::Missing("not found".into())),
             Some(claim) if claim.uid != uid => Err(Failure::Conflict("another uid".into())),
             Some(_) => Ok(()),
@@ -178,7 +201,7 @@ impl World {
                 }
                 self.uids += 1;
                 let uid = format!("uid-{}", self.uids);
-                self.claim = Some(Sighting { uid, instance: instance.clone(), ..Sighting::default() });
+                self.claim = Some(ClaimSeen { uid, instance: instance.clone(), ..ClaimSeen::default() });
                 self.renewed_at = self.now;
                 self.write(|_| {});
             }
@@ -210,6 +233,7 @@ impl World {
                 if self.held.is_none_or(|(_, deadline)| self.now < deadline) {
                     self.told_renewed_at = Some(sent_at);
                 }
+                self.asked = false;
             }
             self.show(&claim);
         }
@@ -225,6 +249,7 @@ impl World {
             self.told_renewed_at = Some(*at);
             self.seen = None;
             self.confirmed = None;
+            self.asked = false;
         }
     }
 
@@ -235,25 +260,31 @@ impl World {
             return self.step(Input::ParentAnswered(Err(lost)));
         }
         // A cached answer may be old.
-        let term = if latest { self.term } else { self.term - 1 };
-        if latest && seen.as_ref().is_some_and(|seen| seen.term == Some(term)) {
+        let (term, parent) = if latest { (self.term, self.parents) } else { (self.term - 1, self.parents - 1) };
+        let uid = parent_uid(parent);
+        let grants = |seen: &ClaimSeen| seen.term == Some(term) && seen.parent_uid.as_ref() == Some(&uid);
+        if latest && seen.as_ref().is_some_and(grants) {
             self.confirmed = seen;
         }
-        self.step(Input::ParentAnswered(Ok(ParentSeen::Term(Some(term)))));
+        self.step(Input::ParentAnswered(Ok(ParentSeen::Found { uid, term: Some(term) })));
+        self.forget_if_asked_again();
     }
 
     fn operate(&mut self, what: u8, how_much: u8) {
         let (term, expirable) = (self.term, self.now.since(self.renewed_at) >= TTL);
+        let uid = parent_uid(self.parents);
         match what {
             0 => {
                 self.token += 1;
-                // Sometimes a late write of a leader before.
+                // Sometimes a late write of a leader before, or for a semaphore before.
                 let term = term - u64::from(how_much.is_multiple_of(4));
+                let uid = parent_uid(self.parents - u64::from(how_much.is_multiple_of(5)));
                 let token = self.token;
                 self.write(|claim| {
                     if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Pending) {
                         claim.phase = Some(ClaimPhase::Granted);
                         (claim.term, claim.fencing_token, claim.ttl) = (Some(term), Some(token), Some(TTL));
+                        claim.parent_uid = Some(uid);
                     }
                 });
             }
@@ -261,14 +292,15 @@ impl World {
                 if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Granted) && how_much.is_multiple_of(8) {
                     let (uid, instance) = (claim.uid.clone(), claim.instance.clone());
                     let phase = Some(ClaimPhase::Pending);
-                    *claim = Sighting { uid, instance, phase, message: "waits".into(), ..Sighting::default() };
+                    *claim = ClaimSeen { uid, instance, phase, message: "waits".into(), ..ClaimSeen::default() };
                 }
             }),
             // A takeover: the term rises, and what was granted in the term before is stamped anew.
             2 => {
                 self.term += 1;
                 self.write(|claim| {
-                    if claim.phase == Some(ClaimPhase::Granted) && claim.term == Some(term) {
+                    let granted = claim.phase == Some(ClaimPhase::Granted) && claim.parent_uid == Some(uid);
+                    if granted && claim.term == Some(term) {
                         claim.term = Some(term + 1);
                     }
                 });
@@ -283,9 +315,21 @@ impl World {
             5 if how_much.is_multiple_of(16) => self.claim = None,
             6 if how_much.is_multiple_of(16) => {
                 self.uids += 1;
-                self.claim = Some(Sighting { uid: format!("uid-{}", self.uids), ..Sighting::default() });
+                self.claim = Some(ClaimSeen { uid: format!("uid-{}", self.uids), ..ClaimSeen::default() });
                 self.write(|claim| claim.instance = "another's".into());
             }
+            7 if how_much.is_multiple_of(4) => self.parents += 1,
+            8 => self.write(|claim| {
+                if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Pending) {
+                    claim.phase = Some(ClaimPhase::Pending);
+                    claim.ahead = Some(u64::from(how_much % 64));
+                }
+            }),
+            9 if how_much.is_multiple_of(16) => self.write(|claim| {
+                if claim.phase.is_none() || claim.phase == Some(ClaimPhase::Pending) {
+                    (claim.phase, claim.revoked) = (Some(ClaimPhase::Expired), true);
+                }
+            }),
             _ => {}
         }
     }
@@ -358,6 +402,10 @@ impl World {
     }
 }
 
+fn parent_uid(parent: u64) -> String {
+    format!("semaphore-{parent}")
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Answer { done: bool, heard: bool },
@@ -371,7 +419,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         8 => (prop::bool::weighted(0.9), prop::bool::weighted(0.8)).prop_map(|(done, heard)| Act::Answer { done, heard }),
         5 => prop::bool::weighted(0.9).prop_map(|heard| Act::AnswerQuestion { heard }),
-        5 => (0..7_u8, any::<u8>()).prop_map(|(what, how)| Act::Operate(what, how)),
+        5 => (0..10_u8, any::<u8>()).prop_map(|(what, how)| Act::Operate(what, how)),
         6 => (0..10_u8, any::<u8>()).prop_map(|(what, which)| Act::Watch(what, which)),
         3 => Just(Act::Pass(None)),
         3 => (0..3000_u64).prop_map(|millis| Act::Pass(Some(millis))),
@@ -383,8 +431,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_world_makes_it_break_a_promise(acts in prop::collection::vec(act(), 0..80)) {
-        let mut world = World::new();
+    fn no_world_makes_it_break_a_promise(in_pod: bool, acts in prop::collection::vec(act(), 0..80)) {
+        let mut world = World::new(in_pod);
         for act in acts {
             match act {
                 Act::Answer { done, heard } => world.answer(done, heard),
@@ -404,8 +452,16 @@ proptest! {
 /// The search above would be worth nothing if its worlds never got that far.
 #[test]
 fn a_world_that_behaves_lets_it_hold() {
-    let mut world = World::new();
+    let mut world = World::new(false);
     world.answer(true, true);
+    // Asked to show itself after it was silent.
+    world.pass(Some(11_000));
+    world.operate(8, 3);
+    world.watch(0, 1);
+    assert!(world.asked && world.call.is_some());
+    world.answer(true, true);
+    world.answer_question(true);
+    assert!(!world.asked && world.call.is_none());
     world.operate(0, 1);
     world.watch(0, 1);
     world.answer_question(true);

@@ -62,6 +62,10 @@ const RENDEZVOUS: &str = "
   each with `JOB_COMPLETION_INDEX` in an Indexed Job. A pod is not told its Job's UID unless its template says so;
   without it the key is the pod's UID, and the pod of the next attempt is another arrival (which, on success only, does
   not come). The Job's UID without an index is one arrival for the whole Job, however many completions it has.
+- Several containers of one pod that arrive are several arrivals: after a UID the key has the container's name
+  (`UID/INDEX/CONTAINER`), where that is known. Give them one `--arrival-key` if they are to be one.
+- Whoever arrives at a barrier that is open already, or has failed, succeeds and is told so: it does not count for the
+  next round.
 
 ```yaml
 env:

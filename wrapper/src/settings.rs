@@ -236,7 +236,7 @@ pub(crate) const ARRIVAL_KEY: Setting = Setting {
     topic: Topic::End,
     value: "KEY",
     accepts: "a text of at most 200 characters",
-    default: Some("the Job's UID if known, else the pod's, else the holder"),
+    default: Some("UID of the Job, else of the pod, and the container; else the holder"),
     meaning: "What arrives once; an Indexed Job's index is added",
     ..ONE
 };

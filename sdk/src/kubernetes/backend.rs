@@ -13,7 +13,7 @@ use kube::{Resource, core::WatchEvent};
 
 use super::{
     shape::{AnyClaim, AnyParent, text},
-    wire::{Calling, Watch, request, send, transient, unreadable, watch_of},
+    wire::{Calling, Subject, Watch, request, send, transient, unreadable, watch_of},
 };
 use crate::{
     Request, Wanted,
@@ -53,6 +53,13 @@ impl Backend {
 
     pub(crate) fn call(&mut self, call: &Call, within: Duration) -> Calling<Answer> {
         let claims = self.claims.clone();
+        let subject = match call {
+            Call::Create { .. } => Subject::All,
+            Call::Read { name } => Subject::Named(name.clone()),
+            Call::Renew { name, uid } | Call::Delete { name, uid } => {
+                Subject::One { name: name.clone(), uid: uid.clone() }
+            }
+        };
         let request = match call {
             Call::Create { name, instance } => {
                 let body = self.claim(name, instance);
@@ -70,13 +77,13 @@ impl Backend {
         };
         let (link, call) = (self.link.clone(), call.clone());
         Box::pin(async move {
-            let body = send(&link, request?, within).await?;
+            let body = send(&link, request?, &subject, within).await?;
             match call {
                 Call::Delete { .. } => Ok(Answer::Deleted),
                 Call::Create { .. } | Call::Read { .. } | Call::Renew { .. } => {
                     let claim: AnyClaim = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
                     claim
-                        .sighting()
+                        .seen()
                         .map(Answer::Claim)
                         .ok_or_else(|| transient("the API server's answer lacks a UID or version"))
                 }
@@ -85,14 +92,16 @@ impl Backend {
     }
 
     pub(crate) fn ask_parent(&self, latest: bool, within: Duration) -> Calling<ParentSeen> {
-        // Without a resource version the answer is the latest state, confirmed by a quorum; with 0, what the server has.
+        // Without a resource version the answer is the latest state, confirmed by a quorum; with 0, what the server
+        // has.
         let path = if latest { self.parent.clone() } else { format!("{}?resourceVersion=0", self.parent) };
         let (link, request) = (self.link.clone(), request(Method::GET, path, "", Ok(Vec::new())));
+        let subject = Subject::Named(self.request.wanted.name().to_owned());
         Box::pin(async move {
-            match send(&link, request?, within).await {
+            match send(&link, request?, &subject, within).await {
                 Ok(body) => {
                     let parent: AnyParent = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
-                    Ok(ParentSeen::Term(parent.term()))
+                    Ok(parent.seen())
                 }
                 Err(Failure::Missing(_)) => Ok(ParentSeen::Missing),
                 Err(failure) => Err(failure),
@@ -138,9 +147,8 @@ impl Backend {
 fn input(event: WatchEvent<AnyClaim>) -> Result<Option<Input>, WatchEnd> {
     match event {
         WatchEvent::Added(claim) | WatchEvent::Modified(claim) => {
-            let sighting = claim.sighting();
-            sighting
-                .map(|sighting| Some(Input::Watched(sighting)))
+            let seen = claim.seen();
+            seen.map(|seen| Some(Input::Watched(seen)))
                 .ok_or_else(|| WatchEnd::Failed("an event lacks a UID or version".into()))
         }
         WatchEvent::Deleted(claim) => Ok(claim.uid().map(Input::WatchedDeletion)),

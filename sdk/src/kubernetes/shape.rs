@@ -1,14 +1,20 @@
-//! Objects as they go over the wire: of what comes in, as little as the protocols need, whichever kind it is of. Nothing
-//! else is built, nor is code linked that could.
+//! Objects as they go over the wire: of what comes in, as little as the protocols need, whichever kind it is of.
+//! Nothing else is built, nor is code linked that could.
 
-use konductor_api::{ClaimPhase, GoDuration, PodReference, RendezvousPhase, conditions::OPEN};
+use konductor_api::{
+    Barrier, ClaimPhase, GoDuration, PodReference, RendezvousPhase,
+    conditions::{GRANTED, OPEN, REVOKED},
+};
 use kube::Resource;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
 
-use crate::{protocol::Sighting, rendezvous};
+use crate::{
+    protocol::{ClaimSeen, ParentSeen},
+    rendezvous::{Arrived, RendezvousSeen},
+};
 
 /// Who owns a new object: it is deleted with its owner.
 #[derive(Serialize)]
@@ -82,6 +88,8 @@ struct Status {
     #[serde(default, deserialize_with = "lenient")]
     term: Option<u64>,
     #[serde(default, deserialize_with = "lenient")]
+    parent_uid: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     fencing_token: Option<u64>,
     #[serde(default, deserialize_with = "lenient")]
     ttl: Option<GoDuration>,
@@ -89,6 +97,8 @@ struct Status {
     ahead: Option<u64>,
     #[serde(default, deserialize_with = "lenient")]
     message: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    conditions: Vec<Condition>,
 }
 
 impl AnyClaim {
@@ -97,19 +107,22 @@ impl AnyClaim {
     }
 
     /// `None` if the resource version is not a number.
-    pub(super) fn sighting(self) -> Option<Sighting> {
+    pub(super) fn seen(self) -> Option<ClaimSeen> {
         let status = self.status.unwrap_or_default();
-        Some(Sighting {
+        let says_revoked = |condition: &Condition| condition.r#type == GRANTED && condition.reason == REVOKED;
+        Some(ClaimSeen {
             uid: self.metadata.uid?,
             version: self.metadata.resource_version?.parse().ok()?,
             instance: self.spec.instance,
             pod: self.spec.pod,
             phase: status.phase,
             term: status.term,
+            parent_uid: status.parent_uid,
             fencing_token: status.fencing_token,
             ttl: status.ttl.map(|ttl| ttl.0),
             ahead: status.ahead,
             message: status.message.unwrap_or_default(),
+            revoked: status.conditions.iter().any(says_revoked),
         })
     }
 }
@@ -117,8 +130,14 @@ impl AnyClaim {
 /// A lock of any kind.
 #[derive(Deserialize)]
 pub(super) struct AnyParent {
+    metadata: ParentMetadata,
     #[serde(default, deserialize_with = "lenient")]
     status: Option<ParentStatus>,
+}
+
+#[derive(Deserialize)]
+struct ParentMetadata {
+    uid: String,
 }
 
 #[derive(Deserialize)]
@@ -128,9 +147,8 @@ struct ParentStatus {
 }
 
 impl AnyParent {
-    /// The term that it is in.
-    pub(super) fn term(self) -> Option<u64> {
-        self.status.and_then(|status| status.term)
+    pub(super) fn seen(self) -> ParentSeen {
+        ParentSeen::Found { uid: self.metadata.uid, term: self.status.and_then(|status| status.term) }
     }
 }
 
@@ -164,16 +182,18 @@ struct RendezvousStatus {
 struct Condition {
     r#type: String,
     #[serde(default, deserialize_with = "lenient")]
+    reason: String,
+    #[serde(default, deserialize_with = "lenient")]
     message: String,
 }
 
 impl AnyRendezvous {
     /// A status that answers an older spec says nothing about this one.
-    pub(super) fn sighting(self) -> rendezvous::Sighting {
+    pub(super) fn seen(self) -> RendezvousSeen {
         let RendezvousMetadata { uid, generation } = self.metadata;
         let status = self.status.filter(|status| status.observed_generation == generation);
         let open = status.iter().flat_map(|status| &status.conditions).find(|condition| condition.r#type == OPEN);
-        rendezvous::Sighting {
+        RendezvousSeen {
             uid: uid.unwrap_or_default(),
             message: open.map(|open| open.message.clone()).unwrap_or_default(),
             phase: status.and_then(|status| status.phase),
@@ -185,19 +205,41 @@ impl AnyRendezvous {
 #[derive(Deserialize)]
 pub(super) struct AnyArrival {
     metadata: ArrivalMetadata,
+    spec: ArrivalKey,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ArrivalMetadata {
     #[serde(default, deserialize_with = "lenient")]
-    owner_references: Vec<IgnoredAny>,
+    owner_references: Vec<AnyOwner>,
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnyOwner {
+    api_version: String,
+    kind: String,
+    uid: String,
+}
+
+#[derive(Deserialize)]
+struct ArrivalKey {
+    barrier: String,
+    key: String,
 }
 
 impl AnyArrival {
-    /// Whether it is deleted with something else.
-    pub(super) fn is_owned(&self) -> bool {
-        !self.metadata.owner_references.is_empty()
+    pub(super) fn arrived(self) -> Arrived {
+        let is_barrier =
+            |owner: &AnyOwner| owner.api_version == Barrier::api_version(&()) && owner.kind == Barrier::kind(&());
+        Arrived {
+            barrier: self.spec.barrier,
+            key: self.spec.key,
+            owner: self.metadata.owner_references.into_iter().find(is_barrier).map(|owner| owner.uid),
+            ending: self.metadata.deletion_timestamp.is_some(),
+        }
     }
 }
 
@@ -216,8 +258,8 @@ struct ListMetadata {
 
 impl OneOrNone {
     /// The version of the list, and what is in it.
-    pub(super) fn read(self) -> (String, Option<rendezvous::Sighting>) {
-        (self.metadata.resource_version, self.items.into_iter().next().map(AnyRendezvous::sighting))
+    pub(super) fn read(self) -> (String, Option<RendezvousSeen>) {
+        (self.metadata.resource_version, self.items.into_iter().next().map(AnyRendezvous::seen))
     }
 }
 
@@ -229,6 +271,49 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn a_claim_says_who_granted_it_and_whether_it_was_revoked_while_it_waited() {
+        let claim = |status| {
+            let metadata = json!({ "uid": "u", "resourceVersion": "9007199254740993" });
+            let claim = json!({ "metadata": metadata, "spec": { "instance": "i" }, "status": status });
+            serde_json::from_value::<AnyClaim>(claim).expect("a claim").seen().expect("what was seen of it")
+        };
+        let granted = claim(json!({
+            "phase": "Granted", "term": 7, "parentUid": "p", "fencingToken": 70, "ttl": "30s",
+            "conditions": [{ "type": "Granted", "status": "True", "reason": "Granted", "message": "granted" }],
+        }));
+        assert_eq!((granted.parent_uid.as_deref(), granted.revoked), (Some("p"), false));
+        assert!(granted.grant().is_some());
+        assert_eq!(granted.version, 9_007_199_254_740_993);
+        let nobodys = claim(json!({ "phase": "Granted", "term": 7, "fencingToken": 70, "ttl": "30s" }));
+        assert_eq!(nobodys.grant(), None, "a grant of nobody");
+        for (kind, reason, revoked) in
+            [("Granted", "Revoked", true), ("Granted", "Expired", false), ("Other", "Revoked", false)]
+        {
+            let condition = json!({ "type": kind, "status": "False", "reason": reason, "message": "revoked: why" });
+            let ended = claim(json!({ "phase": "Expired", "message": "revoked: why", "conditions": [condition] }));
+            assert_eq!((ended.revoked, ended.message.as_str()), (revoked, "revoked: why"), "{kind}, {reason}");
+        }
+        assert!(!claim(json!({})).revoked);
+    }
+
+    #[test]
+    fn an_arrival_says_at_which_barrier_it_arrived() {
+        let arrived = |metadata| {
+            let spec = json!({ "barrier": "b", "key": "k", "holder": "h" });
+            serde_json::from_value::<AnyArrival>(json!({ "metadata": metadata, "spec": spec })).expect("one").arrived()
+        };
+        let owner =
+            |api: &str, kind: &str, uid: &str| json!({ "apiVersion": api, "kind": kind, "name": "b", "uid": uid });
+        let nobodys = Arrived { barrier: "b".into(), key: "k".into(), owner: None, ending: false };
+        assert_eq!(arrived(json!({})), nobodys);
+        assert_eq!(arrived(json!({ "deletionTimestamp": "?" })), Arrived { ending: true, ..nobodys.clone() });
+        let others = [owner("batch/v1", "Job", "j"), owner("example.com/v1", "Barrier", "x")];
+        assert_eq!(arrived(json!({ "ownerReferences": others })), nobodys);
+        let owners = [owner("batch/v1", "Job", "j"), owner("konductor.io/v1", "Barrier", "u1")];
+        assert_eq!(arrived(json!({ "ownerReferences": owners })), Arrived { owner: Some("u1".into()), ..nobodys });
+    }
 
     /// What a real API server handed back of odd objects of this kind, by what is odd about them, as text.
     fn corpus(plural: &str) -> BTreeMap<String, String> {
@@ -250,22 +335,27 @@ mod tests {
     fn all_that_an_api_server_stores_is_read() {
         for plural in ["permits", "leaserequests"] {
             for (what, text) in corpus(plural) {
-                let claim = read::<AnyClaim>(&what, &text).sighting().unwrap_or_else(|| panic!("{what}"));
+                let claim = read::<AnyClaim>(&what, &text).seen().unwrap_or_else(|| panic!("{what}"));
                 assert_eq!(claim.instance, "i", "{what}");
                 if what == "a status at the upper limits" {
+                    let claim = ClaimSeen { parent_uid: Some("p".into()), ..claim };
                     let grant = claim.grant().expect("a grant");
                     assert_eq!((grant.term, grant.fencing_token), ((1 << 33) - 1, (1 << 53) - 1));
                 }
             }
         }
         for (what, text) in ["semaphores", "leases"].into_iter().flat_map(corpus) {
-            assert_eq!(read::<AnyParent>(&what, &text).term(), None, "{what}");
+            let ParentSeen::Found { uid, term } = read::<AnyParent>(&what, &text).seen() else { panic!("{what}") };
+            assert_eq!((uid.is_empty(), term), (false, None), "{what}");
         }
         for (what, text) in ["barriers", "gates"].into_iter().flat_map(corpus) {
-            assert!(!read::<AnyRendezvous>(&what, &text).sighting().uid.is_empty(), "{what}");
+            assert!(!read::<AnyRendezvous>(&what, &text).seen().uid.is_empty(), "{what}");
         }
         for (what, text) in corpus("arrivals") {
-            assert_eq!(read::<AnyArrival>(&what, &text).is_owned(), what.contains("owners"), "{what}");
+            // Its owners, where it has any, are no barriers.
+            let ending = what.contains("being deleted");
+            let expected = Arrived { barrier: "b".into(), key: "\0é]}".into(), owner: None, ending };
+            assert_eq!(read::<AnyArrival>(&what, &text).arrived(), expected, "{what}");
         }
     }
 
@@ -274,25 +364,37 @@ mod tests {
         let metadata = json!({ "uid": "u", "resourceVersion": u64::MAX.to_string(), "generation": 1.5 });
         let claim = |spec: Value, status: Value| {
             let claim = json!({ "metadata": metadata, "spec": spec, "status": status }).to_string();
-            read::<AnyClaim>("", &claim).sighting().expect("a claim")
+            read::<AnyClaim>("", &claim).seen().expect("a claim")
         };
         let nothing = claim(json!({ "instance": "i" }), json!(null));
         assert_eq!(nothing.version, u64::MAX);
         for odd in [json!(-1), json!("odd"), json!([{}]), json!({ "name": 5 }), json!(1.5e300)] {
             assert_eq!(claim(json!({ "instance": "i", "pod": odd }), odd.clone()), nothing, "{odd}");
-            for field in ["phase", "term", "fencingToken", "ttl", "ahead"] {
+            for field in ["phase", "term", "fencingToken", "ttl", "ahead", "conditions"] {
                 let status = json!({ field: odd });
                 assert_eq!(claim(json!({ "instance": "i" }), status.clone()), nothing, "{status}");
             }
             let parent = json!({ "metadata": metadata, "status": { "term": odd } }).to_string();
-            assert_eq!(read::<AnyParent>("", &parent).term(), None, "{odd}");
+            let nothing = ParentSeen::Found { uid: "u".into(), term: None };
+            assert_eq!(read::<AnyParent>("", &parent).seen(), nothing, "{odd}");
             let status = json!({ "phase": odd, "observedGeneration": odd, "conditions": odd });
             let barrier = read::<AnyRendezvous>("", &json!({ "metadata": metadata, "status": status }).to_string());
-            let seen = barrier.sighting();
+            let seen = barrier.seen();
             assert_eq!((seen.phase, seen.message), (None, String::new()), "{odd}");
         }
-        let granted =
-            json!({ "phase": "Granted", "term": 1, "fencingToken": 1, "ttl": "1s", "message": 5, "ahead": -1 });
+        for odd in [json!(5), json!(null), json!(["p"])] {
+            let granted = json!({ "phase": "Granted", "term": 1, "parentUid": odd, "fencingToken": 1, "ttl": "1s" });
+            assert_eq!(claim(json!({ "instance": "i" }), granted).grant(), None, "{odd}");
+        }
+        let odd = [json!({ "type": "Granted", "reason": 5 }), json!(5)];
+        let granted = json!({
+            "phase": "Granted", "term": 1, "parentUid": "p", "fencingToken": 1, "ttl": "1s", "message": 5, "ahead": -1,
+            "conditions": odd,
+        });
         assert!(claim(json!({ "instance": "i" }), granted).grant().is_some());
+        let owners = json!({ "ownerReferences": [5], "deletionTimestamp": 5 });
+        let arrival = json!({ "metadata": owners, "spec": { "barrier": "b", "key": "k" } }).to_string();
+        let arrived = Arrived { barrier: "b".into(), key: "k".into(), owner: None, ending: true };
+        assert_eq!(read::<AnyArrival>("", &arrival).arrived(), arrived);
     }
 }

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Limited};
 use konductor_api::GoDuration;
 use kube::{
     client::Body,
-    core::{Status, WatchEvent},
+    core::{Status, WatchEvent, response::StatusDetails},
 };
 use serde::de::DeserializeOwned;
 
@@ -37,6 +37,34 @@ pub(crate) type Calling<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + S
 /// A request with its body.
 pub(super) type Outgoing = http::Request<Vec<u8>>;
 
+/// What a request is about: only of this can an answer say that there is none.
+#[derive(Clone, Debug)]
+pub(super) enum Subject {
+    /// All objects of a kind: to list them, or to create one.
+    All,
+    /// The object of this name.
+    Named(String),
+    /// The object of this name, if it has this UID.
+    One {
+        /// The object's name.
+        name: String,
+        /// The object's UID.
+        uid: String,
+    },
+}
+
+impl Subject {
+    /// Whether it is this object that is not there. API servers say no UID today; where one does, it must be the right
+    /// one.
+    fn is_meant_by(&self, details: &StatusDetails) -> bool {
+        match self {
+            Self::All => false,
+            Self::Named(name) => details.name == *name,
+            Self::One { name, uid } => details.name == *name && (details.uid.is_empty() || details.uid == *uid),
+        }
+    }
+}
+
 pub(super) fn request(
     method: Method,
     path: String,
@@ -56,16 +84,21 @@ pub(super) fn request(
     request.body(body).map_err(|error| Failure::Refused(chain(&error)))
 }
 
-/// Sends `request` and reads the answer's body. Credentials that are not accepted are read again, once.
-pub(super) async fn send(link: &Link, request: Outgoing, within: Duration) -> Result<Vec<u8>, Failure> {
+/// Sends `request` about `subject` and reads the answer's body. Credentials that are not accepted are read again, once.
+pub(super) async fn send(
+    link: &Link,
+    request: Outgoing,
+    subject: &Subject,
+    within: Duration,
+) -> Result<Vec<u8>, Failure> {
     let first = link.line().map_err(|error| transient(chain(&*error)))?;
     let generation = first.generation;
     let sending = async {
-        match exchange(first, request.clone()).await {
+        match exchange(first, request.clone(), subject).await {
             Err(Trouble::Unauthorized(_)) => {
                 link.renew(generation).await.map_err(|error| transient(chain(&*error)))?;
                 let second = link.line().map_err(|error| transient(chain(&*error)))?;
-                exchange(second, request).await.map_err(Trouble::into_failure)
+                exchange(second, request, subject).await.map_err(Trouble::into_failure)
             }
             other => other.map_err(Trouble::into_failure),
         }
@@ -83,6 +116,7 @@ pub(super) async fn send(link: &Link, request: Outgoing, within: Duration) -> Re
     Err(transient(format!("no answer within {}", GoDuration(within))))
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Trouble {
     Unauthorized(String),
     Other(Failure),
@@ -97,8 +131,8 @@ impl Trouble {
     }
 }
 
-async fn exchange(line: Line, request: Outgoing) -> Result<Vec<u8>, Trouble> {
-    let (creates, renews) = (request.method() == Method::POST, request.method() == Method::PATCH);
+async fn exchange(line: Line, request: Outgoing, subject: &Subject) -> Result<Vec<u8>, Trouble> {
+    let method = request.method().clone();
     let request = line.sign(request).map(Body::from);
     let response = line.client.send(request).await.map_err(|error| Trouble::Other(transient(chain(&error))))?;
     let (status, headers) = (response.status(), response.headers().clone());
@@ -107,25 +141,45 @@ async fn exchange(line: Line, request: Outgoing) -> Result<Vec<u8>, Trouble> {
     if status.is_success() {
         return Ok(body.into());
     }
-    let said: Status = serde_json::from_slice(&body).unwrap_or_default();
+    Err(trouble(status, &headers, &body, &method, subject))
+}
+
+/// What an answer that is no success means.
+fn trouble(status: StatusCode, headers: &http::HeaderMap, body: &[u8], method: &Method, subject: &Subject) -> Trouble {
+    let (creates, renews) = (method == Method::POST, method == Method::PATCH);
+    let said: Status = serde_json::from_slice(body).unwrap_or_default();
     let message = match said.message.as_str() {
-        "" => format!("{status}: {}", shown(&String::from_utf8_lossy(&body))),
+        "" => format!("{status}: {}", shown(&String::from_utf8_lossy(body))),
         message => message.to_owned(),
     };
-    Err(match status {
+    let transient = |message| Trouble::Other(Failure::Transient { message, retry_after: retry_after(headers) });
+    match status {
         StatusCode::UNAUTHORIZED => Trouble::Unauthorized(message),
-        StatusCode::NOT_FOUND => Trouble::Other(Failure::Missing(message)),
+        StatusCode::NOT_FOUND => {
+            let details = said.details.as_ref();
+            match subject {
+                Subject::All if details.is_some_and(|details| details.kind == "namespaces") => {
+                    Trouble::Other(Failure::NoNamespace(message))
+                }
+                Subject::All => Trouble::Other(Failure::NotServed(message)),
+                subject if details.is_some_and(|details| subject.is_meant_by(details)) => {
+                    Trouble::Other(Failure::Missing(message))
+                }
+                // A proxy's page, or an API server that does not serve the resource yet: it says nothing of the object.
+                Subject::Named(_) | Subject::One { .. } => transient(message),
+            }
+        }
         StatusCode::CONFLICT if creates && said.reason == "AlreadyExists" => Trouble::Other(Failure::Taken),
         // Of a create, a conflict is about something else, like a quota that is being counted.
         StatusCode::CONFLICT if !creates => Trouble::Other(Failure::Conflict(message)),
         // What a merge patch with the UID of another object meets: UIDs cannot be changed.
         StatusCode::UNPROCESSABLE_ENTITY if renews => Trouble::Other(Failure::Conflict(message)),
         StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::GONE | StatusCode::TOO_MANY_REQUESTS => {
-            Trouble::Other(Failure::Transient { message, retry_after: retry_after(&headers) })
+            transient(message)
         }
         status if status.is_client_error() => Trouble::Other(Failure::Refused(message)),
-        _ => Trouble::Other(Failure::Transient { message, retry_after: retry_after(&headers) }),
-    })
+        _ => transient(message),
+    }
 }
 
 /// In seconds; API servers do not send dates.
@@ -235,4 +289,66 @@ pub(super) fn unreadable(error: &serde_json::Error) -> Failure {
 fn shown(text: &str) -> &str {
     let text = text.trim();
     &text[..text.floor_char_boundary(SHOWN)]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const PAGE: &str = "404 page not found\n";
+
+    /// What a 404 with this body means to a request.
+    fn not_found(body: &str, method: &Method, subject: &Subject) -> Failure {
+        let headers = http::HeaderMap::new();
+        let trouble = trouble(StatusCode::NOT_FOUND, &headers, body.as_bytes(), method, subject);
+        trouble.into_failure()
+    }
+
+    fn said(message: &str, details: &Value) -> String {
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "NotFound",
+            "code": 404, "message": message, "details": details,
+        });
+        status.to_string()
+    }
+
+    fn one(name: &str, uid: &str) -> Subject {
+        Subject::One { name: name.into(), uid: uid.into() }
+    }
+
+    #[test]
+    fn an_object_is_missing_only_when_the_answer_names_it() {
+        let message = r#"permits.konductor.io "a" not found"#;
+        let named = json!({ "name": "a", "group": "konductor.io", "kind": "permits" });
+        let with_uid = json!({ "name": "a", "group": "konductor.io", "kind": "permits", "uid": "u" });
+        for (why, method, subject, body, missing) in [
+            ("it is named", Method::GET, Subject::Named("a".into()), said(message, &named), true),
+            ("it is named, of which one UID is meant", Method::PATCH, one("a", "u"), said(message, &named), true),
+            ("it is the one", Method::DELETE, one("a", "u"), said(message, &with_uid), true),
+            ("another is named", Method::GET, Subject::Named("b".into()), said(message, &named), false),
+            ("another UID is named", Method::PATCH, one("a", "v"), said(message, &with_uid), false),
+            ("the resource is not served", Method::PATCH, one("a", "u"), PAGE.into(), false),
+            ("the version is not served", Method::GET, Subject::Named("a".into()), said("no such", &json!({})), false),
+            ("a proxy has a page", Method::DELETE, one("a", "u"), "<html>a not found</html>".into(), false),
+            ("nothing is said", Method::GET, Subject::Named("a".into()), String::new(), false),
+        ] {
+            let failure = not_found(&body, &method, &subject);
+            assert_eq!(matches!(failure, Failure::Missing(_)), missing, "{why}: {failure:?}");
+            assert_eq!(matches!(failure, Failure::Transient { .. }), !missing, "{why}: {failure:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_for_a_create_or_a_list_is_the_namespace_or_the_resource() {
+        let message = r#"namespaces "etl" not found"#;
+        let namespace = said(message, &json!({ "name": "etl", "kind": "namespaces" }));
+        for method in [Method::POST, Method::GET] {
+            let failure = not_found(&namespace, &method, &Subject::All);
+            assert_eq!(failure, Failure::NoNamespace(message.into()));
+            let failure = not_found(PAGE, &method, &Subject::All);
+            assert_eq!(failure, Failure::NotServed("404 Not Found: 404 page not found".into()));
+        }
+    }
 }

@@ -1,17 +1,18 @@
 //! Making a claim of ours exist.
 //!
 //! A create may be repeated at will: a name that is taken by a claim with our instance is a create that had succeeded.
-//! Taken by an earlier start of this container, the claim speaks for a process that is dead (the kubelet starts a container
-//! again only after the former has ended) and is deleted. Taken by this start, it is that of a sibling process, which
-//! is alive: another name.
+//! Taken by an earlier start of this container, the claim speaks for a process that is dead (the kubelet starts a
+//! container again only after the former has ended) and is deleted. Taken by this start, it is that of a sibling
+//! process, which is alive: another name.
 
 use konductor_api::ClaimPhase;
 
 use super::{
-    Answer, Call, Failure, Pauses, Sighting,
+    Answer, Call, ClaimSeen, Failure, Pauses,
+    context::{Context, Turn},
     ending::Ending,
     limits,
-    machine::{Common, Stage, Turn},
+    machine::Stage,
     name,
     waiting::Waiting,
 };
@@ -43,43 +44,43 @@ impl Asking {
     }
 
     /// Asks once more, after the claim with this UID, if it still exists, is deleted.
-    pub(super) fn again(uid: Option<String>, common: &mut Common, turn: &mut Turn) -> Stage {
-        common.new_instance(turn.draw);
-        common.tries.at_once();
-        if common.rounds > 0 {
-            common.tries.not_before(turn.now + turn.draw.pause(common.rounds, limits::PAUSE));
+    pub(super) fn again(uid: Option<String>, context: &mut Context, turn: &mut Turn) -> Stage {
+        context.new_instance(turn.draw);
+        context.tries.at_once();
+        if context.rounds > 0 {
+            context.tries.not_before(turn.now + turn.draw.pause(context.rounds, limits::PAUSE));
         }
-        common.rounds += 1;
+        context.rounds += 1;
         let next = uid.map_or(Next::Create, Next::Clear);
-        Self { next, ..Self::first() }.advance(common, turn)
+        Self { next, ..Self::first() }.advance(context, turn)
     }
 
-    pub(super) fn advance(self, common: &mut Common, turn: &mut Turn) -> Stage {
-        if common.name.is_empty() {
-            common.new_instance(turn.draw);
-            common.name = self.name(common, turn);
+    pub(super) fn advance(self, context: &mut Context, turn: &mut Turn) -> Stage {
+        if context.name.is_empty() {
+            context.new_instance(turn.draw);
+            context.name = self.name(context, turn);
         }
-        if common.ready(turn) {
-            let name = common.name.clone();
+        if context.ready(turn) {
+            let name = context.name.clone();
             let call = match &self.next {
                 Next::Create => {
-                    common.renewed_at.get_or_insert(turn.now);
-                    Call::Create { name, instance: common.instance.clone() }
+                    context.renewed_at.get_or_insert(turn.now);
+                    Call::Create { name, instance: context.instance.clone() }
                 }
                 Next::Inspect => Call::Read { name },
                 Next::Clear(uid) => Call::Delete { name, uid: uid.clone() },
             };
-            common.send(call, limits::REQUEST, turn);
+            context.send(call, limits::REQUEST, turn);
         }
         Stage::Asking(self)
     }
 
-    fn name(&self, common: &Common, turn: &Turn) -> String {
-        match &common.pod {
+    fn name(&self, context: &Context, turn: &Turn) -> String {
+        match &context.pod {
             Some(pod) if self.sibling < limits::SIBLINGS => {
-                name::derived(common.kind, &common.parent, pod, self.sibling)
+                name::derived(context.kind, &context.parent, pod, self.sibling)
             }
-            _ => name::random(&common.parent, turn.draw.id),
+            _ => name::random(&context.parent, turn.draw.id),
         }
     }
 
@@ -87,34 +88,34 @@ impl Asking {
         mut self,
         call: &Call,
         answer: Result<Answer, Failure>,
-        common: &mut Common,
+        context: &mut Context,
         turn: &mut Turn,
     ) -> Stage {
         match (&self.next, answer) {
-            (Next::Create, Ok(Answer::Claim(claim))) => return Waiting::begin(claim, common, turn),
-            (Next::Inspect, Ok(Answer::Claim(claim))) => return self.judge(claim, common, turn),
+            (Next::Create, Ok(Answer::Claim(claim))) => return Waiting::begin(claim, context, turn),
+            (Next::Inspect, Ok(Answer::Claim(claim))) => return self.judge(claim, context, turn),
             (Next::Create, Err(Failure::Taken)) => {
-                common.tries.at_once();
+                context.tries.at_once();
                 self.next = Next::Inspect;
             }
             (Next::Inspect, Err(Failure::Missing(_))) => {
-                common.tries.pause(limits::PAUSE, turn.now, turn.draw);
+                context.tries.pause(limits::PAUSE, turn.now, turn.draw);
                 self.next = Next::Create;
             }
             (Next::Clear(uid), Ok(Answer::Deleted) | Err(Failure::Missing(_) | Failure::Conflict(_))) => {
                 // One that comes back has a finalizer: it is gone when others have done their part.
                 if self.cleared.as_ref() == Some(uid) {
-                    common.tries.pause(limits::PAUSE, turn.now, turn.draw);
+                    context.tries.pause(limits::PAUSE, turn.now, turn.draw);
                 }
                 self.cleared = Some(uid.clone());
                 self.next = Next::Create;
             }
             (_, Err(failure)) => {
                 self.unsure |= matches!((&self.next, &failure), (Next::Create, Failure::Transient { .. }));
-                if let Some(error) = common.tries.believed(call.operation(), &failure, turn.now) {
-                    return self.release(Some(error), common, turn);
+                if let Some(error) = context.tries.believed(call.operation(), &failure, turn.now) {
+                    return self.release(Some(error), context, turn);
                 }
-                common.retry(call.operation(), failure, Pauses::PATIENT, turn);
+                context.retry(call.operation(), failure, Pauses::PATIENT, turn);
             }
             (_, Ok(_)) => {}
         }
@@ -122,9 +123,9 @@ impl Asking {
     }
 
     /// Whose claim is it that has the name?
-    fn judge(mut self, claim: Sighting, common: &mut Common, turn: &mut Turn) -> Stage {
-        if claim.instance == common.instance {
-            return Waiting::begin(claim, common, turn);
+    fn judge(mut self, claim: ClaimSeen, context: &mut Context, turn: &mut Turn) -> Stage {
+        if claim.instance == context.instance {
+            return Waiting::begin(claim, context, turn);
         }
         let here = |pod: &&konductor_api::PodReference| {
             claim.pod.as_ref().is_some_and(|other| (&other.uid, &other.container) == (&pod.uid, &pod.container))
@@ -132,21 +133,21 @@ impl Asking {
         let alive = |pod: &konductor_api::PodReference| {
             claim.phase != Some(ClaimPhase::Expired) && claim.pod.as_ref().is_some_and(|p| p.start == pod.start)
         };
-        match common.pod.as_ref().filter(here) {
+        match context.pod.as_ref().filter(here) {
             Some(pod) if !alive(pod) => self.next = Next::Clear(claim.uid),
             _ => {
                 self.sibling += 1;
                 self.unsure = false;
-                common.name = self.name(common, turn);
+                context.name = self.name(context, turn);
                 self.next = Next::Create;
             }
         }
         Stage::Asking(self)
     }
 
-    pub(super) fn release(self, error: Option<AcquireError>, common: &mut Common, turn: &mut Turn) -> Stage {
+    pub(super) fn release(self, error: Option<AcquireError>, context: &mut Context, turn: &mut Turn) -> Stage {
         // What was to be cleared is still to be: a claim of ours may hold what nobody uses.
         let uid = if let Next::Clear(uid) = self.next { Some(uid) } else { None };
-        Ending::withdraw(uid, self.unsure, error, common, turn)
+        Ending::withdraw(uid, self.unsure, error, context, turn)
     }
 }

@@ -1,8 +1,10 @@
 //! Giving a claim up: deleted by its UID, or given up trying after a bound.
 
 use super::{
-    Answer, Call, Failure, Pauses, limits,
-    machine::{Common, Stage, Turn},
+    Answer, Call, Failure, Pauses,
+    context::{Context, Turn},
+    limits,
+    machine::Stage,
 };
 use crate::{AcquireError, Boottime, Event};
 
@@ -21,9 +23,9 @@ pub(super) struct Ending {
 
 impl Ending {
     /// Deletes a claim that was held.
-    pub(super) fn release(uid: Option<String>, common: &mut Common, turn: &mut Turn) -> Stage {
+    pub(super) fn release(uid: Option<String>, context: &mut Context, turn: &mut Turn) -> Stage {
         let until = turn.now + limits::RELEASE_WITHIN;
-        Self { error: None, until, uid, unsure: false, trouble: String::new() }.begin(common, turn)
+        Self { error: None, until, uid, unsure: false, trouble: String::new() }.begin(context, turn)
     }
 
     /// Deletes a claim that was never held. `unsure`: whether one may exist although its UID is not known.
@@ -31,42 +33,42 @@ impl Ending {
         uid: Option<String>,
         unsure: bool,
         error: Option<AcquireError>,
-        common: &mut Common,
+        context: &mut Context,
         turn: &mut Turn,
     ) -> Stage {
         let until = turn.now + limits::WITHDRAW_WITHIN;
-        Self { error, until, uid, unsure, trouble: String::new() }.begin(common, turn)
+        Self { error, until, uid, unsure, trouble: String::new() }.begin(context, turn)
     }
 
-    fn begin(self, common: &mut Common, turn: &mut Turn) -> Stage {
+    fn begin(self, context: &mut Context, turn: &mut Turn) -> Stage {
         // A create is waited for: dropping it would leave a claim behind, or not.
-        if !matches!(common.calling(), Some(Call::Create { .. })) {
-            common.cancel_call(turn);
+        if !matches!(context.calling(), Some(Call::Create { .. })) {
+            context.cancel_call(turn);
         }
-        common.tries.at_once();
+        context.tries.at_once();
         Stage::Ending(self)
     }
 
-    pub(super) fn advance(mut self, common: &mut Common, turn: &mut Turn) -> Stage {
-        let creating = common.calling().is_some_and(|call| matches!(call, Call::Create { .. }));
+    pub(super) fn advance(mut self, context: &mut Context, turn: &mut Turn) -> Stage {
+        let creating = context.calling().is_some_and(|call| matches!(call, Call::Create { .. }));
         if self.uid.is_none() && !self.unsure && !creating {
             return self.over(turn);
         }
         if turn.now >= self.until {
-            if let Some(call) = common.calling() {
+            if let Some(call) = context.calling() {
                 self.trouble = format!("no answer to the request to {}", call.operation());
             }
-            common.cancel_call(turn);
+            context.cancel_call(turn);
             return self.abandon(turn);
         }
         turn.wake(self.until);
-        if common.ready(turn) {
-            let name = common.name.clone();
+        if context.ready(turn) {
+            let name = context.name.clone();
             let call = match &self.uid {
                 Some(uid) => Call::Delete { name, uid: uid.clone() },
                 None => Call::Read { name },
             };
-            common.send(call, limits::RELEASE_REQUEST.min(self.until.since(turn.now)), turn);
+            context.send(call, limits::RELEASE_REQUEST.min(self.until.since(turn.now)), turn);
         }
         Stage::Ending(self)
     }
@@ -75,20 +77,20 @@ impl Ending {
         mut self,
         call: &Call,
         answer: Result<Answer, Failure>,
-        common: &mut Common,
+        context: &mut Context,
         turn: &mut Turn,
     ) -> Stage {
         match (call, answer) {
             (Call::Create { .. } | Call::Read { .. }, Ok(Answer::Claim(claim))) => {
-                self.uid = (claim.instance == common.instance).then_some(claim.uid);
+                self.uid = (claim.instance == context.instance).then_some(claim.uid);
                 self.unsure = false;
-                common.tries.at_once();
+                context.tries.at_once();
             }
             (Call::Create { .. }, Err(Failure::Taken | Failure::Transient { .. })) => {
                 self.unsure = true;
-                common.tries.at_once();
+                context.tries.at_once();
             }
-            (Call::Create { .. }, Err(_)) => common.tries.at_once(),
+            (Call::Create { .. }, Err(_)) => context.tries.at_once(),
             (Call::Read { .. }, Err(Failure::Missing(_)))
             | (Call::Delete { .. }, Ok(_) | Err(Failure::Missing(_) | Failure::Conflict(_))) => {
                 self.uid = None;
@@ -98,7 +100,7 @@ impl Ending {
                 if let Failure::Refused(message) | Failure::Transient { message, .. } = &failure {
                     self.trouble.clone_from(message);
                 }
-                common.retry(call.operation(), failure, Pauses::RELEASING, turn);
+                context.retry(call.operation(), failure, Pauses::RELEASING, turn);
             }
             (_, Ok(_)) => {}
         }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use konductor_api::ClaimPhase;
 
 use super::{
-    Answer, Call, Effect, Failure, Grant, Pauses, Sighting, deadline, limits,
-    machine::{Common, Stage, Turn},
+    Answer, Call, ClaimSeen, Effect, Failure, Grant, Pauses,
+    context::{Context, Turn},
+    deadline, limits,
+    machine::Stage,
 };
 use crate::{Boottime, Event, LossReason};
 
@@ -23,35 +25,35 @@ pub(super) struct Holding {
 impl Holding {
     pub(super) fn begin(
         uid: String,
-        grant: Grant,
+        grant: &Grant,
         renewed_at: Boottime,
-        common: &mut Common,
+        context: &mut Context,
         turn: &mut Turn,
     ) -> Stage {
-        let Grant { fencing_token, ttl, .. } = grant;
+        let Grant { fencing_token, ttl, .. } = *grant;
         let deadline = deadline(renewed_at, ttl);
-        common.cancel_call(turn);
-        common.tries.not_before(renewed_at + turn.draw.renewal(ttl));
+        context.cancel_call(turn);
+        context.tries.not_before(renewed_at + turn.draw.renewal(ttl));
         turn.effects.push(Effect::Unwatch);
         turn.tell(Event::Held { fencing_token, ttl, deadline });
-        Self { uid, fencing_token, ttl, deadline, doubtful: false }.advance(common, turn)
+        Self { uid, fencing_token, ttl, deadline, doubtful: false }.advance(context, turn)
     }
 
     /// Nothing is done before the deadline is looked at: a process may have been frozen past it.
-    pub(super) fn checked(self, common: &mut Common, turn: &mut Turn) -> Stage {
+    pub(super) fn checked(self, context: &mut Context, turn: &mut Turn) -> Stage {
         if turn.now >= self.deadline {
-            return self.lost(LossReason::DeadlinePassed, common, turn);
+            return self.lost(LossReason::DeadlinePassed, context, turn);
         }
         Stage::Holding(self)
     }
 
-    pub(super) fn advance(self, common: &mut Common, turn: &mut Turn) -> Stage {
+    pub(super) fn advance(self, context: &mut Context, turn: &mut Turn) -> Stage {
         turn.wake(self.deadline);
-        if common.ready(turn) {
-            let name = common.name.clone();
+        if context.ready(turn) {
+            let name = context.name.clone();
             let call = if self.doubtful { Call::Read { name } } else { Call::Renew { name, uid: self.uid.clone() } };
             let within = limits::REQUEST.min(self.ttl / 6).min(self.deadline.since(turn.now));
-            common.send(call, within, turn);
+            context.send(call, within, turn);
         }
         Stage::Holding(self)
     }
@@ -61,45 +63,45 @@ impl Holding {
         call: &Call,
         sent_at: Boottime,
         answer: Result<Answer, Failure>,
-        common: &mut Common,
+        context: &mut Context,
         turn: &mut Turn,
     ) -> Stage {
         let pauses = Pauses { longest: limits::RENEWAL_PAUSE.min(self.ttl / 12), obeyed: self.ttl / 6 };
         match answer {
             Ok(Answer::Claim(claim)) => {
                 if let Some(reason) = self.loss(&claim) {
-                    return self.lost(reason, common, turn);
+                    return self.lost(reason, context, turn);
                 }
                 if self.doubtful {
                     self.doubtful = false;
-                    common.tries.pause(pauses.longest, turn.now, turn.draw);
+                    context.tries.pause(pauses.longest, turn.now, turn.draw);
                 } else {
-                    self.renewed(sent_at, claim.ttl, common, turn);
+                    self.renewed(sent_at, claim.ttl, context, turn);
                 }
             }
             Ok(Answer::Deleted) => {}
-            Err(Failure::Missing(_)) => return self.lost(LossReason::Deleted, common, turn),
+            Err(Failure::Missing(_)) => return self.lost(LossReason::Deleted, context, turn),
             Err(Failure::Conflict(message)) => {
                 self.doubtful = true;
-                common.tries.at_once();
+                context.tries.at_once();
                 turn.tell_retrying(call.operation(), message);
             }
-            Err(failure) => common.retry(call.operation(), failure, pauses, turn),
+            Err(failure) => context.retry(call.operation(), failure, pauses, turn),
         }
         Stage::Holding(self)
     }
 
-    fn renewed(&mut self, sent_at: Boottime, ttl: Option<Duration>, common: &mut Common, turn: &mut Turn) {
+    fn renewed(&mut self, sent_at: Boottime, ttl: Option<Duration>, context: &mut Context, turn: &mut Turn) {
         self.ttl = ttl.unwrap_or(self.ttl);
         self.deadline = deadline(sent_at, self.ttl);
-        common.renewed_at = Some(sent_at);
-        common.tries.not_before(sent_at + turn.draw.renewal(self.ttl));
+        context.renewed_at = Some(sent_at);
+        context.tries.not_before(sent_at + turn.draw.renewal(self.ttl));
         turn.tell(Event::Extended { deadline: self.deadline });
     }
 
-    /// Whether this is still the claim and the grant that was confirmed. Its term may rise, as each new operator stamps the
-    /// claims that it takes over; its fencing token is that of the grant.
-    fn loss(&self, claim: &Sighting) -> Option<LossReason> {
+    /// Whether this is still the claim and the grant that was confirmed. Its term may rise, as each new operator stamps
+    /// the claims that it takes over; its fencing token is that of the grant.
+    fn loss(&self, claim: &ClaimSeen) -> Option<LossReason> {
         if claim.uid != self.uid {
             return Some(LossReason::Replaced);
         }
@@ -111,8 +113,8 @@ impl Holding {
         }
     }
 
-    fn lost(self, reason: LossReason, common: &mut Common, turn: &mut Turn) -> Stage {
-        common.cancel_call(turn);
+    fn lost(self, reason: LossReason, context: &mut Context, turn: &mut Turn) -> Stage {
+        context.cancel_call(turn);
         let exists = !matches!(reason, LossReason::Deleted | LossReason::Replaced);
         turn.tell(Event::Lost { reason });
         Stage::Lost(exists.then_some(self.uid))

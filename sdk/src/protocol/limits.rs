@@ -34,14 +34,14 @@ pub const WITHDRAW_WITHIN: Duration = Duration::from_millis(800);
 /// How long one attempt to delete may take, so that there are several within [`RELEASE_WITHIN`].
 pub const RELEASE_REQUEST: Duration = Duration::from_secs(2);
 
-/// A refusal (RBAC, admission) of a client that was accepted before, or by a server that was away before, is believed once
-/// it has lasted this long: API servers refuse for a moment while they start and have not yet read their rules.
+/// A refusal (RBAC, admission) of a client that was accepted before, or by a server that was away before, is believed
+/// once it has lasted this long: API servers refuse for a moment while they start and have not yet read their rules.
 pub const REFUSED_FOR: Duration = Duration::from_secs(10);
 
 /// A watch that lasted this long has worked; one that ends sooner is tried again ever more slowly.
 pub const WATCH_WORKED: Duration = Duration::from_secs(10);
 
-/// Names tried for processes of one container that want the same lock, before a random one is taken.
+/// Names tried for processes of one container that want the same lock, or for an arrival, before a random one is taken.
 pub const SIBLINGS: u32 = 16;
 
 /// What is kept of a lock's name in a claim's name, so that the rest fits into 253 characters.

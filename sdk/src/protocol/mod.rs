@@ -1,30 +1,38 @@
 //! How a claim is acquired, kept and given up, as a state machine: no I/O, no clock, no chance.
 //!
-//! Inputs (answers, watch events, the passing of time, a command) go in, effects (requests to make, events to tell) come
-//! out, so that every path can be written down as a script and searched by property tests. The driver in
+//! Inputs (answers, watch events, the passing of time, a command) go in, effects (requests to make, events to tell)
+//! come out, so that every path can be written down as a script and searched by property tests. The driver in
 //! [`run`](crate::run) has no choices left.
 //!
 //! What it guarantees, and why:
 //!
 //! - **Nothing begins on a grant that is not confirmed.** A grant counts only if the parent, read *after* the grant was
-//!   seen, is still in the grant's term. A deposed operator's late grant carries an older term than the parent; a grant
-//!   that was there before the term was raised is one that the new operator has adopted. A read that was sent before the
-//!   grant was seen proves neither, so it is never used; nor is a confirmation used for another grant.
+//!   seen, is still in the grant's term and has the UID that the grant names. A deposed operator's late grant carries
+//!   an older term than the parent; a grant that was there before the term was raised is one that the new operator has
+//!   adopted. A parent that was deleted and created again knows nothing of the grants of the one before, and may come
+//!   to the same term: such a grant can never be confirmed, so its claim is given up and asked for anew. A read that
+//!   was sent before the grant was seen proves nothing, so it is never used; nor is a confirmation used for another
+//!   grant.
 //! - **Nothing begins late.** The TTL counts from the *sending* of the last successful renewal, the create being the
 //!   first: the operator cannot have seen it earlier. If that was more than [`FRESH`] (or a third of the TTL) ago, the
 //!   claim is renewed first, and the answer to the renewal must still say that it is granted.
-//! - **The deadline is kept even when nothing answers.** It is that sending plus the TTL, less what two clocks may differ
-//!   by. Each step compares it first, so a process that was frozen past it is told of the loss before anything is sent.
-//! - **No claim is left behind.** A create whose outcome is not known is looked up before the machine ends; a held claim
-//!   is deleted, by its UID, so that never another's claim of the same name is.
+//! - **The deadline is kept even when nothing answers.** It is that sending plus the TTL, less what two clocks may
+//!   differ by. Each step compares it first, so a process that was frozen past it is told of the loss before anything
+//!   is sent.
+//! - **No claim is left behind.** A create whose outcome is not known is looked up before the machine ends; a held
+//!   claim is deleted, by its UID, so that never another's claim of the same name is.
 //! - **Old news changes nothing.** What was seen of a claim is replaced only by what has a higher resource version.
+//!
+//! Who waits writes nothing, with one exception. Whether a claim of no pod still has a client, the operator cannot find
+//! out; so a client that is told that its turn is near, and has not renewed for long, renews once. A claim that
+//! somebody revokes while it waits has been refused: it is not asked for again.
 //!
 //! Once held, the watch is closed: the answers to renewals say everything that matters, and ten thousand holders cost
 //! the API server no open connection. A revocation is therefore seen at the next renewal.
 //!
 //! A refusal (RBAC, admission) ends an attempt at once if it is the first answer there is; after an acceptance, or a
-//! server that did not answer, it must have lasted for [`limits::REFUSED_FOR`]; and a claim that is held ignores refusals until its deadline: rules flap during upgrades, and
-//! the command that is protected has until then anyway.
+//! server that did not answer, it must have lasted for [`limits::REFUSED_FOR`]; and a claim that is held ignores
+//! refusals until its deadline: rules flap during upgrades, and the command that is protected has until then anyway.
 
 use std::time::Duration;
 
@@ -34,6 +42,7 @@ use crate::{Boottime, Event};
 
 mod asking;
 mod chance;
+mod context;
 mod ending;
 mod holding;
 pub mod limits;
@@ -45,7 +54,7 @@ mod waiting;
 pub use chance::Draw;
 pub use konductor_api::limits::FRESH;
 pub use machine::Machine;
-pub(crate) use name::hashed;
+pub(crate) use name::{hashed, random};
 pub(crate) use tries::{Pauses, Tries};
 
 /// What goes in.
@@ -58,7 +67,7 @@ pub enum Input {
     /// The answer to the last [`Effect::AskParent`].
     ParentAnswered(Result<ParentSeen, Failure>),
     /// The watch has shown the claim.
-    Watched(Sighting),
+    Watched(ClaimSeen),
     /// The watch has shown that the claim with this UID is gone.
     WatchedDeletion(String),
     /// The watch has ended. It is not opened again without another [`Effect::Watch`].
@@ -102,30 +111,30 @@ pub enum Effect {
 /// A request about the claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Create it.
+    /// Create the claim.
     Create {
-        /// Its name.
+        /// The claim's name.
         name: String,
-        /// Its `spec.instance`.
+        /// The claim's `spec.instance`.
         instance: String,
     },
     /// Read whatever claim has this name, in its latest state.
     Read {
-        /// Its name.
+        /// The claim's name.
         name: String,
     },
-    /// Renew it, if it is still the one with this UID.
+    /// Renew the claim, if it is still the one with this UID.
     Renew {
-        /// Its name.
+        /// The claim's name.
         name: String,
-        /// Its UID.
+        /// The claim's UID.
         uid: String,
     },
-    /// Delete it, if it is still the one with this UID.
+    /// Delete the claim, if it is still the one with this UID.
     Delete {
-        /// Its name.
+        /// The claim's name.
         name: String,
-        /// Its UID.
+        /// The claim's UID.
         uid: String,
     },
 }
@@ -159,7 +168,7 @@ pub(crate) const WAIT: &str = "wait for the grant";
 #[expect(clippy::large_enum_variant, reason = "almost all answers are claims")]
 pub enum Answer {
     /// The claim as the answer shows it.
-    Claim(Sighting),
+    Claim(ClaimSeen),
     /// The claim is deleted.
     Deleted,
 }
@@ -169,8 +178,12 @@ pub enum Answer {
 pub enum Failure {
     /// The name is taken.
     Taken,
-    /// There is no such object; when creating, no such resource or namespace.
+    /// There is no such object: the API server says so of this very name.
     Missing(String),
+    /// There is no such resource: Konductor is not installed, or this API server does not know of it yet.
+    NotServed(String),
+    /// There is no such namespace.
+    NoNamespace(String),
     /// The object is another than the one meant, or was changed meanwhile.
     Conflict(String),
     /// The server refuses, whatever it said, and credentials read anew did not help.
@@ -185,12 +198,17 @@ pub enum Failure {
 }
 
 /// What the parent said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParentSeen {
     /// There is none of that name.
     Missing,
-    /// It is in this term; in none before an operator has seen it.
-    Term(Option<u64>),
+    /// There is one.
+    Found {
+        /// `metadata.uid`.
+        uid: String,
+        /// `status.term`; none before an operator has seen it.
+        term: Option<u64>,
+    },
 }
 
 /// Why a watch has ended.
@@ -208,7 +226,7 @@ pub enum WatchEnd {
 
 /// What was seen of a claim at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sighting {
+pub struct ClaimSeen {
     /// `metadata.uid`.
     pub uid: String,
     /// `metadata.resourceVersion`: a number that grows with every change, as Kubernetes promises since 1.35 and etcd
@@ -222,6 +240,8 @@ pub struct Sighting {
     pub phase: Option<ClaimPhase>,
     /// `status.term`.
     pub term: Option<u64>,
+    /// `status.parentUid`: the lock that granted it.
+    pub parent_uid: Option<String>,
     /// `status.fencingToken`.
     pub fencing_token: Option<u64>,
     /// `status.ttl`.
@@ -230,21 +250,25 @@ pub struct Sighting {
     pub ahead: Option<u64>,
     /// `status.message`.
     pub message: String,
+    /// Whether somebody revoked it while it waited, as its condition `Granted` says.
+    pub revoked: bool,
 }
 
 /// A grant as the claim shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
+    pub(crate) parent_uid: String,
     pub(crate) term: u64,
     pub(crate) fencing_token: u64,
     pub(crate) ttl: Duration,
 }
 
-impl Sighting {
+impl ClaimSeen {
     /// The grant, if it is one. A status that says Granted and lacks what belongs to it grants nothing.
     pub(crate) fn grant(&self) -> Option<Grant> {
         (self.phase == Some(ClaimPhase::Granted)).then_some(())?;
-        Some(Grant { term: self.term?, fencing_token: self.fencing_token?, ttl: self.ttl? })
+        let parent_uid = self.parent_uid.clone()?;
+        Some(Grant { parent_uid, term: self.term?, fencing_token: self.fencing_token?, ttl: self.ttl? })
     }
 }
 

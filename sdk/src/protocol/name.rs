@@ -25,7 +25,7 @@ pub(crate) fn hashed(parent: &str, parts: &[&str]) -> String {
 }
 
 /// A name that nobody else has.
-pub(super) fn random(parent: &str, id: u128) -> String {
+pub(crate) fn random(parent: &str, id: u128) -> String {
     format!("{}-{:016x}", kept(parent), id as u64)
 }
 

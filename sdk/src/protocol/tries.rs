@@ -99,8 +99,9 @@ impl Tries {
     ) -> Option<AcquireError> {
         let error = match failure {
             Failure::Refused(message) => AcquireError::Refused { operation, message: message.clone() },
-            Failure::Missing(message) => AcquireError::NotInstalled { operation, message: message.clone() },
-            Failure::Taken | Failure::Conflict(_) => return None,
+            Failure::NotServed(message) => AcquireError::NotInstalled { operation, message: message.clone() },
+            Failure::NoNamespace(message) => AcquireError::NoNamespace { operation, message: message.clone() },
+            Failure::Taken | Failure::Missing(_) | Failure::Conflict(_) => return None,
             Failure::Transient { .. } => {
                 self.shaken = true;
                 return None;
@@ -117,7 +118,11 @@ impl Failure {
     pub(crate) fn into_parts(self) -> (String, Option<Duration>) {
         match self {
             Self::Taken => ("the name is taken".into(), None),
-            Self::Missing(message) | Self::Conflict(message) | Self::Refused(message) => (message, None),
+            Self::Missing(message)
+            | Self::NotServed(message)
+            | Self::NoNamespace(message)
+            | Self::Conflict(message)
+            | Self::Refused(message) => (message, None),
             Self::Transient { message, retry_after } => (message, retry_after),
         }
     }

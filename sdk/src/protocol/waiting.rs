@@ -2,24 +2,27 @@
 
 use std::time::Duration;
 
-use konductor_api::ClaimPhase;
+use konductor_api::{ClaimPhase, limits::ASKED_AHEAD};
 
 use super::{
-    Answer, Call, Effect, FRESH, Failure, Grant, ParentSeen, Pauses, Sighting, WAIT, WATCH, WatchEnd, ask,
+    Answer, Call, ClaimSeen, Effect, FRESH, Failure, Grant, ParentSeen, Pauses, WAIT, WATCH, WatchEnd, ask,
     asking::Asking,
+    context::{Context, Turn},
     ending::Ending,
     holding::Holding,
     limits,
-    machine::{Common, Stage, Turn},
+    machine::Stage,
 };
 use crate::{AcquireError, Boottime, Event};
 
 #[derive(Debug)]
 pub(super) struct Waiting {
-    claim: Sighting,
+    claim: ClaimSeen,
     began_at: Boottime,
     /// The watch has ended: the claim must be read before the next is opened.
     unseen: bool,
+    /// The operator has said that the turn is near, to a client that it has not heard of for long: renew.
+    asked_to_renew: bool,
     watching_since: Boottime,
     watch_failures: u32,
     /// What the parent is being asked for.
@@ -45,12 +48,13 @@ enum Question {
 }
 
 impl Waiting {
-    pub(super) fn begin(claim: Sighting, common: &mut Common, turn: &mut Turn) -> Stage {
-        common.tries.at_once();
-        common.tries.forgive();
-        turn.effects.push(Effect::Watch { name: common.name.clone(), version: claim.version });
+    pub(super) fn begin(claim: ClaimSeen, context: &mut Context, turn: &mut Turn) -> Stage {
+        context.tries.at_once();
+        context.tries.forgive();
+        turn.effects.push(Effect::Watch { name: context.name.clone(), version: claim.version });
         turn.tell(Event::Asked);
         Stage::Waiting(Self {
+            asked_to_renew: is_asked_to_renew(&ClaimSeen::default(), &claim, context, turn),
             claim,
             began_at: turn.now,
             unseen: false,
@@ -67,33 +71,57 @@ impl Waiting {
         })
     }
 
-    pub(super) fn advance(mut self, common: &mut Common, turn: &mut Turn) -> Stage {
+    pub(super) fn advance(self, context: &mut Context, turn: &mut Turn) -> Stage {
         match (self.claim.phase, self.claim.grant()) {
-            (Some(ClaimPhase::Expired), _) => return self.ask_again(true, "the claim has expired", common, turn),
-            (Some(ClaimPhase::Revoking), _) => return self.ask_again(true, "the claim was revoked", common, turn),
-            (_, Some(grant)) => {
-                let fresh = FRESH.min(grant.ttl / 3);
-                let late = common.renewed_at.is_none_or(|at| turn.now.since(at) > fresh);
-                let confirmed = self.confirmed == Some(grant);
-                if let (true, false, Some(renewed_at)) = (confirmed, late, common.renewed_at) {
-                    return Holding::begin(self.claim.uid, grant, renewed_at, common, turn);
-                }
-                if !confirmed {
-                    self.ask(Question::Confirm(grant), turn);
-                }
-                if late && (confirmed || self.renewed_for != Some(grant)) && common.ready(turn) {
-                    self.renewed_for = Some(grant);
-                    let call = Call::Renew { name: common.name.clone(), uid: self.claim.uid.clone() };
-                    common.send(call, limits::REQUEST.min(grant.ttl / 6), turn);
-                }
+            (Some(ClaimPhase::Expired), _) if self.claim.revoked => self.refused(context, turn),
+            (Some(ClaimPhase::Revoking), _) => self.refused(context, turn),
+            (Some(ClaimPhase::Expired), _) => self.ask_again(true, "the claim has expired", context, turn),
+            (_, Some(grant)) => self.advance_granted(grant, context, turn),
+            (Some(ClaimPhase::Pending), None) => self.advance_queued(context, turn),
+            (Some(ClaimPhase::Granted) | None, None) => {
+                self.read_if_unseen(context, turn);
+                Stage::Waiting(self)
             }
-            (Some(ClaimPhase::Pending), None) => self.tell_waiting(turn),
-            (Some(ClaimPhase::Granted) | None, None) => {}
         }
-        if self.unseen && common.ready(turn) {
-            common.send(Call::Read { name: common.name.clone() }, limits::REQUEST, turn);
+    }
+
+    fn advance_granted(mut self, grant: Grant, context: &mut Context, turn: &mut Turn) -> Stage {
+        let fresh = FRESH.min(grant.ttl / 3);
+        let late = context.renewed_at.is_none_or(|at| turn.now.since(at) > fresh);
+        let confirmed = self.confirmed.as_ref() == Some(&grant);
+        if let (true, false, Some(renewed_at)) = (confirmed, late, context.renewed_at) {
+            return Holding::begin(self.claim.uid, &grant, renewed_at, context, turn);
+        }
+        if !confirmed {
+            self.ask(Question::Confirm(grant.clone()), turn);
+        }
+        self.read_if_unseen(context, turn);
+        if late && (confirmed || self.renewed_for.as_ref() != Some(&grant)) && context.ready(turn) {
+            self.renew(limits::REQUEST.min(grant.ttl / 6), context, turn);
+            self.renewed_for = Some(grant);
         }
         Stage::Waiting(self)
+    }
+
+    fn advance_queued(mut self, context: &mut Context, turn: &mut Turn) -> Stage {
+        self.tell_waiting(turn);
+        self.read_if_unseen(context, turn);
+        if self.asked_to_renew && context.ready(turn) {
+            self.renew(limits::REQUEST, context, turn);
+        }
+        Stage::Waiting(self)
+    }
+
+    /// Before anything is written: what cannot be seen may be another's by now.
+    fn read_if_unseen(&self, context: &mut Context, turn: &mut Turn) {
+        if self.unseen && context.ready(turn) {
+            context.send(Call::Read { name: context.name.clone() }, limits::REQUEST, turn);
+        }
+    }
+
+    fn renew(&self, within: Duration, context: &mut Context, turn: &mut Turn) {
+        let call = Call::Renew { name: context.name.clone(), uid: self.claim.uid.clone() };
+        context.send(call, within, turn);
     }
 
     fn ask(&mut self, question: Question, turn: &mut Turn) {
@@ -121,25 +149,32 @@ impl Waiting {
     pub(super) fn parent_answered(
         mut self,
         answer: Result<ParentSeen, Failure>,
-        common: &mut Common,
+        context: &mut Context,
         turn: &mut Turn,
     ) -> Stage {
         let Some(question) = self.asked.take() else { return Stage::Waiting(self) };
         if answer.is_ok() {
-            common.tries.succeeded(ask(common.kind));
+            context.tries.succeeded(ask(context.kind));
         }
         match (question, answer) {
-            (Question::Confirm(grant), Ok(ParentSeen::Term(Some(term)))) if term == grant.term => {
-                self.confirmed = Some(grant);
+            (Question::Confirm(grant), Ok(ParentSeen::Found { uid, term })) if uid == grant.parent_uid => {
+                if term == Some(grant.term) {
+                    self.confirmed = Some(grant);
+                } else {
+                    self.ask_later(None, turn);
+                }
             }
-            (Question::Confirm(_), Ok(_)) => self.ask_later(None, turn),
+            // A UID never comes back, and the answer is newer than the grant.
+            (Question::Confirm(_), Ok(_)) => {
+                return self.ask_again(true, "what granted the claim has been deleted", context, turn);
+            }
             (Question::Look(message), Ok(parent)) => {
                 self.looked_for = Some(message);
                 self.parent_missing = parent == ParentSeen::Missing;
             }
             (question, Err(failure)) => {
-                if let Some(error) = common.tries.believed(ask(common.kind), &failure, turn.now) {
-                    return self.release(Some(error), common, turn);
+                if let Some(error) = context.tries.believed(ask(context.kind), &failure, turn.now) {
+                    return self.release(Some(error), context, turn);
                 }
                 // A look is only for people: what the operator says is told without it.
                 if let Question::Look(message) = question {
@@ -147,7 +182,7 @@ impl Waiting {
                 }
                 let (message, retry_after) = failure.into_parts();
                 self.ask_later(retry_after, turn);
-                turn.tell_retrying(ask(common.kind), message);
+                turn.tell_retrying(ask(context.kind), message);
             }
         }
         Stage::Waiting(self)
@@ -159,33 +194,34 @@ impl Waiting {
         self.ask_at = Some(turn.now + pause.max(retry_after.unwrap_or_default().min(limits::RETRY_AFTER)));
     }
 
-    pub(super) fn watched(mut self, claim: Sighting, common: &mut Common, turn: &mut Turn) -> Stage {
-        common.tries.succeeded(WATCH);
+    pub(super) fn watched(mut self, claim: ClaimSeen, context: &mut Context, turn: &mut Turn) -> Stage {
+        context.tries.succeeded(WATCH);
         self.watch_failures = 0;
-        if claim.instance != common.instance {
-            return self.ask_again(false, "the claim was replaced by another of the same name", common, turn);
+        if claim.instance != context.instance {
+            return self.ask_again(false, "the claim was replaced by another of the same name", context, turn);
         }
-        self.sees(claim);
+        self.sees(claim, context, turn);
         Stage::Waiting(self)
     }
 
     /// Takes in what is newer than what was seen.
-    fn sees(&mut self, claim: Sighting) {
+    fn sees(&mut self, claim: ClaimSeen, context: &Context, turn: &Turn) {
         if claim.version > self.claim.version {
+            self.asked_to_renew |= is_asked_to_renew(&self.claim, &claim, context, turn);
             self.claim = claim;
             self.asks = 0;
             self.ask_at = None;
         }
     }
 
-    pub(super) fn watched_deletion(self, uid: &str, common: &mut Common, turn: &mut Turn) -> Stage {
+    pub(super) fn watched_deletion(self, uid: &str, context: &mut Context, turn: &mut Turn) -> Stage {
         if uid == self.claim.uid {
-            return self.ask_again(false, "the claim was deleted", common, turn);
+            return self.ask_again(false, "the claim was deleted", context, turn);
         }
         Stage::Waiting(self)
     }
 
-    pub(super) fn watch_ended(mut self, end: WatchEnd, common: &mut Common, turn: &mut Turn) -> Stage {
+    pub(super) fn watch_ended(mut self, end: WatchEnd, context: &mut Context, turn: &mut Turn) -> Stage {
         self.unseen = true;
         if turn.now.since(self.watching_since) >= limits::WATCH_WORKED {
             self.watch_failures = 0;
@@ -194,14 +230,14 @@ impl Waiting {
             WatchEnd::Closed | WatchEnd::Outdated => None,
             WatchEnd::Failed(message) => Some(message),
             WatchEnd::Refused(message) => {
-                if let Some(error) = common.tries.believed(WATCH, &Failure::Refused(message.clone()), turn.now) {
-                    return self.release(Some(error), common, turn);
+                if let Some(error) = context.tries.believed(WATCH, &Failure::Refused(message.clone()), turn.now) {
+                    return self.release(Some(error), context, turn);
                 }
                 Some(message)
             }
         };
         if self.watch_failures > 0 || message.is_some() {
-            common.tries.not_before(turn.now + turn.draw.pause(self.watch_failures + 1, limits::PAUSE));
+            context.tries.not_before(turn.now + turn.draw.pause(self.watch_failures + 1, limits::PAUSE));
         }
         self.watch_failures += 1;
         if let Some(message) = message {
@@ -215,50 +251,66 @@ impl Waiting {
         call: &Call,
         sent_at: Boottime,
         answer: Result<Answer, Failure>,
-        common: &mut Common,
+        context: &mut Context,
         turn: &mut Turn,
     ) -> Stage {
         match answer {
-            Ok(Answer::Claim(claim)) if claim.instance == common.instance => {
-                common.tries.at_once();
+            Ok(Answer::Claim(claim)) if claim.instance == context.instance => {
+                context.tries.at_once();
                 if matches!(call, Call::Renew { .. }) {
-                    common.renewed_at = Some(sent_at);
+                    context.renewed_at = Some(sent_at);
+                    self.asked_to_renew = false;
                 } else {
                     self.unseen = false;
                     self.watching_since = turn.now;
-                    turn.effects.push(Effect::Watch { name: common.name.clone(), version: claim.version });
+                    turn.effects.push(Effect::Watch { name: context.name.clone(), version: claim.version });
                 }
-                self.sees(claim);
+                self.sees(claim, context, turn);
             }
-            Ok(_) => return self.ask_again(false, "the claim was replaced by another of the same name", common, turn),
-            Err(Failure::Missing(_)) => return self.ask_again(false, "the claim was deleted", common, turn),
+            Ok(_) => return self.ask_again(false, "the claim was replaced by another of the same name", context, turn),
+            Err(Failure::Missing(_)) => return self.ask_again(false, "the claim was deleted", context, turn),
             Err(failure) => {
-                if let Some(error) = common.tries.believed(call.operation(), &failure, turn.now) {
-                    return self.release(Some(error), common, turn);
+                if let Some(error) = context.tries.believed(call.operation(), &failure, turn.now) {
+                    return self.release(Some(error), context, turn);
                 }
                 if matches!(failure, Failure::Conflict(_)) {
                     self.unseen = true;
                 }
                 self.renewed_for = None;
-                common.retry(call.operation(), failure, Pauses::PATIENT, turn);
+                context.retry(call.operation(), failure, Pauses::PATIENT, turn);
             }
         }
         Stage::Waiting(self)
     }
 
     /// This claim has come to nothing. `exists`: it must be deleted to make room for the next.
-    fn ask_again(self, exists: bool, why: &str, common: &mut Common, turn: &mut Turn) -> Stage {
-        common.cancel_call(turn);
+    fn ask_again(self, exists: bool, why: &str, context: &mut Context, turn: &mut Turn) -> Stage {
+        context.cancel_call(turn);
         turn.effects.push(Effect::Unwatch);
         turn.tell_retrying(WAIT, why);
         if turn.now.since(self.began_at) >= limits::WATCH_WORKED {
-            common.rounds = 0;
+            context.rounds = 0;
         }
-        Asking::again(exists.then_some(self.claim.uid), common, turn)
+        Asking::again(exists.then_some(self.claim.uid), context, turn)
     }
 
-    pub(super) fn release(self, error: Option<AcquireError>, common: &mut Common, turn: &mut Turn) -> Stage {
-        turn.effects.push(Effect::Unwatch);
-        Ending::withdraw(Some(self.claim.uid), false, error, common, turn)
+    /// Somebody does not want this claim to be held.
+    fn refused(self, context: &mut Context, turn: &mut Turn) -> Stage {
+        let error = AcquireError::Revoked(self.claim.message.clone());
+        self.release(Some(error), context, turn).advance(context, turn)
     }
+
+    pub(super) fn release(self, error: Option<AcquireError>, context: &mut Context, turn: &mut Turn) -> Stage {
+        turn.effects.push(Effect::Unwatch);
+        Ending::withdraw(Some(self.claim.uid), false, error, context, turn)
+    }
+}
+
+/// Whether the operator has told a claim anew that its turn is near, and may not have heard of its client for long. (It
+/// asks those that were silent for twice [`FRESH`] by its own clock.) Of a pod it can find out by itself.
+fn is_asked_to_renew(before: &ClaimSeen, now: &ClaimSeen, context: &Context, turn: &Turn) -> bool {
+    let word = |claim: &ClaimSeen| (claim.phase, claim.term, claim.ahead, claim.message.clone());
+    let near = now.phase == Some(ClaimPhase::Pending) && now.ahead.is_some_and(|ahead| ahead < ASKED_AHEAD);
+    let silent = context.renewed_at.is_none_or(|at| turn.now.since(at) > FRESH);
+    context.pod.is_none() && near && silent && word(before) != word(now)
 }

@@ -7,27 +7,27 @@ use crate::{AcquireError, Client, guard::default_holder};
 
 impl Client {
     /// The barrier of this name: to be waited for, or to arrive at.
-    pub fn barrier(&self, name: impl Into<String>) -> AtBarrier {
-        AtBarrier { client: self.clone(), name: name.into(), key: None, holder: default_holder() }
+    pub fn barrier(&self, name: impl Into<String>) -> BarrierHandle {
+        BarrierHandle { client: self.clone(), name: name.into(), key: None, holder: default_holder() }
     }
 
     /// The gate of this name: to be waited for.
-    pub fn gate(&self, name: impl Into<String>) -> AtGate {
-        AtGate { client: self.clone(), name: name.into() }
+    pub fn gate(&self, name: impl Into<String>) -> GateHandle {
+        GateHandle { client: self.clone(), name: name.into() }
     }
 }
 
-/// Before a barrier.
+/// A barrier by its name: to be waited for, or to arrive at.
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens before wait() or arrive()"]
-pub struct AtBarrier {
+pub struct BarrierHandle {
     client: Client,
     name: String,
     key: Option<String>,
     holder: String,
 }
 
-impl AtBarrier {
+impl BarrierHandle {
     /// What arrives once, however often it says so: a job's id rather than that of one of its attempts. The
     /// [`holder`](Self::holder) unless told.
     pub fn key(mut self, key: impl Into<String>) -> Self {
@@ -41,12 +41,13 @@ impl AtBarrier {
         self
     }
 
-    /// Waits until it is open, however long, also when it does not exist yet.
+    /// Waits until the barrier is open, however long, also when it does not exist yet.
     pub async fn wait(self) -> Result<(), RendezvousError> {
         outcome(|tell| wait(self.client, Awaited::barrier(self.name), tell)).await
     }
 
-    /// Arrives. Whoever has arrived with this key in this round has arrived, and this succeeds again.
+    /// Arrives at the barrier. Whoever has arrived with this key in this round has arrived, and this succeeds again; so
+    /// it does when the round is over, which is logged.
     pub async fn arrive(self) -> Result<(), RendezvousError> {
         let key = self.key.unwrap_or_else(|| self.holder.clone());
         let arriving = Arriving { barrier: self.name, key, holder: self.holder };
@@ -54,16 +55,16 @@ impl AtBarrier {
     }
 }
 
-/// Before a gate.
+/// A gate by its name: to be waited for.
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens before wait()"]
-pub struct AtGate {
+pub struct GateHandle {
     client: Client,
     name: String,
 }
 
-impl AtGate {
-    /// Waits until it is open, however long, also when it does not exist yet.
+impl GateHandle {
+    /// Waits until the gate is open, however long, also when it does not exist yet.
     pub async fn wait(self) -> Result<(), RendezvousError> {
         outcome(|tell| wait(self.client, Awaited::gate(self.name), tell)).await
     }
@@ -83,6 +84,9 @@ async fn outcome<F: Future<Output = ()>>(
         Progress::Seen => tracing::debug!("seen"),
         Progress::Waiting { message, missing } => tracing::info!(missing, "{message}"),
         Progress::Retrying { operation, error } => tracing::warn!("cannot {operation}, trying again: {error}"),
+        Progress::RoundOver { failed, message } => {
+            tracing::warn!(failed, "arrived after the round was over: {message}");
+        }
         Progress::Done => finish(Ok(())),
         Progress::Failed { error } => finish(Err(error)),
     }))

@@ -7,7 +7,7 @@ use konductor_api::{ArrivalSpec, RendezvousKind, RendezvousPhase};
 use super::{Arriving, Progress, RendezvousError};
 use crate::{
     Boottime,
-    protocol::{Draw, Failure, Pauses, Tries, WatchEnd, hashed, limits},
+    protocol::{Draw, Failure, Pauses, Tries, WatchEnd, hashed, limits, random},
 };
 
 /// The creation for people.
@@ -30,7 +30,7 @@ pub(crate) enum Input {
     /// The answer to the last [`Effect::Call`].
     Answered(Result<Answer, Failure>),
     /// The watch has shown it.
-    Watched(Sighting),
+    Watched(RendezvousSeen),
     /// The watch has shown that it is gone.
     WatchedDeletion,
     /// The watch has ended.
@@ -39,7 +39,7 @@ pub(crate) enum Input {
 
 /// What was seen of a barrier or gate at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sighting {
+pub(crate) struct RendezvousSeen {
     /// `metadata.uid`.
     pub(crate) uid: String,
     /// Where it stands; absent when the operator has not answered the spec as it is.
@@ -52,18 +52,31 @@ pub(crate) struct Sighting {
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     /// What there is, as of this version.
-    Looked { version: String, found: Option<Sighting> },
+    Looked { version: String, found: Option<RendezvousSeen> },
     /// The arrival is made.
     Created,
-    /// The arrival that was there is owned by a barrier, or by nobody.
-    Inspected { owned: bool },
+    /// This arrival has the name.
+    Inspected(Arrived),
+}
+
+/// An arrival that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    /// `spec.barrier`.
+    pub(crate) barrier: String,
+    /// `spec.key`.
+    pub(crate) key: String,
+    /// The UID of the barrier that owns it, if one does.
+    pub(crate) owner: Option<String>,
+    /// Whether it is being deleted.
+    pub(crate) ending: bool,
 }
 
 /// What comes out, to be done in this order.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
-    /// Make this request and hand in its answer; no answer after this long is one that says to try again. At most one is
-    /// under way.
+    /// Make this request and hand in its answer; no answer after this long is one that says to try again. At most one
+    /// is under way.
     Call { call: Call, within: Duration },
     /// Watch from this version.
     Watch { version: String },
@@ -78,8 +91,8 @@ pub(crate) enum Call {
     Look,
     /// Create the arrival, owned by the barrier with this UID.
     Create { name: String, owner: Option<String>, spec: ArrivalSpec },
-    /// Whose the arrival of this name is.
-    Inspect { name: String },
+    /// What arrival has this name, which was taken when one was to be created with this owner.
+    Inspect { name: String, owner: Option<String> },
 }
 
 /// One wait or one arrival, from the first request to its end.
@@ -95,6 +108,10 @@ pub(crate) struct Machine {
     tries: Tries,
     /// What was last told, so that nothing is said twice.
     told: Option<Progress>,
+    /// Names that were found taken by other arrivals.
+    names: u32,
+    /// What is to be told of an arrival that is made after the round was over.
+    late: Option<Progress>,
     alarm: Option<Boottime>,
     over: bool,
 }
@@ -124,6 +141,8 @@ impl Machine {
             watch_failures: 0,
             tries: Tries::default(),
             told: None,
+            names: 0,
+            late: None,
             alarm: None,
             over: false,
         }
@@ -156,10 +175,10 @@ impl Machine {
                 self.calling = false;
                 self.answered(answer, turn);
             }
-            Input::Watched(sighting) => {
+            Input::Watched(seen) => {
                 self.tries.succeeded(self.watch());
                 self.watch_failures = 0;
-                self.see(Some(sighting), turn);
+                self.see(Some(seen), turn);
             }
             Input::WatchedDeletion => self.see(None, turn),
             Input::WatchEnded(end) => self.watch_ended(end, turn),
@@ -169,24 +188,62 @@ impl Machine {
     fn answered(&mut self, answer: Result<Answer, Failure>, turn: &mut Turn) {
         match (&self.next, answer) {
             (_, Ok(Answer::Looked { version, found })) => self.looked(version, found, turn),
-            // Without a barrier, the one who has the name may have arrived at one that was deleted.
-            (Call::Create { name, owner: None, .. }, Err(Failure::Taken)) => {
-                self.next = Call::Inspect { name: name.clone() };
+            (Call::Create { name, owner, .. }, Err(Failure::Taken)) => {
+                self.next = Call::Inspect { name: name.clone(), owner: owner.clone() };
                 self.tries.go_on();
             }
-            // Who has arrived before has arrived.
-            (_, Ok(Answer::Created | Answer::Inspected { owned: false }) | Err(Failure::Taken)) => {
+            (_, Ok(Answer::Created)) => {
+                if let Some(late) = self.late.take() {
+                    turn.tell(late);
+                }
                 self.end(Progress::Done, turn);
             }
-            (Call::Inspect { .. }, Ok(Answer::Inspected { owned: true }) | Err(Failure::Missing(_))) => {
-                let error = "one who has arrived at an earlier barrier of this name is still to be deleted".into();
-                turn.tell(Progress::Retrying { operation: ARRIVE, error });
-                self.next = Call::Look;
-                self.tries.pause(limits::PAUSE, turn.now, turn.draw);
+            (Call::Inspect { name, owner }, Ok(Answer::Inspected(arrived))) => {
+                let (name, owner) = (name.clone(), owner.clone());
+                self.inspected(&name, owner.as_deref(), &arrived, turn);
             }
-            (_, Ok(Answer::Inspected { owned: true })) => {}
+            (Call::Inspect { .. }, Err(Failure::Missing(_))) => {
+                self.look_later("the arrival that had the name is gone", turn);
+            }
+            (_, Ok(Answer::Inspected(_))) => {}
             (_, Err(failure)) => self.failed(failure, turn),
         }
+    }
+
+    /// `name` is taken by this arrival, when one at the barrier with the UID `owner`, or at none yet, was to have it.
+    fn inspected(&mut self, name: &str, owner: Option<&str>, arrived: &Arrived, turn: &mut Turn) {
+        let Goal::Arrive(arriving) = &self.goal else { return };
+        let same = (&arrived.barrier, &arrived.key) == (&arriving.barrier, &arriving.key);
+        match (arrived.owner.as_deref(), owner) {
+            // Owned by another barrier than the one whose UID is in the name, or made with that name for something
+            // else: it does not count for this arrival.
+            (Some(other), Some(owner)) if other != owner => self.taken(name, turn),
+            _ if !same => self.taken(name, turn),
+            // Of the last round, and gone before the next one begins.
+            _ if arrived.ending => self.look_later("the arrival that has the name is being deleted", turn),
+            // Without a barrier, the one who has the name may have arrived at one that was deleted.
+            (Some(_), None) => {
+                let why = "one who has arrived at an earlier barrier of this name is still to be deleted";
+                self.look_later(why, turn);
+            }
+            // Who has arrived before has arrived.
+            (Some(_) | None, Some(_)) | (None, None) => self.end(Progress::Done, turn),
+        }
+    }
+
+    /// Somebody else has this name: another.
+    fn taken(&mut self, name: &str, turn: &mut Turn) {
+        let error = format!("the name {name} is taken by another arrival");
+        turn.tell(Progress::Retrying { operation: ARRIVE, error });
+        self.names += 1;
+        self.next = Call::Look;
+        self.tries.go_on();
+    }
+
+    fn look_later(&mut self, why: &str, turn: &mut Turn) {
+        turn.tell(Progress::Retrying { operation: ARRIVE, error: why.into() });
+        self.next = Call::Look;
+        self.tries.pause(limits::PAUSE, turn.now, turn.draw);
     }
 
     fn advance(&mut self, turn: &mut Turn) {
@@ -202,10 +259,11 @@ impl Machine {
         turn.effects.push(Effect::Call { call: self.next.clone(), within: limits::REQUEST });
     }
 
-    fn looked(&mut self, version: String, found: Option<Sighting>, turn: &mut Turn) {
+    fn looked(&mut self, version: String, found: Option<RendezvousSeen>, turn: &mut Turn) {
         self.tries.succeeded(self.operation());
         if let Goal::Arrive(arriving) = &self.goal {
-            self.next = arriving.creation(found);
+            self.late = found.as_ref().and_then(RendezvousSeen::round_over);
+            self.next = arriving.creation(found, self.names, turn.draw);
             self.tries.go_on();
             return;
         }
@@ -219,9 +277,9 @@ impl Machine {
     }
 
     /// What there is now.
-    fn see(&mut self, found: Option<Sighting>, turn: &mut Turn) {
+    fn see(&mut self, found: Option<RendezvousSeen>, turn: &mut Turn) {
         let missing = found.is_none();
-        let Sighting { phase, message, .. } = found.unwrap_or_default();
+        let RendezvousSeen { phase, message, .. } = found.unwrap_or_default();
         let progress = match phase {
             Some(RendezvousPhase::Open) => return self.end(Progress::Done, turn),
             Some(RendezvousPhase::Failed) => {
@@ -243,6 +301,11 @@ impl Machine {
         }
         let error = self.tries.failed(failure, Pauses::PATIENT, turn.now, turn.draw);
         turn.tell(Progress::Retrying { operation, error });
+        // Meanwhile there may be another barrier: whoever is owned by one that is gone does not count, and is
+        // collected.
+        if let Call::Create { .. } = self.next {
+            self.next = Call::Look;
+        }
     }
 
     fn watch_ended(&mut self, end: WatchEnd, turn: &mut Turn) {
@@ -296,11 +359,47 @@ impl Machine {
 }
 
 impl Arriving {
-    /// The request that makes it arrive at the barrier that was found, if one was.
-    fn creation(&self, found: Option<Sighting>) -> Call {
+    /// The request that makes it arrive at the barrier that was found, if one was, by a name after so many that are
+    /// taken.
+    fn creation(&self, found: Option<RendezvousSeen>, taken: u32, draw: Draw) -> Call {
         let owner = found.map(|barrier| barrier.uid);
         let parts = [RendezvousKind::Barrier.name(), &self.barrier, owner.as_deref().unwrap_or_default(), &self.key];
+        let name = match taken {
+            0 => hashed(&self.barrier, &parts),
+            1..limits::SIBLINGS => format!("{}-{}", hashed(&self.barrier, &parts), taken + 1),
+            _ => random(&self.barrier, draw.id),
+        };
         let spec = ArrivalSpec { barrier: self.barrier.clone(), holder: self.holder.clone(), key: self.key.clone() };
-        Call::Create { name: hashed(&self.barrier, &parts), owner, spec }
+        Call::Create { name, owner, spec }
+    }
+}
+
+impl RendezvousSeen {
+    /// What is to be told of an arrival that comes now, if it comes too late for this round.
+    fn round_over(&self) -> Option<Progress> {
+        let failed = match self.phase? {
+            RendezvousPhase::Open => false,
+            RendezvousPhase::Failed => true,
+            RendezvousPhase::Waiting => return None,
+        };
+        Some(Progress::RoundOver { failed, message: self.message.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_do_not_run_out() {
+        let arriving = Arriving { barrier: "b".into(), key: "k".into(), holder: "h".into() };
+        let name = |taken: u32| match arriving.creation(None, taken, Draw { id: u128::from(taken), jitter: 0 }) {
+            Call::Create { name, .. } => name,
+            other => panic!("no creation: {other:?}"),
+        };
+        let names: BTreeSet<_> = (0..100).map(name).collect();
+        assert_eq!(names.len(), 100);
     }
 }

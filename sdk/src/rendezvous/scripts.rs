@@ -1,7 +1,8 @@
 //! Runs the scripts of inputs and effects in `scripts/`.
 //!
-//! A script is a sentence (`# ...`), a goal (`gate`, `barrier` or `arrive KEY`), and inputs (`TIME INPUT`), each followed by the
-//! effects that are expected, indented. `UPDATE_GOLDEN=1 cargo test -p konductor scripts` writes what happens now.
+//! A script is a sentence (`# ...`), a goal (`gate`, `barrier` or `arrive`), and inputs (`TIME INPUT`), each followed
+//! by the effects that are expected, indented. `UPDATE_GOLDEN=1 cargo test -p konductor scripts` writes what happens
+//! now.
 
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use konductor_api::{GoDuration, RendezvousKind, RendezvousPhase};
 
 use super::{machine::Effect, *};
 use crate::protocol::{Draw, Failure, WatchEnd};
+
+/// What arrives in the scripts.
+const KEY: &str = "job-1/3";
 
 #[test]
 fn scripts_come_true() {
@@ -26,7 +30,7 @@ fn play(script: &str) -> String {
             "gate" => machine = Some(Machine::new(Goal::Open(RendezvousKind::Gate))),
             "barrier" => machine = Some(Machine::new(Goal::Open(RendezvousKind::Barrier))),
             "arrive" => {
-                let arriving = Arriving { barrier: "b".into(), key: rest.into(), holder: "me".into() };
+                let arriving = Arriving { barrier: "b".into(), key: KEY.into(), holder: "me".into() };
                 machine = Some(Machine::new(Goal::Arrive(arriving)));
             }
             at => {
@@ -51,17 +55,22 @@ fn input(line: &str) -> Input {
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
     let answer = match verb {
         "time" => return Input::Time,
-        "watched" => return Input::Watched(sighting(rest).expect("what is watched is there")),
+        "watched" => return Input::Watched(seen(rest).expect("what is watched is there")),
         "deleted" => return Input::WatchedDeletion,
         "watch-closed" => return Input::WatchEnded(WatchEnd::Closed),
         "watch-outdated" => return Input::WatchEnded(WatchEnd::Outdated),
         "watch-failed" => return Input::WatchEnded(WatchEnd::Failed(rest.into())),
         "watch-refused" => return Input::WatchEnded(WatchEnd::Refused(rest.into())),
-        "found" => Ok(Answer::Looked { version: "7".into(), found: sighting(rest) }),
+        "found" => Ok(Answer::Looked { version: "7".into(), found: seen(rest) }),
         "created" => Ok(Answer::Created),
-        "owned" => Ok(Answer::Inspected { owned: true }),
-        "unowned" => Ok(Answer::Inspected { owned: false }),
+        "unowned" => Ok(Answer::Inspected(arrived())),
+        "owned" => Ok(Answer::Inspected(Arrived { owner: Some(rest.into()), ..arrived() })),
+        "of-key" => Ok(Answer::Inspected(Arrived { key: rest.into(), ..arrived() })),
+        "of-barrier" => Ok(Answer::Inspected(Arrived { barrier: rest.into(), ..arrived() })),
+        "ending" => Ok(Answer::Inspected(Arrived { owner: Some(rest.into()), ending: true, ..arrived() })),
         "taken" => Err(Failure::Taken),
+        "no-namespace" => Err(Failure::NoNamespace(rest.into())),
+        "not-served" => Err(Failure::NotServed(rest.into())),
         "missing" => Err(Failure::Missing(rest.into())),
         "refused" => Err(Failure::Refused(rest.into())),
         "failed" => Err(Failure::Transient { message: rest.into(), retry_after: None }),
@@ -71,8 +80,15 @@ fn input(line: &str) -> Input {
     Input::Answered(answer)
 }
 
-fn sighting(text: &str) -> Option<Sighting> {
+/// An arrival with the key and the barrier of the scripts, which nobody owns.
+fn arrived() -> Arrived {
+    Arrived { barrier: "b".into(), key: KEY.into(), owner: None, ending: false }
+}
+
+/// What was found: a phase and a message, of the barrier with the UID u1 or the one before a slash.
+fn seen(text: &str) -> Option<RendezvousSeen> {
     let (phase, message) = text.split_once(' ').unwrap_or((text, ""));
+    let (uid, phase) = phase.split_once('/').unwrap_or(("u1", phase));
     let phase = match phase {
         "nothing" => return None,
         "new" => None,
@@ -81,7 +97,7 @@ fn sighting(text: &str) -> Option<Sighting> {
         "failed" => Some(RendezvousPhase::Failed),
         _ => panic!("no such phase: {text}"),
     };
-    Some(Sighting { uid: "u1".into(), phase, message: message.into() })
+    Some(RendezvousSeen { uid: uid.into(), phase, message: message.into() })
 }
 
 fn show(effect: Effect) -> String {
@@ -91,12 +107,15 @@ fn show(effect: Effect) -> String {
             let owner = owner.map_or(String::new(), |uid| format!(", owned by {uid}"));
             format!("create {name} with key {}{owner}", spec.key)
         }
-        Effect::Call { call: Call::Inspect { name }, .. } => format!("inspect {name}"),
+        Effect::Call { call: Call::Inspect { name, .. }, .. } => format!("inspect {name}"),
         Effect::Watch { version } => format!("watch from {version}"),
         Effect::Tell(Progress::Seen) => "tell: seen".into(),
         Effect::Tell(Progress::Waiting { missing: true, .. }) => "tell: missing".into(),
         Effect::Tell(Progress::Waiting { message, .. }) => format!("tell: waiting: {message}"),
         Effect::Tell(Progress::Retrying { operation, error }) => format!("tell: cannot {operation}: {error}"),
+        Effect::Tell(Progress::RoundOver { failed, message }) => {
+            format!("tell: the round was over, {}: {message}", if failed { "failed" } else { "open" })
+        }
         Effect::Tell(Progress::Done) => "tell: done".into(),
         Effect::Tell(Progress::Failed { error }) => format!("tell: failed: {error}"),
     }

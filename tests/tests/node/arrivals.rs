@@ -8,7 +8,7 @@ use kube::api::{ListParams, PostParams};
 use serde_json::json;
 
 use crate::cluster::{LIMIT, Scene, object};
-use crate::workload::Shape;
+use crate::workload::{CONTAINER, Shape};
 
 #[tokio::test]
 #[ignore = "needs root and a node: run tests/node/test"]
@@ -23,7 +23,7 @@ async fn a_job_whose_pod_fails_twice_arrives_once() {
     let pods = scene.api::<Pod>().list(&ListParams::default().labels("job-name=tried")).await.expect("list the pods");
     assert_eq!(pods.items.len(), 3, "two have failed, and one has not");
     opened(&scene).await;
-    assert_eq!(keys(&scene).await, [job.uid().expect("a UID")]);
+    assert_eq!(keys(&scene).await, [format!("{}/{CONTAINER}", job.uid().expect("a UID"))]);
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn an_indexed_job_of_ten_arrives_ten_times() {
     scene.completed("indexed").await;
     opened(&scene).await;
     let uid = job.uid().expect("a UID");
-    let expected: Vec<_> = (0..10).map(|index| format!("{uid}/{index}")).collect();
+    let expected: Vec<_> = (0..10).map(|index| format!("{uid}/{index}/{CONTAINER}")).collect();
     assert_eq!(keys(&scene).await, expected);
 }
 

@@ -40,6 +40,9 @@ impl<'a> Shape<'a> {
     }
 }
 
+/// The container of each pod.
+pub(crate) const CONTAINER: &str = "work";
+
 impl Scene {
     /// A pod template of the demo image.
     fn template(&self, script: &str, shape: Shape<'_>) -> Value {
@@ -49,7 +52,7 @@ impl Scene {
             "spec": {
                 "restartPolicy": shape.restart,
                 "containers": [{
-                    "name": "work",
+                    "name": CONTAINER,
                     "image": concat!("konductor/demo:", env!("CARGO_PKG_VERSION")),
                     "args": ["sh", "-c", script],
                     "env": env,

@@ -60,11 +60,12 @@ impl Hand {
     }
 
     pub(crate) async fn grant(&self, claim: &str, term: u64, token: u64) {
-        self.write(
-            claim,
-            json!({ "phase": "Granted", "term": term, "fencingToken": token, "ttl": "5s", "message": null }),
-        )
-        .await;
+        let semaphore = self.namespace.api::<Semaphore>().get(SEMAPHORE).await.expect("read the semaphore");
+        let status = json!({
+            "phase": "Granted", "term": term, "parentUid": semaphore.metadata.uid, "fencingToken": token, "ttl": "5s",
+            "message": null,
+        });
+        self.write(claim, status).await;
     }
 
     /// The only claim there is, once there is one.

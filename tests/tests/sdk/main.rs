@@ -98,7 +98,7 @@ async fn a_claim_that_ends_before_it_is_held_is_asked_for_again() {
     hand.term(1).await;
     let mut claim = Claim::start(&hand.client, request());
     let mut instances = Vec::new();
-    for ending in ["deleted", "Expired", "Revoking"] {
+    for ending in ["deleted", "Expired"] {
         let permit = eventually(LIMIT, "there is a new claim", || async {
             let found = hand.claims().await.into_iter().find(|permit| !instances.contains(&permit.spec.claim.instance));
             found.ok_or("there is none")
@@ -122,6 +122,27 @@ async fn a_claim_that_ends_before_it_is_held_is_asked_for_again() {
     claim.release();
     claim.released().await;
     assert!(hand.claims().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_claim_that_is_revoked_before_it_is_held_is_refused() {
+    let hand = Hand::new(ControlPlane::shared().await, "refused").await;
+    hand.term(1).await;
+    let message = "revoked: maintenance";
+    let condition = json!({
+        "type": "Granted", "status": "False", "reason": "Revoked", "message": message,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    for status in [
+        json!({ "phase": "Expired", "message": message, "conditions": [condition] }),
+        json!({ "phase": "Revoking", "message": message }),
+    ] {
+        let mut claim = Claim::start(&hand.client, request());
+        hand.write(&hand.only_claim().await.name_any(), status).await;
+        let event = claim.next_but_trouble().await;
+        assert_eq!(event, Event::Failed { error: AcquireError::Revoked(message.into()) });
+        assert!(hand.claims().await.is_empty(), "nothing is left, nor asked for again");
+    }
 }
 
 fn in_pod(start: &str) -> Request {
@@ -231,7 +252,7 @@ async fn refusals_say_what_was_refused() {
     let options = ConnectOptions { namespace: Some("nowhere".into()), ..ConnectOptions::default() };
     let nowhere = konductor::Client::from_config(config, options).expect("connect");
     let event = Claim::start(&nowhere, request()).next().await;
-    let Event::Failed { error: AcquireError::NotInstalled { message, .. } } = event else { panic!("{event:?}") };
+    let Event::Failed { error: AcquireError::NoNamespace { message, .. } } = event else { panic!("{event:?}") };
     assert!(message.contains("namespaces \"nowhere\" not found"), "{message}");
 }
 

@@ -349,7 +349,13 @@ impl<'a> Driver<'a> {
         };
         let requests = self.config.claims.iter().map(|wanted| self.request(wanted, pod.clone()));
         let index = self.config.environment.raw(identity::COMPLETION_INDEX).map(|index| index.to_string_lossy());
-        let key = identity::arrival_key(&self.config.arrival, sources.pod_uid(), index.as_deref(), &self.holder);
+        let key = identity::arrival_key(
+            &self.config.arrival,
+            sources.pod_uid(),
+            sources.container_name().as_deref(),
+            index.as_deref(),
+            &self.holder,
+        );
         let arrive = |barrier: &Awaited| Arriving {
             barrier: barrier.name.clone(),
             key: key.clone(),

@@ -46,7 +46,7 @@ impl Supervisor {
                 self.await_next(index + 1, out);
             }
             Progress::Failed { error } => self.cannot_wait(index, Exit::from(&error), &error.to_string(), now, out),
-            // News that this version does not know are no reason to act.
+            // Only who arrives comes too late, and news that this version does not know are no reason to act.
             _ => {}
         }
     }
@@ -107,6 +107,12 @@ impl Supervisor {
         let name = self.settings.arrivals[index].clone();
         match progress {
             Progress::Retrying { operation, error } => return self.retrying(&name, operation, error, out),
+            Progress::RoundOver { failed, message } => {
+                let stands = if failed { "has failed" } else { "is open" };
+                let news =
+                    format!("{name} {stands} ({message}): this arrival comes after the round, and changes nothing");
+                return out.push(Effect::Log(Level::WARN, news));
+            }
             Progress::Done => out.push(Effect::Log(Level::INFO, format!("arrived at {name}"))),
             Progress::Failed { error } => self.not_arrived(Exit::from(&error), &name, &error.to_string(), out),
             // At a barrier that is not open, or not there, one arrives all the same.

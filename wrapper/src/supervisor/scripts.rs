@@ -154,6 +154,8 @@ fn read_progress(text: &str) -> Option<Progress> {
         "closed" => Progress::Waiting { message: rest.to_owned(), missing: false },
         "missing" => Progress::Waiting { message: String::new(), missing: true },
         "retrying" => Progress::Retrying { operation: "ask", error: rest.to_owned() },
+        "late-open" => Progress::RoundOver { failed: false, message: rest.to_owned() },
+        "late-failed" => Progress::RoundOver { failed: true, message: rest.to_owned() },
         "done" => Progress::Done,
         "failed" => Progress::Failed { error: RendezvousError::Failed(rest.to_owned()) },
         "refused" => Progress::Failed { error: refused("ask", rest).into() },

@@ -9,7 +9,7 @@ use kube::{Resource, core::WatchEvent};
 
 use super::{
     shape::{AnyArrival, AnyRendezvous, OneOrNone, Owner, text},
-    wire::{Calling, Watch, request, send, unreadable, watch_of},
+    wire::{Calling, Subject, Watch, request, send, unreadable, watch_of},
 };
 use crate::{
     connect::Cluster,
@@ -18,62 +18,64 @@ use crate::{
 };
 
 /// The requests of one who waits or arrives.
-pub(crate) struct Meeting {
+pub(crate) struct RendezvousBackend {
     link: Arc<Link>,
-    places: String,
+    objects: String,
     arrivals: String,
-    place: Awaited,
+    awaited: Awaited,
 }
 
-impl Meeting {
-    pub(crate) fn new(cluster: &Cluster, place: Awaited) -> Self {
+impl RendezvousBackend {
+    pub(crate) fn new(cluster: &Cluster, awaited: Awaited) -> Self {
         let namespace = Some(cluster.namespace.as_str());
-        let places = match place.kind {
+        let objects = match awaited.kind {
             RendezvousKind::Barrier => Barrier::url_path(&(), namespace),
             RendezvousKind::Gate => Gate::url_path(&(), namespace),
         };
-        Self { link: cluster.link.clone(), places, arrivals: Arrival::url_path(&(), namespace), place }
+        Self { link: cluster.link.clone(), objects, arrivals: Arrival::url_path(&(), namespace), awaited }
     }
 
     pub(crate) fn call(&self, call: &Call, within: Duration) -> Calling<Answer> {
         let link = self.link.clone();
         match call {
             Call::Look => {
-                // A list of one name has a version also when there is nothing of that name: a watch can go on from there.
-                let path = format!("{}?fieldSelector=metadata.name%3D{}", self.places, self.place.name);
+                // A list of one name has a version also when there is nothing of that name: a watch can go on from
+                // there.
+                let path = format!("{}?fieldSelector=metadata.name%3D{}", self.objects, self.awaited.name);
                 let request = request(Method::GET, path, "", Ok(Vec::new()));
                 Box::pin(async move {
-                    let body = send(&link, request?, within).await?;
+                    let body = send(&link, request?, &Subject::All, within).await?;
                     let list: OneOrNone = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
                     let (version, found) = list.read();
                     Ok(Answer::Looked { version, found })
                 })
             }
-            Call::Inspect { name } => {
+            Call::Inspect { name, .. } => {
+                let subject = Subject::Named(name.clone());
                 let request = request(Method::GET, format!("{}/{name}", self.arrivals), "", Ok(Vec::new()));
                 Box::pin(async move {
-                    let body = send(&link, request?, within).await?;
+                    let body = send(&link, request?, &subject, within).await?;
                     let arrival: AnyArrival = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
-                    Ok(Answer::Inspected { owned: arrival.is_owned() })
+                    Ok(Answer::Inspected(arrival.arrived()))
                 })
             }
             Call::Create { name, owner, spec } => {
                 let body = self.arrival(name, owner.as_deref(), spec);
                 let request = request(Method::POST, self.arrivals.clone(), "application/json", body);
-                Box::pin(async move { send(&link, request?, within).await.map(|_| Answer::Created) })
+                Box::pin(async move { send(&link, request?, &Subject::All, within).await.map(|_| Answer::Created) })
             }
         }
     }
 
     fn arrival(&self, name: &str, owner: Option<&str>, spec: &ArrivalSpec) -> serde_json::Result<Vec<u8>> {
         let (api_version, kind) = (Barrier::api_version(&()), Barrier::kind(&()));
-        let owner = owner.map(|uid| Owner { api_version: &api_version, kind: &kind, name: &self.place.name, uid });
+        let owner = owner.map(|uid| Owner { api_version: &api_version, kind: &kind, name: &self.awaited.name, uid });
         text::<Arrival>(name, owner, spec)
     }
 
     /// Watches the barrier or gate from `version`.
     pub(crate) fn watch(&self, version: &str, chance: u64) -> Watch<Input> {
-        Watch::of(&self.link, watch_of(&self.places, &self.place.name, version, chance), input)
+        Watch::of(&self.link, watch_of(&self.objects, &self.awaited.name, version, chance), input)
     }
 }
 
@@ -81,7 +83,7 @@ impl Meeting {
 #[expect(clippy::unnecessary_wraps, reason = "of other objects, an event can lack what is needed")]
 fn input(event: WatchEvent<AnyRendezvous>) -> Result<Option<Input>, WatchEnd> {
     Ok(match event {
-        WatchEvent::Added(place) | WatchEvent::Modified(place) => Some(Input::Watched(place.sighting())),
+        WatchEvent::Added(object) | WatchEvent::Modified(object) => Some(Input::Watched(object.seen())),
         WatchEvent::Deleted(_) => Some(Input::WatchedDeletion),
         WatchEvent::Bookmark(_) | WatchEvent::Error(_) => None,
     })

@@ -1,0 +1,120 @@
+//! What the stages of a claim share, and what one step is given and gives.
+
+use std::time::Duration;
+
+use konductor_api::{LockKind, PodReference};
+
+use super::{Call, Draw, Effect, Failure, Pauses, Tries, name};
+use crate::{Boottime, Event};
+
+/// What all stages share.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) kind: LockKind,
+    pub(super) parent: String,
+    pub(super) pod: Option<PodReference>,
+    /// The claim's name and instance, of the present attempt to acquire.
+    pub(super) name: String,
+    pub(super) instance: String,
+    /// When the last successful renewal was sent; the first create of this instance counts as one.
+    pub(super) renewed_at: Option<Boottime>,
+    /// Claims in a row that came to nothing soon after they were created.
+    pub(super) rounds: u32,
+    /// The request under way, and when it was sent.
+    call: Option<(Call, Boottime)>,
+    /// Attempts in a row.
+    pub(super) tries: Tries,
+}
+
+/// One step's time, chance and effects.
+pub(super) struct Turn {
+    pub(super) now: Boottime,
+    pub(super) draw: Draw,
+    pub(super) effects: Vec<Effect>,
+    alarm: Option<Boottime>,
+}
+
+impl Turn {
+    pub(super) fn new(now: Boottime, draw: Draw) -> Self {
+        Self { now, draw, effects: Vec::new(), alarm: None }
+    }
+
+    /// When to step again if nothing else happens.
+    pub(super) fn alarm(&self) -> Option<Boottime> {
+        self.alarm
+    }
+
+    /// The step must be repeated at `at` at the latest.
+    pub(super) fn wake(&mut self, at: Boottime) {
+        self.alarm = Some(self.alarm.map_or(at, |alarm| alarm.min(at)));
+    }
+
+    /// Whether `at` has come; the step will be repeated then if not.
+    pub(super) fn due(&mut self, at: Option<Boottime>) -> bool {
+        let Some(at) = at.filter(|at| *at > self.now) else { return true };
+        self.wake(at);
+        false
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.effects.push(Effect::Tell(event));
+    }
+
+    pub(super) fn tell_retrying(&mut self, operation: &'static str, error: impl Into<String>) {
+        self.tell(Event::Retrying { operation, error: error.into() });
+    }
+}
+
+impl Context {
+    pub(super) fn new(kind: LockKind, parent: String, pod: Option<PodReference>) -> Self {
+        Self {
+            kind,
+            parent,
+            pod,
+            name: String::new(),
+            instance: String::new(),
+            renewed_at: None,
+            rounds: 0,
+            call: None,
+            tries: Tries::default(),
+        }
+    }
+
+    /// The request that was under way, and when it was sent: it is answered.
+    pub(super) fn answered(&mut self) -> Option<(Call, Boottime)> {
+        self.call.take()
+    }
+
+    /// Sends `call`, which must be the only one.
+    pub(super) fn send(&mut self, call: Call, within: Duration, turn: &mut Turn) {
+        self.call = Some((call.clone(), turn.now));
+        turn.effects.push(Effect::Call { call, within });
+    }
+
+    pub(super) fn calling(&self) -> Option<&Call> {
+        self.call.as_ref().map(|(call, _)| call)
+    }
+
+    pub(super) fn cancel_call(&mut self, turn: &mut Turn) {
+        if self.call.take().is_some() {
+            turn.effects.push(Effect::CancelCall);
+        }
+    }
+
+    /// Whether a request can be made now; if only time is missing, the step is repeated then.
+    pub(super) fn ready(&self, turn: &mut Turn) -> bool {
+        self.call.is_none() && turn.due(self.tries.retry_at())
+    }
+
+    /// Pauses as long as `pauses` and the server want, and says why.
+    pub(super) fn retry(&mut self, operation: &'static str, failure: Failure, pauses: Pauses, turn: &mut Turn) {
+        let message = self.tries.failed(failure, pauses, turn.now, turn.draw);
+        turn.tell_retrying(operation, message);
+    }
+
+    /// Makes the present attempt a new one: another instance, renewed by nobody yet.
+    pub(super) fn new_instance(&mut self, draw: Draw) {
+        self.instance = name::instance(draw.id);
+        self.renewed_at = None;
+    }
+}
