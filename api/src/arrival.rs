@@ -14,6 +14,8 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{MAX_HOLDER, MAX_KEY, MAX_NAME};
+
 /// Says that its holder has arrived. It never changes.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -37,12 +39,12 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = Rule::new("self == oldSelf").message("an arrival cannot change: create another"))]
 pub struct ArrivalSpec {
     /// The barrier, by name. It may be created later than the arrival.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = MAX_NAME))]
     pub barrier: String,
     /// Who has arrived, as shown to people.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = MAX_HOLDER))]
     pub holder: String,
     /// What arrives once, however often it says so: arrivals of one key in one round count as one.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = MAX_KEY))]
     pub key: String,
 }

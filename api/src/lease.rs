@@ -15,6 +15,7 @@ use crate::{
     GoDuration, LeaseRequest, Lock, LockKind, Queueing,
     arbiter::{ParentState, ParentSummary, Tenure},
     conditions::{self, condition},
+    limits::{MAX_CONDITIONS, MAX_COUNT, MAX_HOLDER, MAX_TERM},
 };
 
 /// Has one holder at a time. Claims on it are `LeaseRequest`s.
@@ -56,26 +57,26 @@ pub struct LeaseStatus {
     /// In one word.
     pub phase: Option<LeasePhase>,
     /// Who holds it.
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = MAX_HOLDER))]
     pub holder: Option<String>,
     /// The fencing token of the holder's grant.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    #[schemars(range(min = 0, max = MAX_COUNT))]
     pub fencing_token: Option<u64>,
     /// Since when it is held.
     pub acquired_at: Option<MicroTime>,
     /// Claims that wait.
     pub waiting: Option<u64>,
     /// The term in which claims are confirmed. A grant of another term counts for nothing.
-    #[schemars(range(min = 0, max = 8_589_934_591_u64))]
+    #[schemars(range(min = 0, max = MAX_TERM))]
     pub term: Option<u64>,
     /// The last term whose leader had confirmed all claims that it took over.
-    #[schemars(range(min = 0, max = 8_589_934_591_u64))]
+    #[schemars(range(min = 0, max = MAX_TERM))]
     pub settled_term: Option<u64>,
     /// The generation of the spec that this status answers.
     pub observed_generation: Option<i64>,
     /// `Ready` and `Saturated`.
     #[serde(default)]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = MAX_CONDITIONS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 

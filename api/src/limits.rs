@@ -114,14 +114,32 @@ pub const MAX_TERM: u64 = (1 << (53 - SEQUENCE_BITS)) - 1;
 /// Length of a Kubernetes object name.
 pub const MAX_NAME: u32 = 253;
 
-/// Length of a claim's `holder`, shown to people.
+/// Length of a namespace's name in Kubernetes.
+pub const MAX_NAMESPACE: u32 = 63;
+
+/// Length of a label's name in Kubernetes: a prefix, a slash and a name.
+pub const MAX_LABEL_KEY: u32 = 253 + 1 + 63;
+
+/// Length of a label's value in Kubernetes.
+pub const MAX_LABEL_VALUE: u32 = 63;
+
+/// Length of a claim's or arrival's `holder`, shown to people.
 pub const MAX_HOLDER: u32 = 253;
+
+/// Length of an arrival's `key`: that of a name, as a `holder` can be one.
+pub const MAX_KEY: u32 = 253;
 
 /// Length of `instance`, of a pod's UID and of the id of a container's start: all are short random ids.
 pub const MAX_ID: u32 = 64;
 
 /// Length of a message in a status.
 pub const MAX_MESSAGE: u32 = 1024;
+
+/// Conditions in a status: there are three, and room for more.
+pub const MAX_CONDITIONS: u32 = 8;
+
+/// Highest count, ticket and fencing token in a status: the largest whole number that JSON readers that use doubles keep.
+pub const MAX_COUNT: u64 = (1 << 53) - 1;
 
 /// Most arrivals that a barrier can expect: far above any real fleet, and the operator keeps a key of each (some 30 MB in all).
 pub const MAX_EXPECTED: u32 = 100_000;
