@@ -583,6 +583,20 @@ impl World {
         self.drop_if_empty(question.kind, &question.place);
     }
 
+    /// Whether nothing is kept that was kept for a gate.
+    #[cfg(test)]
+    pub(super) fn remembers_no_gate(&self) -> bool {
+        self.notes.is_empty()
+            && self.telling.is_empty()
+            && self.asked.is_empty()
+            && self.crowded.is_empty()
+            && self.stale_ones.is_empty()
+            && self.hunt.is_none()
+            && self.units.is_empty()
+            && self.tasks.is_empty()
+            && self.needs.sources().is_empty()
+    }
+
     /// What to do about a gate; `None` while what it depends on is not known yet.
     pub(super) fn decide(&self, key: &Key, gate: &GateObject, now: Now) -> Option<Plan<GateStatus>> {
         let note = self.notes.get(key)?;
