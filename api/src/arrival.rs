@@ -1,11 +1,11 @@
 //! `Arrival`: somebody has arrived at a [`Barrier`](crate::Barrier).
 //!
-//! To arrive is to create one, and nothing else is ever needed of the client: nobody writes to it while it counts, and it
-//! outlasts the pod that made it. It is deleted when its barrier begins the next round, or is deleted.
+//! To arrive is to create one, and nothing else is ever needed of the client: nobody writes to it while it counts, and
+//! it outlasts the pod that made it. It is deleted when its barrier begins the next round, or is deleted.
 //!
 //! An arrival is owned by its barrier, so that Kubernetes collects it with the barrier also when no operator runs. A
-//! client that has read the barrier names it as the owner when it creates the arrival; the operator adds the owner to one
-//! that came without, as when the barrier did not exist yet. One owned by another barrier of the same name (that
+//! client that has read the barrier names it as the owner when it creates the arrival; the operator adds the owner to
+//! one that came without, as when the barrier did not exist yet. One owned by another barrier of the same name (that
 //! was deleted since) does not count.
 
 #![allow(unreachable_pub, reason = "the schema derive repeats the struct inside a function")]

@@ -53,8 +53,8 @@ pub struct BarrierSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_EXPECTED))]
     pub quorum: Option<u32>,
-    /// How long after the first arrival the others are waited for: 1s to 8760h; for ever when absent. Then the barrier opens
-    /// if there is a quorum, and fails otherwise.
+    /// How long after the first arrival the others are waited for: 1s to 8760h; for ever when absent. Then the barrier
+    /// opens if there is a quorum, and fails otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')").message("timeout must be from 1s to 8760h"))]
     pub timeout: Option<GoDuration>,

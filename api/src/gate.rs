@@ -50,8 +50,8 @@ pub struct GateSpec {
     /// How many of the conditions are to be met.
     #[serde(default)]
     pub r#match: Match,
-    /// How long the gate may wait before it fails: 1s to 8760h; for ever when absent. Counted from when it was created, edited or
-    /// last open. It opens all the same once its conditions are met.
+    /// How long the gate may wait before it fails: 1s to 8760h; for ever when absent. Counted from when it was created,
+    /// edited or last open. It opens all the same once its conditions are met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')").message("timeout must be from 1s to 8760h"))]
     pub timeout: Option<GoDuration>,
@@ -99,8 +99,8 @@ pub struct GateCondition {
     pub value: Option<u32>,
 }
 
-/// Which of the selected objects count; All when absent. Newest is how to wait for the last Job of a `CronJob`: set a label in
-/// its jobTemplate's metadata and select that.
+/// Which of the selected objects count; All when absent. Newest is how to wait for the last Job of a `CronJob`: set a
+/// label in its jobTemplate's metadata and select that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Pick {
     /// All of them.

@@ -166,14 +166,14 @@ pub const MAX_SELECTOR_VALUES: u32 = 32;
 /// Gates named in the message about a cycle of gates; what is left out is said.
 pub const CYCLE_SHOWN: usize = 8;
 
-/// An operator that finds a wait of a barrier or gate that began before it did counts at least this much of it itself: more than
-/// clocks differ that anybody looks after, and no more than a restart may make a long wait late.
+/// An operator that finds a wait of a barrier or gate that began before it did counts at least this much of it itself:
+/// more than clocks differ that anybody looks after, and no more than a restart may make a long wait late.
 pub const OWN_WAIT: Duration = Duration::from_hours(1);
 
-/// Different selections of objects that the gates of one namespace can ask about: each costs a look at every object that
-/// changes where it looks. More are not met, and say so.
+/// Different selections of objects that the gates of one namespace can ask about: each costs a look at every object
+/// that changes where it looks. More are not met, and say so.
 pub const MAX_SELECTIONS: usize = 1024;
 
-/// Ways between gates, each selector counted once, among which cycles are looked for: some megabytes while that lasts. Where
-/// namespaces let each other look and have more, no gate that waits for another one is met, and it says so.
+/// Ways between gates, each selector counted once, among which cycles are looked for: some megabytes while that lasts.
+/// Where namespaces let each other look and have more, no gate that waits for another one is met, and it says so.
 pub const MAX_WAYS: usize = 1 << 20;

@@ -1,10 +1,10 @@
 //! Who has arrived at which barrier. No I/O, no clock.
 //!
-//! Of an arrival its key is kept, and what tells one from another. What is counted here says when to look; that it is right
-//! is shown by a consistent read before a phase is written ([`round`](super::round)).
+//! Of an arrival its key is kept, and what tells one from another. What is counted here says when to look; that it is
+//! right is shown by a consistent read before a phase is written ([`round`](super::round)).
 //!
-//! Taking in one arrival costs a look at it. Counting those who came before their barrier, clearing away what a list does not
-//! show any more, and looking for arrivals that nobody owns is done in pieces, by [`Arrivals::work`].
+//! Taking in one arrival costs a look at it. Counting those who came before their barrier, clearing away what a list
+//! does not show any more, and looking for arrivals that nobody owns is done in pieces, by [`Arrivals::work`].
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -189,7 +189,8 @@ type At = (Key, Option<Arc<str>>);
 enum Task {
     /// Counting those who came before their barrier.
     Count(Key),
-    /// All arrivals have been seen for the first time: asking for decisions on all barriers; those up to this one are done.
+    /// All arrivals have been seen for the first time: asking for decisions on all barriers; those up to this one are
+    /// done.
     Begin(Option<Key>),
     /// Taking away what was last seen before this list.
     Sweep(u32, Option<At>),

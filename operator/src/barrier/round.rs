@@ -1,20 +1,21 @@
 //! What precedes a barrier's phase and its next round: a sequence of single requests. No I/O, no clock.
 //!
-//! The caches of barriers and of arrivals are fed by two watches, which are not in step: an operator may know of a round, and
-//! still of arrivals that were deleted before it began. So before a phase is written the arrivals are counted by a
-//! consistent read. That read came after the version of the barrier on which the write is made, and everything of former
-//! rounds was deleted before that version; so whatever was read belongs to this round.
+//! The caches of barriers and of arrivals are fed by two watches, which are not in step: an operator may know of a
+//! round, and still of arrivals that were deleted before it began. So before a phase is written the arrivals are
+//! counted by a consistent read. That read came after the version of the barrier on which the write is made, and
+//! everything of former rounds was deleted before that version; so whatever was read belongs to this round.
 //!
-//! The next round begins in this order: read arrivals; read the barrier, and stop unless it is still at the version on which this
-//! was decided; delete those arrivals, by UID; again, until there are none; write. What is deleted was there while
-//! the round was still the old one, whatever other operators do meanwhile and however late this one is. An arrival that
-//! the API server takes in while the last read or the write is on its way counts for the new round: nobody can tell
-//! which was first.
+//! The next round begins in this order: read arrivals; read the barrier, and stop unless it is still at the version on
+//! which this was decided; delete those arrivals, by UID; again, until there are none; write. What is deleted was there
+//! while the round was still the old one, whatever other operators do meanwhile and however late this one is. An
+//! arrival that the API server takes in while the last read or the write is on its way counts for the new round: nobody
+//! can tell which was first.
 //!
 //! # One request at a time
-//! [`Round::next`] names one request, and [`Round::answered`] takes its answer; in between the barrier is back in the queue, so no
-//! barrier keeps a place that others wait for. While arrivals are there that were deleted but do not go ([`Stuck`]: a finalizer of
-//! somebody else's), it comes to rest, and the barrier is decided on anew after a pause, which is longer each time.
+//! [`Round::next`] names one request, and [`Round::answered`] takes its answer; in between the barrier is back in the
+//! queue, so no barrier keeps a place that others wait for. While arrivals are there that were deleted but do not go
+//! ([`Stuck`]: a finalizer of somebody else's), it comes to rest, and the barrier is decided on anew after a pause,
+//! which is longer each time.
 
 use std::{collections::VecDeque, fmt};
 
@@ -334,7 +335,8 @@ mod tests {
         let mut server = Server::with(names(50));
         assert_eq!(ended(clear(), &mut server), End::Cleared);
         assert!(server.arrivals.is_empty());
-        // Three pages with a look and two batches each (the last with one), and the page that shows that nobody is left.
+        // Three pages with a look and two batches each (the last with one), and the page that shows that nobody is
+        // left.
         assert_eq!(server.requests, 3 * 2 + 2 + 2 + 1 + 1);
     }
 

@@ -1,9 +1,9 @@
 //! What gates depend on, and which gates depend on it.
 //!
 //! Only what some gate needs is followed ([`sources`]), and of each object only what a condition can ask about is kept
-//! ([`Outline`](sources::Outline)). A change of an object finds the gates that name it through an index ([`needs`]), and corrects the
-//! counts of those that select it ([`partition`]), so it costs what depends on it. What can be more than that is done in pieces
-//! ([`world`]), as is the search for gates that wait for themselves ([`hunt`]).
+//! ([`Outline`](sources::Outline)). A change of an object finds the gates that name it through an index ([`needs`]),
+//! and corrects the counts of those that select it ([`partition`]), so it costs what depends on it. What can be more
+//! than that is done in pieces ([`world`]), as is the search for gates that wait for themselves ([`hunt`]).
 
 mod hunt;
 mod needs;

@@ -1,10 +1,11 @@
 //! What is known of everything that gates depend on, and which gates are to be decided on. No I/O, no clock.
 //!
 //! # What a turn costs
-//! Taking in what was seen costs a look at the object and at each different question asked where it is ([`partition`](super::partition)).
-//! Everything that can be more than that is put off, and done in pieces by [`World::work`]: counting what a selector selects,
-//! telling the gates that depend on one thing, looking for cycles ([`hunt`](super::hunt)), clearing away what a list does not show any
-//! more. Namespaces take turns at it. A gate whose answer is not there yet is not decided on, and stays as it is.
+//! Taking in what was seen costs a look at the object and at each different question asked where it is
+//! ([`partition`](super::partition)). Everything that can be more than that is put off, and done in pieces by
+//! [`World::work`]: counting what a selector selects, telling the gates that depend on one thing, looking for cycles
+//! ([`hunt`](super::hunt)), clearing away what a list does not show any more. Namespaces take turns at it. A gate whose
+//! answer is not there yet is not decided on, and stays as it is.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -83,7 +84,8 @@ enum Task {
     Answer(Arc<Question>),
     /// Asking for decisions on all gates that this concerns; those up to this one are done.
     Tell(Cause, Option<Key>),
-    /// A kind, or the namespaces, have been seen for the first time: the gates that depend on it; those up to this one are done.
+    /// A kind, or the namespaces, have been seen for the first time: the gates that depend on it; those up to this one
+    /// are done.
     Begin(Subject, Option<Key>),
     /// Taking away what was last seen before this list; what comes up to this object is done.
     Sweep(Dependency, u32, Option<Key>),
