@@ -105,8 +105,8 @@ impl<K: Kind> Engine<K> {
 
     pub(super) fn take_done(&mut self, done: Done, now: Now) {
         match done {
-            Done::Parent(key, write, written) => self.parent_written(&key, write, written, now),
-            Done::Claim(key, write, written) => self.claim_written(&key, write, written, now),
+            Done::Parent(key, write, written) => self.parent_written(&key, &write, written, now),
+            Done::Claim(key, write, written) => self.claim_written(&key, &write, written, now),
             Done::Listed(key, term, claims) => self.listed(&key, term, claims, now),
             Done::ProbedParent(key, uid, reading) => {
                 self.probes_under_way -= 1;
@@ -119,13 +119,13 @@ impl<K: Kind> Engine<K> {
         }
     }
 
-    fn parent_written(&mut self, key: &Key, write: ParentWrite, written: Written<SeenParent>, now: Now) {
+    fn parent_written(&mut self, key: &Key, write: &ParentWrite, written: Written<SeenParent>, now: Now) {
         let kept = Write::Parent(write.clone());
         self.account(key, &kept, &written);
         match written {
             Written::Applied(found) => {
                 if let Some((_, seen)) = self.readable::<K, _>(*found) {
-                    self.book.note_parent(key, &seen, now).acknowledged_parent(&write, seen.parent, now);
+                    self.book.note_parent(key, &seen, now).acknowledged_parent(write, seen.parent, now);
                 }
             }
             Written::Deleted => {}
@@ -139,17 +139,17 @@ impl<K: Kind> Engine<K> {
         self.book.mark(key);
     }
 
-    fn claim_written(&mut self, key: &Key, write: ClaimWrite, written: Written<SeenClaim>, now: Now) {
+    fn claim_written(&mut self, key: &Key, write: &ClaimWrite, written: Written<SeenClaim>, now: Now) {
         let kept = Write::Claim(write.clone());
         self.account(key, &kept, &written);
         let uid = &*write.uid;
         match written {
             Written::Applied(found) => {
                 if let Some((_, SeenClaim { claim, conditions, .. })) = self.readable::<K::Claim, _>(*found) {
-                    self.celebrate(key, &write, now);
+                    self.celebrate(key, write, now);
                     self.book.note_claim(key, &claim, conditions, now);
                     if let Some(slot) = self.book.slot(key) {
-                        slot.view.acknowledged_claim(&write, claim, now);
+                        slot.view.acknowledged_claim(write, claim, now);
                     }
                     self.book.check_for_death(uid, now);
                 } else if let Some(slot) = self.book.slot(key) {
