@@ -162,3 +162,52 @@ impl ClaimStatus {
 pub fn renewal_patch(uid: &str, at: Timestamp) -> serde_json::Value {
     serde_json::json!({ "metadata": { "uid": uid }, "spec": { "renewTime": MicroTime(at) } })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_time_that_the_api_server_stores_is_read_as_it_is() {
+        for time in [
+            "9999-12-31T23:59:59Z",
+            "2026-01-01t00:00:00.1234567890123z",
+            "2016-12-31T23:59:60Z",
+            "0000-01-01T00:00:00+23:59",
+        ] {
+            let spec = serde_json::json!({ "holder": "h", "instance": "i", "renewTime": time });
+            let spec: ClaimSpec = serde_json::from_value(spec).unwrap_or_else(|error| panic!("{time}: {error}"));
+            assert_eq!(spec.renew_time, Some(RenewTime(time.into())));
+            assert_eq!(serde_json::to_value(&spec).expect("a spec")["renewTime"], time);
+        }
+    }
+
+    #[test]
+    fn a_renewal_is_written_as_kubernetes_writes_it() {
+        let at = Timestamp::new(1_700_000_000, 1_000).expect("a time");
+        let patch = renewal_patch("u", at);
+        assert_eq!(patch["spec"]["renewTime"], "2023-11-14T22:13:20.000001Z");
+        assert_eq!(patch["spec"]["renewTime"], serde_json::json!(RenewTime::from(at)));
+    }
+
+    #[test]
+    fn only_who_was_refused_while_it_waited_is_revoked() {
+        let condition = |reason: &str| Condition {
+            type_: GRANTED.into(),
+            status: "False".into(),
+            reason: reason.into(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH),
+        };
+        for (phase, reason, expected) in [
+            (ClaimPhase::Expired, REVOKED, true),
+            (ClaimPhase::Expired, "Expired", false),
+            (ClaimPhase::Revoking, "Revoking", false),
+        ] {
+            let status =
+                ClaimStatus { phase: Some(phase), conditions: vec![condition(reason)], ..ClaimStatus::default() };
+            assert_eq!(status.is_revoked(), expected, "{reason}");
+        }
+    }
+}

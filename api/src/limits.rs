@@ -29,7 +29,7 @@ pub const WAITED_LONG: Duration = Duration::from_secs(10);
 
 /// A client that was granted something after it had [`WAITED_LONG`], or that was asked whether it lives, must renew this
 /// soon, or its claim is over. It learns of both by its watch, and it can take 45 s before it notices that a watch is dead.
-pub const PROOF_OF_LIFE: Duration = Duration::from_secs(60);
+pub const PROOF_OF_LIFE: Duration = Duration::from_mins(1);
 
 /// So many claims at the head of the queue are asked, ahead of their turn and all at once, whether their clients live, if
 /// they name no pod and have [`WAITED_LONG`]. A waiting client that is told a position below this renews, unless it has

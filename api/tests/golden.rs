@@ -154,7 +154,6 @@ struct OnItsWay {
     fate: Fate,
 }
 
-#[expect(clippy::large_enum_variant, reason = "tests do not mind")]
 enum Fate {
     /// Arrives, and is answered.
     Answered,
@@ -276,7 +275,7 @@ impl<L: Scripted> Script<L> {
                     "unknown" => PodSight::Unknown,
                     _ => panic!("no such sight: {sight}"),
                 };
-                names(name).into_iter().for_each(|name| _ = self.pods.insert(name, sight));
+                self.pods.extend(names(name).into_iter().map(|name| (name, sight)));
             }
             [change, "of", name, "is", case] => {
                 self.faults.push(Fault { operator, what: format!("{change} of {name}"), case: case.into() });
