@@ -14,11 +14,3 @@ pub fn chain(error: &dyn Error) -> String {
     }
     text
 }
-
-/// An error of a request, with its causes; of the API server's own answers, what it says and the code.
-pub fn explain(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return format!("{} ({})", status.message, status.code);
-    }
-    chain(error)
-}

@@ -129,9 +129,9 @@ where
         within(PAGE_TIMEOUT, self.read_page(wanted)).await
     }
 
-    /// The version of a list of what is there at this moment.
-    pub(crate) async fn current_version(&self) -> Result<u64, RequestError> {
-        let wanted = PageRequest { limit: 1, ..PageRequest::default() };
+    /// The version of a list of what is there at this moment, and is selected by `fields`.
+    pub(crate) async fn current_version(&self, fields: Option<String>) -> Result<u64, RequestError> {
+        let wanted = PageRequest { fields, limit: 1, continue_token: None };
         within(REQUEST_TIMEOUT, self.read_page(&wanted)).await.map(|page| page.version)
     }
 

@@ -41,6 +41,10 @@ const WATCH_SLACK: Duration = Duration::from_secs(5);
 /// version to go on from may be the trouble.
 const FAILURES_BEFORE_LIST: u32 = 3;
 
+/// How a selector begins that selects by name. The small read has it too: permission may go no further than that one
+/// object. It has no other selector: all objects might be searched for one that is selected.
+const BY_NAME: &str = "metadata.name=";
+
 /// A watch that ends sooner was cut off: the next one waits a little.
 const HASTY: Duration = Duration::from_secs(1);
 
@@ -296,7 +300,8 @@ where
             self.failed_watches = 0;
         }
         if self.version == Some(version) {
-            let listed = self.source.endpoint.current_version().await?;
+            let fields = self.source.fields.clone().filter(|fields| fields.starts_with(BY_NAME));
+            let listed = self.source.endpoint.current_version(fields).await?;
             if self.compare(listed) {
                 return Err(End::Desync(format!("version {version} is still to come")));
             }
@@ -433,11 +438,15 @@ mod tests {
     /// What is told, reports among it, and the queries that are asked, when the API server gives these answers in turn
     /// and then none any more.
     async fn follow(answers: &[(u16, String)]) -> (Vec<String>, Vec<String>) {
+        follow_some(None, answers).await
+    }
+
+    async fn follow_some(fields: Option<&str>, answers: &[(u16, String)]) -> (Vec<String>, Vec<String>) {
         let fake = Fake::new(answers);
         let (events, mut told) = mpsc::channel(1000);
         let reports = events.clone();
         let endpoint = Endpoint::<Permit, PermitSpec, IgnoredAny>::all(fake.client(), Program::OPERATOR);
-        let source = Source { endpoint, fields: None, page: 2 };
+        let source = Source { endpoint, fields: fields.map(Into::into), page: 2 };
         let wrap = |event: Event<Lenient<Claim>>| {
             Some(match event {
                 Event::Init => "init".to_owned(),
@@ -575,6 +584,17 @@ mod tests {
             queries[3].ends_with("resourceVersion=50") && queries[4].ends_with("resourceVersion=55"),
             "{queries:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn the_read_after_a_quiet_watch_asks_for_no_more_than_one_object_by_name() {
+        let answers = [(200, list(50, &[], "")), (200, String::new()), (200, list(50, &[], ""))];
+        for (fields, expected) in
+            [("metadata.name=a", "&fieldSelector=metadata.name%3Da&limit=1"), ("status.phase=Failed", "&limit=1")]
+        {
+            let (_, queries) = follow_some(Some(fields), &answers).await;
+            assert_eq!(queries[2], expected);
+        }
     }
 
     #[tokio::test]

@@ -17,22 +17,18 @@ pub mod endpoint;
 #[cfg(test)]
 mod fake;
 pub mod follow;
-pub mod lenient;
 pub mod link;
 pub mod object;
-mod partial;
 pub mod program;
 pub mod refusal;
 mod resolve;
 mod sieve;
 mod time;
-pub mod watch;
 
-pub use cause::{chain, explain};
+pub use cause::chain;
 pub use clock::Boottime;
 pub use connect::{ConnectError, find_cluster, kube_client};
 pub use endpoint::{Endpoint, Page, PageRequest};
-pub use lenient::{Lenient, Misfit, Object};
 pub use link::{Failure, Line, Link};
 pub use program::Program;
 pub use refusal::{Refusal, RequestError};

@@ -13,7 +13,10 @@ use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{Api, Client, Resource, api::PostParams};
+use konductor_cluster::{Endpoint, Program, backoff::random};
+use kube::{Client, Resource};
+use serde::de::IgnoredAny;
+use serde_json::json;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -21,7 +24,6 @@ use tokio::{
 use tracing::debug;
 
 use crate::{clock::wall, metrics::Metrics};
-use konductor_cluster::backoff::random;
 
 /// Events that wait to be written. More are left out.
 const QUEUE: usize = 64;
@@ -126,6 +128,9 @@ pub fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str, uid
     }
 }
 
+/// Where events are, of which nothing is read.
+type Events = Endpoint<Event, IgnoredAny, IgnoredAny>;
+
 async fn publish(
     client: Client,
     instance: String,
@@ -137,13 +142,13 @@ async fn publish(
         taken(&waiting, news.regarding.namespace.as_deref().unwrap_or_default());
         let next = Instant::now() + PACE;
         let namespace = news.regarding.namespace.clone().unwrap_or_else(|| "default".into());
-        let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-        let event = event(news, &instance);
-        match timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await {
+        let events: Events = Endpoint::namespaced(client.clone(), Program::OPERATOR, &namespace);
+        let event = json!(event(news, &instance));
+        match timeout(WRITE_TIMEOUT, events.create(&event)).await {
             Ok(Ok(_)) => {}
             // For example the namespace is being deleted.
             Ok(Err(error)) => {
-                debug!("an event was not written: {}", konductor_cluster::explain(&error));
+                debug!("an event was not written: {error}");
                 metrics.events_dropped.inc();
             }
             Err(_) => {

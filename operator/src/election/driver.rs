@@ -3,25 +3,25 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{
-    Api, Client, Resource,
-    api::{Patch, PatchParams, PostParams},
-    core::Request,
+use konductor_cluster::{
+    Endpoint, Program, RequestError,
+    backoff::{Backoff, random},
+    follow::{Event, Source},
+    object::Lenient,
 };
-use serde_json::Value;
+use kube::Client;
+use serde::de::IgnoredAny;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{sleep_until, timeout},
 };
 use tracing::{info, warn};
 
-use super::{Candidate, NAME, Outcome, Step, Write, record::Record};
-use crate::clock::{Clock, wall};
-use konductor_cluster::{
-    Lenient,
-    backoff::{Backoff, random},
-    watch::{Seen, Source},
+use super::{
+    Candidate, NAME, Outcome, Step, Write,
+    record::{LeaseObject, Record, Spec},
 };
+use crate::clock::{Clock, wall};
 
 /// How long one read or write of the lease may take. The leader's own deadline can cut it shorter.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,10 +47,9 @@ impl Elector {
     /// Takes part until `resigned`, then gives the lease up, so that a standby takes over at once.
     pub async fn run(mut self, mut resigned: oneshot::Receiver<()>) {
         let (sightings, mut seen) = mpsc::channel(16);
-        let source =
-            Source { api: Api::namespaced(self.client.clone(), &self.namespace), fields: Some(FIELDS), page: 10 };
-        let watcher = tokio::spawn(watch_lease(source, sightings));
         let requests = Requests::new(self.client.clone(), &self.namespace);
+        let source = Source { endpoint: requests.endpoint.clone(), fields: Some(FIELDS.into()), page: 10 };
+        let watcher = tokio::spawn(watch_lease(source, sightings));
         let mut complaint = None;
         loop {
             let now = self.clock.monotonic();
@@ -116,7 +115,7 @@ impl Elector {
         for attempt in 1..=RELEASE_ATTEMPTS {
             let problem = match timeout(REQUEST_TIMEOUT, requests.release(&self.candidate)).await {
                 Ok(Ok(())) => return,
-                Ok(Err(error)) => konductor_cluster::explain(&error),
+                Ok(Err(problem)) => problem,
                 Err(_) => NO_ANSWER.to_owned(),
             };
             warn!("cannot give up the lease of the election: {problem}");
@@ -127,60 +126,58 @@ impl Elector {
     }
 }
 
+/// Where the lease is.
+type Leases = Endpoint<Lease, Spec, IgnoredAny>;
+
 /// Requests about the lease.
 struct Requests {
-    client: Client,
+    endpoint: Leases,
     namespace: String,
-    api: Api<Record>,
 }
 
 impl Requests {
     fn new(client: Client, namespace: &str) -> Self {
-        let api = Api::namespaced(client.clone(), namespace);
-        Self { client, namespace: namespace.to_owned(), api }
+        let endpoint = Endpoint::namespaced(client, Program::OPERATOR, namespace);
+        Self { endpoint, namespace: namespace.to_owned() }
     }
 
     /// Writes, and looks at the lease if it is not what the write takes it for.
     async fn write(&self, write: Write) -> Result<Outcome, String> {
         let creates = matches!(write, Write::Create(_));
         let result = match write {
-            Write::Create(lease) => self.create(&lease).await,
-            Write::Patch(patch) => self.patch(patch).await,
+            Write::Create(lease) => self.endpoint.create(&lease).await,
+            Write::Patch(patch) => self.endpoint.patch(NAME, &patch).await,
         };
         match result {
-            Ok(lease) => Ok(Outcome::Written(lease)),
+            Ok(lease) => read(lease).map(Outcome::Written),
             // What is created need not be there, so what is missing is where it belongs.
-            Err(kube::Error::Api(status)) if creates && status.code == 404 => Err(format!(
+            Err(RequestError::Refused(refusal)) if creates && refusal.code == 404 => Err(format!(
                 "there is no namespace {0}: create it, or name another one with --namespace or KONDUCTOR_NAMESPACE ({1})",
-                self.namespace, status.message
+                self.namespace, refusal.message
             )),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
-                let lease = self.api.get_opt(NAME).await.map_err(|error| konductor_cluster::explain(&error))?;
-                Ok(Outcome::Overtaken(lease))
-            }
-            Err(error) => Err(konductor_cluster::explain(&error)),
+            Err(error) if error.is_conflict() || error.is_absent(NAME) => self.get().await.map(Outcome::Overtaken),
+            Err(error) => Err(error.to_string()),
         }
     }
 
-    /// By hand, as what is sent is not of the type that is read.
-    async fn create(&self, lease: &Value) -> Result<Record, kube::Error> {
-        let body = serde_json::to_vec(lease).map_err(kube::Error::SerdeError)?;
-        let url = Lease::url_path(&(), Some(&self.namespace));
-        let request = Request::new(url).create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
-        self.client.request(request).await
-    }
-
-    async fn patch(&self, patch: Value) -> Result<Record, kube::Error> {
-        self.api.patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await
+    /// The lease as it is at this moment, if there is one.
+    async fn get(&self) -> Result<Option<Record>, String> {
+        match self.endpoint.get(NAME).await {
+            Ok(lease) => read(lease).map(Some),
+            Err(error) if error.is_absent(NAME) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Gives the lease up if it is this candidate's.
-    async fn release(&self, candidate: &Candidate) -> Result<(), kube::Error> {
-        match self.api.get_opt(NAME).await?.and_then(|lease| candidate.release(&lease)) {
-            Some(patch) => self.patch(patch).await.map(|_| ()),
-            None => Ok(()),
-        }
+    async fn release(&self, candidate: &Candidate) -> Result<(), String> {
+        let Some(patch) = self.get().await?.and_then(|lease| candidate.release(&lease)) else { return Ok(()) };
+        self.endpoint.patch(NAME, &patch).await.map(drop).map_err(|error| error.to_string())
     }
+}
+
+fn read(lease: Lenient<LeaseObject>) -> Result<Record, String> {
+    lease.map(Record::from).map_err(|misfit| format!("the lease cannot be read: {misfit}"))
 }
 
 const NO_ANSWER: &str = "the API server did not answer in time";
@@ -197,26 +194,27 @@ enum Sight {
 }
 
 /// Sends each state of the lease that a watch shows.
-async fn watch_lease(source: Source<Record>, sightings: mpsc::Sender<Sight>) {
+async fn watch_lease(source: Source<Lease, Spec, IgnoredAny>, sightings: mpsc::Sender<Sight>) {
     let mut listed = None;
-    let read = move |seen| match seen {
-        Seen::Listing => {
+    let wrap = move |event| match event {
+        Event::Init => {
             listed = None;
             None
         }
-        Seen::Listed => Some(Sight::Lease(listed.take())),
-        Seen::Present(Lenient(Ok(lease))) => {
-            let lease: Box<Record> = Box::new(lease);
+        Event::InitDone { .. } => Some(Sight::Lease(listed.take())),
+        Event::Apply(Ok(lease)) => {
+            let lease = Box::new(Record::from(lease));
             listed = Some(lease.clone());
             Some(Sight::Lease(Some(lease)))
         }
-        Seen::Present(Lenient(Err(misfit))) => {
+        Event::Apply(Err(misfit)) => {
             warn!("cannot read the lease of the election: {misfit}");
             None
         }
-        Seen::Gone(gone) => Some(Sight::Deleted { uid: gone.uid }),
+        Event::Delete(deleted) => Some(Sight::Deleted { uid: deleted.uid }),
     };
-    source.follow(sightings, read).await;
+    // How it goes is logged already, and that the store went back is found out by a write.
+    source.follow(sightings, wrap, |_| ()).await;
 }
 
 #[cfg(test)]
@@ -230,7 +228,7 @@ mod tests {
     use http_body_util::{BodyExt, Full};
     use hyper::body::Bytes;
     use kube::client::Body;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use tokio::{
         task::JoinHandle,
         time::{Instant, sleep},
@@ -265,6 +263,7 @@ mod tests {
             self.version += 1;
             lease["metadata"]["resourceVersion"] = self.version.to_string().into();
             lease["metadata"]["uid"] = "u".into();
+            lease["metadata"]["name"] = NAME.into();
             // What no type of ours can hold, but the API server keeps.
             lease["metadata"]["creationTimestamp"] = "9999-12-31T23:59:60Z".into();
             lease["metadata"]["managedFields"] = json!([{ "time": "9999-12-31T23:59:59Z" }]);
@@ -296,7 +295,7 @@ mod tests {
                 }
                 Method::GET => {
                     self.reads += 1;
-                    self.lease.clone().map_or_else(|| failure(404, "no such lease"), |lease| (StatusCode::OK, lease))
+                    self.lease.clone().map_or_else(|| no_lease(), |lease| (StatusCode::OK, lease))
                 }
                 _ => {
                     self.writes.push(Instant::now());
@@ -316,7 +315,7 @@ mod tests {
             match (method, self.lease.clone()) {
                 (&Method::POST, None) => (StatusCode::CREATED, self.put(body.clone())),
                 (&Method::POST, Some(_)) => failure(409, "it exists"),
-                (_, None) => failure(404, "no such lease"),
+                (_, None) => no_lease(),
                 (_, Some(lease)) if lease["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"] => {
                     failure(409, "the object has been modified")
                 }
@@ -328,6 +327,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn no_lease() -> (StatusCode, Value) {
+        let (code, mut status) = failure(404, "no such lease");
+        status["details"] = json!({ "name": NAME });
+        (code, status)
     }
 
     fn failure(code: u16, message: &str) -> (StatusCode, Value) {

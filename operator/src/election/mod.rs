@@ -233,12 +233,16 @@ mod tests {
         Candidate::new("me".into(), 15 * SECOND)
     }
 
+    fn read(text: &Value) -> Record {
+        record::LeaseObject::read(&text.to_string()).expect("an object").expect("a lease").into()
+    }
+
     fn lease(version: u64, holder: Option<&str>) -> Record {
         let text = json!({
-            "metadata": { "uid": "u", "resourceVersion": version.to_string() },
+            "metadata": { "name": NAME, "uid": "u", "resourceVersion": version.to_string() },
             "spec": { "holderIdentity": holder, "leaseDurationSeconds": 10, "leaseTransitions": 3 },
         });
-        serde_json::from_value(text).expect("a lease")
+        read(&text)
     }
 
     /// One that has seen this lease at this time.
@@ -301,10 +305,10 @@ mod tests {
     #[test]
     fn waits_no_longer_than_any_lease_lasts() {
         let text = json!({
-            "metadata": { "resourceVersion": "1" },
+            "metadata": { "name": NAME, "resourceVersion": "1" },
             "spec": { "holderIdentity": "other", "leaseDurationSeconds": i32::MAX },
         });
-        let candidate = having_seen(serde_json::from_value(text).expect("a lease"), SECOND);
+        let candidate = having_seen(Some(read(&text)), SECOND);
         assert_eq!(step(&candidate, SECOND), Step::Wait(SECOND + LONGEST));
     }
 

@@ -7,74 +7,66 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::coordination::v1::Lease,
-    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
-};
-use konductor_cluster::partial;
-use kube::core::NamespaceResourceScope;
-use serde::{Deserialize, Deserializer};
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
+use konductor_cluster::object::{Metadata, NO_VERSION, Object};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::NAME;
 
+/// A lease, as it is read.
+pub(super) type LeaseObject = Object<Lease, Spec>;
+
 /// A lease, as far as the election goes by it.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    #[serde(deserialize_with = "identity_of_object")]
-    metadata: ObjectMeta,
-    #[serde(default)]
-    spec: Option<Spec>,
+    uid: String,
+    version: u64,
+    spec: Spec,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// What is read of a lease's spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Spec {
+pub(super) struct Spec {
     holder_identity: Option<String>,
     lease_duration_seconds: Option<i64>,
     lease_transitions: Option<i64>,
 }
 
-partial!(Record, of Lease, in NamespaceResourceScope);
-
-/// Of an object's metadata what says which object it is, and which version of it.
-fn identity_of_object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Identity {
-        uid: Option<String>,
-        resource_version: Option<String>,
+impl From<LeaseObject> for Record {
+    fn from(LeaseObject { metadata, spec, .. }: LeaseObject) -> Self {
+        let Metadata { uid, version, .. } = metadata;
+        Self { uid, version, spec }
     }
-    let Identity { uid, resource_version } = Identity::deserialize(deserializer)?;
-    Ok(ObjectMeta { uid, resource_version, ..ObjectMeta::default() })
 }
 
 impl Record {
     /// Its holder, if it has one.
     pub fn holder(&self) -> Option<&str> {
-        self.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+        self.spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())
     }
 
     /// For how long its holder has it from each renewal, if it says so.
     pub fn duration(&self) -> Option<Duration> {
-        self.spec.as_ref()?.lease_duration_seconds?.try_into().ok().map(Duration::from_secs)
+        self.spec.lease_duration_seconds?.try_into().ok().map(Duration::from_secs)
     }
 
     /// Its UID.
     pub fn uid(&self) -> Option<&str> {
-        self.metadata.uid.as_deref()
+        Some(&*self.uid).filter(|uid| !uid.is_empty())
     }
 
-    /// Its version as a number, by which two of them are ordered.
+    /// Its version, by which two of them are ordered.
     pub fn version(&self) -> Option<u64> {
-        self.metadata.resource_version.as_ref()?.parse().ok()
+        Some(self.version).filter(|version| *version != NO_VERSION)
     }
 
     /// What makes this version of it `identity`'s for `duration`, as a merge patch.
     pub(super) fn claimed(&self, identity: &str, duration: Duration, wall: Timestamp) -> Value {
         let mut spec = claim(identity, duration, wall);
         if self.holder() != Some(identity) {
-            let transitions = self.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
+            let transitions = self.spec.lease_transitions.unwrap_or(0);
             // The field has 32 bits.
             spec["leaseTransitions"] = transitions.saturating_add(1).clamp(1, i32::MAX.into()).into();
             spec["acquireTime"] = spec["renewTime"].clone();
@@ -88,7 +80,7 @@ impl Record {
     }
 
     fn patch(&self, spec: &Value) -> Value {
-        json!({ "metadata": { "resourceVersion": self.metadata.resource_version }, "spec": spec })
+        json!({ "metadata": { "resourceVersion": self.version().map(|version| version.to_string()) }, "spec": spec })
     }
 }
 
@@ -120,7 +112,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn read(text: &str) -> Record {
-        serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+        let object = LeaseObject::read(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        object.unwrap_or_else(|error| panic!("{text}: {error}")).into()
     }
 
     #[test]
@@ -140,10 +133,10 @@ mod tests {
     #[test]
     fn a_lease_without_a_holder_is_nobodys() {
         for text in [
-            r#"{"metadata":{}}"#,
-            r#"{"metadata":{},"spec":null}"#,
-            r#"{"metadata":{},"spec":{}}"#,
-            r#"{"metadata":{},"spec":{"holderIdentity":""}}"#,
+            r#"{"metadata":{"name":"l"}}"#,
+            r#"{"metadata":{"name":"l"},"spec":null}"#,
+            r#"{"metadata":{"name":"l"},"spec":{}}"#,
+            r#"{"metadata":{"name":"l"},"spec":{"holderIdentity":""}}"#,
         ] {
             assert_eq!(read(text).holder(), None, "{text}");
         }
@@ -152,7 +145,8 @@ mod tests {
     #[test]
     fn a_renewal_changes_the_time_and_nothing_else_and_a_takeover_is_counted() {
         let at = Timestamp::UNIX_EPOCH;
-        let text = r#"{"metadata":{"resourceVersion":"7"},"spec":{"holderIdentity":"a","leaseTransitions":3}}"#;
+        let text =
+            r#"{"metadata":{"name":"l","resourceVersion":"7"},"spec":{"holderIdentity":"a","leaseTransitions":3}}"#;
         let claim =
             json!({ "holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": "1970-01-01T00:00:00.000000Z" });
         let version = json!({ "resourceVersion": "7" });
@@ -166,7 +160,7 @@ mod tests {
     #[test]
     fn the_count_of_takeovers_stays_within_its_32_bits() {
         for (before, after) in [(i64::from(i32::MAX), i32::MAX), (i64::MAX, i32::MAX), (-5, 1)] {
-            let text = format!(r#"{{"metadata":{{}},"spec":{{"leaseTransitions":{before}}}}}"#);
+            let text = format!(r#"{{"metadata":{{"name":"l"}},"spec":{{"leaseTransitions":{before}}}}}"#);
             let taken = read(&text).claimed("b", SECOND, Timestamp::UNIX_EPOCH);
             assert_eq!(taken["spec"]["leaseTransitions"], after, "{before}");
         }
