@@ -1,11 +1,11 @@
 //! `Arrival`: somebody has arrived at a [`Barrier`](crate::Barrier).
 //!
-//! To arrive is to create one, and nothing else is ever needed of the client: nobody writes to it while it counts, and it
-//! outlasts the pod that made it. It is deleted when its barrier begins the next round, or is deleted.
+//! To arrive is to create one, and nothing else is ever needed of the client: nobody writes to it while it counts, and
+//! it outlasts the pod that made it. It is deleted when its barrier begins the next round, or is deleted.
 //!
 //! An arrival is owned by its barrier, so that Kubernetes collects it with the barrier also when no operator runs. A
-//! client that has read the barrier names it as the owner when it creates the arrival; the operator adds the owner to one
-//! that came without, as when the barrier did not exist yet. One owned by another barrier of the same name (that
+//! client that has read the barrier names it as the owner when it creates the arrival; the operator adds the owner to
+//! one that came without, as when the barrier did not exist yet. One owned by another barrier of the same name (that
 //! was deleted since) does not count.
 
 #![allow(unreachable_pub, reason = "the schema derive repeats the struct inside a function")]
@@ -13,6 +13,8 @@
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+
+use crate::limits::{MAX_HOLDER, MAX_KEY, MAX_NAME};
 
 /// Says that its holder has arrived. It never changes.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,12 +39,12 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = Rule::new("self == oldSelf").message("an arrival cannot change: create another"))]
 pub struct ArrivalSpec {
     /// The barrier, by name. It may be created later than the arrival.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = MAX_NAME))]
     pub barrier: String,
     /// Who has arrived, as shown to people.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = MAX_HOLDER))]
     pub holder: String,
     /// What arrives once, however often it says so: arrivals of one key in one round count as one.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = MAX_KEY))]
     pub key: String,
 }

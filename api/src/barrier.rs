@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     GoDuration,
+    limits::{MAX_CONDITIONS, MAX_COUNT, MAX_EXPECTED},
     rendezvous::{Rendezvous, RendezvousKind, RendezvousPhase, RendezvousStatus},
 };
 
@@ -46,14 +47,14 @@ use crate::{
 )]
 pub struct BarrierSpec {
     /// How many are to arrive. Changing it, or anything else here, decides the round anew.
-    #[schemars(range(min = 1, max = 100_000))]
+    #[schemars(range(min = 1, max = MAX_EXPECTED))]
     pub expected: u32,
     /// How many are enough once `timeout` has passed; all that are expected when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100_000))]
+    #[schemars(range(min = 1, max = MAX_EXPECTED))]
     pub quorum: Option<u32>,
-    /// How long after the first arrival the others are waited for: 1s to 8760h; for ever when absent. Then the barrier opens
-    /// if there is a quorum, and fails otherwise.
+    /// How long after the first arrival the others are waited for: 1s to 8760h; for ever when absent. Then the barrier
+    /// opens if there is a quorum, and fails otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')").message("timeout must be from 1s to 8760h"))]
     pub timeout: Option<GoDuration>,
@@ -73,10 +74,10 @@ pub struct BarrierStatus {
     /// Where this round stands. Open and Failed are final until the spec is edited or the next round begins.
     pub phase: Option<RendezvousPhase>,
     /// How many have arrived in this round, as of the last write: at most a few times a second.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    #[schemars(range(min = 0, max = MAX_COUNT))]
     pub arrived: Option<u64>,
     /// Counts from 1.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    #[schemars(range(min = 0, max = MAX_COUNT))]
     pub round: Option<u64>,
     /// When this round opened.
     pub opened_at: Option<MicroTime>,
@@ -86,7 +87,7 @@ pub struct BarrierStatus {
     pub observed_generation: Option<i64>,
     /// `Ready`, `Open` and `Failed`.
     #[serde(default)]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = MAX_CONDITIONS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 

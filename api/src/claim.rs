@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     GoDuration,
     conditions::{GRANTED, REVOKED},
+    limits::{MAX_CONDITIONS, MAX_COUNT, MAX_HOLDER, MAX_ID, MAX_MESSAGE, MAX_NAME, MAX_TERM},
 };
 
 /// The pod, container and start of the container that a claim speaks for. With it the operator can tell from the pod's
@@ -19,16 +20,16 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub struct PodReference {
     /// The pod's name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = MAX_NAME))]
     pub name: String,
     /// The pod's UID.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = MAX_ID))]
     pub uid: String,
     /// The container that runs the holder.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = MAX_NAME))]
     pub container: String,
     /// An id that is new at each start of the container, so that a restarted container knows its predecessor's claim.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = MAX_ID))]
     pub start: String,
 }
 
@@ -45,11 +46,11 @@ pub struct ClaimSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("priority cannot change"))]
     pub priority: i32,
     /// Who asks, as shown to people.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = MAX_HOLDER))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("holder cannot change"))]
     pub holder: String,
     /// Random, one per attempt to acquire: tells a repeated create from somebody else's claim of the same name.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = MAX_ID))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("instance cannot change"))]
     pub instance: String,
     /// The pod that the claim speaks for, when there is one.
@@ -118,19 +119,19 @@ pub struct ClaimStatus {
     /// The time to live in force, fixed when the claim was granted.
     pub ttl: Option<GoDuration>,
     /// The operator's term in which this was written. A grant counts only in the same term as its parent's.
-    #[schemars(range(min = 0, max = 8_589_934_591_u64))]
+    #[schemars(range(min = 0, max = MAX_TERM))]
     pub term: Option<u64>,
     /// The UID of the parent that granted it: one that was created anew under the same name confirms nothing.
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = MAX_ID))]
     pub parent_uid: Option<String>,
     /// Strictly greater than that of every earlier grant of the same parent. Hand it to storage that can refuse older ones.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    #[schemars(range(min = 0, max = MAX_COUNT))]
     pub fencing_token: Option<u64>,
     /// Place in the order in which the operator saw the claims of this parent; lower is earlier within a priority.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    #[schemars(range(min = 0, max = MAX_COUNT))]
     pub ticket: Option<u64>,
     /// Waiters in front when this was last written; written again each time it has halved.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    #[schemars(range(min = 0, max = MAX_COUNT))]
     pub ahead: Option<u64>,
     /// When the claim was granted.
     pub acquired_at: Option<MicroTime>,
@@ -138,13 +139,13 @@ pub struct ClaimStatus {
     /// expired: when that was. For people; no decision rests on it.
     pub expires_at: Option<MicroTime>,
     /// What a person should know.
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = MAX_MESSAGE))]
     pub message: Option<String>,
     /// The generation of the claim's spec that this status answers.
     pub observed_generation: Option<i64>,
     /// `Granted`.
     #[serde(default)]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = MAX_CONDITIONS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
@@ -160,4 +161,53 @@ impl ClaimStatus {
 /// A renewal: the merge patch that a client sends, valid only for the object with this UID.
 pub fn renewal_patch(uid: &str, at: Timestamp) -> serde_json::Value {
     serde_json::json!({ "metadata": { "uid": uid }, "spec": { "renewTime": MicroTime(at) } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_time_that_the_api_server_stores_is_read_as_it_is() {
+        for time in [
+            "9999-12-31T23:59:59Z",
+            "2026-01-01t00:00:00.1234567890123z",
+            "2016-12-31T23:59:60Z",
+            "0000-01-01T00:00:00+23:59",
+        ] {
+            let spec = serde_json::json!({ "holder": "h", "instance": "i", "renewTime": time });
+            let spec: ClaimSpec = serde_json::from_value(spec).unwrap_or_else(|error| panic!("{time}: {error}"));
+            assert_eq!(spec.renew_time, Some(RenewTime(time.into())));
+            assert_eq!(serde_json::to_value(&spec).expect("a spec")["renewTime"], time);
+        }
+    }
+
+    #[test]
+    fn a_renewal_is_written_as_kubernetes_writes_it() {
+        let at = Timestamp::new(1_700_000_000, 1_000).expect("a time");
+        let patch = renewal_patch("u", at);
+        assert_eq!(patch["spec"]["renewTime"], "2023-11-14T22:13:20.000001Z");
+        assert_eq!(patch["spec"]["renewTime"], serde_json::json!(RenewTime::from(at)));
+    }
+
+    #[test]
+    fn only_who_was_refused_while_it_waited_is_revoked() {
+        let condition = |reason: &str| Condition {
+            type_: GRANTED.into(),
+            status: "False".into(),
+            reason: reason.into(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH),
+        };
+        for (phase, reason, expected) in [
+            (ClaimPhase::Expired, REVOKED, true),
+            (ClaimPhase::Expired, "Expired", false),
+            (ClaimPhase::Revoking, "Revoking", false),
+        ] {
+            let status =
+                ClaimStatus { phase: Some(phase), conditions: vec![condition(reason)], ..ClaimStatus::default() };
+            assert_eq!(status.is_revoked(), expected, "{reason}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     GoDuration, Selector,
+    limits::{MAX_CONDITIONS, MAX_GATE_CONDITIONS, MAX_MESSAGE, MAX_NAME, MAX_NAMESPACE, MAX_PERMITS},
     rendezvous::{
         Rendezvous, RendezvousKind, RendezvousPhase, RendezvousStatus,
         fact::{Dependency, Wanted},
@@ -44,13 +45,13 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub struct GateSpec {
     /// What is waited for.
-    #[schemars(length(min = 1, max = 32))]
+    #[schemars(length(min = 1, max = MAX_GATE_CONDITIONS))]
     pub conditions: Vec<GateCondition>,
     /// How many of the conditions are to be met.
     #[serde(default)]
     pub r#match: Match,
-    /// How long the gate may wait before it fails: 1s to 8760h; for ever when absent. Counted from when it was created, edited or
-    /// last open. It opens all the same once its conditions are met.
+    /// How long the gate may wait before it fails: 1s to 8760h; for ever when absent. Counted from when it was created,
+    /// edited or last open. It opens all the same once its conditions are met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')").message("timeout must be from 1s to 8760h"))]
     pub timeout: Option<GoDuration>,
@@ -76,7 +77,7 @@ pub struct GateCondition {
     pub kind: Dependency,
     /// The object, by name. While there is none of that name, the condition is not met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = MAX_NAME))]
     pub name: Option<String>,
     /// The objects, by their labels. While there are none, the condition is not met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,19 +88,19 @@ pub struct GateCondition {
     /// The objects' namespace; the gate's own when absent. Another one has to allow it: by its annotation
     /// konductor.io/gates-from, a comma list of the namespaces whose gates may look, or *.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = MAX_NAMESPACE))]
     pub namespace: Option<String>,
     /// The state that is wanted.
     pub state: Wanted,
     /// Of a Semaphore that is to be Available: permits that must be free, 1 when absent. Else: how many of the selected
     /// objects must be in the state, all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = 1, max = MAX_PERMITS))]
     pub value: Option<u32>,
 }
 
-/// Which of the selected objects count; All when absent. Newest is how to wait for the last Job of a `CronJob`: set a label in
-/// its jobTemplate's metadata and select that.
+/// Which of the selected objects count; All when absent. Newest is how to wait for the last Job of a `CronJob`: set a
+/// label in its jobTemplate's metadata and select that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Pick {
     /// All of them.
@@ -136,14 +137,14 @@ pub struct GateStatus {
     /// Where the gate stands.
     pub phase: Option<RendezvousPhase>,
     /// How many conditions are met.
-    #[schemars(range(min = 0, max = 32))]
+    #[schemars(range(min = 0, max = MAX_GATE_CONDITIONS))]
     pub met: Option<u32>,
     /// How many conditions there are.
-    #[schemars(range(min = 0, max = 32))]
+    #[schemars(range(min = 0, max = MAX_GATE_CONDITIONS))]
     pub total: Option<u32>,
     /// Each condition, in the order of the spec.
     #[serde(default)]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = MAX_GATE_CONDITIONS))]
     pub condition_statuses: Vec<GateConditionStatus>,
     /// Since when it waits, while it is not open. The timeout counts from here.
     pub waiting_since: Option<MicroTime>,
@@ -151,7 +152,7 @@ pub struct GateStatus {
     pub observed_generation: Option<i64>,
     /// `Ready`, `Open` and `Failed`.
     #[serde(default)]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = MAX_CONDITIONS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
@@ -162,7 +163,7 @@ pub struct GateConditionStatus {
     /// Whether it is met.
     pub met: bool,
     /// What was found.
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = MAX_MESSAGE))]
     pub message: String,
 }
 

@@ -15,6 +15,7 @@ use crate::{
     GoDuration, LeaseRequest, Lock, LockKind, Queueing,
     arbiter::{ParentState, ParentSummary, Tenure},
     conditions::{self, condition},
+    limits::{MAX_CONDITIONS, MAX_COUNT, MAX_HOLDER, MAX_TERM},
 };
 
 /// Has one holder at a time. Claims on it are `LeaseRequest`s.
@@ -56,26 +57,26 @@ pub struct LeaseStatus {
     /// In one word.
     pub phase: Option<LeasePhase>,
     /// Who holds it.
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = MAX_HOLDER))]
     pub holder: Option<String>,
     /// The fencing token of the holder's grant.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    #[schemars(range(min = 0, max = MAX_COUNT))]
     pub fencing_token: Option<u64>,
     /// Since when it is held.
     pub acquired_at: Option<MicroTime>,
     /// Claims that wait.
     pub waiting: Option<u64>,
     /// The term in which claims are confirmed. A grant of another term counts for nothing.
-    #[schemars(range(min = 0, max = 8_589_934_591_u64))]
+    #[schemars(range(min = 0, max = MAX_TERM))]
     pub term: Option<u64>,
     /// The last term whose leader had confirmed all claims that it took over.
-    #[schemars(range(min = 0, max = 8_589_934_591_u64))]
+    #[schemars(range(min = 0, max = MAX_TERM))]
     pub settled_term: Option<u64>,
     /// The generation of the spec that this status answers.
     pub observed_generation: Option<i64>,
     /// `Ready` and `Saturated`.
     #[serde(default)]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = MAX_CONDITIONS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
@@ -92,20 +93,20 @@ impl Lock for Lease {
     const KIND: LockKind = LockKind::Lease;
     type Claim = LeaseRequest;
 
-    fn capacity(&self) -> u64 {
+    fn capacity(_spec: &LeaseSpec) -> u64 {
         1
     }
 
-    fn ttl(&self) -> Duration {
-        self.spec.ttl.0
+    fn ttl(spec: &LeaseSpec) -> Duration {
+        spec.ttl.0
     }
 
-    fn queueing(&self) -> Queueing {
+    fn queueing(_spec: &LeaseSpec) -> Queueing {
         Queueing::StrictFIFO
     }
 
-    fn state(&self) -> ParentState {
-        let status = self.status.clone().unwrap_or_default();
+    fn state(status: &LeaseStatus) -> ParentState {
+        let status = status.clone();
         let in_use = u64::from(status.phase == Some(LeasePhase::Held));
         ParentState {
             term: status.term.unwrap_or(0),
@@ -124,8 +125,8 @@ impl Lock for Lease {
         }
     }
 
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    fn conditions(status: &LeaseStatus) -> &[Condition] {
+        &status.conditions
     }
 
     fn status_of(state: &ParentState, _capacity: u64, now: Timestamp, before: &[Condition]) -> LeaseStatus {

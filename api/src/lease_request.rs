@@ -6,7 +6,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{ClaimSpec, ClaimStatus, LockClaim};
+use crate::{ClaimSpec, ClaimStatus, LockClaim, limits::MAX_NAME};
 
 /// Asks for a lease of the same namespace. Created and deleted by the client that holds it;
 /// only `renewTime` ever changes.
@@ -38,7 +38,7 @@ use crate::{ClaimSpec, ClaimStatus, LockClaim};
 #[serde(rename_all = "camelCase")]
 pub struct LeaseRequestSpec {
     /// The lease, by name. It may be created later than the request.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = MAX_NAME))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("lease cannot change"))]
     pub lease: String,
     /// Who asks, and how.
@@ -49,19 +49,19 @@ pub struct LeaseRequestSpec {
 impl LockClaim for LeaseRequest {
     const LOCK_FIELD: &'static str = "spec.lease";
 
-    fn lock(&self) -> &str {
-        &self.spec.lease
+    fn lock(spec: &LeaseRequestSpec) -> &str {
+        &spec.lease
     }
 
-    fn weight(&self) -> u64 {
+    fn weight(_spec: &LeaseRequestSpec) -> u64 {
         1
     }
 
-    fn claim(&self) -> &ClaimSpec {
-        &self.spec.claim
+    fn claim(spec: &LeaseRequestSpec) -> &ClaimSpec {
+        &spec.claim
     }
 
-    fn claim_mut(&mut self) -> &mut ClaimSpec {
-        &mut self.spec.claim
+    fn claim_mut(spec: &mut LeaseRequestSpec) -> &mut ClaimSpec {
+        &mut spec.claim
     }
 }

@@ -29,7 +29,7 @@ pub const WAITED_LONG: Duration = Duration::from_secs(10);
 
 /// A client that was granted something after it had [`WAITED_LONG`], or that was asked whether it lives, must renew this
 /// soon, or its claim is over. It learns of both by its watch, and it can take 45 s before it notices that a watch is dead.
-pub const PROOF_OF_LIFE: Duration = Duration::from_secs(60);
+pub const PROOF_OF_LIFE: Duration = Duration::from_mins(1);
 
 /// So many claims at the head of the queue are asked, ahead of their turn and all at once, whether their clients live, if
 /// they name no pod and have [`WAITED_LONG`]. A waiting client that is told a position below this renews, unless it has
@@ -114,14 +114,32 @@ pub const MAX_TERM: u64 = (1 << (53 - SEQUENCE_BITS)) - 1;
 /// Length of a Kubernetes object name.
 pub const MAX_NAME: u32 = 253;
 
-/// Length of a claim's `holder`, shown to people.
+/// Length of a namespace's name in Kubernetes.
+pub const MAX_NAMESPACE: u32 = 63;
+
+/// Length of a label's name in Kubernetes: a prefix, a slash and a name.
+pub const MAX_LABEL_KEY: u32 = 253 + 1 + 63;
+
+/// Length of a label's value in Kubernetes.
+pub const MAX_LABEL_VALUE: u32 = 63;
+
+/// Length of a claim's or arrival's `holder`, shown to people.
 pub const MAX_HOLDER: u32 = 253;
+
+/// Length of an arrival's `key`: that of a name, as a `holder` can be one.
+pub const MAX_KEY: u32 = 253;
 
 /// Length of `instance`, of a pod's UID and of the id of a container's start: all are short random ids.
 pub const MAX_ID: u32 = 64;
 
 /// Length of a message in a status.
 pub const MAX_MESSAGE: u32 = 1024;
+
+/// Conditions in a status: there are three, and room for more.
+pub const MAX_CONDITIONS: u32 = 8;
+
+/// Highest count, ticket and fencing token in a status: the largest whole number that JSON readers that use doubles keep.
+pub const MAX_COUNT: u64 = (1 << 53) - 1;
 
 /// Most arrivals that a barrier can expect: far above any real fleet, and the operator keeps a key of each (some 30 MB in all).
 pub const MAX_EXPECTED: u32 = 100_000;
@@ -148,14 +166,14 @@ pub const MAX_SELECTOR_VALUES: u32 = 32;
 /// Gates named in the message about a cycle of gates; what is left out is said.
 pub const CYCLE_SHOWN: usize = 8;
 
-/// An operator that finds a wait of a barrier or gate that began before it did counts at least this much of it itself: more than
-/// clocks differ that anybody looks after, and no more than a restart may make a long wait late.
+/// An operator that finds a wait of a barrier or gate that began before it did counts at least this much of it itself:
+/// more than clocks differ that anybody looks after, and no more than a restart may make a long wait late.
 pub const OWN_WAIT: Duration = Duration::from_hours(1);
 
-/// Different selections of objects that the gates of one namespace can ask about: each costs a look at every object that
-/// changes where it looks. More are not met, and say so.
+/// Different selections of objects that the gates of one namespace can ask about: each costs a look at every object
+/// that changes where it looks. More are not met, and say so.
 pub const MAX_SELECTIONS: usize = 1024;
 
-/// Ways between gates, each selector counted once, among which cycles are looked for: some megabytes while that lasts. Where
-/// namespaces let each other look and have more, no gate that waits for another one is met, and it says so.
+/// Ways between gates, each selector counted once, among which cycles are looked for: some megabytes while that lasts.
+/// Where namespaces let each other look and have more, no gate that waits for another one is met, and it says so.
 pub const MAX_WAYS: usize = 1 << 20;

@@ -47,7 +47,10 @@ impl fmt::Display for LockKind {
 }
 
 /// A resource that can be held, by claims on it: the parent of its claims.
-pub trait Lock: Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasStatus<Status: Serialize> {
+/// What is asked here is asked of a spec or a status: of an object that others wrote, no more needs to be read than that.
+pub trait Lock:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasSpec + HasStatus<Status: Serialize>
+{
     /// Which kind it is.
     const KIND: LockKind;
 
@@ -55,19 +58,19 @@ pub trait Lock: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Has
     type Claim: LockClaim;
 
     /// How much may be held at once, in permits.
-    fn capacity(&self) -> u64;
+    fn capacity(spec: &Self::Spec) -> u64;
 
     /// Time to live of claims that name none.
-    fn ttl(&self) -> Duration;
+    fn ttl(spec: &Self::Spec) -> Duration;
 
     /// Whether smaller claims may pass the first in line.
-    fn queueing(&self) -> Queueing;
+    fn queueing(spec: &Self::Spec) -> Queueing;
 
-    /// What its status says, as far as the arbiter wrote it.
-    fn state(&self) -> ParentState;
+    /// What a status says, as far as the arbiter wrote it.
+    fn state(status: &Self::Status) -> ParentState;
 
-    /// The conditions in its status.
-    fn conditions(&self) -> &[Condition];
+    /// The conditions in a status.
+    fn conditions(status: &Self::Status) -> &[Condition];
 
     /// The status to write in this state, at this capacity. `before` are the conditions that it had.
     fn status_of(state: &ParentState, capacity: u64, now: Timestamp, before: &[Condition]) -> Self::Status;
@@ -81,16 +84,16 @@ pub trait LockClaim:
     const LOCK_FIELD: &'static str;
 
     /// The name of the lock.
-    fn lock(&self) -> &str;
+    fn lock(spec: &Self::Spec) -> &str;
 
     /// How much of its capacity is asked for.
-    fn weight(&self) -> u64;
+    fn weight(spec: &Self::Spec) -> u64;
 
     /// Who asks, and how.
-    fn claim(&self) -> &ClaimSpec;
+    fn claim(spec: &Self::Spec) -> &ClaimSpec;
 
     /// The same, to be changed.
-    fn claim_mut(&mut self) -> &mut ClaimSpec;
+    fn claim_mut(spec: &mut Self::Spec) -> &mut ClaimSpec;
 }
 
 /// The time to live of claims on a lock whose spec says nothing about it.

@@ -6,7 +6,10 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{ClaimSpec, ClaimStatus, LockClaim};
+use crate::{
+    ClaimSpec, ClaimStatus, LockClaim,
+    limits::{MAX_NAME, MAX_PERMITS},
+};
 
 /// Asks for permits of a semaphore of the same namespace. Created and deleted by the client that holds them;
 /// only `renewTime` ever changes.
@@ -39,12 +42,12 @@ use crate::{ClaimSpec, ClaimStatus, LockClaim};
 #[serde(rename_all = "camelCase")]
 pub struct PermitSpec {
     /// The semaphore, by name. It may be created later than the permit.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = MAX_NAME))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("semaphore cannot change"))]
     pub semaphore: String,
     /// How many permits, all or nothing.
     #[serde(default = "one")]
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = 1, max = MAX_PERMITS))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("permits cannot change"))]
     pub permits: u32,
     /// Who asks, and how.
@@ -59,19 +62,19 @@ fn one() -> u32 {
 impl LockClaim for Permit {
     const LOCK_FIELD: &'static str = "spec.semaphore";
 
-    fn lock(&self) -> &str {
-        &self.spec.semaphore
+    fn lock(spec: &PermitSpec) -> &str {
+        &spec.semaphore
     }
 
-    fn weight(&self) -> u64 {
-        self.spec.permits.into()
+    fn weight(spec: &PermitSpec) -> u64 {
+        spec.permits.into()
     }
 
-    fn claim(&self) -> &ClaimSpec {
-        &self.spec.claim
+    fn claim(spec: &PermitSpec) -> &ClaimSpec {
+        &spec.claim
     }
 
-    fn claim_mut(&mut self) -> &mut ClaimSpec {
-        &mut self.spec.claim
+    fn claim_mut(spec: &mut PermitSpec) -> &mut ClaimSpec {
+        &mut spec.claim
     }
 }

@@ -8,6 +8,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{MAX_LABEL_KEY, MAX_LABEL_VALUE, MAX_SELECTOR_TERMS, MAX_SELECTOR_VALUES};
+
 /// Selects the objects that have all of these labels and meet all of these expressions.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -18,11 +20,11 @@ use serde::{Deserialize, Serialize};
 pub struct Selector {
     /// Labels with their values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 16), extend("maxProperties" = 16, "additionalProperties" = { "type": "string", "maxLength": 63 }))]
+    #[schemars(length(max = MAX_SELECTOR_TERMS), extend("maxProperties" = MAX_SELECTOR_TERMS, "additionalProperties" = { "type": "string", "maxLength": MAX_LABEL_VALUE }))]
     pub match_labels: BTreeMap<String, String>,
     /// What else is asked of labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = MAX_SELECTOR_TERMS))]
     pub match_expressions: Vec<Requirement>,
 }
 
@@ -35,13 +37,13 @@ pub struct Selector {
 )]
 pub struct Requirement {
     /// The label.
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(length(min = 1, max = MAX_LABEL_KEY))]
     pub key: String,
     /// What is asked of it.
     pub operator: Operator,
     /// Its values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 63)))]
+    #[schemars(length(max = MAX_SELECTOR_VALUES), inner(length(max = MAX_LABEL_VALUE)))]
     pub values: Vec<String>,
 }
 

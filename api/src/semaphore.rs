@@ -15,6 +15,7 @@ use crate::{
     GoDuration, Lock, LockKind, Permit,
     arbiter::{ParentState, ParentSummary},
     conditions::{self, condition},
+    limits::{HOLDERS_SHOWN, MAX_CONDITIONS, MAX_HOLDER, MAX_PERMITS, MAX_TERM},
 };
 
 /// Limits how many permits are in use at once. Claims on them are `Permit`s.
@@ -42,7 +43,7 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub struct SemaphoreSpec {
     /// How many permits there are. 0 pauses: nothing new is granted. Lowering it never takes a permit away.
-    #[schemars(range(min = 0, max = 1_000_000))]
+    #[schemars(range(min = 0, max = MAX_PERMITS))]
     pub permits: u32,
     /// Time to live, without a renewal, of claims that name none: 5s to 24h.
     #[serde(default = "crate::lock::default_ttl")]
@@ -79,19 +80,19 @@ pub struct SemaphoreStatus {
     pub waiting: Option<u64>,
     /// Some of the holders; `kubectl get permits --field-selector spec.semaphore=NAME` shows all.
     #[serde(default)]
-    #[schemars(length(max = 10), inner(length(max = 253)))]
+    #[schemars(length(max = HOLDERS_SHOWN), inner(length(max = MAX_HOLDER)))]
     pub holders: Vec<String>,
     /// The term in which claims are confirmed. A grant of another term counts for nothing.
-    #[schemars(range(min = 0, max = 8_589_934_591_u64))]
+    #[schemars(range(min = 0, max = MAX_TERM))]
     pub term: Option<u64>,
     /// The last term whose leader had confirmed all claims that it took over.
-    #[schemars(range(min = 0, max = 8_589_934_591_u64))]
+    #[schemars(range(min = 0, max = MAX_TERM))]
     pub settled_term: Option<u64>,
     /// The generation of the spec that this status answers.
     pub observed_generation: Option<i64>,
     /// `Ready` and `Saturated`.
     #[serde(default)]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = MAX_CONDITIONS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
@@ -110,20 +111,20 @@ impl Lock for Semaphore {
     const KIND: LockKind = LockKind::Semaphore;
     type Claim = Permit;
 
-    fn capacity(&self) -> u64 {
-        self.spec.permits.into()
+    fn capacity(spec: &SemaphoreSpec) -> u64 {
+        spec.permits.into()
     }
 
-    fn ttl(&self) -> Duration {
-        self.spec.ttl.0
+    fn ttl(spec: &SemaphoreSpec) -> Duration {
+        spec.ttl.0
     }
 
-    fn queueing(&self) -> Queueing {
-        self.spec.queueing
+    fn queueing(spec: &SemaphoreSpec) -> Queueing {
+        spec.queueing
     }
 
-    fn state(&self) -> ParentState {
-        let status = self.status.clone().unwrap_or_default();
+    fn state(status: &SemaphoreStatus) -> ParentState {
+        let status = status.clone();
         ParentState {
             term: status.term.unwrap_or(0),
             settled_term: status.settled_term.unwrap_or(0),
@@ -138,8 +139,8 @@ impl Lock for Semaphore {
         }
     }
 
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    fn conditions(status: &SemaphoreStatus) -> &[Condition] {
+        &status.conditions
     }
 
     fn status_of(state: &ParentState, capacity: u64, now: Timestamp, before: &[Condition]) -> SemaphoreStatus {

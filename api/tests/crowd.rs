@@ -130,6 +130,7 @@ fn calls(holders: u64, waiters: u64) -> Vec<(Duration, &'static str)> {
     };
     let mut view = View::new(LockKind::Semaphore, "s");
     let mut timed = |what: &'static str, view: &mut View, act: &mut dyn FnMut(&mut View)| {
+        #[expect(clippy::disallowed_methods, reason = "measures")]
         let start = Instant::now();
         act(view);
         calls.push((start.elapsed(), what));

@@ -154,7 +154,6 @@ struct OnItsWay {
     fate: Fate,
 }
 
-#[expect(clippy::large_enum_variant, reason = "tests do not mind")]
 enum Fate {
     /// Arrives, and is answered.
     Answered,
@@ -240,7 +239,8 @@ impl<L: Scripted> Script<L> {
             }
             ["renew", name] => {
                 // A client's clock may be anything; only that the value is another one counts.
-                self.api.edit_claim(name, |claim| claim.claim_mut().renew_time = Some(now.wall.into()));
+                self.api
+                    .edit_claim(name, |claim| L::Claim::claim_mut(claim.spec_mut()).renew_time = Some(now.wall.into()));
             }
             ["edit", name] => self.api.edit_claim(name, |_| ()),
             ["revoke", name, ref reason @ ..] => {
@@ -275,7 +275,7 @@ impl<L: Scripted> Script<L> {
                     "unknown" => PodSight::Unknown,
                     _ => panic!("no such sight: {sight}"),
                 };
-                names(name).into_iter().for_each(|name| _ = self.pods.insert(name, sight));
+                self.pods.extend(names(name).into_iter().map(|name| (name, sight)));
             }
             [change, "of", name, "is", case] => {
                 self.faults.push(Fault { operator, what: format!("{change} of {name}"), case: case.into() });

@@ -208,7 +208,7 @@ impl World {
             Step::Acknowledge { write, parent, claim } => match self.take(write) {
                 // Half of the results show what was written, with whatever else.
                 Some(Write::Parent(write)) if write.version % 2 == 0 => {
-                    self.view.acknowledged_parent(&write, parent, now)
+                    self.view.acknowledged_parent(&write, parent, now);
                 }
                 Some(Write::Claim(write)) if write.version % 2 == 0 => self.view.acknowledged_claim(&write, claim, now),
                 Some(write) => self.acknowledge(&write, &parent, &claim),

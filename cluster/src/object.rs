@@ -37,6 +37,9 @@ const LABELS: usize = 16 << 10;
 /// Owners of an object that are read; those beyond are left out.
 const OWNERS: usize = 64;
 
+/// Finalizers of an object that are read: enough to name who holds it back.
+const FINALIZERS: usize = 16;
+
 /// Bytes of each text of an owner. UIDs and kinds that Kubernetes makes are shorter; owners with longer ones are left
 /// out.
 const OWNER: usize = 256;
@@ -73,6 +76,8 @@ pub struct Metadata {
     pub annotations: BTreeMap<String, String>,
     /// Who owns it, up to 64.
     pub owners: Vec<Owner>,
+    /// What keeps it from going once it is deleted, up to 16.
+    pub finalizers: Vec<String>,
 }
 
 /// What is deleted before an object is.
@@ -212,6 +217,7 @@ impl Metadata {
             labels: of("labels").map(labels).unwrap_or_default(),
             annotations: of("annotations").map(annotations).unwrap_or_default(),
             owners: of("ownerReferences").map(owners).unwrap_or_default(),
+            finalizers: of("finalizers").map(finalizers).unwrap_or_default(),
         }
     }
 }
@@ -245,6 +251,11 @@ fn owners(json: &str) -> Vec<Owner> {
         Some(Owner { api_version: of("apiVersion")?, kind: of("kind")?, name: of("name")?, uid: of("uid")? })
     };
     owners.iter().take(OWNERS).filter_map(read).collect()
+}
+
+fn finalizers(json: &str) -> Vec<String> {
+    let all: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
+    all.iter().take(FINALIZERS).filter_map(|one| Some(shortened(&text(one.get())?, OWNER))).collect()
 }
 
 /// The JSON of each member.

@@ -3,7 +3,11 @@
 //! They are a courtesy: when there are too many, or the API server is slow, they are left out and counted. Nothing waits
 //! for them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -21,6 +25,9 @@ use konductor_cluster::backoff::random;
 
 /// Events that wait to be written. More are left out.
 const QUEUE: usize = 64;
+
+/// Events of one namespace that wait to be written, so that one whose objects make many leaves the others room.
+const SHARE: usize = 16;
 
 /// Least time between two events on average; the queue is the allowance for bursts. A mass expiry is the case to bound:
 /// ten a second is what a person could ever follow, and small beside the grants.
@@ -61,23 +68,48 @@ pub struct News {
 
 /// Where news is handed in.
 #[derive(Clone, Debug)]
-pub struct Publisher {
+pub struct Recorder {
     queue: mpsc::Sender<News>,
+    waiting: Waiting,
     metrics: Arc<Metrics>,
 }
 
-impl Publisher {
+/// How many events of each namespace wait.
+type Waiting = Arc<Mutex<HashMap<String, usize>>>;
+
+impl Recorder {
     /// Starts the task that writes. `instance` names this process.
     pub fn start(client: Client, instance: String, metrics: Arc<Metrics>) -> Self {
+        let (recorder, news) = Self::new(metrics.clone());
+        tokio::spawn(publish(client, instance, news, recorder.waiting.clone(), metrics));
+        recorder
+    }
+
+    fn new(metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<News>) {
         let (queue, news) = mpsc::channel(QUEUE);
-        tokio::spawn(publish(client, instance, news, Arc::clone(&metrics)));
-        Self { queue, metrics }
+        (Self { queue, waiting: Waiting::default(), metrics }, news)
     }
 
     /// Tells this, if there is room.
     pub fn tell(&self, news: News) {
-        if self.queue.try_send(news).is_err() {
+        let namespace = news.regarding.namespace.clone().unwrap_or_default();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting.get(&namespace).copied().unwrap_or(0);
+        if count < SHARE && self.queue.try_send(news).is_ok() {
+            waiting.insert(namespace, count + 1);
+        } else {
             self.metrics.events_dropped.inc();
+        }
+    }
+}
+
+/// One event of this namespace waits no more.
+fn taken(waiting: &Waiting, namespace: &str) {
+    let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(count) = waiting.get_mut(namespace) {
+        *count -= 1;
+        if *count == 0 {
+            waiting.remove(namespace);
         }
     }
 }
@@ -94,8 +126,15 @@ pub fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str, uid
     }
 }
 
-async fn publish(client: Client, instance: String, mut queue: mpsc::Receiver<News>, metrics: Arc<Metrics>) {
+async fn publish(
+    client: Client,
+    instance: String,
+    mut queue: mpsc::Receiver<News>,
+    waiting: Waiting,
+    metrics: Arc<Metrics>,
+) {
     while let Some(news) = queue.recv().await {
+        taken(&waiting, news.regarding.namespace.as_deref().unwrap_or_default());
         let next = Instant::now() + PACE;
         let namespace = news.regarding.namespace.clone().unwrap_or_else(|| "default".into());
         let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
@@ -146,6 +185,32 @@ fn shortened(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_namespace_leaves_the_others_room() {
+        let (recorder, mut queue) = Recorder::new(Metrics::new(crate::clock::Clock::start()));
+        let news = |namespace: &str| News {
+            regarding: ObjectReference { namespace: Some(namespace.into()), ..ObjectReference::default() },
+            severity: Severity::Warning,
+            reason: "Unreadable",
+            action: "Read",
+            note: String::new(),
+        };
+        for _ in 0..10 * QUEUE {
+            recorder.tell(news("many"));
+        }
+        recorder.tell(news("one"));
+        let mut namespaces = Vec::new();
+        while let Ok(news) = queue.try_recv() {
+            let namespace = news.regarding.namespace.unwrap_or_default();
+            taken(&recorder.waiting, &namespace);
+            namespaces.push(namespace);
+        }
+        assert_eq!((namespaces.len(), namespaces.last().map(String::as_str)), (SHARE + 1, Some("one")));
+        recorder.tell(news("many"));
+        assert!(queue.try_recv().is_ok(), "what was written makes room");
+        assert!(recorder.waiting.lock().expect("no panic").len() <= 1);
+    }
 
     #[test]
     fn a_long_note_is_cut_between_characters() {

@@ -6,23 +6,27 @@ use kube::Resource;
 use tracing::warn;
 
 use crate::{
-    arbiter::ParentKey,
-    events::{News, Publisher, Severity, reference},
+    events::{News, Recorder, Severity, reference},
+    key::ParentKey,
     metrics::{Metrics, ResourceLabels},
 };
+
+/// Objects of one kind whose faults are remembered. Those beyond are counted and logged, but told of to nobody else: who writes
+/// thousands of them knows, and they must not cost the operator its memory.
+const REMEMBERED: usize = 1000;
 
 /// The objects that cannot be read at the moment, by UID, with what there is to say of them.
 #[derive(Debug)]
 pub struct Faults {
     known: HashMap<String, News>,
     metrics: Arc<Metrics>,
-    publisher: Publisher,
+    recorder: Recorder,
 }
 
 impl Faults {
     /// None yet.
-    pub fn new(metrics: Arc<Metrics>, publisher: Publisher) -> Self {
-        Self { known: HashMap::new(), metrics, publisher }
+    pub fn new(metrics: Arc<Metrics>, recorder: Recorder) -> Self {
+        Self { known: HashMap::new(), metrics, recorder }
     }
 
     /// This object cannot be read. One of the replicas is enough to tell people.
@@ -35,6 +39,13 @@ impl Faults {
             action: "Read",
             note: format!("left alone, as it cannot be read: {error}"),
         };
+        if self.known.len() >= REMEMBERED && !self.known.contains_key(uid) {
+            self.metrics
+                .unreadable_untold
+                .get_or_create(&ResourceLabels { resource: O::plural(&()).into_owned() })
+                .inc();
+            return;
+        }
         let before = self.known.insert(uid.to_owned(), news.clone());
         if before.as_ref() == Some(&news) {
             return;
@@ -45,7 +56,7 @@ impl Faults {
             self.metrics.unreadable.get_or_create(&ResourceLabels { resource }).inc();
         }
         if leading {
-            self.publisher.tell(news);
+            self.recorder.tell(news);
         }
     }
 
@@ -59,7 +70,7 @@ impl Faults {
     /// Tells people of all of them, as a new leader does.
     pub fn tell_all(&self) {
         for news in self.known.values() {
-            self.publisher.tell(news.clone());
+            self.recorder.tell(news.clone());
         }
     }
 }

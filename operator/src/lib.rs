@@ -1,7 +1,8 @@
 //! Konductor's operator: a driver around [`konductor_api::arbiter`] and [`konductor_api::rendezvous`].
 //!
-//! - [`arbiter`]: watches, decides, writes; one engine per kind of parent;
-//! - [`rendezvous`]: the same for what is waited for; what is special about `barrier`s and `gate`s;
+//! - [`engine`]: observes, decides and acts, for all parents of one kind; knows no kind;
+//! - [`lock`]: what is held; `waitable`: what is waited for, of which `barrier`s and `gate`s are kinds;
+//! - [`key`]: the names of parents; `watching`: following objects;
 //! - [`election`]: who leads, for liveness only;
 //! - [`faults`]: what cannot be read;
 //! - [`pods`]: proof of death;
@@ -10,20 +11,23 @@
 
 #![forbid(unsafe_code)]
 
-pub mod arbiter;
 mod barrier;
 pub mod clock;
 pub mod config;
 pub mod election;
+pub mod engine;
 pub mod events;
 pub mod faults;
 mod gate;
 pub mod health;
 pub mod http;
+pub mod key;
+pub mod lock;
 pub mod metrics;
 pub mod pods;
-pub mod rendezvous;
 mod run;
 mod tasks;
+mod waitable;
+mod watching;
 
 pub use run::main;

@@ -16,8 +16,10 @@ use prometheus_client::{
 
 use crate::{
     clock::Clock,
-    health::{CacheId, Health, LoopId, WatchId},
+    health::{Health, WatchId},
 };
+
+pub use crate::health::{CacheId, LoopId};
 
 /// Upper bounds, in seconds, of the buckets of the grant latency: an uncontended grant is one write of a few
 /// milliseconds; waiting is counted in minutes and hours.
@@ -106,6 +108,10 @@ pub struct Metrics {
     pub errors: Family<KindLabels, Counter>,
     /// Objects that cannot be read at the moment.
     pub unreadable: Family<ResourceLabels, Gauge>,
+    /// Objects that cannot be read, beyond those that are remembered and told of.
+    pub unreadable_untold: Family<ResourceLabels, Counter>,
+    /// Objects of which nothing could be read, not even a name.
+    pub illegible: Family<ResourceLabels, Counter>,
     /// Kubernetes events that were left out because there were too many.
     pub events_dropped: Counter,
     /// 1 while this process leads.
@@ -138,6 +144,8 @@ impl Metrics {
             writes: Family::default(),
             errors: Family::default(),
             unreadable: Family::default(),
+            unreadable_untold: Family::default(),
+            illegible: Family::default(),
             events_dropped: Counter::default(),
             leader: Gauge::default(),
             turn: Family::new_with_constructor(|| Histogram::new(TURN_BUCKETS)),
@@ -161,6 +169,9 @@ impl Metrics {
         registry.register("writes", "Writes to the API server by what became of them", metrics.writes.clone());
         registry.register("reconcile_errors", "Writes that failed and are decided again", metrics.errors.clone());
         registry.register("unreadable", "Objects that cannot be read and are left alone", metrics.unreadable.clone());
+        let (untold, illegible) = (metrics.unreadable_untold.clone(), metrics.illegible.clone());
+        registry.register("unreadable_untold", "Objects that cannot be read, beyond those that are told of", untold);
+        registry.register("illegible", "Objects of which nothing could be read, not even a name", illegible);
         registry.register("events_dropped", "Kubernetes events left out as too many", metrics.events_dropped.clone());
         registry.register("leader", "1 while this process leads", metrics.leader.clone());
         registry.register("turn_seconds", "What one turn of an event loop takes", metrics.turn.clone());

@@ -1,62 +1,43 @@
 //! Proof of death: which containers of which pods have certainly ended.
 //!
-//! A pod that is Succeeded or Failed *and* whose status says that the container is terminated: its kubelet saw it end.
-//! Nothing less will do. A pod that is missing, unreachable or merely Failed may still be running somewhere.
-//!
-//! Only terminal pods are watched, and of each only the names of its terminated containers are kept.
+//! What proves it is said by [`konductor_api::arbiter::pod_sight`]. Pods that have ended are watched, by field selectors, and of
+//! each only the names of its terminated containers are kept. Those of living pods are not: a cluster of 5,000 pods tells of each of
+//! them many times a minute, and only a few are anybody's concern. Of these one is read when its claim's client has missed a
+//! renewal, or when its turn is near (a [`Look`](konductor_api::arbiter::Look)).
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::core::NamespaceResourceScope;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use k8s_openapi::api::core::v1::Pod;
+use konductor_api::{
+    PodReference,
+    arbiter::{PodSight, PodSpecSeen, PodStatusSeen, has_ended, pod_sight},
+};
+use konductor_cluster::{
+    Endpoint, RequestError,
+    object::{Described, Lenient, Object},
+};
 
-use konductor_cluster::{Lenient, partial};
-
-/// The field selectors that together select all terminal pods.
+/// The field selectors that together select all pods that have ended.
 pub const TERMINAL: [&str; 2] = ["status.phase=Succeeded", "status.phase=Failed"];
 
-/// What is read of a terminal pod: all else of it is skipped without being built.
-#[derive(Clone, Debug, Deserialize)]
-pub struct TerminalPod {
-    metadata: ObjectMeta,
-    #[serde(default)]
-    status: Status,
-}
+/// Pods in one page of a list: their text is ten times as long as that of claims.
+pub const PAGE: u32 = 50;
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Status {
-    phase: Option<String>,
-    container_statuses: Option<Vec<Container>>,
-    init_container_statuses: Option<Vec<Container>>,
-}
+/// What is read of a pod.
+pub type PodObject = Object<Pod, PodSpecSeen, PodStatusSeen>;
 
-#[derive(Clone, Debug, Deserialize)]
-struct Container {
-    name: String,
-    #[serde(default)]
-    state: State,
-}
+/// Where pods are.
+pub type PodEndpoint = Endpoint<Pod, PodSpecSeen, PodStatusSeen>;
 
-#[derive(Clone, Debug, Default, Deserialize)]
-struct State {
-    terminated: Option<Box<RawValue>>,
-}
-
-impl TerminalPod {
-    /// The names of its terminated containers; none as long as the pod itself has not ended.
-    fn ended(self) -> Vec<String> {
-        if !matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
-            return Vec::new();
-        }
-        let containers =
-            self.status.container_statuses.into_iter().chain(self.status.init_container_statuses).flatten();
-        containers.filter(|container| container.state.terminated.is_some()).map(|container| container.name).collect()
+/// What a look at the pod that a claim speaks for has shown.
+pub fn sight(found: Result<Lenient<PodObject>, RequestError>, claim: &PodReference) -> PodSight {
+    match found {
+        Ok(Ok(pod)) => pod_sight(&pod.metadata.uid, &pod.spec, &pod.status, claim),
+        Err(error) if error.is_absent(&claim.name) => PodSight::Gone,
+        Ok(Err(_)) | Err(_) => PodSight::Unknown,
     }
 }
 
@@ -69,15 +50,21 @@ pub struct Ended {
     pub containers: Arc<[String]>,
 }
 
-impl From<Lenient<TerminalPod>> for Ended {
+impl From<Lenient<PodObject>> for Ended {
     /// What cannot be read proves nothing.
-    fn from(pod: Lenient<TerminalPod>) -> Self {
-        let uid = pod.metadata().uid.clone().unwrap_or_default();
-        Self { pod: uid.into(), containers: pod.0.map(TerminalPod::ended).unwrap_or_default().into() }
+    fn from(pod: Lenient<PodObject>) -> Self {
+        let uid = Arc::from(pod.metadata().uid.as_str());
+        let containers = pod.map_or_else(
+            |_| Vec::new(),
+            |PodObject { spec, status, .. }| {
+                let seen = status.container_statuses.iter().chain(&status.init_container_statuses);
+                let ended = seen.filter(|container| has_ended(&spec, &status, &container.name));
+                ended.map(|container| container.name.clone()).collect()
+            },
+        );
+        Self { pod: uid, containers: containers.into() }
     }
 }
-
-partial!(TerminalPod, of Pod, in NamespaceResourceScope);
 
 struct Grave {
     containers: Arc<[String]>,
@@ -159,25 +146,23 @@ mod tests {
 
     use super::*;
 
-    fn pod(phase: &str, terminated: &[&str], running: &[&str]) -> TerminalPod {
-        let state =
-            |name: &&str, state: &str| json!({ "name": name, "state": { state: { "exitCode": 0 } }, "image": "x" });
-        let statuses: Vec<_> = running.iter().map(|name| state(name, "running")).collect();
-        let ended: Vec<_> = terminated.iter().map(|name| state(name, "terminated")).collect();
-        let text = json!({
-            "metadata": { "uid": "u" },
-            "spec": { "containers": [] },
-            "status": { "phase": phase, "containerStatuses": statuses, "initContainerStatuses": ended },
-        });
-        serde_json::from_str(&text.to_string()).expect("a pod")
-    }
-
     #[test]
-    fn only_a_terminated_container_of_a_terminal_pod_is_proven_dead() {
-        assert_eq!(pod("Failed", &["main"], &["sidecar"]).ended(), ["main"]);
-        assert_eq!(pod("Succeeded", &["a", "b"], &[]).ended(), ["a", "b"]);
-        assert!(pod("Failed", &[], &["main"]).ended().is_empty());
-        assert!(pod("Running", &["main"], &[]).ended().is_empty());
+    fn of_a_pod_the_containers_are_kept_that_have_ended_for_good() {
+        let pod = |phase: &str, policy: &str| {
+            let pod = json!({
+                "metadata": { "name": "p", "uid": "u", "managedFields": [{ "time": "9999-12-31T23:59:59Z" }] },
+                "spec": { "restartPolicy": policy, "containers": [{ "name": "main" }, { "name": "side" }] },
+                "status": { "phase": phase, "containerStatuses": [
+                    { "name": "main", "state": { "terminated": { "exitCode": 1, "finishedAt": "9999-12-31T23:59:59Z" } } },
+                    { "name": "side", "state": { "running": { "startedAt": "2026-01-01T00:00:00Z" } } },
+                ]},
+            });
+            Ended::from(PodObject::read(&pod.to_string()).expect("a pod"))
+        };
+        let ended = pod("Failed", "Always");
+        assert_eq!((&*ended.pod, &*ended.containers), ("u", &["main".to_owned()][..]));
+        assert_eq!(pod("Running", "Never").containers.len(), 1);
+        assert!(pod("Running", "Always").containers.is_empty());
     }
 
     #[test]

@@ -2,25 +2,29 @@
 
 use std::{future::pending, process::ExitCode, sync::Arc};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use konductor_api::{Lease, Semaphore};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
 };
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    arbiter::{self, Common},
+    barrier,
     clock::Clock,
     config::{Config, Election, LogFormat},
     election::{Candidate, driver::Elector},
-    events::Publisher,
+    engine::{self, Common},
+    events::Recorder,
+    gate,
     http::{self, Server},
+    lock,
     metrics::Metrics,
-    rendezvous,
 };
-use konductor_cluster::backoff::random;
+use konductor_cluster::{Program, backoff::random, kube_client};
 
 /// Exit code of bad usage.
 const USAGE: u8 = 64;
@@ -62,9 +66,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     // Before anything else, so that no signal is missed.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let clock = Clock::start();
-    let client = konductor_cluster::kube_client(konductor_cluster::Program::OPERATOR)
-        .await
-        .context("cannot find out how to reach the API server")?;
+    let client = kube_client(Program::OPERATOR).await.context("cannot find out how to reach the API server")?;
     let identity = identity.unwrap_or_else(invented_identity);
     let figures = Server::bind("metrics", metrics_addr, http::METRICS)
         .with_context(|| format!("cannot listen on {metrics_addr} for /metrics"))?;
@@ -81,7 +83,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
             let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
             let candidate = Candidate::new(identity.clone(), lease_duration);
             // Of its own: the streams of one connection are counted, and watches and writes could take them all.
-            let client = konductor_cluster::kube_client().await.context("cannot connect for the election")?;
+            let client = kube_client(Program::OPERATOR).await.context("cannot connect for the election")?;
             let elector = Elector { client, namespace, candidate, clock, leading: leading_sender };
             tokio::spawn(elector.run(resigned))
         }
@@ -90,11 +92,20 @@ async fn run(config: Config) -> anyhow::Result<()> {
             tokio::spawn(lead_always(leading_sender, resigned))
         }
     };
-    let publisher = Publisher::start(client.clone(), identity, Arc::clone(&metrics));
+    let recorder = Recorder::start(client.clone(), identity, Arc::clone(&metrics));
     let (stop, stopped) = watch::channel(());
-    let common = Common { client, leading, publisher, metrics: Arc::clone(&metrics), clock };
-    let mut engines = arbiter::start(&common, &stopped);
-    rendezvous::start(&common, &stopped, &mut engines);
+    let (restored, mut went_back) = mpsc::channel(1);
+    let common = Common { client, leading, recorder, metrics: Arc::clone(&metrics), clock, restored };
+    let mut engines = JoinSet::new();
+    let (leases, lease_inbox) = lock::start::<Lease>(&common);
+    let (semaphores, semaphore_inbox) = lock::start::<Semaphore>(&common);
+    lock::follow_pods(&common, &[lease_inbox.sender.clone(), semaphore_inbox.sender.clone()]);
+    engines.spawn(engine::run(leases, lease_inbox, common.clone(), stopped.clone()));
+    engines.spawn(engine::run(semaphores, semaphore_inbox, common.clone(), stopped.clone()));
+    let (barriers, inbox) = barrier::start(&common);
+    engines.spawn(engine::run(barriers, inbox, common.clone(), stopped.clone()));
+    let (gates, inbox) = gate::start(&common);
+    engines.spawn(engine::run(gates, inbox, common.clone(), stopped.clone()));
     // Not earlier: who is asked before its parts are registered would be ready without them.
     figures.serve(http::figures(Arc::clone(&metrics), clock));
     probes.serve(http::probes(metrics));
@@ -104,6 +115,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
         // Neither ends by itself but by a panic. Better to start over than to go on with half of it.
         Some(ended) = engines.join_next() => return ended.context("an event loop failed"),
         ended = &mut candidate => return ended.context("the election failed"),
+        // What is known of objects, terms and turns is from a time that has never been, and cannot be told from what is true.
+        Some(what) = went_back.recv() => bail!(
+            "the API server's data was restored from a backup ({what}): starting over with nothing known, which needs no action"
+        ),
     };
     info!("{signal}: handing over");
     // In this order: only when nothing is written any more does the standby's turn come.

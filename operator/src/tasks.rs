@@ -1,5 +1,5 @@
-//! Work that is done in pieces, in turns between namespaces, so that none waits for all the work of another one. No I/O, no
-//! clock.
+//! Work that is done in pieces, in turns between namespaces, so that none waits for all the work of another one. No
+//! I/O, no clock.
 
 use std::collections::{HashMap, VecDeque};
 

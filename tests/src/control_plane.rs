@@ -35,8 +35,7 @@ pub struct ControlPlane {
     controllers: Option<Process>,
     /// The API server; stop, freeze and start it only on a control plane that no other test uses.
     pub api_server: ApiServer,
-    _etcd: Process,
-    etcd_url: String,
+    etcd: Etcd,
     access: Access,
     token_key: PathBuf,
     _folder: Folder,
@@ -69,15 +68,18 @@ impl ControlPlane {
         let (token_key, token_public_key) = pki::token_keys(&folder.0);
 
         let (clients, peers) = (Port::reserve(), Port::reserve());
-        let mut command = Command::new(etcd);
-        command
-            .arg(format!("--data-dir={}", folder.0.join("etcd").display()))
-            .arg(format!("--listen-client-urls={}", clients.url("http")))
-            .arg(format!("--advertise-client-urls={}", clients.url("http")))
-            .arg(format!("--listen-peer-urls={}", peers.url("http")))
-            .args(["--socket-reuse-port=true", "--log-level=warn"])
-            .arg(format!("--unsafe-no-fsync={}", !durable));
-        let etcd = Process::spawn_quiet("etcd", command);
+        let data = folder.0.join("etcd");
+        let arguments = vec![
+            format!("--data-dir={}", data.display()),
+            format!("--listen-client-urls={}", clients.url("http")),
+            format!("--advertise-client-urls={}", clients.url("http")),
+            format!("--listen-peer-urls={}", peers.url("http")),
+            "--socket-reuse-port=true".to_owned(),
+            "--log-level=warn".to_owned(),
+            format!("--unsafe-no-fsync={}", !durable),
+        ];
+        let mut etcd = Etcd { program: etcd, arguments, process: None, data, url: clients.url("http") };
+        etcd.start();
 
         let port = Port::reserve();
         let serving = authority.server(&["127.0.0.1", "localhost", "kubernetes.default.svc", "10.0.0.1"]);
@@ -101,7 +103,6 @@ impl ControlPlane {
             format!("--service-account-key-file={}", token_public_key.display()),
             format!("--service-account-signing-key-file={}", token_key.display()),
         ];
-        let etcd_url = clients.url("http");
         let mut api_server = ApiServer {
             program: api_server,
             arguments,
@@ -110,7 +111,7 @@ impl ControlPlane {
             _ports: [clients, peers, port],
         };
         api_server.start().await;
-        Self { controllers: None, api_server, _etcd: etcd, etcd_url, access, token_key, _folder: folder }
+        Self { controllers: None, api_server, etcd, access, token_key, _folder: folder }
     }
 
     /// Starts kube-controller-manager: default `ServiceAccount`s, garbage collection, Jobs and the like.
@@ -132,7 +133,27 @@ impl ControlPlane {
 
     /// The address of the etcd below the API server.
     pub fn etcd_url(&self) -> &str {
-        &self.etcd_url
+        &self.etcd.url
+    }
+
+    /// Keeps a copy of all that is stored, for [`restore`](ControlPlane::restore). Stops the servers for it, and starts them again.
+    pub async fn back_up(&mut self) {
+        self.api_server.stop();
+        self.etcd.stop();
+        copy(&self.etcd.data, &self.etcd.backup());
+        self.etcd.start();
+        self.api_server.start().await;
+    }
+
+    /// Goes back to what was stored at the last [`back_up`](ControlPlane::back_up), as people do after a disaster: also the versions
+    /// that the API server counts go back.
+    pub async fn restore(&mut self) {
+        self.api_server.stop();
+        self.etcd.stop();
+        std::fs::remove_dir_all(&self.etcd.data).expect("remove the data");
+        copy(&self.etcd.backup(), &self.etcd.data);
+        self.etcd.start();
+        self.api_server.start().await;
     }
 
     /// The kubeconfig of a user who may do everything.
@@ -148,6 +169,46 @@ impl ControlPlane {
     /// A new namespace `PREFIX-RANDOM` for one test.
     pub async fn namespace(&self, prefix: &str) -> TestNamespace {
         TestNamespace::new(self.access.clone(), prefix).await
+    }
+}
+
+/// The etcd of one control plane.
+#[derive(Debug)]
+struct Etcd {
+    program: PathBuf,
+    arguments: Vec<String>,
+    process: Option<Process>,
+    data: PathBuf,
+    url: String,
+}
+
+impl Etcd {
+    fn start(&mut self) {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        self.process = Some(Process::spawn_quiet("etcd", command));
+    }
+
+    fn stop(&mut self) {
+        drop(self.process.take().expect("etcd runs"));
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.data.with_extension("backup")
+    }
+}
+
+/// Copies a folder with all that is in it; replaces what was there.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("make a folder");
+    for entry in std::fs::read_dir(from).expect("read a folder") {
+        let entry = entry.expect("read a folder");
+        let to = to.join(entry.file_name());
+        if entry.file_type().expect("look at a file").is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), &to).expect("copy a file");
+        }
     }
 }
 

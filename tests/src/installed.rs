@@ -60,9 +60,14 @@ impl Installed {
 
     /// Starts an operator of this name.
     pub fn operator(&self, name: &str, arguments: &[&str]) -> Process {
+        self.operator_by(name, &self.kubeconfig, arguments)
+    }
+
+    /// Starts an operator of this name that goes by this kubeconfig.
+    pub fn operator_by(&self, name: &str, kubeconfig: &Path, arguments: &[&str]) -> Process {
         let mut command = Command::new(Binaries::built().operator());
         command.args(["--metrics-addr", "127.0.0.1:0", "--health-addr", "127.0.0.1:0", "--identity", name]);
-        command.args(["--log", "info,konductor_operator=debug"]).args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        command.args(["--log", "info,konductor_operator=debug"]).args(arguments).env("KUBECONFIG", kubeconfig);
         Process::spawn(name, command)
     }
 

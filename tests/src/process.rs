@@ -76,6 +76,14 @@ impl Process {
         Pid::from_raw(self.child.id() as i32)
     }
 
+    /// The most memory that it has had so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {path}: {error}"));
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak.and_then(|kilobytes| kilobytes.parse::<u64>().ok()).expect("VmHWM is in kB") << 10
+    }
+
     /// The live processes of its tree, itself included: every descendant, also one that was orphaned or has left the
     /// process group.
     pub fn tree(&self) -> Vec<Pid> {

@@ -197,8 +197,9 @@ impl View {
         match &entry.filed {
             Some(before) if *before == filed => {}
             Some(before) if before.stays_beside(&filed) => {
-                let before = entry.filed.replace(filed.clone()).unwrap_or_else(|| filed.clone());
-                self.file_beside(&before, filed);
+                let before = before.clone();
+                entry.filed = Some(filed.clone());
+                self.file_beside(&before, &filed);
             }
             _ => {
                 self.unfile(uid, now);
@@ -208,7 +209,7 @@ impl View {
     }
 
     /// Brings those indexes up to date that can change while a claim keeps its part and its place.
-    fn file_beside(&mut self, before: &Filed, filed: Filed) {
+    fn file_beside(&mut self, before: &Filed, filed: &Filed) {
         let uid = filed.place.uid.clone();
         if filed.role == Role::Waiting && before.waiter != filed.waiter {
             self.waiters.update(&filed.place, filed.waiter);

@@ -113,29 +113,36 @@ pub struct TerminatedSeen {
     pub exit_code: i64,
 }
 
-/// What the pod with this UID shows of the container that the claim speaks for; the [module](self) has the argument.
+/// What the pod with this UID shows of the container that the claim speaks for.
 pub fn pod_sight(uid: &str, spec: &PodSpecSeen, status: &PodStatusSeen, claim: &PodReference) -> PodSight {
     if uid != claim.uid {
-        return PodSight::Gone;
+        PodSight::Gone
+    } else if has_ended(spec, status, &claim.container) {
+        PodSight::Ended
+    } else {
+        PodSight::Lives
     }
-    let find = |all: &[ContainerSeen]| all.iter().find(|seen| seen.name == claim.container).cloned();
-    let (container, is_init) = match find(&status.container_statuses) {
-        Some(container) => (container, false),
+}
+
+/// Whether a pod shows that this container of it has ended for good; the [module](self) has the argument.
+pub fn has_ended(spec: &PodSpecSeen, status: &PodStatusSeen, container: &str) -> bool {
+    let find = |all: &[ContainerSeen]| all.iter().find(|seen| seen.name == container).cloned();
+    let (seen, is_init) = match find(&status.container_statuses) {
+        Some(seen) => (seen, false),
         None => match find(&status.init_container_statuses) {
-            Some(container) => (container, true),
-            None => return PodSight::Lives,
+            Some(seen) => (seen, true),
+            None => return false,
         },
     };
-    let Some(TerminatedSeen { exit_code }) = container.state.terminated else { return PodSight::Lives };
-    let is_last_start = status.is_terminal()
+    let Some(TerminatedSeen { exit_code }) = seen.state.terminated else { return false };
+    status.is_terminal()
         || !spec.has_rules_of_containers()
-            && !spec.is_sidecar(&claim.container)
+            && !spec.is_sidecar(container)
             && match spec.restart_policy.as_deref() {
                 Some("Never") => true,
                 Some("OnFailure") => exit_code == 0 && !is_init,
                 _ => false,
-            };
-    if is_last_start { PodSight::Ended } else { PodSight::Lives }
+            }
 }
 
 impl PodStatusSeen {

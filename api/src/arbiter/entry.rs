@@ -38,6 +38,7 @@ impl Busy {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent: any combination can occur")]
 pub(super) struct Entry {
     pub(super) claim: Claim,
     pub(super) ticket: u64,

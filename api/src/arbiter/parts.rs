@@ -3,11 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt;
 
 use crate::{
-    ClaimPhase, ClaimStatus, Lock, LockClaim, PodReference, Queueing, REVOKE_ANNOTATION, RenewTime,
+    ClaimPhase, ClaimStatus, Lock, LockClaim, PodReference, Queueing, RenewTime,
     limits::{MAX_MESSAGE, MAX_TERM},
 };
 
@@ -160,54 +158,65 @@ pub struct Unread {
 /// Why an object cannot be decided on. The object is left alone, everything else goes on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// The API server always sets this field.
-    #[error("{0} is missing or not a number where one is needed")]
-    Metadata(&'static str),
     /// Tokens of this term would not fit 53 bits.
     #[error("status.term {0} is above the highest possible one: clear the status to go on")]
     Term(u64),
 }
 
+/// Which object it is, and which version of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// `metadata.uid`.
+    pub uid: Uid,
+    /// `metadata.resourceVersion`.
+    pub version: Version,
+    /// `metadata.generation`; 0 when absent.
+    pub generation: i64,
+    /// `metadata.creationTimestamp` in unix seconds.
+    pub created: u64,
+}
+
 impl Parent {
-    /// What decisions need of this lock.
-    pub fn of<L: Lock>(lock: &L) -> Result<Self, Unreadable> {
-        let (metadata, state) = (lock.meta(), lock.state());
+    /// What decisions need of the lock with this spec and status.
+    pub fn of<L: Lock>(identity: Identity, spec: &L::Spec, status: Option<&L::Status>) -> Result<Self, Unreadable> {
+        let state = status.map(L::state).unwrap_or_default();
         if state.term > MAX_TERM {
             return Err(Unreadable::Term(state.term));
         }
-        Ok(Self {
-            uid: uid(metadata)?,
-            version: version(metadata)?,
-            generation: metadata.generation.unwrap_or(0),
-            created: created(metadata)?,
-            capacity: lock.capacity(),
-            ttl: lock.ttl(),
-            queueing: lock.queueing(),
-            state,
-        })
+        let Identity { uid, version, generation, created } = identity;
+        let (capacity, ttl, queueing) = (L::capacity(spec), L::ttl(spec), L::queueing(spec));
+        Ok(Self { uid, version, generation, created, capacity, ttl, queueing, state })
     }
 }
 
 impl Claim {
-    /// What decisions need of this claim.
-    pub fn of<C: LockClaim>(claim: &C) -> Result<Self, Unreadable> {
-        let (metadata, spec) = (claim.meta(), claim.claim());
-        let revoke = claim.annotations().get(REVOKE_ANNOTATION);
+    /// What decisions need of the claim of this name with this spec and status. `revoke` is the value of the annotation that asks for
+    /// its revocation; `deleting` says whether it is being deleted.
+    pub fn of<C: LockClaim>(
+        identity: Identity,
+        name: &str,
+        revoke: Option<&str>,
+        deleting: bool,
+        spec: &C::Spec,
+        status: Option<&ClaimStatus>,
+    ) -> Result<Self, Unreadable> {
+        let Identity { uid, version, generation, created } = identity;
+        let claim = C::claim(spec);
         Ok(Self {
-            uid: uid(metadata)?,
-            name: claim.name_any(),
-            version: version(metadata)?,
-            generation: metadata.generation.unwrap_or(0),
-            created: created(metadata)?,
-            weight: claim.weight(),
-            priority: spec.priority,
-            holder: spec.holder.clone(),
-            pod: spec.pod.clone(),
-            ttl: spec.ttl.map(|ttl| ttl.0),
-            renewed: spec.renew_time.clone(),
+            uid,
+            name: name.into(),
+            version,
+            generation,
+            created,
+            weight: C::weight(spec),
+            priority: claim.priority,
+            holder: claim.holder.clone(),
+            pod: claim.pod.clone(),
+            ttl: claim.ttl.map(|ttl| ttl.0),
+            renewed: claim.renew_time.clone(),
             revoke: revoke.map(|reason| reason.chars().take(MAX_MESSAGE as usize / 2).collect()),
-            deleting: metadata.deletion_timestamp.is_some(),
-            state: state(claim.status())?,
+            deleting,
+            state: state(status)?,
         })
     }
 }
@@ -231,18 +240,4 @@ fn state(status: Option<&ClaimStatus>) -> Result<ClaimState, Unreadable> {
         message: status.message.clone(),
         revoked: status.is_revoked(),
     })
-}
-
-fn uid(metadata: &ObjectMeta) -> Result<Uid, Unreadable> {
-    metadata.uid.as_deref().map(Into::into).ok_or(Unreadable::Metadata("metadata.uid"))
-}
-
-fn version(metadata: &ObjectMeta) -> Result<Version, Unreadable> {
-    let version = metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
-    version.ok_or(Unreadable::Metadata("metadata.resourceVersion"))
-}
-
-fn created(metadata: &ObjectMeta) -> Result<u64, Unreadable> {
-    let seconds = metadata.creation_timestamp.as_ref().and_then(|time| u64::try_from(time.0.as_second()).ok());
-    seconds.ok_or(Unreadable::Metadata("metadata.creationTimestamp"))
 }

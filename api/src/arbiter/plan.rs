@@ -38,7 +38,6 @@ pub struct Look {
 
 /// One write. It may only take effect on the version of the object that it was decided on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::large_enum_variant, reason = "nearly all writes are of claims")]
 pub enum Write {
     /// To the parent's status.
     Parent(ParentWrite),

@@ -1,24 +1,24 @@
 //! When a barrier opens, fails, and begins its next round.
 //!
-//! A round ends once: [`Open`](RendezvousPhase::Open) when all that are expected have arrived, or a quorum of them when the
-//! timeout has passed; [`Failed`](RendezvousPhase::Failed) when the timeout has passed otherwise. The end is final: late
-//! or withdrawn arrivals change the figures, not the phase. Only an edit of the spec decides the round anew, and
+//! A round ends once: [`Open`](RendezvousPhase::Open) when all that are expected have arrived, or a quorum of them when
+//! the timeout has passed; [`Failed`](RendezvousPhase::Failed) when the timeout has passed otherwise. The end is final:
+//! late or withdrawn arrivals change the figures, not the phase. Only an edit of the spec decides the round anew, and
 //! `resetAfter` begins the next one.
 //!
 //! # Which round an arrival belongs to
 //! The one in which it is there. Nothing in an arrival says so, and nothing has to be written to it: the next round
-//! begins with a write that is only made once every arrival of the round before is deleted ([`Change::NextRound`](super::Change)). So
-//! whatever is there belongs to the round that the status names, whoever looks and whenever, and a name that follows from
-//! barrier and key is free again in each round. An operator that ends halfway leaves the round as it was, and the next one
-//! does it over.
+//! begins with a write that is only made once every arrival of the round before is deleted
+//! ([`Change::NextRound`](super::Change)). So whatever is there belongs to the round that the status names, whoever
+//! looks and whenever, and a name that follows from barrier and key is free again in each round. An operator that ends
+//! halfway leaves the round as it was, and the next one does it over.
 //!
 //! What is watched may be older than the status (two watches are not in step), so the count of a watch says only when
-//! to look: a phase is written after arrivals were counted by a consistent read, on the version that this count was for.
-//! Nothing that is decided rests on a figure in the status but the phase, its time, and the round.
+//! to look: a phase is written after arrivals were counted by a consistent read, on the version that this count was
+//! for. Nothing that is decided rests on a figure in the status but the phase, its time, and the round.
 //!
 //! # Time
-//! `timeout` and `resetAfter` have passed when they have passed twice: by the wall clock since the time that the API server
-//! knows, and by the operator's own clock since it saw what that time tells ([`Since`]).
+//! `timeout` and `resetAfter` have passed when they have passed twice: by the wall clock since the time that the API
+//! server knows, and by the operator's own clock since it saw what that time tells ([`Since`]).
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -84,7 +84,8 @@ fn evaluate(view: &View<'_>, accepted: bool, clocks: Now) -> Plan<BarrierStatus>
     let now = clocks.wall;
     let BarrierSpec { expected, quorum, timeout, reset_after: _ } = *view.spec;
     let arrived = view.arrived;
-    // An arrival made before its barrier waits for nobody yet. Times of creation are whole seconds: from the end of that one.
+    // An arrival made before its barrier waits for nobody yet. Times of creation are whole seconds: from the end of
+    // that one.
     let first = view.first.map(|first| after(first, GoDuration(CREATION_GRAIN)).max(view.created));
     let due =
         timeout.and_then(|timeout| Some((later(after(first?, timeout), view.first_seen, timeout, clocks), timeout)));

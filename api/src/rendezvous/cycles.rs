@@ -4,18 +4,18 @@
 //! the conditions that close a cycle are not met, whatever state they ask for, and say so.
 //!
 //! # What it costs
-//! An edge closes a cycle exactly if both its ends are in one strongly connected component. [`Search`] finds the components
-//! (Tarjan 1972, without recursion), then in each of them a tree of shortest ways away from one node of it and one of shortest
-//! ways back to that node. Each of these steps looks at every edge once, so the whole is linear in nodes and edges, and it can
-//! be done in pieces. The two trees answer for every edge of their component: from the edge's end back to the middle, and from
-//! there to the edge's beginning, with what both ways share cut off. That takes [`WALK`] steps at most; of a cycle that is
-//! still open then the beginning is named ([`Way::Partial`]).
+//! An edge closes a cycle exactly if both its ends are in one strongly connected component. [`Search`] finds the
+//! components (Tarjan 1972, without recursion), then in each of them a tree of shortest ways away from one node of it
+//! and one of shortest ways back to that node. Each of these steps looks at every edge once, so the whole is linear in
+//! nodes and edges, and it can be done in pieces. The two trees answer for every edge of their component: from the
+//! edge's end back to the middle, and from there to the edge's beginning, with what both ways share cut off. That takes
+//! [`WALK`] steps at most; of a cycle that is still open then the beginning is named ([`Way::Partial`]).
 //!
 //! # Selectors
-//! Gates that select each other would be as many edges as there are pairs of them. So a selector is a node of its own, which has
-//! edges to what it selects, and the gates that use it have an edge to it: one edge a gate, and one a selected gate and
-//! distinct selector. A path through it goes where the edges would have gone. Whoever builds the graph bounds the
-//! number of edges.
+//! Gates that select each other would be as many edges as there are pairs of them. So a selector is a node of its own,
+//! which has edges to what it selects, and the gates that use it have an edge to it: one edge a gate, and one a
+//! selected gate and distinct selector. A path through it goes where the edges would have gone. Whoever builds the
+//! graph bounds the number of edges.
 
 use std::collections::VecDeque;
 
@@ -93,8 +93,8 @@ impl Search {
         }
     }
 
-    /// Goes on until `budget` is used up, one for each node or edge looked at, or all is found. The last node may take it below
-    /// zero, by its edges. Returns whether all is found.
+    /// Goes on until `budget` is used up, one for each node or edge looked at, or all is found. The last node may take
+    /// it below zero, by its edges. Returns whether all is found.
     pub fn work(&mut self, budget: &mut isize) -> bool {
         while *budget > 0 && self.stage != Stage::Done {
             let spent = match self.stage {

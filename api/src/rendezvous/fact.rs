@@ -85,9 +85,9 @@ pub enum JobState {
 }
 
 impl JobState {
-    /// Reads the conditions that are true, by type, and `spec.suspend`. Only the Job controller's last words count: counts of
-    /// pods say nothing of what is still to come, and `FailureTarget` and `SuccessCriteriaMet` come before the last pod
-    /// has ended.
+    /// Reads the conditions that are true, by type, and `spec.suspend`. Only the Job controller's last words count:
+    /// counts of pods say nothing of what is still to come, and `FailureTarget` and `SuccessCriteriaMet` come before
+    /// the last pod has ended.
     pub fn of<'a>(mut conditions: impl Iterator<Item = &'a str>, suspend: bool) -> Self {
         let end = conditions.find_map(|condition| match condition {
             "Complete" => Some(Self::Complete),
@@ -98,8 +98,8 @@ impl JobState {
     }
 }
 
-/// What is known of an object. A kind of Konductor's own is `None` until the operator has decided on it with its spec as it is
-/// now: what its status says of an older one may never have been true of this one.
+/// What is known of an object. A kind of Konductor's own is `None` until the operator has decided on it with its spec
+/// as it is now: what its status says of an older one may never have been true of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fact {
     /// Of a Job.

@@ -1,15 +1,15 @@
 //! When a gate is open.
 //!
-//! A gate is open *while* its conditions are met: it closes again when they are not. What it says was so a moment ago, as with
-//! everything that is watched; to keep something so while a command runs takes a lock.
+//! A gate is open *while* its conditions are met: it closes again when they are not. What it says was so a moment ago,
+//! as with everything that is watched; to keep something so while a command runs takes a lock.
 //!
 //! With a timeout it fails when it has waited for that long, so that nobody waits for what does not come; when the
 //! conditions are met after all it opens, and those who ask then may go on. `override` goes before everything.
 //!
 //! A condition that cannot be judged (nothing of that name, a namespace that does not allow it, a cycle) is not met.
 //!
-//! A timeout has passed when it has passed twice: by the wall clock since the time in the status, which another operator
-//! may have written, and by this operator's own clock since it saw that time there ([`Since`]).
+//! A timeout has passed when it has passed twice: by the wall clock since the time in the status, which another
+//! operator may have written, and by this operator's own clock since it saw that time there ([`Since`]).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 

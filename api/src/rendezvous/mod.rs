@@ -1,12 +1,13 @@
-//! What is waited for: a [`Barrier`](crate::Barrier) until enough have arrived, a [`Gate`](crate::Gate) until other things
-//! are as wanted.
+//! What is waited for: a [`Barrier`](crate::Barrier) until enough have arrived, a [`Gate`](crate::Gate) until other
+//! things are as wanted.
 //!
-//! Unlike locks they grant nothing to anybody: all who wait read the same status. So there is no claim protocol here and
-//! no term. [`barrier::decide`] and [`gate::decide`] say from what is there, and from the status as it is, what the status
-//! should be; whoever carries it out writes on the version that was decided on, or not at all.
+//! Unlike locks they grant nothing to anybody: all who wait read the same status. So there is no claim protocol here
+//! and no term. [`barrier::decide`] and [`gate::decide`] say from what is there, and from the status as it is, what the
+//! status should be; whoever carries it out writes on the version that was decided on, or not at all.
 //!
 //! - [`barrier`], [`gate`]: the rules of each kind;
-//! - [`fact`]: what a gate's condition asks of an object; [`tally`]: of many; [`cycles`]: gates that wait for themselves;
+//! - [`fact`]: what a gate's condition asks of an object; [`tally`]: of many; [`cycles`]: gates that wait for
+//!   themselves;
 //! - [`since`]: how long something has been so by the operator's own clock.
 
 pub mod barrier;
@@ -86,12 +87,6 @@ pub trait Rendezvous:
         self.status().and_then(RendezvousStatus::phase)
     }
 
-    /// Where it stands, as far as the operator has taken in its spec as it is now.
-    fn current_phase(&self) -> Option<RendezvousPhase> {
-        let status = self.status()?;
-        status.phase().filter(|_| status.observed_generation() == self.meta().generation)
-    }
-
     /// Why it stands there, for people.
     fn message(&self) -> Option<&str> {
         let conditions = self.status()?.conditions();
@@ -106,6 +101,11 @@ pub trait RendezvousStatus: Serialize {
 
     /// The generation of the spec that it answers.
     fn observed_generation(&self) -> Option<i64>;
+
+    /// Where it stands, if this answers the spec of this generation.
+    fn current_phase(&self, generation: Option<i64>) -> Option<RendezvousPhase> {
+        self.phase().filter(|_| self.observed_generation() == generation)
+    }
 
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
@@ -209,8 +209,8 @@ fn after(at: Timestamp, wait: GoDuration) -> Timestamp {
     at.saturating_add(wait.0).unwrap_or(Timestamp::MAX)
 }
 
-/// When a wait is over that is so far by the wall clock at `due`: not before it is by the operator's own clock, too. What the
-/// operator has not seen begins now.
+/// When a wait is over that is so far by the wall clock at `due`: not before it is by the operator's own clock, too.
+/// What the operator has not seen begins now.
 fn later(due: Timestamp, since: Option<Since>, wait: GoDuration, now: Now) -> Timestamp {
     let left = since.unwrap_or(Since::begun(now)).left(wait, now);
     if left.is_zero() { due } else { due.max(after(now.wall, GoDuration(left))) }

@@ -1,17 +1,18 @@
 //! How long something has been so by the operator's own clock.
 //!
 //! # Why
-//! What a wait begins with is in the API: when an arrival was created, when a round ended, since when a gate waits. Those are
-//! times of other machines' clocks, and the operator's wall clock may be set. Were they all that is looked at, a clock that is an
-//! hour fast would open a quorum of an hour at once. So a wait is over when both have gone by: the wall clock is past
-//! the time, and the operator's own clock, which is never set, has counted that long since it saw the wait begin.
+//! What a wait begins with is in the API: when an arrival was created, when a round ended, since when a gate waits.
+//! Those are times of other machines' clocks, and the operator's wall clock may be set. Were they all that is looked
+//! at, a clock that is an hour fast would open a quorum of an hour at once. So a wait is over when both have gone by:
+//! the wall clock is past the time, and the operator's own clock, which is never set, has counted that long since it
+//! saw the wait begin.
 //!
 //! # What a restart costs
-//! An operator that finds a wait that began before it did cannot have counted all of it, and if it had to, a wait of a week
-//! would not end under an operator that is restarted every day. So it grants what the wall clock says has passed, but has
-//! itself seen the wait for [`OWN_WAIT`], or for all of it if that is shorter. So:
-//! - a wait that this process saw begin ends early under no clock at all. The standby sees what the leader sees, so a change of
-//!   leader costs nothing;
+//! An operator that finds a wait that began before it did cannot have counted all of it, and if it had to, a wait of a
+//! week would not end under an operator that is restarted every day. So it grants what the wall clock says has passed,
+//! but has itself seen the wait for [`OWN_WAIT`], or for all of it if that is shorter. So:
+//! - a wait that this process saw begin ends early under no clock at all. The standby sees what the leader sees, so a
+//!   change of leader costs nothing;
 //! - a wait up to [`OWN_WAIT`] never ends early, and a restart makes it late by its own length at most;
 //! - a longer one ends late by at most [`OWN_WAIT`] a restart, and early only if the wall clock was wrong when
 //!   this process found it: by as much as it was wrong, and not within [`OWN_WAIT`].

@@ -1,12 +1,12 @@
 //! How many of the objects that a selector selects are in the wanted state.
 //!
-//! Ten thousand Jobs are counted once, name by name and as many at a time as the caller has time for; after that a change of
-//! one object costs one look at it. What changes before the count has come to its name is found by the count; what
-//! changes behind it corrects the count at once. So the figures are right whenever the count is complete.
+//! Ten thousand Jobs are counted once, name by name and as many at a time as the caller has time for; after that a
+//! change of one object costs one look at it. What changes before the count has come to its name is found by the count;
+//! what changes behind it corrects the count at once. So the figures are right whenever the count is complete.
 //!
-//! Beside the figures one object is known by name. Of those that are all to be in a state it is the first that is not, which
-//! is for people: while that one is looked for, the figures stand, and nobody is named. Where only the newest counts it is
-//! that one, and if it goes, all is counted again.
+//! Beside the figures one object is known by name. Of those that are all to be in a state it is the first that is not,
+//! which is for people: while that one is looked for, the figures stand, and nobody is named. Where only the newest
+//! counts it is that one, and if it goes, all is counted again.
 
 use std::{
     collections::BTreeMap,
@@ -113,8 +113,8 @@ impl Tally {
         self.counted == Counted::All && !matches!(self.shown, Shown::From(_))
     }
 
-    /// Goes on counting until `budget` is used up, one for each object looked at, or it is complete. Returns whether it is.
-    /// `member` says whether an object is selected, and what counts of it.
+    /// Goes on counting until `budget` is used up, one for each object looked at, or it is complete. Returns whether it
+    /// is. `member` says whether an object is selected, and what counts of it.
     pub fn count<T>(
         &mut self,
         objects: &BTreeMap<Box<str>, T>,
@@ -164,7 +164,8 @@ impl Tally {
         self.is_complete()
     }
 
-    /// An object has changed: what counted of it, and what counts now. Returns whether that changed the figures or who is shown.
+    /// An object has changed: what counted of it, and what counts now. Returns whether that changed the figures or who
+    /// is shown.
     pub fn change(&mut self, name: &str, before: Option<Member>, after: Option<Member>) -> bool {
         let behind = match &self.counted {
             Counted::Nothing => false,

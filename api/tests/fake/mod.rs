@@ -12,11 +12,11 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use konductor_api::{
-    ClaimPhase, Lock, LockClaim,
-    arbiter::{Claim, ClaimWrite, Now, Outcome, Parent, ParentWrite, Unread, View, Write, claim_status},
+    ClaimPhase, Lock, LockClaim, REVOKE_ANNOTATION,
+    arbiter::{Claim, ClaimWrite, Identity, Now, Outcome, Parent, ParentWrite, Unread, View, Write, claim_status},
 };
 use kube::{
-    Resource,
+    Resource, ResourceExt,
     core::object::{HasSpec, HasStatus},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -153,11 +153,19 @@ impl<L: Kept> Api<L> {
     }
 
     pub(crate) fn parent(&self) -> Option<Parent> {
-        self.lock.as_ref().map(|lock| Parent::of(lock).expect("a readable parent"))
+        self.lock
+            .as_ref()
+            .map(|lock| Parent::of::<L>(identity(lock.meta()), lock.spec(), lock.status()).expect("a readable parent"))
     }
 
     pub(crate) fn claim(&self, name: &str) -> Option<Claim> {
-        self.claims.get(name).map(|claim| Claim::of(claim).expect("a readable claim"))
+        let claim = self.claims.get(name)?;
+        let (revoke, deleting) =
+            (claim.annotations().get(REVOKE_ANNOTATION), claim.meta().deletion_timestamp.is_some());
+        let (spec, status) = (claim.spec(), claim.status());
+        let claim =
+            Claim::of::<L::Claim>(identity(claim.meta()), name, revoke.map(String::as_str), deleting, spec, status);
+        Some(claim.expect("a readable claim"))
     }
 
     pub(crate) fn claims(&self) -> Vec<Claim> {
@@ -198,7 +206,8 @@ impl<L: Kept> Api<L> {
             Write::Parent(ParentWrite { uid, version, change }) => {
                 let parent = self.parent().filter(|parent| parent.uid == *uid && parent.version == *version)?;
                 let mut lock = self.lock.clone()?;
-                let status = Some(L::status_of(change.state(), parent.capacity, wall, lock.conditions()));
+                let before = lock.status().map_or(&[][..], L::conditions);
+                let status = Some(L::status_of(change.state(), parent.capacity, wall, before));
                 if *lock.status_mut() != status {
                     *lock.status_mut() = status;
                     self.store_parent(lock);
@@ -221,6 +230,16 @@ impl<L: Kept> Api<L> {
                 self.shown(name)
             }
         }
+    }
+}
+
+fn identity(metadata: &ObjectMeta) -> Identity {
+    let number = |text: &Option<String>| text.as_ref().and_then(|text| text.parse().ok()).expect("a number");
+    Identity {
+        uid: metadata.uid.as_deref().expect("a UID").into(),
+        version: number(&metadata.resource_version),
+        generation: metadata.generation.unwrap_or(0),
+        created: metadata.creation_timestamp.as_ref().map_or(0, |at| at.0.as_second() as u64),
     }
 }
 

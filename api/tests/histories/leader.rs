@@ -2,14 +2,14 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
 use konductor_api::{
     ClaimPhase, Queueing, Semaphore,
-    arbiter::{Claim, ClaimChange, ClaimWrite, Now, Outcome, Parent, View, Write},
-    limits::RETRY_AFTER,
+    arbiter::{Claim, ClaimChange, ClaimWrite, Look, Now, Outcome, Parent, View, Write},
+    limits::{ASIDE, DOUBTED_GRANTS, LONGEST_ASIDE, RETRY_AFTER},
 };
 
 use super::fake::{Api, Event, Operator};
@@ -19,6 +19,14 @@ use super::fake::{Api, Event, Operator};
 pub(crate) struct Notes {
     pub(crate) parent: Option<Parent>,
     pub(crate) claims: BTreeMap<String, Claim>,
+    /// Claims that cannot be read: their versions, and whether they may be held.
+    unread: BTreeMap<String, (u64, bool)>,
+    /// Granted by a parent that was deleted since, and there when this one was taken over: they count until they end.
+    pub(crate) foreign: BTreeSet<String>,
+    /// Claims whose pods are known not to exist.
+    pub(crate) absent: BTreeSet<String>,
+    /// Grants in a row that got no answer.
+    doubts: BTreeMap<String, u32>,
     /// Claims that are gone, as long as an answer, or a list, may show them as they were before.
     gone: BTreeSet<String>,
     gone_while_listing: BTreeSet<String>,
@@ -44,17 +52,47 @@ impl Notes {
             }
             Event::ParentGone(uid) => self.parent = self.parent.take().filter(|parent| *parent.uid != **uid),
             Event::Claim(claim) => {
-                let newer = self.claims.get(&*claim.uid).is_none_or(|known| known.version < claim.version);
-                if newer && !self.gone.contains(&*claim.uid) && !self.gone_while_listing.contains(&*claim.uid) {
-                    let ticket = self.tickets.entry(claim.uid.to_string()).or_insert(claim.version);
-                    *ticket = claim.state.ticket.unwrap_or(*ticket);
-                    self.granting.remove(&*claim.uid);
-                    self.retry_at.remove(&*claim.uid);
-                    self.claims.insert(claim.uid.to_string(), claim.clone());
+                let uid = &*claim.uid;
+                let newer = self.claims.get(uid).is_none_or(|known| known.version < claim.version)
+                    && self.unread.get(uid).is_none_or(|(version, _)| *version <= claim.version);
+                if !newer || self.is_gone(uid) {
+                    return;
+                }
+                self.unread.remove(uid);
+                let ticket = self.tickets.entry(uid.into()).or_insert(claim.version);
+                *ticket = claim.state.ticket.unwrap_or(*ticket);
+                self.granting.remove(uid);
+                let known = self.claims.insert(uid.into(), claim.clone());
+                if known.is_some_and(|known| known.renewed != claim.renewed) {
+                    self.absent.remove(uid);
+                }
+                if is_granted(claim) {
+                    self.doubts.remove(uid);
+                } else {
+                    self.foreign.remove(uid);
+                }
+                if self.doubts.get(uid).is_none_or(|doubts| *doubts < DOUBTED_GRANTS) {
+                    self.retry_at.remove(uid);
+                }
+            }
+            Event::Unread(claim) => {
+                let uid = &*claim.uid;
+                let newer = self.claims.get(uid).is_none_or(|known| known.version < claim.version)
+                    && self.unread.get(uid).is_none_or(|(version, _)| *version < claim.version);
+                if newer && !self.is_gone(uid) {
+                    self.unread.insert(uid.into(), (claim.version, claim.may_hold));
+                    self.claims.remove(uid);
+                    self.granting.remove(uid);
+                    self.retry_at.remove(uid);
+                    self.doubts.remove(uid);
+                    self.tickets.remove(uid);
+                    self.dead.remove(uid);
+                    self.absent.remove(uid);
                 }
             }
             Event::ClaimGone(uid) => {
-                if self.claims.remove(uid).is_some() {
+                let known = self.claims.remove(uid).is_some();
+                if known | self.unread.remove(uid).is_some() {
                     if self.unanswered.contains_key(uid) {
                         self.gone.insert(uid.clone());
                     }
@@ -65,14 +103,37 @@ impl Notes {
                     self.dead.remove(uid);
                     self.granting.remove(uid);
                     self.retry_at.remove(uid);
+                    self.foreign.remove(uid);
+                    self.absent.remove(uid);
+                    self.doubts.remove(uid);
                 }
             }
         }
     }
 
-    pub(crate) fn listed(&mut self, claims: &[Claim]) {
-        for claim in claims {
-            self.observe(&Event::Claim(claim.clone()));
+    fn is_gone(&self, uid: &str) -> bool {
+        self.gone.contains(uid) || self.gone_while_listing.contains(uid)
+    }
+
+    /// Granted by another parent than the one that is known.
+    fn is_foreign(&self, claim: &Claim) -> bool {
+        let parent = self.parent.as_ref().map(|parent| &parent.uid);
+        is_granted(claim) && claim.state.parent.as_ref() != parent
+    }
+
+    /// The answer to a list. `counts`: it is the one that the takeover waits for.
+    pub(crate) fn listed(&mut self, claims: &[Event], counts: bool) {
+        for claim in claims.iter().filter(|_| counts) {
+            self.observe(claim);
+        }
+        if counts {
+            let listed = claims.iter().filter_map(|claim| match claim {
+                Event::Claim(claim) => Some(&*claim.uid),
+                Event::Unread(claim) => Some(&*claim.uid),
+                _ => None,
+            });
+            let known = |uid: &&str| self.claims.get(*uid).is_none_or(|claim| self.is_foreign(claim));
+            self.foreign = listed.filter(known).map(Into::into).collect();
         }
         self.listing = false;
         self.gone_while_listing.clear();
@@ -80,10 +141,15 @@ impl Notes {
 
     pub(crate) fn held(&self, term: u64) -> u64 {
         let held = self.claims.values().filter(|claim| {
-            let granted = matches!(claim.state.phase, Some(ClaimPhase::Granted | ClaimPhase::Revoking));
-            granted && claim.state.term == term || self.granting.contains(&*claim.uid)
+            let ours = is_granted(claim) && !self.is_foreign(claim) && claim.state.term == term;
+            ours || self.is_foreign(claim) && self.foreign.contains(&*claim.uid) || self.granting.contains(&*claim.uid)
         });
         held.map(|claim| claim.weight).sum()
+    }
+
+    /// Nobody knows how much is held.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.unread.values().any(|(_, may_hold)| *may_hold)
     }
 
     /// Everybody who waits, in the order in which they may go.
@@ -98,11 +164,15 @@ impl Notes {
 
     /// Who is to be granted now.
     pub(crate) fn next(&self, parent: &Parent, term: u64, now: Now) -> Vec<String> {
+        if self.is_unknown() {
+            return vec![];
+        }
         let mut free = parent.capacity.saturating_sub(self.held(term));
         let mut next = vec![];
         for claim in self.waiting() {
             let refused = self.retry_at.get(&*claim.uid).is_some_and(|at| *at > now.monotonic);
-            if claim.weight > parent.capacity || self.dead.contains(&*claim.uid) || refused {
+            let lost = self.dead.contains(&*claim.uid) || self.absent.contains(&*claim.uid) || claim.revoke.is_some();
+            if claim.weight > parent.capacity || lost || refused {
                 continue;
             }
             if claim.weight > free {
@@ -120,6 +190,10 @@ impl Notes {
     }
 }
 
+fn is_granted(claim: &Claim) -> bool {
+    matches!(claim.state.phase, Some(ClaimPhase::Granted | ClaimPhase::Revoking))
+}
+
 /// The answer to a write.
 pub(crate) struct Answer {
     pub(crate) write: Write,
@@ -134,8 +208,12 @@ pub(crate) struct Leader {
     pub(crate) notes: Notes,
     pub(crate) flights: Vec<Write>,
     pub(crate) answers: Vec<Answer>,
+    /// Looks at pods without an answer yet.
+    pub(crate) looks: Vec<Look>,
+    /// What the watches of parents and of claims have yet to show. They are not in step.
+    watches: [VecDeque<Event>; 2],
     pub(crate) listing: Option<u64>,
-    pub(crate) list: Option<(u64, Vec<Claim>)>,
+    pub(crate) list: Option<(u64, Vec<Event>)>,
 }
 
 impl Leader {
@@ -145,6 +223,8 @@ impl Leader {
             notes: Notes::default(),
             flights: vec![],
             answers: vec![],
+            looks: vec![],
+            watches: [VecDeque::new(), VecDeque::new()],
             listing: None,
             list: None,
         }
@@ -154,23 +234,50 @@ impl Leader {
         &mut self.operator.view
     }
 
-    pub(crate) fn watch(&mut self, api: &Api<Semaphore>, events: usize, now: Now) {
-        let end = api.log.len().min(self.operator.seen.saturating_add(events));
-        api.log[self.operator.seen..end].iter().for_each(|event| self.notes.observe(event));
-        self.operator.watch(api, events, now);
+    /// Sees up to so many of the next events of each of these watches: 0 is that of parents, 1 that of claims.
+    pub(crate) fn watch(&mut self, api: &Api<Semaphore>, events: usize, which: &[usize], now: Now) {
+        for event in &api.log[self.operator.seen..] {
+            let of_parent = matches!(event, Event::Parent(_) | Event::ParentGone(_));
+            self.watches[usize::from(!of_parent)].push_back(event.clone());
+        }
+        self.operator.seen = api.log.len();
+        for watch in which {
+            for _ in 0..events {
+                let Some(event) = self.watches[*watch].pop_front() else { break };
+                self.observe(event, now);
+            }
+        }
     }
 
+    fn observe(&mut self, event: Event, now: Now) {
+        self.notes.observe(&event);
+        self.operator.observe(event, now);
+    }
+
+    /// Sees what there is instead of what has happened since. What the list does not show is asked for.
     pub(crate) fn relist(&mut self, api: &Api<Semaphore>, now: Now) {
-        let events = api.parent().map(Event::Parent).into_iter().chain(api.claims().into_iter().map(Event::Claim));
-        events.for_each(|event| self.notes.observe(&event));
-        self.operator.relist(api, now);
+        self.watches = [VecDeque::new(), VecDeque::new()];
+        self.operator.seen = api.log.len();
+        let known: Vec<_> = self.notes.claims.keys().chain(self.notes.unread.keys()).cloned().collect();
+        let there: BTreeSet<_> = api.claims().into_iter().map(|claim| claim.uid).collect();
+        for uid in known.into_iter().filter(|uid| !there.contains(&**uid)) {
+            self.observe(Event::ClaimGone(uid), now);
+        }
+        if let (None, Some(known)) = (api.parent(), &self.notes.parent) {
+            let uid = known.uid.to_string();
+            self.observe(Event::ParentGone(uid), now);
+        }
+        for event in api.parent().map(Event::Parent).into_iter().chain(api.list()) {
+            self.observe(event, now);
+        }
     }
 
     pub(crate) fn answer(&mut self, answer: Answer, now: Now) {
         let Answer { write, outcome, found } = answer;
         let uid = write.uid();
         // The result of a write of a claim that is gone says nothing.
-        if outcome.is_some() || self.notes.claims.contains_key(uid) || matches!(found, Event::Parent(_)) {
+        let unreadable = matches!(found, Event::Unread(_));
+        if outcome.is_some() || unreadable || self.notes.claims.contains_key(uid) || matches!(found, Event::Parent(_)) {
             self.notes.observe(&found);
         }
         if let Some(answers) = self.notes.unanswered.get_mut(uid) {
@@ -184,10 +291,17 @@ impl Leader {
             self.notes.busy.remove(uid);
             let unchanged = self.notes.claims.get(uid).is_some_and(|claim| claim.version == write.version());
             if let (true, Some(outcome)) = (unchanged, outcome) {
-                self.notes.retry_at.insert(uid.into(), now.monotonic + RETRY_AFTER);
+                let mut pause = RETRY_AFTER;
                 if outcome == Outcome::NotApplied {
                     self.notes.granting.remove(uid);
+                } else if self.notes.granting.contains(uid) {
+                    let doubts = self.notes.doubts.entry(uid.into()).or_default();
+                    *doubts += 1;
+                    if *doubts >= DOUBTED_GRANTS {
+                        pause = ASIDE.saturating_mul(1 << (*doubts - DOUBTED_GRANTS)).min(LONGEST_ASIDE);
+                    }
                 }
+                self.notes.retry_at.insert(uid.into(), now.monotonic + pause);
             }
         }
         match outcome {

@@ -1,5 +1,6 @@
 //! Random histories of a semaphore with two operators and their clients: late and lost writes and answers, watches that
-//! lag, operators that both believe that they lead, resizes, deletions, deaths, and time that passes.
+//! lag and are not in step, operators that list anew and such that both believe that they lead, resizes, deletions and
+//! recreations, claims that cannot be read, pods that vanish, deaths, and time that passes.
 //!
 //! Clients keep the claim protocol: they trust a grant of the parent's term only, renew before they start when they have
 //! not been heard of for long, and are dead when their TTL has passed without a renewal. What must always be true:
@@ -33,9 +34,11 @@ pub(crate) enum Step {
     Lead(usize),
     Follow(usize),
     Forget(usize),
+    Relist(usize),
     Watch {
         operator: usize,
         events: usize,
+        which: &'static [usize],
     },
     Decide(usize),
     List(usize),
@@ -62,6 +65,17 @@ pub(crate) enum Step {
         operator: usize,
         client: usize,
     },
+    /// A look at a pod is answered.
+    Look {
+        operator: usize,
+        look: usize,
+    },
+    /// The client's pod is deleted by force; it may live on.
+    Vanish(usize),
+    Unreadable {
+        client: usize,
+        unreadable: bool,
+    },
     Edit(usize),
     Revoke(usize),
     Pass(u64),
@@ -86,6 +100,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     // Which of those that there are: taken modulo their number.
     let (operator, client, which) = (|| 0..2_usize, || 0..60_usize, || 0..60_usize);
     let queueing = prop_oneof![Just(Queueing::StrictFIFO), Just(Queueing::BestEffortFIFO)];
+    let watches = prop::sample::select(vec![&[0, 1][..], &[0], &[1]]);
     let fate = prop_oneof![
         6 => Just(Fate::Arrives),
         1 => Just(Fate::Unanswered),
@@ -97,11 +112,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (1..=3_u32, 0..=1, prop_oneof![Just(5_u64), Just(30), Just(60)])
             .prop_map(|(weight, priority, ttl)| Step::Create { weight, priority, ttl }),
         3 => (0..=3_u32, queueing).prop_map(|(permits, queueing)| Step::Resize { permits, queueing }),
-        1 => Just(Step::DeleteSemaphore),
+        2 => Just(Step::DeleteSemaphore),
         3 => operator().prop_map(Step::Lead),
         1 => operator().prop_map(Step::Follow),
         1 => operator().prop_map(Step::Forget),
-        10 => (operator(), 1..4_usize).prop_map(|(operator, events)| Step::Watch { operator, events }),
+        2 => operator().prop_map(Step::Relist),
+        10 => (operator(), 1..4_usize, watches).prop_map(|(operator, events, which)| {
+            Step::Watch { operator, events, which }
+        }),
         16 => operator().prop_map(Step::Decide),
         4 => operator().prop_map(Step::List),
         4 => operator().prop_map(Step::Listed),
@@ -116,6 +134,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => client().prop_map(Step::Release),
         2 => client().prop_map(Step::Die),
         2 => (operator(), client()).prop_map(|(operator, client)| Step::Proof { operator, client }),
+        4 => (operator(), which()).prop_map(|(operator, look)| Step::Look { operator, look }),
+        1 => client().prop_map(Step::Vanish),
+        2 => (client(), any::<bool>()).prop_map(|(client, unreadable)| Step::Unreadable { client, unreadable }),
         1 => client().prop_map(Step::Edit),
         1 => client().prop_map(Step::Revoke),
         5 => prop_oneof![Just(100_u64), Just(1000)].prop_map(Step::Pass),

@@ -3,25 +3,24 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use konductor_api::{
-    ClaimPhase, ClaimSpec, GoDuration, LockKind, Permit, PermitSpec, Queueing, REVOKE_ANNOTATION, Semaphore,
+    ClaimPhase, ClaimSpec, GoDuration, Permit, PermitSpec, PodReference, Queueing, REVOKE_ANNOTATION, Semaphore,
     SemaphoreSpec,
-    arbiter::{Change, Now, Outcome, Plan, Reign, Subject, View, Write, decide},
-    limits::FRESH,
+    arbiter::{ClaimChange, Now, Outcome, Plan, PodSight, Reign, Uid, Write, decide},
+    limits::{ASKED_AHEAD, FRESH},
 };
 
 use super::{
     Fate, Step,
-    fake::{Api, Event, claim_state},
-    leader::{Answer, Leader},
+    fake::{Api, Event},
+    leader::{Answer, Leader, is_telling},
 };
 
 /// What a client believes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Belief {
     Waits,
-    Granted { term: u64, token: u64, ttl: Duration },
+    Granted { term: u64, parent: Option<Uid>, token: u64, ttl: Duration },
     Holds { token: u64, ttl: Duration },
     Done,
 }
@@ -29,9 +28,11 @@ enum Belief {
 #[derive(Clone, Debug)]
 struct Client {
     name: String,
-    uid: String,
+    uid: Uid,
     weight: u64,
     alive: bool,
+    /// Its pod can be seen, if it has one.
+    pod: bool,
     /// When its last successful renewal was sent; its creation counts as one.
     renewed: Duration,
     belief: Belief,
@@ -103,29 +104,34 @@ impl World {
         match *step {
             Step::Create { weight, priority, ttl } => self.create(weight, priority, ttl),
             Step::Resize { permits, queueing } => self.resize(permits, queueing),
-            Step::DeleteSemaphore => self.api.delete_parent(),
+            Step::DeleteSemaphore => {
+                self.api.delete_parent();
+                // The clock of the API server goes on, faster than terms are raised.
+                self.pass(Duration::from_secs(100));
+            }
             Step::Lead(operator) => self.leaders[operator].view().lead(now),
             Step::Follow(operator) => self.leaders[operator].view().stand_down(),
             Step::Forget(operator) => {
-                // It starts anew; what it sent is still on its way. That no term is given again then is up to the clock of
-                // the API server, which stands still here more than in life.
+                // It starts anew; what it sent is still on its way.
                 let mut anew = Leader::new();
-                let floor = self.leaders.iter().map(|leader| leader.operator.view.floor()).max().unwrap_or(0);
-                anew.operator.view = View::with_floor(LockKind::Semaphore, "s", floor);
                 anew.relist(&self.api, now);
                 let before = std::mem::replace(&mut self.leaders[operator], anew);
                 self.late.extend(before.flights);
             }
-            Step::Watch { operator, events } => self.leaders[operator].watch(&self.api, events, now),
+            Step::Relist(operator) => self.leaders[operator].relist(&self.api, now),
+            Step::Watch { operator, events, which } => self.leaders[operator].watch(&self.api, events, which, now),
             Step::Decide(operator) => self.decide(operator),
             Step::List(operator) => {
                 let leader = &mut self.leaders[operator];
-                leader.list = leader.listing.take().map(|term| (term, self.api.claims())).or(leader.list.take());
+                leader.list = leader.listing.take().map(|term| (term, self.api.list())).or(leader.list.take());
             }
             Step::Listed(operator) => {
                 if let Some((term, claims)) = self.leaders[operator].list.take() {
-                    self.leaders[operator].notes.listed(&claims);
-                    self.leaders[operator].view().listed(term, claims, now);
+                    let leader = &mut self.leaders[operator];
+                    let counts =
+                        matches!(leader.operator.view.reign(), Reign::Listing { term: own, .. } if *own == term);
+                    leader.notes.listed(&claims, counts);
+                    leader.operator.listed(term, claims, now);
                 }
             }
             Step::Arrive { operator, write, fate } => self.arrive(operator, write, fate),
@@ -155,6 +161,11 @@ impl World {
             Step::Proof { operator, client } => {
                 self.with(client, Client::is_dead, |world, client| world.proof(operator, client));
             }
+            Step::Look { operator, look } => self.look(operator, look),
+            Step::Vanish(which) => self.with(which, |_| true, |world, client| world.clients[client].pod = false),
+            Step::Unreadable { client, unreadable } => self.with(client, Client::acts, |world, client| {
+                world.api.make_unreadable(&world.clients[client].name, unreadable);
+            }),
             Step::Edit(which) => self.edit(which, |_| ()),
             Step::Revoke(which) => self.edit(which, |permit| {
                 permit.metadata.annotations = Some([(REVOKE_ANNOTATION.to_owned(), "enough".to_owned())].into());
@@ -187,6 +198,7 @@ impl World {
     fn create(&mut self, weight: u32, priority: i32, ttl: u64) {
         let now = self.now();
         let name = format!("c{}", self.clients.len());
+        let pod = PodReference { name: name.clone(), uid: name.clone(), container: "main".into(), start: "1".into() };
         let spec = PermitSpec {
             semaphore: "s".into(),
             permits: weight,
@@ -194,7 +206,7 @@ impl World {
                 priority,
                 holder: name.clone(),
                 instance: name.clone(),
-                pod: None,
+                pod: self.clients.len().is_multiple_of(2).then_some(pod),
                 ttl: Some(GoDuration(Duration::from_secs(ttl))),
                 renew_time: None,
             },
@@ -202,7 +214,15 @@ impl World {
         self.api.create_claim(&name, &spec, now.wall);
         let uid = self.api.claim(&name).unwrap().uid;
         let belief = Belief::Waits;
-        self.clients.push(Client { name, uid, weight: weight.into(), alive: true, renewed: self.at, belief });
+        self.clients.push(Client {
+            name,
+            uid,
+            weight: weight.into(),
+            alive: true,
+            pod: true,
+            renewed: self.at,
+            belief,
+        });
     }
 
     /// Takes one look, and checks the decision against the rules in plain.
@@ -211,10 +231,12 @@ impl World {
         let leader = &mut self.leaders[operator];
         let plan = decide(&leader.operator.view, now);
         if let (Reign::Settled { term }, Some(parent)) = (leader.operator.view.reign(), &leader.notes.parent) {
-            assert_eq!(leader.operator.view.in_use(), leader.notes.held(*term), "permits in use");
+            let known = leader.notes.held(*term);
+            let held = if leader.notes.is_unknown() { known.max(parent.capacity) } else { known };
+            assert_eq!(leader.operator.view.in_use(), held, "permits in use");
             assert_eq!(leader.operator.view.waiting(), leader.notes.waiting().len(), "claims that wait");
-            let granted = plan.writes.iter().filter(|write| matches!(write.change, Change::Grant(_)));
-            let granted = granted.map(|write| write.subject.uid().to_owned());
+            let granted = plan.writes.iter().filter(|write| write.name() == "grant");
+            let granted = granted.map(|write| write.uid().to_owned());
             let granted: Vec<_> = granted.filter(|uid| !leader.notes.granting.contains(uid)).collect();
             assert_eq!(granted, leader.notes.next(parent, *term, now), "grants");
         }
@@ -226,6 +248,7 @@ impl World {
         }
         leader.listing = plan.list.or(leader.listing);
         leader.notes.listing |= plan.list.is_some();
+        leader.looks.extend(plan.looks);
         for write in plan.writes {
             self.check(operator, &write);
             self.leaders[operator].flights.push(write);
@@ -234,30 +257,39 @@ impl World {
 
     fn check(&mut self, operator: usize, write: &Write) {
         let notes = &mut self.leaders[operator].notes;
-        let uid = write.subject.uid().to_owned();
-        if matches!(write.subject, Subject::Claim { .. }) && write.change != Change::Delete {
+        let Write::Claim(claim) = write else { return };
+        let uid = claim.uid.to_string();
+        if claim.change != ClaimChange::Delete {
             *notes.unanswered.entry(uid.clone()).or_default() += 1;
         }
-        if let (Subject::Claim { .. }, false) = (&write.subject, matches!(write.change, Change::Tell(_))) {
+        if !is_telling(write) {
             assert!(notes.busy.insert(uid.clone()), "two writes of one claim at once: {write:?}");
         }
-        match &write.change {
-            Change::Grant(state) => {
+        match &claim.change {
+            ClaimChange::Grant(state) => {
                 notes.granting.insert(uid);
                 let capacity = notes.parent.as_ref().map_or(0, |parent| parent.capacity);
                 let before = self.grants.insert(state.token.unwrap(), (capacity, self.highest_ended));
                 assert_eq!(before, None, "a token is given twice");
             }
-            Change::Restamp(state) => assert!(state.term > notes.claims[&uid].state.term, "a term is set back"),
+            ClaimChange::Restamp(state) => {
+                let before = &notes.claims[&uid].state;
+                assert!(state.term > before.term, "a term is set back");
+                assert_eq!(state.parent, before.parent, "another parent's grant is confirmed");
+            }
             _ => {}
         }
     }
 
     fn carry_out(&mut self, write: &Write) -> Option<Event> {
         let result = self.api.write(write, self.now().wall)?;
-        let phase = claim_state(&write.change).map(|state| state.phase);
-        if matches!(phase, Some(Some(ClaimPhase::Expired | ClaimPhase::Pending))) || write.change == Change::Delete {
-            let holder = self.clients.iter().find(|client| client.uid == write.subject.uid());
+        if let Write::Claim(claim) = write
+            && claim
+                .change
+                .state()
+                .is_none_or(|state| matches!(state.phase, Some(ClaimPhase::Expired | ClaimPhase::Pending)))
+        {
+            let holder = self.clients.iter().find(|client| client.uid == claim.uid);
             let holds = holder.is_some_and(|client| matches!(client.belief, Belief::Holds { .. }));
             assert!(!holds, "taken from a holder: {write:?}");
         }
@@ -269,18 +301,18 @@ impl World {
         let (outcome, found) = match fate {
             Fate::Arrives => match self.carry_out(&write) {
                 Some(result) => (None, result),
-                None => (Some(Outcome::NotApplied), self.api.read(&write.subject)),
+                None => (Some(Outcome::NotApplied), self.api.read(&write)),
             },
             Fate::Unanswered => {
                 self.carry_out(&write);
-                (Some(Outcome::Unknown), self.api.read(&write.subject))
+                (Some(Outcome::Unknown), self.api.read(&write))
             }
-            Fate::Lost => (Some(Outcome::Unknown), self.api.read(&write.subject)),
+            Fate::Lost => (Some(Outcome::Unknown), self.api.read(&write)),
             Fate::Late => {
                 self.late.push(write.clone());
-                (Some(Outcome::Unknown), self.api.read(&write.subject))
+                (Some(Outcome::Unknown), self.api.read(&write))
             }
-            Fate::Refused => (Some(Outcome::NotApplied), self.api.read(&write.subject)),
+            Fate::Refused => (Some(Outcome::NotApplied), self.api.read(&write)),
         };
         self.leaders[operator].answers.push(Answer { write, outcome, found });
     }
@@ -291,7 +323,7 @@ impl World {
         for _ in 0..200 {
             let now = self.now();
             let before = self.api.log.len();
-            self.leaders[operator].watch(&self.api, usize::MAX, now);
+            self.leaders[operator].watch(&self.api, usize::MAX, &[0, 1], now);
             self.step(&Step::List(operator));
             self.step(&Step::Listed(operator));
             while !self.leaders[operator].flights.is_empty() {
@@ -300,9 +332,16 @@ impl World {
             for answer in std::mem::take(&mut self.leaders[operator].answers) {
                 self.leaders[operator].answer(answer, now);
             }
+            while !self.leaders[operator].looks.is_empty() {
+                self.look(operator, 0);
+            }
             self.step(&Step::Decide(operator));
             let leader = &self.leaders[operator];
-            if leader.flights.is_empty() && leader.listing.is_none() && self.api.log.len() == before {
+            if leader.flights.is_empty()
+                && leader.looks.is_empty()
+                && leader.listing.is_none()
+                && self.api.log.len() == before
+            {
                 return worked;
             }
             worked = true;
@@ -330,29 +369,74 @@ impl World {
     }
 
     fn see(&mut self, index: usize) {
-        let client = &mut self.clients[index];
+        let client = &self.clients[index];
         if !client.waits() {
             return;
         }
-        client.belief = match self.api.claim(&client.name).map(|claim| claim.state) {
+        let state = self.api.claim(&client.name).map(|claim| claim.state);
+        let belief = match &state {
             None => Belief::Done,
             Some(state) => match state.phase {
-                Some(ClaimPhase::Granted) => {
-                    Belief::Granted { term: state.term, token: state.token.unwrap(), ttl: state.ttl.unwrap() }
-                }
+                Some(ClaimPhase::Granted) => Belief::Granted {
+                    term: state.term,
+                    parent: state.parent.clone(),
+                    token: state.token.unwrap(),
+                    ttl: state.ttl.unwrap(),
+                },
                 Some(ClaimPhase::Expired | ClaimPhase::Revoking) => Belief::Done,
                 Some(ClaimPhase::Pending) | None => Belief::Waits,
             },
         };
+        let asked = state.and_then(|state| state.ahead).is_some_and(|ahead| ahead < ASKED_AHEAD);
+        if belief == Belief::Waits && asked && self.at.saturating_sub(client.renewed) > FRESH {
+            self.renew_claim(index);
+        }
+        self.clients[index].belief = belief;
+    }
+
+    /// A look at a pod shows whether its client is dead, as far as the pod can be seen.
+    fn look(&mut self, operator: usize, which: usize) {
+        let now = self.now();
+        let leader = &mut self.leaders[operator];
+        let Some(look) = take(&mut leader.looks, which) else { return };
+        let client = self.clients.iter().find(|client| client.uid == look.claim).expect("a claim has a client");
+        let sight = match (client.pod, client.alive) {
+            (false, _) => PodSight::Gone,
+            (true, false) => PodSight::Ended,
+            (true, true) => PodSight::Lives,
+        };
+        if leader.notes.claims.contains_key(&*look.claim) {
+            match sight {
+                PodSight::Gone => _ = leader.notes.absent.insert(look.claim.to_string()),
+                PodSight::Ended => _ = leader.notes.dead.insert(look.claim.to_string()),
+                PodSight::Lives | PodSight::Unknown => {}
+            }
+        }
+        leader.operator.view.looked(&look.claim, sight, now);
+    }
+
+    fn renew_claim(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        let wall = Timestamp::new(5, 0).unwrap() + self.at;
+        self.api.edit_claim(&client.name, |permit| permit.spec.claim.renew_time = Some(wall.into()));
+        client.renewed = self.at;
     }
 
     fn confirm(&mut self, index: usize) {
         let client = &mut self.clients[index];
-        let Belief::Granted { term, token, ttl } = client.belief else { return };
+        let Belief::Granted { term, parent, token, ttl } = client.belief.clone() else { return };
         if client.is_stale(ttl, self.at) {
             return;
         }
-        if self.api.parent().is_none_or(|parent| parent.state.term != term) {
+        let Some(known) = self.api.parent() else {
+            client.belief = Belief::Waits;
+            return;
+        };
+        if Some(&known.uid) != parent.as_ref() {
+            // That of a parent that does not exist any more is never confirmed: better to ask again than to wait for the TTL.
+            return self.release(index);
+        }
+        if known.state.term != term {
             client.belief = Belief::Waits;
             return;
         }
@@ -378,14 +462,11 @@ impl World {
     }
 
     fn renew(&mut self, index: usize) {
-        let client = &mut self.clients[index];
-        let at = self.at;
-        let wall = Timestamp::new(5, 0).unwrap() + at;
-        self.api.edit_claim(&client.name, |permit| permit.spec.claim.renew_time = Some(MicroTime(wall)));
-        client.renewed = at;
+        self.renew_claim(index);
+        let client = &self.clients[index];
         let claim = self.api.claim(&client.name).map(|claim| claim.state);
         let granted = claim.filter(|state| state.phase == Some(ClaimPhase::Granted));
-        match (client.belief, granted) {
+        match (&client.belief, granted) {
             (Belief::Holds { .. }, Some(_)) => {}
             (Belief::Holds { .. }, None) => self.end(index, Belief::Done),
             _ => self.see(index),
@@ -400,11 +481,11 @@ impl World {
     }
 
     fn proof(&mut self, operator: usize, index: usize) {
-        let (uid, now) = (&self.clients[index].uid, self.now());
+        let (uid, now) = (&*self.clients[index].uid, self.now());
         let leader = &mut self.leaders[operator];
         leader.operator.view.holder_died(uid, now);
         if leader.notes.claims.contains_key(uid) {
-            leader.notes.dead.insert(uid.clone());
+            leader.notes.dead.insert(uid.into());
         }
     }
 
@@ -412,6 +493,9 @@ impl World {
     pub(crate) fn everybody_is_served(&mut self) {
         for write in std::mem::take(&mut self.late) {
             self.carry_out(&write);
+        }
+        for client in &self.clients {
+            self.api.make_unreadable(&client.name, false);
         }
         self.leaders[1].view().stand_down();
         self.resize(3, Queueing::StrictFIFO);
@@ -422,8 +506,8 @@ impl World {
         for _ in 0..2000 {
             let mut busy = self.work(1) | self.work(0);
             for client in 0..self.clients.len() {
-                let before = self.clients[client].belief;
-                match self.clients[client].belief {
+                let before = self.clients[client].belief.clone();
+                match before {
                     Belief::Holds { .. } | Belief::Done => self.release(client),
                     Belief::Waits | Belief::Granted { .. } => self.acquire(client),
                 }
@@ -454,5 +538,5 @@ fn take<T>(all: &mut Vec<T>, which: usize) -> Option<T> {
 }
 
 fn idle(plan: &Plan) -> bool {
-    plan.writes.is_empty() && plan.list.is_none()
+    plan.writes.is_empty() && plan.looks.is_empty() && plan.list.is_none()
 }

@@ -1,5 +1,5 @@
-//! When barriers and gates open, as scripts of events and the statuses that follow: `UPDATE_GOLDEN=1` rewrites them. And what
-//! holds in any history.
+//! When barriers and gates open, as scripts of events and the statuses that follow: `UPDATE_GOLDEN=1` rewrites them.
+//! And what holds in any history.
 
 mod barrier;
 mod gate;
@@ -42,8 +42,8 @@ trait Subject {
     fn figures(status: &Self::Status) -> String;
 }
 
-/// Runs a script: each line is an event, or the time in seconds; what follows from it stands below, indented. `wall` sets the
-/// wall clock so many seconds ahead, `restart` begins with an operator that has seen nothing.
+/// Runs a script: each line is an event, or the time in seconds; what follows from it stands below, indented. `wall`
+/// sets the wall clock so many seconds ahead, `restart` begins with an operator that has seen nothing.
 fn run<S: Subject>(script: &str, mut subject: S) -> String {
     let (mut time, mut ahead) = (0, 0);
     konductor_golden::replay(script, "    ", |line| {

@@ -1,10 +1,10 @@
 //! Who has arrived at which barrier. No I/O, no clock.
 //!
-//! Of an arrival its key is kept, and what tells one from another. What is counted here says when to look; that it is right
-//! is shown by a consistent read before a phase is written ([`round`](super::round)).
+//! Of an arrival its key is kept, and what tells one from another. What is counted here says when to look; that it is
+//! right is shown by a consistent read before a phase is written ([`round`](super::round)).
 //!
-//! Taking in one arrival costs a look at it. Counting those who came before their barrier, clearing away what a list does not
-//! show any more, and looking for arrivals that nobody owns is done in pieces, by [`Arrivals::work`].
+//! Taking in one arrival costs a look at it. Counting those who came before their barrier, clearing away what a list
+//! does not show any more, and looking for arrivals that nobody owns is done in pieces, by [`Arrivals::work`].
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -14,9 +14,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use konductor_api::{
-    Arrival, Barrier, BarrierStatus,
+    Arrival, ArrivalSpec, Barrier, BarrierSpec, BarrierStatus,
     arbiter::{Now, Version},
     rendezvous::{
         Plan, Since,
@@ -27,10 +27,19 @@ use kube::Resource;
 
 use super::orphans::Orphans;
 use crate::{
-    arbiter::{Key, ParentKey},
+    key::{Key, ParentKey},
     tasks::{SLICE, Tasks, Turn, room},
 };
-use konductor_cluster::{Lenient, watch::Seen};
+use konductor_cluster::{
+    follow::Event,
+    object::{self as cluster, Lenient, Metadata, Object},
+};
+
+/// What is read of an arrival.
+pub(crate) type ArrivalObject = Object<Arrival, ArrivalSpec>;
+
+/// What is read of a barrier.
+pub(crate) type BarrierObject = Object<Barrier, BarrierSpec, Option<BarrierStatus>>;
 
 /// An arrival, as far as it counts.
 #[derive(Clone, Debug)]
@@ -57,11 +66,10 @@ pub(super) enum Owner {
 
 impl Arrived {
     /// Reads an arrival. One that cannot be read has not arrived.
-    pub(super) fn of(arrival: Lenient<Arrival>) -> Option<Self> {
-        let Arrival { metadata, spec } = arrival.0.ok()?;
-        let ObjectMeta { namespace, name, uid, resource_version, creation_timestamp, owner_references, .. } = metadata;
-        let owners = owner_references.unwrap_or_default();
-        let of_ours = |owner: &&OwnerReference| {
+    pub(super) fn of(arrival: Lenient<ArrivalObject>) -> Option<Self> {
+        let ArrivalObject { metadata, spec, .. } = arrival.ok()?;
+        let Metadata { namespace, name, uid, version, created, owners, .. } = metadata;
+        let of_ours = |owner: &&cluster::Owner| {
             owner.kind == Barrier::kind(&()) && owner.api_version == Barrier::api_version(&())
         };
         let owner = match owners.iter().find(of_ours) {
@@ -69,15 +77,14 @@ impl Arrived {
             None if owners.is_empty() => Owner::Nobody,
             None => Owner::Other,
         };
-        let key = ParentKey { namespace: namespace.unwrap_or_default(), name: spec.barrier };
         Some(Self {
-            uid: uid.unwrap_or_default().into(),
-            version: resource_version.and_then(|version| version.parse().ok()).unwrap_or(0),
-            key: key.into(),
-            name: name.unwrap_or_default().into(),
+            uid: uid.into(),
+            version,
+            key: ParentKey { namespace, name: spec.barrier }.into(),
+            name: name.into(),
             token: spec.key.into(),
             owner,
-            created: creation_timestamp.map_or(0, |at| at.0.as_second()),
+            created,
         })
     }
 
@@ -182,7 +189,8 @@ type At = (Key, Option<Arc<str>>);
 enum Task {
     /// Counting those who came before their barrier.
     Count(Key),
-    /// All arrivals have been seen for the first time: asking for decisions on all barriers; those up to this one are done.
+    /// All arrivals have been seen for the first time: asking for decisions on all barriers; those up to this one are
+    /// done.
     Begin(Option<Key>),
     /// Taking away what was last seen before this list.
     Sweep(u32, Option<At>),
@@ -222,14 +230,9 @@ impl Arrivals {
         self.barriers_listed = true;
     }
 
-    /// Whether all arrivals have been seen once.
-    pub(crate) fn is_listed(&self) -> bool {
-        self.listed
-    }
-
     /// A barrier is there, new or changed, or is gone.
-    pub(crate) fn barrier(&mut self, key: &Key, barrier: Option<&Barrier>, now: Now) {
-        let Some((barrier, uid)) = barrier.and_then(|barrier| Some((barrier, barrier.metadata.uid.as_deref()?))) else {
+    pub(crate) fn barrier(&mut self, key: &Key, barrier: Option<&BarrierObject>, now: Now) {
+        let Some(barrier) = barrier else {
             if let Some(place) = self.places.get_mut(key) {
                 (place.known, place.crowd, place.counted) = (None, Crowd::default(), Counted::All);
                 if place.entries.is_empty() {
@@ -238,6 +241,7 @@ impl Arrivals {
             }
             return;
         };
+        let uid = barrier.metadata.uid.as_str();
         let place = self.places.entry(key.clone()).or_insert_with(Place::new);
         if place.known.as_ref().is_none_or(|known| *known.uid != *uid) {
             place.known = Some(Known { uid: uid.into(), end: None });
@@ -263,10 +267,10 @@ impl Arrivals {
     }
 
     /// Takes in what was seen of arrivals.
-    pub(crate) fn take(&mut self, seen: Seen<Option<Arrived>>, now: Now) {
+    pub(crate) fn take(&mut self, seen: Event<Option<Arrived>>, now: Now) {
         match seen {
-            Seen::Listing => self.epoch += 1,
-            Seen::Listed => {
+            Event::Init => self.epoch += 1,
+            Event::InitDone { .. } => {
                 let task = if mem::replace(&mut self.listed, true) {
                     Task::Sweep(self.epoch, None)
                 } else {
@@ -274,9 +278,9 @@ impl Arrivals {
                 };
                 self.tasks.push("", task);
             }
-            Seen::Present(Some(arrived)) => self.arrive(arrived, now),
-            Seen::Present(None) => {}
-            Seen::Gone(gone) => self.leave(&gone.uid),
+            Event::Apply(Some(arrived)) => self.arrive(arrived, now),
+            Event::Apply(None) => {}
+            Event::Delete(gone) => self.leave(&gone.uid),
         }
     }
 
@@ -316,10 +320,10 @@ impl Arrivals {
     }
 
     /// What to do about a barrier; `None` while too little is known.
-    pub(crate) fn decide(&self, key: &Key, barrier: &Barrier, now: Now) -> Option<Plan<BarrierStatus>> {
+    pub(crate) fn decide(&self, key: &Key, barrier: &BarrierObject, now: Now) -> Option<Plan<BarrierStatus>> {
         let place = self.places.get(key).filter(|place| self.listed && place.counted == Counted::All)?;
         let uid = &place.known.as_ref()?.uid;
-        if barrier.metadata.uid.as_deref() != Some(uid) {
+        if *barrier.metadata.uid != **uid {
             return None;
         }
         Some(decide(&view(&place.crowd, barrier, &self.seen(key)), now))
@@ -485,12 +489,12 @@ pub(crate) struct Sightings {
 }
 
 /// The barrier with this crowd before it. A first arrival that was not seen yet has come now.
-pub(super) fn view<'a>(crowd: &Crowd, barrier: &'a Barrier, seen: &Sightings) -> View<'a> {
+pub(super) fn view<'a>(crowd: &Crowd, barrier: &'a BarrierObject, seen: &Sightings) -> View<'a> {
     let first = crowd.first().map(|(second, _)| second);
     View {
         spec: &barrier.spec,
         generation: barrier.metadata.generation,
-        created: barrier.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0),
+        created: Timestamp::from_second(barrier.metadata.created).unwrap_or(Timestamp::UNIX_EPOCH),
         status: barrier.status.as_ref(),
         arrived: crowd.keys.len() as u64,
         first: first.and_then(|second| Timestamp::from_second(second).ok()),

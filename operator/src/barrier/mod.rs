@@ -3,11 +3,11 @@
 //! - [`arrivals`]: who has arrived at which barrier, kept by watches;
 //! - [`round`]: the requests that precede a phase and the next round;
 //! - [`orphans`]: arrivals that came without an owner, to be adopted so that they are collected with their barrier;
-//! - [`requests`]: carries these out.
+//! - [`errand`]: carries these out.
 
 mod arrivals;
+mod errand;
 mod orphans;
-mod requests;
 mod round;
 #[cfg(test)]
 mod tests;
@@ -15,70 +15,74 @@ mod tests;
 use std::sync::Arc;
 
 use konductor_api::{
-    Arrival, Barrier,
+    Barrier,
     arbiter::Now,
-    rendezvous::{Change, Plan, Write, barrier::decide},
+    rendezvous::{Plan, Write},
 };
-use kube::{Api, Client};
-use tokio::sync::mpsc;
-use tracing::warn;
+use konductor_cluster::{follow::Event, object::Lenient};
 
 use self::{
-    arrivals::{Adoption, Arrivals, Arrived, Sightings, view},
-    round::{End, Round, Step},
+    arrivals::{ArrivalObject, Arrivals, Arrived, BarrierObject},
+    errand::Errand,
 };
 use crate::{
-    arbiter::{Common, Key},
-    clock::Clock,
-    metrics::Metrics,
-    rendezvous::{ARRIVALS, Agenda, Failure, Kind, Sight, StatusOf, patch},
-};
-use konductor_cluster::{
-    Lenient,
-    watch::{Seen, Source},
+    engine::{Agenda, Common, Engine, Inbox},
+    key::Key,
+    metrics::{CacheId, Metrics},
+    waitable::{Kind, Seen, StatusOf, Waitables},
+    watching::follow,
 };
 
-/// Arrivals in one page of a list: about a third of a megabyte of text.
+/// Arrivals, or barriers, in one page of a list: about a third of a megabyte of text.
 const PAGE: u32 = 500;
 
-/// Looks at arrivals in one turn of the loop: each is some hundred nanoseconds, so that a turn stays well below 5 ms.
+/// Looks at arrivals in one step of the loop: each is some hundred nanoseconds, so that a turn stays well below 5 ms.
 const LOOKS: usize = 4096;
 
 /// All barriers.
 pub(crate) struct Barriers {
     arrivals: Arrivals,
-    clock: Clock,
+    cache: CacheId,
     metrics: Arc<Metrics>,
+}
+
+/// An engine for barriers, which are followed from now on as those who arrive are, and its inbox.
+pub(crate) fn start(common: &Common) -> (Engine<Waitables<Barriers>>, Inbox<Seen<Barriers>>) {
+    let inbox = Inbox::default();
+    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<BarrierObject>>| {
+        Seen::Parent(event.map(Box::new))
+    });
+    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<ArrivalObject>>| {
+        Seen::Other(event.map(Arrived::of))
+    });
+    let (cache, metrics) = (common.metrics.register_cache("arrivals"), common.metrics.clone());
+    let barriers = Barriers { arrivals: Arrivals::default(), cache, metrics };
+    (Engine::new(Waitables::new(barriers, common)), inbox)
 }
 
 impl Kind for Barriers {
     type Parent = Barrier;
-    type Sight = Seen<Option<Arrived>>;
-    type Chore = Adoption;
-    type Done = (Arc<str>, bool);
-
-    fn start(common: &Common, inbox: mpsc::Sender<Sight<Self>>) -> Self {
-        let source: Source<Arrival> = Source { api: Api::all(common.client.clone()), fields: None, page: PAGE };
-        tokio::spawn(source.follow(inbox, |seen| Some(Sight::Other(seen.map(Arrived::of)))));
-        Self { arrivals: Arrivals::default(), clock: common.clock, metrics: common.metrics.clone() }
-    }
+    type Seen = Event<Option<Arrived>>;
+    type Errand = Errand;
+    type Report = (Arc<str>, bool);
 
     fn lead(&mut self, leading: bool) {
         self.arrivals.lead(leading);
     }
 
-    fn parent(&mut self, key: &Key, barrier: Option<&Barrier>, now: Now, _agenda: &mut Agenda) {
+    fn parent(&mut self, key: &Key, barrier: Option<&BarrierObject>, now: Now) {
         self.arrivals.barrier(key, barrier, now);
     }
 
-    fn parents_listed(&mut self, _agenda: &mut Agenda) {
+    fn parents_listed(&mut self) {
         self.arrivals.barriers_listed();
     }
 
-    fn take(&mut self, sight: Self::Sight, now: Now, _agenda: &mut Agenda) {
-        self.arrivals.take(sight, now);
-        if self.arrivals.is_listed() {
-            self.metrics.filled(ARRIVALS);
+    fn observe(&mut self, seen: Self::Seen, now: Now) {
+        let filled = matches!(seen, Event::InitDone { .. });
+        self.arrivals.take(seen, now);
+        if filled {
+            self.metrics.filled(self.cache);
         }
     }
 
@@ -90,78 +94,20 @@ impl Kind for Barriers {
         turn.more
     }
 
-    fn decide(&self, key: &Key, barrier: &Barrier, now: Now) -> Option<Plan<StatusOf<Self>>> {
+    fn decide(&self, key: &Key, barrier: &BarrierObject, now: Now) -> Option<Plan<StatusOf<Self>>> {
         self.arrivals.decide(key, barrier, now)
     }
 
-    fn write(
-        &self,
-        client: Client,
-        key: &Key,
-        barrier: Arc<Barrier>,
-        write: Write<StatusOf<Self>>,
-    ) -> impl Future<Output = Result<Option<Lenient<Barrier>>, Failure>> + Send + 'static {
-        let (seen, clock) = (self.arrivals.seen(key), self.clock);
-        carry_out(client, barrier, write, seen, clock)
+    fn errand(&self, key: &Key, barrier: &Arc<BarrierObject>, write: &Write<StatusOf<Self>>) -> Option<Errand> {
+        Errand::round(key, barrier, self.arrivals.seen(key), write.change, &write.status)
     }
 
-    fn next_chore(&mut self, now: Now) -> Option<Adoption> {
-        self.arrivals.next_adoption(now)
+    fn chore(&mut self, now: Now) -> Option<(Key, Errand)> {
+        let adoption = self.arrivals.next_adoption(now)?;
+        Some((adoption.barrier.clone(), Errand::Adopt(adoption)))
     }
 
-    async fn work(client: Client, adoption: Adoption) -> Self::Done {
-        let uid = adoption.uid.clone();
-        (uid, requests::adopt(client, adoption).await)
-    }
-
-    fn done(&mut self, (uid, done): Self::Done, now: Now) {
-        self.arrivals.adopted(&uid, done, now);
-    }
-}
-
-/// Carries out a write, up to the first pause of what precedes it: then it is decided anew.
-async fn carry_out(
-    client: Client,
-    barrier: Arc<Barrier>,
-    write: Write<StatusOf<Barriers>>,
-    seen: Sightings,
-    clock: Clock,
-) -> Result<Option<Lenient<Barrier>>, Failure> {
-    let barrier = &*barrier;
-    let metadata = &barrier.metadata;
-    let (uid, version) =
-        (metadata.uid.clone().unwrap_or_default(), metadata.resource_version.clone().unwrap_or_default());
-    let mut round = match write.change {
-        Change::Accept | Change::Tell => return patch(client, barrier, &write.status).await,
-        Change::Decide => Round::count(uid, version),
-        Change::NextRound => Round::clear(uid, version),
-    };
-    loop {
-        let step = round.next();
-        match step {
-            Step::Page { .. } | Step::Look | Step::Delete(_) => {
-                let (answer, failure) = requests::carry_out(&client, barrier, step).await;
-                round.answered(answer);
-                if let Some(failure) = failure {
-                    return Err(failure);
-                }
-            }
-            Step::Rest(_) => {
-                if let Some(stuck) = round.stuck() {
-                    warn!(namespace = metadata.namespace, name = metadata.name, "{stuck}");
-                }
-                return Ok(None);
-            }
-            Step::Over => break,
-        }
-    }
-    match round.end() {
-        Some(End::Counted(crowd)) => match decide(&view(&crowd, barrier, &seen), clock.now()).write {
-            // It may only be a figure, after all: then that is right, too.
-            Some(found) if found.change != Change::NextRound => patch(client, barrier, &found.status).await,
-            _ => Ok(None),
-        },
-        Some(End::Cleared) => patch(client, barrier, &write.status).await,
-        Some(End::Overtaken) | None => Ok(None),
+    fn report(&mut self, (arrival, done): (Arc<str>, bool), now: Now) {
+        self.arrivals.adopted(&arrival, done, now);
     }
 }

@@ -1,8 +1,8 @@
 //! Arrivals that nobody owns, on their way to be adopted by their barrier. No I/O, no clock.
 //!
-//! Only the leader keeps any, and only so many at once: which arrivals have no owner can be found again among all of them, which
-//! is what a new leader does, and what is done again when some had no room. Each attempt is one request; after it the
-//! arrival waits here, not in a place where requests are made.
+//! Only the leader keeps any, and only so many at once: which arrivals have no owner can be found again among all of
+//! them, which is what a new leader does, and what is done again when some had no room. Each attempt is one request;
+//! after it the arrival waits here, not in a place where requests are made.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -13,8 +13,8 @@ use std::{
 /// Orphans kept at once: more than are adopted in a second.
 const ROOM: usize = 1024;
 
-/// Attempts to adopt an arrival, spread over half a minute. After them it is left until the barrier or the arrival is seen anew, or
-/// another operator leads: it counts all the same.
+/// Attempts to adopt an arrival, spread over half a minute. After them it is left until the barrier or the arrival is
+/// seen anew, or another operator leads: it counts all the same.
 const ATTEMPTS: u32 = 10;
 
 /// The first pause after a failed attempt; each further one is twice as long.

@@ -1,33 +1,30 @@
 //! What precedes a barrier's phase and its next round: a sequence of single requests. No I/O, no clock.
 //!
-//! The caches of barriers and of arrivals are fed by two watches, which are not in step: an operator may know of a round, and
-//! still of arrivals that were deleted before it began. So before a phase is written the arrivals are counted by a
-//! consistent read. That read came after the version of the barrier on which the write is made, and everything of former
-//! rounds was deleted before that version; so whatever was read belongs to this round.
+//! The caches of barriers and of arrivals are fed by two watches, which are not in step: an operator may know of a
+//! round, and still of arrivals that were deleted before it began. So before a phase is written the arrivals are
+//! counted by a consistent read. That read came after the version of the barrier on which the write is made, and
+//! everything of former rounds was deleted before that version; so whatever was read belongs to this round.
 //!
-//! The next round begins in this order: read arrivals; read the barrier, and stop unless it is still at the version on which this
-//! was decided; delete those arrivals, by UID; again, until there are none; write. What is deleted was there while
-//! the round was still the old one, whatever other operators do meanwhile and however late this one is. An arrival that
-//! the API server takes in while the last read or the write is on its way counts for the new round: nobody can tell
-//! which was first.
+//! The next round begins in this order: read arrivals; read the barrier, and stop unless it is still at the version on
+//! which this was decided; delete those arrivals, by UID; again, until there are none; write. What is deleted was there
+//! while the round was still the old one, whatever other operators do meanwhile and however late this one is. An
+//! arrival that the API server takes in while the last read or the write is on its way counts for the new round: nobody
+//! can tell which was first.
 //!
 //! # One request at a time
-//! [`Round::next`] names one request, and [`Round::answered`] takes its answer; in between the barrier is back in the queue, so no
-//! barrier keeps a place that others wait for. After a failure, and while arrivals are there that were deleted but do not go
-//! ([`Stuck`]: a finalizer of somebody else's), there is a pause, longer each time, in which nothing is asked.
+//! [`Round::next`] names one request, and [`Round::answered`] takes its answer; in between the barrier is back in the
+//! queue, so no barrier keeps a place that others wait for. While arrivals are there that were deleted but do not go
+//! ([`Stuck`]: a finalizer of somebody else's), it comes to rest, and the barrier is decided on anew after a pause,
+//! which is longer each time.
 
-use std::{collections::VecDeque, fmt, time::Duration};
+use std::{collections::VecDeque, fmt};
+
+use konductor_api::arbiter::Version;
 
 use super::arrivals::{Arrived, Crowd};
 
 /// Arrivals deleted at once, of one barrier.
 const DELETIONS: usize = 16;
-
-/// The first pause; each further one without progress is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-
-/// The longest pause: how late it may be noticed that a finalizer was taken away.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Finalizers named in a message.
 const FINALIZERS_SHOWN: usize = 3;
@@ -44,8 +41,8 @@ pub(crate) enum Step {
     Look,
     /// Deleting these, each by its UID and side by side. There are [`DELETIONS`] at most.
     Delete(Vec<Target>),
-    /// Nothing, for so long; then [`Round::rested`].
-    Rest(Duration),
+    /// Nothing for a while: then it is begun anew, by another [`Round`].
+    Rest,
     /// Nothing more: see [`Round::end`].
     Over,
 }
@@ -89,11 +86,9 @@ pub(crate) enum Answer {
         continue_token: Option<String>,
     },
     /// The barrier's UID and resourceVersion as they are; `None` if it is gone.
-    Barrier(Option<(String, String)>),
+    Barrier(Option<(String, Version)>),
     /// All are deleted, or were not there any more.
     Deleted,
-    /// No answer, or not this one: it is begun anew after a pause.
-    Failed,
 }
 
 /// An arrival that was deleted and does not go.
@@ -133,24 +128,22 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Round {
     uid: String,
-    version: String,
+    version: Version,
     goal: Goal,
     stage: Stage,
-    /// Pauses since there was progress.
-    pauses: u32,
     stuck: Option<Stuck>,
 }
 
 impl Round {
     /// Counts who has arrived at the barrier with this UID and resourceVersion.
-    pub(crate) fn count(uid: String, version: String) -> Self {
+    pub(crate) fn count(uid: String, version: Version) -> Self {
         let goal = Goal::Count(Crowd::default());
-        Self { uid, version, goal, stage: Stage::List(None), pauses: 0, stuck: None }
+        Self { uid, version, goal, stage: Stage::List(None), stuck: None }
     }
 
     /// Deletes all who have arrived at it.
-    pub(crate) fn clear(uid: String, version: String) -> Self {
-        Self { uid, version, goal: Goal::Clear, stage: Stage::List(None), pauses: 0, stuck: None }
+    pub(crate) fn clear(uid: String, version: Version) -> Self {
+        Self { uid, version, goal: Goal::Clear, stage: Stage::List(None), stuck: None }
     }
 
     /// What to do next.
@@ -159,10 +152,7 @@ impl Round {
             Stage::List(token) => Step::Page { continue_token: token.clone() },
             Stage::Look(_) => Step::Look,
             Stage::Delete(targets) => Step::Delete(targets.iter().take(DELETIONS).cloned().collect()),
-            Stage::Rest => {
-                let doubled = FIRST_PAUSE * 2_u32.saturating_pow(self.pauses.saturating_sub(1).min(16));
-                Step::Rest(doubled.min(LONGEST_PAUSE))
-            }
+            Stage::Rest => Step::Rest,
             Stage::Over(_) => Step::Over,
         }
     }
@@ -177,21 +167,9 @@ impl Round {
         self.stuck.as_ref()
     }
 
-    /// The pause is over.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the event loop decides anew after a pause, which is the same but for its length")
-    )]
-    pub(crate) fn rested(&mut self) {
-        if matches!(self.stage, Stage::Rest) {
-            self.begin();
-        }
-    }
-
     /// Takes the answer to the step that [`next`](Self::next) named. An answer to anything else means nothing.
     pub(crate) fn answered(&mut self, answer: Answer) {
         match (&mut self.stage, answer) {
-            (Stage::List(_) | Stage::Look(_) | Stage::Delete(_), Answer::Failed) => self.rest(),
             (Stage::List(_), Answer::Page { listed, continue_token }) => self.page(listed, continue_token),
             (Stage::Look(targets), Answer::Barrier(found)) => {
                 let same = found.is_some_and(|(uid, version)| uid == self.uid && version == self.version);
@@ -201,7 +179,6 @@ impl Round {
             (Stage::Delete(targets), Answer::Deleted) => {
                 targets.drain(..DELETIONS.min(targets.len()));
                 if targets.is_empty() {
-                    self.pauses = 0;
                     self.begin();
                 }
             }
@@ -236,17 +213,12 @@ impl Round {
                 } else if continue_token.is_some() {
                     self.stage = Stage::List(continue_token);
                 } else if self.stuck.is_some() {
-                    self.rest();
+                    self.stage = Stage::Rest;
                 } else {
                     self.stage = Stage::Over(End::Cleared);
                 }
             }
         }
-    }
-
-    fn rest(&mut self) {
-        self.pauses += 1;
-        self.stage = Stage::Rest;
     }
 
     /// From the first page.
@@ -263,17 +235,16 @@ impl Round {
 mod tests {
     use std::collections::BTreeMap;
 
-    use konductor_api::Arrival;
-    use konductor_cluster::Lenient;
     use serde_json::json;
 
     use super::*;
+    use crate::barrier::arrivals::ArrivalObject;
 
     /// Arrivals as the API server has them: by name, with the finalizers, and whether they were deleted.
     #[derive(Default)]
     struct Server {
         arrivals: BTreeMap<String, (Vec<String>, bool)>,
-        version: u32,
+        version: Version,
         page: usize,
         requests: usize,
     }
@@ -297,8 +268,7 @@ mod tests {
                                 "metadata": { "name": name, "uid": format!("{name}-uid"), "namespace": "n" },
                                 "spec": { "barrier": "b", "holder": name, "key": name },
                             });
-                            let arrival: Lenient<Arrival> =
-                                serde_json::from_str(&arrival.to_string()).expect("an arrival");
+                            let arrival = ArrivalObject::read(&arrival.to_string()).expect("an arrival");
                             let target = Target { name: name.clone(), uid: format!("{name}-uid") };
                             let deleted = deleted.then(|| finalizers.clone());
                             Listed { target, deleted, arrived: Arrived::of(arrival) }
@@ -309,7 +279,7 @@ mod tests {
                     let last = listed.last().map(|one| one.target.name.clone());
                     Answer::Page { listed, continue_token: last.filter(|_| more) }
                 }
-                Step::Look => Answer::Barrier(Some(("uid".into(), self.version.to_string()))),
+                Step::Look => Answer::Barrier(Some(("uid".into(), self.version))),
                 Step::Delete(targets) => {
                     assert!(!targets.is_empty() && targets.len() <= DELETIONS);
                     for Target { name, .. } in targets {
@@ -321,20 +291,20 @@ mod tests {
                     }
                     Answer::Deleted
                 }
-                Step::Rest(_) | Step::Over => panic!("no request"),
+                Step::Rest | Step::Over => panic!("no request"),
             }
         }
     }
 
     fn clear() -> Round {
-        Round::clear("uid".into(), "1".into())
+        Round::clear("uid".into(), 1)
     }
 
     /// Up to the next pause, or the end.
     fn run(round: &mut Round, server: &mut Server) -> Step {
         loop {
             let step = round.next();
-            if matches!(step, Step::Rest(_) | Step::Over) {
+            if matches!(step, Step::Rest | Step::Over) {
                 return step;
             }
             let answer = server.answer(step);
@@ -353,7 +323,7 @@ mod tests {
     }
 
     fn count() -> Round {
-        Round::count("uid".into(), "1".into())
+        Round::count("uid".into(), 1)
     }
 
     fn names(count: usize) -> impl Iterator<Item = String> {
@@ -365,7 +335,8 @@ mod tests {
         let mut server = Server::with(names(50));
         assert_eq!(ended(clear(), &mut server), End::Cleared);
         assert!(server.arrivals.is_empty());
-        // Three pages with a look and two batches each (the last with one), and the page that shows that nobody is left.
+        // Three pages with a look and two batches each (the last with one), and the page that shows that nobody is
+        // left.
         assert_eq!(server.requests, 3 * 2 + 2 + 2 + 1 + 1);
     }
 
@@ -395,27 +366,17 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_go_is_waited_for_with_longer_and_longer_pauses_and_named() {
+    fn one_that_does_not_go_makes_it_rest_and_is_named() {
         let mut server = Server::with(names(50));
         for name in ["a003", "a007"] {
             server.arrivals.get_mut(name).expect("it is there").0 =
                 ["x.io/1", "x.io/2", "x.io/3", "x.io/4"].map(str::to_owned).to_vec();
         }
-        let mut round = clear();
-        let mut pauses = Vec::new();
-        for _ in 0..9 {
-            let Step::Rest(pause) = run(&mut round, &mut server) else { panic!("no pause") };
-            pauses.push(pause.as_secs());
-            let before = server.requests;
-            round.rested();
-            assert_eq!(round.next(), Step::Page { continue_token: None });
-            assert_eq!(server.requests, before);
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        // All others are gone; each turn is one page.
+        assert_eq!(run(&mut clear(), &mut server), Step::Rest);
+        // All others are gone; each further attempt is one page.
         assert_eq!(server.arrivals.len(), 2);
-        let before = server.requests;
-        assert_eq!(run(&mut round, &mut server), Step::Rest(LONGEST_PAUSE));
+        let (mut round, before) = (clear(), server.requests);
+        assert_eq!(run(&mut round, &mut server), Step::Rest);
         assert_eq!(server.requests, before + 1);
         assert_eq!(
             round.stuck().map(ToString::to_string).as_deref(),
@@ -425,32 +386,25 @@ mod tests {
             )
         );
         server.arrivals.clear();
-        round.rested();
-        assert_eq!(run(&mut round, &mut server), Step::Over);
-        assert_eq!(round.stuck(), None);
-        assert_eq!(round.end(), Some(End::Cleared));
+        assert_eq!(ended(clear(), &mut server), End::Cleared);
     }
 
     #[test]
     fn those_behind_many_that_do_not_go_are_deleted_all_the_same() {
         let mut server = Server::with(names(100));
         server.arrivals.values_mut().take(60).for_each(|(finalizers, _)| finalizers.push("x.io/keep".into()));
-        assert!(matches!(run(&mut clear(), &mut server), Step::Rest(_)));
+        assert!(matches!(run(&mut clear(), &mut server), Step::Rest));
         assert_eq!(server.arrivals.len(), 60);
     }
 
     #[test]
-    fn a_failure_begins_anew_after_a_pause() {
+    fn an_answer_to_nothing_means_nothing() {
         let mut server = Server::with(names(50));
         let mut round = count();
         round.answered(server.answer(round.next()));
-        assert!(matches!(round.next(), Step::Page { continue_token: Some(_) }));
-        round.answered(Answer::Failed);
-        assert_eq!(round.next(), Step::Rest(FIRST_PAUSE));
+        let next = round.next();
+        assert!(matches!(next, Step::Page { continue_token: Some(_) }));
         round.answered(Answer::Deleted);
-        assert_eq!(round.next(), Step::Rest(FIRST_PAUSE), "an answer to nothing means nothing");
-        round.rested();
-        let (crowd, once) = (counted(round, &mut server), counted(count(), &mut server));
-        assert_eq!(crowd, once, "nobody is counted twice");
+        assert_eq!(round.next(), next);
     }
 }

@@ -3,15 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use konductor_api::{Arrival, Barrier, RendezvousPhase, arbiter::Now};
-use konductor_cluster::{
-    Lenient,
-    watch::{Gone, Seen},
-};
+use konductor_api::{RendezvousPhase, arbiter::Now};
+use konductor_cluster::follow::{Deleted, Event};
 use serde_json::{Value, json};
 
-use super::arrivals::{Arrivals, Arrived};
-use crate::arbiter::{Key, ParentKey};
+use super::arrivals::{ArrivalObject, Arrivals, Arrived, BarrierObject};
+use crate::key::{Key, ParentKey};
 
 const START: i64 = 1_800_000_000;
 
@@ -23,10 +20,11 @@ fn key() -> Key {
     ParentKey { namespace: "n".into(), name: "b".into() }.into()
 }
 
-fn barrier(uid: &str, spec: &Value) -> Barrier {
+fn barrier(uid: &str, spec: &Value) -> BarrierObject {
     let metadata = json!({ "namespace": "n", "name": "b", "uid": uid, "generation": 1,
         "creationTimestamp": Timestamp::from_second(START).expect("a time").to_string() });
-    serde_json::from_str(&json!({ "metadata": metadata, "spec": spec }).to_string()).expect("a barrier")
+    let barrier = BarrierObject::read(&json!({ "metadata": metadata, "spec": spec }).to_string());
+    barrier.expect("an object").expect("a barrier")
 }
 
 /// An arrival of this key, created so many seconds after the start, owned by the barrier with this UID.
@@ -38,11 +36,11 @@ fn arrival(name: &str, owner: Option<&str>, second: i64) -> Option<Arrived> {
     let metadata = json!({ "namespace": "n", "name": name, "uid": name, "resourceVersion": "1", "ownerReferences": owners,
         "creationTimestamp": Timestamp::from_second(START + second).expect("a time").to_string() });
     let arrival = json!({ "metadata": metadata, "spec": { "barrier": "b", "holder": name, "key": name } });
-    Arrived::of(serde_json::from_str::<Lenient<Arrival>>(&arrival.to_string()).expect("an arrival"))
+    Arrived::of(ArrivalObject::read(&arrival.to_string()).expect("an object"))
 }
 
 fn arrive(arrivals: &mut Arrivals, name: &str, owner: Option<&str>, now: Now) {
-    arrivals.take(Seen::Present(arrival(name, owner, 0)), now);
+    arrivals.take(Event::Apply(arrival(name, owner, 0)), now);
 }
 
 fn settle(arrivals: &mut Arrivals, budget: usize) -> usize {
@@ -57,7 +55,7 @@ fn settle(arrivals: &mut Arrivals, budget: usize) -> usize {
     panic!("no end");
 }
 
-fn arrived(arrivals: &Arrivals, barrier: &Barrier) -> Option<u64> {
+fn arrived(arrivals: &Arrivals, barrier: &BarrierObject) -> Option<u64> {
     let plan = arrivals.decide(&key(), barrier, at(1, 1))?;
     plan.write.and_then(|write| write.status.arrived)
 }
@@ -66,8 +64,8 @@ fn arrived(arrivals: &Arrivals, barrier: &Barrier) -> Option<u64> {
 fn listed() -> Arrivals {
     let mut arrivals = Arrivals::default();
     arrivals.barriers_listed();
-    arrivals.take(Seen::Listing, at(0, 0));
-    arrivals.take(Seen::Listed, at(0, 0));
+    arrivals.take(Event::Init, at(0, 0));
+    arrivals.take(Event::InitDone { version: 1 }, at(0, 0));
     settle(&mut arrivals, 100);
     arrivals
 }
@@ -84,7 +82,10 @@ fn those_who_come_before_their_barrier_are_counted_in_pieces_and_changes_meanwhi
     assert_eq!(arrived(&arrivals, &barrier), None);
     // Behind the count and before it.
     for uid in ["0000", "0999"] {
-        arrivals.take(Seen::Gone(Gone { namespace: "n".into(), name: uid.into(), uid: uid.into() }), at(0, 0));
+        arrivals.take(
+            Event::Delete(Deleted { namespace: "n".into(), name: uid.into(), uid: uid.into(), version: 1 }),
+            at(0, 0),
+        );
     }
     for name in ["0000a", "0999a"] {
         arrive(&mut arrivals, name, None, at(0, 0));
@@ -118,9 +119,9 @@ fn what_a_list_does_not_show_any_more_is_taken_away_in_pieces() {
     for number in 0..1000 {
         arrive(&mut arrivals, &format!("{number:04}"), Some("one"), at(0, 0));
     }
-    arrivals.take(Seen::Listing, at(0, 0));
+    arrivals.take(Event::Init, at(0, 0));
     arrive(&mut arrivals, "0500", Some("one"), at(0, 0));
-    arrivals.take(Seen::Listed, at(0, 0));
+    arrivals.take(Event::InitDone { version: 1 }, at(0, 0));
     assert!(settle(&mut arrivals, 100) <= 101);
     assert_eq!(arrived(&arrivals, &barrier), Some(1));
 }

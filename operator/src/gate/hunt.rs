@@ -1,11 +1,11 @@
 //! Looks for gates that wait for themselves, in pieces. No I/O, no clock.
 //!
-//! A cycle stays within namespaces that let each other look, all the way round. So what is searched is one namespace, and those
-//! that it depends on and that depend on it ([`Hunt::unit`]): no namespace can make the search of another one longer unless
-//! both have agreed to look at each other.
+//! A cycle stays within namespaces that let each other look, all the way round. So what is searched is one namespace,
+//! and those that it depends on and that depend on it ([`Hunt::unit`]): no namespace can make the search of another one
+//! longer unless both have agreed to look at each other.
 //!
-//! A gate may change while it is looked at. What is found is about the spec that was looked at, and counts for that one only;
-//! the change asks for another hunt.
+//! A gate may change while it is looked at. What is found is about the spec that was looked at, and counts for that one
+//! only; the change asks for another hunt.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -28,7 +28,7 @@ use super::{
     world::Stock,
 };
 use crate::{
-    arbiter::{Key, ParentKey},
+    key::{Key, ParentKey},
     tasks::room,
 };
 
@@ -143,8 +143,8 @@ impl Hunt {
         &self.unit
     }
 
-    /// Goes on until `budget` is used up, one for each object or edge looked at, or there is something to tell or nothing is left.
-    /// `stock` are the gates as objects.
+    /// Goes on until `budget` is used up, one for each object or edge looked at, or there is something to tell or
+    /// nothing is left. `stock` are the gates as objects.
     pub(super) fn work(
         &mut self,
         needs: &Needs,

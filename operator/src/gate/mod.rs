@@ -1,9 +1,9 @@
 //! What gates depend on, and which gates depend on it.
 //!
 //! Only what some gate needs is followed ([`sources`]), and of each object only what a condition can ask about is kept
-//! ([`Outline`](sources::Outline)). A change of an object finds the gates that name it through an index ([`needs`]), and corrects the
-//! counts of those that select it ([`partition`]), so it costs what depends on it. What can be more than that is done in pieces
-//! ([`world`]), as is the search for gates that wait for themselves ([`hunt`]).
+//! ([`Outline`](sources::Outline)). A change of an object finds the gates that name it through an index ([`needs`]),
+//! and corrects the counts of those that select it ([`partition`]), so it costs what depends on it. What can be more
+//! than that is done in pieces ([`world`]), as is the search for gates that wait for themselves ([`hunt`]).
 
 mod hunt;
 mod needs;
@@ -20,18 +20,24 @@ use konductor_api::{
     arbiter::Now,
     rendezvous::{Plan, Write},
 };
+use konductor_cluster::{follow::Event, object::Lenient};
 use kube::Client;
-use tokio::sync::mpsc;
 
-pub(crate) use self::sources::GateSight;
-use self::{sources::Sources, world::World};
-use crate::{
-    arbiter::{Common, Key},
-    rendezvous::{Agenda, Failure, Kind, Sight, StatusOf, patch},
+use self::{
+    sources::{GateObject, GateSeen, Sources, watches},
+    world::World,
 };
-use konductor_cluster::Lenient;
+use crate::{
+    engine::{Agenda, Common, Engine, Inbox},
+    key::Key,
+    waitable::{Errand, Kind, Next, Seen, StatusOf, Waitables},
+    watching::follow,
+};
 
-/// Looks at objects in one turn of the loop: each is some hundred nanoseconds, so that a turn stays well below 5 ms.
+/// Gates in one page of a list.
+const PAGE: u32 = 500;
+
+/// Looks at objects in one step of the loop: each is some hundred nanoseconds, so that a turn stays well below 5 ms.
 const LOOKS: usize = 4096;
 
 /// All gates.
@@ -40,30 +46,36 @@ pub(crate) struct Gates {
     world: World,
 }
 
+/// An engine for gates, which are followed from now on, and its inbox.
+pub(crate) fn start(common: &Common) -> (Engine<Waitables<Gates>>, Inbox<Seen<Gates>>) {
+    let inbox = Inbox::default();
+    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<GateObject>>| {
+        Seen::Parent(event.map(Box::new))
+    });
+    let sources = Sources::new(watches(common, inbox.sender.clone()));
+    (Engine::new(Waitables::new(Gates { sources, world: World::default() }, common)), inbox)
+}
+
 impl Kind for Gates {
     type Parent = Gate;
-    type Sight = GateSight;
-    type Chore = Infallible;
-    type Done = Infallible;
+    type Seen = GateSeen;
+    type Errand = Infallible;
+    type Report = Infallible;
 
-    fn start(common: &Common, inbox: mpsc::Sender<Sight<Self>>) -> Self {
-        Self { sources: Sources::new(common.client.clone(), inbox), world: World::default() }
-    }
-
-    fn parent(&mut self, key: &Key, gate: Option<&Gate>, now: Now, _agenda: &mut Agenda) {
+    fn parent(&mut self, key: &Key, gate: Option<&GateObject>, now: Now) {
         self.world.gate(key, gate, now);
         for source in self.sources.follow(&self.world.sources()) {
             self.world.forget(source);
         }
     }
 
-    fn parents_listed(&mut self, _agenda: &mut Agenda) {
+    fn parents_listed(&mut self) {
         self.world.gates_listed();
     }
 
-    fn take(&mut self, sight: GateSight, _now: Now, _agenda: &mut Agenda) {
-        if self.sources.is_current(&sight) {
-            self.world.take(sight);
+    fn observe(&mut self, seen: GateSeen, _now: Now) {
+        if self.sources.is_current(&seen) {
+            self.world.take(seen);
         }
     }
 
@@ -75,33 +87,36 @@ impl Kind for Gates {
         turn.more
     }
 
-    fn decide(&self, key: &Key, gate: &Gate, now: Now) -> Option<Plan<StatusOf<Self>>> {
+    fn decide(&self, key: &Key, gate: &GateObject, now: Now) -> Option<Plan<StatusOf<Self>>> {
         self.world.decide(key, gate, now)
     }
 
-    fn write(
-        &self,
-        client: Client,
-        _key: &Key,
-        gate: Arc<Gate>,
-        write: Write<StatusOf<Self>>,
-    ) -> impl Future<Output = Result<Option<Lenient<Gate>>, Failure>> + Send + 'static {
-        put(client, gate, write)
-    }
-
-    fn next_chore(&mut self, _now: Now) -> Option<Infallible> {
+    fn errand(&self, _: &Key, _: &Arc<GateObject>, _: &Write<StatusOf<Self>>) -> Option<Infallible> {
         None
     }
 
-    async fn work(_client: Client, chore: Infallible) -> Infallible {
-        chore
+    fn chore(&mut self, _now: Now) -> Option<(Key, Infallible)> {
+        None
     }
 
-    fn done(&mut self, done: Infallible, _now: Now) {
-        match done {}
+    fn report(&mut self, report: Infallible, _now: Now) {
+        match report {}
     }
 }
 
-async fn put(client: Client, gate: Arc<Gate>, write: Write<StatusOf<Gates>>) -> Result<Option<Lenient<Gate>>, Failure> {
-    patch(client, &*gate, &write.status).await
+impl Errand<Gates> for Infallible {
+    type Request = Self;
+    type Answer = Self;
+
+    fn request(&self) -> Self {
+        match *self {}
+    }
+
+    fn answered(self, _: Self, _: Now) -> Next<Gates, Self> {
+        match self {}
+    }
+
+    async fn perform(_: Client, request: Self) -> Self {
+        match request {}
+    }
 }

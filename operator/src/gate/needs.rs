@@ -9,7 +9,7 @@ use std::{
 use konductor_api::{GateCondition, GateSpec, rendezvous::fact::Dependency};
 
 use super::sources::Subject;
-use crate::arbiter::{Key, ParentKey};
+use crate::key::{Key, ParentKey};
 
 /// The gates by what they name and where they look.
 #[derive(Default)]
@@ -38,7 +38,8 @@ pub(super) fn after<'a>(keys: &'a BTreeSet<Key>, last: Option<&Key>) -> impl Ite
 }
 
 impl Needs {
-    /// Notes what a gate needs now; `None` when it is gone. Returns what it needed before and needs now, if that has changed.
+    /// Notes what a gate needs now; `None` when it is gone. Returns what it needed before and needs now, if that has
+    /// changed.
     pub(super) fn set(&mut self, key: &Key, spec: Option<&GateSpec>) -> Option<[Option<Arc<GateSpec>>; 2]> {
         if self.specs.get(key).map(|spec| &**spec) == spec {
             return None;

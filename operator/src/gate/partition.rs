@@ -1,12 +1,12 @@
 //! The objects of one kind in one namespace, and what gates ask about many of them at once. No I/O, no clock.
 //!
 //! # Why counts are kept
-//! A gate over ten thousand Jobs cannot look at all of them each time one changes, nor can it look at them only now and then, as
-//! nothing would be right in between. So each different question is counted once and kept right by what changes
-//! ([`Tally`]): a change costs a look at one object for each different question that is asked where it is, however many
-//! objects there are and however many gates ask. Gates that ask the same share the answer. How many questions the gates of one
-//! namespace may ask is bounded ([`MAX_SELECTIONS`](konductor_api::limits::MAX_SELECTIONS)), and what a namespace
-//! does not allow to be looked at is not counted.
+//! A gate over ten thousand Jobs cannot look at all of them each time one changes, nor can it look at them only now and
+//! then, as nothing would be right in between. So each different question is counted once and kept right by what
+//! changes ([`Tally`]): a change costs a look at one object for each different question that is asked where it is,
+//! however many objects there are and however many gates ask. Gates that ask the same share the answer. How many
+//! questions the gates of one namespace may ask is bounded ([`MAX_SELECTIONS`](konductor_api::limits::MAX_SELECTIONS)),
+//! and what a namespace does not allow to be looked at is not counted.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -26,7 +26,7 @@ use super::{
     sources::Outline,
 };
 use crate::{
-    arbiter::{Key, ParentKey},
+    key::{Key, ParentKey},
     tasks::room,
 };
 
@@ -154,13 +154,15 @@ impl Partition {
         (queue, self.selections.len())
     }
 
-    /// Counts what is to be counted, and tells those who ask, until `budget` is used up. Returns whether nothing is left to do.
+    /// Counts what is to be counted, and tells those who ask, until `budget` is used up. Returns whether nothing is
+    /// left to do.
     pub(super) fn work(&mut self, question: &Question, budget: &mut isize, mut tell: impl FnMut(&Key)) -> bool {
         let Some(selection) = self.selections.get_mut(question) else { return true };
         let Selection { tally, askers, queued, changed, telling } = selection;
         let member = |(_, outline): &(u32, Outline)| question.member(outline);
         while *budget > 0 {
-            // An answer that is known is told before anybody looks for the name in its message, which others may put off.
+            // An answer that is known is told before anybody looks for the name in its message, which others may put
+            // off.
             if tally.summary().is_none() {
                 tally.count(&self.objects, member, budget);
                 *changed |= tally.summary().is_some();

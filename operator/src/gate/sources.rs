@@ -2,26 +2,24 @@
 
 use std::collections::{HashMap, HashSet};
 
-use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Namespace},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Namespace};
 use konductor_api::{
-    Barrier, GATES_FROM_ANNOTATION, Lease, Rendezvous, Selector, Semaphore,
+    Barrier, BarrierStatus, GATES_FROM_ANNOTATION, Gate, GateSpec, GateStatus, Lease, LeaseStatus, RendezvousStatus,
+    Selector, Semaphore, SemaphoreStatus,
     rendezvous::fact::{Dependency, Fact, JobState},
 };
-use kube::{
-    Api, Client, Resource,
-    core::{ClusterResourceScope, NamespaceResourceScope},
+use kube::Resource;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
 };
-use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::Gates;
-use crate::rendezvous::Sight;
+use crate::{engine::Common, waitable, watching};
 use konductor_cluster::{
-    Lenient, partial,
-    watch::{Seen, Source},
+    follow::Event,
+    object::{Described, Lenient, Metadata, Object},
 };
 
 /// Jobs in one page of a list: with their pod templates and managed fields they are some kilobytes each.
@@ -29,6 +27,14 @@ const JOB_PAGE: u32 = 100;
 
 /// Other objects in one page of a list.
 const PAGE: u32 = 500;
+
+/// What is read of a gate.
+pub(crate) type GateObject = Object<Gate, GateSpec, Option<GateStatus>>;
+
+type SemaphoreObject = Object<Semaphore, IgnoredAny, Option<SemaphoreStatus>>;
+type LeaseObject = Object<Lease, IgnoredAny, Option<LeaseStatus>>;
+type BarrierObject = Object<Barrier, IgnoredAny, Option<BarrierStatus>>;
+type JobObject = Object<Job, JobSpec, JobStatus>;
 
 /// What can be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,13 +55,9 @@ pub(crate) struct Outline {
 
 impl Outline {
     /// With this fact, of an object with this metadata.
-    pub(super) fn new(metadata: &ObjectMeta, fact: Fact) -> Self {
-        let labels = metadata.labels.iter().flatten();
-        Self {
-            labels: labels.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
-            created: metadata.creation_timestamp.as_ref().map_or(0, |at| at.0.as_second()),
-            fact,
-        }
+    pub(super) fn new(metadata: &Metadata, fact: Fact) -> Self {
+        let labels = metadata.labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));
+        Self { labels: labels.collect(), created: metadata.created, fact }
     }
 
     /// Whether this selects it.
@@ -64,20 +66,28 @@ impl Outline {
     }
 }
 
-fn semaphore(Semaphore { metadata, status, .. }: &Semaphore) -> Outline {
+fn semaphore(SemaphoreObject { metadata, status, .. }: &SemaphoreObject) -> Outline {
     let status = status.as_ref().filter(|status| status.observed_generation == metadata.generation);
     let fact = status.and_then(|status| Some((status.phase?, status.available.unwrap_or(0))));
     Outline::new(metadata, Fact::Semaphore(fact))
 }
 
-fn lease(Lease { metadata, status, .. }: &Lease) -> Outline {
+fn lease(LeaseObject { metadata, status, .. }: &LeaseObject) -> Outline {
     let status = status.as_ref().filter(|status| status.observed_generation == metadata.generation);
     Outline::new(metadata, Fact::Lease(status.and_then(|status| status.phase)))
 }
 
 /// Of a barrier or gate.
-pub(super) fn rendezvous(object: &impl Rendezvous) -> Outline {
-    Outline::new(object.meta(), Fact::Rendezvous(object.current_phase()))
+pub(super) fn rendezvous<K, S, T: RendezvousStatus>(object: &Object<K, S, Option<T>>) -> Outline {
+    let Object { metadata, status, .. } = object;
+    let phase = status.as_ref().and_then(|status| status.current_phase(metadata.generation));
+    Outline::new(metadata, Fact::Rendezvous(phase))
+}
+
+fn job(JobObject { metadata, spec, status, .. }: &JobObject) -> Outline {
+    let true_ones = status.conditions.iter().flatten().filter(|condition| condition.status == "True");
+    let state = JobState::of(true_ones.map(|condition| condition.kind.as_str()), spec.suspend.unwrap_or(false));
+    Outline::new(metadata, Fact::Job(state))
 }
 
 /// An object that was seen.
@@ -96,13 +106,16 @@ pub(super) enum Content {
     Namespace(Option<String>),
 }
 
-/// What a watch for gates saw.
+/// What a watch for gates has shown.
 #[derive(Debug)]
-pub(crate) struct GateSight {
+pub(crate) struct GateSeen {
     pub(super) subject: Subject,
     pub(super) number: u32,
-    pub(super) seen: Seen<Sighted>,
+    pub(super) event: Event<Sighted>,
 }
+
+/// Begins to follow a subject, as the watch of this number.
+type Start = Box<dyn Fn(Subject, u32) -> AbortHandle + Send>;
 
 struct Following {
     task: AbortHandle,
@@ -111,16 +124,15 @@ struct Following {
 
 /// The watches.
 pub(super) struct Sources {
-    client: Client,
-    inbox: mpsc::Sender<Sight<Gates>>,
+    start: Start,
     following: HashMap<Subject, Following>,
     /// Tells a watch from one that was ended before.
     number: u32,
 }
 
 impl Sources {
-    pub(super) fn new(client: Client, inbox: mpsc::Sender<Sight<Gates>>) -> Self {
-        Self { client, inbox, following: HashMap::new(), number: 0 }
+    pub(super) fn new(start: Start) -> Self {
+        Self { start, following: HashMap::new(), number: 0 }
     }
 
     /// Follows exactly these. Returns what is not followed any more.
@@ -134,7 +146,7 @@ impl Sources {
         for subject in wanted {
             if !self.following.contains_key(subject) {
                 self.number += 1;
-                let (task, number) = (self.start(*subject), self.number);
+                let (task, number) = ((self.start)(*subject, self.number), self.number);
                 self.following.insert(*subject, Following { task, number });
             }
         }
@@ -142,100 +154,89 @@ impl Sources {
     }
 
     /// Whether this was seen by a watch that is still wanted.
-    pub(super) fn is_current(&self, sight: &GateSight) -> bool {
-        self.following.get(&sight.subject).is_some_and(|following| following.number == sight.number)
+    pub(super) fn is_current(&self, seen: &GateSeen) -> bool {
+        self.following.get(&seen.subject).is_some_and(|following| following.number == seen.number)
     }
+}
 
-    fn start(&self, subject: Subject) -> AbortHandle {
+/// Starts watches whose events come to this inbox.
+pub(super) fn watches(common: &Common, inbox: mpsc::Sender<waitable::Seen<Gates>>) -> Start {
+    let common = common.clone();
+    Box::new(move |subject, number| {
+        let watch = Watch { common: &common, inbox: &inbox, subject, number };
         let objects = Content::Object;
         match subject {
-            Subject::Objects(Dependency::Job) => {
-                self.spawn(subject, JOB_PAGE, move |job: &PartialJob| objects(Outline::new(&job.metadata, job.fact())))
-            }
-            Subject::Objects(Dependency::Semaphore) => self.spawn(subject, PAGE, move |one| objects(semaphore(one))),
-            Subject::Objects(Dependency::Lease) => self.spawn(subject, PAGE, move |one| objects(lease(one))),
+            Subject::Objects(Dependency::Job) => watch.follow(JOB_PAGE, move |one: &JobObject| objects(job(one))),
+            Subject::Objects(Dependency::Semaphore) => watch.follow(PAGE, move |one| objects(semaphore(one))),
+            Subject::Objects(Dependency::Lease) => watch.follow(PAGE, move |one| objects(lease(one))),
             Subject::Objects(Dependency::Barrier) => {
-                self.spawn(subject, PAGE, move |one: &Barrier| objects(rendezvous(one)))
+                watch.follow(PAGE, move |one: &BarrierObject| objects(rendezvous(one)))
             }
             Subject::Objects(Dependency::Gate) => unreachable!("the engine follows gates"),
-            Subject::Namespaces => self.spawn(subject, PAGE, |namespace: &PartialNamespace| {
-                let annotations = namespace.metadata.annotations.as_ref();
-                Content::Namespace(annotations.and_then(|all| all.get(GATES_FROM_ANNOTATION)).cloned())
+            Subject::Namespaces => watch.follow(PAGE, |namespace: &Object<Namespace>| {
+                Content::Namespace(namespace.metadata.annotations.get(GATES_FROM_ANNOTATION).cloned())
             }),
         }
-    }
+    })
+}
 
-    fn spawn<K>(&self, subject: Subject, page: u32, read: impl Fn(&K) -> Content + Send + Sync + 'static) -> AbortHandle
+struct Watch<'a> {
+    common: &'a Common,
+    inbox: &'a mpsc::Sender<waitable::Seen<Gates>>,
+    subject: Subject,
+    number: u32,
+}
+
+impl Watch<'_> {
+    fn follow<K, S, T>(
+        &self,
+        page: u32,
+        read: impl Fn(&Object<K, S, T>) -> Content + Send + Sync + 'static,
+    ) -> AbortHandle
     where
-        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static,
+        K: Resource<DynamicType = ()> + Send + 'static,
+        S: DeserializeOwned + Send + 'static,
+        T: DeserializeOwned + Default + Send + 'static,
     {
-        let number = self.number;
-        let reduce = move |object: Lenient<K>| {
+        let (subject, number) = (self.subject, self.number);
+        let reduce = move |object: Lenient<Object<K, S, T>>| {
             let metadata = object.metadata();
-            let content = match &object.0 {
+            let content = match &object {
                 Ok(object) => read(object),
                 // Where the namespace cannot be read, it allows nothing.
                 Err(_) if subject == Subject::Namespaces => Content::Namespace(None),
                 Err(_) => Content::Object(Outline::new(metadata, Fact::Unreadable)),
             };
-            let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
-            Sighted { namespace: namespace.unwrap_or_default(), name: name.unwrap_or_default(), content }
+            Sighted { namespace: metadata.namespace.clone(), name: metadata.name.clone(), content }
         };
-        let source: Source<K> = Source { api: Api::all(self.client.clone()), fields: None, page };
-        let sight =
-            move |seen: Seen<Lenient<K>>| Some(Sight::Other(GateSight { subject, number, seen: seen.map(&reduce) }));
-        tokio::spawn(source.follow(self.inbox.clone(), sight)).abort_handle()
+        watching::follow(self.common, None, page, self.inbox.clone(), move |event: Event<Lenient<Object<K, S, T>>>| {
+            waitable::Seen::Other(GateSeen { subject, number, event: event.map(&reduce) })
+        })
     }
 }
 
-/// What is read of a Job.
-#[derive(Clone, Debug, Deserialize)]
-struct PartialJob {
-    metadata: ObjectMeta,
-    #[serde(default)]
-    spec: PartialJobSpec,
-    #[serde(default)]
-    status: PartialJobStatus,
-}
-
+/// What is read of a Job's spec.
 #[derive(Clone, Debug, Default, Deserialize)]
-struct PartialJobSpec {
+struct JobSpec {
     suspend: Option<bool>,
 }
 
+/// What is read of a Job's status.
 #[derive(Clone, Debug, Default, Deserialize)]
-struct PartialJobStatus {
-    conditions: Option<Vec<PartialCondition>>,
+struct JobStatus {
+    conditions: Option<Vec<JobCondition>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct PartialCondition {
+struct JobCondition {
     #[serde(rename = "type")]
     kind: String,
     status: String,
 }
 
-impl PartialJob {
-    fn fact(&self) -> Fact {
-        let conditions = self.status.conditions.iter().flatten();
-        let true_ones = conditions.filter(|condition| condition.status == "True");
-        Fact::Job(JobState::of(true_ones.map(|condition| condition.kind.as_str()), self.spec.suspend.unwrap_or(false)))
-    }
-}
-
-partial!(PartialJob, of Job, in NamespaceResourceScope);
-
-/// What is read of a namespace.
-#[derive(Clone, Debug, Deserialize)]
-struct PartialNamespace {
-    metadata: ObjectMeta,
-}
-
-partial!(PartialNamespace, of Namespace, in ClusterResourceScope);
-
 #[cfg(test)]
 mod tests {
-    use konductor_api::{Gate, LeasePhase, RendezvousPhase, SemaphorePhase};
+    use konductor_api::{LeasePhase, RendezvousPhase, SemaphorePhase};
     use serde_json::json;
 
     use super::*;
@@ -252,10 +253,10 @@ mod tests {
                 .to_string()
             };
             let facts = [
-                semaphore(&serde_json::from_str(&object("Available")).expect("a semaphore")),
-                lease(&serde_json::from_str(&object("Held")).expect("a lease")),
-                rendezvous(&serde_json::from_str::<Barrier>(&object("Open")).expect("a barrier")),
-                rendezvous(&serde_json::from_str::<Gate>(&object("Waiting")).expect("a gate")),
+                semaphore(&SemaphoreObject::read(&object("Available")).expect("an object").expect("a semaphore")),
+                lease(&LeaseObject::read(&object("Held")).expect("an object").expect("a lease")),
+                rendezvous(&BarrierObject::read(&object("Open")).expect("an object").expect("a barrier")),
+                rendezvous(&GateObject::read(&object("Waiting")).expect("an object").expect("a gate")),
             ];
             let expected = [
                 Fact::Semaphore(known.then_some((SemaphorePhase::Available, 1))),
@@ -289,10 +290,10 @@ mod tests {
                 "metadata": { "name": "j" }, "spec": { "suspend": suspend, "template": { "spec": {} } },
                 "status": { "conditions": conditions, "succeeded": 1, "failed": 1 },
             });
-            let job: PartialJob = serde_json::from_str(&job.to_string()).expect("a Job");
-            assert_eq!(job.fact(), Fact::Job(expected), "{suspend} {conditions}");
+            let found = JobObject::read(&job.to_string()).expect("an object").expect("a Job");
+            assert_eq!(super::job(&found).fact, Fact::Job(expected), "{suspend} {conditions}");
         }
-        let bare: PartialJob = serde_json::from_str(r#"{ "metadata": {} }"#).expect("a Job");
-        assert_eq!(bare.fact(), Fact::Job(JobState::Active));
+        let bare = JobObject::read(r#"{ "metadata": { "name": "j" } }"#).expect("an object").expect("a Job");
+        assert_eq!(super::job(&bare).fact, Fact::Job(JobState::Active));
     }
 }

@@ -3,23 +3,25 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use konductor_api::{
-    Gate, RendezvousPhase,
+    RendezvousPhase,
     RendezvousPhase::{Open, Waiting},
     arbiter::Now,
     limits::MAX_SELECTIONS,
     rendezvous::fact::{Dependency, Fact, JobState},
 };
-use konductor_cluster::watch::{Gone, Seen};
+use konductor_cluster::{
+    follow::{Deleted, Event},
+    object::Metadata,
+};
 use serde_json::{Value, json};
 
 use super::{
-    sources::{Content, GateSight, Outline, Sighted, Subject},
+    sources::{Content, GateObject, GateSeen, Outline, Sighted, Subject},
     world::World,
 };
 use crate::{
-    arbiter::{Key, ParentKey},
+    key::{Key, ParentKey},
     tasks::{SLICE, Turn},
 };
 
@@ -53,7 +55,9 @@ fn on_jobs(label: &str) -> Value {
 #[derive(Default)]
 struct Scene {
     world: World,
-    gates: BTreeMap<Key, Gate>,
+    gates: BTreeMap<Key, GateObject>,
+    /// Those that were seen since the last turn: they are decided on, as far as that is possible.
+    seen: Vec<Key>,
     /// The most looks in one turn.
     most: usize,
     /// Looks in all.
@@ -65,13 +69,13 @@ impl Scene {
     fn new() -> Self {
         let mut scene = Self::default();
         scene.world.gates_listed();
-        scene.see(Subject::Objects(Dependency::Job), Seen::Listed);
-        scene.see(Subject::Namespaces, Seen::Listed);
+        scene.see(Subject::Objects(Dependency::Job), Event::InitDone { version: 1 });
+        scene.see(Subject::Namespaces, Event::InitDone { version: 1 });
         scene
     }
 
-    fn see(&mut self, subject: Subject, seen: Seen<Sighted>) -> usize {
-        self.world.take(GateSight { subject, number: 0, seen })
+    fn see(&mut self, subject: Subject, event: Event<Sighted>) -> usize {
+        self.world.take(GateSeen { subject, number: 0, event })
     }
 
     fn gate(&mut self, namespace: &str, name: &str, labels: &[&str], spec: &Value) {
@@ -81,9 +85,10 @@ impl Scene {
             "metadata": { "namespace": namespace, "name": name, "labels": labels, "generation": generation.unwrap_or(0) + 1 },
             "spec": spec,
         });
-        let gate: Gate = serde_json::from_str(&gate.to_string()).expect("a gate");
+        let gate = GateObject::read(&gate.to_string()).expect("an object").expect("a gate");
         let key = key(namespace, name);
         self.world.gate(&key, Some(&gate), now());
+        self.seen.push(key.clone());
         self.gates.insert(key, gate);
     }
 
@@ -94,36 +99,39 @@ impl Scene {
 
     fn job(&mut self, namespace: &str, name: &str, labels: &[&str], state: JobState) -> usize {
         let labels = labels.iter().map(|label| ((*label).to_owned(), String::new())).collect();
-        let metadata = ObjectMeta { labels: Some(labels), ..ObjectMeta::default() };
+        let metadata = Metadata { labels, ..Metadata::default() };
         let content = Content::Object(Outline::new(&metadata, Fact::Job(state)));
         let sighted = Sighted { namespace: namespace.into(), name: name.into(), content };
-        self.see(Subject::Objects(Dependency::Job), Seen::Present(sighted))
+        self.see(Subject::Objects(Dependency::Job), Event::Apply(sighted))
     }
 
     fn allow(&mut self, namespace: &str, annotation: Option<&str>) {
         let content = Content::Namespace(annotation.map(str::to_owned));
         let sighted = Sighted { namespace: String::new(), name: namespace.into(), content };
-        self.see(Subject::Namespaces, Seen::Present(sighted));
+        self.see(Subject::Namespaces, Event::Apply(sighted));
     }
 
     /// One turn of the loop.
     fn turn(&mut self) -> Turn {
-        let turn = self.world.work(BUDGET);
+        let mut turn = self.world.work(BUDGET);
         self.most = self.most.max(turn.looks);
         self.looks += turn.looks;
-        for key in self.world.take_marked() {
-            self.decide(&key);
+        let seen = std::mem::take(&mut self.seen);
+        for key in self.world.take_marked().into_iter().chain(seen) {
+            // What is written is seen.
+            turn.more |= self.decide(&key);
         }
         turn
     }
 
-    fn decide(&mut self, key: &Key) {
-        let Some(gate) = self.gates.get_mut(key) else { return };
+    /// Returns whether there was something to write.
+    fn decide(&mut self, key: &Key) -> bool {
+        let Some(gate) = self.gates.get_mut(key) else { return false };
         let plan = self.world.decide(key, gate, now());
-        if let Some(write) = plan.and_then(|plan| plan.write) {
-            gate.status = Some(write.status);
-            self.world.gate(key, Some(gate), now());
-        }
+        let Some(write) = plan.and_then(|plan| plan.write) else { return false };
+        gate.status = Some(write.status);
+        self.world.gate(key, Some(gate), now());
+        true
     }
 
     /// Turns until nothing is left to do.
@@ -188,7 +196,7 @@ fn a_gate_is_decided_on_when_all_it_selects_is_counted() {
     scene.settle();
     scene.gate("n", "g", &[], &on_jobs("j"));
     assert!(scene.turn().more);
-    scene.decide(&key("n", "g"));
+    assert!(!scene.decide(&key("n", "g")));
     assert_eq!(scene.phase("n", "g"), None);
     scene.settle();
     assert_eq!(scene.message("n", "g"), "10000 of 10001 Jobs with j are Complete; zzz is active");
@@ -209,15 +217,15 @@ fn what_a_list_does_not_show_any_more_is_gone() {
     scene.job("n", "b", &["j"], JobState::Complete);
     scene.settle();
     assert_eq!((scene.phase("n", "named"), scene.phase("n", "selecting")), (Some(Open), Some(Open)));
-    scene.see(Subject::Objects(Dependency::Job), Seen::Listing);
+    scene.see(Subject::Objects(Dependency::Job), Event::Init);
     scene.job("n", "b", &["j"], JobState::Active);
-    scene.see(Subject::Objects(Dependency::Job), Seen::Listed);
+    scene.see(Subject::Objects(Dependency::Job), Event::InitDone { version: 1 });
     scene.settle();
     assert_eq!(scene.message("n", "named"), "Job a does not exist");
     assert_eq!(scene.message("n", "selecting"), "0 of 1 Jobs with j are Complete; b is active");
     scene.see(
         Subject::Objects(Dependency::Job),
-        Seen::Gone(Gone { namespace: "n".into(), name: "b".into(), uid: String::new() }),
+        Event::Delete(Deleted { namespace: "n".into(), name: "b".into(), uid: String::new(), version: 1 }),
     );
     scene.settle();
     assert_eq!(scene.message("n", "selecting"), "no Job has j");
@@ -228,7 +236,7 @@ fn a_new_gate_is_not_decided_on_before_it_is_known_whether_it_waits_for_itself()
     let mut scene = Scene::new();
     let closed = json!({ "conditions": [{ "type": "Gate", "name": "a", "state": "Closed" }] });
     scene.gate("n", "a", &[], &closed);
-    scene.decide(&key("n", "a"));
+    assert!(!scene.decide(&key("n", "a")));
     assert_eq!(scene.phase("n", "a"), None);
     scene.settle();
     assert_eq!(
@@ -390,4 +398,163 @@ fn where_there_are_too_many_ways_between_gates_those_that_depend_on_gates_are_no
     scene.settle();
     assert_eq!(scene.message("n", "g0999"), "the gate waits for itself: g0999 → g0030 → g0999");
     assert!(scene.most <= BUDGET + 3000, "{}", scene.most);
+}
+
+/// Numbers that look random and are the same each time (xorshift, Marsaglia 2003).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+
+    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
+    }
+}
+
+const PLACES: [&str; 2] = ["x", "y"];
+const LABELS: [&str; 3] = ["l", "m", "n"];
+
+/// What there is, looked at all at once.
+#[derive(Default)]
+struct Model {
+    jobs: BTreeMap<Key, (Vec<&'static str>, JobState)>,
+    /// With their labels.
+    gates: BTreeMap<Key, (Vec<&'static str>, Value)>,
+    allowed: [bool; 2],
+}
+
+impl Model {
+    fn allows(&self, from: &str, place: &str) -> bool {
+        from == place || PLACES.iter().position(|one| *one == place).is_some_and(|one| self.allowed[one])
+    }
+
+    /// The objects of a condition of a gate of this namespace; `None` where it may not look.
+    fn objects<'a, T>(
+        &self,
+        condition: &Value,
+        own: &str,
+        all: &'a BTreeMap<Key, (Vec<&'static str>, T)>,
+    ) -> Option<Vec<&'a Key>> {
+        let place = condition["namespace"].as_str().unwrap_or(own);
+        let label = condition["selector"]["matchExpressions"][0]["key"].as_str();
+        let chosen = all.iter().filter(|(key, (labels, _))| {
+            key.namespace == place
+                && match label {
+                    Some(label) => labels.contains(&label),
+                    None => condition["name"].as_str() == Some(&key.name),
+                }
+        });
+        self.allows(own, place).then(|| chosen.map(|(key, _)| key).collect())
+    }
+
+    fn leads_to(&self, from: &Key, to: &Key) -> bool {
+        let (mut seen, mut next) = (vec![from], vec![from]);
+        while let Some(at) = next.pop() {
+            if at == to {
+                return true;
+            }
+            for condition in self.gates[at].1["conditions"].as_array().into_iter().flatten() {
+                let gates = self.objects(condition, &at.namespace, &self.gates).filter(|_| condition["type"] == "Gate");
+                for gate in gates.into_iter().flatten() {
+                    if !seen.contains(&gate) {
+                        seen.push(gate);
+                        next.push(gate);
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn is_met(&self, gate: &Key, condition: &Value, phase: impl Fn(&Key) -> Option<RendezvousPhase>) -> bool {
+        if condition["type"] == "Job" {
+            let jobs = self.objects(condition, &gate.namespace, &self.jobs).unwrap_or_default();
+            return !jobs.is_empty() && jobs.iter().all(|job| self.jobs[*job].1 == JobState::Complete);
+        }
+        let gates = self.objects(condition, &gate.namespace, &self.gates).unwrap_or_default();
+        !gates.is_empty()
+            && !gates.iter().any(|one| self.leads_to(one, gate))
+            && gates.iter().all(|one| phase(one) == Some(Open))
+    }
+}
+
+#[test]
+fn whatever_changes_in_whatever_pieces_the_answer_is_that_of_one_look_at_all() {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let (mut scene, mut model) = (Scene::new(), Model::default());
+    let (mut met, mut cycles) = (0, 0);
+    for step in 0..4000 {
+        let (place, name) = (dice.one(&PLACES), dice.one(&["a", "b", "c", "d"]));
+        let labels: Vec<_> = LABELS.into_iter().filter(|_| dice.below(2) == 0).collect();
+        match dice.below(8) {
+            0..=2 => {
+                let state = if dice.below(3) == 0 { JobState::Active } else { JobState::Complete };
+                scene.job(place, name, &labels, state);
+                model.jobs.insert(key(place, name), (labels, state));
+            }
+            3 => {
+                let (namespace, name) = (place.to_owned(), name.to_owned());
+                model.jobs.remove(&key(&namespace, &name));
+                let gone = Gone { namespace, name, uid: String::new() };
+                scene.see(Subject::Objects(Dependency::Job), Seen::Gone(gone));
+            }
+            4 | 5 => {
+                let conditions: Vec<_> = (0..=dice.below(2))
+                    .map(|_| {
+                        let kind = dice.one(&["Job", "Gate"]);
+                        let state = if kind == "Job" { "Complete" } else { "Open" };
+                        let mut condition = json!({ "type": kind, "state": state });
+                        if dice.below(2) == 0 {
+                            condition["name"] = dice.one(&["a", "b", "c", "d"]).into();
+                        } else {
+                            condition["selector"] = selector(dice.one(&LABELS));
+                        }
+                        if dice.below(3) == 0 {
+                            condition["namespace"] = dice.one(&PLACES).into();
+                        }
+                        condition
+                    })
+                    .collect();
+                let spec = json!({ "conditions": conditions });
+                scene.gate(place, name, &labels, &spec);
+                model.gates.insert(key(place, name), (labels, spec));
+            }
+            6 => {
+                model.gates.remove(&key(place, name));
+                scene.delete_gate(place, name);
+            }
+            _ => {
+                let number = dice.below(2);
+                model.allowed[number] = dice.below(2) == 0;
+                scene.allow(PLACES[number], model.allowed[number].then_some("*"));
+            }
+        }
+        scene.world.work(dice.below(8));
+        if step % 10 != 9 {
+            continue;
+        }
+        scene.settle();
+        for (gate, (_, spec)) in &model.gates {
+            let phase = |one: &Key| scene.gates[one].status.as_ref()?.phase;
+            let conditions = spec["conditions"].as_array().expect("conditions");
+            let expected: Vec<_> = conditions.iter().map(|condition| model.is_met(gate, condition, phase)).collect();
+            let status = scene.gates[gate].status.as_ref().expect("a status");
+            let found: Vec<_> = status.condition_statuses.iter().map(|condition| condition.met).collect();
+            assert_eq!(found, expected, "step {step}, {gate:?}: {status:?}");
+            met += found.iter().filter(|met| **met).count();
+            cycles += status.condition_statuses.iter().filter(|one| one.message.contains("waits for itself")).count();
+        }
+    }
+    assert!(met > 500 && cycles > 500, "{met} met, {cycles} cycles");
+    // Nothing is left of what is gone.
+    for key in model.gates.into_keys() {
+        scene.delete_gate(&key.namespace, &key.name);
+    }
+    scene.settle();
+    assert!(scene.world.remembers_no_gate());
 }

@@ -1,10 +1,11 @@
 //! What is known of everything that gates depend on, and which gates are to be decided on. No I/O, no clock.
 //!
 //! # What a turn costs
-//! Taking in what was seen costs a look at the object and at each different question asked where it is ([`partition`](super::partition)).
-//! Everything that can be more than that is put off, and done in pieces by [`World::work`]: counting what a selector selects,
-//! telling the gates that depend on one thing, looking for cycles ([`hunt`](super::hunt)), clearing away what a list does not show any
-//! more. Namespaces take turns at it. A gate whose answer is not there yet is not decided on, and stays as it is.
+//! Taking in what was seen costs a look at the object and at each different question asked where it is
+//! ([`partition`](super::partition)). Everything that can be more than that is put off, and done in pieces by
+//! [`World::work`]: counting what a selector selects, telling the gates that depend on one thing, looking for cycles
+//! ([`hunt`](super::hunt)), clearing away what a list does not show any more. Namespaces take turns at it. A gate whose
+//! answer is not there yet is not decided on, and stays as it is.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -15,7 +16,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use konductor_api::{
-    Gate, GateCondition, GateSpec, GateStatus,
+    GateCondition, GateSpec, GateStatus,
     arbiter::Now,
     limits::MAX_SELECTIONS,
     rendezvous::{
@@ -29,13 +30,13 @@ use super::{
     hunt::{Found, Hunt, Progress, Ways},
     needs::{Needs, after, place},
     partition::{Partition, Question},
-    sources::{Content, GateSight, Outline, Sighted, Subject, rendezvous},
+    sources::{Content, GateObject, GateSeen, Outline, Sighted, Subject, rendezvous},
 };
 use crate::{
-    arbiter::{Key, ParentKey},
+    key::{Key, ParentKey},
     tasks::{SLICE, Tasks, Turn, room},
 };
-use konductor_cluster::watch::{Gone, Seen};
+use konductor_cluster::follow::{Deleted, Event};
 
 /// The objects of one kind.
 #[derive(Default)]
@@ -83,7 +84,8 @@ enum Task {
     Answer(Arc<Question>),
     /// Asking for decisions on all gates that this concerns; those up to this one are done.
     Tell(Cause, Option<Key>),
-    /// A kind, or the namespaces, have been seen for the first time: the gates that depend on it; those up to this one are done.
+    /// A kind, or the namespaces, have been seen for the first time: the gates that depend on it; those up to this one
+    /// are done.
     Begin(Subject, Option<Key>),
     /// Taking away what was last seen before this list; what comes up to this object is done.
     Sweep(Dependency, u32, Option<Key>),
@@ -154,7 +156,7 @@ impl World {
     }
 
     /// A gate is there, new or changed, or is gone.
-    pub(super) fn gate(&mut self, key: &Key, gate: Option<&Gate>, now: Now) {
+    pub(super) fn gate(&mut self, key: &Key, gate: Option<&GateObject>, now: Now) {
         if let Some([before, spec]) = self.needs.set(key, gate.map(|gate| &gate.spec)) {
             let on_gates = |spec: &Option<Arc<GateSpec>>| {
                 spec.iter().flat_map(|spec| &spec.conditions).any(|condition| condition.kind == Dependency::Gate)
@@ -196,11 +198,11 @@ impl World {
     }
 
     /// Takes in what was seen. Returns how many objects and questions it looked at.
-    pub(super) fn take(&mut self, sight: GateSight) -> usize {
-        let GateSight { subject, seen, .. } = sight;
-        match (subject, seen) {
-            (Subject::Objects(kind), Seen::Listing) => self.stocks[kind as usize].epoch += 1,
-            (Subject::Objects(kind), Seen::Listed) => {
+    pub(super) fn take(&mut self, seen: GateSeen) -> usize {
+        let GateSeen { subject, event, .. } = seen;
+        match (subject, event) {
+            (Subject::Objects(kind), Event::Init) => self.stocks[kind as usize].epoch += 1,
+            (Subject::Objects(kind), Event::InitDone { .. }) => {
                 let stock = &mut self.stocks[kind as usize];
                 let task = if mem::replace(&mut stock.listed, true) {
                     Task::Sweep(kind, stock.epoch, None)
@@ -209,18 +211,18 @@ impl World {
                 };
                 self.tasks.push("", task);
             }
-            (_, Seen::Present(Sighted { namespace, name, content })) => match (subject, content) {
+            (_, Event::Apply(Sighted { namespace, name, content })) => match (subject, content) {
                 (Subject::Objects(kind), Content::Object(outline)) => {
                     return self.present(kind, &ParentKey { namespace, name }.into(), &outline);
                 }
                 (_, Content::Namespace(annotation)) => self.namespace(&name, annotation.as_deref()),
                 (Subject::Namespaces, Content::Object(_)) => {}
             },
-            (Subject::Objects(kind), Seen::Gone(Gone { namespace, name, .. })) => {
+            (Subject::Objects(kind), Event::Delete(Deleted { namespace, name, .. })) => {
                 return self.gone(kind, &ParentKey { namespace, name }.into());
             }
-            (Subject::Namespaces, Seen::Listing) => self.hospitable.epoch += 1,
-            (Subject::Namespaces, Seen::Listed) => {
+            (Subject::Namespaces, Event::Init) => self.hospitable.epoch += 1,
+            (Subject::Namespaces, Event::InitDone { .. }) => {
                 let epoch = self.hospitable.epoch;
                 let old = self.hospitable.namespaces.iter().filter(|(_, (seen, _))| *seen != epoch);
                 let old: Vec<_> = old.map(|(name, _)| name.clone()).collect();
@@ -231,7 +233,7 @@ impl World {
                     self.tasks.push("", Task::Begin(subject, None));
                 }
             }
-            (Subject::Namespaces, Seen::Gone(gone)) => self.namespace(&gone.name, None),
+            (Subject::Namespaces, Event::Delete(gone)) => self.namespace(&gone.name, None),
         }
         1
     }
@@ -583,8 +585,22 @@ impl World {
         self.drop_if_empty(question.kind, &question.place);
     }
 
+    /// Whether nothing is kept that was kept for a gate.
+    #[cfg(test)]
+    pub(super) fn remembers_no_gate(&self) -> bool {
+        self.notes.is_empty()
+            && self.telling.is_empty()
+            && self.asked.is_empty()
+            && self.crowded.is_empty()
+            && self.stale_ones.is_empty()
+            && self.hunt.is_none()
+            && self.units.is_empty()
+            && self.tasks.is_empty()
+            && self.needs.sources().is_empty()
+    }
+
     /// What to do about a gate; `None` while what it depends on is not known yet.
-    pub(super) fn decide(&self, key: &Key, gate: &Gate, now: Now) -> Option<Plan<GateStatus>> {
+    pub(super) fn decide(&self, key: &Key, gate: &GateObject, now: Now) -> Option<Plan<GateStatus>> {
         let note = self.notes.get(key)?;
         let findings = gate.spec.conditions.iter().enumerate();
         let findings: Option<Vec<_>> = findings.map(|(number, one)| self.finding(key, note, number, one)).collect();

@@ -52,8 +52,10 @@ async fn holder_and_waiter<L: Kind>(scene: &Scene<L>, spec: &Value) -> ClaimStat
 async fn is_taken_over<L: Kind>(scene: &Scene<L>, before: &ClaimStatus) {
     let restamped = scene.claim_status("a", |status| status.term > before.term).await;
     assert_eq!((restamped.phase, restamped.fencing_token), (Some(ClaimPhase::Granted), before.fencing_token));
-    let settled =
-        |lock: &L| (Some(lock.state().term), Some(lock.state().settled_term)) == (restamped.term, restamped.term);
+    let settled = |lock: &L| {
+        let state = lock.status().map(L::state).unwrap_or_default();
+        (Some(state.term), Some(state.settled_term)) == (restamped.term, restamped.term)
+    };
     wait_for(&scene.locks(), "s", LIMIT, settled).await;
     assert_eq!(scene.now("b").await.phase, Some(ClaimPhase::Pending));
     scene.release("a").await;
@@ -141,4 +143,31 @@ async fn an_operator_outlives_its_api_server() {
     assert_eq!(operator.status(), None);
     operator.signal(Signal::SIGINT);
     operator.expect_exit(Duration::from_secs(20), 0).await;
+}
+
+#[tokio::test]
+async fn an_operator_whose_api_server_went_back_in_time_starts_over() {
+    let mut control_plane = ControlPlane::start().await;
+    let installed = Installed::on(&control_plane, true).await;
+    let mut operator = installed.operator("before", &["--election", "always"]);
+    let scene = Scene::<Semaphore>::of(control_plane.namespace("restored").await);
+    scene.semaphore("s", 1).await;
+    scene.claim("s", "a").await;
+    scene.granted("a").await;
+    control_plane.back_up().await;
+    // What comes now will never have been, and the operator has seen it.
+    scene.release("a").await;
+    for name in ["b", "c", "d"] {
+        scene.claim("s", name).await;
+        scene.granted(name).await;
+        scene.release(name).await;
+    }
+    control_plane.restore().await;
+    operator.expect_exit(LIMIT, 1).await;
+    assert!(operator.stderr().contains("was restored from a backup"), "{}", operator.stderr());
+    let _after = installed.operator("after", &["--election", "always"]);
+    scene.claim("s", "e").await;
+    scene.ahead("e", 0).await;
+    scene.release("a").await;
+    scene.granted("e").await;
 }

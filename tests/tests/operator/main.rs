@@ -7,6 +7,7 @@ mod cluster;
 mod death;
 mod failover;
 mod gate;
+mod hostile;
 mod leases;
 mod rendezvous;
 mod surroundings;

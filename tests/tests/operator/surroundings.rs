@@ -9,7 +9,7 @@ use konductor_tests::{Binaries, ControlPlane, Installed, Process, eventually, in
 use crate::cluster::{LIMIT, Scene, namespace, shared};
 
 /// The answer to a GET: status line, and everything.
-async fn get(operator: &Process, path: &str) -> (String, String) {
+pub(crate) async fn get(operator: &Process, path: &str) -> (String, String) {
     let address = if path == "/metrics" { " metrics=" } else { " health=" };
     operator.wait_stderr(LIMIT, address).await;
     let logs = operator.stderr();

@@ -1,0 +1,325 @@
+//! What is known of all locks and claims of one kind, and of the pods that ended. No I/O, no clock.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use konductor_api::{
+    LockKind,
+    arbiter::{Claim, Now, Uid, Unread, Version, View},
+};
+
+use super::kind::SeenParent;
+use crate::{
+    engine::Agenda,
+    key::{Key, ParentKey},
+    pods::{Ended, Graveyard, Tenants},
+};
+
+/// UIDs of deleted objects that are remembered: answers to requests can be that much later than the watches.
+const GRAVES: usize = 8192;
+
+/// One lock's place in the index, whether the lock exists or not.
+pub(super) struct Entry {
+    pub(super) view: View,
+    /// What is known of the lock beside what decisions need.
+    pub(super) parent: Option<ParentNotes>,
+    /// The reign that the view was told of.
+    reign: u64,
+}
+
+pub(super) struct ParentNotes {
+    pub(super) uid: Uid,
+    pub(super) capacity: u64,
+    pub(super) conditions: Box<[Condition]>,
+    version: Version,
+    epoch: u32,
+}
+
+/// What is known of a claim beside what decisions need.
+pub(super) struct ClaimNotes {
+    pub(super) key: Key,
+    pub(super) generation: i64,
+    pub(super) conditions: Box<[Condition]>,
+    pub(super) first_seen: Duration,
+    /// Proven dead.
+    pub(super) dead: bool,
+    pod: Option<(String, String)>,
+    pub(super) version: Version,
+    epoch: u32,
+}
+
+pub(super) struct Index {
+    kind: LockKind,
+    /// Counts the times that this process came to lead, so that a view hears of it when it is next decided on and not all of them
+    /// at once.
+    reign: u64,
+    leading: bool,
+    entries: HashMap<Key, Entry>,
+    claims: HashMap<Uid, ClaimNotes>,
+    tenants: Tenants,
+    graveyard: Graveyard,
+    parent_epoch: u32,
+    claim_epoch: u32,
+    gone: HashSet<Uid>,
+    gone_in_order: VecDeque<Uid>,
+}
+
+impl Index {
+    pub(super) fn new(kind: LockKind) -> Self {
+        Self {
+            kind,
+            reign: 0,
+            leading: false,
+            entries: HashMap::new(),
+            claims: HashMap::new(),
+            tenants: Tenants::default(),
+            graveyard: Graveyard::default(),
+            parent_epoch: 0,
+            claim_epoch: 0,
+            gone: HashSet::new(),
+            gone_in_order: VecDeque::new(),
+        }
+    }
+
+    /// This process leads, or does not any more.
+    pub(super) fn lead(&mut self, leading: bool, agenda: &mut Agenda) {
+        self.leading = leading;
+        self.reign += u64::from(leading);
+        for (key, entry) in &mut self.entries {
+            if !leading {
+                entry.view.stand_down();
+            }
+            agenda.mark(key);
+        }
+    }
+
+    /// What is known of this name, if anything is.
+    pub(super) fn get(&mut self, key: &Key) -> Option<&mut Entry> {
+        self.entries.get_mut(key)
+    }
+
+    /// The same, for a decision: by now the view knows whether this process leads.
+    pub(super) fn to_decide(&mut self, key: &Key, now: Now) -> Option<&mut Entry> {
+        let (leading, reign) = (self.leading, self.reign);
+        let entry = self.entries.get_mut(key)?;
+        if leading && entry.reign != reign {
+            entry.reign = reign;
+            entry.view.lead(now);
+        }
+        Some(entry)
+    }
+
+    pub(super) fn parent(&self, key: &ParentKey) -> Option<&ParentNotes> {
+        self.entries.get(key)?.parent.as_ref()
+    }
+
+    pub(super) fn claim(&self, uid: &str) -> Option<&ClaimNotes> {
+        self.claims.get(uid)
+    }
+
+    /// The entry of this name, made if there is none, and marked for a decision.
+    fn open(&mut self, key: &ParentKey, agenda: &mut Agenda) -> (Key, &mut Entry) {
+        let key = match self.entries.get_key_value(key) {
+            Some((key, _)) => key.clone(),
+            None => Key::new(key.clone()),
+        };
+        agenda.mark(&key);
+        let kind = self.kind;
+        let entry = self.entries.entry(key.clone());
+        let name = &key.name;
+        let entry = entry.or_insert_with(|| Entry { view: View::new(kind, name), parent: None, reign: 0 });
+        (key, entry)
+    }
+
+    /// Forgets a lock that there is nothing to know of. Returns whether it did.
+    pub(super) fn forget_unused(&mut self, key: &Key) -> bool {
+        let unused = self.entries.get(key).is_some_and(|entry| entry.view.is_unused());
+        unused && self.entries.remove(key).is_some()
+    }
+
+    pub(super) fn parents_listing(&mut self) {
+        self.parent_epoch += 1;
+    }
+
+    /// The locks that are gone, as a consistent list of this version did not show them. What is newer than the list may have come
+    /// after it.
+    pub(super) fn parents_listed(&self, version: Version) -> Vec<(Key, Uid)> {
+        let gone = self.entries.iter().filter_map(|(key, entry)| {
+            let parent = entry.parent.as_ref()?;
+            let gone = parent.epoch != self.parent_epoch && parent.version <= version;
+            gone.then(|| (key.clone(), parent.uid.clone()))
+        });
+        gone.collect()
+    }
+
+    pub(super) fn claims_listing(&mut self) {
+        self.claim_epoch += 1;
+    }
+
+    /// The claims that are gone, as a consistent list of this version did not show them.
+    pub(super) fn claims_listed(&self, version: Version) -> Vec<Uid> {
+        let gone = |claim: &ClaimNotes| claim.epoch != self.claim_epoch && claim.version <= version;
+        self.claims.iter().filter(|(_, claim)| gone(claim)).map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// A lock of this UID was seen, though it cannot be read: at least it is there.
+    pub(super) fn saw_unreadable_parent(&mut self, key: &ParentKey, uid: &str) {
+        if let Some(parent) = self.entries.get_mut(key).and_then(|entry| entry.parent.as_mut())
+            && *parent.uid == *uid
+        {
+            parent.epoch = self.parent_epoch;
+        }
+    }
+
+    /// Whether the object of this UID is known to be deleted: what else is heard of it is old.
+    pub(super) fn is_gone(&self, uid: &str) -> bool {
+        self.gone.contains(uid)
+    }
+
+    fn remember_gone(&mut self, uid: &str) {
+        let uid = Uid::from(uid);
+        if self.gone.insert(uid.clone()) {
+            self.gone_in_order.push_back(uid);
+            if self.gone_in_order.len() > GRAVES
+                && let Some(oldest) = self.gone_in_order.pop_front()
+            {
+                self.gone.remove(&oldest);
+            }
+        }
+    }
+
+    /// Takes notes of a lock that was seen; the caller tells the view.
+    pub(super) fn note_parent(&mut self, key: &ParentKey, seen: &SeenParent, agenda: &mut Agenda) -> &mut View {
+        let epoch = self.parent_epoch;
+        let (_, entry) = self.open(key, agenda);
+        let version = seen.parent.version;
+        match &mut entry.parent {
+            Some(known) if known.version >= version => known.epoch = epoch,
+            parent => {
+                *parent = Some(ParentNotes {
+                    uid: seen.parent.uid.clone(),
+                    capacity: seen.parent.capacity,
+                    conditions: seen.conditions.clone(),
+                    version,
+                    epoch,
+                });
+            }
+        }
+        &mut entry.view
+    }
+
+    /// The lock with this UID does not exist any more.
+    pub(super) fn parent_gone(&mut self, key: &ParentKey, uid: &str, now: Now, agenda: &mut Agenda) {
+        self.remember_gone(uid);
+        if !self.entries.contains_key(key) {
+            return;
+        }
+        let (_, entry) = self.open(key, agenda);
+        entry.parent.take_if(|parent| *parent.uid == *uid);
+        entry.view.parent_gone(uid, now);
+    }
+
+    /// Takes notes of a claim that was seen; the caller tells the view.
+    pub(super) fn note_claim(
+        &mut self,
+        key: &ParentKey,
+        claim: &Claim,
+        conditions: Box<[Condition]>,
+        now: Now,
+        agenda: &mut Agenda,
+    ) -> Key {
+        let epoch = self.claim_epoch;
+        let (key, _) = self.open(key, agenda);
+        if let Some(known) = self.claims.get_mut(&claim.uid) {
+            known.epoch = epoch;
+            if known.version < claim.version {
+                known.version = claim.version;
+                known.generation = claim.generation;
+                known.conditions = conditions;
+            }
+            return key;
+        }
+        let pod = claim.pod.as_ref().map(|pod| (pod.uid.clone(), pod.container.clone()));
+        if let Some((pod, _)) = &pod {
+            self.tenants.add(pod, &claim.uid);
+        }
+        let notes = ClaimNotes {
+            key: key.clone(),
+            generation: claim.generation,
+            conditions,
+            first_seen: now.monotonic,
+            dead: false,
+            pod,
+            version: claim.version,
+            epoch,
+        };
+        self.claims.insert(claim.uid.clone(), notes);
+        key
+    }
+
+    /// Takes notes of a claim of this lock that cannot be read; the caller tells the view.
+    pub(super) fn note_unread(&mut self, key: &ParentKey, unread: &Unread, now: Now, agenda: &mut Agenda) -> Key {
+        let epoch = self.claim_epoch;
+        let (key, _) = self.open(key, agenda);
+        let notes = self.claims.entry(unread.uid.clone()).or_insert_with(|| ClaimNotes {
+            key: key.clone(),
+            generation: 0,
+            conditions: Box::default(),
+            first_seen: now.monotonic,
+            dead: false,
+            pod: None,
+            version: 0,
+            epoch,
+        });
+        (notes.epoch, notes.version) = (epoch, notes.version.max(unread.version));
+        key
+    }
+
+    /// The claim with this UID does not exist any more.
+    pub(super) fn claim_gone(&mut self, uid: &str, now: Now, agenda: &mut Agenda) {
+        self.remember_gone(uid);
+        let Some(claim) = self.claims.remove(uid) else { return };
+        if let Some((pod, _)) = &claim.pod {
+            self.tenants.remove(pod, uid);
+        }
+        let (_, entry) = self.open(&claim.key, agenda);
+        entry.view.claim_gone(uid, now);
+    }
+
+    /// If the claim's container has certainly ended, its view is told.
+    pub(super) fn check_for_death(&mut self, uid: &str, now: Now, agenda: &mut Agenda) {
+        let Some(claim) = self.claims.get_mut(uid) else { return };
+        if let Some((pod, container)) = &claim.pod
+            && !claim.dead
+            && self.graveyard.has(pod, container)
+        {
+            claim.dead = true;
+            let key = claim.key.clone();
+            let (_, entry) = self.open(&key, agenda);
+            entry.view.holder_died(uid, now);
+        }
+    }
+
+    pub(super) fn pods_listing(&mut self, source: usize) {
+        self.graveyard.listing(source);
+    }
+
+    pub(super) fn pods_listed(&mut self, source: usize) {
+        self.graveyard.listed(source);
+    }
+
+    /// These containers of the pod have ended.
+    pub(super) fn pod_ended(&mut self, source: usize, ended: Ended, now: Now, agenda: &mut Agenda) {
+        let claims = self.tenants.of(&ended.pod);
+        self.graveyard.bury(source, ended);
+        for claim in claims {
+            self.check_for_death(&claim, now, agenda);
+        }
+    }
+
+    /// The pod was deleted.
+    pub(super) fn pod_gone(&mut self, pod: &str) {
+        self.graveyard.forget(pod);
+    }
+}

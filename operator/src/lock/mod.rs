@@ -1,0 +1,62 @@
+//! Locks: carries out what [`konductor_api::arbiter`] decides, for all locks of one kind and the claims on them.
+//!
+//! Everything that is known of a lock is in its [`View`](konductor_api::arbiter::View); the `index` finds it, and what a status needs
+//! besides. Both the leader and its standby observe, but only the leader decides. All safety is in the views; here is only what
+//! they ask for: every write is reported back, whatever became of it.
+//!
+//! - `kind`: what is read of a lock and of a claim; `index`: what is known; `observe`: what watches and answers say;
+//! - `plugin`: the engine's [`Plugin`](crate::engine::Plugin); `request`: the requests, each a single attempt.
+
+mod index;
+mod kind;
+mod observe;
+mod plugin;
+mod request;
+
+pub use self::kind::Kind;
+use self::{
+    kind::{ObjectOf, read_claim, read_parent},
+    observe::Seen,
+    plugin::Locks,
+};
+use crate::{
+    engine::{Common, Engine, Inbox},
+    pods::{self, Ended, PodObject},
+    watching::follow,
+};
+use konductor_cluster::{follow::Event, object::Lenient};
+use tokio::sync::mpsc;
+
+/// Objects in one page of a list.
+const PAGE: u32 = 500;
+
+/// An engine for the locks of one kind, whose objects are followed from now on, and its inbox.
+pub(crate) fn start<K: Kind>(common: &Common) -> (Engine<Locks<K>>, Inbox<Seen>) {
+    let inbox = Inbox::default();
+    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<ObjectOf<K>>>| {
+        Seen::Parent(event.map(|object| Box::new(read_parent::<K>(object))))
+    });
+    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<ObjectOf<K::Claim>>>| {
+        Seen::Claim(event.map(|object| Box::new(read_claim::<K>(object))))
+    });
+    (Engine::new(Locks::new(common)), inbox)
+}
+
+/// Brings what is seen of the pods that have ended to these inboxes. They share what is kept of a pod. One that is behind keeps
+/// the others waiting for the next proof of death, but for nothing else.
+pub(crate) fn follow_pods(common: &Common, inboxes: &[mpsc::Sender<Seen>]) {
+    for (number, fields) in pods::TERMINAL.into_iter().enumerate() {
+        let (events, mut seen) = mpsc::channel(1);
+        follow(common, Some(fields), pods::PAGE, events, |event: Event<Lenient<PodObject>>| event.map(Ended::from));
+        let inboxes = inboxes.to_vec();
+        tokio::spawn(async move {
+            while let Some(event) = seen.recv().await {
+                for inbox in &inboxes {
+                    if inbox.send(Seen::Pod(number, Event::clone(&event))).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+    }
+}

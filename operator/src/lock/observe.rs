@@ -1,0 +1,367 @@
+//! Takes in what the watches and the answers say: into the index, the views, the metrics and the events.
+
+use konductor_api::arbiter::{ClaimChange, ClaimWrite, Happening, Now, Outcome, Reign, Write};
+use konductor_cluster::{RequestError, follow::Event};
+use kube::Resource;
+use tracing::{debug, info, warn};
+
+use super::{
+    kind::{Found, Kind, SeenClaim, SeenParent},
+    plugin::{LockTurn, Locks, lane},
+    request::{Answer, Answered, ClaimPage, Job, Subject, Written, pause},
+};
+use crate::{
+    engine::Lane,
+    events::{News, Severity, reference},
+    key::{Key, ParentKey},
+    metrics::{ExpiryLabels, KindLabels, WriteLabels},
+    pods::Ended,
+};
+
+/// What a watch shows.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    Parent(Event<Box<Found<SeenParent>>>),
+    Claim(Event<Box<Found<SeenClaim>>>),
+    /// The number is that of the selector in [`TERMINAL`](crate::pods::TERMINAL).
+    Pod(usize, Event<Ended>),
+}
+
+impl<K: Kind> Locks<K> {
+    pub(super) fn take(&mut self, seen: Seen, turn: &mut LockTurn<'_>) {
+        match seen {
+            Seen::Parent(Event::Init) => self.index.parents_listing(),
+            Seen::Parent(Event::InitDone { version }) => {
+                for (key, uid) in self.index.parents_listed(version) {
+                    self.parent_gone(&key, &uid, turn);
+                }
+                self.metrics.filled(self.caches.parents);
+            }
+            Seen::Parent(Event::Apply(found)) => self.observe_parent(*found, turn),
+            Seen::Parent(Event::Delete(gone)) => {
+                self.parent_gone(&ParentKey::new(gone.namespace, gone.name), &gone.uid, turn);
+            }
+            Seen::Claim(Event::Init) => self.index.claims_listing(),
+            Seen::Claim(Event::InitDone { version }) => {
+                for uid in self.index.claims_listed(version) {
+                    self.claim_gone(&uid, turn);
+                }
+                self.metrics.filled(self.caches.claims);
+            }
+            Seen::Claim(Event::Apply(found)) => self.observe_claim(*found, turn),
+            Seen::Claim(Event::Delete(gone)) => self.claim_gone(&gone.uid, turn),
+            Seen::Pod(source, Event::Init) => self.index.pods_listing(source),
+            Seen::Pod(source, Event::InitDone { .. }) => {
+                self.index.pods_listed(source);
+                self.metrics.filled(self.caches.pods[source]);
+            }
+            Seen::Pod(source, Event::Apply(ended)) => self.index.pod_ended(source, ended, turn.now, turn.agenda),
+            Seen::Pod(_, Event::Delete(gone)) => self.index.pod_gone(&gone.uid),
+        }
+    }
+
+    fn observe_parent(&mut self, found: Found<SeenParent>, turn: &mut LockTurn<'_>) {
+        if self.is_readable::<K, _>(&found, turn)
+            && let Ok(seen) = found.content
+        {
+            self.index.note_parent(&found.key, &seen, turn.agenda).observe_parent(seen.parent, turn.now);
+        } else {
+            self.index.saw_unreadable_parent(&found.key, &found.uid);
+        }
+    }
+
+    fn observe_claim(&mut self, found: Found<SeenClaim>, turn: &mut LockTurn<'_>) {
+        let now = turn.now;
+        if !self.is_readable::<K::Claim, _>(&found, turn) {
+            // Whose it is, only the takeover's list or what it said before can tell.
+            let lock = self.index.claim(&found.uid).map(|claim| claim.key.clone());
+            if let Some(lock) = lock {
+                self.observe_unread(&lock, &found, turn);
+            }
+        } else if let Ok(SeenClaim { lock, claim, conditions }) = found.content {
+            let uid = claim.uid.clone();
+            let key = self.index.note_claim(&lock, &claim, conditions, now, turn.agenda);
+            if let Some(entry) = self.index.get(&key) {
+                entry.view.observe_claim(claim, now);
+            }
+            self.index.check_for_death(&uid, now, turn.agenda);
+        }
+    }
+
+    /// A claim on this lock that cannot be read. One that is known to be gone is no news.
+    fn observe_unread(&mut self, lock: &ParentKey, found: &Found<SeenClaim>, turn: &mut LockTurn<'_>) {
+        let Some(unread) = found.unread().filter(|unread| !self.index.is_gone(&unread.uid)) else { return };
+        let key = self.index.note_unread(lock, &unread, turn.now, turn.agenda);
+        if let Some(entry) = self.index.get(&key) {
+            entry.view.observe_unreadable(unread, turn.now);
+        }
+    }
+
+    fn parent_gone(&mut self, key: &ParentKey, uid: &str, turn: &mut LockTurn<'_>) {
+        self.faults.clear::<K>(uid);
+        self.index.parent_gone(key, uid, turn.now, turn.agenda);
+    }
+
+    fn claim_gone(&mut self, uid: &str, turn: &mut LockTurn<'_>) {
+        self.faults.clear::<K::Claim>(uid);
+        self.index.claim_gone(uid, turn.now, turn.agenda);
+    }
+
+    /// Whether the object says anything: it is not known to be gone, and can be read. What cannot is reported on the object itself.
+    fn is_readable<O: Resource<DynamicType = ()>, T>(&mut self, found: &Found<T>, turn: &LockTurn<'_>) -> bool {
+        if self.index.is_gone(&found.uid) {
+            return false;
+        }
+        match &found.content {
+            Ok(_) => self.faults.clear::<O>(&found.uid),
+            Err(fault) => self.faults.report::<O>(&found.key, &found.uid, &fault.error, turn.leading),
+        }
+        found.content.is_ok()
+    }
+
+    pub(super) fn take_answer(&mut self, key: &Key, Answer(answer): Answer, turn: &mut LockTurn<'_>) {
+        match answer {
+            Answered::Written { write, written } => self.written(key, write, written, turn),
+            Answered::Read { write, outcome, failures, found } => {
+                self.read_after(key, write, outcome, failures, found, turn);
+            }
+            Answered::Page { term, from, failures, page } => self.paged(key, term, from, failures, page, turn),
+            Answered::Looked { claim, sight } => {
+                if let Some(entry) = self.index.get(key) {
+                    entry.view.looked(&claim, sight, turn.now);
+                }
+            }
+        }
+    }
+
+    fn written(&mut self, key: &Key, write: Write, written: Written, turn: &mut LockTurn<'_>) {
+        self.account(key, &write, &written);
+        let now = turn.now;
+        match written {
+            Written::Applied(subject) => match (&write, *subject) {
+                (Write::Parent(write), Subject::Parent(found)) if self.is_readable::<K, _>(&found, turn) => {
+                    let Ok(seen) = found.content else { return };
+                    self.index.note_parent(key, &seen, turn.agenda).acknowledged_parent(write, seen.parent, now);
+                }
+                (Write::Claim(write), Subject::Claim(found)) if self.is_readable::<K::Claim, _>(&found, turn) => {
+                    let Ok(SeenClaim { claim, conditions, .. }) = found.content else { return };
+                    self.celebrate(key, write, now);
+                    let uid = claim.uid.clone();
+                    self.index.note_claim(key, &claim, conditions, now, turn.agenda);
+                    if let Some(entry) = self.index.get(key) {
+                        entry.view.acknowledged_claim(write, claim, now);
+                    }
+                    self.index.check_for_death(&uid, now, turn.agenda);
+                }
+                // Deleted meanwhile, or it cannot be read any more. The view waits for an answer all the same.
+                (_, subject) => {
+                    if let Subject::Claim(found) = subject {
+                        self.observe_unread(key, &found, turn);
+                    }
+                    self.fail(key, &write, Outcome::Unknown, now);
+                }
+            },
+            Written::Deleted => self.claim_gone(write.uid(), turn),
+            // A client has withdrawn or released it meanwhile: nothing is left to be read.
+            Written::Failed(error) if error.is_absent(name(key, &write)) => {
+                self.absent(key, &write, turn);
+                self.fail(key, &write, Outcome::NotApplied, now);
+            }
+            Written::Failed(error) => {
+                let outcome = if error.is_not_applied() { Outcome::NotApplied } else { Outcome::Unknown };
+                turn.lanes.push(Lane::Read, key, Job::Read { write, outcome, failures: 0 });
+            }
+        }
+    }
+
+    /// What a write was for was read again, as the write was not known to be done.
+    fn read_after(
+        &mut self,
+        key: &Key,
+        write: Write,
+        outcome: Outcome,
+        failures: u32,
+        found: Result<Option<Box<Subject>>, RequestError>,
+        turn: &mut LockTurn<'_>,
+    ) {
+        match found.map(|found| found.map(|subject| *subject)) {
+            Ok(None) => self.absent(key, &write, turn),
+            Ok(Some(Subject::Parent(found))) => {
+                if *found.uid != *write.uid() {
+                    self.parent_gone(key, write.uid(), turn);
+                }
+                self.observe_parent(found, turn);
+            }
+            Ok(Some(Subject::Claim(found))) => {
+                if *found.uid != *write.uid() {
+                    self.claim_gone(write.uid(), turn);
+                }
+                self.observe_claim(found, turn);
+            }
+            // Without a look at the object, a refusal may hide an earlier write of ours that did take effect.
+            Err(_) if !turn.leading => return self.fail(key, &write, Outcome::Unknown, turn.now),
+            Err(error) => {
+                if failures == 0 {
+                    let (namespace, name) = (&key.namespace, name(key, &write));
+                    warn!(kind = K::KIND.name(), namespace, name, "cannot read, trying again: {error}");
+                }
+                let at = turn.now.monotonic + pause(failures);
+                let failures = failures.saturating_add(1);
+                return turn.lanes.push_at(Lane::Read, key, Job::Read { write, outcome, failures }, at);
+            }
+        }
+        self.fail(key, &write, outcome, turn.now);
+    }
+
+    /// What a write was for does not exist any more.
+    fn absent(&mut self, key: &Key, write: &Write, turn: &mut LockTurn<'_>) {
+        match write {
+            Write::Parent(write) => self.parent_gone(key, &write.uid, turn),
+            Write::Claim(write) => self.claim_gone(&write.uid, turn),
+        }
+    }
+
+    fn fail(&mut self, key: &Key, write: &Write, outcome: Outcome, now: Now) {
+        if let Some(entry) = self.index.get(key) {
+            entry.view.failed(write, outcome, now);
+        }
+    }
+
+    /// Counts a write that was answered.
+    fn account(&mut self, key: &Key, write: &Write, written: &Written) {
+        let change = write.name();
+        if lane(write) == Lane::Urgent {
+            self.urgent.remove(write.uid());
+        }
+        let outcome = match written {
+            Written::Applied(_) | Written::Deleted => "applied",
+            Written::Failed(error) => {
+                let (namespace, name, subject) = (&key.namespace, &key.name, write.uid());
+                let label = error.label();
+                if matches!(label, "conflict" | "gone") {
+                    debug!(namespace, name, subject, change, "overtaken: {error}");
+                } else {
+                    self.metrics.errors.get_or_create(&of::<K>()).inc();
+                    warn!(namespace, name, subject, change, "not written, to be decided again: {error}");
+                }
+                label
+            }
+        };
+        self.metrics.writes.get_or_create(&WriteLabels { kind: K::KIND.name(), change, outcome }).inc();
+    }
+
+    /// Tells of what was done: to the metrics, and to people.
+    fn celebrate(&mut self, key: &Key, write: &ClaimWrite, now: Now) {
+        let ClaimWrite { uid, name, change, happening, .. } = write;
+        let claim = self.index.claim(uid);
+        match change {
+            ClaimChange::Grant(_) => {
+                self.metrics.grants.get_or_create(&of::<K>()).inc();
+                if let Some(claim) = claim {
+                    let latency = now.monotonic.saturating_sub(claim.first_seen);
+                    self.metrics.grant_latency.get_or_create(&of::<K>()).observe(latency.as_secs_f64());
+                }
+            }
+            ClaimChange::Expire(_) => {
+                let reason = if claim.is_some_and(|claim| claim.dead) { "died" } else { "silent" };
+                self.metrics.expiries.get_or_create(&ExpiryLabels { kind: K::KIND.name(), reason }).inc();
+                if happening.is_some() {
+                    self.metrics.losses.get_or_create(&of::<K>()).inc();
+                }
+            }
+            ClaimChange::Revoke(_) => {
+                self.metrics.revocations.get_or_create(&of::<K>()).inc();
+            }
+            _ => {}
+        }
+        let Some(Happening { reason, message }) = happening else { return };
+        info!(namespace = key.namespace, name = key.name, reason, "{message}");
+        let regarding = match self.index.parent(key) {
+            Some(parent) => reference::<K>(&key.namespace, &key.name, &parent.uid),
+            None => reference::<K::Claim>(&key.namespace, name, uid),
+        };
+        self.recorder.tell(News {
+            regarding,
+            severity: Severity::Warning,
+            reason,
+            action: verb(change),
+            note: message.clone(),
+        });
+    }
+
+    /// A page of the list of a takeover has come, or has not.
+    fn paged(
+        &mut self,
+        key: &Key,
+        term: u64,
+        from: Option<String>,
+        failures: u32,
+        page: Result<ClaimPage, RequestError>,
+        turn: &mut LockTurn<'_>,
+    ) {
+        let (now, leading) = (turn.now, turn.leading);
+        let Some(entry) = self.index.get(key) else { return };
+        // Taken over by somebody else, or anew, meanwhile.
+        if !leading || !matches!(*entry.view.reign(), Reign::Listing { term: own, .. } if own == term) {
+            return entry.view.list_failed();
+        }
+        let page = match page {
+            Ok(page) => page,
+            // The token has become too old: the list begins anew.
+            Err(error) if error.is_outdated() && from.is_some() => {
+                return entry.view.list_failed();
+            }
+            Err(error) => {
+                if failures == 0 {
+                    let (namespace, name) = (&key.namespace, &key.name);
+                    warn!(kind = K::KIND.name(), namespace, name, "cannot take over yet, trying again: {error}");
+                }
+                let job = Job::Page { term, from, failures: failures.saturating_add(1) };
+                return turn.lanes.push_at(Lane::List, key, job, now.monotonic + pause(failures));
+            }
+        };
+        let mut readable = Vec::new();
+        for found in page.claims {
+            if !self.is_readable::<K::Claim, _>(&found, turn) {
+                self.observe_unread(key, &found, turn);
+            } else if let Ok(SeenClaim { claim, conditions, .. }) = found.content {
+                self.index.note_claim(key, &claim, conditions, now, turn.agenda);
+                readable.push(claim);
+            }
+        }
+        let uids: Vec<_> = readable.iter().map(|claim| claim.uid.clone()).collect();
+        if let Some(entry) = self.index.get(key) {
+            entry.view.page(term, readable, now);
+            if page.next.is_none() {
+                entry.view.listed(term, now);
+            }
+        }
+        for uid in uids {
+            self.index.check_for_death(&uid, now, turn.agenda);
+        }
+        if page.next.is_some() {
+            turn.lanes.push(Lane::List, key, Job::Page { term, from: page.next, failures: 0 });
+        }
+    }
+}
+
+/// The name of the object that a write is for.
+fn name<'a>(key: &'a Key, write: &'a Write) -> &'a str {
+    match write {
+        Write::Parent(_) => &key.name,
+        Write::Claim(write) => &write.name,
+    }
+}
+
+fn of<K: Kind>() -> KindLabels {
+    KindLabels { kind: K::KIND.name() }
+}
+
+/// What the operator did, for an event.
+fn verb(change: &ClaimChange) -> &'static str {
+    match change {
+        ClaimChange::Revoke(_) => "Revoke",
+        ClaimChange::Expire(_) => "Expire",
+        _ => "Write",
+    }
+}

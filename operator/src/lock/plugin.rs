@@ -1,0 +1,241 @@
+//! What the engine is told about locks.
+
+use std::{collections::HashSet, marker::PhantomData, sync::Arc, time::Duration};
+
+use konductor_api::arbiter::{
+    ClaimChange, ClaimWrite, Now, Outcome, ParentChange, ParentWrite, Plan, PodSight, Reign, Uid, Write, claim_status,
+    decide,
+};
+use kube::Client;
+use serde::Serialize;
+use serde_json::Value;
+use tracing::debug;
+
+use super::{
+    index::Index,
+    kind::Kind,
+    observe::Seen,
+    request::{Answer, Job, Request, perform},
+};
+use crate::{
+    engine::{Common, Lane, Plugin, Turn},
+    events::Recorder,
+    faults::Faults,
+    key::Key,
+    metrics::{CacheId, Metrics, ParentLabels},
+    pods::TERMINAL,
+};
+
+/// Least time before a lock is decided on again when nothing was heard of it.
+const BREATH: Duration = Duration::from_millis(5);
+
+/// All locks of one kind.
+pub(crate) struct Locks<K: Kind> {
+    pub(super) index: Index,
+    /// UIDs of claims that an urgent write is under way for.
+    pub(super) urgent: HashSet<Uid>,
+    pub(super) faults: Faults,
+    pub(super) recorder: Recorder,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) caches: Caches,
+    kind: PhantomData<fn() -> K>,
+}
+
+/// Caches that have to be filled before the process is ready.
+pub(super) struct Caches {
+    pub(super) parents: CacheId,
+    pub(super) claims: CacheId,
+    pub(super) pods: [CacheId; TERMINAL.len()],
+}
+
+pub(super) type LockTurn<'a> = Turn<'a, Job>;
+
+impl<K: Kind> Locks<K> {
+    pub(super) fn new(common: &Common) -> Self {
+        let metrics = &common.metrics;
+        let kind = K::KIND.name();
+        Self {
+            index: Index::new(K::KIND),
+            urgent: HashSet::new(),
+            faults: Faults::new(metrics.clone(), common.recorder.clone()),
+            recorder: common.recorder.clone(),
+            metrics: metrics.clone(),
+            caches: Caches {
+                parents: metrics.register_cache(&format!("{kind}s")),
+                claims: metrics.register_cache(&format!("claims of {kind}s")),
+                pods: TERMINAL.map(|fields| metrics.register_cache(&format!("pods with {fields}, for {kind}s"))),
+            },
+            kind: PhantomData,
+        }
+    }
+
+    /// Puts a lock's figures into the metrics. Only the leader's count: those of two replicas would be added up.
+    fn show(&mut self, key: &Key, leading: bool) {
+        let Some(entry) = self.index.get(key) else { return };
+        let labels = ParentLabels { namespace: key.namespace.clone(), kind: K::KIND.name(), name: key.name.clone() };
+        if entry.view.has_parent() && leading {
+            self.metrics.waiting.get_or_create(&labels).set(entry.view.waiting() as i64);
+            self.metrics.in_use.get_or_create(&labels).set(entry.view.in_use() as i64);
+        } else {
+            self.metrics.waiting.remove(&labels);
+            self.metrics.in_use.remove(&labels);
+        }
+    }
+
+    /// A job will not be done.
+    fn drop_job(&mut self, key: &Key, job: Job, now: Now) {
+        let Some(entry) = self.index.get(key) else { return };
+        match job {
+            Job::Write(write) => entry.view.failed(&write, Outcome::NotApplied, now),
+            Job::Read { write, .. } => entry.view.failed(&write, Outcome::Unknown, now),
+            Job::Page { .. } => entry.view.list_failed(),
+            Job::Look(look) => entry.view.looked(&look.claim, PodSight::Unknown, now),
+        }
+    }
+
+    /// Whether a write is sure to fail, or to make a more urgent one fail.
+    fn is_overtaken(&self, write: &Write) -> bool {
+        let Write::Claim(ClaimWrite { uid, version, change, .. }) = write else { return false };
+        let superseded = self.index.claim(uid).is_some_and(|claim| claim.version > *version);
+        superseded || matches!(change, ClaimChange::Tell(_)) && self.urgent.contains(uid)
+    }
+
+    /// The request for a write; the write again if it has become needless, as what it is for was changed or deleted meanwhile.
+    fn request(&mut self, key: &Key, write: Write, now: Now) -> Result<Request, Write> {
+        if self.is_overtaken(&write) {
+            return Err(write);
+        }
+        let status = match &write {
+            Write::Parent(ParentWrite { uid, change, .. }) => {
+                let (ParentChange::Raise(state) | ParentChange::Settle(state) | ParentChange::Summarize(state)) =
+                    change;
+                let parent = self.index.parent(key).filter(|parent| parent.uid == *uid);
+                parent.map(|parent| data(&K::status_of(state, parent.capacity, now.wall, &parent.conditions)))
+            }
+            Write::Claim(claim) => {
+                let notes = self.index.claim(&claim.uid);
+                let (Some(notes), Some(state)) = (notes, claim.change.state()) else {
+                    return match (notes, write) {
+                        (Some(_), Write::Claim(write)) => Ok(Request::Delete { key: key.clone(), write }),
+                        (_, write) => Err(write),
+                    };
+                };
+                Some(data(&claim_status(state, notes.generation, now.wall, &notes.conditions)))
+            }
+        };
+        let Some(status) = status else { return Err(write) };
+        if lane(&write) == Lane::Urgent {
+            self.urgent.insert(write.uid().into());
+        }
+        debug!(namespace = key.namespace, name = key.name, change = write.name(), "writing");
+        Ok(Request::Patch { key: key.clone(), write, status })
+    }
+}
+
+/// The lane that a write takes.
+pub(super) fn lane(write: &Write) -> Lane {
+    match write {
+        Write::Parent(write) => match write.change {
+            ParentChange::Raise(_) | ParentChange::Settle(_) => Lane::Urgent,
+            ParentChange::Summarize(_) => Lane::Calm,
+        },
+        Write::Claim(write) => match write.change {
+            ClaimChange::Grant(_)
+            | ClaimChange::Restamp(_)
+            | ClaimChange::SendBack(_)
+            | ClaimChange::Revoke(_)
+            | ClaimChange::Expire(_) => Lane::Urgent,
+            ClaimChange::Tell(_) | ClaimChange::Delete => Lane::Calm,
+        },
+    }
+}
+
+fn data(status: &impl Serialize) -> Value {
+    serde_json::to_value(status).expect("a status is plain data")
+}
+
+impl<K: Kind> Plugin for Locks<K> {
+    type Seen = Seen;
+    type Job = Job;
+    type Request = Request;
+    type Answer = Answer;
+
+    fn name(&self) -> &'static str {
+        K::KIND.name()
+    }
+
+    fn lead(&mut self, turn: &mut LockTurn<'_>) {
+        self.metrics.leader.set(turn.leading.into());
+        self.index.lead(turn.leading, turn.agenda);
+        if turn.leading {
+            self.faults.tell_all();
+            return;
+        }
+        for (key, job) in turn.lanes.clear() {
+            self.drop_job(&key, job, turn.now);
+        }
+        self.metrics.waiting.clear();
+        self.metrics.in_use.clear();
+    }
+
+    fn observe(&mut self, seen: Seen, turn: &mut LockTurn<'_>) {
+        self.take(seen, turn);
+    }
+
+    fn decide(&mut self, key: &Key, turn: &mut LockTurn<'_>) {
+        let Some(entry) = self.index.to_decide(key, turn.now) else { return };
+        let plan = decide(&entry.view, turn.now);
+        entry.view.sent(&plan, turn.now);
+        let Plan { list, writes, looks, look_again, .. } = plan;
+        self.show(key, turn.leading);
+        if let Some(term) = list {
+            turn.lanes.push(Lane::List, key, Job::Page { term, from: None, failures: 0 });
+        }
+        for write in writes {
+            turn.lanes.push(lane(&write), key, Job::Write(write));
+        }
+        for look in looks {
+            turn.lanes.push(Lane::Read, key, Job::Look(look));
+        }
+        let breath = turn.now.monotonic + BREATH;
+        turn.agenda.set_alarm(key, look_again.map(|at| at.max(breath)));
+        if !turn.lanes.has(key) && self.index.forget_unused(key) {
+            turn.agenda.set_alarm(key, None);
+        }
+    }
+
+    fn dispatch(&mut self, key: &Key, job: Job, turn: &mut LockTurn<'_>) -> Option<Request> {
+        let key = key.clone();
+        match job {
+            Job::Write(write) => match self.request(&key, write, turn.now) {
+                Ok(request) => Some(request),
+                Err(write) => {
+                    self.drop_job(&key, Job::Write(write), turn.now);
+                    turn.agenda.mark(&key);
+                    None
+                }
+            },
+            Job::Read { write, outcome, failures } => Some(Request::Read { key, write, outcome, failures }),
+            Job::Page { term, from, failures } => {
+                let entry = self.index.get(&key)?;
+                // Taken over by somebody else, or anew, meanwhile.
+                if !matches!(*entry.view.reign(), Reign::Listing { term: own, .. } if own == term) {
+                    entry.view.list_failed();
+                    turn.agenda.mark(&key);
+                    return None;
+                }
+                Some(Request::Page { key, term, from, failures })
+            }
+            Job::Look(look) => Some(Request::Look { key, look }),
+        }
+    }
+
+    fn answered(&mut self, _lane: Lane, key: &Key, answer: Answer, turn: &mut LockTurn<'_>) {
+        self.take_answer(key, answer, turn);
+        turn.agenda.mark(key);
+    }
+
+    async fn perform(client: Client, request: Request) -> Answer {
+        perform::<K>(client, request).await
+    }
+}

@@ -1,0 +1,198 @@
+//! The requests that carry out a plan, each a single attempt. They make no choices.
+//!
+//! A write takes effect on exactly the version that it was decided on, or not at all. When it is not known to have taken
+//! effect, the object is read again, until somebody answers: what is decided next rests on what is there.
+
+use std::time::Duration;
+
+use konductor_api::{
+    LockClaim,
+    arbiter::{ClaimWrite, Look, Outcome, PodSight, Uid, Write},
+};
+use konductor_cluster::{Endpoint, Page, PageRequest, Program, RequestError};
+use kube::{
+    Client,
+    core::object::{HasSpec, HasStatus},
+};
+use serde_json::{Value, json};
+
+use super::kind::{Found, Kind, SeenClaim, SeenParent, read_claim, read_parent};
+use crate::{
+    key::Key,
+    pods::{PodEndpoint, sight},
+};
+
+/// Claims in one page of a list.
+const PAGE: u32 = 500;
+
+/// The first pause before an attempt is repeated, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long to wait before the next attempt after so many failures in a row. Without chance: places bound how many go at once.
+pub(super) fn pause(failures: u32) -> Duration {
+    (PAUSES.0 * 2_u32.saturating_pow(failures.min(16))).min(PAUSES.1)
+}
+
+/// Something to be sent.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// A write of the plan.
+    Write(Write),
+    /// What a write was for is read again, as the write is not known to be done.
+    Read { write: Write, outcome: Outcome, failures: u32 },
+    /// A page of the claims of a lock, for the takeover in this term.
+    Page { term: u64, from: Option<String>, failures: u32 },
+    /// A pod.
+    Look(Look),
+}
+
+/// A request of this lock.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Writes this status.
+    Patch { key: Key, write: Write, status: Value },
+    /// Deletes a claim.
+    Delete { key: Key, write: ClaimWrite },
+    /// Reads what this write was for.
+    Read { key: Key, write: Write, outcome: Outcome, failures: u32 },
+    /// Lists claims, from where the last page ended.
+    Page { key: Key, term: u64, from: Option<String>, failures: u32 },
+    /// Reads a pod.
+    Look { key: Key, look: Look },
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// Done, with this result.
+    Applied(Box<Subject>),
+    /// Deleted.
+    Deleted,
+    /// Not known to be done.
+    Failed(RequestError),
+}
+
+/// The object that a write is for, as it was found.
+#[derive(Debug)]
+pub(super) enum Subject {
+    Parent(Found<SeenParent>),
+    Claim(Found<SeenClaim>),
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(crate) struct Answer(pub(super) Answered);
+
+#[derive(Debug)]
+pub(super) enum Answered {
+    Written {
+        write: Write,
+        written: Written,
+    },
+    /// `None`: the object does not exist.
+    Read {
+        write: Write,
+        outcome: Outcome,
+        failures: u32,
+        found: Result<Option<Box<Subject>>, RequestError>,
+    },
+    Page {
+        term: u64,
+        from: Option<String>,
+        failures: u32,
+        page: Result<ClaimPage, RequestError>,
+    },
+    Looked {
+        claim: Uid,
+        sight: PodSight,
+    },
+}
+
+/// Some of the claims of a lock.
+#[derive(Debug)]
+pub(super) struct ClaimPage {
+    pub(super) claims: Vec<Found<SeenClaim>>,
+    /// Where the next page begins, if there is one.
+    pub(super) next: Option<String>,
+}
+
+/// Sends a request.
+pub(super) async fn perform<K: Kind>(client: Client, request: Request) -> Answer {
+    Answer(match request {
+        Request::Patch { key, write, status } => {
+            let written = patch::<K>(client, &key, &write, status).await;
+            Answered::Written { write, written }
+        }
+        Request::Delete { key, write } => {
+            let ClaimWrite { uid, name, version, .. } = &write;
+            let deleted = claims::<K>(client, &key).delete(name, uid, Some(*version)).await;
+            let written = deleted.map_or_else(Written::Failed, |()| Written::Deleted);
+            Answered::Written { write: Write::Claim(write), written }
+        }
+        Request::Read { key, write, outcome, failures } => {
+            let found = read::<K>(client, &key, &write).await;
+            Answered::Read { write, outcome, failures, found }
+        }
+        Request::Page { key, term, from, failures } => {
+            let page = page::<K>(client, &key, from.clone()).await;
+            Answered::Page { term, from, failures, page }
+        }
+        Request::Look { key, look } => {
+            let pods: PodEndpoint = Endpoint::namespaced(client, Program::OPERATOR, &key.namespace);
+            let sight = sight(pods.get(&look.pod.name).await, &look.pod);
+            Answered::Looked { claim: look.claim, sight }
+        }
+    })
+}
+
+type EndpointOf<K> = Endpoint<K, <K as HasSpec>::Spec, Option<<K as HasStatus>::Status>>;
+
+fn parents<K: Kind>(client: Client, key: &Key) -> EndpointOf<K> {
+    Endpoint::namespaced(client, Program::OPERATOR, &key.namespace)
+}
+
+fn claims<K: Kind>(client: Client, key: &Key) -> EndpointOf<K::Claim> {
+    Endpoint::namespaced(client, Program::OPERATOR, &key.namespace)
+}
+
+async fn patch<K: Kind>(client: Client, key: &Key, write: &Write, status: Value) -> Written {
+    let metadata = json!({ "uid": write.uid(), "resourceVersion": write.version().to_string() });
+    let patch = json!({ "metadata": metadata, "status": status });
+    let found = match write {
+        Write::Parent(_) => {
+            let found = parents::<K>(client, key).patch_status(&key.name, &patch).await;
+            found.map(|object| Subject::Parent(read_parent::<K>(object)))
+        }
+        Write::Claim(ClaimWrite { name, .. }) => {
+            let found = claims::<K>(client, key).patch_status(name, &patch).await;
+            found.map(|object| Subject::Claim(read_claim::<K>(object)))
+        }
+    };
+    found.map_or_else(Written::Failed, |subject| Written::Applied(Box::new(subject)))
+}
+
+async fn read<K: Kind>(client: Client, key: &Key, write: &Write) -> Result<Option<Box<Subject>>, RequestError> {
+    let (name, found) = match write {
+        Write::Parent(_) => {
+            let found = parents::<K>(client, key).get(&key.name).await;
+            (&key.name, found.map(|object| Subject::Parent(read_parent::<K>(object))))
+        }
+        Write::Claim(ClaimWrite { name, .. }) => {
+            let found = claims::<K>(client, key).get(name).await;
+            (name, found.map(|object| Subject::Claim(read_claim::<K>(object))))
+        }
+    };
+    match found {
+        Ok(subject) => Ok(Some(Box::new(subject))),
+        Err(error) if error.is_absent(name) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A page of the claims of a lock, by a consistent read.
+async fn page<K: Kind>(client: Client, key: &Key, from: Option<String>) -> Result<ClaimPage, RequestError> {
+    let fields = Some(format!("{}={}", K::Claim::LOCK_FIELD, key.name));
+    let request = PageRequest { fields, limit: PAGE, continue_token: from };
+    let Page { items, continue_token, .. } = claims::<K>(client, key).page(&request).await?;
+    Ok(ClaimPage { claims: items.into_iter().map(read_claim::<K>).collect(), next: continue_token })
+}

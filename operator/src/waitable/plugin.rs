@@ -1,0 +1,443 @@
+//! What the engine is told about what is waited for.
+
+use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
+
+use konductor_api::{
+    Rendezvous, RendezvousPhase,
+    arbiter::Version,
+    conditions,
+    limits::{RETRY_AFTER, STATUS_EVERY},
+    rendezvous::{Change, RendezvousStatus},
+};
+use konductor_cluster::{
+    Endpoint, Program,
+    follow::{Deleted, Event},
+    object::{Described, Lenient},
+};
+use kube::Client;
+use serde_json::{Value, json};
+use tracing::{debug, info, warn};
+
+use super::kind::{EndpointOf, Errand, Kind, Next, ObjectOf, Verdict};
+use crate::{
+    engine::{Common, Lane, Plugin, Turn},
+    events::{News, Recorder, Severity, reference},
+    faults::Faults,
+    key::{Key, ParentKey},
+    metrics::{CacheId, KindLabels, Metrics, ParentLabels, WriteLabels},
+};
+
+/// A parent that waits for a time is looked at this often meanwhile, as the wall clock may be set.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// The longest pause before it is looked again whether something that was premature still is.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// What a watch shows.
+pub(crate) enum Seen<K: Kind> {
+    /// Of the parents.
+    Parent(Event<Box<Lenient<ObjectOf<K>>>>),
+    /// Of other objects.
+    Other(K::Seen),
+}
+
+impl<K: Kind> Debug for Seen<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Parent(_) => f.write_str("Parent"),
+            Self::Other(seen) => seen.fmt(f),
+        }
+    }
+}
+
+/// Something to be sent.
+#[derive(Debug)]
+pub(crate) enum Job<E> {
+    /// The status, as it is decided by then.
+    Status,
+    /// A step of an errand; `Some`: what is to be written by it.
+    Step(E, Option<Change>),
+}
+
+/// A request.
+pub(crate) enum Request<K: Kind> {
+    /// Writes a status.
+    Patch { key: Key, uid: String, version: Version, change: Change, status: Value },
+    /// Takes a step of an errand.
+    Step(K::Errand, Option<Change>, <K::Errand as Errand<K>>::Request),
+}
+
+/// What became of a request.
+pub(crate) enum Answer<K: Kind> {
+    Patched(Change, Verdict<K>),
+    Stepped(K::Errand, Option<Change>, <K::Errand as Errand<K>>::Answer),
+}
+
+/// A parent, and how far its status is.
+struct Entry<K: Kind> {
+    object: Arc<ObjectOf<K>>,
+    epoch: u32,
+    /// A write or its errand is under way, or waits to go on; for the object of this UID.
+    writing: bool,
+    /// It waits for a place to be written, as something urgent or not.
+    queued: Option<bool>,
+    /// When the last write was sent.
+    sent: Option<Duration>,
+    /// Nothing is written before this time, as a write has failed.
+    retry: Duration,
+    /// How often in a row it has turned out that nothing was to be written yet, since anything changed.
+    premature: u32,
+    /// Why, as it was last told.
+    complaint: Option<String>,
+}
+
+impl<K: Kind> Entry<K> {
+    fn new(object: Arc<ObjectOf<K>>, epoch: u32) -> Self {
+        let (writing, queued, sent, retry) = (false, None, None, Duration::ZERO);
+        Self { object, epoch, writing, queued, sent, retry, premature: 0, complaint: None }
+    }
+}
+
+/// All parents of one kind.
+pub(crate) struct Waitables<K: Kind> {
+    kind: K,
+    entries: HashMap<Key, Entry<K>>,
+    epoch: u32,
+    cache: CacheId,
+    faults: Faults,
+    recorder: Recorder,
+    metrics: Arc<Metrics>,
+}
+
+type KindTurn<'a, K> = Turn<'a, Job<<K as Kind>::Errand>>;
+
+fn is_urgent(change: Change) -> bool {
+    change != Change::Tell
+}
+
+fn lane(urgent: bool) -> Lane {
+    if urgent { Lane::Urgent } else { Lane::Calm }
+}
+
+impl<K: Kind> Waitables<K> {
+    pub(crate) fn new(kind: K, common: &Common) -> Self {
+        Self {
+            kind,
+            entries: HashMap::new(),
+            epoch: 0,
+            cache: common.metrics.register_cache(&format!("{}s", K::Parent::KIND.name())),
+            faults: Faults::new(common.metrics.clone(), common.recorder.clone()),
+            recorder: common.recorder.clone(),
+            metrics: common.metrics.clone(),
+        }
+    }
+
+    fn apply(&mut self, object: Lenient<ObjectOf<K>>, turn: &mut KindTurn<'_, K>) {
+        let metadata = object.metadata();
+        let key = Key::from(ParentKey::new(&metadata.namespace, &metadata.name));
+        let uid = metadata.uid.clone();
+        let object = match object {
+            Ok(object) => object,
+            Err(misfit) => {
+                self.faults.report::<K::Parent>(&key, &uid, &misfit.error, turn.leading);
+                if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.object.metadata.uid == uid) {
+                    entry.epoch = self.epoch;
+                }
+                return;
+            }
+        };
+        self.faults.clear::<K::Parent>(&uid);
+        let (object, epoch) = (Arc::new(object), self.epoch);
+        if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.object.metadata.uid == uid) {
+            entry.epoch = epoch;
+            if entry.object.metadata.version >= object.metadata.version {
+                return;
+            }
+            (entry.retry, entry.premature) = (Duration::ZERO, 0);
+            entry.object = object;
+        } else {
+            self.entries.insert(key.clone(), Entry::new(object, epoch));
+        }
+        self.kind.parent(&key, self.entries.get(&key).map(|entry| &*entry.object), turn.now);
+        turn.agenda.mark(&key);
+    }
+
+    fn gone(&mut self, key: &Key, uid: &str, turn: &mut KindTurn<'_, K>) {
+        self.faults.clear::<K::Parent>(uid);
+        if self.entries.get(key).is_some_and(|entry| entry.object.metadata.uid == uid) {
+            self.entries.remove(key);
+            turn.agenda.set_alarm(key, None);
+            self.metrics.open.remove(&labels::<K>(key));
+            self.kind.parent(key, None, turn.now);
+        }
+    }
+
+    /// All parents were listed at this version: what the list did not show and is not newer is gone.
+    fn listed(&mut self, version: Version, turn: &mut KindTurn<'_, K>) {
+        let gone = self.entries.iter().filter_map(|(key, entry)| {
+            let metadata = &entry.object.metadata;
+            let gone = entry.epoch != self.epoch && metadata.version <= version;
+            gone.then(|| (key.clone(), metadata.uid.clone()))
+        });
+        for (key, uid) in gone.collect::<Vec<_>>() {
+            self.gone(&key, &uid, turn);
+        }
+        self.kind.parents_listed();
+        self.metrics.filled(self.cache);
+    }
+
+    /// What to write of a parent now; and sends what waits for nothing else.
+    fn plan(&mut self, key: &Key, turn: &mut KindTurn<'_, K>) {
+        let (now, leading) = (turn.now, turn.leading);
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if !leading || entry.writing || entry.object.metadata.deleting {
+            return;
+        }
+        let open = phase::<K>(&entry.object) == Some(RendezvousPhase::Open);
+        self.metrics.open.get_or_create(&labels::<K>(key)).set(open.into());
+        let Some(plan) = self.kind.decide(key, &entry.object, now) else { return };
+        let mut alarm = plan.look_again.map(|at| {
+            let wait = Duration::try_from(at.duration_since(now.wall)).unwrap_or_default();
+            now.monotonic + wait.min(LOOK_AGAIN)
+        });
+        if let Some(write) = plan.write {
+            let urgent = is_urgent(write.change);
+            let pace = entry.sent.filter(|_| !urgent).map_or(Duration::ZERO, |at| at + STATUS_EVERY);
+            let due = entry.retry.max(pace);
+            if due > now.monotonic {
+                alarm = Some(alarm.map_or(due, |at| at.min(due)));
+            } else if entry.queued < Some(urgent) {
+                entry.queued = Some(urgent);
+                turn.lanes.push(lane(urgent), key, Job::Status);
+            }
+        }
+        turn.agenda.set_alarm(key, alarm);
+    }
+
+    /// The request that writes the status as it is decided now.
+    fn status(&mut self, key: &Key, turn: &mut KindTurn<'_, K>) -> Option<Request<K>> {
+        let entry = self.entries.get_mut(key)?;
+        // It may have waited in both lanes.
+        if entry.queued.take().is_none() || !turn.leading || entry.writing {
+            return None;
+        }
+        // What came meanwhile may have made it needless, or urgent; its alarm was set when it was queued.
+        let Some(write) = self.kind.decide(key, &entry.object, turn.now).and_then(|plan| plan.write) else {
+            turn.agenda.mark(key);
+            return None;
+        };
+        entry.writing = true;
+        entry.sent = Some(turn.now.monotonic);
+        debug!(namespace = key.namespace, name = key.name, change = write.change.name(), "writing");
+        let change = write.change;
+        if let Some(errand) = self.kind.errand(key, &entry.object, &write) {
+            let request = errand.request();
+            return Some(Request::Step(errand, Some(change), request));
+        }
+        let (uid, version) = (entry.object.metadata.uid.clone(), entry.object.metadata.version);
+        let status = serde_json::to_value(&write.status).expect("a status is plain data");
+        Some(Request::Patch { key: key.clone(), uid, version, change, status })
+    }
+
+    /// A write has come to its end.
+    fn written(&mut self, key: &Key, change: Change, verdict: Verdict<K>, turn: &mut KindTurn<'_, K>) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.writing = false;
+            match verdict {
+                Verdict::Written(_) => (entry.premature, entry.complaint) = (0, None),
+                Verdict::Premature(_) => {
+                    let pause = RETRY_AFTER * 2_u32.saturating_pow(entry.premature.min(16));
+                    entry.retry = turn.now.monotonic + pause.min(LONGEST_PAUSE);
+                    entry.premature += 1;
+                }
+                Verdict::Failed(_) | Verdict::Chore(_) => entry.retry = turn.now.monotonic + RETRY_AFTER,
+            }
+        }
+        let kind = K::Parent::KIND.name();
+        let outcome = match verdict {
+            Verdict::Written(object) => {
+                let uid = object.metadata().uid.clone();
+                // Nobody hears of one that is gone already.
+                if self.entries.get(key).is_some_and(|entry| entry.object.metadata.uid == uid) {
+                    self.apply(*object, turn);
+                    if change == Change::Decide {
+                        self.tell(key);
+                    }
+                }
+                "applied"
+            }
+            Verdict::Premature(complaint) => {
+                self.complain(key, complaint);
+                "premature"
+            }
+            Verdict::Chore(report) => {
+                self.kind.report(report, turn.now);
+                "applied"
+            }
+            Verdict::Failed(error) => {
+                let (namespace, name, change) = (&key.namespace, &key.name, change.name());
+                if matches!(error.label(), "conflict" | "gone") {
+                    debug!(kind, namespace, name, change, "overtaken: {error}");
+                } else {
+                    self.metrics.errors.get_or_create(&KindLabels { kind }).inc();
+                    warn!(kind, namespace, name, change, "not written, to be decided again: {error}");
+                }
+                error.label()
+            }
+        };
+        self.metrics.writes.get_or_create(&WriteLabels { kind, change: change.name(), outcome }).inc();
+        turn.agenda.mark(key);
+    }
+
+    /// Tells people what keeps a decision from being carried out, if that is news.
+    fn complain(&mut self, key: &Key, complaint: Option<String>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if complaint.is_none() || entry.complaint == complaint {
+            return;
+        }
+        entry.complaint.clone_from(&complaint);
+        let note = complaint.unwrap_or_default();
+        warn!(kind = K::Parent::KIND.name(), namespace = key.namespace, name = key.name, "{note}");
+        let regarding = reference::<K::Parent>(&key.namespace, &key.name, &entry.object.metadata.uid);
+        self.recorder.tell(News { regarding, severity: Severity::Warning, reason: "Stuck", action: "Decide", note });
+    }
+
+    /// Tells people of a decision.
+    fn tell(&self, key: &Key) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let Some(status) = &entry.object.status else { return };
+        let (severity, reason) = match status.phase() {
+            Some(RendezvousPhase::Failed) => (Severity::Warning, conditions::FAILED),
+            Some(RendezvousPhase::Open) => (Severity::Normal, conditions::OPEN),
+            Some(RendezvousPhase::Waiting) | None => return,
+        };
+        let open = status.conditions().iter().find(|condition| condition.type_ == conditions::OPEN);
+        let note = open.map(|condition| condition.message.clone()).unwrap_or_default();
+        info!(kind = K::Parent::KIND.name(), namespace = key.namespace, name = key.name, reason, "{note}");
+        let regarding = reference::<K::Parent>(&key.namespace, &key.name, &entry.object.metadata.uid);
+        self.recorder.tell(News { regarding, severity, reason, action: "Decide", note });
+    }
+
+    /// Queues the errands that nobody runs yet.
+    fn chores(&mut self, turn: &mut KindTurn<'_, K>) {
+        while turn.leading
+            && let Some((key, errand)) = self.kind.chore(turn.now)
+        {
+            turn.lanes.push(Lane::Calm, &key, Job::Step(errand, None));
+        }
+    }
+}
+
+fn phase<K: Kind>(object: &ObjectOf<K>) -> Option<RendezvousPhase> {
+    object.status.as_ref().and_then(RendezvousStatus::phase)
+}
+
+fn labels<K: Kind>(key: &Key) -> ParentLabels {
+    ParentLabels { namespace: key.namespace.clone(), kind: K::Parent::KIND.name(), name: key.name.clone() }
+}
+
+impl<K: Kind> Plugin for Waitables<K> {
+    type Seen = Seen<K>;
+    type Job = Job<K::Errand>;
+    type Request = Request<K>;
+    type Answer = Answer<K>;
+
+    fn name(&self) -> &'static str {
+        K::Parent::KIND.name()
+    }
+
+    fn lead(&mut self, turn: &mut KindTurn<'_, K>) {
+        self.kind.lead(turn.leading);
+        if turn.leading {
+            self.faults.tell_all();
+            return self.entries.keys().for_each(|key| turn.agenda.mark(key));
+        }
+        for (key, job) in turn.lanes.clear() {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            match job {
+                Job::Status => entry.queued = None,
+                Job::Step(_, Some(_)) => entry.writing = false,
+                Job::Step(_, None) => {}
+            }
+        }
+        // Only the leader's figures count: those of two replicas would be added up.
+        for key in self.entries.keys() {
+            self.metrics.open.remove(&labels::<K>(key));
+        }
+    }
+
+    fn observe(&mut self, seen: Seen<K>, turn: &mut KindTurn<'_, K>) {
+        match seen {
+            Seen::Parent(Event::Init) => self.epoch += 1,
+            Seen::Parent(Event::InitDone { version }) => self.listed(version, turn),
+            Seen::Parent(Event::Apply(object)) => self.apply(*object, turn),
+            Seen::Parent(Event::Delete(Deleted { namespace, name, uid, .. })) => {
+                self.gone(&ParentKey::new(namespace, name).into(), &uid, turn);
+            }
+            Seen::Other(seen) => self.kind.observe(seen, turn.now),
+        }
+    }
+
+    fn prepare(&mut self, turn: &mut KindTurn<'_, K>) -> bool {
+        self.chores(turn);
+        self.kind.prepare(turn.now, turn.agenda)
+    }
+
+    fn decide(&mut self, key: &Key, turn: &mut KindTurn<'_, K>) {
+        self.plan(key, turn);
+    }
+
+    fn dispatch(&mut self, key: &Key, job: Self::Job, turn: &mut KindTurn<'_, K>) -> Option<Request<K>> {
+        match job {
+            Job::Status => self.status(key, turn),
+            Job::Step(errand, change) => {
+                let request = errand.request();
+                Some(Request::Step(errand, change, request))
+            }
+        }
+    }
+
+    fn answered(&mut self, lane: Lane, key: &Key, answer: Answer<K>, turn: &mut KindTurn<'_, K>) {
+        match answer {
+            Answer::Patched(change, verdict) => self.written(key, change, verdict, turn),
+            Answer::Stepped(errand, change, answer) => match errand.answered(answer, turn.now) {
+                Next::Step(errand) if turn.leading => turn.lanes.push(lane, key, Job::Step(errand, change)),
+                Next::Step(_) => {
+                    if let Some(entry) = self.entries.get_mut(key).filter(|_| change.is_some()) {
+                        entry.writing = false;
+                    }
+                }
+                Next::End(Verdict::Chore(report)) => self.kind.report(report, turn.now),
+                Next::End(verdict) => {
+                    if let Some(change) = change {
+                        self.written(key, change, verdict, turn);
+                    }
+                }
+            },
+        }
+    }
+
+    async fn perform(client: Client, request: Request<K>) -> Answer<K> {
+        match request {
+            Request::Patch { key, uid, version, change, status } => {
+                let verdict = patch::<K>(client, &key, &uid, version, &status).await;
+                Answer::Patched(change, verdict)
+            }
+            Request::Step(errand, change, request) => {
+                let answer = K::Errand::perform(client, request).await;
+                Answer::Stepped(errand, change, answer)
+            }
+        }
+    }
+}
+
+/// Writes a status on exactly this version of the parent, or not at all.
+async fn patch<K: Kind>(client: Client, key: &Key, uid: &str, version: Version, status: &Value) -> Verdict<K> {
+    let endpoint: EndpointOf<K> = Endpoint::namespaced(client, Program::OPERATOR, &key.namespace);
+    let metadata = json!({ "uid": uid, "resourceVersion": version.to_string() });
+    let patch = json!({ "metadata": metadata, "status": status });
+    match endpoint.patch_status(&key.name, &patch).await {
+        Ok(object) => Verdict::Written(Box::new(object)),
+        Err(error) => Verdict::Failed(error),
+    }
+}

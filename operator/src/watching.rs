@@ -1,0 +1,49 @@
+//! Follows sources into the engines' inboxes, and reports how that goes.
+
+use konductor_cluster::{
+    Endpoint, Program,
+    follow::{Event, Report, Source},
+    object::{Lenient, Object},
+};
+use kube::Resource;
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc, task::AbortHandle};
+use tracing::error;
+
+use crate::{engine::Common, metrics::ResourceLabels};
+
+/// Follows all objects of the kind `K`, or those that a field selector selects, and sends what `wrap` makes of each event. Ends with
+/// the receiver, or by the handle.
+pub(crate) fn follow<K, S, T, E>(
+    common: &Common,
+    fields: Option<&str>,
+    page: u32,
+    inbox: mpsc::Sender<E>,
+    mut wrap: impl FnMut(Event<Lenient<Object<K, S, T>>>) -> E + Send + 'static,
+) -> AbortHandle
+where
+    K: Resource<DynamicType = ()> + Send + 'static,
+    S: DeserializeOwned + Send + 'static,
+    T: DeserializeOwned + Default + Send + 'static,
+    E: Send + 'static,
+{
+    let endpoint = Endpoint::all(common.client.clone(), Program::OPERATOR);
+    let source: Source<K, S, T> = Source { endpoint, fields: fields.map(Into::into), page };
+    let resource = K::plural(&()).into_owned();
+    let watch = common.metrics.register_watch(resource.clone());
+    let (metrics, restored) = (common.metrics.clone(), common.restored.clone());
+    let report = move |report| match report {
+        Report::Following => watch.report(Ok(())),
+        Report::Failing { why } => watch.report(Err(why)),
+        Report::Illegible { .. } => {
+            metrics.illegible.get_or_create(&ResourceLabels { resource: resource.clone() }).inc();
+        }
+        Report::WentBack { seen, listed } => {
+            let what = format!("{resource} are as of version {listed}, and had been seen as of version {seen}");
+            error!("{what}");
+            // One is enough to start over; more say the same.
+            let _ = restored.try_send(what);
+        }
+    };
+    tokio::spawn(source.follow(inbox, move |event| Some(wrap(event)), report)).abort_handle()
+}
