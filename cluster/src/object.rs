@@ -422,6 +422,7 @@ mod tests {
             labels: [(text("a"), text("b")), (text("c"), text(""))].into(),
             annotations: [(text(GATES_FROM_ANNOTATION), text("a,b"))].into(),
             owners: vec![owner],
+            finalizers: vec![text("f")],
         };
         assert_eq!(Metadata::read(&metadata.to_string()), expected);
     }
