@@ -500,8 +500,8 @@ fn whatever_changes_in_whatever_pieces_the_answer_is_that_of_one_look_at_all() {
             3 => {
                 let (namespace, name) = (place.to_owned(), name.to_owned());
                 model.jobs.remove(&key(&namespace, &name));
-                let gone = Gone { namespace, name, uid: String::new() };
-                scene.see(Subject::Objects(Dependency::Job), Seen::Gone(gone));
+                let gone = Deleted { namespace, name, uid: String::new(), version: 1 };
+                scene.see(Subject::Objects(Dependency::Job), Event::Delete(gone));
             }
             4 | 5 => {
                 let conditions: Vec<_> = (0..=dice.below(2))
