@@ -80,13 +80,15 @@ pub struct BarrierStatus {
     #[schemars(range(min = 0, max = MAX_COUNT))]
     pub round: Option<u64>,
     /// When this round opened.
+    #[serde(default, deserialize_with = "crate::told::time")]
     pub opened_at: Option<MicroTime>,
     /// When this round failed.
+    #[serde(default, deserialize_with = "crate::told::time")]
     pub failed_at: Option<MicroTime>,
     /// The generation of the spec that this status answers.
     pub observed_generation: Option<i64>,
     /// `Ready`, `Open` and `Failed`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::told::conditions")]
     #[schemars(length(max = MAX_CONDITIONS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

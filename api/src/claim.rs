@@ -134,9 +134,11 @@ pub struct ClaimStatus {
     #[schemars(range(min = 0, max = MAX_COUNT))]
     pub ahead: Option<u64>,
     /// When the claim was granted.
+    #[serde(default, deserialize_with = "crate::told::time")]
     pub acquired_at: Option<MicroTime>,
     /// While granted: when the claim would expire had its holder not renewed since this status was written. Once
     /// expired: when that was. For people; no decision rests on it.
+    #[serde(default, deserialize_with = "crate::told::time")]
     pub expires_at: Option<MicroTime>,
     /// What a person should know.
     #[schemars(length(max = MAX_MESSAGE))]
@@ -144,7 +146,7 @@ pub struct ClaimStatus {
     /// The generation of the claim's spec that this status answers.
     pub observed_generation: Option<i64>,
     /// `Granted`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::told::conditions")]
     #[schemars(length(max = MAX_CONDITIONS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

@@ -147,11 +147,12 @@ pub struct GateStatus {
     #[schemars(length(max = MAX_GATE_CONDITIONS))]
     pub condition_statuses: Vec<GateConditionStatus>,
     /// Since when it waits, while it is not open. The timeout counts from here.
+    #[serde(default, deserialize_with = "crate::told::time")]
     pub waiting_since: Option<MicroTime>,
     /// The generation of the spec that this status answers.
     pub observed_generation: Option<i64>,
     /// `Ready`, `Open` and `Failed`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::told::conditions")]
     #[schemars(length(max = MAX_CONDITIONS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

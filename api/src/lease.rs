@@ -63,6 +63,7 @@ pub struct LeaseStatus {
     #[schemars(range(min = 0, max = MAX_COUNT))]
     pub fencing_token: Option<u64>,
     /// Since when it is held.
+    #[serde(default, deserialize_with = "crate::told::time")]
     pub acquired_at: Option<MicroTime>,
     /// Claims that wait.
     pub waiting: Option<u64>,
@@ -75,7 +76,7 @@ pub struct LeaseStatus {
     /// The generation of the spec that this status answers.
     pub observed_generation: Option<i64>,
     /// `Ready` and `Saturated`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::told::conditions")]
     #[schemars(length(max = MAX_CONDITIONS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

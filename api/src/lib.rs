@@ -7,7 +7,7 @@
 //! - [`claim`]: what the claims (permits and lease requests) have in common; [`lock`]: what they are on;
 //! - [`arbiter`]: who holds, who is next, and what to write to make it so;
 //! - [`barrier`] and [`arrival`], [`gate`]: what is waited for; [`rendezvous`]: when it opens;
-//! - [`duration`], [`selector`], [`conditions`], [`limits`]: small shared vocabulary.
+//! - [`duration`], [`selector`], [`conditions`], [`limits`]: small shared vocabulary; `told`: reading what statuses tell.
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ pub mod permit;
 pub mod rendezvous;
 pub mod selector;
 pub mod semaphore;
+mod told;
 
 /// API group of all resources.
 pub const GROUP: &str = "konductor.io";

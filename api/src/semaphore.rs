@@ -91,7 +91,7 @@ pub struct SemaphoreStatus {
     /// The generation of the spec that this status answers.
     pub observed_generation: Option<i64>,
     /// `Ready` and `Saturated`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::told::conditions")]
     #[schemars(length(max = MAX_CONDITIONS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

@@ -13,8 +13,9 @@ use k8s_openapi::api::{
     core::v1::{Namespace, Pod},
 };
 use konductor_api::{
-    Arrival, ArrivalSpec, Barrier, BarrierSpec, Gate, GateSpec, Lease, LeaseRequest, LeaseRequestSpec, LeaseSpec,
-    Permit, PermitSpec, Semaphore, SemaphoreSpec,
+    Arrival, ArrivalSpec, Barrier, BarrierSpec, BarrierStatus, ClaimStatus, Gate, GateSpec, GateStatus, Lease,
+    LeaseRequest, LeaseRequestSpec, LeaseSpec, LeaseStatus, Permit, PermitSpec, Semaphore, SemaphoreSpec,
+    SemaphoreStatus,
 };
 use konductor_cluster::{
     Endpoint, PageRequest, Program,
@@ -33,9 +34,14 @@ fn corpus<K: Resource<DynamicType = ()>>() -> BTreeMap<String, String> {
     corpus.into_iter().map(|(what, object)| (what, object.get().to_owned())).collect()
 }
 
+/// What is read of a status.
+trait Status: DeserializeOwned + Default {}
+
+impl<T: DeserializeOwned + Default> Status for T {}
+
 /// What is read of the metadata, and whether spec and status are what they should be.
-fn read<K, S: DeserializeOwned>(what: &str, text: &str) -> (Metadata, bool) {
-    let object = Object::<K, S, IgnoredAny>::read(text).unwrap_or_else(|error| panic!("{what}: {error}"));
+fn read<K, S: DeserializeOwned, T: Status>(what: &str, text: &str) -> (Metadata, bool) {
+    let object = Object::<K, S, T>::read(text).unwrap_or_else(|error| panic!("{what}: {error}"));
     (object.metadata().clone(), object.is_ok())
 }
 
@@ -50,23 +56,25 @@ fn client(text: String) -> Client {
 }
 
 /// Reads these objects as one page.
-async fn page<K: Resource<DynamicType = ()>, S: DeserializeOwned>(objects: &[String]) -> Vec<(Metadata, bool)> {
+async fn page<K: Resource<DynamicType = ()>, S: DeserializeOwned, T: Status>(
+    objects: &[String],
+) -> Vec<(Metadata, bool)> {
     let text = format!(r#"{{"metadata":{{"resourceVersion":"9"}},"items":[{}]}}"#, objects.join(","));
-    let endpoint = Endpoint::<K, S, IgnoredAny>::all(client(text), Program::OPERATOR);
+    let endpoint = Endpoint::<K, S, T>::all(client(text), Program::OPERATOR);
     let page = endpoint.page(&PageRequest::default()).await.expect("a page");
     assert_eq!(page.illegible, []);
     page.items.iter().map(|item| (item.metadata().clone(), item.is_ok())).collect()
 }
 
 /// Objects of one kind, each as it is and with more of everything.
-async fn holds<K: Resource<DynamicType = ()>, S: DeserializeOwned>() {
+async fn holds<K: Resource<DynamicType = ()>, S: DeserializeOwned, T: Status>() {
     let corpus = corpus::<K>();
     let (mut texts, mut expected) = (Vec::new(), Vec::new());
     for (what, text) in &corpus {
-        let (metadata, fits) = read::<K, S>(what, text);
+        let (metadata, fits) = read::<K, S, T>(what, text);
         assert!(!metadata.name.is_empty() && !metadata.uid.is_empty(), "{what}: {metadata:?}");
         assert!(metadata.version > 0 && metadata.created > NO_TIME, "{what}: {metadata:?}");
-        // What is odd about metadata is no reason not to read the rest.
+        // What is odd about metadata or the times of a status is no reason not to read the rest.
         assert!(fits, "{what}");
         texts.push(text.clone());
         expected.push((metadata.clone(), fits));
@@ -75,7 +83,7 @@ async fn holds<K: Resource<DynamicType = ()>, S: DeserializeOwned>() {
         let finalizers = vec!["example.com/finalizer".to_owned(); 16];
         expected.push((Metadata { version: u64::MAX, finalizers, ..metadata }, fits));
     }
-    let paged = page::<K, S>(&texts).await;
+    let paged = page::<K, S, T>(&texts).await;
     assert_eq!(paged.len(), expected.len());
     for ((found, found_fits), (wanted, fits)) in paged.into_iter().zip(expected) {
         // Owners were added.
@@ -106,39 +114,40 @@ fn inflated(text: &str, fifths: usize) -> String {
 
 #[tokio::test]
 async fn locks_and_claims_are_read() {
-    holds::<Permit, PermitSpec>().await;
-    holds::<LeaseRequest, LeaseRequestSpec>().await;
-    holds::<Semaphore, SemaphoreSpec>().await;
-    holds::<Lease, LeaseSpec>().await;
+    holds::<Permit, PermitSpec, ClaimStatus>().await;
+    holds::<LeaseRequest, LeaseRequestSpec, ClaimStatus>().await;
+    holds::<Semaphore, SemaphoreSpec, SemaphoreStatus>().await;
+    holds::<Lease, LeaseSpec, LeaseStatus>().await;
 }
 
 #[tokio::test]
 async fn barriers_gates_and_arrivals_are_read() {
-    holds::<Barrier, BarrierSpec>().await;
-    holds::<Gate, GateSpec>().await;
-    holds::<Arrival, ArrivalSpec>().await;
+    holds::<Barrier, BarrierSpec, BarrierStatus>().await;
+    holds::<Gate, GateSpec, GateStatus>().await;
+    holds::<Arrival, ArrivalSpec, IgnoredAny>().await;
 }
 
 #[tokio::test]
 async fn objects_of_kubernetes_are_read() {
-    holds::<Pod, IgnoredAny>().await;
-    holds::<Job, IgnoredAny>().await;
-    holds::<Namespace, IgnoredAny>().await;
+    holds::<Pod, IgnoredAny, IgnoredAny>().await;
+    holds::<Job, IgnoredAny, IgnoredAny>().await;
+    holds::<Namespace, IgnoredAny, IgnoredAny>().await;
 }
 
 #[test]
 fn what_is_needed_of_metadata_is_read() {
     let corpus = corpus::<Permit>();
     let text = &corpus["annotations of any text"];
-    let annotations = read::<Permit, PermitSpec>("", text).0.annotations;
+    let annotations = read::<Permit, PermitSpec, IgnoredAny>("", text).0.annotations;
     let known = [("konductor.io/gates-from", "a,b"), ("konductor.io/revoke", "\u{0}why?\"}")];
     assert_eq!(annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect::<Vec<_>>(), known);
-    let deleted = read::<Permit, PermitSpec>("", &corpus["finalizers and owners of what is being deleted"]).0;
+    let deleted =
+        read::<Permit, PermitSpec, IgnoredAny>("", &corpus["finalizers and owners of what is being deleted"]).0;
     assert!(deleted.deleting);
     let owner = &deleted.owners[3];
     let owner = [&owner.api_version, &owner.kind, &owner.name, &owner.uid];
     assert_eq!(owner, ["example.com/v1<>&", "Ü]}", "o3", "\"3"]);
-    let labels = read::<Permit, PermitSpec>("", &corpus["labels at their limits"]).0.labels;
+    let labels = read::<Permit, PermitSpec, IgnoredAny>("", &corpus["labels at their limits"]).0.labels;
     assert_eq!(labels.iter().map(|(key, value)| (key.len(), value.len())).collect::<Vec<_>>(), [(5, 0), (317, 63)]);
 }
 
@@ -187,8 +196,8 @@ proptest! {
         paths(&object, "", &mut all);
         let path = &all[place.index(all.len())];
         *object.pointer_mut(path).expect("it is there") = other;
-        let (before, _) = read::<Permit, PermitSpec>(what, text);
-        let (after, _) = read::<Permit, PermitSpec>(what, &object.to_string());
+        let (before, _) = read::<Permit, PermitSpec, IgnoredAny>(what, text);
+        let (after, _) = read::<Permit, PermitSpec, IgnoredAny>(what, &object.to_string());
         prop_assert_eq!((&after.name, &after.uid), (&before.name, &before.uid));
         if !path.starts_with("/metadata") {
             prop_assert_eq!(after, before);

@@ -50,19 +50,20 @@ pub struct View<'a> {
 /// What the status should be.
 pub fn decide(view: &View<'_>, now: Now) -> Plan<BarrierStatus> {
     let accepted = view.status.is_some_and(|status| status.observed_generation == view.generation);
-    match view.status.and_then(|status| Some((status, ended(status)?))) {
+    match view.status.and_then(|status| Some((status, ended(status, now)?))) {
         Some((status, at)) if accepted => keep(view, status, at, now),
         _ => evaluate(view, accepted, now),
     }
 }
 
-/// When the round ended, if it did.
-fn ended(status: &BarrierStatus) -> Option<Timestamp> {
-    match status.phase? {
-        RendezvousPhase::Waiting => None,
-        RendezvousPhase::Open => Some(status.opened_at.as_ref()?.0),
-        RendezvousPhase::Failed => Some(status.failed_at.as_ref()?.0),
-    }
+/// When the round ended, if it did. An end without a time that can be read is final like any other: it counts from now.
+fn ended(status: &BarrierStatus, now: Now) -> Option<Timestamp> {
+    let told = match status.phase? {
+        RendezvousPhase::Waiting => return None,
+        RendezvousPhase::Open => &status.opened_at,
+        RendezvousPhase::Failed => &status.failed_at,
+    };
+    Some(told.as_ref().map_or(now.wall, |told| told.0))
 }
 
 /// The round has ended and stays as it ended, until it is time for the next one.
@@ -76,7 +77,9 @@ fn keep(view: &View<'_>, before: &BarrierStatus, ended: Timestamp, clocks: Now) 
         let status = status(&empty, &verdict, round, now);
         return Plan { write: Some(Write { change: Change::NextRound, status }), look_again: None };
     }
-    let status = BarrierStatus { arrived: Some(view.arrived), ..before.clone() };
+    let mut status = BarrierStatus { arrived: Some(view.arrived), ..before.clone() };
+    let end = if status.phase == Some(RendezvousPhase::Open) { &mut status.opened_at } else { &mut status.failed_at };
+    *end = Some(MicroTime(ended));
     Plan::to(status, Some(before), true, next)
 }
 

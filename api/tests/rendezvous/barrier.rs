@@ -13,6 +13,7 @@ use konductor_api::{
     },
 };
 use proptest::{collection::vec, prelude::*};
+use serde_json::json;
 
 use super::{Subject, at, check, clocks};
 
@@ -98,6 +99,25 @@ impl Subject for Scene {
 #[test]
 fn a_barrier_does_what_its_script_says() {
     check("barrier.txt", Scene::default());
+}
+
+#[test]
+fn an_end_without_a_time_that_can_be_read_is_final_and_counts_from_now() {
+    let seconds = |seconds| konductor_api::GoDuration(std::time::Duration::from_secs(seconds));
+    let spec = BarrierSpec { expected: 2, quorum: None, timeout: None, reset_after: Some(seconds(10)) };
+    for (phase, member) in [(Open, "openedAt"), (Failed, "failedAt")] {
+        let status = json!({ "phase": phase, "round": 3, "observedGeneration": 1, member: "9999-12-31T23:59:59Z" });
+        let status = Some(serde_json::from_value(status).expect("a status"));
+        let mut scene = Scene { spec: Some(spec.clone()), generation: 1, status, ..Scene::default() };
+        let now = clocks(100, 100);
+        let write = scene.decide(now).write.expect("a time to tell");
+        assert_eq!((write.change, write.status.phase, write.status.round), (Change::Tell, Some(phase), Some(3)));
+        assert_eq!(end(&write.status), Some(&MicroTime(at(100))));
+        scene.write(write.status, now);
+        assert_eq!(scene.decide(now), Plan { write: None, look_again: Some(at(110)) });
+        let next = scene.decide(clocks(110, 110)).write.expect("the next round");
+        assert_eq!((next.change, next.status.round), (Change::NextRound, Some(4)));
+    }
 }
 
 #[derive(Clone, Debug)]
