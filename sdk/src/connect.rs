@@ -2,20 +2,29 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use konductor_cluster::{Link, Program, find_cluster};
+use konductor_cluster::{Link, find_cluster};
 use kube::config::Config;
 
 use crate::{Local, name::is_name};
 
-pub use konductor_cluster::ConnectError;
+pub use konductor_cluster::{ConnectError, Program};
 
 /// Where to connect to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ConnectOptions {
     /// The namespace; that of the pod or of the kubeconfig's context when absent.
     pub namespace: Option<String>,
     /// A folder of this machine instead of a cluster, see [`local`](crate::local). Never taken by itself.
     pub local: Option<Local>,
+    /// Whose requests these are, as the API server's logs and the managed fields of objects name it.
+    pub program: Program,
+}
+
+impl Default for ConnectOptions {
+    /// The namespace that is found, of a cluster, for [`Program::SDK`].
+    fn default() -> Self {
+        Self { namespace: None, local: None, program: Program::SDK }
+    }
 }
 
 /// A connection to the cluster, for one namespace, or a folder instead. Cheap to clone; clones share the connection.
@@ -74,7 +83,7 @@ impl Client {
                 proxy.host().unwrap_or_default()
             );
         }
-        let link = Link::new(config, Program::SDK).map_err(|source| ConnectError::Config { source })?;
+        let link = Link::new(config, options.program).map_err(|source| ConnectError::Config { source })?;
         Ok(Self(Target::Cluster(Cluster { link: Arc::new(link), namespace })))
     }
 

@@ -63,16 +63,16 @@ impl Backend {
         let request = match call {
             Call::Create { name, instance } => {
                 let body = self.claim(name, instance);
-                request(Method::POST, claims, "application/json", body)
+                request(&self.link, Method::POST, claims, "application/json", body)
             }
-            Call::Read { name } => request(Method::GET, format!("{claims}/{name}"), "", Ok(Vec::new())),
+            Call::Read { name } => request(&self.link, Method::GET, format!("{claims}/{name}"), "", Ok(Vec::new())),
             Call::Renew { name, uid } => {
                 let body = serde_json::to_vec(&renewal_patch(uid, self.next_renew_time()));
-                request(Method::PATCH, format!("{claims}/{name}"), "application/merge-patch+json", body)
+                request(&self.link, Method::PATCH, format!("{claims}/{name}"), "application/merge-patch+json", body)
             }
             Call::Delete { name, uid } => {
                 let body = serde_json::to_vec(&serde_json::json!({ "preconditions": { "uid": uid } }));
-                request(Method::DELETE, format!("{claims}/{name}"), "application/json", body)
+                request(&self.link, Method::DELETE, format!("{claims}/{name}"), "application/json", body)
             }
         };
         let (link, call) = (self.link.clone(), call.clone());
@@ -95,7 +95,7 @@ impl Backend {
         // Without a resource version the answer is the latest state, confirmed by a quorum; with 0, what the server
         // has.
         let path = if latest { self.parent.clone() } else { format!("{}?resourceVersion=0", self.parent) };
-        let (link, request) = (self.link.clone(), request(Method::GET, path, "", Ok(Vec::new())));
+        let (link, request) = (self.link.clone(), request(&self.link, Method::GET, path, "", Ok(Vec::new())));
         let subject = Subject::Named(self.request.wanted.name().to_owned());
         Box::pin(async move {
             match send(&link, request?, &subject, within).await {

@@ -42,7 +42,7 @@ impl RendezvousBackend {
                 // A list of one name has a version also when there is nothing of that name: a watch can go on from
                 // there.
                 let path = format!("{}?fieldSelector=metadata.name%3D{}", self.objects, self.awaited.name);
-                let request = request(Method::GET, path, "", Ok(Vec::new()));
+                let request = request(&self.link, Method::GET, path, "", Ok(Vec::new()));
                 Box::pin(async move {
                     let body = send(&link, request?, &Subject::All, within).await?;
                     let list: OneOrNone = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
@@ -52,7 +52,7 @@ impl RendezvousBackend {
             }
             Call::Inspect { name, .. } => {
                 let subject = Subject::Named(name.clone());
-                let request = request(Method::GET, format!("{}/{name}", self.arrivals), "", Ok(Vec::new()));
+                let request = request(&self.link, Method::GET, format!("{}/{name}", self.arrivals), "", Ok(Vec::new()));
                 Box::pin(async move {
                     let body = send(&link, request?, &subject, within).await?;
                     let arrival: AnyArrival = serde_json::from_slice(&body).map_err(|error| unreadable(&error))?;
@@ -61,7 +61,7 @@ impl RendezvousBackend {
             }
             Call::Create { name, owner, spec } => {
                 let body = self.arrival(name, owner.as_deref(), spec);
-                let request = request(Method::POST, self.arrivals.clone(), "application/json", body);
+                let request = request(&self.link, Method::POST, self.arrivals.clone(), "application/json", body);
                 Box::pin(async move { send(&link, request?, &Subject::All, within).await.map(|_| Answer::Created) })
             }
         }

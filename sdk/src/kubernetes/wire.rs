@@ -16,7 +16,7 @@ use crate::{
     chain,
     protocol::{Failure, WatchEnd},
 };
-use konductor_cluster::{Line, Link, Program};
+use konductor_cluster::{Line, Link};
 
 /// Largest answer that is read: more than etcd stores of one object.
 const ANSWER: usize = 4 << 20;
@@ -66,6 +66,7 @@ impl Subject {
 }
 
 pub(super) fn request(
+    link: &Link,
     method: Method,
     path: String,
     content_type: &'static str,
@@ -73,7 +74,7 @@ pub(super) fn request(
 ) -> Result<Outgoing, Failure> {
     // Who writes says who it is.
     let path = match method {
-        Method::POST | Method::PATCH => format!("{path}?fieldManager={}", Program::SDK.field_manager()),
+        Method::POST | Method::PATCH => format!("{path}?fieldManager={}", link.program().field_manager()),
         _ => path,
     };
     let mut request = http::Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
@@ -248,8 +249,8 @@ async fn open<T: DeserializeOwned + Clone + Send + 'static>(
     link: Arc<Link>,
     path: String,
 ) -> Result<Events<T>, WatchEnd> {
-    let request =
-        request(Method::GET, path, "", Ok(Vec::new())).map_err(|failure| WatchEnd::Failed(failure.into_parts().0))?;
+    let request = request(&link, Method::GET, path, "", Ok(Vec::new()))
+        .map_err(|failure| WatchEnd::Failed(failure.into_parts().0))?;
     let now = link.line().map_err(|error| WatchEnd::Failed(chain(&*error)))?;
     let generation = now.generation;
     let opening = now.client.request_events::<T>(now.sign(request));
@@ -296,6 +297,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::{Client, ConnectOptions, Program, connect::Target};
 
     const PAGE: &str = "404 page not found\n";
 
@@ -316,6 +318,23 @@ mod tests {
 
     fn one(name: &str, uid: &str) -> Subject {
         Subject::One { name: name.into(), uid: uid.into() }
+    }
+
+    #[tokio::test]
+    async fn every_write_says_whose_it_is() {
+        let etl = ConnectOptions { program: Program::new("etl"), ..ConnectOptions::default() };
+        for (options, manager) in [(etl, "etl"), (ConnectOptions::default(), "konductor-sdk")] {
+            let config = kube::Config::new("http://127.0.0.1:1".parse().expect("a URI"));
+            let client = Client::from_config(config, options).expect("a client");
+            let Target::Cluster(cluster) = client.0 else { panic!("no cluster") };
+            for (method, writes) in
+                [(Method::GET, false), (Method::DELETE, false), (Method::POST, true), (Method::PATCH, true)]
+            {
+                let request = request(&cluster.link, method, "/a".into(), "", Ok(Vec::new())).expect("a request");
+                let expected = writes.then(|| format!("fieldManager={manager}"));
+                assert_eq!(request.uri().query(), expected.as_deref());
+            }
+        }
     }
 
     #[test]

@@ -49,6 +49,9 @@ use crate::{
 
 pub(crate) use termination_log::report;
 
+/// Who asks the API server.
+const PROGRAM: konductor::Program = konductor::Program::new("konductor-run");
+
 /// Signals that end the waiting for a claim.
 const ENDING_SIGNALS: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
@@ -368,7 +371,7 @@ impl<'a> Driver<'a> {
         };
         // Whatever outlives this process goes on holding.
         let local = self.config.local.as_ref().map(|folder| Local::new(folder).inherit());
-        let options = ConnectOptions { namespace: self.config.namespace.clone(), local };
+        let options = ConnectOptions { namespace: self.config.namespace.clone(), local, program: PROGRAM };
         self.client = Some(ClientThread::start(options, wishes)?);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Without a cluster to talk to: every way to fail before anything was held. (The ways to succeed need a real one, and
 //! are tested beside it.)
 
-use std::{fs, net::TcpListener, time::Duration};
+use std::{fs, io::Read as _, net::TcpListener, time::Duration};
 
 use crate::harness::{Run, eventually, sh, timed};
 
@@ -64,6 +64,27 @@ fn term_while_waiting_is_143_within_a_second() {
         assert_eq!((ended.code(), ended.stdout.as_str()), (143, ""), "{server}: {}", ended.stderr);
         assert!(took < Duration::from_secs(1), "{server}: {took:?}");
     }
+}
+
+#[test]
+fn it_says_by_its_own_name_who_asks_and_who_writes() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let home = kubeconfig(&format!("http://{}", server.local_addr().unwrap()));
+    let run = holding(&home).start();
+    let (mut connection, _) = server.accept().unwrap();
+    let mut asked = String::new();
+    while !asked.contains("\r\n\r\n") {
+        let mut bytes = [0; 1024];
+        let count = connection.read(&mut bytes).unwrap();
+        assert!(count > 0, "{asked}");
+        asked += &String::from_utf8_lossy(&bytes[..count]);
+    }
+    run.signal(15);
+    assert_eq!(run.end().code(), 143);
+    let (line, headers) = asked.split_once("\r\n").unwrap();
+    assert!(line.starts_with("POST ") && line.contains("/permits?fieldManager=konductor-run "), "{line}");
+    let agent = format!("user-agent: konductor-run/{}\r\n", env!("CARGO_PKG_VERSION"));
+    assert!(headers.to_lowercase().contains(&agent), "{headers}");
 }
 
 #[test]
