@@ -28,7 +28,8 @@ pub const FRESH: Duration = Duration::from_secs(5);
 pub const WAITED_LONG: Duration = Duration::from_secs(10);
 
 /// A client that was granted something after it had [`WAITED_LONG`], or that was asked whether it lives, must renew this
-/// soon, or its claim is over. It learns of both by its watch, and it can take 45 s before it notices that a watch is dead.
+/// soon, or its claim is over. It learns of both by its watch, and it takes time to notice that a watch is dead and to ask
+/// anew; the client library's own limits are held against this one when it is compiled.
 pub const PROOF_OF_LIFE: Duration = Duration::from_mins(1);
 
 /// So many claims at the head of the queue are asked, ahead of their turn and all at once, whether their clients live, if

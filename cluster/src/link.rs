@@ -34,10 +34,12 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 /// A connection that takes longer is tried again.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// After this long without traffic the other side is asked whether it is there, and after this long without an answer
-/// it is not: a watch of a dead server ends within their sum, at the price of a few bytes a minute.
-const PING: Duration = Duration::from_secs(30);
-const PONG: Duration = Duration::from_secs(15);
+/// After this long without traffic the other side is asked whether it is there: a watch of a dead server ends within
+/// this and [`PONG`], at the price of a few bytes a minute.
+pub const PING: Duration = Duration::from_secs(30);
+
+/// After this long without an answer to a [`PING`] the other side is not there.
+pub const PONG: Duration = Duration::from_secs(15);
 
 /// Bytes of one answer that may be on their way before they are read, and of all answers of a connection: a reader that
 /// is slow holds no more than that, and some dozens of them do not keep the answers of others away.

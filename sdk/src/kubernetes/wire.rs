@@ -5,7 +5,11 @@ use std::{fmt::Display, future::Future, pin::Pin, sync::Arc, time::Duration};
 use futures::{Stream, StreamExt};
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use konductor_api::GoDuration;
+use konductor_api::{GoDuration, limits::PROOF_OF_LIFE};
+use konductor_cluster::{
+    Line, Link,
+    link::{PING, PONG},
+};
 use kube::{
     client::Body,
     core::{Status, WatchEvent, response::StatusDetails},
@@ -14,9 +18,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     chain,
-    protocol::{Failure, WatchEnd},
+    protocol::{Failure, WatchEnd, limits},
 };
-use konductor_cluster::{Line, Link};
 
 /// Largest answer that is read: more than etcd stores of one object.
 const ANSWER: usize = 4 << 20;
@@ -30,6 +33,13 @@ const WATCH: (u64, u64) = (1800, 600);
 
 /// How long opening a watch may take.
 const OPEN_WATCH: Duration = Duration::from_secs(10);
+
+/// A waiter that the operator asks whether it lives, at the moment when its watch goes silently dead, notices that and
+/// has renewed in time.
+const _: () = {
+    let answered = PING.saturating_add(PONG).saturating_add(limits::REQUEST);
+    assert!(answered.as_millis() < PROOF_OF_LIFE.as_millis(), "a waiter with a dead watch would lose its place");
+};
 
 /// A request under way.
 pub(crate) type Calling<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
