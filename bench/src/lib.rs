@@ -74,6 +74,8 @@ struct Effort {
     grants: usize,
     /// Claims that the operator's memory is measured with.
     claims: usize,
+    /// Those with large annotations.
+    large_claims: usize,
 }
 
 impl Effort {
@@ -90,6 +92,7 @@ impl Effort {
                 hold: window,
                 grants: 50,
                 claims: 100,
+                large_claims: 10,
             }
         } else {
             let window = Duration::from_secs(4);
@@ -104,6 +107,7 @@ impl Effort {
                 hold,
                 grants: 500,
                 claims: args.claims,
+                large_claims: 200,
             }
         }
     }
@@ -115,7 +119,9 @@ pub async fn main() {
     let effort = Effort::of(&args);
     let mut scene = Scene::start(Programs::new(args.run, args.operator)).await;
     let mut table = Table::default();
-    for part in ["inits", "idle", "whole", "writes", "handoff", "holding", "throughput", "grants", "memory"] {
+    for part in
+        ["inits", "idle", "whole", "writes", "handoff", "holding", "throughput", "grants", "memory", "bytes", "turns"]
+    {
         if !part.starts_with(&args.only) {
             continue;
         }
@@ -129,6 +135,8 @@ pub async fn main() {
             "holding" => holding::measure(&scene, effort, &mut table).await,
             "throughput" => throughput::cycles(&scene, effort, &mut table).await,
             "grants" => throughput::grants(&scene, effort, &mut table).await,
+            "bytes" => footprint::with_large_claims(&mut scene, effort, &mut table).await,
+            "turns" => footprint::turns(&mut scene, effort, &mut table).await,
             _ => footprint::with_claims(&mut scene, effort, &mut table).await,
         }
     }

@@ -102,6 +102,15 @@ impl Scene {
         .await;
     }
 
+    /// Waits until so many permits of a semaphore are in use.
+    pub(crate) async fn wait_in_use(&self, name: &str, permits: usize) {
+        let semaphores: Api<Semaphore> = self.namespace.api();
+        wait_for(&semaphores, name, LIMIT, |semaphore| {
+            semaphore.status.as_ref().is_some_and(|status| status.in_use == Some(permits as u64))
+        })
+        .await;
+    }
+
     /// Creates a semaphore, and returns when the operator has taken it over.
     pub(crate) async fn semaphore(&self, name: &str, permits: usize) {
         let semaphore = json!({ "metadata": { "name": name }, "spec": { "permits": permits } });

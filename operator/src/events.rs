@@ -87,7 +87,8 @@ impl Recorder {
         recorder
     }
 
-    fn new(metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<News>) {
+    /// And what is told, for somebody else to write.
+    pub(crate) fn new(metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<News>) {
         let (queue, news) = mpsc::channel(QUEUE);
         (Self { queue, waiting: Waiting::default(), metrics }, news)
     }

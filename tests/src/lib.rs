@@ -35,6 +35,7 @@ mod pki;
 mod process;
 mod proxy;
 mod reaper;
+mod scrape;
 mod tools;
 mod wait;
 
@@ -46,6 +47,7 @@ pub use installed::Installed;
 pub use namespace::{ContainerState, TestNamespace};
 pub use process::Process;
 pub use proxy::{Network, Proxy};
+pub use scrape::get;
 pub use tools::{Binaries, tool, workspace};
 pub use wait::{INTERVAL, eventually, wait_for, wait_gone};
 

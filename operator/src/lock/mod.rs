@@ -12,6 +12,8 @@ mod kind;
 mod observe;
 mod plugin;
 mod request;
+#[cfg(test)]
+mod tests;
 
 pub use self::kind::Kind;
 use self::{
@@ -39,7 +41,7 @@ pub(crate) fn start<K: Kind>(common: &Common) -> (Engine<Locks<K>>, Inbox<Seen>)
     follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<ObjectOf<K::Claim>>>| {
         Seen::Claim(event.map(|object| Box::new(read_claim::<K>(object))))
     });
-    (Engine::new(Locks::new(common)), inbox)
+    (Engine::new(Locks::new(&common.metrics, &common.recorder)), inbox)
 }
 
 /// Brings what is seen of the pods that have ended to these inboxes. They share what is kept of a pod. One that is behind keeps

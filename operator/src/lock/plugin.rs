@@ -18,7 +18,7 @@ use super::{
     request::{Answer, Job, Request, perform},
 };
 use crate::{
-    engine::{Common, Lane, Plugin, Turn},
+    engine::{Lane, Plugin, Turn},
     events::Recorder,
     faults::Faults,
     key::Key,
@@ -51,14 +51,13 @@ pub(super) struct Caches {
 pub(super) type LockTurn<'a> = Turn<'a, Job>;
 
 impl<K: Kind> Locks<K> {
-    pub(super) fn new(common: &Common) -> Self {
-        let metrics = &common.metrics;
+    pub(super) fn new(metrics: &Arc<Metrics>, recorder: &Recorder) -> Self {
         let kind = K::KIND.name();
         Self {
             index: Index::new(K::KIND),
             urgent: HashSet::new(),
-            faults: Faults::new(metrics.clone(), common.recorder.clone()),
-            recorder: common.recorder.clone(),
+            faults: Faults::new(metrics.clone(), recorder.clone()),
+            recorder: recorder.clone(),
             metrics: metrics.clone(),
             caches: Caches {
                 parents: metrics.register_cache(&format!("{kind}s")),

@@ -2,7 +2,7 @@
 
 use http::{Method, Request};
 use konductor_api::{Barrier, ClaimPhase, Gate, PodReference, RendezvousPhase, limits::MAX_GATE_CONDITIONS};
-use konductor_tests::{ControlPlane, Fate, Gateway, Installed, Rule, eventually, wait_for};
+use konductor_tests::{ControlPlane, Fate, Gateway, Installed, Rule, eventually, get, wait_for};
 use kube::{
     Client, ResourceExt,
     api::{DeleteParams, PostParams},
@@ -10,7 +10,6 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::cluster::{LIMIT, Scene, namespace, shared};
-use crate::surroundings::get;
 
 /// A time that Kubernetes stores and Rust's types refuse.
 const END_OF_TIME: &str = "9999-12-31T23:59:59Z";

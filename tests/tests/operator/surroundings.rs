@@ -1,25 +1,10 @@
 //! What is around the decisions: usage, health, metrics, a cluster where Konductor is not installed yet.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 
-use konductor_tests::{Binaries, ControlPlane, Installed, Process, eventually, install_crds};
+use konductor_tests::{Binaries, ControlPlane, Installed, Process, eventually, get, install_crds};
 
 use crate::cluster::{LIMIT, Scene, namespace, shared};
-
-/// The answer to a GET: status line, and everything.
-pub(crate) async fn get(operator: &Process, path: &str) -> (String, String) {
-    let address = if path == "/metrics" { " metrics=" } else { " health=" };
-    operator.wait_stderr(LIMIT, address).await;
-    let logs = operator.stderr();
-    let address = logs.split(address).nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
-    let mut stream = TcpStream::connect(address).expect("connect");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n").expect("ask");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    (answer.lines().next().unwrap_or_default().to_owned(), answer)
-}
 
 #[tokio::test]
 async fn bad_usage_is_refused_with_64() {

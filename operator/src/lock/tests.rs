@@ -1,0 +1,312 @@
+//! Locks without a network: an API server of a few lines answers what the engine asks for.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use konductor_api::{
+    Semaphore,
+    arbiter::{Now, PodSight, Write},
+};
+use konductor_cluster::{
+    RequestError,
+    follow::Event,
+    object::{Lenient, Object},
+};
+use serde_json::{Value, json};
+
+use super::{
+    kind::{read_claim, read_parent},
+    observe::Seen,
+    plugin::Locks,
+    request::{Answer, Answered, ClaimPage, Request, Subject, Written},
+};
+use crate::{
+    clock::Clock,
+    engine::{Engine, Ticket},
+    events::Recorder,
+    key::Key,
+    metrics::Metrics,
+};
+
+type Locked = Engine<Locks<Semaphore>>;
+
+fn at(seconds: f64) -> Now {
+    let wall = Timestamp::from_second(1_800_000_000 + seconds as i64).expect("a time");
+    Now { monotonic: Duration::from_secs_f64(seconds), wall }
+}
+
+fn object<K, S, T>(object: &Value) -> Lenient<Object<K, S, Option<T>>>
+where
+    S: serde::de::DeserializeOwned,
+    T: serde::de::DeserializeOwned,
+{
+    Object::read(&object.to_string()).expect("an object")
+}
+
+/// Objects by namespace and name; semaphores and permits apart.
+#[derive(Default)]
+struct Server {
+    version: u64,
+    semaphores: BTreeMap<(String, String), Value>,
+    permits: BTreeMap<(String, String), Value>,
+    /// Namespaces in which nothing is answered.
+    mute: HashSet<String>,
+}
+
+impl Server {
+    fn put(&mut self, kind: &str, namespace: &str, name: &str, spec: &Value) -> Value {
+        self.version += 1;
+        let object = json!({
+            "metadata": {
+                "namespace": namespace, "name": name, "uid": format!("{kind}-{namespace}-{name}"), "generation": 1,
+                "resourceVersion": self.version.to_string(), "creationTimestamp": "2027-01-15T08:00:00Z",
+            },
+            "spec": spec,
+        });
+        let key = (namespace.to_owned(), name.to_owned());
+        if kind == "semaphore" { &mut self.semaphores } else { &mut self.permits }.insert(key, object.clone());
+        object
+    }
+
+    /// Writes a status if the object still has this version.
+    fn patch(&mut self, is_lock: bool, namespace: &str, name: &str, version: u64, status: Value) -> Option<Value> {
+        let objects = if is_lock { &mut self.semaphores } else { &mut self.permits };
+        let object = objects.get_mut(&(namespace.to_owned(), name.to_owned()))?;
+        if object["metadata"]["resourceVersion"] != version.to_string() {
+            return None;
+        }
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        object["status"] = status;
+        Some(object.clone())
+    }
+
+    fn answer(&mut self, key: &Key, request: Request) -> Option<Answer> {
+        let (namespace, lock) = (key.namespace.clone(), key.name.clone());
+        if self.mute.contains(&namespace) {
+            return None;
+        }
+        let silence = || RequestError::Unanswered("nothing".into());
+        Some(Answer(match request {
+            Request::Patch { write, status, .. } => {
+                let (is_lock, name) = match &write {
+                    Write::Parent(_) => (true, lock),
+                    Write::Claim(write) => (false, write.name.clone()),
+                };
+                let written = self.patch(is_lock, &namespace, &name, write.version(), status);
+                let subject = written.map(|object| match is_lock {
+                    true => Subject::Parent(read_parent::<Semaphore>(self::object(&object))),
+                    false => Subject::Claim(read_claim::<Semaphore>(self::object(&object))),
+                });
+                let written =
+                    subject.map_or_else(|| Written::Failed(silence()), |found| Written::Applied(Box::new(found)));
+                Answered::Written { write, written }
+            }
+            Request::Page { term, from, failures, .. } => {
+                let all = self
+                    .permits
+                    .iter()
+                    .filter(|((of, _), permit)| *of == namespace && permit["spec"]["semaphore"] == lock.as_str());
+                let after = from.clone().unwrap_or_default();
+                let rest: Vec<_> = all.filter(|((_, name), _)| *name > after).take(501).collect();
+                let next = (rest.len() > 500).then(|| rest[499].0.1.clone());
+                let claims = rest.iter().take(500).map(|(_, permit)| read_claim::<Semaphore>(object(permit))).collect();
+                Answered::Page { term, from, failures, page: Ok(ClaimPage { claims, next }) }
+            }
+            Request::Read { write, outcome, failures, .. } => {
+                let found = match &write {
+                    Write::Parent(_) => self
+                        .semaphores
+                        .get(&(namespace, lock))
+                        .map(|object| Subject::Parent(read_parent::<Semaphore>(self::object(object)))),
+                    Write::Claim(claim) => self
+                        .permits
+                        .get(&(namespace, claim.name.clone()))
+                        .map(|object| Subject::Claim(read_claim::<Semaphore>(self::object(object)))),
+                };
+                Answered::Read { write, outcome, failures, found: Ok(found.map(Box::new)) }
+            }
+            Request::Delete { write, .. } => {
+                self.permits.remove(&(namespace, write.name.clone()));
+                Answered::Written { write: Write::Claim(write), written: Written::Deleted }
+            }
+            Request::Look { look, .. } => Answered::Looked { claim: look.claim, sight: PodSight::Lives },
+        }))
+    }
+
+    fn phases(&self) -> HashMap<String, usize> {
+        let mut phases = HashMap::new();
+        for permit in self.permits.values() {
+            *phases.entry(permit["status"]["phase"].as_str().unwrap_or("none").to_owned()).or_default() += 1;
+        }
+        phases
+    }
+}
+
+fn engine() -> Locked {
+    let metrics = Metrics::new(Clock::start());
+    let (recorder, _) = Recorder::new(metrics.clone());
+    Engine::new(Locks::new(&metrics, &recorder))
+}
+
+fn key_of(request: &Request) -> Key {
+    match request {
+        Request::Patch { key, .. }
+        | Request::Delete { key, .. }
+        | Request::Read { key, .. }
+        | Request::Page { key, .. }
+        | Request::Look { key, .. } => key.clone(),
+    }
+}
+
+fn see_lock(engine: &mut Locked, semaphore: &Value, now: Now) {
+    let found = read_parent::<Semaphore>(object(semaphore));
+    engine.observe(Seen::Parent(Event::Apply(Box::new(found))), now);
+}
+
+fn see_claim(engine: &mut Locked, permit: &Value, now: Now) {
+    let found = read_claim::<Semaphore>(object::<<Semaphore as konductor_api::Lock>::Claim, _, _>(permit));
+    engine.observe(Seen::Claim(Event::Apply(Box::new(found))), now);
+}
+
+/// Lets the engine work at this time until it rests. Each turn may decide on so many parents. Returns the requests that were
+/// not answered, and how many there were at most in one turn.
+fn work(engine: &mut Locked, server: &mut Server, now: Now, decisions: usize) -> (Vec<Ticket>, usize) {
+    let (mut unanswered, mut most) = (Vec::new(), 0);
+    for _ in 0..100_000 {
+        let mut steps = 0;
+        let requests = engine.turn(now, || {
+            steps += 1;
+            steps > decisions
+        });
+        most = most.max(requests.len());
+        let idle = requests.is_empty();
+        for (ticket, request) in requests {
+            match server.answer(&key_of(&request), request) {
+                Some(answer) => engine.answered(&ticket, answer, now),
+                None => unanswered.push(ticket),
+            }
+        }
+        if idle && engine.next().is_none_or(|next| next > now.monotonic) {
+            return (unanswered, most);
+        }
+    }
+    panic!("never rests");
+}
+
+/// Works through a second, in steps as they are due.
+fn work_for_a_second(engine: &mut Locked, server: &mut Server, from: f64) {
+    for step in 0..200 {
+        work(engine, server, at(from + f64::from(step) * 0.005), usize::MAX);
+    }
+}
+
+#[test]
+fn ten_thousand_claims_on_two_thousand_locks_are_taken_over_and_granted_turn_by_turn() {
+    let (mut engine, mut server) = (engine(), Server::default());
+    for lock in 0..2000 {
+        let (namespace, name) = (format!("n{}", lock % 20), format!("s{lock}"));
+        let semaphore = server.put("semaphore", &namespace, &name, &json!({ "permits": 3 }));
+        see_lock(&mut engine, &semaphore, at(0.));
+        for claim in 0..5 {
+            let spec = json!({ "semaphore": name, "holder": "h", "instance": "i" });
+            let permit = server.put("permit", &namespace, &format!("{name}-{claim}"), &spec);
+            see_claim(&mut engine, &permit, at(0.));
+        }
+    }
+    engine.lead(true, at(0.));
+    let (unanswered, most) = work(&mut engine, &mut server, at(0.), 16);
+    assert!(unanswered.is_empty());
+    // As many as there are places in all lanes, whatever there is to do.
+    assert!(most <= 96, "{most} requests in one turn");
+    work_for_a_second(&mut engine, &mut server, 0.01);
+    assert_eq!(server.phases().get("Granted"), Some(&6000));
+}
+
+#[test]
+fn a_list_of_many_pages_takes_a_lock_over_page_by_page() {
+    let (mut engine, mut server) = (engine(), Server::default());
+    let semaphore = server.put("semaphore", "n", "s", &json!({ "permits": 7 }));
+    see_lock(&mut engine, &semaphore, at(0.));
+    // The watch has shown none of them.
+    for claim in 0..1801 {
+        let spec = json!({ "semaphore": "s", "holder": "h", "instance": "i" });
+        server.put("permit", "n", &format!("c{claim:04}"), &spec);
+    }
+    engine.lead(true, at(0.));
+    work(&mut engine, &mut server, at(0.), usize::MAX);
+    assert_eq!(server.phases().get("Granted"), Some(&7));
+}
+
+#[test]
+fn a_namespace_that_nobody_answers_for_keeps_no_other_waiting_and_is_served_when_it_is_answered() {
+    let (mut engine, mut server) = (engine(), Server::default());
+    engine.lead(true, at(0.));
+    server.mute.insert("mute".into());
+    for lock in 0..500 {
+        let name = format!("s{lock}");
+        let semaphore = server.put("semaphore", "mute", &name, &json!({ "permits": 1 }));
+        see_lock(&mut engine, &semaphore, at(0.));
+    }
+    let (unanswered, _) = work(&mut engine, &mut server, at(0.), usize::MAX);
+    assert!(!unanswered.is_empty());
+    let semaphore = server.put("semaphore", "other", "s", &json!({ "permits": 1 }));
+    see_lock(&mut engine, &semaphore, at(1.));
+    let permit = server.put("permit", "other", "c", &json!({ "semaphore": "s", "holder": "h", "instance": "i" }));
+    see_claim(&mut engine, &permit, at(1.));
+    work(&mut engine, &mut server, at(1.), usize::MAX);
+    assert_eq!(server.phases().get("Granted"), Some(&1));
+}
+
+#[test]
+fn writes_that_meet_another_version_are_decided_again_after_a_look() {
+    let (mut engine, mut server) = (engine(), Server::default());
+    engine.lead(true, at(0.));
+    let semaphore = server.put("semaphore", "n", "s", &json!({ "permits": 1 }));
+    see_lock(&mut engine, &semaphore, at(0.));
+    let stale = server.put("permit", "n", "c", &json!({ "semaphore": "s", "holder": "h", "instance": "i" }));
+    // A renewal that the watch has not shown yet.
+    let version = server.permits[&("n".into(), "c".into())]["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+    server.patch(
+        false,
+        "n",
+        "c",
+        version.expect("a version").parse().expect("a number"),
+        json!({ "phase": "Pending" }),
+    );
+    see_claim(&mut engine, &stale, at(0.));
+    work(&mut engine, &mut server, at(0.), usize::MAX);
+    work_for_a_second(&mut engine, &mut server, 0.01);
+    assert_eq!(server.phases().get("Granted"), Some(&1));
+}
+
+#[test]
+fn whoever_stops_leading_in_the_middle_leaves_nothing_under_way_and_can_lead_again() {
+    let (mut engine, mut server) = (engine(), Server::default());
+    for lock in 0..100 {
+        let name = format!("s{lock}");
+        let semaphore = server.put("semaphore", "n", &name, &json!({ "permits": 1 }));
+        see_lock(&mut engine, &semaphore, at(0.));
+        let spec = json!({ "semaphore": name, "holder": "h", "instance": "i" });
+        let permit = server.put("permit", "n", &format!("c{lock}"), &spec);
+        see_claim(&mut engine, &permit, at(0.));
+    }
+    engine.lead(true, at(0.));
+    let sent = engine.turn(at(0.), || false);
+    assert!(!sent.is_empty());
+    engine.lead(false, at(0.1));
+    assert!(engine.turn(at(0.1), || false).is_empty(), "who does not lead sends nothing");
+    engine.lead(true, at(0.2));
+    // The answers of the first reign come in the second.
+    for (ticket, request) in sent {
+        let answer = server.answer(&key_of(&request), request).expect("an answer");
+        engine.answered(&ticket, answer, at(0.2));
+    }
+    work(&mut engine, &mut server, at(0.2), usize::MAX);
+    work_for_a_second(&mut engine, &mut server, 0.21);
+    work_for_a_second(&mut engine, &mut server, 1.3);
+    assert_eq!(server.phases().get("Granted"), Some(&100));
+}
