@@ -125,8 +125,9 @@ impl JsonSchema for GoDuration {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn reads_go_durations() {

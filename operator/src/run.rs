@@ -4,6 +4,7 @@ use std::{future::pending, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
 use konductor_api::{Lease, Semaphore};
+use konductor_cluster::{Program, backoff::random, kube_client};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch},
@@ -24,7 +25,6 @@ use crate::{
     lock,
     metrics::Metrics,
 };
-use konductor_cluster::{Program, backoff::random, kube_client};
 
 /// Exit code of bad usage.
 const USAGE: u8 = 64;

@@ -23,16 +23,16 @@ use konductor_api::{
         barrier::{View, decide},
     },
 };
+use konductor_cluster::{
+    follow::Event,
+    object::{self as cluster, Lenient, Metadata, Object},
+};
 use kube::Resource;
 
 use super::orphans::Orphans;
 use crate::{
     key::{Key, ParentKey},
     tasks::{SLICE, Tasks, Turn, room},
-};
-use konductor_cluster::{
-    follow::Event,
-    object::{self as cluster, Lenient, Metadata, Object},
 };
 
 /// What is read of an arrival.

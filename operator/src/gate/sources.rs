@@ -8,6 +8,10 @@ use konductor_api::{
     Selector, Semaphore, SemaphoreStatus,
     rendezvous::fact::{Dependency, Fact, JobState},
 };
+use konductor_cluster::{
+    follow::Event,
+    object::{Described, Lenient, Metadata, Object},
+};
 use kube::Resource;
 use serde::{
     Deserialize,
@@ -17,10 +21,6 @@ use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::Gates;
 use crate::{engine::Common, waitable, watching};
-use konductor_cluster::{
-    follow::Event,
-    object::{Described, Lenient, Metadata, Object},
-};
 
 /// Jobs in one page of a list: with their pod templates and managed fields they are some kilobytes each.
 const JOB_PAGE: u32 = 100;

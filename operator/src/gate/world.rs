@@ -25,6 +25,7 @@ use konductor_api::{
         gate::{Finding, View, allows, decide},
     },
 };
+use konductor_cluster::follow::{Deleted, Event};
 
 use super::{
     hunt::{Found, Hunt, Progress, Ways},
@@ -36,7 +37,6 @@ use crate::{
     key::{Key, ParentKey},
     tasks::{SLICE, Tasks, Turn, room},
 };
-use konductor_cluster::follow::{Deleted, Event};
 
 /// The objects of one kind.
 #[derive(Default)]

@@ -15,7 +15,11 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+use konductor_cluster::{follow::Event, object::Lenient};
+use tokio::sync::mpsc;
+
 pub use self::kind::Kind;
+
 use self::{
     kind::{ObjectOf, read_claim, read_parent},
     observe::Seen,
@@ -26,8 +30,6 @@ use crate::{
     pods::{self, Ended, PodObject},
     watching::follow,
 };
-use konductor_cluster::{follow::Event, object::Lenient};
-use tokio::sync::mpsc;
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
