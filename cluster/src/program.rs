@@ -22,7 +22,7 @@ impl Program {
     /// If that is not what the name is; of a constant, when it is compiled.
     pub const fn new(name: &'static str) -> Self {
         let bytes = name.as_bytes();
-        assert!(0 < bytes.len() && bytes.len() <= LONGEST, "a program's name has 1 to 128 characters");
+        assert!(!bytes.is_empty() && bytes.len() <= LONGEST, "a program's name has 1 to 128 characters");
         let mut at = 0;
         while at < bytes.len() {
             assert!(
