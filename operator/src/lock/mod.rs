@@ -14,9 +14,9 @@ mod plugin;
 mod request;
 
 pub use self::kind::Kind;
+pub(crate) use self::observe::Seen;
 use self::{
     kind::{ObjectOf, read_claim, read_parent},
-    observe::Seen,
     plugin::Locks,
 };
 use crate::{
