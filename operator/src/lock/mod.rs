@@ -7,6 +7,8 @@
 //! - `kind`: what is read of a lock and of a claim; `index`: what is known; `observe`: what watches and answers say;
 //! - `plugin`: the engine's [`Plugin`](crate::engine::Plugin); `request`: the requests, each a single attempt.
 
+#[cfg(test)]
+mod another_kind;
 mod index;
 mod kind;
 mod observe;

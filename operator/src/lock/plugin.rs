@@ -62,8 +62,8 @@ impl<K: Kind> Locks<K> {
             metrics: metrics.clone(),
             caches: Caches {
                 parents: metrics.register_cache(plural),
-                claims: metrics.register_cache(&format!("claims of {plural}")),
-                pods: TERMINAL.map(|fields| metrics.register_cache(&format!("pods with {fields}, for {plural}"))),
+                claims: metrics.register_cache(format!("claims of {plural}")),
+                pods: TERMINAL.map(|fields| metrics.register_cache(format!("pods with {fields}, for {plural}"))),
             },
             kind: PhantomData,
         }

@@ -24,13 +24,15 @@ use crate::{
     protocol::{Answer, Call, Failure, Input, ParentSeen, WatchEnd},
 };
 
+/// A claim of this name, whatever the kind of its lock, as text.
+type ClaimText = Box<dyn Fn(&str, ClaimSpec) -> serde_json::Result<Vec<u8>> + Send>;
+
 /// The requests of one claim.
 pub(crate) struct Backend {
     link: Arc<Link>,
     claims: String,
     parent: String,
-    /// The claim of this name, as text.
-    text: Box<dyn Fn(&str, ClaimSpec) -> serde_json::Result<Vec<u8>> + Send>,
+    text: ClaimText,
     request: Request,
     /// When the last renewal says that it was sent: no two may say the same.
     renew_time: Timestamp,
