@@ -1,9 +1,8 @@
 //! Keeps of an API server's answer what is read, while it comes in.
 //!
 //! What others store in their objects is theirs to choose: a page of a list can have hundreds of megabytes. So answers
-//! are never held as a whole. This takes them apart byte by byte: into objects, without managed fields, finalizers and
-//! annotations that nobody reads, and what stands around them. An object that is too long all the same is kept up to a
-//! limit.
+//! are never held as a whole. This takes them apart byte by byte: into objects, without managed fields and annotations
+//! that nobody reads, and what stands around them. An object that is too long all the same is kept up to a limit.
 //!
 //! It looks for the structure of JSON only as far as that takes. Whether a text is JSON is for its reader to tell.
 
@@ -24,8 +23,8 @@ const LEVELS: usize = 6;
 /// Bytes of a member's name that are looked at: more than the longest that is looked for.
 const NAME: usize = 64;
 
-/// Members of metadata that nobody reads.
-const UNREAD: [&[u8]; 2] = [b"managedFields", b"finalizers"];
+/// The member of metadata that nobody reads.
+const UNREAD: &[u8] = b"managedFields";
 
 /// Where the objects are in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,7 +291,7 @@ impl Sieve {
         }
         let path = self.levels.get(self.outside() + 1..=self.depth).unwrap_or_default();
         match path {
-            [outer, inner] => outer.name == b"metadata" && UNREAD.contains(&&*inner.name),
+            [outer, inner] => outer.name == b"metadata" && inner.name == UNREAD,
             [outer, inner, innermost] => {
                 let known = || ANNOTATIONS.iter().any(|known| known.as_bytes() == innermost.name);
                 outer.name == b"metadata" && inner.name == b"annotations" && !known()
@@ -331,7 +330,7 @@ mod tests {
     fn strip(mut object: Value) -> Value {
         let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
         for (name, value) in metadata.into_iter().flatten() {
-            if UNREAD.contains(&name.as_bytes()) {
+            if name.as_bytes() == UNREAD {
                 *value = Value::Null;
             } else if name == "annotations" {
                 for (name, value) in value.as_object_mut().into_iter().flatten() {

@@ -72,7 +72,8 @@ async fn holds<K: Resource<DynamicType = ()>, S: DeserializeOwned>() {
         expected.push((metadata.clone(), fits));
         // Once a megabyte is enough.
         texts.push(inflated(text, if texts.len() == 1 { 200_000 } else { 200 }));
-        expected.push((Metadata { version: u64::MAX, ..metadata }, fits));
+        let finalizers = vec!["example.com/finalizer".to_owned(); 16];
+        expected.push((Metadata { version: u64::MAX, finalizers, ..metadata }, fits));
     }
     let paged = page::<K, S>(&texts).await;
     assert_eq!(paged.len(), expected.len());

@@ -3,9 +3,9 @@
 //! Konductor's own ones are those of sysexits.h where it has a fitting one, and above all distinct: a Job's
 //! `podFailurePolicy` can tell "try again" (69, 75, 79) from "a person must act" (64, 77, 78).
 //!
-//! A barrier or gate that has failed has a code of its own, 76: whether that is final (a barrier that is never reset) or
-//! over by the next attempt (one that begins a new round, or a gate that opens late) only the Job's author knows, and
-//! can say in the policy; 75 would try again for ever, and 77 speaks of permissions.
+//! A barrier or gate that has failed has a code of its own, 76: whether that is final (a barrier that is never reset)
+//! or over by the next attempt (one that begins a new round, or a gate that opens late) only the Job's author knows,
+//! and can say in the policy; 75 would try again for ever, and 77 speaks of permissions.
 //!
 //! ```
 //! use konductor::{AcquireError, Exit};
@@ -36,7 +36,8 @@ pub enum Exit {
     TimedOut,
     /// What was waited for has failed.
     Failed,
-    /// The cluster refuses (RBAC or an admission policy), somebody revoked the claim before it was held, or the folder that takes its place cannot be used.
+    /// The cluster refuses (RBAC or an admission policy), or somebody revoked the claim before it was held, or the
+    /// folder that takes a cluster's place cannot be used.
     Refused,
     /// There is no such primitive, and it was not to be waited for.
     NoSuchPrimitive,

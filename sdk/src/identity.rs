@@ -120,13 +120,13 @@ pub struct ArrivalIdentity {
 /// The key of what arrives once, however often it says so: the key that was said, else the Job's UID; each with the
 /// completion `index` of an Indexed Job's pod. Without them the pod's UID, else the holder.
 ///
-/// To a UID belongs the container's name, as all containers of a pod may arrive, and each does work of its own: a barrier
-/// that expects two would wait for ever if the second to end counted as the first. Whoever wants them to be one says
-/// a key, which stays as it is. The next attempt's container has the same name.
+/// To a UID belongs the container's name, as all containers of a pod may arrive, and each does work of its own: a
+/// barrier that expects two would wait for ever if the second to end counted as the first. Whoever wants them to be one
+/// says a key, which stays as it is. The next attempt's container has the same name.
 ///
-/// A pod is not told its Job's UID, so without configuration the next attempt's pod is another arrival. Its name without
-/// the random end would be no better: the Job of the same name that is created the next day has it, too, and of two long
-/// names Kubernetes keeps the same beginning.
+/// A pod is not told its Job's UID, so without configuration the next attempt's pod is another arrival. Its name
+/// without the random end would be no better: the Job of the same name that is created the next day has it, too, and of
+/// two long names Kubernetes keeps the same beginning.
 pub fn arrival_key(
     said: &ArrivalIdentity,
     pod_uid: Option<String>,

@@ -55,7 +55,8 @@
 //! - [`run`] is the same as a stream of events, for supervisors;
 //! - [`local`] is the same between the processes of one machine, without a cluster;
 //! - [`rendezvous`] is waiting and arriving as a stream of events;
-//! - [`exit`], [`identity`] and [`name`] are what command lines have in common: exit codes, who asks, and what can be a name;
+//! - [`exit`], [`identity`] and [`name`] are what command lines have in common: exit codes, who asks, and what can be a
+//!   name;
 //! - [`protocol`] says how it works and why it is right.
 
 #![forbid(unsafe_code)]

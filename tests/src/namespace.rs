@@ -49,8 +49,13 @@ impl TestNamespace {
         let namespace = json!({ "metadata": { "generateName": format!("{prefix}-") } });
         let name = create::<Namespace>(&Api::all(client.clone()), namespace).await.name_any();
         let namespace = Self { name, client, access };
-        // Controllers would make it; without it no pod is admitted.
-        namespace.service_account("default").await;
+        // Without it no pod is admitted. Where controllers run, they may have been quicker.
+        let account = object(json!({ "metadata": { "name": "default" } }));
+        match namespace.api::<ServiceAccount>().create(&PostParams::default(), &account).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(error) => panic!("create the default ServiceAccount: {error}"),
+        }
         namespace
     }
 

@@ -58,8 +58,8 @@ impl View {
     }
 
     /// A claim that cannot be read was seen, at any version, by a watch, a read, or a page of a list. If somebody may hold it,
-    /// nothing is granted beside it, as its weight is not known, until it can be read, is gone, or has not changed for the
-    /// longest TTL. It is then deleted: to write that it is over would need a status that can be read, and leave it as it is.
+    /// it counts with the weight that it had when it could be read; if it never could, nothing is granted beside it, as its
+    /// weight is not known. So until it can be read, is gone, or has not changed for the longest TTL. It is then deleted: to write that it is over would need a status that can be read, and leave it as it is.
     pub fn observe_unreadable(&mut self, claim: Unread, now: Now) {
         let uid = claim.uid.clone();
         if self.gone.contains_key(&uid) {
@@ -75,17 +75,23 @@ impl View {
             }
         };
         self.unfile(&uid, now);
-        self.claims.remove(&uid);
-        let busy = self.remove_unread(&uid).is_some_and(|unseen| unseen.busy);
+        let weight = self.claims.remove(&uid).map(|entry| entry.claim.weight);
+        let before = self.remove_unread(&uid);
+        let (busy, known) = before.map_or((false, None), |unseen| (unseen.busy, unseen.weight));
+        let weight = weight.or(known);
         if claim.may_hold {
-            self.unknown += 1;
+            self.unread_holders += 1;
+            match weight {
+                Some(weight) => self.in_use += weight,
+                None => self.unknown += 1,
+            }
             if matches!(self.reign, Reign::Listing { .. }) {
                 self.listed.insert(uid.clone());
             }
         }
         self.note_summary_change(now);
         let (since, retry_at) = (now.monotonic, Duration::ZERO);
-        self.unread.insert(uid.clone(), Unseen { claim, adopted, busy, retry_at, since, due: None });
+        self.unread.insert(uid.clone(), Unseen { claim, weight, adopted, busy, retry_at, since, due: None });
         self.with_unread(&uid, |_| ());
     }
 
@@ -104,7 +110,13 @@ impl View {
 
     fn remove_unread(&mut self, uid: &str) -> Option<Unseen> {
         let unseen = self.unread.remove(uid)?;
-        self.unknown -= usize::from(unseen.claim.may_hold);
+        if unseen.claim.may_hold {
+            self.unread_holders -= 1;
+            match unseen.weight {
+                Some(weight) => self.in_use -= weight,
+                None => self.unknown -= 1,
+            }
+        }
         if let Some(due) = unseen.due {
             self.due.remove(&(due, unseen.claim.uid.clone()));
         }

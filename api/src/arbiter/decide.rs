@@ -33,7 +33,7 @@ pub fn decide(view: &View, now: Now) -> Plan {
         }
         (Reign::Restamping { term, .. }, Some(parent)) => {
             attend(view, now, &mut plan);
-            if view.unstamped == 0 && view.unknown == 0 {
+            if view.unstamped == 0 && view.unread_holders == 0 {
                 let state = view.parent_state(parent, *term, *term);
                 write_parent(view, parent, ParentChange::Settle(state), now, &mut plan);
             } else if view.unstamped == 0 {

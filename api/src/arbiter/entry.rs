@@ -231,6 +231,8 @@ impl Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Unseen {
     pub(super) claim: Unread,
+    /// What it asks for, if it could be read once: that never changes.
+    pub(super) weight: Option<u64>,
     /// It had been taken over when it could be read.
     pub(super) adopted: bool,
     /// Its deletion is under way.

@@ -41,7 +41,9 @@ pub struct View {
     /// Claims that are granted, or may be: those whose part depends on the reign.
     pub(super) granted: BTreeSet<Uid>,
     pub(super) in_use: u64,
-    /// Unreadable claims that somebody may hold.
+    /// Claims that cannot be read and that somebody may hold: none of them can carry a new term.
+    pub(super) unread_holders: usize,
+    /// Those of them whose weight is not known.
     pub(super) unknown: usize,
     pub(super) unstamped: usize,
     pub(super) doubtful: BTreeSet<Uid>,
@@ -78,6 +80,7 @@ impl View {
             granted: BTreeSet::new(),
             in_use: 0,
             unknown: 0,
+            unread_holders: 0,
             unstamped: 0,
             doubtful: BTreeSet::new(),
             doubt_raised_at: None,

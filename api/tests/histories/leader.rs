@@ -19,8 +19,8 @@ use super::fake::{Api, Event, Operator};
 pub(crate) struct Notes {
     pub(crate) parent: Option<Parent>,
     pub(crate) claims: BTreeMap<String, Claim>,
-    /// Claims that cannot be read: their versions, and whether they may be held.
-    unread: BTreeMap<String, (u64, bool)>,
+    /// Claims that cannot be read: their versions, whether they may be held, and their weights if they could be read once.
+    unread: BTreeMap<String, (u64, bool, Option<u64>)>,
     /// Granted by a parent that was deleted since, and there when this one was taken over: they count until they end.
     pub(crate) foreign: BTreeSet<String>,
     /// Claims whose pods are known not to exist.
@@ -54,7 +54,7 @@ impl Notes {
             Event::Claim(claim) => {
                 let uid = &*claim.uid;
                 let newer = self.claims.get(uid).is_none_or(|known| known.version < claim.version)
-                    && self.unread.get(uid).is_none_or(|(version, _)| *version <= claim.version);
+                    && self.unread.get(uid).is_none_or(|(version, ..)| *version <= claim.version);
                 if !newer || self.is_gone(uid) {
                     return;
                 }
@@ -78,10 +78,11 @@ impl Notes {
             Event::Unread(claim) => {
                 let uid = &*claim.uid;
                 let newer = self.claims.get(uid).is_none_or(|known| known.version < claim.version)
-                    && self.unread.get(uid).is_none_or(|(version, _)| *version < claim.version);
+                    && self.unread.get(uid).is_none_or(|(version, ..)| *version < claim.version);
                 if newer && !self.is_gone(uid) {
-                    self.unread.insert(uid.into(), (claim.version, claim.may_hold));
-                    self.claims.remove(uid);
+                    let before = self.unread.get(uid).and_then(|(.., weight)| *weight);
+                    let weight = self.claims.remove(uid).map(|claim| claim.weight).or(before);
+                    self.unread.insert(uid.into(), (claim.version, claim.may_hold, weight));
                     self.granting.remove(uid);
                     self.retry_at.remove(uid);
                     self.doubts.remove(uid);
@@ -144,12 +145,13 @@ impl Notes {
             let ours = is_granted(claim) && !self.is_foreign(claim) && claim.state.term == term;
             ours || self.is_foreign(claim) && self.foreign.contains(&*claim.uid) || self.granting.contains(&*claim.uid)
         });
-        held.map(|claim| claim.weight).sum()
+        let unread = self.unread.values().filter(|(_, may_hold, _)| *may_hold).filter_map(|(.., weight)| *weight);
+        held.map(|claim| claim.weight).chain(unread).sum()
     }
 
     /// Nobody knows how much is held.
     pub(crate) fn is_unknown(&self) -> bool {
-        self.unread.values().any(|(_, may_hold)| *may_hold)
+        self.unread.values().any(|(_, may_hold, weight)| *may_hold && weight.is_none())
     }
 
     /// Everybody who waits, in the order in which they may go.
