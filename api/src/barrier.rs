@@ -94,7 +94,8 @@ pub struct BarrierStatus {
 }
 
 impl Rendezvous for Barrier {
-    const KIND: RendezvousKind = RendezvousKind::Barrier;
+    const KIND: RendezvousKind =
+        RendezvousKind { name: "barrier", plural: "barriers", read: "read the barrier", watch: "watch the barrier" };
 }
 
 impl RendezvousStatus for BarrierStatus {

@@ -169,7 +169,8 @@ pub struct GateConditionStatus {
 }
 
 impl Rendezvous for Gate {
-    const KIND: RendezvousKind = RendezvousKind::Gate;
+    const KIND: RendezvousKind =
+        RendezvousKind { name: "gate", plural: "gates", read: "read the gate", watch: "watch the gate" };
 }
 
 impl RendezvousStatus for GateStatus {

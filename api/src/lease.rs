@@ -16,6 +16,7 @@ use crate::{
     arbiter::{ParentState, ParentSummary, Tenure},
     conditions::{self, condition},
     limits::{MAX_CONDITIONS, MAX_COUNT, MAX_HOLDER, MAX_TERM},
+    rendezvous::fact::{Evidence, Fact},
 };
 
 /// Has one holder at a time. Claims on it are `LeaseRequest`s.
@@ -90,8 +91,18 @@ pub enum LeasePhase {
     Held,
 }
 
+impl Evidence for LeaseStatus {
+    fn observed_generation(&self) -> Option<i64> {
+        self.observed_generation
+    }
+
+    fn fact(status: Option<&Self>) -> Fact {
+        Fact::Lease(status.and_then(|status| status.phase))
+    }
+}
+
 impl Lock for Lease {
-    const KIND: LockKind = LockKind::Lease;
+    const KIND: LockKind = LockKind { name: "lease", plural: "leases", read: "read the lease", exclusive: true };
     type Claim = LeaseRequest;
 
     fn capacity(_spec: &LeaseSpec) -> u64 {

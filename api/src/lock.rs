@@ -18,31 +18,23 @@ use serde::Serialize;
 
 use crate::{ClaimSpec, ClaimStatus, GoDuration, Queueing, arbiter::ParentState, limits::DEFAULT_TTL};
 
-/// A kind of lock. Their order is the one in which several are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LockKind {
-    /// [`Lease`](crate::Lease): one holder.
-    Lease,
-    /// [`Semaphore`](crate::Semaphore): so many permits.
-    Semaphore,
-}
-
-impl LockKind {
-    /// All kinds, in their order.
-    pub const ALL: [Self; 2] = [Self::Lease, Self::Semaphore];
-
+/// A kind of lock, as far as it is the same for all locks of it. Each stands with its resource, as [`Lock::KIND`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LockKind {
     /// Its name in small letters, for messages, metrics and names of variables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Lease => "lease",
-            Self::Semaphore => "semaphore",
-        }
-    }
+    pub name: &'static str,
+    /// The name of several, as in paths.
+    pub plural: &'static str,
+    /// What a client does that reads one, as a verb for people.
+    pub read: &'static str,
+    /// There is never more than one holder, and the status shows that one and its tenure. Else it shows some of the
+    /// holders.
+    pub exclusive: bool,
 }
 
 impl fmt::Display for LockKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(self.name)
     }
 }
 
@@ -51,7 +43,7 @@ impl fmt::Display for LockKind {
 pub trait Lock:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasSpec + HasStatus<Status: Serialize>
 {
-    /// Which kind it is.
+    /// What is the same for all locks of this kind.
     const KIND: LockKind;
 
     /// The claims on it.

@@ -16,6 +16,7 @@ use crate::{
     arbiter::{ParentState, ParentSummary},
     conditions::{self, condition},
     limits::{HOLDERS_SHOWN, MAX_CONDITIONS, MAX_HOLDER, MAX_PERMITS, MAX_TERM},
+    rendezvous::fact::{Evidence, Fact},
 };
 
 /// Limits how many permits are in use at once. Claims on them are `Permit`s.
@@ -107,8 +108,19 @@ pub enum SemaphorePhase {
     Paused,
 }
 
+impl Evidence for SemaphoreStatus {
+    fn observed_generation(&self) -> Option<i64> {
+        self.observed_generation
+    }
+
+    fn fact(status: Option<&Self>) -> Fact {
+        Fact::Semaphore(status.and_then(|status| Some((status.phase?, status.available.unwrap_or(0)))))
+    }
+}
+
 impl Lock for Semaphore {
-    const KIND: LockKind = LockKind::Semaphore;
+    const KIND: LockKind =
+        LockKind { name: "semaphore", plural: "semaphores", read: "read the semaphore", exclusive: false };
     type Claim = Permit;
 
     fn capacity(spec: &SemaphoreSpec) -> u64 {

@@ -2,7 +2,8 @@
 
 use std::{env, fs, path::Path, time::Duration};
 
-use konductor_api::{GoDuration, limits::*};
+use konductor_api::{Barrier, Gate, GoDuration, Lease, Lock, LockClaim, Rendezvous, Semaphore, limits::*};
+use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 #[test]
@@ -21,6 +22,36 @@ fn committed_crds_are_current() {
             file.display()
         );
     }
+}
+
+/// What a kind says of itself is what its resource says.
+#[test]
+fn kinds_are_described_as_their_resources_are() {
+    fn lock<L: Lock<Claim: CustomResourceExt> + CustomResourceExt>() {
+        let (crd, kind) = (serde_json::to_value(L::crd()).expect("JSON"), L::KIND);
+        names(&crd, kind.name, kind.plural);
+        assert_eq!(kind.read, format!("read the {kind}"));
+        let status = field(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "status");
+        assert_eq!(!field(status, "holder").is_null(), kind.exclusive, "{kind}");
+        assert_eq!(!field(status, "holders").is_null(), !kind.exclusive, "{kind}");
+        let claims = serde_json::to_value(L::Claim::crd()).expect("JSON");
+        let path = format!(".{}", L::Claim::LOCK_FIELD);
+        let selectable = claims["spec"]["versions"][0]["selectableFields"].as_array().expect("selectable fields");
+        assert!(selectable.contains(&json!({ "jsonPath": path })), "{kind}: {path}");
+    }
+    fn rendezvous<R: Rendezvous + CustomResourceExt>() {
+        let (crd, kind) = (serde_json::to_value(R::crd()).expect("JSON"), R::KIND);
+        names(&crd, kind.name, kind.plural);
+        assert_eq!((kind.read, kind.watch), (&*format!("read the {kind}"), &*format!("watch the {kind}")));
+    }
+    fn names(crd: &Value, name: &str, plural: &str) {
+        let names = &crd["spec"]["names"];
+        assert_eq!((&names["singular"], &names["plural"]), (&json!(name), &json!(plural)));
+    }
+    lock::<Lease>();
+    lock::<Semaphore>();
+    rendezvous::<Barrier>();
+    rendezvous::<Gate>();
 }
 
 /// The schema of a field: a path of properties, with `[]` for the items of a list and `{}` for the values of a map.

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use konductor_api::{
-    ClaimPhase, ClaimSpec, GoDuration, Lease, LeaseRequestSpec, LeaseSpec, LockKind, Queueing,
+    ClaimPhase, ClaimSpec, GoDuration, Lease, LeaseRequestSpec, LeaseSpec, Lock, Queueing, Semaphore,
     arbiter::{Claim, ClaimState, ClaimWrite, Now, Parent, ParentState, Reign, View, Write, decide},
     limits::{DEFAULT_TTL, PROOF_OF_LIFE},
 };
@@ -128,7 +128,7 @@ fn calls(holders: u64, waiters: u64) -> Vec<(Duration, &'static str)> {
         queueing: Queueing::StrictFIFO,
         state: ParentState { term: 1, settled_term: 1, ..ParentState::default() },
     };
-    let mut view = View::new(LockKind::Semaphore, "s");
+    let mut view = View::new(Semaphore::KIND, "s");
     let mut timed = |what: &'static str, view: &mut View, act: &mut dyn FnMut(&mut View)| {
         #[expect(clippy::disallowed_methods, reason = "measures")]
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Scripts of what happens to a semaphore (in `lease.txt`: to a lease) and what the operator does about it, in
+//! Scripts of what happens to a semaphore (in `lease.txt`: to a lease, in `rwlock.txt`: to a kind that is not Konductor's) and what the operator does about it, in
 //! `tests/golden/*.txt`. They are meant to be read as a specification: each section is headed by the sentence that it shows.
 //!
 //! A line `> ...` says what happens; several things on one line, separated by `;`, happen before the operator looks. Below
@@ -30,6 +30,7 @@
 //! `state` shows the objects and `when` the time of the next look. `B: ...` is said of a second operator.
 
 mod fake;
+mod rwlock;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -53,6 +54,7 @@ use kube::{
     Resource,
     core::object::{HasSpec, HasStatus},
 };
+use rwlock::{RwLock, RwLockRequestSpec, RwLockSpec};
 
 /// The wall clock at the start of each script, in unix seconds: the first term of a semaphore created then.
 const START: i64 = 1000;
@@ -136,6 +138,32 @@ impl Scripted for Lease {
         let [waiting, term, settled] =
             [status.waiting, status.term, status.settled_term].map(Option::unwrap_or_default);
         format!("{phase}{holder}{since}{token}, {waiting} waiting, term {term}, settled {settled}")
+    }
+}
+
+impl Scripted for RwLock {
+    fn default_spec() -> RwLockSpec {
+        RwLockSpec {}
+    }
+
+    fn set(_spec: &mut RwLockSpec, _field: &str, _value: &str) -> bool {
+        false
+    }
+
+    fn claim_spec(claim: ClaimSpec, fields: &[(&str, &str)]) -> RwLockRequestSpec {
+        let write = match fields {
+            [] => false,
+            [("write", write)] => write.parse().unwrap(),
+            _ => panic!("no such fields of a claim on a rwlock: {fields:?}"),
+        };
+        RwLockRequestSpec { rwlock: "s".into(), write, claim }
+    }
+
+    fn show(&self) -> String {
+        let status = self.status.clone().unwrap_or_default();
+        let held = if status.written { "written".into() } else { format!("{} read", status.readers) };
+        let holders = status.holders.join(" ");
+        format!("{held} [{holders}], {} waiting, term {}, settled {}", status.waiting, status.term, status.settled_term)
     }
 }
 
@@ -229,9 +257,9 @@ impl<L: Scripted> Script<L> {
         let now = self.now();
         let words: Vec<&str> = command.split_whitespace().collect();
         match words[..] {
-            [kind, ..] if kind == L::KIND.name() => self.put_parent(|lock| set::<L>(lock.spec_mut(), &words[1..])),
+            [kind, ..] if kind == L::KIND.name => self.put_parent(|lock| set::<L>(lock.spec_mut(), &words[1..])),
             ["clear", "status"] => self.put_parent(|lock| *lock.status_mut() = None),
-            ["delete", kind] if kind == L::KIND.name() => self.api.delete_parent(),
+            ["delete", kind] if kind == L::KIND.name => self.api.delete_parent(),
             ["claim", name, ..] => {
                 for name in names(name) {
                     self.api.create_claim(&name, &claim::<L>(&name, &words[2..]), now.wall);
@@ -383,7 +411,7 @@ impl<L: Scripted> Script<L> {
     fn carry_out(&mut self, operator: usize, write: Write) {
         let now = self.now();
         let name = match &write {
-            Write::Parent(_) => L::KIND.name(),
+            Write::Parent(_) => L::KIND.name,
             Write::Claim(write) => &write.name,
         };
         let (what, details) = (format!("{} of {name}", write.name()), describe(&write));
@@ -608,6 +636,7 @@ fn scripts() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
     konductor_golden::check_folder(folder, |name, text| match name {
         "lease" => play::<Lease>(text),
+        "rwlock" => play::<RwLock>(text),
         _ => play::<Semaphore>(text),
     });
 }

@@ -15,7 +15,7 @@ use std::{
 
 use jiff::Timestamp;
 use konductor_api::{
-    ClaimPhase, LockKind, Queueing,
+    ClaimPhase, Lock, Queueing, Semaphore,
     arbiter::{
         Claim, ClaimChange, ClaimState, Now, Outcome, Parent, ParentChange, ParentState, ParentSummary, Reign, Uid,
         View, Write, decide,
@@ -143,7 +143,7 @@ impl World {
             state: ParentState { summary, ..ParentState::default() },
         };
         let operator = Operator {
-            view: View::new(LockKind::Semaphore, "s"),
+            view: View::new(Semaphore::KIND, "s"),
             seen: vec![0; claims.len() + 1],
             flights: vec![],
             listing: None,
@@ -239,7 +239,7 @@ impl World {
                 next.restarts -= 1;
                 let claims = next.claims.len();
                 let me = next.operator(operator);
-                me.view = View::new(LockKind::Semaphore, "s");
+                me.view = View::new(Semaphore::KIND, "s");
                 me.seen = vec![0; claims + 1];
                 me.listing = None;
                 for flight in &mut me.flights {

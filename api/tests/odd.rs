@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use konductor_api::{
-    ClaimPhase, LockKind, PodReference, Queueing,
+    ClaimPhase, Lock, PodReference, Queueing, Semaphore,
     arbiter::{
         Claim, ClaimState, Now, Outcome, Parent, ParentState, ParentSummary, Plan, PodSight, Unread, View, Write,
         decide,
@@ -248,7 +248,7 @@ proptest! {
     #[test]
     fn nothing_is_too_odd(steps in prop::collection::vec(step(), 1..120)) {
         let now = Now { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
-        let mut world = World { view: View::new(LockKind::Semaphore, "s"), now, flights: vec![], listing: None };
+        let mut world = World { view: View::new(Semaphore::KIND, "s"), now, flights: vec![], listing: None };
         for step in steps {
             world.step(step);
         }

@@ -97,11 +97,11 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (restored, mut went_back) = mpsc::channel(1);
     let common = Common { client, leading, recorder, metrics: Arc::clone(&metrics), clock, restored };
     let mut engines = JoinSet::new();
-    let (leases, lease_inbox) = lock::start::<Lease>(&common);
-    let (semaphores, semaphore_inbox) = lock::start::<Semaphore>(&common);
-    lock::follow_pods(&common, &[lease_inbox.sender.clone(), semaphore_inbox.sender.clone()]);
-    engines.spawn(engine::run(leases, lease_inbox, common.clone(), stopped.clone()));
-    engines.spawn(engine::run(semaphores, semaphore_inbox, common.clone(), stopped.clone()));
+    let locks = [
+        decide_locks::<Lease>(&mut engines, &common, &stopped),
+        decide_locks::<Semaphore>(&mut engines, &common, &stopped),
+    ];
+    lock::follow_pods(&common, &locks);
     let (barriers, inbox) = barrier::start(&common);
     engines.spawn(engine::run(barriers, inbox, common.clone(), stopped.clone()));
     let (gates, inbox) = gate::start(&common);
@@ -128,6 +128,18 @@ async fn run(config: Config) -> anyhow::Result<()> {
     }
     drop(resign);
     candidate.await.context("the election failed at the end")
+}
+
+/// Starts the engine for the locks of one kind. Returns its inbox.
+fn decide_locks<K: lock::Kind>(
+    engines: &mut JoinSet<()>,
+    common: &Common,
+    stopped: &watch::Receiver<()>,
+) -> mpsc::Sender<lock::Seen> {
+    let (locks, inbox) = lock::start::<K>(common);
+    let sender = inbox.sender.clone();
+    engines.spawn(engine::run(locks, inbox, common.clone(), stopped.clone()));
+    sender
 }
 
 async fn lead_always(leading: watch::Sender<bool>, resigned: oneshot::Receiver<()>) {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use konductor_api::{LockKind, PodReference};
+use konductor_api::{Lease, Lock, LockKind, PodReference, Semaphore};
 
 use crate::Boottime;
 
@@ -44,8 +44,8 @@ impl Wanted {
     /// The kind of lock.
     pub fn kind(&self) -> LockKind {
         match self {
-            Self::Lease { .. } => LockKind::Lease,
-            Self::Semaphore { .. } => LockKind::Semaphore,
+            Self::Lease { .. } => Lease::KIND,
+            Self::Semaphore { .. } => Semaphore::KIND,
         }
     }
 

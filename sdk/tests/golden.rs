@@ -11,7 +11,7 @@ use konductor::{
     Boottime, Event,
     protocol::{Answer, Call, ClaimSeen, Draw, Effect, Failure, Input, Machine, ParentSeen, WatchEnd},
 };
-use konductor_api::{ClaimPhase, GoDuration, LockKind, PodReference};
+use konductor_api::{ClaimPhase, GoDuration, Lock, PodReference, Semaphore};
 
 #[test]
 fn scripts() {
@@ -37,7 +37,7 @@ fn play(script: &str) -> String {
         let now = Boottime(time.parse::<GoDuration>().unwrap_or_else(|error| panic!("{line}: {error}")).0);
         assert!(now >= last, "{line}: time goes back");
         (last, steps) = (now, steps + 1);
-        let machine = machine.get_or_insert_with(|| Machine::new(LockKind::Semaphore, "warehouse".into(), pod.clone()));
+        let machine = machine.get_or_insert_with(|| Machine::new(Semaphore::KIND, "warehouse".into(), pod.clone()));
         let draw = Draw { id: steps, jitter: 0 };
         let mut effects: Vec<_> = machine.step(parse(input), now, draw).iter().map(show).collect();
         effects.extend(machine.alarm().map(|alarm| format!("alarm at {}", show_time(alarm))));

@@ -12,7 +12,7 @@ use konductor::{
     Boottime, Event, LossReason,
     protocol::{Answer, Call, ClaimSeen, Draw, Effect, FRESH, Failure, Input, Machine, ParentSeen, WatchEnd},
 };
-use konductor_api::{ClaimPhase, LockKind, PodReference, limits::ASKED_AHEAD};
+use konductor_api::{ClaimPhase, Lock, PodReference, Semaphore, limits::ASKED_AHEAD};
 use proptest::prelude::*;
 
 const TTL: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ impl World {
     fn new(in_pod: bool) -> Self {
         let pod = PodReference { name: "p".into(), uid: "u".into(), container: "c".into(), start: "s".into() };
         let mut world = Self {
-            machine: Machine::new(LockKind::Semaphore, "warehouse".into(), in_pod.then_some(pod)),
+            machine: Machine::new(Semaphore::KIND, "warehouse".into(), in_pod.then_some(pod)),
             now: Boottime(Duration::from_secs(1000)),
             steps: 0,
             over: false,

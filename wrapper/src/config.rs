@@ -176,10 +176,10 @@ pub(crate) enum ConfigError {
         what: String,
     },
     /// Two names that differ only in punctuation.
-    #[error("{kind}s {one} and {other} would export their fencing tokens under one name: use only one of them")]
+    #[error("{plural} {one} and {other} would export their fencing tokens under one name: use only one of them")]
     SameVariable {
-        /// What both are.
-        kind: &'static str,
+        /// What they are.
+        plural: &'static str,
         /// One name.
         one: String,
         /// The other.
@@ -301,12 +301,12 @@ impl<'a> Sources<'a> {
         let mut variables = BTreeMap::new();
         for (source, claims) in [self.all(&settings::LEASE, lease)?, self.all(&settings::SEMAPHORE, semaphore)?] {
             for claim in &claims {
-                let (kind, name) = (claim.kind().name(), claim.name().to_owned());
-                match variables.insert(settings::token_variable(kind, &name), name.clone()) {
+                let (kind, name) = (claim.kind(), claim.name().to_owned());
+                match variables.insert(settings::token_variable(kind.name, &name), name.clone()) {
                     Some(other) if other == name => {
                         return Err(ConfigError::Twice { setting: source, what: other });
                     }
-                    Some(one) => return Err(ConfigError::SameVariable { kind, one, other: name }),
+                    Some(one) => return Err(ConfigError::SameVariable { plural: kind.plural, one, other: name }),
                     None => {}
                 }
             }

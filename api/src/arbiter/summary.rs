@@ -1,7 +1,7 @@
 //! What people see of a parent.
 
 use super::{Claim, Parent, ParentState, ParentSummary, Tenure, View};
-use crate::{LockKind, limits::HOLDERS_SHOWN};
+use crate::limits::HOLDERS_SHOWN;
 
 impl View {
     /// Permits that can be granted now.
@@ -12,11 +12,9 @@ impl View {
 
     /// What people should see of the parent now.
     fn summary(&self, parent: &Parent) -> ParentSummary {
-        // A lease can show no more than one, whatever was done to its claims by hand.
-        let (most, shown) = match self.kind {
-            LockKind::Lease => (1, 1),
-            LockKind::Semaphore => (u64::MAX, HOLDERS_SHOWN),
-        };
+        // No more than one, whatever was done to the claims by hand.
+        let exclusive = self.kind.exclusive;
+        let (most, shown) = if exclusive { (1, 1) } else { (u64::MAX, HOLDERS_SHOWN) };
         let holders = || self.holders.iter().take(shown).filter_map(|(_, uid)| Some(&self.claims.get(uid)?.claim));
         let tenure = |claim: &Claim| Some(Tenure { token: claim.state.token?, since: claim.state.acquired_at? });
         ParentSummary {
@@ -25,7 +23,7 @@ impl View {
             available: self.free(parent),
             waiting: self.waiters.len() as u64,
             holders: holders().map(|claim| claim.holder.clone()).collect(),
-            tenure: if shown == 1 { holders().next().and_then(tenure) } else { None },
+            tenure: if exclusive { holders().next().and_then(tenure) } else { None },
         }
     }
 

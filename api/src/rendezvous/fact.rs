@@ -26,21 +26,11 @@ pub enum Dependency {
 impl Dependency {
     /// All kinds.
     pub const ALL: [Self; 5] = [Self::Job, Self::Semaphore, Self::Barrier, Self::Lease, Self::Gate];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Job => "Job",
-            Self::Semaphore => "Semaphore",
-            Self::Barrier => "Barrier",
-            Self::Lease => "Lease",
-            Self::Gate => "Gate",
-        }
-    }
 }
 
 impl fmt::Display for Dependency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        fmt::Debug::fmt(self, f)
     }
 }
 
@@ -114,7 +104,21 @@ pub enum Fact {
     Unreadable,
 }
 
+/// A status of which a gate's condition can ask something. What it says stands with its kind.
+pub trait Evidence {
+    /// The generation of the spec that it answers.
+    fn observed_generation(&self) -> Option<i64>;
+
+    /// What is known of an object by this status; by none, if it is `None`.
+    fn fact(status: Option<&Self>) -> Fact;
+}
+
 impl Fact {
+    /// What a status says of an object whose spec is of this generation.
+    pub fn of<S: Evidence>(status: Option<&S>, generation: Option<i64>) -> Self {
+        S::fact(status.filter(|status| status.observed_generation() == generation))
+    }
+
     /// Whether the object is in this state; `permits` are those that have to be free.
     pub fn is(self, wanted: Wanted, permits: u64) -> bool {
         match (self, wanted) {

@@ -28,6 +28,7 @@ use kube::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::fact::{Evidence, Fact};
 pub use self::since::Since;
 use crate::{
     GoDuration,
@@ -36,31 +37,23 @@ use crate::{
     limits::MAX_MESSAGE,
 };
 
-/// A kind of thing to wait for.
+/// A kind of thing to wait for, as far as it is the same for all of it. Each stands with its resource, as
+/// [`Rendezvous::KIND`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RendezvousKind {
-    /// [`Barrier`](crate::Barrier): opens when enough have arrived.
-    Barrier,
-    /// [`Gate`](crate::Gate): is open while other things are as wanted.
-    Gate,
-}
-
-impl RendezvousKind {
-    /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Barrier, Self::Gate];
-
+pub struct RendezvousKind {
     /// Its name in small letters, for messages, metrics and names of variables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Barrier => "barrier",
-            Self::Gate => "gate",
-        }
-    }
+    pub name: &'static str,
+    /// The name of several, as in paths.
+    pub plural: &'static str,
+    /// What a client does that reads one, as a verb for people.
+    pub read: &'static str,
+    /// What a client does that watches one, as a verb for people.
+    pub watch: &'static str,
 }
 
 impl fmt::Display for RendezvousKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(self.name)
     }
 }
 
@@ -79,7 +72,7 @@ pub enum RendezvousPhase {
 pub trait Rendezvous:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasStatus<Status: RendezvousStatus>
 {
-    /// Which kind it is.
+    /// What is the same for all of this kind.
     const KIND: RendezvousKind;
 
     /// Where it stands.
@@ -102,13 +95,18 @@ pub trait RendezvousStatus: Serialize {
     /// The generation of the spec that it answers.
     fn observed_generation(&self) -> Option<i64>;
 
-    /// Where it stands, if this answers the spec of this generation.
-    fn current_phase(&self, generation: Option<i64>) -> Option<RendezvousPhase> {
-        self.phase().filter(|_| self.observed_generation() == generation)
-    }
-
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
+}
+
+impl<S: RendezvousStatus> Evidence for S {
+    fn observed_generation(&self) -> Option<i64> {
+        RendezvousStatus::observed_generation(self)
+    }
+
+    fn fact(status: Option<&Self>) -> Fact {
+        Fact::Rendezvous(status.and_then(Self::phase))
+    }
 }
 
 /// What a write does, which says how it is to be carried out.

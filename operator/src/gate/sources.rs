@@ -4,15 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::Namespace};
 use konductor_api::{
-    Barrier, BarrierStatus, GATES_FROM_ANNOTATION, Gate, GateSpec, GateStatus, Lease, LeaseStatus, RendezvousStatus,
-    Selector, Semaphore, SemaphoreStatus,
-    rendezvous::fact::{Dependency, Fact, JobState},
+    Barrier, GATES_FROM_ANNOTATION, Gate, GateSpec, GateStatus, Lease, Selector, Semaphore,
+    rendezvous::fact::{Dependency, Evidence, Fact, JobState},
 };
 use konductor_cluster::{
     follow::Event,
     object::{Described, Lenient, Metadata, Object},
 };
-use kube::Resource;
+use kube::{Resource, core::object::HasStatus};
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -31,9 +30,9 @@ const PAGE: u32 = 500;
 /// What is read of a gate.
 pub(crate) type GateObject = Object<Gate, GateSpec, Option<GateStatus>>;
 
-type SemaphoreObject = Object<Semaphore, IgnoredAny, Option<SemaphoreStatus>>;
-type LeaseObject = Object<Lease, IgnoredAny, Option<LeaseStatus>>;
-type BarrierObject = Object<Barrier, IgnoredAny, Option<BarrierStatus>>;
+/// What is read of another object of Konductor's own.
+type OwnObject<K> = Object<K, IgnoredAny, Option<<K as HasStatus>::Status>>;
+
 type JobObject = Object<Job, JobSpec, JobStatus>;
 
 /// What can be followed.
@@ -66,22 +65,10 @@ impl Outline {
     }
 }
 
-fn semaphore(SemaphoreObject { metadata, status, .. }: &SemaphoreObject) -> Outline {
-    let status = status.as_ref().filter(|status| status.observed_generation == metadata.generation);
-    let fact = status.and_then(|status| Some((status.phase?, status.available.unwrap_or(0))));
-    Outline::new(metadata, Fact::Semaphore(fact))
-}
-
-fn lease(LeaseObject { metadata, status, .. }: &LeaseObject) -> Outline {
-    let status = status.as_ref().filter(|status| status.observed_generation == metadata.generation);
-    Outline::new(metadata, Fact::Lease(status.and_then(|status| status.phase)))
-}
-
-/// Of a barrier or gate.
-pub(super) fn rendezvous<K, S, T: RendezvousStatus>(object: &Object<K, S, Option<T>>) -> Outline {
+/// Of an object of Konductor's own.
+pub(super) fn own<K, S, T: Evidence>(object: &Object<K, S, Option<T>>) -> Outline {
     let Object { metadata, status, .. } = object;
-    let phase = status.as_ref().and_then(|status| status.current_phase(metadata.generation));
-    Outline::new(metadata, Fact::Rendezvous(phase))
+    Outline::new(metadata, Fact::of(status.as_ref(), metadata.generation))
 }
 
 fn job(JobObject { metadata, spec, status, .. }: &JobObject) -> Outline {
@@ -164,14 +151,11 @@ pub(super) fn watches(common: &Common, inbox: mpsc::Sender<waitable::Seen<Gates>
     let common = common.clone();
     Box::new(move |subject, number| {
         let watch = Watch { common: &common, inbox: &inbox, subject, number };
-        let objects = Content::Object;
         match subject {
-            Subject::Objects(Dependency::Job) => watch.follow(JOB_PAGE, move |one: &JobObject| objects(job(one))),
-            Subject::Objects(Dependency::Semaphore) => watch.follow(PAGE, move |one| objects(semaphore(one))),
-            Subject::Objects(Dependency::Lease) => watch.follow(PAGE, move |one| objects(lease(one))),
-            Subject::Objects(Dependency::Barrier) => {
-                watch.follow(PAGE, move |one: &BarrierObject| objects(rendezvous(one)))
-            }
+            Subject::Objects(Dependency::Job) => watch.follow(JOB_PAGE, |one: &JobObject| Content::Object(job(one))),
+            Subject::Objects(Dependency::Semaphore) => watch.follow_own::<Semaphore>(),
+            Subject::Objects(Dependency::Lease) => watch.follow_own::<Lease>(),
+            Subject::Objects(Dependency::Barrier) => watch.follow_own::<Barrier>(),
             Subject::Objects(Dependency::Gate) => unreachable!("the engine follows gates"),
             Subject::Namespaces => watch.follow(PAGE, |namespace: &Object<Namespace>| {
                 Content::Namespace(namespace.metadata.annotations.get(GATES_FROM_ANNOTATION).cloned())
@@ -188,6 +172,13 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
+    fn follow_own<K>(&self) -> AbortHandle
+    where
+        K: Resource<DynamicType = ()> + HasStatus<Status: Evidence + DeserializeOwned + Send> + Send + 'static,
+    {
+        self.follow(PAGE, |one: &OwnObject<K>| Content::Object(own(one)))
+    }
+
     fn follow<K, S, T>(
         &self,
         page: u32,
@@ -253,10 +244,10 @@ mod tests {
                 .to_string()
             };
             let facts = [
-                semaphore(&SemaphoreObject::read(&object("Available")).expect("an object").expect("a semaphore")),
-                lease(&LeaseObject::read(&object("Held")).expect("an object").expect("a lease")),
-                rendezvous(&BarrierObject::read(&object("Open")).expect("an object").expect("a barrier")),
-                rendezvous(&GateObject::read(&object("Waiting")).expect("an object").expect("a gate")),
+                own(&OwnObject::<Semaphore>::read(&object("Available")).expect("an object").expect("a semaphore")),
+                own(&OwnObject::<Lease>::read(&object("Held")).expect("an object").expect("a lease")),
+                own(&OwnObject::<Barrier>::read(&object("Open")).expect("an object").expect("a barrier")),
+                own(&GateObject::read(&object("Waiting")).expect("an object").expect("a gate")),
             ];
             let expected = [
                 Fact::Semaphore(known.then_some((SemaphorePhase::Available, 1))),

@@ -31,7 +31,7 @@ use super::{
     hunt::{Found, Hunt, Progress, Ways},
     needs::{Needs, after, place},
     partition::{Partition, Question},
-    sources::{Content, GateObject, GateSeen, Outline, Sighted, Subject, rendezvous},
+    sources::{Content, GateObject, GateSeen, Outline, Sighted, Subject, own},
 };
 use crate::{
     key::{Key, ParentKey},
@@ -183,7 +183,7 @@ impl World {
             };
             note.waiting = since.map(seen);
         }
-        self.present(Dependency::Gate, key, &rendezvous(gate));
+        self.present(Dependency::Gate, key, &own(gate));
     }
 
     /// Nothing is heard of this any more.

@@ -7,6 +7,8 @@
 //! - `kind`: what is read of a lock and of a claim; `index`: what is known; `observe`: what watches and answers say;
 //! - `plugin`: the engine's [`Plugin`](crate::engine::Plugin); `request`: the requests, each a single attempt.
 
+#[cfg(test)]
+mod another_kind;
 mod index;
 mod kind;
 mod observe;
@@ -19,10 +21,9 @@ use konductor_cluster::{follow::Event, object::Lenient};
 use tokio::sync::mpsc;
 
 pub use self::kind::Kind;
-
+pub(crate) use self::observe::Seen;
 use self::{
     kind::{ObjectOf, read_claim, read_parent},
-    observe::Seen,
     plugin::Locks,
 };
 use crate::{

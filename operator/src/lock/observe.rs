@@ -203,7 +203,7 @@ impl<K: Kind> Locks<K> {
             Err(error) => {
                 if failures == 0 {
                     let (namespace, name) = (&key.namespace, name(key, &write));
-                    warn!(kind = K::KIND.name(), namespace, name, "cannot read, trying again: {error}");
+                    warn!(kind = K::KIND.name, namespace, name, "cannot read, trying again: {error}");
                 }
                 let at = turn.now.monotonic + pause(failures);
                 let failures = failures.saturating_add(1);
@@ -247,7 +247,7 @@ impl<K: Kind> Locks<K> {
                 label
             }
         };
-        self.metrics.writes.get_or_create(&WriteLabels { kind: K::KIND.name(), change, outcome }).inc();
+        self.metrics.writes.get_or_create(&WriteLabels { kind: K::KIND.name, change, outcome }).inc();
     }
 
     /// Tells of what was done: to the metrics, and to people.
@@ -264,7 +264,7 @@ impl<K: Kind> Locks<K> {
             }
             ClaimChange::Expire(_) => {
                 let reason = if claim.is_some_and(|claim| claim.dead) { "died" } else { "silent" };
-                self.metrics.expiries.get_or_create(&ExpiryLabels { kind: K::KIND.name(), reason }).inc();
+                self.metrics.expiries.get_or_create(&ExpiryLabels { kind: K::KIND.name, reason }).inc();
                 if happening.is_some() {
                     self.metrics.losses.get_or_create(&of::<K>()).inc();
                 }
@@ -314,7 +314,7 @@ impl<K: Kind> Locks<K> {
             Err(error) => {
                 if failures == 0 {
                     let (namespace, name) = (&key.namespace, &key.name);
-                    warn!(kind = K::KIND.name(), namespace, name, "cannot take over yet, trying again: {error}");
+                    warn!(kind = K::KIND.name, namespace, name, "cannot take over yet, trying again: {error}");
                 }
                 let job = Job::Page { term, from, failures: failures.saturating_add(1) };
                 return turn.lanes.push_at(Lane::List, key, job, now.monotonic + pause(failures));
@@ -354,7 +354,7 @@ fn name<'a>(key: &'a Key, write: &'a Write) -> &'a str {
 }
 
 fn of<K: Kind>() -> KindLabels {
-    KindLabels { kind: K::KIND.name() }
+    KindLabels { kind: K::KIND.name }
 }
 
 /// What the operator did, for an event.

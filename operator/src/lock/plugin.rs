@@ -52,7 +52,7 @@ pub(super) type LockTurn<'a> = Turn<'a, Job>;
 
 impl<K: Kind> Locks<K> {
     pub(super) fn new(metrics: &Arc<Metrics>, recorder: &Recorder) -> Self {
-        let kind = K::KIND.name();
+        let plural = K::KIND.plural;
         Self {
             index: Index::new(K::KIND),
             urgent: HashSet::new(),
@@ -60,9 +60,9 @@ impl<K: Kind> Locks<K> {
             recorder: recorder.clone(),
             metrics: metrics.clone(),
             caches: Caches {
-                parents: metrics.register_cache(&format!("{kind}s")),
-                claims: metrics.register_cache(&format!("claims of {kind}s")),
-                pods: TERMINAL.map(|fields| metrics.register_cache(&format!("pods with {fields}, for {kind}s"))),
+                parents: metrics.register_cache(plural),
+                claims: metrics.register_cache(format!("claims of {plural}")),
+                pods: TERMINAL.map(|fields| metrics.register_cache(format!("pods with {fields}, for {plural}"))),
             },
             kind: PhantomData,
         }
@@ -71,7 +71,7 @@ impl<K: Kind> Locks<K> {
     /// Puts a lock's figures into the metrics. Only the leader's count: those of two replicas would be added up.
     fn show(&mut self, key: &Key, leading: bool) {
         let Some(entry) = self.index.get(key) else { return };
-        let labels = ParentLabels { namespace: key.namespace.clone(), kind: K::KIND.name(), name: key.name.clone() };
+        let labels = ParentLabels { namespace: key.namespace.clone(), kind: K::KIND.name, name: key.name.clone() };
         if entry.view.has_parent() && leading {
             self.metrics.waiting.get_or_create(&labels).set(entry.view.waiting() as i64);
             self.metrics.in_use.get_or_create(&labels).set(entry.view.in_use() as i64);
@@ -160,7 +160,7 @@ impl<K: Kind> Plugin for Locks<K> {
     type Answer = Answer;
 
     fn name(&self) -> &'static str {
-        K::KIND.name()
+        K::KIND.name
     }
 
     fn lead(&mut self, turn: &mut LockTurn<'_>) {

@@ -125,7 +125,7 @@ impl<K: Kind> Waitables<K> {
             kind,
             entries: HashMap::new(),
             epoch: 0,
-            cache: common.metrics.register_cache(&format!("{}s", K::Parent::KIND.name())),
+            cache: common.metrics.register_cache(K::Parent::KIND.plural),
             faults: Faults::new(common.metrics.clone(), common.recorder.clone()),
             recorder: common.recorder.clone(),
             metrics: common.metrics.clone(),
@@ -253,7 +253,7 @@ impl<K: Kind> Waitables<K> {
                 Verdict::Failed(_) | Verdict::Chore(_) => entry.retry = turn.now.monotonic + RETRY_AFTER,
             }
         }
-        let kind = K::Parent::KIND.name();
+        let kind = K::Parent::KIND.name;
         let outcome = match verdict {
             Verdict::Written(object) => {
                 let uid = object.metadata().uid.clone();
@@ -297,7 +297,7 @@ impl<K: Kind> Waitables<K> {
         }
         entry.complaint.clone_from(&complaint);
         let note = complaint.unwrap_or_default();
-        warn!(kind = K::Parent::KIND.name(), namespace = key.namespace, name = key.name, "{note}");
+        warn!(kind = K::Parent::KIND.name, namespace = key.namespace, name = key.name, "{note}");
         let regarding = reference::<K::Parent>(&key.namespace, &key.name, &entry.object.metadata.uid);
         self.recorder.tell(News { regarding, severity: Severity::Warning, reason: "Stuck", action: "Decide", note });
     }
@@ -313,7 +313,7 @@ impl<K: Kind> Waitables<K> {
         };
         let open = status.conditions().iter().find(|condition| condition.type_ == conditions::OPEN);
         let note = open.map(|condition| condition.message.clone()).unwrap_or_default();
-        info!(kind = K::Parent::KIND.name(), namespace = key.namespace, name = key.name, reason, "{note}");
+        info!(kind = K::Parent::KIND.name, namespace = key.namespace, name = key.name, reason, "{note}");
         let regarding = reference::<K::Parent>(&key.namespace, &key.name, &entry.object.metadata.uid);
         self.recorder.tell(News { regarding, severity, reason, action: "Decide", note });
     }
@@ -333,7 +333,7 @@ fn phase<K: Kind>(object: &ObjectOf<K>) -> Option<RendezvousPhase> {
 }
 
 fn labels<K: Kind>(key: &Key) -> ParentLabels {
-    ParentLabels { namespace: key.namespace.clone(), kind: K::Parent::KIND.name(), name: key.name.clone() }
+    ParentLabels { namespace: key.namespace.clone(), kind: K::Parent::KIND.name, name: key.name.clone() }
 }
 
 impl<K: Kind> Plugin for Waitables<K> {
@@ -343,7 +343,7 @@ impl<K: Kind> Plugin for Waitables<K> {
     type Answer = Answer<K>;
 
     fn name(&self) -> &'static str {
-        K::Parent::KIND.name()
+        K::Parent::KIND.name
     }
 
     fn lead(&mut self, turn: &mut KindTurn<'_, K>) {

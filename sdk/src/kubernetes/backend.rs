@@ -5,11 +5,14 @@ use std::{sync::Arc, time::Duration};
 use http::Method;
 use jiff::Timestamp;
 use konductor_api::{
-    ClaimSpec, GoDuration, Lease, LeaseRequest, LeaseRequestSpec, Lock, Permit, PermitSpec, Semaphore,
-    claim::renewal_patch,
+    ClaimSpec, GoDuration, Lease, LeaseRequestSpec, Lock, PermitSpec, Semaphore, claim::renewal_patch,
 };
 use konductor_cluster::Link;
-use kube::{Resource, core::WatchEvent};
+use kube::{
+    Resource,
+    core::{WatchEvent, object::HasSpec},
+};
+use serde::Serialize;
 
 use super::{
     shape::{AnyClaim, AnyParent, text},
@@ -21,31 +24,47 @@ use crate::{
     protocol::{Answer, Call, Failure, Input, ParentSeen, WatchEnd},
 };
 
+/// A claim of this name, whatever the kind of its lock, as text.
+type ClaimText = Box<dyn Fn(&str, ClaimSpec) -> serde_json::Result<Vec<u8>> + Send>;
+
 /// The requests of one claim.
 pub(crate) struct Backend {
     link: Arc<Link>,
     claims: String,
     parent: String,
+    text: ClaimText,
     request: Request,
     /// When the last renewal says that it was sent: no two may say the same.
     renew_time: Timestamp,
 }
 
-/// Where the locks of a kind are, and the claims on them.
-fn paths<L: Lock>(namespace: &str) -> (String, String) {
-    (L::url_path(&(), Some(namespace)), L::Claim::url_path(&(), Some(namespace)))
-}
-
 impl Backend {
     pub(crate) fn new(cluster: &Cluster, request: Request) -> Self {
-        let (locks, claims) = match &request.wanted {
-            Wanted::Lease { .. } => paths::<Lease>(&cluster.namespace),
-            Wanted::Semaphore { .. } => paths::<Semaphore>(&cluster.namespace),
-        };
+        match request.wanted {
+            Wanted::Lease { .. } => {
+                Self::on::<Lease>(cluster, request, |lock, claim| LeaseRequestSpec { lease: lock.into(), claim })
+            }
+            Wanted::Semaphore { permits, .. } => {
+                let spec = move |lock: &str, claim| PermitSpec { semaphore: lock.into(), permits, claim };
+                Self::on::<Semaphore>(cluster, request, spec)
+            }
+        }
+    }
+
+    /// The requests of a claim on a lock of the kind `L`; `spec` makes that of the claim from the lock's name and what all
+    /// claims say.
+    fn on<L: Lock<Claim: HasSpec<Spec: Serialize>>>(
+        cluster: &Cluster,
+        request: Request,
+        spec: impl Fn(&str, ClaimSpec) -> <L::Claim as HasSpec>::Spec + Send + 'static,
+    ) -> Self {
+        let namespace = Some(cluster.namespace.as_str());
+        let lock = request.wanted.name().to_owned();
         Self {
             link: cluster.link.clone(),
-            claims,
-            parent: format!("{locks}/{}", request.wanted.name()),
+            claims: L::Claim::url_path(&(), namespace),
+            parent: format!("{}/{lock}", L::url_path(&(), namespace)),
+            text: Box::new(move |name, claim| text::<L::Claim>(name, None, spec(&lock, claim))),
             request,
             renew_time: Timestamp::MIN,
         }
@@ -125,12 +144,7 @@ impl Backend {
             ttl: request.ttl.map(GoDuration),
             renew_time: None,
         };
-        match request.wanted.clone() {
-            Wanted::Lease { name: lease } => text::<LeaseRequest>(name, None, LeaseRequestSpec { lease, claim }),
-            Wanted::Semaphore { name: semaphore, permits } => {
-                text::<Permit>(name, None, PermitSpec { semaphore, permits, claim })
-            }
-        }
+        (self.text)(name, claim)
     }
 
     #[expect(clippy::disallowed_methods, reason = "shown to people; that it changes is what counts")]

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::Method;
-use konductor_api::{Arrival, ArrivalSpec, Barrier, Gate, RendezvousKind};
+use konductor_api::{Arrival, ArrivalSpec, Barrier, GROUP};
 use konductor_cluster::Link;
 use kube::{Resource, core::WatchEvent};
 
@@ -27,12 +27,9 @@ pub(crate) struct RendezvousBackend {
 
 impl RendezvousBackend {
     pub(crate) fn new(cluster: &Cluster, awaited: Awaited) -> Self {
-        let namespace = Some(cluster.namespace.as_str());
-        let objects = match awaited.kind {
-            RendezvousKind::Barrier => Barrier::url_path(&(), namespace),
-            RendezvousKind::Gate => Gate::url_path(&(), namespace),
-        };
-        Self { link: cluster.link.clone(), objects, arrivals: Arrival::url_path(&(), namespace), awaited }
+        let path = |plural| format!("/apis/{GROUP}/v1/namespaces/{}/{plural}", cluster.namespace);
+        let (objects, arrivals) = (path(awaited.kind.plural), path(&Arrival::plural(&())));
+        Self { link: cluster.link.clone(), objects, arrivals, awaited }
     }
 
     pub(crate) fn call(&self, call: &Call, within: Duration) -> Calling<Answer> {

@@ -266,7 +266,7 @@ impl Place {
         }
         for _ in 0..limits::REOPEN {
             let mut opened = Opened { folder: folder.try_clone().map_err(|error| failed("open", &path, error))?, path };
-            for part in [STATE_FOLDER, plural(self.kind), &self.name] {
+            for part in [STATE_FOLDER, self.kind.plural, &self.name] {
                 opened = opened.enter(part, access)?;
             }
             let file = opened.create_or_open("lock", OFlag::O_RDWR, access)?;
@@ -573,13 +573,6 @@ fn read_manifest(path: &Path) -> Result<String> {
 
 fn failed(doing: &'static str, path: &Path, error: impl Into<io::Error>) -> FolderError {
     FolderError::System { doing, path: path.display().to_string(), source: error.into() }
-}
-
-fn plural(kind: LockKind) -> &'static str {
-    match kind {
-        LockKind::Lease => "leases",
-        LockKind::Semaphore => "semaphores",
-    }
 }
 
 #[expect(

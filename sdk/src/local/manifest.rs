@@ -7,7 +7,7 @@
 use std::{fmt, ops::RangeInclusive};
 
 use konductor_api::{
-    GROUP, GoDuration, LockKind, Queueing,
+    GROUP, GoDuration, Lease, Lock, LockKind, Queueing, Semaphore,
     limits::{MAX_PERMITS, MAX_TTL, MIN_TTL},
 };
 
@@ -67,30 +67,29 @@ struct Rule {
 
 const TTL: Rule = Rule { name: "ttl", shape: Shape::Ttl, required: false };
 
-const LEASE: [Rule; 1] = [TTL];
-
-const SEMAPHORE: [Rule; 3] = [
-    Rule { name: "permits", shape: Shape::Number(0..=MAX_PERMITS), required: true },
-    Rule {
-        name: "queueing",
-        shape: Shape::Choice(&[("StrictFIFO", Queueing::StrictFIFO), ("BestEffortFIFO", Queueing::BestEffortFIFO)]),
-        required: false,
-    },
-    TTL,
+/// The kinds, as manifests name them, and what their specs may say.
+const KINDS: [(&str, LockKind, &[Rule]); 2] = [
+    ("Lease", Lease::KIND, &[TTL]),
+    (
+        "Semaphore",
+        Semaphore::KIND,
+        &[
+            Rule { name: "permits", shape: Shape::Number(0..=MAX_PERMITS), required: true },
+            Rule {
+                name: "queueing",
+                shape: Shape::Choice(&[
+                    ("StrictFIFO", Queueing::StrictFIFO),
+                    ("BestEffortFIFO", Queueing::BestEffortFIFO),
+                ]),
+                required: false,
+            },
+            TTL,
+        ],
+    ),
 ];
-
-/// The kinds, as manifests name them.
-const KINDS: [(&str, LockKind); 2] = [("Lease", LockKind::Lease), ("Semaphore", LockKind::Semaphore)];
 
 /// Kinds that need a cluster. Their manifests may be in the folder, and are left to it.
 const IN_A_CLUSTER: [&str; 2] = ["Barrier", "Gate"];
-
-fn rules(kind: LockKind) -> &'static [Rule] {
-    match kind {
-        LockKind::Lease => &LEASE,
-        LockKind::Semaphore => &SEMAPHORE,
-    }
-}
 
 impl Definition {
     /// Adds those of one file to those of others.
@@ -125,9 +124,8 @@ fn definition(document: &Node, file: &str) -> Result<Option<Definition>, Mistake
     if IN_A_CLUSTER.iter().any(|name| kind.node.text() == Some(name)) {
         return Ok(None);
     }
-    let known = KINDS.iter().find(|(name, _)| kind.node.text() == Some(name)).map(|(_, kind)| *kind);
-    let Some(known) = known else {
-        let names: Vec<_> = KINDS.iter().map(|(name, _)| *name).collect();
+    let Some((_, known, rules)) = KINDS.iter().find(|(name, ..)| kind.node.text() == Some(name)) else {
+        let names: Vec<_> = KINDS.iter().map(|(name, ..)| *name).collect();
         let what = format!("unknown kind {}: without a cluster there is {}", kind.node.shown(), names.join(" and "));
         return Err(Mistake::new(kind.node.line, what));
     };
@@ -136,14 +134,14 @@ fn definition(document: &Node, file: &str) -> Result<Option<Definition>, Mistake
     top.end()?;
     let name = metadata_name(&metadata.node)?;
     let mut definition = Definition {
-        kind: known,
+        kind: *known,
         name,
         capacity: 1,
         queueing: Queueing::default(),
         at: Position { file: file.to_owned(), line: document.line },
     };
     let nothing = Node { line: document.line, value: Value::Map(Vec::new()) };
-    read_spec(spec.as_ref().map_or(&nothing, |spec| &spec.node), rules(known), &mut definition)?;
+    read_spec(spec.as_ref().map_or(&nothing, |spec| &spec.node), rules, &mut definition)?;
     Ok(Some(definition))
 }
 

@@ -1,4 +1,4 @@
-use konductor_api::Queueing;
+use konductor_api::{Lease, Lock, Queueing, Semaphore};
 use proptest::prelude::*;
 
 use super::*;
@@ -12,7 +12,7 @@ fn wall() -> Timestamp {
 
 fn definition(capacity: u64, queueing: Queueing) -> Definition {
     let at = Position { file: "a.yaml".to_owned(), line: 1 };
-    Definition { kind: LockKind::Semaphore, name: "s".to_owned(), capacity, queueing, at }
+    Definition { kind: Semaphore::KIND, name: "s".to_owned(), capacity, queueing, at }
 }
 
 fn with(mut state: State, name: &str, permits: u64, priority: i32) -> State {
@@ -39,7 +39,7 @@ fn without(mut state: State, name: &str) -> State {
 }
 
 fn decided(state: &State, capacity: u64) -> State {
-    let state = reign(state, LockKind::Semaphore, "s", Some(&definition(capacity, Queueing::StrictFIFO)), wall());
+    let state = reign(state, Semaphore::KIND, "s", Some(&definition(capacity, Queueing::StrictFIFO)), wall());
     state.print().expect("what the rules decide is believable");
     state
 }
@@ -92,7 +92,7 @@ fn the_first_looks_at_the_holders_and_all_others_at_who_is_in_front() {
 
 #[test]
 fn without_a_manifest_claims_wait_and_say_so() {
-    let missing = reign(&with(State::default(), "a", 1, 0), LockKind::Lease, "s", None, wall());
+    let missing = reign(&with(State::default(), "a", 1, 0), Lease::KIND, "s", None, wall());
     assert_eq!(shown(&missing), ["a waits for what is missing first behind 0, looks at "]);
     assert_eq!(missing.claims[0].message.as_deref(), Some("waits for lease s, which does not exist yet"));
     assert_eq!(shown(&decided(&missing, 1)), ["a holds"]);
@@ -102,7 +102,7 @@ fn without_a_manifest_claims_wait_and_say_so() {
 fn holders_keep_what_they_have_when_the_manifest_goes_or_shrinks() {
     let held = decided(&with(with(State::default(), "a", 1, 0), "b", 1, 0), 2);
     let token = |state: &State| state.claims[0].fencing_token;
-    for later in [decided(&held, 0), reign(&held, LockKind::Semaphore, "s", None, wall())] {
+    for later in [decided(&held, 0), reign(&held, Semaphore::KIND, "s", None, wall())] {
         assert_eq!((shown(&later), token(&later)), (shown(&held), token(&held)));
         let back = decided(&with(later, "c", 1, 0), 2);
         assert_eq!(shown(&back), ["a holds", "b holds", "c waits first behind 0, looks at a b"]);
@@ -162,7 +162,7 @@ proptest! {
                 Step::Vanish => capacity = None,
             }
             let definition = capacity.map(|capacity| definition(capacity, queueing));
-            let decided = reign(&next, LockKind::Semaphore, "s", definition.as_ref(), wall());
+            let decided = reign(&next, Semaphore::KIND, "s", definition.as_ref(), wall());
             prop_assert!(decided.print().is_ok(), "{:?}", decided.print());
             prop_assert_eq!(decided.claims.len(), next.claims.len());
             let (before, after) = (standings(&state), standings(&decided));
@@ -197,7 +197,7 @@ proptest! {
             }
             prop_assert!(firsts <= 1);
             // There is nothing left to decide.
-            let again = reign(&decided, LockKind::Semaphore, "s", definition.as_ref(), wall());
+            let again = reign(&decided, Semaphore::KIND, "s", definition.as_ref(), wall());
             prop_assert_eq!(standings(&again), after);
             state = decided;
         }

@@ -36,7 +36,7 @@
 
 use std::time::Duration;
 
-use konductor_api::{ClaimPhase, LockKind, PodReference};
+use konductor_api::{ClaimPhase, PodReference};
 
 use crate::{Boottime, Event};
 
@@ -151,13 +151,6 @@ impl Call {
     }
 }
 
-/// The operation of [`Effect::AskParent`] for people.
-pub(crate) const fn ask(kind: LockKind) -> &'static str {
-    match kind {
-        LockKind::Lease => "read the lease",
-        LockKind::Semaphore => "read the semaphore",
-    }
-}
 /// The operation of [`Effect::Watch`] for people.
 pub(crate) const WATCH: &str = "watch the claim";
 /// The operation of waiting for people.

@@ -11,7 +11,7 @@ use super::limits::NAME_KEPT;
 /// The name of the claim on `parent` by a container of a pod; `sibling` counts the processes of that container that
 /// found the names before it taken.
 pub(super) fn derived(kind: LockKind, parent: &str, pod: &PodReference, sibling: u32) -> String {
-    let name = hashed(parent, &[kind.name(), parent, &pod.uid, &pod.container]);
+    let name = hashed(parent, &[kind.name, parent, &pod.uid, &pod.container]);
     if sibling == 0 { name } else { format!("{name}-{}", sibling + 1) }
 }
 
@@ -46,6 +46,8 @@ const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
 #[cfg(test)]
 mod tests {
+    use konductor_api::{Lease, Lock, Semaphore};
+
     use super::*;
 
     fn pod(uid: &str, container: &str, start: &str) -> PodReference {
@@ -54,21 +56,21 @@ mod tests {
 
     #[test]
     fn a_restarted_container_has_the_name_of_its_predecessor() {
-        let name = derived(LockKind::Semaphore, "warehouse", &pod("u1", "main", "start-1"), 0);
-        assert_eq!(name, derived(LockKind::Semaphore, "warehouse", &pod("u1", "main", "start-2"), 0));
+        let name = derived(Semaphore::KIND, "warehouse", &pod("u1", "main", "start-1"), 0);
+        assert_eq!(name, derived(Semaphore::KIND, "warehouse", &pod("u1", "main", "start-2"), 0));
         assert_eq!(name, "warehouse-84347e155ce198cf", "names must not change from release to release");
     }
 
     #[test]
     fn everything_else_makes_another_name() {
-        let name = derived(LockKind::Semaphore, "warehouse", &pod("u1", "main", "s"), 0);
+        let name = derived(Semaphore::KIND, "warehouse", &pod("u1", "main", "s"), 0);
         for other in [
-            derived(LockKind::Lease, "warehouse", &pod("u1", "main", "s"), 0),
-            derived(LockKind::Semaphore, "database", &pod("u1", "main", "s"), 0),
-            derived(LockKind::Semaphore, "warehouse", &pod("u2", "main", "s"), 0),
-            derived(LockKind::Semaphore, "warehouse", &pod("u1", "side", "s"), 0),
-            derived(LockKind::Semaphore, "warehouse", &pod("u1m", "ain", "s"), 0),
-            derived(LockKind::Semaphore, "warehouse", &pod("u1", "main", "s"), 1),
+            derived(Lease::KIND, "warehouse", &pod("u1", "main", "s"), 0),
+            derived(Semaphore::KIND, "database", &pod("u1", "main", "s"), 0),
+            derived(Semaphore::KIND, "warehouse", &pod("u2", "main", "s"), 0),
+            derived(Semaphore::KIND, "warehouse", &pod("u1", "side", "s"), 0),
+            derived(Semaphore::KIND, "warehouse", &pod("u1m", "ain", "s"), 0),
+            derived(Semaphore::KIND, "warehouse", &pod("u1", "main", "s"), 1),
         ] {
             assert_ne!(name, other);
         }
@@ -77,7 +79,7 @@ mod tests {
     #[test]
     fn the_longest_parent_leaves_a_valid_name() {
         let parent = format!("{}.{}", "a".repeat(NAME_KEPT - 1), "b".repeat(53));
-        for name in [derived(LockKind::Semaphore, &parent, &pod("u", "c", "s"), 99), random(&parent, u128::MAX)] {
+        for name in [derived(Semaphore::KIND, &parent, &pod("u", "c", "s"), 99), random(&parent, u128::MAX)] {
             assert!(name.len() <= 253, "{} characters", name.len());
             assert!(!name.contains(".-"), "{name}");
         }

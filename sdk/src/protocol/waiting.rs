@@ -5,7 +5,7 @@ use std::time::Duration;
 use konductor_api::{ClaimPhase, limits::ASKED_AHEAD};
 
 use super::{
-    Answer, Call, ClaimSeen, Effect, FRESH, Failure, Grant, ParentSeen, Pauses, WAIT, WATCH, WatchEnd, ask,
+    Answer, Call, ClaimSeen, Effect, FRESH, Failure, Grant, ParentSeen, Pauses, WAIT, WATCH, WatchEnd,
     asking::Asking,
     context::{Context, Turn},
     ending::Ending,
@@ -154,7 +154,7 @@ impl Waiting {
     ) -> Stage {
         let Some(question) = self.asked.take() else { return Stage::Waiting(self) };
         if answer.is_ok() {
-            context.tries.succeeded(ask(context.kind));
+            context.tries.succeeded(context.kind.read);
         }
         match (question, answer) {
             (Question::Confirm(grant), Ok(ParentSeen::Found { uid, term })) if uid == grant.parent_uid => {
@@ -173,7 +173,7 @@ impl Waiting {
                 self.parent_missing = parent == ParentSeen::Missing;
             }
             (question, Err(failure)) => {
-                if let Some(error) = context.tries.believed(ask(context.kind), &failure, turn.now) {
+                if let Some(error) = context.tries.believed(context.kind.read, &failure, turn.now) {
                     return self.release(Some(error), context, turn);
                 }
                 // A look is only for people: what the operator says is told without it.
@@ -182,7 +182,7 @@ impl Waiting {
                 }
                 let (message, retry_after) = failure.into_parts();
                 self.ask_later(retry_after, turn);
-                turn.tell_retrying(ask(context.kind), message);
+                turn.tell_retrying(context.kind.read, message);
             }
         }
         Stage::Waiting(self)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use konductor_api::{ArrivalSpec, RendezvousKind, RendezvousPhase};
+use konductor_api::{ArrivalSpec, Barrier, Rendezvous, RendezvousKind, RendezvousPhase};
 
 use super::{Arriving, Progress, RendezvousError};
 use crate::{
@@ -176,7 +176,7 @@ impl Machine {
                 self.answered(answer, turn);
             }
             Input::Watched(seen) => {
-                self.tries.succeeded(self.watch());
+                self.tries.succeeded(self.kind().watch);
                 self.watch_failures = 0;
                 self.see(Some(seen), turn);
             }
@@ -312,14 +312,14 @@ impl Machine {
         self.watching = false;
         if turn.now.since(self.watching_since) >= limits::WATCH_WORKED {
             self.watch_failures = 0;
-            self.tries.succeeded(self.watch());
+            self.tries.succeeded(self.kind().watch);
         }
         let error = match end {
             WatchEnd::Closed | WatchEnd::Outdated => None,
             WatchEnd::Failed(message) => Some(message),
             WatchEnd::Refused(message) => {
                 let failure = Failure::Refused(message.clone());
-                if let Some(error) = self.tries.believed(self.watch(), &failure, turn.now) {
+                if let Some(error) = self.tries.believed(self.kind().watch, &failure, turn.now) {
                     return self.end(Progress::Failed { error: error.into() }, turn);
                 }
                 Some(message)
@@ -330,7 +330,7 @@ impl Machine {
         }
         self.watch_failures += 1;
         if let Some(error) = error {
-            turn.tell(Progress::Retrying { operation: self.watch(), error });
+            turn.tell(Progress::Retrying { operation: self.kind().watch, error });
         }
     }
 
@@ -341,19 +341,18 @@ impl Machine {
 
     /// What is being asked, as a verb for people.
     fn operation(&self) -> &'static str {
-        match (&self.next, &self.goal) {
-            (Call::Create { .. }, _) => ARRIVE,
-            (Call::Inspect { .. }, _) => "read the arrival",
-            (Call::Look, Goal::Open(RendezvousKind::Gate)) => "read the gate",
-            (Call::Look, _) => "read the barrier",
+        match &self.next {
+            Call::Create { .. } => ARRIVE,
+            Call::Inspect { .. } => "read the arrival",
+            Call::Look => self.kind().read,
         }
     }
 
-    /// The watch, as a verb for people.
-    fn watch(&self) -> &'static str {
+    /// The kind of what is looked at and watched.
+    fn kind(&self) -> RendezvousKind {
         match &self.goal {
-            Goal::Open(RendezvousKind::Gate) => "watch the gate",
-            Goal::Open(RendezvousKind::Barrier) | Goal::Arrive(_) => "watch the barrier",
+            Goal::Open(kind) => *kind,
+            Goal::Arrive(_) => Barrier::KIND,
         }
     }
 }
@@ -363,7 +362,7 @@ impl Arriving {
     /// taken.
     fn creation(&self, found: Option<RendezvousSeen>, taken: u32, draw: Draw) -> Call {
         let owner = found.map(|barrier| barrier.uid);
-        let parts = [RendezvousKind::Barrier.name(), &self.barrier, owner.as_deref().unwrap_or_default(), &self.key];
+        let parts = [Barrier::KIND.name, &self.barrier, owner.as_deref().unwrap_or_default(), &self.key];
         let name = match taken {
             0 => hashed(&self.barrier, &parts),
             1..limits::SIBLINGS => format!("{}-{}", hashed(&self.barrier, &parts), taken + 1),

@@ -36,7 +36,7 @@ mod scripts;
 
 use std::fmt;
 
-use konductor_api::RendezvousKind;
+use konductor_api::{Barrier, Gate, Rendezvous, RendezvousKind};
 
 pub use client::{BarrierHandle, GateHandle};
 pub(crate) use machine::{Answer, Arrived, Call, Effect, Goal, Input, Machine, RendezvousSeen};
@@ -62,12 +62,12 @@ pub struct Awaited {
 impl Awaited {
     /// A barrier.
     pub fn barrier(name: impl Into<String>) -> Self {
-        Self { kind: RendezvousKind::Barrier, name: name.into() }
+        Self { kind: Barrier::KIND, name: name.into() }
     }
 
     /// A gate.
     pub fn gate(name: impl Into<String>) -> Self {
-        Self { kind: RendezvousKind::Gate, name: name.into() }
+        Self { kind: Gate::KIND, name: name.into() }
     }
 }
 

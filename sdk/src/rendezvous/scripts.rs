@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use konductor_api::{GoDuration, RendezvousKind, RendezvousPhase};
+use konductor_api::{Barrier, Gate, GoDuration, Rendezvous, RendezvousPhase};
 
 use super::{machine::Effect, *};
 use crate::protocol::{Draw, Failure, WatchEnd};
@@ -27,8 +27,8 @@ fn play(script: &str) -> String {
         let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
         match first {
             "#" => {}
-            "gate" => machine = Some(Machine::new(Goal::Open(RendezvousKind::Gate))),
-            "barrier" => machine = Some(Machine::new(Goal::Open(RendezvousKind::Barrier))),
+            "gate" => machine = Some(Machine::new(Goal::Open(Gate::KIND))),
+            "barrier" => machine = Some(Machine::new(Goal::Open(Barrier::KIND))),
             "arrive" => {
                 let arriving = Arriving { barrier: "b".into(), key: KEY.into(), holder: "me".into() };
                 machine = Some(Machine::new(Goal::Arrive(arriving)));

@@ -95,7 +95,7 @@ impl<L: Kind> Scene<L> {
 
     /// Creates a claim with these fields in its spec.
     pub(crate) async fn claim_with(&self, lock: &str, name: &str, fields: &Value) {
-        let mut spec = json!({ L::KIND.name(): lock, "holder": name, "instance": name });
+        let mut spec = json!({ L::KIND.name: lock, "holder": name, "instance": name });
         spec.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
         let claim = serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).expect("a claim");
         self.claims().create(&PostParams::default(), &claim).await.expect("create a claim");

@@ -322,7 +322,7 @@ impl<'a> Driver<'a> {
         let held: Vec<_> = wanted.iter().map(|wanted| format!("{}/{}", wanted.kind(), wanted.name())).collect();
         let only = (tokens.len() == 1).then(|| tokens[0].to_string());
         let each = wanted.iter().zip(tokens).map(|(wanted, token)| {
-            (settings::token_variable(wanted.kind().name(), wanted.name()), Some(token.to_string()))
+            (settings::token_variable(wanted.kind().name, wanted.name()), Some(token.to_string()))
         });
         [
             (settings::HELD.to_owned(), Some(held.join(","))),
