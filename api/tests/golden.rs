@@ -1,5 +1,6 @@
-//! Scripts of what happens to a semaphore (in `lease.txt`: to a lease, in `rwlock.txt`: to a kind that is not Konductor's) and what the operator does about it, in
-//! `tests/golden/*.txt`. They are meant to be read as a specification: each section is headed by the sentence that it shows.
+//! Scripts of what happens to a semaphore (in `lease.txt`: to a lease, in `rwlock.txt`: to a kind that only tests know)
+//! and what the operator does about it, in `tests/golden/*.txt`. They are meant to be read as a specification: each
+//! section is headed by the sentence that it shows.
 //!
 //! A line `> ...` says what happens; several things on one line, separated by `;`, happen before the operator looks. Below
 //! it stand the writes that the operator decides on, with the time at which it did. `UPDATE_GOLDEN=1 cargo test -p

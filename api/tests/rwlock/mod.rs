@@ -1,5 +1,5 @@
-//! A kind of lock that only tests know, for readers and writers. It is written with what any other crate has too, so it shows what a
-//! kind has to say of itself, and that the arbiter and the operator need no more.
+//! A kind of lock that only tests know, for readers and writers. It is written with what any other crate has too, so it
+//! shows what a kind has to say of itself, and that the arbiter and the operator need no more.
 
 use std::time::Duration;
 

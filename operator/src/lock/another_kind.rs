@@ -1,5 +1,5 @@
-//! The engine of a kind of lock that only tests know, from the first sight of a lock and a claim to the grant. Nothing in this crate
-//! knows the kind, so nothing has to be changed for another one.
+//! The engine of a kind of lock that only tests know, from the first sight of a lock and a claim to the grant. Nothing
+//! in this crate knows the kind, so nothing has to be changed for another one.
 
 use std::{
     convert::Infallible,
@@ -30,7 +30,7 @@ use crate::{
 #[path = "../../../api/tests/rwlock/mod.rs"]
 mod rwlock;
 
-/// An API server with the lock `s` and the writer `w`, which may be listed and whose statuses may be written, and what it was asked.
+/// An API server with the lock `s` and the writer `w`: it lists claims, writes statuses, and notes what it was asked.
 #[derive(Clone)]
 struct Server {
     objects: Arc<Mutex<[Value; 2]>>,
@@ -39,7 +39,9 @@ struct Server {
 
 impl Server {
     fn new() -> Self {
-        let metadata = |name, version| json!({ "namespace": "n", "name": name, "uid": name, "generation": 1, "resourceVersion": version });
+        let metadata = |name: &str, version: &str| -> Value {
+            json!({ "namespace": "n", "name": name, "uid": name, "generation": 1, "resourceVersion": version })
+        };
         let lock = json!({ "metadata": metadata("s", "1"), "spec": {} });
         let spec = json!({ "rwlock": "s", "write": true, "holder": "h", "instance": "i" });
         let claim = json!({ "metadata": metadata("w", "2"), "spec": spec });

@@ -51,7 +51,7 @@ impl Backend {
         }
     }
 
-    /// The requests of a claim on a lock of the kind `L`; `spec` makes that of the claim from the lock's name and what all
+    /// The requests of a claim on a lock of the kind `L`. `spec` is what it says, with the lock's name and what all
     /// claims say.
     fn on<L: Lock<Claim: HasSpec<Spec: Serialize>>>(
         cluster: &Cluster,
