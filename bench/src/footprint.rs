@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use konductor::Boottime;
-use konductor_api::{Gate, Permit};
+use konductor_api::{Gate, Permit, Semaphore};
 use konductor_tests::{Pid, get, wait_for};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -85,11 +85,16 @@ pub(crate) async fn turns(scene: &mut Scene, effort: Effort, table: &mut Table) 
         api.create(&PostParams::default(), &gate).await.expect("create a Gate");
     };
     stream::iter(0..gates).map(create).buffer_unordered(AT_ONCE).collect::<()>().await;
+    scene.wait_in_use(name, effort.claims / 10).await;
+    let semaphores: Api<Semaphore> = scene.namespace.api();
+    let settled = |semaphore: &Semaphore| semaphore.status.as_ref().and_then(|status| status.settled_term);
+    let before = semaphores.get(name).await.ok().as_ref().and_then(settled);
     // One that knows nothing lists, takes over and decides on all of it.
     scene.restart_operator().await;
-    scene.wait_in_use(name, effort.claims / 10).await;
+    wait_for(&semaphores, name, LIMIT, |semaphore| settled(semaphore) > before).await;
+    create(gates).await;
     let answered = |gate: &Gate| gate.status.as_ref().is_some_and(|status| status.met == Some(0));
-    wait_for(&api, &format!("{name}-0"), LIMIT, answered).await;
+    wait_for(&api, &format!("{name}-{gates}"), LIMIT, answered).await;
     let (_, metrics) = get(&scene.operator, "/metrics").await;
     let (within, all, longest) = turn_times(&metrics);
     let found = format!("{} % of {all} within 5 ms; all within {longest} s", Figure(100.0 * within / all));
