@@ -2,7 +2,11 @@
 
 use std::process::Command;
 
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use konductor_tests::{Binaries, ControlPlane, Installed, Process, eventually, get, install_crds};
+
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 
 use crate::cluster::{LIMIT, Scene, namespace, shared};
 
@@ -66,6 +70,35 @@ async fn health_readiness_and_metrics_are_served() {
         if metrics.contains(&scene.namespace.name) { Err(metrics) } else { Ok(()) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_replica_whose_rights_are_taken_away_says_so_and_is_not_ready() {
+    let control_plane = ControlPlane::start().await;
+    let installed = Installed::on(&control_plane, true).await;
+    let operator = installed.operator("deprived", &[]);
+    let readiness = async |wanted: &str| {
+        // A watch that is open goes on for half a minute, and half a minute of failures is forgiven.
+        eventually(3 * LIMIT, &format!("/readyz to say {wanted}"), || async {
+            let (status, answer) = get(&operator, "/readyz").await;
+            if status.contains(wanted) { Ok(answer) } else { Err(answer) }
+        })
+        .await
+    };
+    readiness("200").await;
+    let roles: kube::Api<ClusterRole> = kube::Api::all(installed.system.client.clone());
+    let before = roles.get("konductor-operator").await.expect("read");
+    roles
+        .patch("konductor-operator", &PatchParams::default(), &Patch::Merge(json!({ "rules": [] })))
+        .await
+        .expect("patch");
+    let answer = readiness("503").await;
+    assert!(answer.contains("forbidden"), "{answer}");
+    let (_, metrics) = get(&operator, "/metrics").await;
+    assert!(metrics.contains(r#"konductor_watch_failing{resource="semaphores"} 1"#), "{metrics}");
+    let rules = Patch::Merge(json!({ "rules": before.rules }));
+    roles.patch("konductor-operator", &PatchParams::default(), &rules).await.expect("patch");
+    readiness("200").await;
 }
 
 #[tokio::test]
