@@ -17,6 +17,7 @@ mod handoff;
 mod holding;
 mod inits;
 mod line;
+mod pods;
 mod sample;
 mod scene;
 mod table;
@@ -76,6 +77,8 @@ struct Effort {
     claims: usize,
     /// Those with large annotations.
     large_claims: usize,
+    /// Pods in the cluster.
+    pods: usize,
 }
 
 impl Effort {
@@ -93,6 +96,7 @@ impl Effort {
                 grants: 50,
                 claims: 100,
                 large_claims: 10,
+                pods: 100,
             }
         } else {
             let window = Duration::from_secs(4);
@@ -108,6 +112,7 @@ impl Effort {
                 grants: 500,
                 claims: args.claims,
                 large_claims: 200,
+                pods: 5000,
             }
         }
     }
@@ -119,9 +124,20 @@ pub async fn main() {
     let effort = Effort::of(&args);
     let mut scene = Scene::start(Programs::new(args.run, args.operator)).await;
     let mut table = Table::default();
-    for part in
-        ["inits", "idle", "whole", "writes", "handoff", "holding", "throughput", "grants", "memory", "bytes", "turns"]
-    {
+    for part in [
+        "inits",
+        "idle",
+        "whole",
+        "writes",
+        "handoff",
+        "holding",
+        "throughput",
+        "grants",
+        "memory",
+        "bytes",
+        "turns",
+        "pods",
+    ] {
         if !part.starts_with(&args.only) {
             continue;
         }
@@ -136,6 +152,7 @@ pub async fn main() {
             "throughput" => throughput::cycles(&scene, effort, &mut table).await,
             "grants" => throughput::grants(&scene, effort, &mut table).await,
             "bytes" => footprint::with_large_claims(&mut scene, effort, &mut table).await,
+            "pods" => pods::measure(&scene, effort, &mut table).await,
             "turns" => footprint::turns(&mut scene, effort, &mut table).await,
             _ => footprint::with_claims(&mut scene, effort, &mut table).await,
         }
