@@ -65,6 +65,10 @@ impl View {
         if self.gone.contains_key(&uid) {
             return;
         }
+        // Also if something newer is known: the list may be what shows that it was granted before.
+        if claim.may_hold && self.listing {
+            self.listed.insert(uid.clone());
+        }
         let known = self.claims.get(&uid).map(|entry| entry.claim.version);
         let known = known.or_else(|| self.unread.get(&uid).map(|unseen| unseen.claim.version));
         let adopted = match known {
@@ -84,9 +88,6 @@ impl View {
             match weight {
                 Some(weight) => self.in_use += weight,
                 None => self.unknown += 1,
-            }
-            if matches!(self.reign, Reign::Listing { .. }) {
-                self.listed.insert(uid.clone());
             }
         }
         self.note_summary_change(now);
