@@ -174,9 +174,10 @@ impl View {
         } else if entry.claim.version == write.version {
             entry.retry_at = retry_at;
             entry.unended += u32::from(matches!(write.change, ClaimChange::Expire(_)));
-            if outcome == Outcome::NotApplied {
-                entry.granting = None;
+            if outcome == Outcome::NotApplied && !entry.doubted {
+                entry.settle_grant();
             } else if entry.granting.is_some() {
+                entry.doubted = true;
                 entry.doubts = entry.doubts.saturating_add(1);
                 if let Some(times) = entry.doubts.checked_sub(DOUBTED_GRANTS) {
                     let pause = ASIDE.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX)).min(LONGEST_ASIDE);

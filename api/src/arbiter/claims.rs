@@ -308,7 +308,7 @@ impl Entry {
         self.claim = claim;
         self.ticket = self.claim.state.ticket.unwrap_or(self.ticket);
         self.adopted &= self.granted();
-        self.granting = None;
+        self.settle_grant();
         let newly_granted = self.granted() && !was_granted;
         if newly_granted {
             self.doubts = 0;

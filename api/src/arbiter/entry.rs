@@ -60,7 +60,10 @@ pub(super) struct Entry {
     pub(super) granting: Option<Version>,
     /// That grant was sent after [`WAITED_LONG`](crate::limits::WAITED_LONG), so its client renews before it starts anything.
     pub(super) granting_late: bool,
-    /// Writes without an answer, one after the other, while a grant was not known to have failed.
+    /// It, or another write of this version since, got no answer. What is refused after that says nothing of what is still on its
+    /// way, so only another version, or another term, settles it.
+    pub(super) doubted: bool,
+    /// Writes that did not settle it, one after the other, while a grant was not known to have failed.
     pub(super) doubts: u32,
     /// Ends that were written in vain.
     pub(super) unended: u32,
@@ -113,6 +116,7 @@ impl Entry {
             proof_due: None,
             granting: None,
             granting_late: false,
+            doubted: false,
             doubts: 0,
             unended: 0,
             heard: now,
@@ -154,6 +158,12 @@ impl Entry {
 
     pub(super) fn ttl(&self, parent_ttl: Duration) -> Duration {
         self.claim.state.ttl.or(self.claim.ttl).unwrap_or(parent_ttl)
+    }
+
+    /// No grant is under way any more that could still be done, and count.
+    pub(super) fn settle_grant(&mut self) {
+        self.granting = None;
+        self.doubted = false;
     }
 
     pub(super) fn in_doubt(&self) -> bool {

@@ -60,7 +60,7 @@ impl View {
         self.reign = Reign::Raising;
         for uid in &self.granted {
             if let Some(entry) = self.claims.get_mut(uid) {
-                entry.granting = None;
+                entry.settle_grant();
                 entry.adopted = false;
             }
         }

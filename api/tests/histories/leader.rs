@@ -8,7 +8,7 @@ use std::{
 
 use konductor_api::{
     ClaimPhase, Queueing, Semaphore,
-    arbiter::{Claim, ClaimChange, ClaimWrite, Look, Now, Outcome, Parent, View, Write},
+    arbiter::{Claim, ClaimChange, ClaimWrite, Look, Now, Outcome, Parent, Reign, View, Write},
     limits::{ASIDE, DOUBTED_GRANTS, LONGEST_ASIDE, RETRY_AFTER},
 };
 
@@ -31,12 +31,16 @@ pub(crate) struct Notes {
     gone: BTreeSet<String>,
     gone_while_listing: BTreeSet<String>,
     pub(crate) listing: bool,
+    /// Claims that were seen granted, or unreadable, in the list under way.
+    shown: BTreeSet<String>,
     /// Answers to come, by claim.
     pub(crate) unanswered: BTreeMap<String, u8>,
     tickets: BTreeMap<String, u64>,
     pub(crate) dead: BTreeSet<String>,
     /// Grants under way, or without an answer.
     pub(crate) granting: BTreeSet<String>,
+    /// Those of them that have once got no answer: until the claim changes, only a new term undoes them.
+    doubted: BTreeSet<String>,
     /// Claims with a write under way, tellings aside.
     pub(crate) busy: BTreeSet<String>,
     retry_at: BTreeMap<String, Duration>,
@@ -61,7 +65,7 @@ impl Notes {
                 self.unread.remove(uid);
                 let ticket = self.tickets.entry(uid.into()).or_insert(claim.version);
                 *ticket = claim.state.ticket.unwrap_or(*ticket);
-                self.granting.remove(uid);
+                self.settle(uid);
                 let known = self.claims.insert(uid.into(), claim.clone());
                 if known.is_some_and(|known| known.renewed != claim.renewed) {
                     self.absent.remove(uid);
@@ -77,13 +81,16 @@ impl Notes {
             }
             Event::Unread(claim) => {
                 let uid = &*claim.uid;
+                if self.listing && claim.may_hold && !self.is_gone(uid) {
+                    self.shown.insert(uid.into());
+                }
                 let newer = self.claims.get(uid).is_none_or(|known| known.version < claim.version)
                     && self.unread.get(uid).is_none_or(|(version, ..)| *version < claim.version);
                 if newer && !self.is_gone(uid) {
                     let before = self.unread.get(uid).and_then(|(.., weight)| *weight);
                     let weight = self.claims.remove(uid).map(|claim| claim.weight).or(before);
                     self.unread.insert(uid.into(), (claim.version, claim.may_hold, weight));
-                    self.granting.remove(uid);
+                    self.settle(uid);
                     self.retry_at.remove(uid);
                     self.doubts.remove(uid);
                     self.tickets.remove(uid);
@@ -102,7 +109,7 @@ impl Notes {
                     }
                     self.tickets.remove(uid);
                     self.dead.remove(uid);
-                    self.granting.remove(uid);
+                    self.settle(uid);
                     self.retry_at.remove(uid);
                     self.foreign.remove(uid);
                     self.absent.remove(uid);
@@ -110,6 +117,18 @@ impl Notes {
                 }
             }
         }
+    }
+
+    /// Nothing of a grant of this claim is under way any more.
+    fn settle(&mut self, uid: &str) {
+        self.granting.remove(uid);
+        self.doubted.remove(uid);
+    }
+
+    /// Grants of earlier terms do not count.
+    pub(crate) fn settle_all(&mut self) {
+        self.granting.clear();
+        self.doubted.clear();
     }
 
     fn is_gone(&self, uid: &str) -> bool {
@@ -122,19 +141,28 @@ impl Notes {
         is_granted(claim) && claim.state.parent.as_ref() != parent
     }
 
-    /// The answer to a list. `counts`: it is the one that the takeover waits for.
-    pub(crate) fn listed(&mut self, claims: &[Event], counts: bool) {
-        for claim in claims.iter().filter(|_| counts) {
-            self.observe(claim);
+    /// A part of a list. `counts`: it is the one that the takeover waits for; of another only what it cannot show is seen.
+    fn paged(&mut self, claims: &[Event], counts: bool) {
+        for event in claims {
+            match event {
+                Event::Claim(claim) if counts => {
+                    self.observe(event);
+                    if self.claims.get(&*claim.uid).is_some_and(is_granted) {
+                        self.shown.insert(claim.uid.to_string());
+                    }
+                }
+                Event::Claim(_) => {}
+                _ => self.observe(event),
+            }
         }
+    }
+
+    /// The end of a list. `counts`: it is the one that the takeover waits for.
+    fn listed(&mut self, counts: bool) {
+        let shown = std::mem::take(&mut self.shown);
         if counts {
-            let listed = claims.iter().filter_map(|claim| match claim {
-                Event::Claim(claim) => Some(&*claim.uid),
-                Event::Unread(claim) => Some(&*claim.uid),
-                _ => None,
-            });
-            let known = |uid: &&str| self.claims.get(*uid).is_none_or(|claim| self.is_foreign(claim));
-            self.foreign = listed.filter(known).map(Into::into).collect();
+            let may_hold = |uid: &String| self.claims.get(uid).is_none_or(|claim| self.is_foreign(claim));
+            self.foreign = shown.into_iter().filter(may_hold).collect();
         }
         self.listing = false;
         self.gone_while_listing.clear();
@@ -274,6 +302,27 @@ impl Leader {
         }
     }
 
+    /// The list under way shows some more claims.
+    pub(crate) fn page(&mut self, claims: usize, now: Now) {
+        let Some((term, mut page)) = self.list.take() else { return };
+        let rest = page.split_off(claims.min(page.len()));
+        self.list = Some((term, rest));
+        self.notes.paged(&page, self.waits_for(term));
+        self.operator.paged(term, page, now);
+    }
+
+    /// The list under way ends.
+    pub(crate) fn listed(&mut self, now: Now) {
+        let Some((term, _)) = self.list.take() else { return };
+        let counts = self.waits_for(term);
+        self.notes.listed(counts);
+        self.operator.listed(term, vec![], now);
+    }
+
+    fn waits_for(&self, term: u64) -> bool {
+        matches!(self.operator.view.reign(), Reign::Listing { term: own, .. } if *own == term)
+    }
+
     pub(crate) fn answer(&mut self, answer: Answer, now: Now) {
         let Answer { write, outcome, found } = answer;
         let uid = write.uid();
@@ -294,9 +343,10 @@ impl Leader {
             let unchanged = self.notes.claims.get(uid).is_some_and(|claim| claim.version == write.version());
             if let (true, Some(outcome)) = (unchanged, outcome) {
                 let mut pause = RETRY_AFTER;
-                if outcome == Outcome::NotApplied {
+                if outcome == Outcome::NotApplied && !self.notes.doubted.contains(uid) {
                     self.notes.granting.remove(uid);
                 } else if self.notes.granting.contains(uid) {
+                    self.notes.doubted.insert(uid.into());
                     let doubts = self.notes.doubts.entry(uid.into()).or_default();
                     *doubts += 1;
                     if *doubts >= DOUBTED_GRANTS {
