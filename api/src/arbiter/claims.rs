@@ -3,11 +3,12 @@
 //! A claim is filed anew only when something about it changed that an index is about, so that ten thousand waiters cost
 //! nothing while somebody takes over or renews.
 
-use std::{cmp::Reverse, time::Duration};
+use std::cmp::Reverse;
 
 use super::{
     Claim, Now, Uid, Unread, View,
     entry::{Entry, Filed, Role, Unseen},
+    retry::Retry,
     takeover::Reign,
     waiters::Place,
 };
@@ -91,8 +92,8 @@ impl View {
             }
         }
         self.note_summary_change(now);
-        let (since, retry_at) = (now.monotonic, Duration::ZERO);
-        self.unread.insert(uid.clone(), Unseen { claim, weight, adopted, busy, retry_at, since, due: None });
+        let (since, retry) = (now.monotonic, Retry::default());
+        self.unread.insert(uid.clone(), Unseen { claim, weight, adopted, busy, retry, since, due: None });
         self.with_unread(&uid, |_| ());
     }
 
@@ -324,7 +325,8 @@ impl Entry {
         }
         // That it could be told something does not mean that it can be granted.
         if self.doubts < DOUBTED_GRANTS {
-            self.retry_at = Duration::ZERO;
+            self.retry = Retry::default();
         }
+        self.tell_retry = Retry::default();
     }
 }

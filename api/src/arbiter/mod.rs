@@ -59,7 +59,8 @@
 //! # Where it is
 //! `takeover`: the stages of a reign; `claims`: what is seen of claims and how they are filed, `entry`: of one, `waiters`: of the
 //! queue; `answers`: what goes out and comes back; `decide`: what should be done, with `attend`: for claims whose time has
-//! come, `prove`: to find out who lives, `tell` and `summary`: for people; `death`: what a pod proves.
+//! come, `prove`: to find out who lives, `tell` and `summary`: for people; `death`: what a pod proves; `retry`: when what has
+//! failed is tried again.
 
 mod answers;
 mod attend;
@@ -70,6 +71,7 @@ mod entry;
 mod parts;
 mod plan;
 mod prove;
+mod retry;
 mod status;
 mod summary;
 mod takeover;

@@ -9,7 +9,7 @@ use std::{
 use konductor_api::{
     ClaimPhase, Queueing, Semaphore,
     arbiter::{Claim, ClaimChange, ClaimWrite, Look, Now, Outcome, Parent, Reign, View, Write},
-    limits::{ASIDE, DOUBTED_GRANTS, LONGEST_ASIDE, RETRY_AFTER},
+    limits::{ASIDE, DOUBTED_GRANTS, LONGEST_ASIDE, LONGEST_RETRY_AFTER, RETRY_AFTER},
 };
 
 use super::fake::{Api, Event, Operator};
@@ -43,7 +43,8 @@ pub(crate) struct Notes {
     doubted: BTreeSet<String>,
     /// Claims with a write under way, tellings aside.
     pub(crate) busy: BTreeSet<String>,
-    retry_at: BTreeMap<String, Duration>,
+    /// How often a write failed in a row, and when the next may be made.
+    retries: BTreeMap<String, (u32, Duration)>,
 }
 
 impl Notes {
@@ -76,7 +77,7 @@ impl Notes {
                     self.foreign.remove(uid);
                 }
                 if self.doubts.get(uid).is_none_or(|doubts| *doubts < DOUBTED_GRANTS) {
-                    self.retry_at.remove(uid);
+                    self.retries.remove(uid);
                 }
             }
             Event::Unread(claim) => {
@@ -91,7 +92,7 @@ impl Notes {
                     let weight = self.claims.remove(uid).map(|claim| claim.weight).or(before);
                     self.unread.insert(uid.into(), (claim.version, claim.may_hold, weight));
                     self.settle(uid);
-                    self.retry_at.remove(uid);
+                    self.retries.remove(uid);
                     self.doubts.remove(uid);
                     self.tickets.remove(uid);
                     self.dead.remove(uid);
@@ -110,7 +111,7 @@ impl Notes {
                     self.tickets.remove(uid);
                     self.dead.remove(uid);
                     self.settle(uid);
-                    self.retry_at.remove(uid);
+                    self.retries.remove(uid);
                     self.foreign.remove(uid);
                     self.absent.remove(uid);
                     self.doubts.remove(uid);
@@ -200,7 +201,7 @@ impl Notes {
         let mut free = parent.capacity.saturating_sub(self.held(term));
         let mut next = vec![];
         for claim in self.waiting() {
-            let refused = self.retry_at.get(&*claim.uid).is_some_and(|at| *at > now.monotonic);
+            let refused = self.retries.get(&*claim.uid).is_some_and(|(_, at)| *at > now.monotonic);
             let lost = self.dead.contains(&*claim.uid) || self.absent.contains(&*claim.uid) || claim.revoke.is_some();
             if claim.weight > parent.capacity || lost || refused {
                 continue;
@@ -342,18 +343,21 @@ impl Leader {
             self.notes.busy.remove(uid);
             let unchanged = self.notes.claims.get(uid).is_some_and(|claim| claim.version == write.version());
             if let (true, Some(outcome)) = (unchanged, outcome) {
-                let mut pause = RETRY_AFTER;
                 if outcome == Outcome::NotApplied && !self.notes.doubted.contains(uid) {
                     self.notes.granting.remove(uid);
-                } else if self.notes.granting.contains(uid) {
+                }
+                let (failures, at) = self.notes.retries.entry(uid.into()).or_default();
+                let pause = if self.notes.granting.contains(uid) {
                     self.notes.doubted.insert(uid.into());
                     let doubts = self.notes.doubts.entry(uid.into()).or_default();
                     *doubts += 1;
-                    if *doubts >= DOUBTED_GRANTS {
-                        pause = ASIDE.saturating_mul(1 << (*doubts - DOUBTED_GRANTS)).min(LONGEST_ASIDE);
-                    }
-                }
-                self.notes.retry_at.insert(uid.into(), now.monotonic + pause);
+                    let times = doubts.checked_sub(DOUBTED_GRANTS);
+                    times.map_or(RETRY_AFTER, |times| ASIDE.saturating_mul(1 << times).min(LONGEST_ASIDE))
+                } else {
+                    *failures += 1;
+                    RETRY_AFTER.saturating_mul(1 << (*failures - 1)).min(LONGEST_RETRY_AFTER)
+                };
+                *at = now.monotonic + pause;
             }
         }
         match outcome {
