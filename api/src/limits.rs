@@ -99,8 +99,12 @@ pub const QUIET_AFTER: Duration = Duration::from_secs(1);
 /// other one does not, and it takes over again.
 pub const STOOD_DOWN: Duration = Duration::from_secs(30);
 
-/// A write whose outcome is unknown, or that was refused, is decided again after this long.
+/// A write whose outcome is unknown, or that was refused, is decided again after this long at first, twice as long each further
+/// time in a row, ...
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// ... and after no longer than this. A change of the object starts that anew.
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// Bits of a fencing token below the term.
 pub const SEQUENCE_BITS: u32 = 20;

@@ -24,6 +24,8 @@
 //! - `unheard`: done, and answered at `arrive`;
 //! - `misheard`: done, but at `arrive` there is no answer, and what is read is from before it was done.
 //!
+//! `list is slow`: the next list shows what there was when it was asked for, at `page`, and ends at `listed`.
+//!
 //! `pod of NAME is CASE` says what a look at the pod of that claim shows from then on: `gone`, `ended` or `unknown`; otherwise it
 //! lives, which gets no line. A claim with `pod=none` names no pod. `unreadable NAME` makes a claim unreadable, `readable NAME`
 //! readable again.
@@ -203,6 +205,9 @@ struct Script<L: Kept> {
     looks_again: Vec<Option<Duration>>,
     faults: Vec<Fault>,
     on_their_way: Vec<OnItsWay>,
+    slow_list: Vec<bool>,
+    /// Slow lists that have not ended: their terms, and the claims that they have yet to show.
+    lists: Vec<Option<(u64, Vec<Event>)>>,
     /// The UID of the first parent of the script.
     first_parent: Option<String>,
     /// What a look at the pod of a claim of this name shows; unless said otherwise, that it lives.
@@ -222,6 +227,8 @@ impl<L: Scripted> Script<L> {
             looks_again: vec![None; count],
             faults: vec![],
             on_their_way: vec![],
+            slow_list: vec![false; count],
+            lists: vec![None; count],
             first_parent: None,
             pods: BTreeMap::new(),
             out: String::new(),
@@ -316,6 +323,15 @@ impl<L: Scripted> Script<L> {
                     self.api.edit_claim(&name, |claim| *claim.status_mut() = Some(status));
                 }
             }
+            ["list", "is", "slow"] => self.slow_list[operator] = true,
+            ["page"] => {
+                let (term, claims) = self.lists[operator].as_mut().expect("a slow list");
+                self.operators[operator].paged(*term, std::mem::take(claims), now);
+            }
+            ["listed"] => {
+                let (term, claims) = self.lists[operator].take().expect("a slow list");
+                self.operators[operator].listed(term, claims, now);
+            }
             ["unreadable", name] => self.api.make_unreadable(name, true),
             ["readable", name] => self.api.make_unreadable(name, false),
             ["arrive"] => self.arrive(usize::MAX),
@@ -390,8 +406,13 @@ impl<L: Scripted> Script<L> {
             self.look(operator, &look);
         }
         if let Some(term) = plan.list {
-            self.say(operator, "list");
-            self.operators[operator].listed(term, self.api.list(), now);
+            if std::mem::take(&mut self.slow_list[operator]) {
+                self.say(operator, "list (slow)");
+                self.lists[operator] = Some((term, self.api.list()));
+            } else {
+                self.say(operator, "list");
+                self.operators[operator].listed(term, self.api.list(), now);
+            }
         }
         idle
     }

@@ -1,7 +1,5 @@
 //! What goes out, and what comes back.
 
-use std::time::Duration;
-
 use super::{
     Claim, ClaimChange, ClaimWrite, Now, Parent, ParentChange, ParentWrite, Plan, PodSight, View, Write, entry::Busy,
     takeover::Reign,
@@ -151,7 +149,9 @@ impl View {
                     .parent
                     .as_ref()
                     .is_some_and(|parent| parent.uid == write.uid && parent.version == write.version);
-                self.parent_retry_at = if unchanged { now.monotonic + RETRY_AFTER } else { Duration::ZERO };
+                if unchanged {
+                    self.parent_retry.failed(now);
+                }
                 self.note_summary_change(now);
             }
             Write::Claim(write) => self.claim_failed(write, outcome, now),
@@ -161,27 +161,34 @@ impl View {
     fn claim_failed(&mut self, write: &ClaimWrite, outcome: Outcome, now: Now) {
         self.heard_back(&write.uid);
         self.queue_changed = true;
-        let retry_at = now.monotonic + RETRY_AFTER;
         let Some(entry) = self.claims.get_mut(&write.uid) else {
             return self.with_unread(&write.uid, |unseen| {
                 unseen.busy = false;
-                unseen.retry_at = retry_at;
+                unseen.retry.failed(now);
             });
         };
         entry.answered(write);
+        let unchanged = entry.claim.version == write.version;
         if let ClaimChange::Tell(_) = write.change {
             entry.asking.take_if(|(asked, _)| *asked == write.version);
-        } else if entry.claim.version == write.version {
-            entry.retry_at = retry_at;
+            if unchanged {
+                entry.tell_retry.failed(now);
+            }
+        } else if unchanged {
             entry.unended += u32::from(matches!(write.change, ClaimChange::Expire(_)));
-            if outcome == Outcome::NotApplied {
-                entry.granting = None;
-            } else if entry.granting.is_some() {
+            if outcome == Outcome::NotApplied && !entry.doubted {
+                entry.settle_grant();
+            }
+            if entry.granting.is_none() {
+                entry.retry.failed(now);
+            } else {
+                entry.doubted = true;
                 entry.doubts = entry.doubts.saturating_add(1);
-                if let Some(times) = entry.doubts.checked_sub(DOUBTED_GRANTS) {
-                    let pause = ASIDE.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX)).min(LONGEST_ASIDE);
-                    entry.retry_at = now.monotonic + pause;
-                }
+                // Until then it is tried at an even pace, as it keeps its permits from others.
+                let pause = entry.doubts.checked_sub(DOUBTED_GRANTS).map_or(RETRY_AFTER, |times| {
+                    ASIDE.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX)).min(LONGEST_ASIDE)
+                });
+                entry.retry.pause(pause, now);
             }
         }
         self.refile(&write.uid, now);

@@ -3,11 +3,12 @@
 //! A claim is filed anew only when something about it changed that an index is about, so that ten thousand waiters cost
 //! nothing while somebody takes over or renews.
 
-use std::{cmp::Reverse, time::Duration};
+use std::cmp::Reverse;
 
 use super::{
     Claim, Now, Uid, Unread, View,
     entry::{Entry, Filed, Role, Unseen},
+    retry::Retry,
     takeover::Reign,
     waiters::Place,
 };
@@ -65,6 +66,10 @@ impl View {
         if self.gone.contains_key(&uid) {
             return;
         }
+        // Also if something newer is known: the list may be what shows that it was granted before.
+        if claim.may_hold && self.listing {
+            self.listed.insert(uid.clone());
+        }
         let known = self.claims.get(&uid).map(|entry| entry.claim.version);
         let known = known.or_else(|| self.unread.get(&uid).map(|unseen| unseen.claim.version));
         let adopted = match known {
@@ -85,13 +90,10 @@ impl View {
                 Some(weight) => self.in_use += weight,
                 None => self.unknown += 1,
             }
-            if matches!(self.reign, Reign::Listing { .. }) {
-                self.listed.insert(uid.clone());
-            }
         }
         self.note_summary_change(now);
-        let (since, retry_at) = (now.monotonic, Duration::ZERO);
-        self.unread.insert(uid.clone(), Unseen { claim, weight, adopted, busy, retry_at, since, due: None });
+        let (since, retry) = (now.monotonic, Retry::default());
+        self.unread.insert(uid.clone(), Unseen { claim, weight, adopted, busy, retry, since, due: None });
         self.with_unread(&uid, |_| ());
     }
 
@@ -307,7 +309,7 @@ impl Entry {
         self.claim = claim;
         self.ticket = self.claim.state.ticket.unwrap_or(self.ticket);
         self.adopted &= self.granted();
-        self.granting = None;
+        self.settle_grant();
         let newly_granted = self.granted() && !was_granted;
         if newly_granted {
             self.doubts = 0;
@@ -323,7 +325,8 @@ impl Entry {
         }
         // That it could be told something does not mean that it can be granted.
         if self.doubts < DOUBTED_GRANTS {
-            self.retry_at = Duration::ZERO;
+            self.retry = Retry::default();
         }
+        self.tell_retry = Retry::default();
     }
 }

@@ -98,8 +98,8 @@ fn write_parent(view: &View, parent: &Parent, change: ParentChange, now: Now, pl
     if view.parent_busy.is_some() {
         return false;
     }
-    if view.parent_retry_at > now.monotonic {
-        plan.look_again_at(view.parent_retry_at);
+    if view.parent_retry.at() > now.monotonic {
+        plan.look_again_at(view.parent_retry.at());
         return false;
     }
     plan.writes.push(Write::Parent(ParentWrite { uid: parent.uid.clone(), version: parent.version, change }));
@@ -147,8 +147,8 @@ fn grant(view: &View, parent: &Parent, term: u64, now: Now, plan: &mut Plan) {
             continue;
         }
         // Whose grant was refused must not hold up the others.
-        if entry.retry_at > now.monotonic {
-            plan.look_again_at(entry.retry_at);
+        if entry.retry.at() > now.monotonic {
+            plan.look_again_at(entry.retry.at());
             continue;
         }
         if weight > free {
@@ -207,7 +207,8 @@ fn clean_up(view: &View, now: Now, plan: &mut Plan) {
     let excess = view.over.len().saturating_sub(MAX_EXPIRED);
     for (position, (since, uid)) in view.over.iter().enumerate() {
         let Some(entry) = view.claims.get(uid) else { continue };
-        let at = if position < excess { entry.retry_at } else { (*since + KEEP_EXPIRED).max(entry.retry_at) };
+        let retry_at = entry.retry.at();
+        let at = if position < excess { retry_at } else { (*since + KEEP_EXPIRED).max(retry_at) };
         if at > now.monotonic {
             plan.look_again_at(at);
             if position >= excess {

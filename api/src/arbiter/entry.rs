@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     Claim, ClaimChange, ClaimWrite, Parent, Unread, Version,
+    retry::Retry,
     waiters::{Place, Waiter, digest},
 };
 use crate::{
@@ -53,14 +54,19 @@ pub(super) struct Entry {
     /// A telling is under way. It does not keep the claim from being granted meanwhile.
     pub(super) telling: bool,
     /// Not to be written before this time, after a failed write.
-    pub(super) retry_at: Duration,
+    pub(super) retry: Retry,
+    /// Nor to be told anything before this one, after a failed telling: that keeps nobody from being granted something.
+    pub(super) tell_retry: Retry,
     /// When a renewal has to have come, after a grant that came after a long wait, or after its client was asked.
     pub(super) proof_due: Option<Duration>,
     /// A grant was sent for this version and is not known to have failed.
     pub(super) granting: Option<Version>,
     /// That grant was sent after [`WAITED_LONG`](crate::limits::WAITED_LONG), so its client renews before it starts anything.
     pub(super) granting_late: bool,
-    /// Writes without an answer, one after the other, while a grant was not known to have failed.
+    /// It, or another write of this version since, got no answer. What is refused after that says nothing of what is still on its
+    /// way, so only another version, or another term, settles it.
+    pub(super) doubted: bool,
+    /// Writes that did not settle it, one after the other, while a grant was not known to have failed.
     pub(super) doubts: u32,
     /// Ends that were written in vain.
     pub(super) unended: u32,
@@ -109,10 +115,12 @@ impl Entry {
             adopted: false,
             busy: None,
             telling: false,
-            retry_at: Duration::ZERO,
+            retry: Retry::default(),
+            tell_retry: Retry::default(),
             proof_due: None,
             granting: None,
             granting_late: false,
+            doubted: false,
             doubts: 0,
             unended: 0,
             heard: now,
@@ -154,6 +162,12 @@ impl Entry {
 
     pub(super) fn ttl(&self, parent_ttl: Duration) -> Duration {
         self.claim.state.ttl.or(self.claim.ttl).unwrap_or(parent_ttl)
+    }
+
+    /// No grant is under way any more that could still be done, and count.
+    pub(super) fn settle_grant(&mut self) {
+        self.granting = None;
+        self.doubted = false;
     }
 
     pub(super) fn in_doubt(&self) -> bool {
@@ -210,7 +224,7 @@ impl Entry {
                 self.expires(parent_ttl).min(proof).min(look)
             }
         };
-        Some(at.max(self.retry_at))
+        Some(at.max(self.retry.at()))
     }
 
     /// What a walk through the queue has to know of it.
@@ -220,6 +234,7 @@ impl Entry {
             weight: self.claim.weight,
             aside: self.is_lost() || self.busy.is_some(),
             telling: self.telling,
+            tell_at: self.tell_retry.at(),
             pending: state.phase == Some(ClaimPhase::Pending),
             ahead: state.ahead,
             message: state.message.as_deref().map_or(0, digest),
@@ -237,7 +252,7 @@ pub(super) struct Unseen {
     pub(super) adopted: bool,
     /// Its deletion is under way.
     pub(super) busy: bool,
-    pub(super) retry_at: Duration,
+    pub(super) retry: Retry,
     /// When this version of it was first seen, or the reign began.
     pub(super) since: Duration,
     pub(super) due: Option<Duration>,
@@ -247,6 +262,6 @@ impl Unseen {
     /// When it has not changed for so long that nobody can hold it any more.
     pub(super) fn due(&self) -> Option<Duration> {
         let may_hold = self.claim.may_hold && !self.busy;
-        may_hold.then(|| self.since.saturating_add(MAX_TTL).max(self.retry_at))
+        may_hold.then(|| self.since.saturating_add(MAX_TTL).max(self.retry.at()))
     }
 }

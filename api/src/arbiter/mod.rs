@@ -29,8 +29,9 @@
 //! # What counts as held
 //! Everything that could be: granted claims until they are seen deleted or their expiry is acknowledged, and grants that
 //! were sent and are not known to have failed. An unknown outcome is settled by another write of the same version (the grant
-//! again, or its withdrawal): whichever lands first makes the other one's resourceVersion stale. Where no write of a claim is
-//! ever answered, a raised term does the same: what still lands is a late write then. Its claim is set aside for a while
+//! again, or its withdrawal): whichever lands first makes the other one's resourceVersion stale. That the other write is refused
+//! settles nothing, as long as the version stands. Where none is ever done, a raised term does the same: what still lands is a
+//! late write then. Its claim is set aside for a while
 //! ([`ASIDE`](crate::limits::ASIDE)), and others are served.
 //!
 //! A claim that cannot be read and may be held counts as holding everything ([`View::observe_unreadable`]). Nor does a leader
@@ -58,7 +59,8 @@
 //! # Where it is
 //! `takeover`: the stages of a reign; `claims`: what is seen of claims and how they are filed, `entry`: of one, `waiters`: of the
 //! queue; `answers`: what goes out and comes back; `decide`: what should be done, with `attend`: for claims whose time has
-//! come, `prove`: to find out who lives, `tell` and `summary`: for people; `death`: what a pod proves.
+//! come, `prove`: to find out who lives, `tell` and `summary`: for people; `death`: what a pod proves; `retry`: when what has
+//! failed is tried again.
 
 mod answers;
 mod attend;
@@ -69,6 +71,7 @@ mod entry;
 mod parts;
 mod plan;
 mod prove;
+mod retry;
 mod status;
 mod summary;
 mod takeover;

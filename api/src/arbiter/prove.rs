@@ -32,7 +32,9 @@ pub(super) fn prove(view: &View, parent: &Parent, term: u64, now: Now, plan: &mu
             Some(_) => position < LOOKED_AHEAD as u64 && entry.looked_at.is_none(),
             None => wants_asking(view, entry),
         };
+        let asks = entry.claim.pod.is_none();
         let long = entry.heard + WAITED_LONG;
+        let long = if asks { long.max(entry.tell_retry.at()) } else { long };
         if !wanted {
             continue;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Claim, Now, Uid, View, entry::Entry};
+use super::{Claim, Now, Uid, View, entry::Entry, retry::Retry};
 use crate::limits::STOOD_DOWN;
 
 /// How far the operator is in taking this parent over.
@@ -42,6 +42,7 @@ pub enum Reign {
 impl View {
     /// This operator leads from now on and takes the parent over.
     pub fn lead(&mut self, now: Now) {
+        self.parent_retry = Retry::default();
         for uid in &self.granted {
             let Some(entry) = self.claims.get_mut(uid) else { continue };
             entry.proof_due = None;
@@ -60,7 +61,7 @@ impl View {
         self.reign = Reign::Raising;
         for uid in &self.granted {
             if let Some(entry) = self.claims.get_mut(uid) {
-                entry.granting = None;
+                entry.settle_grant();
                 entry.adopted = false;
             }
         }

@@ -44,6 +44,7 @@ pub(super) fn tell(view: &View, now: Now, plan: &mut Plan) {
     let usual = Words::new(view, capacity.min(1));
     let mut too_heavy = BTreeMap::new();
     let (mut ahead, mut first, mut again) = (0, Vec::new(), Vec::new());
+    let mut retry_at: Option<Duration> = None;
     for (place, waiter) in view.waiters.in_order() {
         // Whose turn has come, or who is dropped, is in nobody's way.
         if waiter.aside || decided.contains(&*place.uid) {
@@ -59,7 +60,12 @@ pub(super) fn tell(view: &View, now: Now, plan: &mut Plan) {
         ahead += u64::from(fits);
         let halved = waiter.ahead.is_none_or(|told| position < told && position <= told / 2);
         let told = waiter.pending && !halved && words.digests.contains(&waiter.message);
-        if !told && !waiter.telling && !asked.contains(&*place.uid) {
+        if told || waiter.telling || asked.contains(&*place.uid) {
+            continue;
+        }
+        if waiter.tell_at > now.monotonic {
+            retry_at = Some(retry_at.map_or(waiter.tell_at, |earlier| earlier.min(waiter.tell_at)));
+        } else {
             // Those who know nothing yet come first: some only want to know whether it is their turn at once.
             let news = if waiter.pending { &mut again } else { &mut first };
             news.push((&place.uid, position, words.message.clone()));
@@ -82,9 +88,12 @@ pub(super) fn tell(view: &View, now: Now, plan: &mut Plan) {
     for (claim, change) in tellings {
         plan.claim(claim, change, None);
     }
-    plan.more_to_tell = more_to_tell;
+    plan.more_to_tell = more_to_tell || retry_at.is_some();
     if more_to_tell {
         plan.look_again_at(now.monotonic + TELL_EVERY);
+    }
+    if let Some(at) = retry_at {
+        plan.look_again_at(at.max(now.monotonic + TELL_EVERY));
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     Now, Parent, Uid, Version,
     claims::Gone,
     entry::{Entry, Unseen},
+    retry::Retry,
     takeover::Reign,
     waiters::Waiters,
 };
@@ -26,7 +27,7 @@ pub struct View {
     pub(super) parent: Option<Parent>,
     /// A write to the parent is under way, decided on this version.
     pub(super) parent_busy: Option<Version>,
-    pub(super) parent_retry_at: Duration,
+    pub(super) parent_retry: Retry,
     pub(super) listing: bool,
     /// Claims that the list under way shows as granted, or cannot show.
     pub(super) listed: BTreeSet<Uid>,
@@ -68,7 +69,7 @@ impl View {
             reign: Reign::Standby,
             parent: None,
             parent_busy: None,
-            parent_retry_at: Duration::ZERO,
+            parent_retry: Retry::default(),
             listing: false,
             listed: BTreeSet::new(),
             floor: 0,
@@ -135,6 +136,7 @@ impl View {
         let resized = known.is_none_or(|known| known.capacity != parent.capacity);
         let default_ttl_changed = known.is_some_and(|known| known.ttl != parent.ttl);
         self.parent = Some(parent);
+        self.parent_retry = Retry::default();
         self.queue_changed |= resized;
         self.note_summary_change(now);
         self.note_term(term, now);

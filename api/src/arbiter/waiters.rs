@@ -4,6 +4,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap, btree_set},
     hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
 };
 
 use super::Uid;
@@ -24,6 +25,8 @@ pub(super) struct Waiter {
     pub(super) aside: bool,
     /// A telling is under way.
     pub(super) telling: bool,
+    /// Not to be told anything before this time, after a failed telling.
+    pub(super) tell_at: Duration,
     /// It has been answered that it waits.
     pub(super) pending: bool,
     /// The position that it was last told.

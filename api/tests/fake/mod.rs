@@ -286,13 +286,18 @@ impl Operator {
 
     /// Gets the answer to a list, in pages of one claim each.
     pub(crate) fn listed(&mut self, term: u64, claims: Vec<Event>, now: Now) {
+        self.paged(term, claims, now);
+        self.view.listed(term, now);
+    }
+
+    /// Gets a part of the answer to a list.
+    pub(crate) fn paged(&mut self, term: u64, claims: Vec<Event>, now: Now) {
         for claim in claims {
             match claim {
                 Event::Claim(claim) => self.view.page(term, vec![claim], now),
                 other => self.observe(other, now),
             }
         }
-        self.view.listed(term, now);
     }
 
     /// Learns that a write succeeded, and what the object is like now.

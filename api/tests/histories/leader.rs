@@ -8,8 +8,8 @@ use std::{
 
 use konductor_api::{
     ClaimPhase, Queueing, Semaphore,
-    arbiter::{Claim, ClaimChange, ClaimWrite, Look, Now, Outcome, Parent, View, Write},
-    limits::{ASIDE, DOUBTED_GRANTS, LONGEST_ASIDE, RETRY_AFTER},
+    arbiter::{Claim, ClaimChange, ClaimWrite, Look, Now, Outcome, Parent, Reign, View, Write},
+    limits::{ASIDE, DOUBTED_GRANTS, LONGEST_ASIDE, LONGEST_RETRY_AFTER, RETRY_AFTER},
 };
 
 use super::fake::{Api, Event, Operator};
@@ -31,15 +31,20 @@ pub(crate) struct Notes {
     gone: BTreeSet<String>,
     gone_while_listing: BTreeSet<String>,
     pub(crate) listing: bool,
+    /// Claims that were seen granted, or unreadable, in the list under way.
+    shown: BTreeSet<String>,
     /// Answers to come, by claim.
     pub(crate) unanswered: BTreeMap<String, u8>,
     tickets: BTreeMap<String, u64>,
     pub(crate) dead: BTreeSet<String>,
     /// Grants under way, or without an answer.
     pub(crate) granting: BTreeSet<String>,
+    /// Those of them that have once got no answer: until the claim changes, only a new term undoes them.
+    doubted: BTreeSet<String>,
     /// Claims with a write under way, tellings aside.
     pub(crate) busy: BTreeSet<String>,
-    retry_at: BTreeMap<String, Duration>,
+    /// How often a write failed in a row, and when the next may be made.
+    retries: BTreeMap<String, (u32, Duration)>,
 }
 
 impl Notes {
@@ -61,7 +66,7 @@ impl Notes {
                 self.unread.remove(uid);
                 let ticket = self.tickets.entry(uid.into()).or_insert(claim.version);
                 *ticket = claim.state.ticket.unwrap_or(*ticket);
-                self.granting.remove(uid);
+                self.settle(uid);
                 let known = self.claims.insert(uid.into(), claim.clone());
                 if known.is_some_and(|known| known.renewed != claim.renewed) {
                     self.absent.remove(uid);
@@ -72,19 +77,22 @@ impl Notes {
                     self.foreign.remove(uid);
                 }
                 if self.doubts.get(uid).is_none_or(|doubts| *doubts < DOUBTED_GRANTS) {
-                    self.retry_at.remove(uid);
+                    self.retries.remove(uid);
                 }
             }
             Event::Unread(claim) => {
                 let uid = &*claim.uid;
+                if self.listing && claim.may_hold && !self.is_gone(uid) {
+                    self.shown.insert(uid.into());
+                }
                 let newer = self.claims.get(uid).is_none_or(|known| known.version < claim.version)
                     && self.unread.get(uid).is_none_or(|(version, ..)| *version < claim.version);
                 if newer && !self.is_gone(uid) {
                     let before = self.unread.get(uid).and_then(|(.., weight)| *weight);
                     let weight = self.claims.remove(uid).map(|claim| claim.weight).or(before);
                     self.unread.insert(uid.into(), (claim.version, claim.may_hold, weight));
-                    self.granting.remove(uid);
-                    self.retry_at.remove(uid);
+                    self.settle(uid);
+                    self.retries.remove(uid);
                     self.doubts.remove(uid);
                     self.tickets.remove(uid);
                     self.dead.remove(uid);
@@ -102,14 +110,26 @@ impl Notes {
                     }
                     self.tickets.remove(uid);
                     self.dead.remove(uid);
-                    self.granting.remove(uid);
-                    self.retry_at.remove(uid);
+                    self.settle(uid);
+                    self.retries.remove(uid);
                     self.foreign.remove(uid);
                     self.absent.remove(uid);
                     self.doubts.remove(uid);
                 }
             }
         }
+    }
+
+    /// Nothing of a grant of this claim is under way any more.
+    fn settle(&mut self, uid: &str) {
+        self.granting.remove(uid);
+        self.doubted.remove(uid);
+    }
+
+    /// Grants of earlier terms do not count.
+    pub(crate) fn settle_all(&mut self) {
+        self.granting.clear();
+        self.doubted.clear();
     }
 
     fn is_gone(&self, uid: &str) -> bool {
@@ -122,19 +142,28 @@ impl Notes {
         is_granted(claim) && claim.state.parent.as_ref() != parent
     }
 
-    /// The answer to a list. `counts`: it is the one that the takeover waits for.
-    pub(crate) fn listed(&mut self, claims: &[Event], counts: bool) {
-        for claim in claims.iter().filter(|_| counts) {
-            self.observe(claim);
+    /// A part of a list. `counts`: it is the one that the takeover waits for; of another only what it cannot show is seen.
+    fn paged(&mut self, claims: &[Event], counts: bool) {
+        for event in claims {
+            match event {
+                Event::Claim(claim) if counts => {
+                    self.observe(event);
+                    if self.claims.get(&*claim.uid).is_some_and(is_granted) {
+                        self.shown.insert(claim.uid.to_string());
+                    }
+                }
+                Event::Claim(_) => {}
+                _ => self.observe(event),
+            }
         }
+    }
+
+    /// The end of a list. `counts`: it is the one that the takeover waits for.
+    fn listed(&mut self, counts: bool) {
+        let shown = std::mem::take(&mut self.shown);
         if counts {
-            let listed = claims.iter().filter_map(|claim| match claim {
-                Event::Claim(claim) => Some(&*claim.uid),
-                Event::Unread(claim) => Some(&*claim.uid),
-                _ => None,
-            });
-            let known = |uid: &&str| self.claims.get(*uid).is_none_or(|claim| self.is_foreign(claim));
-            self.foreign = listed.filter(known).map(Into::into).collect();
+            let may_hold = |uid: &String| self.claims.get(uid).is_none_or(|claim| self.is_foreign(claim));
+            self.foreign = shown.into_iter().filter(may_hold).collect();
         }
         self.listing = false;
         self.gone_while_listing.clear();
@@ -172,7 +201,7 @@ impl Notes {
         let mut free = parent.capacity.saturating_sub(self.held(term));
         let mut next = vec![];
         for claim in self.waiting() {
-            let refused = self.retry_at.get(&*claim.uid).is_some_and(|at| *at > now.monotonic);
+            let refused = self.retries.get(&*claim.uid).is_some_and(|(_, at)| *at > now.monotonic);
             let lost = self.dead.contains(&*claim.uid) || self.absent.contains(&*claim.uid) || claim.revoke.is_some();
             if claim.weight > parent.capacity || lost || refused {
                 continue;
@@ -274,6 +303,27 @@ impl Leader {
         }
     }
 
+    /// The list under way shows some more claims.
+    pub(crate) fn page(&mut self, claims: usize, now: Now) {
+        let Some((term, mut page)) = self.list.take() else { return };
+        let rest = page.split_off(claims.min(page.len()));
+        self.list = Some((term, rest));
+        self.notes.paged(&page, self.waits_for(term));
+        self.operator.paged(term, page, now);
+    }
+
+    /// The list under way ends.
+    pub(crate) fn listed(&mut self, now: Now) {
+        let Some((term, _)) = self.list.take() else { return };
+        let counts = self.waits_for(term);
+        self.notes.listed(counts);
+        self.operator.listed(term, vec![], now);
+    }
+
+    fn waits_for(&self, term: u64) -> bool {
+        matches!(self.operator.view.reign(), Reign::Listing { term: own, .. } if *own == term)
+    }
+
     pub(crate) fn answer(&mut self, answer: Answer, now: Now) {
         let Answer { write, outcome, found } = answer;
         let uid = write.uid();
@@ -293,17 +343,21 @@ impl Leader {
             self.notes.busy.remove(uid);
             let unchanged = self.notes.claims.get(uid).is_some_and(|claim| claim.version == write.version());
             if let (true, Some(outcome)) = (unchanged, outcome) {
-                let mut pause = RETRY_AFTER;
-                if outcome == Outcome::NotApplied {
+                if outcome == Outcome::NotApplied && !self.notes.doubted.contains(uid) {
                     self.notes.granting.remove(uid);
-                } else if self.notes.granting.contains(uid) {
+                }
+                let (failures, at) = self.notes.retries.entry(uid.into()).or_default();
+                let pause = if self.notes.granting.contains(uid) {
+                    self.notes.doubted.insert(uid.into());
                     let doubts = self.notes.doubts.entry(uid.into()).or_default();
                     *doubts += 1;
-                    if *doubts >= DOUBTED_GRANTS {
-                        pause = ASIDE.saturating_mul(1 << (*doubts - DOUBTED_GRANTS)).min(LONGEST_ASIDE);
-                    }
-                }
-                self.notes.retry_at.insert(uid.into(), now.monotonic + pause);
+                    let times = doubts.checked_sub(DOUBTED_GRANTS);
+                    times.map_or(RETRY_AFTER, |times| ASIDE.saturating_mul(1 << times).min(LONGEST_ASIDE))
+                } else {
+                    *failures += 1;
+                    RETRY_AFTER.saturating_mul(1 << (*failures - 1)).min(LONGEST_RETRY_AFTER)
+                };
+                *at = now.monotonic + pause;
             }
         }
         match outcome {

@@ -42,6 +42,8 @@ pub(crate) enum Step {
     },
     Decide(usize),
     List(usize),
+    /// The list under way shows so many more claims.
+    Page(usize, usize),
     Listed(usize),
     Arrive {
         operator: usize,
@@ -53,6 +55,16 @@ pub(crate) enum Step {
         answer: usize,
     },
     LateArrival(usize),
+    /// A write is late, and the next one of an operator is refused.
+    LateThenRefused {
+        operator: usize,
+        write: usize,
+    },
+    /// An operator takes over while a claim cannot be read, which it can be before the list ends.
+    ReadBeforeListed {
+        operator: usize,
+        client: usize,
+    },
     Work(usize),
     See(usize),
     Confirm(usize),
@@ -122,10 +134,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         }),
         16 => operator().prop_map(Step::Decide),
         4 => operator().prop_map(Step::List),
+        3 => (operator(), 1..4_usize).prop_map(|(operator, claims)| Step::Page(operator, claims)),
         4 => operator().prop_map(Step::Listed),
         24 => (operator(), which(), fate).prop_map(|(operator, write, fate)| Step::Arrive { operator, write, fate }),
         20 => (operator(), which()).prop_map(|(operator, answer)| Step::Answer { operator, answer }),
         6 => which().prop_map(Step::LateArrival),
+        2 => (operator(), which()).prop_map(|(operator, write)| Step::LateThenRefused { operator, write }),
+        2 => (operator(), client()).prop_map(|(operator, client)| Step::ReadBeforeListed { operator, client }),
         16 => operator().prop_map(Step::Work),
         6 => client().prop_map(Step::See),
         6 => client().prop_map(Step::Confirm),

@@ -125,14 +125,10 @@ impl World {
                 let leader = &mut self.leaders[operator];
                 leader.list = leader.listing.take().map(|term| (term, self.api.list())).or(leader.list.take());
             }
+            Step::Page(operator, claims) => self.leaders[operator].page(claims, now),
             Step::Listed(operator) => {
-                if let Some((term, claims)) = self.leaders[operator].list.take() {
-                    let leader = &mut self.leaders[operator];
-                    let counts =
-                        matches!(leader.operator.view.reign(), Reign::Listing { term: own, .. } if *own == term);
-                    leader.notes.listed(&claims, counts);
-                    leader.operator.listed(term, claims, now);
-                }
+                self.leaders[operator].page(usize::MAX, now);
+                self.leaders[operator].listed(now);
             }
             Step::Arrive { operator, write, fate } => self.arrive(operator, write, fate),
             Step::Answer { operator, answer } => {
@@ -146,6 +142,34 @@ impl World {
                     self.carry_out(&write);
                 }
             }
+            Step::LateThenRefused { operator, write } => {
+                for (fate, pause) in [(Fate::Late, 1000), (Fate::Refused, 0)] {
+                    self.decide(operator);
+                    self.arrive(operator, write, fate);
+                    self.answer_all(operator);
+                    self.pass(Duration::from_millis(pause));
+                }
+                self.decide(operator);
+            }
+            Step::ReadBeforeListed { operator, client } => self.with(client, Client::acts, |world, client| {
+                let name = world.clients[client].name.clone();
+                world.api.make_unreadable(&name, true);
+                let now = world.now();
+                world.leaders[operator].watch(&world.api, usize::MAX, &[0, 1], now);
+                world.leaders[operator].view().lead(now);
+                for _ in 0..2 {
+                    world.decide(operator);
+                    while !world.leaders[operator].flights.is_empty() {
+                        world.arrive(operator, 0, Fate::Arrives);
+                    }
+                    world.answer_all(operator);
+                }
+                world.step(&Step::List(operator));
+                world.step(&Step::Page(operator, usize::MAX));
+                world.api.make_unreadable(&name, false);
+                world.leaders[operator].watch(&world.api, usize::MAX, &[0, 1], now);
+                world.step(&Step::Listed(operator));
+            }),
             Step::Work(operator) => {
                 self.work(operator);
             }
@@ -174,7 +198,7 @@ impl World {
         }
         for leader in &mut self.leaders {
             if !matches!(leader.operator.view.reign(), Reign::Settled { .. }) {
-                leader.notes.granting.clear();
+                leader.notes.settle_all();
             }
         }
     }
@@ -317,6 +341,13 @@ impl World {
         self.leaders[operator].answers.push(Answer { write, outcome, found });
     }
 
+    fn answer_all(&mut self, operator: usize) {
+        let now = self.now();
+        for answer in std::mem::take(&mut self.leaders[operator].answers) {
+            self.leaders[operator].answer(answer, now);
+        }
+    }
+
     /// Everything goes well for an operator until it has nothing to do. Returns whether it did anything.
     fn work(&mut self, operator: usize) -> bool {
         let mut worked = false;
@@ -329,9 +360,7 @@ impl World {
             while !self.leaders[operator].flights.is_empty() {
                 self.arrive(operator, 0, Fate::Arrives);
             }
-            for answer in std::mem::take(&mut self.leaders[operator].answers) {
-                self.leaders[operator].answer(answer, now);
-            }
+            self.answer_all(operator);
             while !self.leaders[operator].looks.is_empty() {
                 self.look(operator, 0);
             }

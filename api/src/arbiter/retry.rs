@@ -1,0 +1,33 @@
+//! When to try again what has failed: ever more rarely, as what is refused time and again (by an old resource definition, by
+//! somebody's webhook) would otherwise cost a request a second for each object, for ever.
+
+use std::time::Duration;
+
+use super::Now;
+use crate::limits::{LONGEST_RETRY_AFTER, RETRY_AFTER};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Retry {
+    at: Duration,
+    /// Failures in a row.
+    failures: u32,
+}
+
+impl Retry {
+    /// Not to be tried before this time.
+    pub(super) fn at(self) -> Duration {
+        self.at
+    }
+
+    /// It has failed once more.
+    pub(super) fn failed(&mut self, now: Now) {
+        let pause = RETRY_AFTER.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        self.failures = self.failures.saturating_add(1);
+        self.at = now.monotonic + pause.min(LONGEST_RETRY_AFTER);
+    }
+
+    /// It is tried again after this pause, however often it has failed.
+    pub(super) fn pause(&mut self, pause: Duration, now: Now) {
+        self.at = now.monotonic + pause;
+    }
+}
