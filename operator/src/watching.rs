@@ -12,19 +12,21 @@ use tracing::error;
 
 use crate::{engine::Common, metrics::ResourceLabels};
 
-/// Follows all objects of the kind `K`, or those that a field selector selects, and sends what `wrap` makes of each event. Ends with
-/// the receiver, or by the handle.
-pub(crate) fn follow<K, S, T, E>(
+/// Follows all objects of the kind `K`, or those that a field selector selects, and sends what `wrap` makes of each
+/// event. Of each object that has what `keep` returns, as soon as it is read. Ends with the receiver, or by the handle.
+pub(crate) fn follow<K, S, T, A, E>(
     common: &Common,
     fields: Option<&str>,
     page: u32,
     inbox: mpsc::Sender<E>,
-    mut wrap: impl FnMut(Event<Lenient<Object<K, S, T>>>) -> E + Send + 'static,
+    keep: impl FnMut(Lenient<Object<K, S, T>>) -> A + Send + 'static,
+    mut wrap: impl FnMut(Event<A>) -> E + Send + 'static,
 ) -> AbortHandle
 where
     K: Resource<DynamicType = ()> + Send + 'static,
     S: DeserializeOwned + Send + 'static,
     T: DeserializeOwned + Default + Send + 'static,
+    A: Send + 'static,
     E: Send + 'static,
 {
     let endpoint = Endpoint::all(common.client.clone(), Program::OPERATOR);
@@ -45,5 +47,5 @@ where
             let _ = restored.try_send(what);
         }
     };
-    tokio::spawn(source.follow(inbox, move |event| Some(wrap(event)), report)).abort_handle()
+    tokio::spawn(source.follow(inbox, keep, move |event| Some(wrap(event)), report)).abort_handle()
 }

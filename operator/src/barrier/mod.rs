@@ -22,7 +22,7 @@ use konductor_api::{
 use konductor_cluster::{follow::Event, object::Lenient};
 
 use self::{
-    arrivals::{ArrivalObject, Arrivals, Arrived, BarrierObject},
+    arrivals::{Arrivals, Arrived, BarrierObject},
     errand::Errand,
 };
 use crate::{
@@ -49,12 +49,15 @@ pub(crate) struct Barriers {
 /// An engine for barriers, which are followed from now on as those who arrive are, and its inbox.
 pub(crate) fn start(common: &Common) -> (Engine<Waitables<Barriers>>, Inbox<Seen<Barriers>>) {
     let inbox = Inbox::default();
-    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<BarrierObject>>| {
-        Seen::Parent(event.map(Box::new))
-    });
-    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<ArrivalObject>>| {
-        Seen::Other(event.map(Arrived::of))
-    });
+    let barrier = |mut object: Lenient<BarrierObject>| {
+        // Nobody asks for these of a barrier, and they can be many.
+        if let Ok(barrier) = &mut object {
+            (barrier.metadata.labels, barrier.metadata.owners) = Default::default();
+        }
+        Box::new(object)
+    };
+    follow(common, None, PAGE, inbox.sender.clone(), barrier, Seen::Parent);
+    follow(common, None, PAGE, inbox.sender.clone(), Arrived::of, Seen::Other);
     let (cache, metrics) = (common.metrics.register_cache("arrivals"), common.metrics.clone());
     let barriers = Barriers { arrivals: Arrivals::default(), cache, metrics };
     (Engine::new(Waitables::new(barriers, common)), inbox)

@@ -20,7 +20,7 @@ use konductor_api::{
     arbiter::Now,
     rendezvous::{Plan, Write},
 };
-use konductor_cluster::{follow::Event, object::Lenient};
+use konductor_cluster::object::Lenient;
 use kube::Client;
 
 use self::{
@@ -49,9 +49,14 @@ pub(crate) struct Gates {
 /// An engine for gates, which are followed from now on, and its inbox.
 pub(crate) fn start(common: &Common) -> (Engine<Waitables<Gates>>, Inbox<Seen<Gates>>) {
     let inbox = Inbox::default();
-    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<GateObject>>| {
-        Seen::Parent(event.map(Box::new))
-    });
+    let gate = |mut object: Lenient<GateObject>| {
+        // Nobody asks for these of a gate, and they can be many.
+        if let Ok(gate) = &mut object {
+            gate.metadata.owners = Vec::new();
+        }
+        Box::new(object)
+    };
+    follow(common, None, PAGE, inbox.sender.clone(), gate, Seen::Parent);
     let sources = Sources::new(watches(common, inbox.sender.clone()));
     (Engine::new(Waitables::new(Gates { sources, world: World::default() }, common)), inbox)
 }
