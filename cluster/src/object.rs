@@ -132,11 +132,18 @@ pub struct Illegible(pub String);
 pub trait Described {
     /// Its metadata.
     fn metadata(&self) -> &Metadata;
+
+    /// The same, to leave out what nobody asks for.
+    fn metadata_mut(&mut self) -> &mut Metadata;
 }
 
 impl<K, S, T> Described for Object<K, S, T> {
     fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
     }
 }
 
@@ -145,6 +152,13 @@ impl<O: Described> Described for Lenient<O> {
         match self {
             Ok(object) => object.metadata(),
             Err(misfit) => &misfit.metadata,
+        }
+    }
+
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        match self {
+            Ok(object) => object.metadata_mut(),
+            Err(misfit) => &mut misfit.metadata,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! - [`lock`]: what is held; `waitable`: what is waited for, of which `barrier`s and `gate`s are kinds;
 //! - [`key`]: the names of parents; `watching`: following objects;
 //! - [`election`]: who leads, for liveness only;
-//! - [`faults`]: what cannot be read;
+//! - `faults`: what cannot be read;
 //! - [`pods`]: proof of death;
 //! - [`events`], [`metrics`], [`health`], [`http`]: what can be seen from outside;
 //! - [`config`], [`clock`]: the surroundings.
@@ -17,7 +17,7 @@ pub mod config;
 pub mod election;
 pub mod engine;
 pub mod events;
-pub mod faults;
+mod faults;
 mod gate;
 pub mod health;
 pub mod http;

@@ -92,13 +92,14 @@ impl Graveyard {
         self.graves.shrink_to_fit();
     }
 
-    /// These containers of the pod have ended.
-    pub fn bury(&mut self, source: usize, ended: Ended) {
+    /// These containers of the pod have ended. Returns whether that is news.
+    pub fn bury(&mut self, source: usize, ended: Ended) -> bool {
         let (epoch, Ended { pod, containers }) = (self.epochs[source], ended);
         if containers.is_empty() {
-            return;
+            return false;
         }
-        self.graves.insert(pod, Grave { containers, source, epoch });
+        let before = self.graves.insert(pod, Grave { containers: containers.clone(), source, epoch });
+        before.is_none_or(|grave| grave.containers != containers)
     }
 
     /// The pod was deleted.
@@ -112,6 +113,10 @@ impl Graveyard {
     }
 }
 
+/// Claims of one pod that its end frees at once: more than any pod has containers and locks. What is beyond is found out when it misses
+/// a renewal.
+const TENANTS: usize = 256;
+
 /// The claims of each pod, so that a pod's end finds them.
 #[derive(Default)]
 pub struct Tenants {
@@ -119,9 +124,12 @@ pub struct Tenants {
 }
 
 impl Tenants {
-    /// This claim speaks for a container of this pod.
+    /// This claim speaks for a container of this pod. Of a pod with very many claims not all are found by its end.
     pub fn add(&mut self, pod: &str, claim: &str) {
-        self.claims.entry(pod.into()).or_default().insert(claim.into());
+        let claims = self.claims.entry(pod.into()).or_default();
+        if claims.len() < TENANTS {
+            claims.insert(claim.into());
+        }
     }
 
     /// This claim is gone.

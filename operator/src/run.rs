@@ -98,14 +98,16 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let common = Common { client, leading, recorder, metrics: Arc::clone(&metrics), clock, restored };
     let mut engines = JoinSet::new();
     let locks = [
-        decide_locks::<Lease>(&mut engines, &common, &stopped),
-        decide_locks::<Semaphore>(&mut engines, &common, &stopped),
+        decide_locks::<Lease>(&mut engines, &common.apart().await?, &stopped),
+        decide_locks::<Semaphore>(&mut engines, &common.apart().await?, &stopped),
     ];
     lock::follow_pods(&common, &locks);
-    let (barriers, inbox) = barrier::start(&common);
-    engines.spawn(engine::run(barriers, inbox, common.clone(), stopped.clone()));
-    let (gates, inbox) = gate::start(&common);
-    engines.spawn(engine::run(gates, inbox, common.clone(), stopped.clone()));
+    let apart = common.apart().await?;
+    let (barriers, inbox) = barrier::start(&apart);
+    engines.spawn(engine::run(barriers, inbox, apart, stopped.clone()));
+    let apart = common.apart().await?;
+    let (gates, inbox) = gate::start(&apart);
+    engines.spawn(engine::run(gates, inbox, apart, stopped.clone()));
     // Not earlier: who is asked before its parts are registered would be ready without them.
     figures.serve(http::figures(Arc::clone(&metrics), clock));
     probes.serve(http::probes(metrics));

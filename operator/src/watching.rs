@@ -1,5 +1,7 @@
 //! Follows sources into the engines' inboxes, and reports how that goes.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use konductor_cluster::{
     Endpoint, Program,
     follow::{Event, Report, Source},
@@ -10,7 +12,11 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::AbortHandle};
 use tracing::error;
 
-use crate::{engine::Common, metrics::ResourceLabels};
+use crate::{
+    engine::Common,
+    faults::{Faults, Noted, note},
+    metrics::ResourceLabels,
+};
 
 /// Follows all objects of the kind `K`, or those that a field selector selects, and sends what `wrap` makes of each
 /// event. Of each object that has what `keep` returns, as soon as it is read. Ends with the receiver, or by the handle.
@@ -19,7 +25,7 @@ pub(crate) fn follow<K, S, T, A, E>(
     fields: Option<&str>,
     page: u32,
     inbox: mpsc::Sender<E>,
-    keep: impl FnMut(Lenient<Object<K, S, T>>) -> A + Send + 'static,
+    mut keep: impl FnMut(Lenient<Object<K, S, T>>) -> A + Send + 'static,
     mut wrap: impl FnMut(Event<A>) -> E + Send + 'static,
 ) -> AbortHandle
 where
@@ -34,6 +40,17 @@ where
     let resource = K::plural(&()).into_owned();
     let watch = common.metrics.register_watch(resource.clone());
     let (metrics, restored) = (common.metrics.clone(), common.restored.clone());
+    let faults = Arc::new(Mutex::new(Faults::of::<K>(common.metrics.clone(), common.recorder.clone())));
+    let (seen, mut leading) = (common.leading.clone(), common.leading.clone());
+    let (noted, known) = (faults.clone(), faults);
+    let lock = |faults: &Mutex<Faults>, tell: &mut dyn FnMut(&mut Faults)| {
+        tell(&mut faults.lock().unwrap_or_else(PoisonError::into_inner));
+    };
+    let keep = move |object| (note(&object), keep(object));
+    let read = move |event: Event<(Noted, A)>| {
+        lock(&noted, &mut |faults| faults.observe(&event, *seen.borrow()));
+        Some(wrap(event.map(|(_, kept)| kept)))
+    };
     let report = move |report| match report {
         Report::Following => watch.report(Ok(())),
         Report::Failing { why } => watch.report(Err(why)),
@@ -47,5 +64,19 @@ where
             let _ = restored.try_send(what);
         }
     };
-    tokio::spawn(source.follow(inbox, keep, move |event| Some(wrap(event)), report)).abort_handle()
+    let following = async move {
+        let tell = async move {
+            while leading.changed().await.is_ok() {
+                if *leading.borrow_and_update() {
+                    lock(&known, &mut |faults| faults.tell_all());
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = source.follow(inbox, keep, read, report) => {}
+            () = tell => {}
+        }
+    };
+    tokio::spawn(following).abort_handle()
 }

@@ -188,17 +188,18 @@ impl View {
     }
 
     /// The claim's container has certainly ended for good.
-    pub fn holder_died(&mut self, uid: &str, now: Now) {
-        if let Some(entry) = self.claims.get_mut(uid) {
-            entry.dead = true;
-            self.refile(uid, now);
-        }
+    /// Returns whether it is known here: one that cannot be read at the moment has to be told of again.
+    pub fn holder_died(&mut self, uid: &str, now: Now) -> bool {
+        let Some(entry) = self.claims.get_mut(uid) else { return false };
+        entry.dead = true;
+        self.refile(uid, now);
+        true
     }
 
     /// The answer to a [`Look`](super::Look).
     pub fn looked(&mut self, uid: &str, sight: PodSight, now: Now) {
         match sight {
-            PodSight::Ended => self.holder_died(uid, now),
+            PodSight::Ended => _ = self.holder_died(uid, now),
             PodSight::Gone => {
                 if let Some(entry) = self.claims.get_mut(uid) {
                     entry.gone = true;

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     key::Key,
-    waitable::{self, EndpointOf, Next, ObjectOf, Verdict},
+    waitable::{self, EndpointOf, Next, ObjectOf, Verdict, kept},
 };
 
 /// See the [module](self).
@@ -49,7 +49,7 @@ pub(crate) struct Way {
 #[derive(Debug)]
 enum Stage {
     /// What precedes the write; and what to write if nothing is there to be counted.
-    Before(Round, BarrierStatus),
+    Before(Box<Round>, BarrierStatus),
     Write(BarrierStatus),
 }
 
@@ -68,7 +68,7 @@ impl Errand {
             Change::Decide => Round::count(uid, version),
             Change::NextRound => Round::clear(uid, version),
         };
-        let stage = Stage::Before(round, status.clone());
+        let stage = Stage::Before(Box::new(round), status.clone());
         Some(Self::Round(Box::new(Way { key: key.clone(), barrier: barrier.clone(), seen, stage })))
     }
 }
@@ -86,7 +86,7 @@ pub(crate) enum Request {
 /// What became of it.
 pub(crate) enum Answer {
     Step(Result<round::Answer, RequestError>),
-    Written(Result<Lenient<ObjectOf<Barriers>>, RequestError>),
+    Written(Result<Box<Lenient<ObjectOf<Barriers>>>, RequestError>),
     /// Whether it needs no other attempt.
     Adopted(bool),
 }
@@ -115,7 +115,7 @@ impl waitable::Errand<Barriers> for Errand {
         match (self, answer) {
             (Self::Round(way), Answer::Step(Ok(answer))) => way.step(answer, now),
             (Self::Round(_), Answer::Step(Err(error)) | Answer::Written(Err(error))) => end(Verdict::Failed(error)),
-            (Self::Round(_), Answer::Written(Ok(barrier))) => end(Verdict::Written(Box::new(barrier))),
+            (Self::Round(_), Answer::Written(Ok(barrier))) => end(Verdict::Written(barrier)),
             (Self::Adopt(adoption), Answer::Adopted(done)) => end(Verdict::Chore((adoption.uid, done))),
             (Self::Round(_), Answer::Adopted(_)) | (Self::Adopt(_), Answer::Step(_) | Answer::Written(_)) => {
                 unreachable!("an answer to another request")
@@ -129,7 +129,7 @@ impl waitable::Errand<Barriers> for Errand {
             Request::Write { key, uid, version, status } => {
                 let metadata = json!({ "uid": uid, "resourceVersion": version.to_string() });
                 let patch = json!({ "metadata": metadata, "status": status });
-                Answer::Written(barriers(&client, &key).patch_status(&key.name, &patch).await)
+                Answer::Written(barriers(&client, &key).patch_status(&key.name, &patch).await.map(kept::<Barriers>))
             }
             Request::Adopt(adoption) => Answer::Adopted(adopt(client, adoption).await),
         }

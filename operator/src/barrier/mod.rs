@@ -19,7 +19,7 @@ use konductor_api::{
     arbiter::Now,
     rendezvous::{Plan, Write},
 };
-use konductor_cluster::{follow::Event, object::Lenient};
+use konductor_cluster::{follow::Event, object::Metadata};
 
 use self::{
     arrivals::{Arrivals, Arrived, BarrierObject},
@@ -29,7 +29,7 @@ use crate::{
     engine::{Agenda, Common, Engine, Inbox},
     key::Key,
     metrics::{CacheId, Metrics},
-    waitable::{Kind, Seen, StatusOf, Waitables},
+    waitable::{Kind, Seen, StatusOf, Waitables, kept},
     watching::follow,
 };
 
@@ -49,14 +49,7 @@ pub(crate) struct Barriers {
 /// An engine for barriers, which are followed from now on as those who arrive are, and its inbox.
 pub(crate) fn start(common: &Common) -> (Engine<Waitables<Barriers>>, Inbox<Seen<Barriers>>) {
     let inbox = Inbox::default();
-    let barrier = |mut object: Lenient<BarrierObject>| {
-        // Nobody asks for these of a barrier, and they can be many.
-        if let Ok(barrier) = &mut object {
-            (barrier.metadata.labels, barrier.metadata.owners) = Default::default();
-        }
-        Box::new(object)
-    };
-    follow(common, None, PAGE, inbox.sender.clone(), barrier, Seen::Parent);
+    follow(common, None, PAGE, inbox.sender.clone(), kept::<Barriers>, Seen::Parent);
     follow(common, None, PAGE, inbox.sender.clone(), Arrived::of, Seen::Other);
     let (cache, metrics) = (common.metrics.register_cache("arrivals"), common.metrics.clone());
     let barriers = Barriers { arrivals: Arrivals::default(), cache, metrics };
@@ -68,6 +61,10 @@ impl Kind for Barriers {
     type Seen = Event<Option<Arrived>>;
     type Errand = Errand;
     type Report = (Arc<str>, bool);
+
+    fn slim(metadata: &mut Metadata) {
+        (metadata.labels, metadata.owners) = Default::default();
+    }
 
     fn lead(&mut self, leading: bool) {
         self.arrivals.lead(leading);

@@ -295,7 +295,7 @@ mod tests {
                 }
                 Method::GET => {
                     self.reads += 1;
-                    self.lease.clone().map_or_else(|| no_lease(), |lease| (StatusCode::OK, lease))
+                    self.lease.clone().map_or_else(no_lease, |lease| (StatusCode::OK, lease))
                 }
                 _ => {
                     self.writes.push(Instant::now());

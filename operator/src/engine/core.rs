@@ -7,6 +7,9 @@ use konductor_api::arbiter::Now;
 use super::{Agenda, Lane, Lanes, Plugin, Turn};
 use crate::key::Key;
 
+/// Jobs looked at in one turn before they are sent: more than there are places, as some have become needless.
+const DISPATCHED: usize = 256;
+
 /// A request that is under way, for [`Engine::answered`].
 #[derive(Clone, Debug)]
 pub struct Ticket {
@@ -70,8 +73,9 @@ impl<P: Plugin> Engine<P> {
                 break;
             }
         }
-        // One that is marked by another's decision waits for the next turn: no turn is without an end.
-        let mut left = if self.preparing { 0 } else { self.agenda.waiting() };
+        // Also while something is left to prepare, as that may be so for ever: what is not known yet, a plugin does not decide on. One
+        // that is marked by another's decision waits for the next turn: no turn is without an end.
+        let mut left = self.agenda.waiting();
         while left > 0
             && let Some(key) = self.agenda.pop()
         {
@@ -79,7 +83,8 @@ impl<P: Plugin> Engine<P> {
             left = if enough() { 0 } else { left - 1 };
         }
         let mut requests = Vec::new();
-        while let Some((lane, key, job)) = self.lanes.pop() {
+        for _ in 0..DISPATCHED {
+            let Some((lane, key, job)) = self.lanes.pop() else { break };
             match self.call(now, |plugin, turn| plugin.dispatch(&key, job, turn)) {
                 Some(request) => requests.push((Ticket { lane, key }, request)),
                 None => self.lanes.done(lane, &key),

@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use konductor_cluster::{ConnectError, Program, kube_client};
 use kube::Client;
 use tokio::{
     sync::{mpsc, watch},
@@ -46,6 +47,14 @@ pub struct Common {
     pub clock: Clock,
     /// Told when the API server's data has gone back to an earlier time: then nothing that is known can be relied on.
     pub restored: mpsc::Sender<String>,
+}
+
+impl Common {
+    /// The same with a connection of its own: an API server allows about 100 streams on one, which is what the lanes and watches of one
+    /// engine may take. Those of another would wait behind requests that nobody answers.
+    pub(crate) async fn apart(&self) -> Result<Self, ConnectError> {
+        Ok(Self { client: kube_client(Program::OPERATOR).await?, ..self.clone() })
+    }
 }
 
 /// Where watches put what they show, and where the engine takes it from.

@@ -32,12 +32,13 @@ impl Lane {
     /// All lanes; who comes first is served first where one turn cannot serve all.
     const ALL: [Self; 4] = [Self::Urgent, Self::Read, Self::List, Self::Calm];
 
+    /// Together fewer than the streams that an API server allows on one connection, which are about 100.
     const fn bounds(self) -> Bounds {
         match self {
             // About twice what it takes to keep an API server of a few cores busy.
             Self::Urgent => Bounds { total: 56, per_namespace: 40, per_parent: 32 },
             Self::Calm => Bounds { total: 8, per_namespace: 6, per_parent: 4 },
-            Self::Read => Bounds { total: 24, per_namespace: 12, per_parent: 8 },
+            Self::Read => Bounds { total: 20, per_namespace: 10, per_parent: 8 },
             // Pages are large, and a parent's come one after the other anyway.
             Self::List => Bounds { total: 8, per_namespace: 4, per_parent: 1 },
         }

@@ -45,7 +45,8 @@ pub trait Plugin: Sized {
     /// Takes in what was seen, and marks the parents that it bears on.
     fn observe(&mut self, seen: Self::Seen, turn: &mut Turn<'_, Self::Job>);
 
-    /// Does a bounded part of what is common to several decisions and has to come before them. Returns whether more is left.
+    /// Does a bounded part of what is common to several decisions. Returns whether more is left. Decisions go on meanwhile: what is
+    /// not known yet is not decided on.
     fn prepare(&mut self, _turn: &mut Turn<'_, Self::Job>) -> bool {
         false
     }

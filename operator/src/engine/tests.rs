@@ -139,14 +139,33 @@ fn a_turn_ends_when_it_has_taken_long_enough_and_the_rest_is_due_at_once() {
 }
 
 #[test]
-fn nothing_is_decided_before_what_is_common_is_prepared() {
+fn what_takes_long_to_prepare_keeps_no_decision_waiting() {
     let decided = Rc::new(RefCell::new(Vec::new()));
-    let mut engine = leading(Toy { decided: decided.clone(), preparation: 5 });
-    engine.observe("n/a".into(), at(0));
-    engine.turn(at(0), || true);
-    assert_eq!((decided.borrow().len(), engine.next()), (0, Some(Duration::ZERO)));
-    engine.turn(at(0), || false);
-    assert_eq!(decided.borrow().len(), 1);
+    // One party sees to it that there is always something left to prepare.
+    let mut engine = leading(Toy { decided: decided.clone(), preparation: u32::MAX });
+    for parent in 0..3 {
+        engine.observe(format!("n/{parent}"), at(0));
+    }
+    for turn in 1..=3 {
+        engine.turn(at(0), || true);
+        assert_eq!((decided.borrow().len(), engine.next()), (turn, Some(Duration::ZERO)));
+    }
+}
+
+#[test]
+fn a_turn_looks_at_so_many_jobs_and_leaves_the_others_to_the_next() {
+    let mut engine = leading(Toy::default());
+    for parent in 0..1000 {
+        engine.observe(format!("{parent}/a"), at(0));
+    }
+    engine.lead(false, at(0));
+    let mut turns = 0;
+    // Who does not lead finds them all needless.
+    while engine.next().is_some() {
+        assert!(engine.turn(at(0), || false).is_empty());
+        turns += 1;
+    }
+    assert!(turns >= 3, "{turns} turns");
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl Index {
     }
 
     /// The same, for a decision: by now the view knows whether this process leads.
-    pub(super) fn to_decide(&mut self, key: &Key, now: Now) -> Option<&mut Entry> {
+    pub(super) fn for_decision(&mut self, key: &Key, now: Now) -> Option<&mut Entry> {
         let (leading, reign) = (self.leading, self.reign);
         let entry = self.entries.get_mut(key)?;
         if leading && entry.reign != reign {
@@ -231,6 +231,7 @@ impl Index {
     ) -> Key {
         let epoch = self.claim_epoch;
         let (key, _) = self.open(key, agenda);
+        let pod = claim.pod.as_ref().map(|pod| (pod.uid.clone(), pod.container.clone()));
         if let Some(known) = self.claims.get_mut(&claim.uid) {
             known.epoch = epoch;
             if known.version < claim.version {
@@ -238,9 +239,14 @@ impl Index {
                 known.generation = claim.generation;
                 known.conditions = conditions;
             }
+            if known.pod.is_none()
+                && let Some((pod, container)) = &pod
+            {
+                known.pod = Some((pod.clone(), container.clone()));
+                self.tenants.add(pod, &claim.uid);
+            }
             return key;
         }
-        let pod = claim.pod.as_ref().map(|pod| (pod.uid.clone(), pod.container.clone()));
         if let Some((pod, _)) = &pod {
             self.tenants.add(pod, &claim.uid);
         }
@@ -294,10 +300,13 @@ impl Index {
             && !claim.dead
             && self.graveyard.has(pod, container)
         {
-            claim.dead = true;
             let key = claim.key.clone();
             let (_, entry) = self.open(&key, agenda);
-            entry.view.holder_died(uid, now);
+            // One that cannot be read at the moment is told of when it can.
+            let told = entry.view.holder_died(uid, now);
+            if let Some(claim) = self.claims.get_mut(uid) {
+                claim.dead = told;
+            }
         }
     }
 
@@ -312,7 +321,10 @@ impl Index {
     /// These containers of the pod have ended.
     pub(super) fn pod_ended(&mut self, source: usize, ended: Ended, now: Now, agenda: &mut Agenda) {
         let claims = self.tenants.of(&ended.pod);
-        self.graveyard.bury(source, ended);
+        // Whoever patches an ended pod again and again tells nothing new.
+        if !self.graveyard.bury(source, ended) {
+            return;
+        }
         for claim in claims {
             self.check_for_death(&claim, now, agenda);
         }

@@ -8,6 +8,7 @@ use konductor_api::{
 use konductor_cluster::object::{Lenient, Metadata, Object};
 use kube::core::object::{HasSpec, HasStatus};
 use serde::de::DeserializeOwned;
+use tracing::warn;
 
 use crate::key::ParentKey;
 
@@ -42,11 +43,9 @@ pub(crate) struct Found<T> {
     pub(super) content: Result<T, Fault>,
 }
 
-/// Why an object cannot be decided on.
+/// An object that cannot be decided on. Why is told by who follows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
-    /// What is wrong.
-    pub(super) error: String,
     /// It may be a claim that somebody holds: unknown phases count as held.
     pub(super) may_hold: bool,
 }
@@ -105,11 +104,16 @@ fn read<K, S, T, R>(
     let (metadata, content) = match object {
         Ok(Object { metadata, spec, status, .. }) => {
             let content = content(&metadata, &spec, status.as_ref());
-            (metadata, content.map_err(|error| Fault { error: error.to_string(), may_hold: true }))
+            let content = content.map_err(|error| {
+                // The schema does not let it through, so nobody else tells of it.
+                warn!(namespace = metadata.namespace, name = metadata.name, "cannot be decided on: {error}");
+                Fault { may_hold: true }
+            });
+            (metadata, content)
         }
         Err(misfit) => {
             let waits = matches!(misfit.phase.as_deref(), None | Some("Pending" | "Expired"));
-            (misfit.metadata, Err(Fault { error: misfit.error, may_hold: !waits }))
+            (misfit.metadata, Err(Fault { may_hold: !waits }))
         }
     };
     let Metadata { namespace, name, uid, version, .. } = metadata;

@@ -2,7 +2,6 @@
 
 use konductor_api::arbiter::{ClaimChange, ClaimWrite, Happening, Now, Outcome, Reign, Write};
 use konductor_cluster::{RequestError, follow::Event};
-use kube::Resource;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -17,6 +16,13 @@ use crate::{
     metrics::{ExpiryLabels, KindLabels, WriteLabels},
     pods::Ended,
 };
+
+/// How often something is read, or a page asked for with the same token, before it is decided anew or listed from the start: some
+/// seconds, which an API server that starts anew may take.
+const ATTEMPTS: u32 = 5;
+
+/// A takeover that does not get on is told of again after so many failures: a minute or so.
+const SAID_EVERY: u32 = 16;
 
 /// What a watch shows.
 #[derive(Debug)]
@@ -61,7 +67,7 @@ impl<K: Kind> Locks<K> {
     }
 
     fn observe_parent(&mut self, found: Found<SeenParent>, turn: &mut LockTurn<'_>) {
-        if self.is_readable::<K, _>(&found, turn)
+        if self.is_readable(&found)
             && let Ok(seen) = found.content
         {
             self.index.note_parent(&found.key, &seen, turn.agenda).observe_parent(seen.parent, turn.now);
@@ -72,7 +78,7 @@ impl<K: Kind> Locks<K> {
 
     fn observe_claim(&mut self, found: Found<SeenClaim>, turn: &mut LockTurn<'_>) {
         let now = turn.now;
-        if !self.is_readable::<K::Claim, _>(&found, turn) {
+        if !self.is_readable(&found) {
             // Whose it is, only the takeover's list or what it said before can tell.
             let lock = self.index.claim(&found.uid).map(|claim| claim.key.clone());
             if let Some(lock) = lock {
@@ -98,25 +104,16 @@ impl<K: Kind> Locks<K> {
     }
 
     fn parent_gone(&mut self, key: &ParentKey, uid: &str, turn: &mut LockTurn<'_>) {
-        self.faults.clear::<K>(uid);
         self.index.parent_gone(key, uid, turn.now, turn.agenda);
     }
 
     fn claim_gone(&mut self, uid: &str, turn: &mut LockTurn<'_>) {
-        self.faults.clear::<K::Claim>(uid);
         self.index.claim_gone(uid, turn.now, turn.agenda);
     }
 
-    /// Whether the object says anything: it is not known to be gone, and can be read. What cannot is reported on the object itself.
-    fn is_readable<O: Resource<DynamicType = ()>, T>(&mut self, found: &Found<T>, turn: &LockTurn<'_>) -> bool {
-        if self.index.is_gone(&found.uid) {
-            return false;
-        }
-        match &found.content {
-            Ok(_) => self.faults.clear::<O>(&found.uid),
-            Err(fault) => self.faults.report::<O>(&found.key, &found.uid, &fault.error, turn.leading),
-        }
-        found.content.is_ok()
+    /// Whether the object says anything: it is not known to be gone, and can be read.
+    fn is_readable<T>(&self, found: &Found<T>) -> bool {
+        !self.index.is_gone(&found.uid) && found.content.is_ok()
     }
 
     pub(super) fn take_answer(&mut self, key: &Key, Answer(answer): Answer, turn: &mut LockTurn<'_>) {
@@ -139,11 +136,11 @@ impl<K: Kind> Locks<K> {
         let now = turn.now;
         match written {
             Written::Applied(subject) => match (&write, *subject) {
-                (Write::Parent(write), Subject::Parent(found)) if self.is_readable::<K, _>(&found, turn) => {
+                (Write::Parent(write), Subject::Parent(found)) if self.is_readable(&found) => {
                     let Ok(seen) = found.content else { return };
                     self.index.note_parent(key, &seen, turn.agenda).acknowledged_parent(write, seen.parent, now);
                 }
-                (Write::Claim(write), Subject::Claim(found)) if self.is_readable::<K::Claim, _>(&found, turn) => {
+                (Write::Claim(write), Subject::Claim(found)) if self.is_readable(&found) => {
                     let Ok(SeenClaim { claim, conditions, .. }) = found.content else { return };
                     self.celebrate(key, write, now);
                     let uid = claim.uid.clone();
@@ -161,7 +158,12 @@ impl<K: Kind> Locks<K> {
                     self.fail(key, &write, Outcome::Unknown, now);
                 }
             },
-            Written::Deleted => self.claim_gone(write.uid(), turn),
+            Written::Deleted => {
+                if let Write::Claim(write) = &write {
+                    self.celebrate(key, write, now);
+                }
+                self.claim_gone(write.uid(), turn);
+            }
             // A client has withdrawn or released it meanwhile: nothing is left to be read.
             Written::Failed(error) if error.is_absent(name(key, &write)) => {
                 self.absent(key, &write, turn);
@@ -199,7 +201,9 @@ impl<K: Kind> Locks<K> {
                 self.observe_claim(found, turn);
             }
             // Without a look at the object, a refusal may hide an earlier write of ours that did take effect.
-            Err(_) if !turn.leading => return self.fail(key, &write, Outcome::Unknown, turn.now),
+            Err(_) if !turn.leading || failures >= ATTEMPTS => {
+                return self.fail(key, &write, Outcome::Unknown, turn.now);
+            }
             Err(error) => {
                 if failures == 0 {
                     let (namespace, name) = (&key.namespace, name(key, &write));
@@ -262,12 +266,13 @@ impl<K: Kind> Locks<K> {
                     self.metrics.grant_latency.get_or_create(&of::<K>()).observe(latency.as_secs_f64());
                 }
             }
-            ClaimChange::Expire(_) => {
+            ClaimChange::Expire(_) | ClaimChange::Delete if happening.is_some() => {
                 let reason = if claim.is_some_and(|claim| claim.dead) { "died" } else { "silent" };
                 self.metrics.expiries.get_or_create(&ExpiryLabels { kind: K::KIND.name, reason }).inc();
-                if happening.is_some() {
-                    self.metrics.losses.get_or_create(&of::<K>()).inc();
-                }
+                self.metrics.losses.get_or_create(&of::<K>()).inc();
+            }
+            ClaimChange::Expire(_) => {
+                self.metrics.expiries.get_or_create(&ExpiryLabels { kind: K::KIND.name, reason: "waiting" }).inc();
             }
             ClaimChange::Revoke(_) => {
                 self.metrics.revocations.get_or_create(&of::<K>()).inc();
@@ -307,22 +312,21 @@ impl<K: Kind> Locks<K> {
         }
         let page = match page {
             Ok(page) => page,
-            // The token has become too old: the list begins anew.
-            Err(error) if error.is_outdated() && from.is_some() => {
-                return entry.view.list_failed();
-            }
             Err(error) => {
-                if failures == 0 {
+                self.metrics.errors.get_or_create(&of::<K>()).inc();
+                if failures.is_multiple_of(SAID_EVERY) {
                     let (namespace, name) = (&key.namespace, &key.name);
                     warn!(kind = K::KIND.name, namespace, name, "cannot take over yet, trying again: {error}");
                 }
+                // A token that has become too old, or does not work, is of no use: the list begins anew.
+                let from = from.filter(|_| !error.is_outdated() && !failures.is_multiple_of(ATTEMPTS));
                 let job = Job::Page { term, from, failures: failures.saturating_add(1) };
                 return turn.lanes.push_at(Lane::List, key, job, now.monotonic + pause(failures));
             }
         };
         let mut readable = Vec::new();
         for found in page.claims {
-            if !self.is_readable::<K::Claim, _>(&found, turn) {
+            if !self.is_readable(&found) {
                 self.observe_unread(key, &found, turn);
             } else if let Ok(SeenClaim { claim, conditions, .. }) = found.content {
                 self.index.note_claim(key, &claim, conditions, now, turn.agenda);
@@ -361,7 +365,7 @@ fn of<K: Kind>() -> KindLabels {
 fn verb(change: &ClaimChange) -> &'static str {
     match change {
         ClaimChange::Revoke(_) => "Revoke",
-        ClaimChange::Expire(_) => "Expire",
+        ClaimChange::Expire(_) | ClaimChange::Delete => "Expire",
         _ => "Write",
     }
 }

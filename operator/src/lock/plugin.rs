@@ -20,7 +20,6 @@ use super::{
 use crate::{
     engine::{Lane, Plugin, Turn},
     events::Recorder,
-    faults::Faults,
     key::Key,
     metrics::{CacheId, Metrics, ParentLabels},
     pods::TERMINAL,
@@ -34,7 +33,6 @@ pub(crate) struct Locks<K: Kind> {
     pub(super) index: Index,
     /// UIDs of claims that an urgent write is under way for.
     pub(super) urgent: HashSet<Uid>,
-    pub(super) faults: Faults,
     pub(super) recorder: Recorder,
     pub(super) metrics: Arc<Metrics>,
     pub(super) caches: Caches,
@@ -56,7 +54,6 @@ impl<K: Kind> Locks<K> {
         Self {
             index: Index::new(K::KIND),
             urgent: HashSet::new(),
-            faults: Faults::new(metrics.clone(), recorder.clone()),
             recorder: recorder.clone(),
             metrics: metrics.clone(),
             caches: Caches {
@@ -100,9 +97,9 @@ impl<K: Kind> Locks<K> {
     }
 
     /// The request for a write; the write again if it has become needless, as what it is for was changed or deleted meanwhile.
-    fn request(&mut self, key: &Key, write: Write, now: Now) -> Result<Request, Write> {
+    fn request(&mut self, key: &Key, write: Write, now: Now) -> Result<Request, Box<Write>> {
         if self.is_overtaken(&write) {
-            return Err(write);
+            return Err(Box::new(write));
         }
         let status = match &write {
             Write::Parent(ParentWrite { uid, change, .. }) => {
@@ -116,13 +113,13 @@ impl<K: Kind> Locks<K> {
                 let (Some(notes), Some(state)) = (notes, claim.change.state()) else {
                     return match (notes, write) {
                         (Some(_), Write::Claim(write)) => Ok(Request::Delete { key: key.clone(), write }),
-                        (_, write) => Err(write),
+                        (_, write) => Err(Box::new(write)),
                     };
                 };
                 Some(data(&claim_status(state, notes.generation, now.wall, &notes.conditions)))
             }
         };
-        let Some(status) = status else { return Err(write) };
+        let Some(status) = status else { return Err(Box::new(write)) };
         if lane(&write) == Lane::Urgent {
             self.urgent.insert(write.uid().into());
         }
@@ -165,16 +162,15 @@ impl<K: Kind> Plugin for Locks<K> {
 
     fn lead(&mut self, turn: &mut LockTurn<'_>) {
         self.metrics.leader.set(turn.leading.into());
-        self.index.lead(turn.leading, turn.agenda);
-        if turn.leading {
-            self.faults.tell_all();
-            return;
-        }
+        // Also when leading ended and began again between two looks: what was decided before is of another reign.
         for (key, job) in turn.lanes.clear() {
             self.drop_job(&key, job, turn.now);
         }
-        self.metrics.waiting.clear();
-        self.metrics.in_use.clear();
+        self.index.lead(turn.leading, turn.agenda);
+        if !turn.leading {
+            self.metrics.waiting.clear();
+            self.metrics.in_use.clear();
+        }
     }
 
     fn observe(&mut self, seen: Seen, turn: &mut LockTurn<'_>) {
@@ -182,7 +178,7 @@ impl<K: Kind> Plugin for Locks<K> {
     }
 
     fn decide(&mut self, key: &Key, turn: &mut LockTurn<'_>) {
-        let Some(entry) = self.index.to_decide(key, turn.now) else { return };
+        let Some(entry) = self.index.for_decision(key, turn.now) else { return };
         let plan = decide(&entry.view, turn.now);
         entry.view.sent(&plan, turn.now);
         let Plan { list, writes, looks, look_again, .. } = plan;
@@ -209,7 +205,7 @@ impl<K: Kind> Plugin for Locks<K> {
             Job::Write(write) => match self.request(&key, write, turn.now) {
                 Ok(request) => Some(request),
                 Err(write) => {
-                    self.drop_job(&key, Job::Write(write), turn.now);
+                    self.drop_job(&key, Job::Write(*write), turn.now);
                     turn.agenda.mark(&key);
                     None
                 }

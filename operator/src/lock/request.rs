@@ -74,6 +74,7 @@ pub(super) enum Written {
 
 /// The object that a write is for, as it was found.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are claims")]
 pub(super) enum Subject {
     Parent(Found<SeenParent>),
     Claim(Found<SeenClaim>),

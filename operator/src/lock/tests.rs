@@ -75,7 +75,8 @@ impl Server {
     fn patch(&mut self, is_lock: bool, namespace: &str, name: &str, version: u64, status: Value) -> Option<Value> {
         let objects = if is_lock { &mut self.semaphores } else { &mut self.permits };
         let object = objects.get_mut(&(namespace.to_owned(), name.to_owned()))?;
-        if object["metadata"]["resourceVersion"] != version.to_string() {
+        let found = object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+        if found != Some(version) {
             return None;
         }
         self.version += 1;
@@ -97,9 +98,12 @@ impl Server {
                     Write::Claim(write) => (false, write.name.clone()),
                 };
                 let written = self.patch(is_lock, &namespace, &name, write.version(), status);
-                let subject = written.map(|object| match is_lock {
-                    true => Subject::Parent(read_parent::<Semaphore>(self::object(&object))),
-                    false => Subject::Claim(read_claim::<Semaphore>(self::object(&object))),
+                let subject = written.map(|object| {
+                    if is_lock {
+                        Subject::Parent(read_parent::<Semaphore>(self::object(&object)))
+                    } else {
+                        Subject::Claim(read_claim::<Semaphore>(self::object(&object)))
+                    }
                 });
                 let written =
                     subject.map_or_else(|| Written::Failed(silence()), |found| Written::Applied(Box::new(found)));

@@ -18,11 +18,10 @@ use kube::Client;
 use serde_json::{Value, json};
 use tracing::{debug, info, warn};
 
-use super::kind::{EndpointOf, Errand, Kind, Next, ObjectOf, Verdict};
+use super::kind::{EndpointOf, Errand, Kind, Next, ObjectOf, Verdict, kept};
 use crate::{
     engine::{Common, Lane, Plugin, Turn},
     events::{News, Recorder, Severity, reference},
-    faults::Faults,
     key::{Key, ParentKey},
     metrics::{CacheId, KindLabels, Metrics, ParentLabels, WriteLabels},
 };
@@ -30,8 +29,11 @@ use crate::{
 /// A parent that waits for a time is looked at this often meanwhile, as the wall clock may be set.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
-/// The longest pause before it is looked again whether something that was premature still is.
+/// The longest pause before another attempt at what was premature, or refused.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// The longest pause while nobody answers: how late it may be noticed that somebody does again.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(5);
 
 /// What a watch shows.
 pub(crate) enum Seen<K: Kind> {
@@ -50,27 +52,34 @@ impl<K: Kind> Debug for Seen<K> {
     }
 }
 
+/// What is to be written, of which parent: one that was made anew under the same name is another.
+#[derive(Clone, Debug)]
+pub(crate) struct Purpose {
+    uid: String,
+    change: Change,
+}
+
 /// Something to be sent.
 #[derive(Debug)]
 pub(crate) enum Job<E> {
     /// The status, as it is decided by then.
     Status,
-    /// A step of an errand; `Some`: what is to be written by it.
-    Step(E, Option<Change>),
+    /// A step of an errand; `None`: of a chore.
+    Step(E, Option<Purpose>),
 }
 
 /// A request.
 pub(crate) enum Request<K: Kind> {
     /// Writes a status.
-    Patch { key: Key, uid: String, version: Version, change: Change, status: Value },
+    Patch { key: Key, purpose: Purpose, version: Version, status: Value },
     /// Takes a step of an errand.
-    Step(K::Errand, Option<Change>, <K::Errand as Errand<K>>::Request),
+    Step(K::Errand, Option<Purpose>, <K::Errand as Errand<K>>::Request),
 }
 
 /// What became of a request.
 pub(crate) enum Answer<K: Kind> {
-    Patched(Change, Verdict<K>),
-    Stepped(K::Errand, Option<Change>, <K::Errand as Errand<K>>::Answer),
+    Patched(Purpose, Verdict<K>),
+    Stepped(K::Errand, Option<Purpose>, <K::Errand as Errand<K>>::Answer),
 }
 
 /// A parent, and how far its status is.
@@ -85,16 +94,16 @@ struct Entry<K: Kind> {
     sent: Option<Duration>,
     /// Nothing is written before this time, as a write has failed.
     retry: Duration,
-    /// How often in a row it has turned out that nothing was to be written yet, since anything changed.
-    premature: u32,
-    /// Why, as it was last told.
+    /// Writes in a row that came to nothing, as they failed or were premature, since it last changed.
+    setbacks: u32,
+    /// Why they were premature, as it was last told.
     complaint: Option<String>,
 }
 
 impl<K: Kind> Entry<K> {
     fn new(object: Arc<ObjectOf<K>>, epoch: u32) -> Self {
         let (writing, queued, sent, retry) = (false, None, None, Duration::ZERO);
-        Self { object, epoch, writing, queued, sent, retry, premature: 0, complaint: None }
+        Self { object, epoch, writing, queued, sent, retry, setbacks: 0, complaint: None }
     }
 }
 
@@ -104,7 +113,6 @@ pub(crate) struct Waitables<K: Kind> {
     entries: HashMap<Key, Entry<K>>,
     epoch: u32,
     cache: CacheId,
-    faults: Faults,
     recorder: Recorder,
     metrics: Arc<Metrics>,
 }
@@ -126,7 +134,6 @@ impl<K: Kind> Waitables<K> {
             entries: HashMap::new(),
             epoch: 0,
             cache: common.metrics.register_cache(K::Parent::KIND.plural),
-            faults: Faults::new(common.metrics.clone(), common.recorder.clone()),
             recorder: common.recorder.clone(),
             metrics: common.metrics.clone(),
         }
@@ -136,24 +143,19 @@ impl<K: Kind> Waitables<K> {
         let metadata = object.metadata();
         let key = Key::from(ParentKey::new(&metadata.namespace, &metadata.name));
         let uid = metadata.uid.clone();
-        let object = match object {
-            Ok(object) => object,
-            Err(misfit) => {
-                self.faults.report::<K::Parent>(&key, &uid, &misfit.error, turn.leading);
-                if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.object.metadata.uid == uid) {
-                    entry.epoch = self.epoch;
-                }
-                return;
+        let Ok(object) = object else {
+            if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.object.metadata.uid == uid) {
+                entry.epoch = self.epoch;
             }
+            return;
         };
-        self.faults.clear::<K::Parent>(&uid);
         let (object, epoch) = (Arc::new(object), self.epoch);
         if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.object.metadata.uid == uid) {
             entry.epoch = epoch;
             if entry.object.metadata.version >= object.metadata.version {
                 return;
             }
-            (entry.retry, entry.premature) = (Duration::ZERO, 0);
+            (entry.retry, entry.setbacks) = (Duration::ZERO, 0);
             entry.object = object;
         } else {
             self.entries.insert(key.clone(), Entry::new(object, epoch));
@@ -163,7 +165,6 @@ impl<K: Kind> Waitables<K> {
     }
 
     fn gone(&mut self, key: &Key, uid: &str, turn: &mut KindTurn<'_, K>) {
-        self.faults.clear::<K::Parent>(uid);
         if self.entries.get(key).is_some_and(|entry| entry.object.metadata.uid == uid) {
             self.entries.remove(key);
             turn.agenda.set_alarm(key, None);
@@ -229,40 +230,43 @@ impl<K: Kind> Waitables<K> {
         entry.writing = true;
         entry.sent = Some(turn.now.monotonic);
         debug!(namespace = key.namespace, name = key.name, change = write.change.name(), "writing");
-        let change = write.change;
+        let purpose = Purpose { uid: entry.object.metadata.uid.clone(), change: write.change };
         if let Some(errand) = self.kind.errand(key, &entry.object, &write) {
             let request = errand.request();
-            return Some(Request::Step(errand, Some(change), request));
+            return Some(Request::Step(errand, Some(purpose), request));
         }
-        let (uid, version) = (entry.object.metadata.uid.clone(), entry.object.metadata.version);
+        let version = entry.object.metadata.version;
         let status = serde_json::to_value(&write.status).expect("a status is plain data");
-        Some(Request::Patch { key: key.clone(), uid, version, change, status })
+        Some(Request::Patch { key: key.clone(), purpose, version, status })
+    }
+
+    /// The entry that a write is for; `None` if its parent is gone.
+    fn written_to(&mut self, key: &Key, purpose: &Purpose) -> Option<&mut Entry<K>> {
+        self.entries.get_mut(key).filter(|entry| entry.object.metadata.uid == purpose.uid)
     }
 
     /// A write has come to its end.
-    fn written(&mut self, key: &Key, change: Change, verdict: Verdict<K>, turn: &mut KindTurn<'_, K>) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.writing = false;
-            match verdict {
-                Verdict::Written(_) => (entry.premature, entry.complaint) = (0, None),
-                Verdict::Premature(_) => {
-                    let pause = RETRY_AFTER * 2_u32.saturating_pow(entry.premature.min(16));
-                    entry.retry = turn.now.monotonic + pause.min(LONGEST_PAUSE);
-                    entry.premature += 1;
-                }
-                Verdict::Failed(_) | Verdict::Chore(_) => entry.retry = turn.now.monotonic + RETRY_AFTER,
-            }
+    fn written(&mut self, key: &Key, purpose: &Purpose, verdict: Verdict<K>, turn: &mut KindTurn<'_, K>) {
+        let change = purpose.change;
+        let Some(entry) = self.written_to(key, purpose) else { return };
+        entry.writing = false;
+        let longest = match &verdict {
+            Verdict::Failed(error) if !error.is_not_applied() => LONGEST_OUTAGE,
+            _ => LONGEST_PAUSE,
+        };
+        if matches!(verdict, Verdict::Written(_)) {
+            (entry.setbacks, entry.complaint) = (0, None);
+        } else {
+            let pause = RETRY_AFTER * 2_u32.saturating_pow(entry.setbacks.min(16));
+            entry.retry = turn.now.monotonic + pause.min(longest);
+            entry.setbacks += 1;
         }
         let kind = K::Parent::KIND.name;
         let outcome = match verdict {
             Verdict::Written(object) => {
-                let uid = object.metadata().uid.clone();
-                // Nobody hears of one that is gone already.
-                if self.entries.get(key).is_some_and(|entry| entry.object.metadata.uid == uid) {
-                    self.apply(*object, turn);
-                    if change == Change::Decide {
-                        self.tell(key);
-                    }
+                self.apply(*object, turn);
+                if change == Change::Decide {
+                    self.tell(key);
                 }
                 "applied"
             }
@@ -287,6 +291,13 @@ impl<K: Kind> Waitables<K> {
         };
         self.metrics.writes.get_or_create(&WriteLabels { kind, change: change.name(), outcome }).inc();
         turn.agenda.mark(key);
+    }
+
+    /// A write will not be carried on.
+    fn abandon(&mut self, key: &Key, purpose: Option<&Purpose>) {
+        if let Some(entry) = purpose.and_then(|purpose| self.written_to(key, purpose)) {
+            entry.writing = false;
+        }
     }
 
     /// Tells people what keeps a decision from being carried out, if that is news.
@@ -348,22 +359,18 @@ impl<K: Kind> Plugin for Waitables<K> {
 
     fn lead(&mut self, turn: &mut KindTurn<'_, K>) {
         self.kind.lead(turn.leading);
-        if turn.leading {
-            self.faults.tell_all();
-            return self.entries.keys().for_each(|key| turn.agenda.mark(key));
-        }
         for (key, job) in turn.lanes.clear() {
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
-            match job {
-                Job::Status => entry.queued = None,
-                Job::Step(_, Some(_)) => entry.writing = false,
-                Job::Step(_, None) => {}
+            match (job, self.entries.get_mut(&key)) {
+                (Job::Status, Some(entry)) => entry.queued = None,
+                (Job::Step(_, purpose), _) => self.abandon(&key, purpose.as_ref()),
+                (Job::Status, None) => {}
             }
         }
-        // Only the leader's figures count: those of two replicas would be added up.
-        for key in self.entries.keys() {
-            self.metrics.open.remove(&labels::<K>(key));
+        if turn.leading {
+            return self.entries.keys().for_each(|key| turn.agenda.mark(key));
         }
+        // Only the leader's figures count: those of two replicas would be added up.
+        self.metrics.open.clear();
     }
 
     fn observe(&mut self, seen: Seen<K>, turn: &mut KindTurn<'_, K>) {
@@ -390,27 +397,23 @@ impl<K: Kind> Plugin for Waitables<K> {
     fn dispatch(&mut self, key: &Key, job: Self::Job, turn: &mut KindTurn<'_, K>) -> Option<Request<K>> {
         match job {
             Job::Status => self.status(key, turn),
-            Job::Step(errand, change) => {
+            Job::Step(errand, purpose) => {
                 let request = errand.request();
-                Some(Request::Step(errand, change, request))
+                Some(Request::Step(errand, purpose, request))
             }
         }
     }
 
     fn answered(&mut self, lane: Lane, key: &Key, answer: Answer<K>, turn: &mut KindTurn<'_, K>) {
         match answer {
-            Answer::Patched(change, verdict) => self.written(key, change, verdict, turn),
-            Answer::Stepped(errand, change, answer) => match errand.answered(answer, turn.now) {
-                Next::Step(errand) if turn.leading => turn.lanes.push(lane, key, Job::Step(errand, change)),
-                Next::Step(_) => {
-                    if let Some(entry) = self.entries.get_mut(key).filter(|_| change.is_some()) {
-                        entry.writing = false;
-                    }
-                }
+            Answer::Patched(purpose, verdict) => self.written(key, &purpose, verdict, turn),
+            Answer::Stepped(errand, purpose, answer) => match errand.answered(answer, turn.now) {
+                Next::Step(errand) if turn.leading => turn.lanes.push(lane, key, Job::Step(errand, purpose)),
+                Next::Step(_) => self.abandon(key, purpose.as_ref()),
                 Next::End(Verdict::Chore(report)) => self.kind.report(report, turn.now),
                 Next::End(verdict) => {
-                    if let Some(change) = change {
-                        self.written(key, change, verdict, turn);
+                    if let Some(purpose) = purpose {
+                        self.written(key, &purpose, verdict, turn);
                     }
                 }
             },
@@ -419,13 +422,13 @@ impl<K: Kind> Plugin for Waitables<K> {
 
     async fn perform(client: Client, request: Request<K>) -> Answer<K> {
         match request {
-            Request::Patch { key, uid, version, change, status } => {
-                let verdict = patch::<K>(client, &key, &uid, version, &status).await;
-                Answer::Patched(change, verdict)
+            Request::Patch { key, purpose, version, status } => {
+                let verdict = patch::<K>(client, &key, &purpose.uid, version, &status).await;
+                Answer::Patched(purpose, verdict)
             }
-            Request::Step(errand, change, request) => {
+            Request::Step(errand, purpose, request) => {
                 let answer = K::Errand::perform(client, request).await;
-                Answer::Stepped(errand, change, answer)
+                Answer::Stepped(errand, purpose, answer)
             }
         }
     }
@@ -437,7 +440,7 @@ async fn patch<K: Kind>(client: Client, key: &Key, uid: &str, version: Version, 
     let metadata = json!({ "uid": uid, "resourceVersion": version.to_string() });
     let patch = json!({ "metadata": metadata, "status": status });
     match endpoint.patch_status(&key.name, &patch).await {
-        Ok(object) => Verdict::Written(Box::new(object)),
+        Ok(object) => Verdict::Written(kept::<K>(object)),
         Err(error) => Verdict::Failed(error),
     }
 }
