@@ -59,9 +59,9 @@ pub struct PageRequest {
 
 /// A page of a list.
 #[derive(Clone, Debug)]
-pub struct Page<O> {
-    /// The objects.
-    pub items: Vec<Lenient<O>>,
+pub struct Page<R> {
+    /// What was kept of each object.
+    pub items: Vec<R>,
     /// Why there are items of which nothing is known, not even a name.
     pub illegible: Vec<Illegible>,
     /// The version of the list: all its pages show what was there at that one moment.
@@ -124,18 +124,27 @@ where
         self.single(self.request().get(name, &GetParams::default())).await
     }
 
-    /// A page of a consistent list: of what is there at this moment, or was at the moment of the page before.
-    pub async fn page(&self, wanted: &PageRequest) -> Result<Page<Object<K, S, T>>, RequestError> {
-        within(PAGE_TIMEOUT, self.read_page(wanted)).await
+    /// A page of a consistent list: of what is there at this moment, or was at the moment of the page before. Each
+    /// object is handed to `keep` as it is read, so that no more of a page is in memory than what that returns.
+    pub async fn page<R>(
+        &self,
+        wanted: &PageRequest,
+        keep: impl FnMut(Lenient<Object<K, S, T>>) -> R,
+    ) -> Result<Page<R>, RequestError> {
+        within(PAGE_TIMEOUT, self.read_page(wanted, keep)).await
     }
 
     /// The version of a list of what is there at this moment, and is selected by `fields`.
     pub(crate) async fn current_version(&self, fields: Option<String>) -> Result<u64, RequestError> {
         let wanted = PageRequest { fields, limit: 1, continue_token: None };
-        within(REQUEST_TIMEOUT, self.read_page(&wanted)).await.map(|page| page.version)
+        within(REQUEST_TIMEOUT, self.read_page(&wanted, drop)).await.map(|page| page.version)
     }
 
-    async fn read_page(&self, wanted: &PageRequest) -> Result<Page<Object<K, S, T>>, RequestError> {
+    async fn read_page<R>(
+        &self,
+        wanted: &PageRequest,
+        mut keep: impl FnMut(Lenient<Object<K, S, T>>) -> R,
+    ) -> Result<Page<R>, RequestError> {
         let params = ListParams {
             field_selector: wanted.fields.clone(),
             limit: Some(wanted.limit),
@@ -143,14 +152,14 @@ where
             ..ListParams::default()
         };
         let (mut items, mut illegible) = (Vec::new(), Vec::new());
-        let keep = |found| {
+        let found = |found| {
             let Found::Object(text) = found else { return };
             match read(&text) {
-                Ok(item) => items.push(item),
+                Ok(item) => items.push(keep(item)),
                 Err(error) => illegible.push(error),
             }
         };
-        let frame = self.send(self.request().list(&params), Layout::List, keep).await?;
+        let frame = self.send(self.request().list(&params), Layout::List, found).await?;
         let ListFrame { metadata } = serde_json::from_str(&frame.json)
             .map_err(|error| RequestError::Illegible(Illegible(format!("of a list: {error}"))))?;
         let version = metadata.resource_version.parse().map_err(|_| {
@@ -328,9 +337,9 @@ mod tests {
             format!(r#"{{"items": {items}, "metadata": {metadata} }}"#),
         ] {
             let fake = Fake::new(&[(200, text)]);
-            let page = Claims::all(fake.client(), Program::OPERATOR).page(&wanted).await.expect("a page");
-            let names: Vec<_> = page.items.iter().map(|item| (item.metadata().name.clone(), item.is_ok())).collect();
-            assert_eq!(names, [("a".to_owned(), true), ("b".to_owned(), false), ("c".to_owned(), true)]);
+            let name = |item: Lenient<_>| (item.metadata().name.clone(), item.is_ok());
+            let page = Claims::all(fake.client(), Program::OPERATOR).page(&wanted, name).await.expect("a page");
+            assert_eq!(page.items, [("a".to_owned(), true), ("b".to_owned(), false), ("c".to_owned(), true)]);
             assert_eq!(page.illegible.len(), 1);
             assert_eq!((page.version, page.continue_token.as_deref()), (u64::MAX, Some("more")));
             assert_eq!(fake.queries(), ["&fieldSelector=spec.semaphore%3Ds&limit=3&continue=t%26"]);

@@ -141,9 +141,10 @@ impl From<RequestError> for End {
 }
 
 /// Where a source stands.
-struct Follower<K, S, T, E, F, R> {
+struct Follower<K, S, T, E, N, F, R> {
     source: Source<K, S, T>,
     events: mpsc::Sender<E>,
+    keep: N,
     wrap: F,
     report: R,
     backoff: Backoff,
@@ -165,16 +166,20 @@ where
     S: DeserializeOwned + Send,
     T: DeserializeOwned + Default + Send,
 {
-    /// Sends what `wrap` makes of each event, until nobody listens any more. `report` is told how it goes.
-    pub async fn follow<E: Send>(
+    /// Sends what `wrap` makes of each event, until nobody listens any more. `report` is told how it goes. Of each
+    /// object an event has what `keep` returns of it. That is asked as soon as the object is read, so that no more of a
+    /// page is in memory; if the page breaks off, nothing is told of it.
+    pub async fn follow<A: Send, E: Send>(
         self,
         events: mpsc::Sender<E>,
-        wrap: impl FnMut(Event<Lenient<Object<K, S, T>>>) -> Option<E> + Send,
+        keep: impl FnMut(Lenient<Object<K, S, T>>) -> A + Send,
+        wrap: impl FnMut(Event<A>) -> Option<E> + Send,
         report: impl FnMut(Report) + Send,
     ) {
         let follower = Follower {
             source: self,
             events,
+            keep,
             wrap,
             report,
             backoff: Backoff::default(),
@@ -188,13 +193,15 @@ where
     }
 }
 
-impl<K, S, T, E, F, R> Follower<K, S, T, E, F, R>
+impl<K, S, T, A, E, N, F, R> Follower<K, S, T, E, N, F, R>
 where
     K: Resource<DynamicType = ()>,
     S: DeserializeOwned + Send,
     T: DeserializeOwned + Default + Send,
+    A: Send,
     E: Send,
-    F: FnMut(Event<Lenient<Object<K, S, T>>>) -> Option<E> + Send,
+    N: FnMut(Lenient<Object<K, S, T>>) -> A + Send,
+    F: FnMut(Event<A>) -> Option<E> + Send,
     R: FnMut(Report) + Send,
 {
     async fn run(mut self) {
@@ -223,7 +230,7 @@ where
         }
     }
 
-    async fn send(&mut self, event: Event<Lenient<Object<K, S, T>>>) -> Result<(), End> {
+    async fn send(&mut self, event: Event<A>) -> Result<(), End> {
         match (self.wrap)(event) {
             Some(event) => self.events.send(event).await.map_err(|_| End::Closed),
             None => Ok(()),
@@ -257,7 +264,7 @@ where
     async fn list(&mut self) -> Result<(), End> {
         let mut wanted =
             PageRequest { fields: self.source.fields.clone(), limit: self.source.page, continue_token: None };
-        let mut page = self.source.endpoint.page(&wanted).await?;
+        let mut page = self.source.endpoint.page(&wanted, &mut self.keep).await?;
         self.compare(page.version);
         self.send(Event::Init).await?;
         loop {
@@ -272,7 +279,7 @@ where
                 (self.version, self.failed_watches) = (Some(page.version), 0);
                 return self.send(Event::InitDone { version: page.version }).await;
             }
-            page = self.source.endpoint.page(&wanted).await?;
+            page = self.source.endpoint.page(&wanted, &mut self.keep).await?;
         }
     }
 
@@ -344,7 +351,7 @@ where
                 }
                 Ok(object) => {
                     let at = object.metadata().version;
-                    (Some(Event::Apply(object)), at)
+                    (Some(Event::Apply((self.keep)(object))), at)
                 }
                 Err(error) => {
                     self.pass_over(&error);
@@ -447,12 +454,15 @@ mod tests {
         let reports = events.clone();
         let endpoint = Endpoint::<Permit, PermitSpec, IgnoredAny>::all(fake.client(), Program::OPERATOR);
         let source = Source { endpoint, fields: fields.map(Into::into), page: 2 };
-        let wrap = |event: Event<Lenient<Claim>>| {
+        let keep = |object: Lenient<Claim>| match object {
+            Ok(object) => format!("+{}", object.metadata.name),
+            Err(misfit) => format!("?{}: {misfit}", misfit.metadata.name),
+        };
+        let wrap = |event| {
             Some(match event {
                 Event::Init => "init".to_owned(),
                 Event::InitDone { version } => format!("done {version}"),
-                Event::Apply(Ok(object)) => format!("+{}", object.metadata.name),
-                Event::Apply(Err(misfit)) => format!("?{}: {misfit}", misfit.metadata.name),
+                Event::Apply(text) => text,
                 Event::Delete(deleted) => format!("-{}", deleted.name),
             })
         };
@@ -465,7 +475,7 @@ mod tests {
             };
             reports.try_send(text).expect("room for all");
         };
-        let following = tokio::spawn(source.follow(events, wrap, report));
+        let following = tokio::spawn(source.follow(events, keep, wrap, report));
         fake.exhausted().await;
         following.abort();
         let mut seen = Vec::new();

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 use konductor_api::{GATES_FROM_ANNOTATION, REVOKE_ANNOTATION};
 use serde::{
     Deserializer,
-    de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+    de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -30,9 +30,12 @@ pub const NO_VERSION: u64 = 0;
 /// [`CUT`], which no name can contain, so that none is taken for another.
 const ANNOTATION: usize = 16 << 10;
 
-/// Bytes of all labels of an object, keys and values: forty of the longest, two hundred as they usually are. An object
-/// may have a megabyte of them; those beyond are left out.
+/// Bytes of memory that all labels of an object may take: thirty of the longest, a hundred as they usually are. An
+/// object may have a megabyte of them, and a hundred thousand; those beyond are left out.
 const LABELS: usize = 16 << 10;
+
+/// Bytes of memory that a label takes beside its text: the two strings, and what the map and the allocator add.
+const LABEL: usize = 96;
 
 /// Owners of an object that are read; those beyond are left out.
 const OWNERS: usize = 64;
@@ -70,7 +73,7 @@ pub struct Metadata {
     pub created: i64,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// Its labels, up to 16 KiB of them.
+    /// Its labels, as far as they fit into 16 KiB of memory.
     pub labels: BTreeMap<String, String>,
     /// Those of [`ANNOTATIONS`] that it has, each up to 16 KiB.
     pub annotations: BTreeMap<String, String>,
@@ -129,11 +132,18 @@ pub struct Illegible(pub String);
 pub trait Described {
     /// Its metadata.
     fn metadata(&self) -> &Metadata;
+
+    /// The same, to leave out what nobody asks for.
+    fn metadata_mut(&mut self) -> &mut Metadata;
 }
 
 impl<K, S, T> Described for Object<K, S, T> {
     fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.metadata
     }
 }
 
@@ -142,6 +152,13 @@ impl<O: Described> Described for Lenient<O> {
         match self {
             Ok(object) => object.metadata(),
             Err(misfit) => &misfit.metadata,
+        }
+    }
+
+    fn metadata_mut(&mut self) -> &mut Metadata {
+        match self {
+            Ok(object) => object.metadata_mut(),
+            Err(misfit) => &mut misfit.metadata,
         }
     }
 }
@@ -223,15 +240,20 @@ impl Metadata {
 }
 
 fn labels(json: &str) -> BTreeMap<String, String> {
-    let mut left = LABELS;
-    let pairs = members(json).0.into_iter().filter_map(|(key, value)| Some((key, text(value)?)));
-    let within = pairs.take_while(|(key, value)| {
-        let size = key.len() + value.len();
+    let (mut labels, mut left) = (BTreeMap::new(), LABELS);
+    let take = |key: String, value: &str| {
+        let Some(value) = text(value) else { return true };
+        let size = key.len() + value.len() + LABEL;
         let fits = size <= left;
-        left = left.saturating_sub(size);
+        if fits {
+            left -= size;
+            labels.insert(key, value);
+        }
         fits
-    });
-    within.collect()
+    };
+    // An error, or that not all was read, is no reason not to take what is there.
+    let _ = Each(take).deserialize(&mut serde_json::Deserializer::from_str(json));
+    labels
 }
 
 fn annotations(json: &str) -> BTreeMap<String, String> {
@@ -244,18 +266,44 @@ fn annotations(json: &str) -> BTreeMap<String, String> {
 }
 
 fn owners(json: &str) -> Vec<Owner> {
-    let owners: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
-    let read = |owner: &&RawValue| {
+    let read = |owner: &RawValue| {
         let (members, _) = members(owner.get());
         let of = |name| present(&members, name).and_then(text).filter(|text| text.len() <= OWNER);
         Some(Owner { api_version: of("apiVersion")?, kind: of("kind")?, name: of("name")?, uid: of("uid")? })
     };
-    owners.iter().take(OWNERS).filter_map(read).collect()
+    first(json, OWNERS).into_iter().filter_map(read).collect()
 }
 
 fn finalizers(json: &str) -> Vec<String> {
-    let all: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
-    all.iter().take(FINALIZERS).filter_map(|one| Some(shortened(&text(one.get())?, OWNER))).collect()
+    let read = |one: &RawValue| Some(shortened(&text(one.get())?, OWNER));
+    first(json, FINALIZERS).into_iter().filter_map(read).collect()
+}
+
+/// The first elements of a JSON array, so many at most. None of what is no array.
+fn first(json: &str, count: usize) -> Vec<&RawValue> {
+    struct First<'e, 'a>(&'e mut Vec<&'a RawValue>, usize);
+
+    impl<'a> Visitor<'a> for First<'_, 'a> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<(), A::Error> {
+            while self.0.len() < self.1
+                && let Some(element) = seq.next_element()?
+            {
+                self.0.push(element);
+            }
+            Ok(())
+        }
+    }
+
+    let mut elements = Vec::new();
+    // That not all was read is an error, too.
+    let _ = serde_json::Deserializer::from_str(json).deserialize_seq(First(&mut elements, count));
+    elements
 }
 
 /// The JSON of each member.
@@ -266,14 +314,18 @@ type Members<'a> = BTreeMap<String, &'a str>;
 fn members(json: &str) -> (Members<'_>, Option<serde_json::Error>) {
     let mut members = Members::new();
     let mut reader = serde_json::Deserializer::from_str(json);
-    let result = Collect(&mut members).deserialize(&mut reader).and_then(|()| reader.end());
+    let take = |name, value| {
+        members.insert(name, value);
+        true
+    };
+    let result = Each(take).deserialize(&mut reader).and_then(|()| reader.end());
     (members, result.err())
 }
 
-/// Collects members as they come, so that those before an error are kept.
-struct Collect<'m, 'a>(&'m mut Members<'a>);
+/// Hands on members as they come, so that those before an error are kept; and no more once `false` is returned.
+struct Each<F>(F);
 
-impl<'a> DeserializeSeed<'a> for Collect<'_, 'a> {
+impl<'a, F: FnMut(String, &'a str) -> bool> DeserializeSeed<'a> for Each<F> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -281,17 +333,17 @@ impl<'a> DeserializeSeed<'a> for Collect<'_, 'a> {
     }
 }
 
-impl<'a> Visitor<'a> for Collect<'_, 'a> {
+impl<'a, F: FnMut(String, &'a str) -> bool> Visitor<'a> for Each<F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
-            self.0.insert(name, value.get());
-        }
+    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some((name, value)) = map.next_entry::<String, &'a RawValue>()?
+            && (self.0)(name, value.get())
+        {}
         Ok(())
     }
 }
@@ -383,16 +435,20 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_metadata_is_bounded() {
-        let label = |number: usize| (format!("{number:03}"), json!("x".repeat(97)));
-        let labels: serde_json::Map<_, _> = (0..1000).map(label).collect();
+        let labels = |length: usize| -> serde_json::Map<_, _> {
+            (0..1000).map(|number| (format!("{number:03}"), json!("x".repeat(length)))).collect()
+        };
         let long = "é".repeat(ANNOTATION);
         let owner = |number: usize| json!({ "apiVersion": "v1", "kind": "K", "name": "n", "uid": number.to_string() });
         let too_long = json!({ "apiVersion": "v1", "kind": "x".repeat(OWNER + 1), "name": "n", "uid": "u" });
         let owners: Vec<_> = std::iter::once(too_long).chain((0..1000).map(owner)).collect();
         let annotations = json!({ REVOKE_ANNOTATION: long, "konductor.io/other": "x", "other": "x" });
-        let metadata = json!({ "name": "n", "labels": labels, "annotations": annotations, "ownerReferences": owners });
+        let metadata =
+            json!({ "name": "n", "labels": labels(97), "annotations": annotations, "ownerReferences": owners });
         let metadata = read(&permit(&metadata, &Value::Null)).expect("readable").metadata;
-        assert_eq!(metadata.labels.len(), LABELS / 100);
+        assert_eq!(metadata.labels.len(), LABELS / (100 + LABEL));
+        let short = Metadata::read(&json!({ "labels": labels(0) }).to_string());
+        assert_eq!(short.labels.len(), LABELS / (3 + LABEL));
         assert_eq!(metadata.annotations.keys().collect::<Vec<_>>(), [REVOKE_ANNOTATION]);
         let reason = &metadata.annotations[REVOKE_ANNOTATION];
         assert!(reason.len() <= ANNOTATION && reason.ends_with("é…"), "{}", reason.len());

@@ -135,10 +135,11 @@ impl RequestError {
         }
     }
 
-    /// In a word, for metrics.
+    /// In a word, for metrics. What a request is for is gone only if the answer names it (see [`Refusal::is_absent`]).
     pub fn label(&self) -> &'static str {
         match self {
             Self::Illegible(_) => "unreadable",
+            Self::Refused(refusal) if refusal.code == 404 && !refusal.name.is_empty() => "gone",
             _ if self.is_conflict() => "conflict",
             _ if self.is_not_applied() => "refused",
             _ => "unanswered",
@@ -178,6 +179,15 @@ mod tests {
         }
         assert!(!RequestError::Unanswered(String::new()).is_not_applied());
         assert!(!RequestError::Illegible(Illegible(String::new())).is_not_applied());
+    }
+
+    #[test]
+    fn an_object_that_is_not_there_any_more_is_gone_and_one_that_nobody_serves_is_refused() {
+        let named = json!({ "message": "no a", "details": { "name": "a" }, "code": 404 }).to_string();
+        for (body, label) in [(&*named, "gone"), ("404 page not found", "refused")] {
+            let error = RequestError::Refused(Box::new(Refusal::read(StatusCode::NOT_FOUND, body.as_bytes())));
+            assert_eq!((error.is_not_applied(), error.label()), (true, label), "{body}");
+        }
     }
 
     #[test]

@@ -61,9 +61,10 @@ async fn page<K: Resource<DynamicType = ()>, S: DeserializeOwned, T: Status>(
 ) -> Vec<(Metadata, bool)> {
     let text = format!(r#"{{"metadata":{{"resourceVersion":"9"}},"items":[{}]}}"#, objects.join(","));
     let endpoint = Endpoint::<K, S, T>::all(client(text), Program::OPERATOR);
-    let page = endpoint.page(&PageRequest::default()).await.expect("a page");
+    let page = endpoint.page(&PageRequest::default(), |item| (item.metadata().clone(), item.is_ok())).await;
+    let page = page.expect("a page");
     assert_eq!(page.illegible, []);
-    page.items.iter().map(|item| (item.metadata().clone(), item.is_ok())).collect()
+    page.items
 }
 
 /// Objects of one kind, each as it is and with more of everything.

@@ -19,6 +19,25 @@ use crate::{
 const SHARE: usize = 100;
 const REMEMBERED: usize = 1000;
 
+/// What is kept of an object: its UID, or why it cannot be read.
+pub(crate) type Noted = Result<String, Box<Fault>>;
+
+/// An object that cannot be read, and why.
+pub(crate) struct Fault {
+    namespace: String,
+    name: String,
+    uid: String,
+    error: String,
+}
+
+/// What is kept of this object.
+pub(crate) fn note<O: Described>(object: &Lenient<O>) -> Noted {
+    let Metadata { namespace, name, uid, .. } = object.metadata();
+    let Err(misfit) = object else { return Ok(uid.clone()) };
+    let (namespace, name, uid, error) = (namespace.clone(), name.clone(), uid.clone(), misfit.error.clone());
+    Err(Box::new(Fault { namespace, name, uid, error }))
+}
+
 struct Known {
     news: News,
     namespace: String,
@@ -52,7 +71,7 @@ impl Faults {
     }
 
     /// Takes in what was seen. One of the replicas is enough to tell people: the leader.
-    pub(crate) fn observe<O: Described>(&mut self, event: &Event<Lenient<O>>, leading: bool) {
+    pub(crate) fn observe<A>(&mut self, event: &Event<(Noted, A)>, leading: bool) {
         match event {
             Event::Init => self.epoch += 1,
             Event::InitDone { .. } => {
@@ -62,14 +81,14 @@ impl Faults {
                     self.clear(&uid);
                 }
             }
-            Event::Apply(Ok(object)) => self.clear(&object.metadata().uid),
-            Event::Apply(Err(misfit)) => self.report(&misfit.metadata, &misfit.error, leading),
+            Event::Apply((Ok(uid), _)) => self.clear(uid),
+            Event::Apply((Err(fault), _)) => self.report(fault, leading),
             Event::Delete(deleted) => self.clear(&deleted.uid),
         }
     }
 
-    fn report(&mut self, metadata: &Metadata, error: &str, leading: bool) {
-        let Metadata { namespace, name, uid, .. } = metadata;
+    fn report(&mut self, fault: &Fault, leading: bool) {
+        let Fault { namespace, name, uid, error } = fault;
         let note = format!("left alone, as it cannot be read: {error}");
         let (epoch, resource) = (self.epoch, self.resource.as_str());
         if let Some(known) = self.known.get_mut(uid) {
@@ -137,13 +156,12 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
-    type Seen = Event<Lenient<Object<Permit, IgnoredAny, Option<String>>>>;
-
-    fn permit(namespace: &str, name: &str, readable: bool) -> Seen {
+    fn permit(namespace: &str, name: &str, readable: bool) -> Event<(Noted, ())> {
         let status = if readable { json!("fine") } else { json!({ "phase": 1 }) };
         let metadata = json!({ "namespace": namespace, "name": name, "uid": format!("{namespace}/{name}") });
         let object = json!({ "metadata": metadata, "spec": {}, "status": status });
-        Event::Apply(Object::read(&object.to_string()).expect("an object"))
+        let object = Object::<Permit, IgnoredAny, Option<String>>::read(&object.to_string()).expect("an object");
+        Event::Apply((note(&object), ()))
     }
 
     fn faults() -> (Faults, mpsc::Receiver<News>, Arc<Metrics>) {
@@ -169,11 +187,11 @@ mod tests {
         assert_eq!((notes, count(&metrics)), (vec!["a".to_owned(), "b".to_owned(), "c".to_owned()], 3));
         faults.observe(&permit("n", "a", true), true);
         let (namespace, name, uid) = ("n".into(), "b".into(), "n/b".into());
-        faults.observe::<Object<Permit>>(&Event::Delete(Deleted { namespace, name, uid, version: 1 }), true);
+        faults.observe::<()>(&Event::Delete(Deleted { namespace, name, uid, version: 1 }), true);
         assert_eq!(count(&metrics), 1);
         // Deleted while nobody watched.
-        faults.observe::<Object<Permit>>(&Event::Init, true);
-        faults.observe::<Object<Permit>>(&Event::InitDone { version: 1 }, true);
+        faults.observe::<()>(&Event::Init, true);
+        faults.observe::<()>(&Event::InitDone { version: 1 }, true);
         assert_eq!((count(&metrics), faults.namespaces.len()), (0, 0));
     }
 

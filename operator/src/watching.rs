@@ -12,21 +12,27 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::AbortHandle};
 use tracing::error;
 
-use crate::{engine::Common, faults::Faults, metrics::ResourceLabels};
+use crate::{
+    engine::Common,
+    faults::{Faults, Noted, note},
+    metrics::ResourceLabels,
+};
 
-/// Follows all objects of the kind `K`, or those that a field selector selects, and sends what `wrap` makes of each event. Ends with
-/// the receiver, or by the handle.
-pub(crate) fn follow<K, S, T, E>(
+/// Follows all objects of the kind `K`, or those that a field selector selects, and sends what `wrap` makes of each
+/// event. Of each object that has what `keep` returns, as soon as it is read. Ends with the receiver, or by the handle.
+pub(crate) fn follow<K, S, T, A, E>(
     common: &Common,
     fields: Option<&str>,
     page: u32,
     inbox: mpsc::Sender<E>,
-    mut wrap: impl FnMut(Event<Lenient<Object<K, S, T>>>) -> E + Send + 'static,
+    mut keep: impl FnMut(Lenient<Object<K, S, T>>) -> A + Send + 'static,
+    mut wrap: impl FnMut(Event<A>) -> E + Send + 'static,
 ) -> AbortHandle
 where
     K: Resource<DynamicType = ()> + Send + 'static,
     S: DeserializeOwned + Send + 'static,
     T: DeserializeOwned + Default + Send + 'static,
+    A: Send + 'static,
     E: Send + 'static,
 {
     let endpoint = Endpoint::all(common.client.clone(), Program::OPERATOR);
@@ -40,9 +46,10 @@ where
     let lock = |faults: &Mutex<Faults>, tell: &mut dyn FnMut(&mut Faults)| {
         tell(&mut faults.lock().unwrap_or_else(PoisonError::into_inner));
     };
-    let read = move |event: Event<Lenient<Object<K, S, T>>>| {
+    let keep = move |object| (note(&object), keep(object));
+    let read = move |event: Event<(Noted, A)>| {
         lock(&noted, &mut |faults| faults.observe(&event, *seen.borrow()));
-        Some(wrap(event))
+        Some(wrap(event.map(|(_, kept)| kept)))
     };
     let report = move |report| match report {
         Report::Following => watch.report(Ok(())),
@@ -67,7 +74,7 @@ where
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = source.follow(inbox, read, report) => {}
+            () = source.follow(inbox, keep, read, report) => {}
             () = tell => {}
         }
     };

@@ -332,10 +332,12 @@ where
     let source = Source { endpoint: endpoint.clone(), fields: None, page: 3 };
     let following = tokio::spawn(source.follow(
         events,
-        |event: Event<Lenient<Read<K>>>| Some(Ok(event)),
+        |object: Lenient<Read<K>>| object,
+        |event| Some(Ok(event)),
         move |report| reports.try_send(Err(report)).expect("room for all"),
     ));
-    let page = endpoint.page(&PageRequest { limit: 1000, ..PageRequest::default() }).await.expect("a page");
+    let wanted = PageRequest { limit: 1000, ..PageRequest::default() };
+    let page = endpoint.page(&wanted, |object: Lenient<Read<K>>| object).await.expect("a page");
     assert_eq!(page.illegible, []);
     let mut followed = BTreeMap::new();
     loop {

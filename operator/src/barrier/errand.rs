@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     key::Key,
-    waitable::{self, EndpointOf, Next, ObjectOf, Verdict},
+    waitable::{self, EndpointOf, Next, ObjectOf, Verdict, kept},
 };
 
 /// See the [module](self).
@@ -129,7 +129,7 @@ impl waitable::Errand<Barriers> for Errand {
             Request::Write { key, uid, version, status } => {
                 let metadata = json!({ "uid": uid, "resourceVersion": version.to_string() });
                 let patch = json!({ "metadata": metadata, "status": status });
-                Answer::Written(barriers(&client, &key).patch_status(&key.name, &patch).await.map(Box::new))
+                Answer::Written(barriers(&client, &key).patch_status(&key.name, &patch).await.map(kept::<Barriers>))
             }
             Request::Adopt(adoption) => Answer::Adopted(adopt(client, adoption).await),
         }
@@ -173,14 +173,15 @@ async fn take(client: &Client, key: &Key, step: Step) -> Result<round::Answer, R
     match step {
         Step::Page { continue_token } => {
             let fields = Some(format!("spec.barrier={}", key.name));
-            let page = arrivals(client, key).page(&PageRequest { fields, limit: PAGE, continue_token }).await?;
-            let listed = page.items.into_iter().map(|arrival: Lenient<ArrivalObject>| {
+            let wanted = PageRequest { fields, limit: PAGE, continue_token };
+            let listed = |arrival: Lenient<ArrivalObject>| {
                 let metadata = arrival.metadata();
                 let target = Target { name: metadata.name.clone(), uid: metadata.uid.clone() };
                 let deleted = metadata.deleting.then(|| metadata.finalizers.clone());
                 Listed { target, deleted, arrived: Arrived::of(arrival) }
-            });
-            Ok(round::Answer::Page { listed: listed.collect(), continue_token: page.continue_token })
+            };
+            let page = arrivals(client, key).page(&wanted, listed).await?;
+            Ok(round::Answer::Page { listed: page.items, continue_token: page.continue_token })
         }
         Step::Look => match barriers(client, key).get(&key.name).await {
             Ok(barrier) => {

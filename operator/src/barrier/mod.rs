@@ -19,17 +19,17 @@ use konductor_api::{
     arbiter::Now,
     rendezvous::{Plan, Write},
 };
-use konductor_cluster::{follow::Event, object::Lenient};
+use konductor_cluster::{follow::Event, object::Metadata};
 
 use self::{
-    arrivals::{ArrivalObject, Arrivals, Arrived, BarrierObject},
+    arrivals::{Arrivals, Arrived, BarrierObject},
     errand::Errand,
 };
 use crate::{
     engine::{Agenda, Common, Engine, Inbox},
     key::Key,
     metrics::{CacheId, Metrics},
-    waitable::{Kind, Seen, StatusOf, Waitables},
+    waitable::{Kind, Seen, StatusOf, Waitables, kept},
     watching::follow,
 };
 
@@ -49,12 +49,8 @@ pub(crate) struct Barriers {
 /// An engine for barriers, which are followed from now on as those who arrive are, and its inbox.
 pub(crate) fn start(common: &Common) -> (Engine<Waitables<Barriers>>, Inbox<Seen<Barriers>>) {
     let inbox = Inbox::default();
-    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<BarrierObject>>| {
-        Seen::Parent(event.map(Box::new))
-    });
-    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<ArrivalObject>>| {
-        Seen::Other(event.map(Arrived::of))
-    });
+    follow(common, None, PAGE, inbox.sender.clone(), kept::<Barriers>, Seen::Parent);
+    follow(common, None, PAGE, inbox.sender.clone(), Arrived::of, Seen::Other);
     let (cache, metrics) = (common.metrics.register_cache("arrivals"), common.metrics.clone());
     let barriers = Barriers { arrivals: Arrivals::default(), cache, metrics };
     (Engine::new(Waitables::new(barriers, common)), inbox)
@@ -65,6 +61,10 @@ impl Kind for Barriers {
     type Seen = Event<Option<Arrived>>;
     type Errand = Errand;
     type Report = (Arc<str>, bool);
+
+    fn slim(metadata: &mut Metadata) {
+        (metadata.labels, metadata.owners) = Default::default();
+    }
 
     fn lead(&mut self, leading: bool) {
         self.arrivals.lead(leading);

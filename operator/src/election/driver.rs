@@ -203,18 +203,18 @@ async fn watch_lease(source: Source<Lease, Spec, IgnoredAny>, sightings: mpsc::S
         }
         Event::InitDone { .. } => Some(Sight::Lease(listed.take())),
         Event::Apply(Ok(lease)) => {
-            let lease = Box::new(Record::from(lease));
+            let lease: Box<Record> = Box::new(lease);
             listed = Some(lease.clone());
             Some(Sight::Lease(Some(lease)))
         }
-        Event::Apply(Err(misfit)) => {
-            warn!("cannot read the lease of the election: {misfit}");
+        Event::Apply(Err(why)) => {
+            warn!("{why}");
             None
         }
         Event::Delete(deleted) => Some(Sight::Deleted { uid: deleted.uid }),
     };
     // How it goes is logged already, and that the store went back is found out by a write.
-    source.follow(sightings, wrap, |_| ()).await;
+    source.follow(sightings, read, wrap, |_| ()).await;
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use konductor_api::{
     arbiter::Now,
     rendezvous::{Plan, Write},
 };
-use konductor_cluster::{follow::Event, object::Lenient};
+use konductor_cluster::object::Metadata;
 use kube::Client;
 
 use self::{
@@ -30,7 +30,7 @@ use self::{
 use crate::{
     engine::{Agenda, Common, Engine, Inbox},
     key::Key,
-    waitable::{Errand, Kind, Next, Seen, StatusOf, Waitables},
+    waitable::{Errand, Kind, Next, Seen, StatusOf, Waitables, kept},
     watching::follow,
 };
 
@@ -49,9 +49,7 @@ pub(crate) struct Gates {
 /// An engine for gates, which are followed from now on, and its inbox.
 pub(crate) fn start(common: &Common) -> (Engine<Waitables<Gates>>, Inbox<Seen<Gates>>) {
     let inbox = Inbox::default();
-    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<GateObject>>| {
-        Seen::Parent(event.map(Box::new))
-    });
+    follow(common, None, PAGE, inbox.sender.clone(), kept::<Gates>, Seen::Parent);
     let sources = Sources::new(watches(common, inbox.sender.clone()));
     (Engine::new(Waitables::new(Gates { sources, world: World::default() }, common)), inbox)
 }
@@ -61,6 +59,10 @@ impl Kind for Gates {
     type Seen = GateSeen;
     type Errand = Infallible;
     type Report = Infallible;
+
+    fn slim(metadata: &mut Metadata) {
+        metadata.owners = Vec::new();
+    }
 
     fn parent(&mut self, key: &Key, gate: Option<&GateObject>, now: Now) {
         self.world.gate(key, gate, now);

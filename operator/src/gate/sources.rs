@@ -190,7 +190,7 @@ impl Watch<'_> {
         T: DeserializeOwned + Default + Send + 'static,
     {
         let (subject, number) = (self.subject, self.number);
-        let reduce = move |object: Lenient<Object<K, S, T>>| {
+        let keep = move |object: Lenient<Object<K, S, T>>| {
             let metadata = object.metadata();
             let content = match &object {
                 Ok(object) => read(object),
@@ -200,8 +200,8 @@ impl Watch<'_> {
             };
             Sighted { namespace: metadata.namespace.clone(), name: metadata.name.clone(), content }
         };
-        watching::follow(self.common, None, page, self.inbox.clone(), move |event: Event<Lenient<Object<K, S, T>>>| {
-            waitable::Seen::Other(GateSeen { subject, number, event: event.map(&reduce) })
+        watching::follow(self.common, None, page, self.inbox.clone(), keep, move |event| {
+            waitable::Seen::Other(GateSeen { subject, number, event })
         })
     }
 }

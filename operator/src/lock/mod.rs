@@ -17,18 +17,18 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use konductor_cluster::{follow::Event, object::Lenient};
+use konductor_cluster::follow::Event;
 use tokio::sync::mpsc;
 
 pub use self::kind::Kind;
 pub(crate) use self::observe::Seen;
 use self::{
-    kind::{ObjectOf, read_claim, read_parent},
+    kind::{read_claim, read_parent},
     plugin::Locks,
 };
 use crate::{
     engine::{Common, Engine, Inbox},
-    pods::{self, Ended, PodObject},
+    pods::{self, Ended},
     watching::follow,
 };
 
@@ -38,12 +38,10 @@ const PAGE: u32 = 500;
 /// An engine for the locks of one kind, whose objects are followed from now on, and its inbox.
 pub(crate) fn start<K: Kind>(common: &Common) -> (Engine<Locks<K>>, Inbox<Seen>) {
     let inbox = Inbox::default();
-    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<ObjectOf<K>>>| {
-        Seen::Parent(event.map(|object| Box::new(read_parent::<K>(object))))
-    });
-    follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<ObjectOf<K::Claim>>>| {
-        Seen::Claim(event.map(|object| Box::new(read_claim::<K>(object))))
-    });
+    let parent = |object| Box::new(read_parent::<K>(object));
+    follow(common, None, PAGE, inbox.sender.clone(), parent, Seen::Parent);
+    let claim = |object| Box::new(read_claim::<K>(object));
+    follow(common, None, PAGE, inbox.sender.clone(), claim, Seen::Claim);
     (Engine::new(Locks::new(&common.metrics, &common.recorder)), inbox)
 }
 
@@ -52,7 +50,7 @@ pub(crate) fn start<K: Kind>(common: &Common) -> (Engine<Locks<K>>, Inbox<Seen>)
 pub(crate) fn follow_pods(common: &Common, inboxes: &[mpsc::Sender<Seen>]) {
     for (number, fields) in pods::TERMINAL.into_iter().enumerate() {
         let (events, mut seen) = mpsc::channel(1);
-        follow(common, Some(fields), pods::PAGE, events, |event: Event<Lenient<PodObject>>| event.map(Ended::from));
+        follow(common, Some(fields), pods::PAGE, events, Ended::from, |event| event);
         let inboxes = inboxes.to_vec();
         tokio::spawn(async move {
             while let Some(event) = seen.recv().await {

@@ -194,6 +194,6 @@ async fn read<K: Kind>(client: Client, key: &Key, write: &Write) -> Result<Optio
 async fn page<K: Kind>(client: Client, key: &Key, from: Option<String>) -> Result<ClaimPage, RequestError> {
     let fields = Some(format!("{}={}", K::Claim::LOCK_FIELD, key.name));
     let request = PageRequest { fields, limit: PAGE, continue_token: from };
-    let Page { items, continue_token, .. } = claims::<K>(client, key).page(&request).await?;
-    Ok(ClaimPage { claims: items.into_iter().map(read_claim::<K>).collect(), next: continue_token })
+    let Page { items, continue_token, .. } = claims::<K>(client, key).page(&request, read_claim::<K>).await?;
+    Ok(ClaimPage { claims: items, next: continue_token })
 }

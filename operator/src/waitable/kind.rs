@@ -9,7 +9,7 @@ use konductor_api::{
 };
 use konductor_cluster::{
     Endpoint, RequestError,
-    object::{Lenient, Object},
+    object::{Described, Lenient, Metadata, Object},
 };
 use kube::{
     Client,
@@ -41,6 +41,12 @@ pub(crate) type EndpointOf<K> = Endpoint<
     Option<<<K as Kind>::Parent as HasStatus>::Status>,
 >;
 
+/// A parent as it is kept.
+pub(crate) fn kept<K: Kind>(mut parent: Lenient<ObjectOf<K>>) -> Box<Lenient<ObjectOf<K>>> {
+    K::slim(parent.metadata_mut());
+    Box::new(parent)
+}
+
 /// Barriers or gates. Everything but [`Errand::perform`] is pure.
 pub(crate) trait Kind: Sized + Send + 'static {
     /// The resource.
@@ -54,6 +60,9 @@ pub(crate) trait Kind: Sized + Send + 'static {
 
     /// What became of a chore.
     type Report: Send + 'static;
+
+    /// Leaves out of a parent's metadata what nobody asks for and can be much.
+    fn slim(metadata: &mut Metadata);
 
     /// A parent is there, new or changed, or is gone.
     fn parent(&mut self, key: &Key, parent: Option<&ObjectOf<Self>>, now: Now);

@@ -15,6 +15,6 @@ mod kind;
 mod plugin;
 
 pub(crate) use self::{
-    kind::{EndpointOf, Errand, Kind, Next, ObjectOf, StatusOf, Verdict},
+    kind::{EndpointOf, Errand, Kind, Next, ObjectOf, StatusOf, Verdict, kept},
     plugin::{Seen, Waitables},
 };

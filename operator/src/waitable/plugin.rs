@@ -18,7 +18,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tracing::{debug, info, warn};
 
-use super::kind::{EndpointOf, Errand, Kind, Next, ObjectOf, Verdict};
+use super::kind::{EndpointOf, Errand, Kind, Next, ObjectOf, Verdict, kept};
 use crate::{
     engine::{Common, Lane, Plugin, Turn},
     events::{News, Recorder, Severity, reference},
@@ -440,7 +440,7 @@ async fn patch<K: Kind>(client: Client, key: &Key, uid: &str, version: Version, 
     let metadata = json!({ "uid": uid, "resourceVersion": version.to_string() });
     let patch = json!({ "metadata": metadata, "status": status });
     match endpoint.patch_status(&key.name, &patch).await {
-        Ok(object) => Verdict::Written(Box::new(object)),
+        Ok(object) => Verdict::Written(kept::<K>(object)),
         Err(error) => Verdict::Failed(error),
     }
 }
