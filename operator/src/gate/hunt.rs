@@ -252,9 +252,12 @@ impl Hunt {
         let (namespace, selector) = &self.groups[*group];
         let begin = last.as_deref().map_or(Unbounded, Excluded);
         let objects = stock.part(namespace).map(|part| part.objects.range::<str, _>((begin, Unbounded)));
-        let mut passed = None;
-        for (name, (_, outline)) in objects.into_iter().flatten().take(room(*budget)) {
-            *budget -= 1;
+        let (mut passed, looks) = (None, selector.looks() as isize);
+        for (name, (_, outline)) in objects.into_iter().flatten() {
+            if *budget <= 0 {
+                break;
+            }
+            *budget -= looks;
             passed = Some(name.clone());
             if outline.is_selected_by(selector) {
                 let target = ParentKey { namespace: namespace.clone(), name: name.to_string() };

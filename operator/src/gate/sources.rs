@@ -32,6 +32,10 @@ pub(crate) type GateObject = Object<Gate, GateSpec, Option<GateStatus>>;
 
 /// What is read of another object of Konductor's own.
 type OwnObject<K> = Object<K, IgnoredAny, Option<<K as HasStatus>::Status>>;
+/// Labels of an object that are kept: more than anybody gives one. Each change of it costs looks at them for all that gates
+/// ask where it is.
+const LABELS: usize = 256;
+
 
 type JobObject = Object<Job, JobSpec, JobStatus>;
 
@@ -52,16 +56,21 @@ pub(crate) struct Outline {
     pub(super) fact: Fact,
 }
 
+    /// By name, in order.
 impl Outline {
     /// With this fact, of an object with this metadata.
     pub(super) fn new(metadata: &Metadata, fact: Fact) -> Self {
-        let labels = metadata.labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));
+        let labels =
+            metadata.labels.iter().take(LABELS).map(|(key, value)| (key.as_str().into(), value.as_str().into()));
         Self { labels: labels.collect(), created: metadata.created, fact }
     }
 
     /// Whether this selects it.
     pub(super) fn is_selected_by(&self, selector: &Selector) -> bool {
-        selector.matches(|key| self.labels.iter().find(|(name, _)| **name == *key).map(|(_, value)| &**value))
+        selector.matches(|key| {
+            let found = self.labels.binary_search_by(|(name, _)| (**name).cmp(key));
+            found.ok().map(|at| &*self.labels[at].1)
+        })
     }
 }
 

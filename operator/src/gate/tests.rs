@@ -400,6 +400,60 @@ fn where_there_are_too_many_ways_between_gates_those_that_depend_on_gates_are_no
     assert!(scene.most <= BUDGET + 3000, "{}", scene.most);
 }
 
+/// A selector of as much as there can be in one, and the labels of an object of which all of it holds.
+fn widest() -> (Vec<String>, Value) {
+    let labels: Vec<_> = (0..16).map(|number| format!("l{number:02}")).collect();
+    let terms: BTreeMap<_, _> = labels.iter().map(|label| (label, "")).collect();
+    let values: Vec<_> = (0..32).map(|number| format!("v{number}")).collect();
+    let expressions: Vec<_> =
+        labels.iter().map(|key| json!({ "key": key, "operator": "NotIn", "values": values })).collect();
+    let selector = json!({ "matchLabels": terms, "matchExpressions": expressions });
+    (labels, selector)
+}
+
+#[test]
+fn a_selector_costs_as_much_as_it_asks() {
+    let (labels, selector) = widest();
+    let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+    let cost = 16 + 16 * (1 + 32);
+    let mut scene = Scene::new();
+    let spec = json!({ "conditions": [{ "type": "Job", "selector": selector, "state": "Complete" }] });
+    for number in 0..1000 {
+        scene.job("n", &format!("{number:03}"), &labels, JobState::Active);
+    }
+    scene.gate("n", "g", &[], &spec);
+    scene.settle();
+    assert_eq!(scene.message("n", "g").split(" with").next(), Some("0 of 1000 Jobs"));
+    assert!(scene.looks >= 1000 * cost, "{}", scene.looks);
+    assert!(scene.most <= BUDGET + cost, "{}", scene.most);
+    // The labels are looked at once where they stay as they are.
+    assert_eq!(scene.job("n", "000", &labels, JobState::Complete), 1 + cost);
+    assert_eq!(scene.job("n", "000", &labels[1..], JobState::Complete), 1 + 2 * cost);
+    // Gates are selected at the same cost.
+    let mut scene = Scene::new();
+    let spec = json!({ "conditions": [{ "type": "Gate", "selector": selector, "state": "Open" }] });
+    scene.gate("n", "g", &[], &spec);
+    for number in 0..1000 {
+        scene.gate("n", &format!("g{number:03}"), &labels, &json!({ "conditions": [], "override": "Open" }));
+    }
+    scene.settle();
+    assert!(scene.looks >= 2 * 1000 * cost, "{}", scene.looks);
+    assert!(scene.most <= BUDGET + cost, "{}", scene.most);
+}
+
+#[test]
+fn of_an_object_so_many_labels_are_kept_and_each_is_found() {
+    let labels: BTreeMap<_, _> = (0..1000).map(|number| (format!("l{number:03}"), String::new())).collect();
+    let outline = Outline::new(&Metadata { labels, ..Metadata::default() }, Fact::Unreadable);
+    let selects = |label: &str| {
+        let selector = serde_json::from_value(selector(label)).expect("a selector");
+        outline.is_selected_by(&selector)
+    };
+    let found: Vec<_> = (0..1000).filter(|number| selects(&format!("l{number:03}"))).collect();
+    assert_eq!(found, (0..256).collect::<Vec<_>>());
+    assert!(!selects("a") && !selects("l0000") && !selects("z"));
+}
+
 /// Numbers that look random and are the same each time (xorshift, Marsaglia 2003).
 struct Dice(u64);
 

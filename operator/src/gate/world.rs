@@ -197,7 +197,7 @@ impl World {
         }
     }
 
-    /// Takes in what was seen. Returns how many objects and questions it looked at.
+    /// Takes in what was seen. Returns how many looks that took: at objects, and at what questions ask of them.
     pub(super) fn take(&mut self, seen: GateSeen) -> usize {
         let GateSeen { subject, event, .. } = seen;
         match (subject, event) {
@@ -267,8 +267,8 @@ impl World {
 
     /// An object was this and is that, in its part already.
     fn changed(&mut self, kind: Dependency, key: &Key, before: Option<&Outline>, now: Option<&Outline>) -> usize {
-        let labels = |outline: Option<&Outline>| outline.map(|outline| outline.labels.clone());
-        if kind == Dependency::Gate && self.needs.any_on_gates(&key.namespace) && labels(before) != labels(now) {
+        let labels_differ = before.map(|outline| &outline.labels) != now.map(|outline| &outline.labels);
+        if kind == Dependency::Gate && self.needs.any_on_gates(&key.namespace) && labels_differ {
             self.look_for_cycles(&key.namespace);
         }
         if self.needs.naming(kind, key).is_some() {
