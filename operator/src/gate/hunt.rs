@@ -143,6 +143,12 @@ impl Hunt {
         &self.unit
     }
 
+    /// Whether it has told what it found about this gate.
+    pub(super) fn has_told(&self, gate: &Key) -> bool {
+        let number = self.numbers.get(gate).map(|number| *number as usize);
+        matches!(self.stage, Stage::Report(next, _) if number.is_some_and(|number| number < next))
+    }
+
     /// Goes on until `budget` is used up, one for each object or edge looked at, or there is something to tell or
     /// nothing is left. `stock` are the gates as objects.
     pub(super) fn work(

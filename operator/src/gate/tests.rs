@@ -454,6 +454,60 @@ fn of_an_object_so_many_labels_are_kept_and_each_is_found() {
     assert!(!selects("a") && !selects("l0000") && !selects("z"));
 }
 
+#[test]
+fn while_cycles_are_looked_for_in_its_namespace_no_gate_is_decided_on_by_those_found_before() {
+    let mut scene = Scene::new();
+    scene.gate("n", "a", &[], &on_gate("b"));
+    scene.gate("n", "b", &[], &on_jobs("j"));
+    scene.gate("n", "jobs", &[], &on_jobs("j"));
+    scene.gate("quiet", "a", &[], &on_gate("b"));
+    scene.gate("quiet", "b", &[], &on_jobs("j"));
+    scene.settle();
+    assert_eq!(scene.message("n", "a"), "Gate b is waiting, wanted Open");
+    let is_decided = |scene: &Scene, namespace: &str, name: &str| {
+        let key = key(namespace, name);
+        scene.world.decide(&key, &scene.gates[&key], now()).is_some()
+    };
+    // One that has another label: the hunt is due, and then under way.
+    for number in 0..3000 {
+        scene.gate("n", &format!("more{number:04}"), &[], &on_jobs("j"));
+    }
+    scene.gate("n", "b", &["stage"], &on_jobs("j"));
+    let mut hunting = 0;
+    for _ in 0..10_000 {
+        if !is_decided(&scene, "n", "a") {
+            hunting += 1;
+            assert!(is_decided(&scene, "n", "jobs") && is_decided(&scene, "quiet", "a"));
+        }
+        if !scene.world.work(100).more {
+            break;
+        }
+    }
+    assert!(hunting > 30, "{hunting}");
+    // What changes meanwhile is decided on when they are found, also if they are as before.
+    scene.gate("n", "b", &[], &on_jobs("j"));
+    scene.job("n", "job", &["j"], JobState::Complete);
+    scene.settle();
+    assert_eq!((scene.phase("n", "b"), scene.phase("n", "a")), (Some(Open), Some(Open)));
+}
+
+#[test]
+fn a_namespace_that_looks_for_cycles_all_the_time_does_not_hold_up_another_one() {
+    let mut scene = Scene::new();
+    for number in 0..1000 {
+        scene.gate("busy", &format!("g{number:03}"), &["g"], &on_gates("g"));
+    }
+    scene.gate("quiet", "a", &[], &on_gate("b"));
+    scene.gate("quiet", "b", &[], &on_jobs("j"));
+    scene.settle();
+    scene.job("quiet", "job", &["j"], JobState::Complete);
+    for turn in 0..10 {
+        scene.gate("busy", "g000", if turn % 2 == 0 { &[] } else { &["g"] }, &on_gates("g"));
+        assert!(scene.turn().more);
+    }
+    assert_eq!((scene.phase("quiet", "b"), scene.phase("quiet", "a")), (Some(Open), Some(Open)));
+}
+
 /// Numbers that look random and are the same each time (xorshift, Marsaglia 2003).
 struct Dice(u64);
 

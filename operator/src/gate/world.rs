@@ -513,10 +513,19 @@ impl World {
 
     fn found(&mut self, Found { gate, spec, ways }: Found) {
         let current = self.needs.spec(&gate).is_some_and(|now| Arc::ptr_eq(now, &spec));
-        if let Some(note) = self.notes.get_mut(&gate).filter(|note| current && note.ways != ways) {
-            note.ways = ways;
+        let Some(note) = self.notes.get_mut(&gate).filter(|_| current) else { return };
+        let news = note.ways != ways;
+        note.ways = ways;
+        // Whatever else has changed meanwhile was not decided on.
+        if news || spec.conditions.iter().any(|condition| condition.kind == Dependency::Gate) {
             self.marked.push(gate);
         }
+    }
+
+    /// Whether it is known of what there is now, and not only of what was there before, if this gate waits for itself.
+    fn is_searched(&self, gate: &Key) -> bool {
+        let hunt = self.hunt.as_ref().filter(|hunt| hunt.namespaces().contains(&gate.namespace));
+        !self.stale_ones.contains(&gate.namespace) && hunt.is_none_or(|hunt| hunt.has_told(gate))
     }
 
     /// Asks what a gate asks now, and no more what it asked before.
@@ -635,6 +644,7 @@ impl World {
         }
         match &note.ways {
             _ if condition.kind != Dependency::Gate => {}
+            _ if !self.is_searched(gate) => return None,
             Ways::Unknown => return None,
             Ways::Tangled => return Some(Finding::Tangled),
             Ways::Known(cycles) => {
