@@ -1,7 +1,12 @@
 //! Objects that cannot be read: reported once each time what there is to say changes, counted, and left alone.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::Arc,
+};
 
+use konductor_cluster::follow::Event;
 use kube::Resource;
 use tracing::warn;
 
@@ -19,14 +24,45 @@ const REMEMBERED: usize = 1000;
 #[derive(Debug)]
 pub struct Faults {
     known: HashMap<String, News>,
+    /// Those that the list that is under way has not shown yet.
+    unseen: HashSet<String>,
     metrics: Arc<Metrics>,
     recorder: Recorder,
+}
+
+/// What is kept of an object that a watch has shown.
+pub trait Sight {
+    /// The object's UID.
+    fn uid(&self) -> &str;
+
+    /// The object's name and what is wrong with it, if it cannot be read.
+    fn fault(&self) -> Option<(ParentKey, &str)>;
 }
 
 impl Faults {
     /// None yet.
     pub fn new(metrics: Arc<Metrics>, recorder: Recorder) -> Self {
-        Self { known: HashMap::new(), metrics, recorder }
+        Self { known: HashMap::new(), unseen: HashSet::new(), metrics, recorder }
+    }
+
+    /// A watch of all objects of a kind has shown this.
+    pub fn watched<O: Resource<DynamicType = ()>>(&mut self, event: &Event<impl Sight>, leading: bool) {
+        match event {
+            Event::Init => self.unseen = self.known.keys().cloned().collect(),
+            Event::InitDone { .. } => {
+                for uid in mem::take(&mut self.unseen) {
+                    self.clear::<O>(&uid);
+                }
+            }
+            Event::Apply(sight) => {
+                self.unseen.remove(sight.uid());
+                match sight.fault() {
+                    Some((key, error)) => self.report::<O>(&key, sight.uid(), error, leading),
+                    None => self.clear::<O>(sight.uid()),
+                }
+            }
+            Event::Delete(gone) => self.clear::<O>(&gone.uid),
+        }
     }
 
     /// This object cannot be read. One of the replicas is enough to tell people.

@@ -25,12 +25,13 @@ use konductor_api::{
 };
 use konductor_cluster::{
     follow::Event,
-    object::{self as cluster, Lenient, Metadata, Object},
+    object::{self as cluster, Lenient, Metadata, Misfit, Object},
 };
 use kube::Resource;
 
 use super::orphans::Orphans;
 use crate::{
+    faults::Sight,
     key::{Key, ParentKey},
     tasks::{SLICE, Tasks, Turn, room},
 };
@@ -54,6 +55,17 @@ pub(crate) struct Arrived {
     created: i64,
 }
 
+impl Sight for Lenient<Arrived> {
+    fn uid(&self) -> &str {
+        self.as_ref().map_or_else(|misfit| &*misfit.metadata.uid, |arrived| &*arrived.uid)
+    }
+
+    fn fault(&self) -> Option<(ParentKey, &str)> {
+        let Misfit { metadata, error, .. } = &**self.as_ref().err()?;
+        Some((ParentKey::new(&metadata.namespace, &metadata.name), error))
+    }
+}
+
 /// Whose an arrival is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -66,8 +78,8 @@ pub(super) enum Owner {
 
 impl Arrived {
     /// Reads an arrival. One that cannot be read has not arrived.
-    pub(super) fn of(arrival: Lenient<ArrivalObject>) -> Option<Self> {
-        let ArrivalObject { metadata, spec, .. } = arrival.ok()?;
+    pub(super) fn of(arrival: Lenient<ArrivalObject>) -> Lenient<Self> {
+        let ArrivalObject { metadata, spec, .. } = arrival?;
         let Metadata { namespace, name, uid, version, created, owners, .. } = metadata;
         let of_ours = |owner: &&cluster::Owner| {
             owner.kind == Barrier::kind(&()) && owner.api_version == Barrier::api_version(&())
@@ -77,7 +89,7 @@ impl Arrived {
             None if owners.is_empty() => Owner::Nobody,
             None => Owner::Other,
         };
-        Some(Self {
+        Ok(Self {
             uid: uid.into(),
             version,
             key: ParentKey { namespace, name: spec.barrier }.into(),
@@ -267,7 +279,7 @@ impl Arrivals {
     }
 
     /// Takes in what was seen of arrivals.
-    pub(crate) fn take(&mut self, seen: Event<Option<Arrived>>, now: Now) {
+    pub(crate) fn take(&mut self, seen: Event<Lenient<Arrived>>, now: Now) {
         match seen {
             Event::Init => self.epoch += 1,
             Event::InitDone { .. } => {
@@ -278,8 +290,8 @@ impl Arrivals {
                 };
                 self.tasks.push("", task);
             }
-            Event::Apply(Some(arrived)) => self.arrive(arrived, now),
-            Event::Apply(None) => {}
+            Event::Apply(Ok(arrived)) => self.arrive(arrived, now),
+            Event::Apply(Err(misfit)) => self.leave(&misfit.metadata.uid),
             Event::Delete(gone) => self.leave(&gone.uid),
         }
     }
@@ -308,15 +320,17 @@ impl Arrivals {
     fn leave(&mut self, uid: &str) {
         let Some(key) = self.keys.remove(uid) else { return };
         let Some(place) = self.places.get_mut(&key) else { return };
-        if let Some(Entry { arrived, .. }) = place.entries.remove(uid)
-            && place.counts(&arrived)
-        {
+        let Some(Entry { arrived, .. }) = place.entries.remove(uid) else { return };
+        if place.counts(&arrived) {
             place.crowd.remove(&arrived);
             self.marked.insert(key.clone());
         }
         if place.entries.is_empty() && place.known.is_none() {
             self.places.remove(&key);
         }
+        }
+        // One that does not count may have kept the next round from beginning.
+        if place.known.is_some() {
     }
 
     /// What to do about a barrier; `None` while too little is known.

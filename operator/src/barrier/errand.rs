@@ -178,7 +178,7 @@ async fn take(client: &Client, key: &Key, step: Step) -> Result<round::Answer, R
                 let metadata = arrival.metadata();
                 let target = Target { name: metadata.name.clone(), uid: metadata.uid.clone() };
                 let deleted = metadata.deleting.then(|| metadata.finalizers.clone());
-                Listed { target, deleted, arrived: Arrived::of(arrival) }
+                Listed { target, deleted, arrived: Arrived::of(arrival).ok() }
             });
             Ok(round::Answer::Page { listed: listed.collect(), continue_token: page.continue_token })
         }

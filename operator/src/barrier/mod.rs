@@ -15,7 +15,7 @@ mod tests;
 use std::sync::Arc;
 
 use konductor_api::{
-    Barrier,
+    Arrival, Barrier,
     arbiter::Now,
     rendezvous::{Plan, Write},
 };
@@ -26,7 +26,9 @@ use self::{
     errand::Errand,
 };
 use crate::{
-    engine::{Agenda, Common, Engine, Inbox},
+    engine::{Common, Engine, Inbox},
+    events::Recorder,
+    faults::Faults,
     key::Key,
     metrics::{CacheId, Metrics},
     waitable::{Kind, Seen, StatusOf, Waitables},
@@ -42,6 +44,9 @@ const LOOKS: usize = 4096;
 /// All barriers.
 pub(crate) struct Barriers {
     arrivals: Arrivals,
+    /// Arrivals that cannot be read.
+    faults: Faults,
+    leading: bool,
     cache: CacheId,
     metrics: Arc<Metrics>,
 }
@@ -55,19 +60,30 @@ pub(crate) fn start(common: &Common) -> (Engine<Waitables<Barriers>>, Inbox<Seen
     follow(common, None, PAGE, inbox.sender.clone(), |event: Event<Lenient<ArrivalObject>>| {
         Seen::Other(event.map(Arrived::of))
     });
-    let (cache, metrics) = (common.metrics.register_cache("arrivals"), common.metrics.clone());
-    let barriers = Barriers { arrivals: Arrivals::default(), cache, metrics };
-    (Engine::new(Waitables::new(barriers, common)), inbox)
+    let barriers = Barriers::new(&common.metrics, &common.recorder);
+    (Engine::new(Waitables::new(barriers, &common.metrics, &common.recorder)), inbox)
+}
+
+impl Barriers {
+    fn new(metrics: &Arc<Metrics>, recorder: &Recorder) -> Self {
+        let (cache, metrics) = (metrics.register_cache("arrivals"), metrics.clone());
+        let faults = Faults::new(metrics.clone(), recorder.clone());
+        Self { arrivals: Arrivals::default(), faults, leading: false, cache, metrics }
+    }
 }
 
 impl Kind for Barriers {
     type Parent = Barrier;
-    type Seen = Event<Option<Arrived>>;
+    type Seen = Event<Lenient<Arrived>>;
     type Errand = Errand;
     type Report = (Arc<str>, bool);
 
     fn lead(&mut self, leading: bool) {
+        self.leading = leading;
         self.arrivals.lead(leading);
+        if leading {
+            self.faults.tell_all();
+        }
     }
 
     fn parent(&mut self, key: &Key, barrier: Option<&BarrierObject>, now: Now) {
@@ -80,17 +96,16 @@ impl Kind for Barriers {
 
     fn observe(&mut self, seen: Self::Seen, now: Now) {
         let filled = matches!(seen, Event::InitDone { .. });
+        self.faults.watched::<Arrival>(&seen, self.leading);
         self.arrivals.take(seen, now);
         if filled {
             self.metrics.filled(self.cache);
         }
     }
 
-    fn prepare(&mut self, _now: Now, agenda: &mut Agenda) -> bool {
+    fn prepare(&mut self, _now: Now, changed: &mut Vec<Key>) -> bool {
         let turn = self.arrivals.work(LOOKS);
-        for barrier in self.arrivals.take_marked() {
-            agenda.mark(&barrier);
-        }
+        changed.extend(self.arrivals.take_marked());
         turn.more
     }
 

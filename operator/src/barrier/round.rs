@@ -272,7 +272,7 @@ mod tests {
                             let arrival = ArrivalObject::read(&arrival.to_string()).expect("an arrival");
                             let target = Target { name: name.clone(), uid: format!("{name}-uid") };
                             let deleted = deleted.then(|| finalizers.clone());
-                            Listed { target, deleted, arrived: Arrived::of(arrival) }
+                            Listed { target, deleted, arrived: Arrived::of(arrival).ok() }
                         })
                         .collect();
                     let more = listed.len() > self.page;

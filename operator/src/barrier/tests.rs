@@ -3,12 +3,27 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use konductor_api::{RendezvousPhase, arbiter::Now};
-use konductor_cluster::follow::{Deleted, Event};
+use konductor_api::{RendezvousPhase, arbiter::Now, limits::RETRY_AFTER};
+use konductor_cluster::{
+    follow::{Deleted, Event},
+    object::Lenient,
+};
 use serde_json::{Value, json};
 
-use super::arrivals::{ArrivalObject, Arrivals, Arrived, BarrierObject};
-use crate::key::{Key, ParentKey};
+use super::{
+    Barriers,
+    arrivals::{ArrivalObject, Arrivals, Arrived, BarrierObject},
+    errand,
+    round::{self, Listed, Target},
+};
+use crate::{
+    clock::Clock,
+    engine::Engine,
+    events::Recorder,
+    key::{Key, ParentKey},
+    metrics::{Metrics, ResourceLabels},
+    waitable::{Answer, Kind, Request, Seen, Waitables},
+};
 
 const START: i64 = 1_800_000_000;
 
@@ -17,18 +32,22 @@ fn at(own: u64, wall: i64) -> Now {
 }
 
 fn key() -> Key {
-    ParentKey { namespace: "n".into(), name: "b".into() }.into()
+    ParentKey::new("n", "b").into()
 }
 
 fn barrier(uid: &str, spec: &Value) -> BarrierObject {
-    let metadata = json!({ "namespace": "n", "name": "b", "uid": uid, "generation": 1,
+    barrier_at(uid, spec, &Value::Null)
+}
+
+fn barrier_at(uid: &str, spec: &Value, status: &Value) -> BarrierObject {
+    let metadata = json!({ "namespace": "n", "name": "b", "uid": uid, "generation": 1, "resourceVersion": "1",
         "creationTimestamp": Timestamp::from_second(START).expect("a time").to_string() });
-    let barrier = BarrierObject::read(&json!({ "metadata": metadata, "spec": spec }).to_string());
+    let barrier = BarrierObject::read(&json!({ "metadata": metadata, "spec": spec, "status": status }).to_string());
     barrier.expect("an object").expect("a barrier")
 }
 
 /// An arrival of this key, created so many seconds after the start, owned by the barrier with this UID.
-fn arrival(name: &str, owner: Option<&str>, second: i64) -> Option<Arrived> {
+fn arrival(name: &str, owner: Option<&str>, second: i64) -> Lenient<Arrived> {
     let owners: Vec<_> = owner
         .iter()
         .map(|uid| json!({ "apiVersion": "konductor.io/v1", "kind": "Barrier", "name": "b", "uid": uid }))
@@ -172,4 +191,94 @@ fn a_wall_clock_that_is_ahead_opens_no_quorum() {
     assert_eq!(phase(&arrivals, at(699, 86400)), Some(RendezvousPhase::Waiting));
     assert_eq!(phase(&arrivals, at(700, 86400)), Some(RendezvousPhase::Open));
     assert_eq!(phase(&arrivals, at(700, 0)), Some(RendezvousPhase::Waiting));
+}
+
+fn gone(name: &str) -> Event<Lenient<Arrived>> {
+    Event::Delete(Deleted { namespace: "n".into(), name: name.into(), uid: name.into(), version: 2 })
+}
+
+#[test]
+fn an_arrival_that_cannot_be_read_has_not_arrived_and_is_told_of() {
+    let metrics = Metrics::new(Clock::start());
+    let (recorder, mut news) = Recorder::new(metrics.clone());
+    let mut barriers = Barriers::new(&metrics, &recorder);
+    let resource = "arrivals".to_owned();
+    let unreadable = || metrics.unreadable.get_or_create(&ResourceLabels { resource: resource.clone() }).get();
+    let odd = |name: &str| {
+        let object = json!({ "metadata": { "namespace": "n", "name": name, "uid": name }, "spec": { "barrier": 5 } });
+        Event::Apply(Arrived::of(ArrivalObject::read(&object.to_string()).expect("an object")))
+    };
+    // A standby keeps it for when it leads.
+    barriers.observe(odd("a"), at(0, 0));
+    assert!(unreadable() == 1 && news.try_recv().is_err());
+    barriers.lead(true);
+    let told = news.try_recv().expect("news");
+    assert_eq!((told.regarding.name.as_deref(), told.reason), (Some("a"), "Unreadable"));
+    barriers.observe(odd("b"), at(0, 0));
+    assert_eq!(news.try_recv().expect("news").regarding.name.as_deref(), Some("b"));
+    barriers.observe(gone("a"), at(0, 0));
+    assert_eq!(unreadable(), 1);
+    // One that is not in a list any more.
+    barriers.observe(Event::Init, at(0, 0));
+    barriers.observe(odd("c"), at(0, 0));
+    barriers.observe(Event::InitDone { version: 1 }, at(0, 0));
+    assert_eq!(unreadable(), 1);
+    barriers.observe(Event::Apply(arrival("c", None, 0)), at(0, 0));
+    assert_eq!(unreadable(), 0);
+
+    let one = barrier("one", &json!({ "expected": 9 }));
+    let mut arrivals = listed();
+    arrivals.barrier(&key(), Some(&one), at(0, 0));
+    arrive(&mut arrivals, "a", Some("one"), at(0, 0));
+    arrivals.take(odd("a"), at(0, 0));
+    assert_eq!(arrived(&arrivals, &one), Some(0));
+}
+
+/// Until it rests: answers every page with an arrival that does not go. Returns whether a page was asked for.
+fn stuck(engine: &mut Engine<Waitables<Barriers>>, now: Now) -> bool {
+    let mut asked = false;
+    loop {
+        let requests = engine.turn(now, || false);
+        if requests.is_empty() && engine.next().is_none_or(|next| next > now.monotonic) {
+            return asked;
+        }
+        for (ticket, request) in requests {
+            let Request::Step(errand, change, errand::Request::Step(_, round::Step::Page { .. })) = request else {
+                panic!("another request")
+            };
+            asked = true;
+            let target = Target { name: "stuck".into(), uid: "stuck".into() };
+            let one = Listed { target, deleted: Some(vec!["x.io/keep".into()]), arrived: None };
+            let page = round::Answer::Page { listed: vec![one], continue_token: None };
+            engine.answered(&ticket, Answer::Stepped(errand, change, errand::Answer::Step(Ok(page))), now);
+        }
+    }
+}
+
+#[test]
+fn the_next_round_waits_out_no_long_pause_once_what_kept_it_is_gone() {
+    let metrics = Metrics::new(Clock::start());
+    let (recorder, _news) = Recorder::new(metrics.clone());
+    let mut engine = Engine::new(Waitables::new(Barriers::new(&metrics, &recorder), &metrics, &recorder));
+    let status = json!({ "phase": "Open", "round": 1, "arrived": 0, "observedGeneration": 1,
+        "openedAt": Timestamp::from_second(START).expect("a time").to_string() });
+    let one = barrier_at("one", &json!({ "expected": 1, "resetAfter": "1s" }), &status);
+    let start = at(100, 100);
+    engine.observe(Seen::Other(Event::Init), start);
+    // Of a former barrier of this name: it does not count, and has to go all the same.
+    engine.observe(Seen::Other(Event::Apply(arrival("stuck", Some("former"), 0))), start);
+    engine.observe(Seen::Other(Event::InitDone { version: 1 }), start);
+    engine.observe(Seen::Parent(Event::Apply(Box::new(Ok(one)))), start);
+    engine.lead(true, start);
+    let mut asked = Vec::new();
+    for second in 100..400 {
+        if stuck(&mut engine, at(second, second.cast_signed())) {
+            asked.push(second);
+        }
+    }
+    // A second after the operator has seen that it is open.
+    assert_eq!(asked, [101, 102, 104, 108, 116, 132, 164, 224, 284, 344]);
+    engine.observe(Seen::Other(gone("stuck")), at(400, 400));
+    stuck(&mut engine, at(400, 400));
+    assert!(stuck(&mut engine, at(400 + RETRY_AFTER.as_secs(), 401)));
 }

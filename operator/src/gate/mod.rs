@@ -13,23 +13,29 @@ mod sources;
 mod tests;
 mod world;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use konductor_api::{
     Gate,
     arbiter::Now,
     rendezvous::{Plan, Write},
 };
-use konductor_cluster::{follow::Event, object::Lenient};
+use konductor_cluster::{
+    follow::Event,
+    object::{Lenient, NO_VERSION},
+};
 use kube::Client;
 
 use self::{
-    sources::{GateObject, GateSeen, Sources, watches},
+    sources::{GateObject, GateSeen, Sources, Subject, note_faults, watches},
     world::World,
 };
 use crate::{
-    engine::{Agenda, Common, Engine, Inbox},
+    engine::{Common, Engine, Inbox},
+    events::Recorder,
+    faults::Faults,
     key::Key,
+    metrics::Metrics,
     waitable::{Errand, Kind, Next, Seen, StatusOf, Waitables},
     watching::follow,
 };
@@ -44,6 +50,11 @@ const LOOKS: usize = 4096;
 pub(crate) struct Gates {
     sources: Sources,
     world: World,
+    /// What gates depend on and cannot be read.
+    faults: HashMap<Subject, Faults>,
+    leading: bool,
+    recorder: Recorder,
+    metrics: Arc<Metrics>,
 }
 
 /// An engine for gates, which are followed from now on, and its inbox.
@@ -53,7 +64,15 @@ pub(crate) fn start(common: &Common) -> (Engine<Waitables<Gates>>, Inbox<Seen<Ga
         Seen::Parent(event.map(Box::new))
     });
     let sources = Sources::new(watches(common, inbox.sender.clone()));
-    (Engine::new(Waitables::new(Gates { sources, world: World::default() }, common)), inbox)
+    let gates = Gates::new(sources, &common.metrics, &common.recorder);
+    (Engine::new(Waitables::new(gates, &common.metrics, &common.recorder)), inbox)
+}
+
+impl Gates {
+    fn new(sources: Sources, metrics: &Arc<Metrics>, recorder: &Recorder) -> Self {
+        let (recorder, metrics) = (recorder.clone(), metrics.clone());
+        Self { sources, world: World::default(), faults: HashMap::new(), leading: false, recorder, metrics }
+    }
 }
 
 impl Kind for Gates {
@@ -66,6 +85,18 @@ impl Kind for Gates {
         self.world.gate(key, gate, now);
         for source in self.sources.follow(&self.world.sources()) {
             self.world.forget(source);
+            // A list of nothing.
+            if let Some(mut faults) = self.faults.remove(&source) {
+                note_faults(&mut faults, source, &Event::Init, false);
+                note_faults(&mut faults, source, &Event::InitDone { version: NO_VERSION }, false);
+            }
+        }
+    }
+
+    fn lead(&mut self, leading: bool) {
+        self.leading = leading;
+        if leading {
+            self.faults.values().for_each(Faults::tell_all);
         }
     }
 
@@ -75,15 +106,16 @@ impl Kind for Gates {
 
     fn observe(&mut self, seen: GateSeen, _now: Now) {
         if self.sources.is_current(&seen) {
+            let (recorder, metrics) = (&self.recorder, &self.metrics);
+            let new = || Faults::new(metrics.clone(), recorder.clone());
+            note_faults(self.faults.entry(seen.subject).or_insert_with(new), seen.subject, &seen.event, self.leading);
             self.world.take(seen);
         }
     }
 
-    fn prepare(&mut self, _now: Now, agenda: &mut Agenda) -> bool {
+    fn prepare(&mut self, _now: Now, changed: &mut Vec<Key>) -> bool {
         let turn = self.world.work(LOOKS);
-        for gate in self.world.take_marked() {
-            agenda.mark(&gate);
-        }
+        changed.extend(self.world.take_marked());
         turn.more
     }
 

@@ -19,7 +19,12 @@ use serde::{
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::Gates;
-use crate::{engine::Common, waitable, watching};
+use crate::{
+    engine::Common,
+    faults::{Faults, Sight},
+    key::ParentKey,
+    waitable, watching,
+};
 
 /// Jobs in one page of a list: with their pod templates and managed fields they are some kilobytes each.
 const JOB_PAGE: u32 = 100;
@@ -27,15 +32,15 @@ const JOB_PAGE: u32 = 100;
 /// Other objects in one page of a list.
 const PAGE: u32 = 500;
 
+/// Labels of an object that are kept: more than anybody gives one. Each change of it costs looks at them for all that gates
+/// ask where it is.
+const LABELS: usize = 256;
+
 /// What is read of a gate.
 pub(crate) type GateObject = Object<Gate, GateSpec, Option<GateStatus>>;
 
 /// What is read of another object of Konductor's own.
 type OwnObject<K> = Object<K, IgnoredAny, Option<<K as HasStatus>::Status>>;
-/// Labels of an object that are kept: more than anybody gives one. Each change of it costs looks at them for all that gates
-/// ask where it is.
-const LABELS: usize = 256;
-
 
 type JobObject = Object<Job, JobSpec, JobStatus>;
 
@@ -51,12 +56,12 @@ pub(crate) enum Subject {
 /// What is kept of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outline {
+    /// By name, in order.
     pub(super) labels: Box<[(Box<str>, Box<str>)]>,
     pub(super) created: i64,
     pub(super) fact: Fact,
 }
 
-    /// By name, in order.
 impl Outline {
     /// With this fact, of an object with this metadata.
     pub(super) fn new(metadata: &Metadata, fact: Fact) -> Self {
@@ -91,7 +96,30 @@ fn job(JobObject { metadata, spec, status, .. }: &JobObject) -> Outline {
 pub(super) struct Sighted {
     pub(super) namespace: String,
     pub(super) name: String,
+    pub(super) uid: String,
     pub(super) content: Content,
+    /// Why it cannot be read, if it cannot.
+    pub(super) error: Option<String>,
+}
+
+impl Sight for Sighted {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn fault(&self) -> Option<(ParentKey, &str)> {
+        Some((ParentKey::new(&self.namespace, &self.name), self.error.as_deref()?))
+    }
+}
+
+/// Notes what a watch of this subject has shown of objects that cannot be read.
+pub(super) fn note_faults(faults: &mut Faults, subject: Subject, event: &Event<Sighted>, leading: bool) {
+    match subject {
+        Subject::Objects(Dependency::Job) => faults.watched::<Job>(event, leading),
+        Subject::Namespaces => faults.watched::<Namespace>(event, leading),
+        // The engines of their kinds tell.
+        Subject::Objects(Dependency::Semaphore | Dependency::Lease | Dependency::Barrier | Dependency::Gate) => {}
+    }
 }
 
 /// What was seen of it.
@@ -207,7 +235,9 @@ impl Watch<'_> {
                 Err(_) if subject == Subject::Namespaces => Content::Namespace(None),
                 Err(_) => Content::Object(Outline::new(metadata, Fact::Unreadable)),
             };
-            Sighted { namespace: metadata.namespace.clone(), name: metadata.name.clone(), content }
+            let (namespace, name, uid) = (metadata.namespace.clone(), metadata.name.clone(), metadata.uid.clone());
+            let error = object.as_ref().err().map(|misfit| misfit.error.clone());
+            Sighted { namespace, name, uid, content, error }
         };
         watching::follow(self.common, None, page, self.inbox.clone(), move |event: Event<Lenient<Object<K, S, T>>>| {
             waitable::Seen::Other(GateSeen { subject, number, event: event.map(&reduce) })

@@ -17,12 +17,17 @@ use konductor_cluster::{
 use serde_json::{Value, json};
 
 use super::{
-    sources::{Content, GateObject, GateSeen, Outline, Sighted, Subject},
+    Gates,
+    sources::{Content, GateObject, GateSeen, Outline, Sighted, Sources, Subject},
     world::World,
 };
 use crate::{
+    clock::Clock,
+    events::Recorder,
     key::{Key, ParentKey},
+    metrics::{Metrics, ResourceLabels},
     tasks::{SLICE, Turn},
+    waitable::Kind,
 };
 
 const BUDGET: usize = 4096;
@@ -101,13 +106,15 @@ impl Scene {
         let labels = labels.iter().map(|label| ((*label).to_owned(), String::new())).collect();
         let metadata = Metadata { labels, ..Metadata::default() };
         let content = Content::Object(Outline::new(&metadata, Fact::Job(state)));
-        let sighted = Sighted { namespace: namespace.into(), name: name.into(), content };
+        let (namespace, name) = (namespace.into(), name.into());
+        let sighted = Sighted { namespace, name, uid: String::new(), content, error: None };
         self.see(Subject::Objects(Dependency::Job), Event::Apply(sighted))
     }
 
     fn allow(&mut self, namespace: &str, annotation: Option<&str>) {
         let content = Content::Namespace(annotation.map(str::to_owned));
-        let sighted = Sighted { namespace: String::new(), name: namespace.into(), content };
+        let (namespace, name) = (String::new(), namespace.into());
+        let sighted = Sighted { namespace, name, uid: String::new(), content, error: None };
         self.see(Subject::Namespaces, Event::Apply(sighted));
     }
 
@@ -506,6 +513,28 @@ fn a_namespace_that_looks_for_cycles_all_the_time_does_not_hold_up_another_one()
         assert!(scene.turn().more);
     }
     assert_eq!((scene.phase("quiet", "b"), scene.phase("quiet", "a")), (Some(Open), Some(Open)));
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_read_is_told_of_as_long_as_some_gate_needs_jobs() {
+    let metrics = Metrics::new(Clock::start());
+    let (recorder, mut news) = Recorder::new(metrics.clone());
+    let sources = Sources::new(Box::new(|_, _| tokio::spawn(async {}).abort_handle()));
+    let mut gates = Gates::new(sources, &metrics, &recorder);
+    gates.lead(true);
+    let gate = json!({ "metadata": { "namespace": "n", "name": "g" }, "spec": on_jobs("j") });
+    let gate = GateObject::read(&gate.to_string()).expect("an object").expect("a gate");
+    gates.parent(&key("n", "g"), Some(&gate), now());
+    let (namespace, name, uid) = ("n".into(), "odd".into(), "u".into());
+    let (content, error) = (Content::Object(Outline::new(&Metadata::default(), Fact::Unreadable)), Some("odd".into()));
+    let event = Event::Apply(Sighted { namespace, name, uid, content, error });
+    gates.observe(GateSeen { subject: Subject::Objects(Dependency::Job), number: 1, event }, now());
+    let told = news.try_recv().expect("news");
+    assert_eq!((told.regarding.kind.as_deref(), told.regarding.name.as_deref()), (Some("Job"), Some("odd")));
+    let unreadable = || metrics.unreadable.get_or_create(&ResourceLabels { resource: "jobs".into() }).get();
+    assert_eq!(unreadable(), 1);
+    gates.parent(&key("n", "g"), None, now());
+    assert_eq!(unreadable(), 0);
 }
 
 /// Numbers that look random and are the same each time (xorshift, Marsaglia 2003).

@@ -211,7 +211,7 @@ impl World {
                 };
                 self.tasks.push("", task);
             }
-            (_, Event::Apply(Sighted { namespace, name, content })) => match (subject, content) {
+            (_, Event::Apply(Sighted { namespace, name, content, .. })) => match (subject, content) {
                 (Subject::Objects(kind), Content::Object(outline)) => {
                     return self.present(kind, &ParentKey { namespace, name }.into(), &outline);
                 }
