@@ -1,10 +1,14 @@
 //! Barriers and arrivals, without a cluster.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use konductor_api::{RendezvousPhase, arbiter::Now, limits::RETRY_AFTER};
 use konductor_cluster::{
+    Refusal, RequestError,
     follow::{Deleted, Event},
     object::Lenient,
 };
@@ -12,8 +16,8 @@ use serde_json::{Value, json};
 
 use super::{
     Barriers,
-    arrivals::{ArrivalObject, Arrivals, Arrived, BarrierObject},
-    errand,
+    arrivals::{Adoption, ArrivalObject, Arrivals, Arrived, BarrierObject},
+    errand::{self, Errand},
     round::{self, Listed, Target},
 };
 use crate::{
@@ -22,7 +26,7 @@ use crate::{
     events::Recorder,
     key::{Key, ParentKey},
     metrics::{Metrics, ResourceLabels},
-    waitable::{Answer, Kind, Request, Seen, Waitables},
+    waitable::{self, Answer, Kind, Next, Request, Seen, Verdict, Waitables},
 };
 
 const START: i64 = 1_800_000_000;
@@ -32,7 +36,11 @@ fn at(own: u64, wall: i64) -> Now {
 }
 
 fn key() -> Key {
-    ParentKey::new("n", "b").into()
+    key_in("n")
+}
+
+fn key_in(namespace: &str) -> Key {
+    ParentKey::new(namespace, "b").into()
 }
 
 fn barrier(uid: &str, spec: &Value) -> BarrierObject {
@@ -48,11 +56,15 @@ fn barrier_at(uid: &str, spec: &Value, status: &Value) -> BarrierObject {
 
 /// An arrival of this key, created so many seconds after the start, owned by the barrier with this UID.
 fn arrival(name: &str, owner: Option<&str>, second: i64) -> Lenient<Arrived> {
+    arrival_in("n", name, owner, second)
+}
+
+fn arrival_in(namespace: &str, name: &str, owner: Option<&str>, second: i64) -> Lenient<Arrived> {
     let owners: Vec<_> = owner
         .iter()
         .map(|uid| json!({ "apiVersion": "konductor.io/v1", "kind": "Barrier", "name": "b", "uid": uid }))
         .collect();
-    let metadata = json!({ "namespace": "n", "name": name, "uid": name, "resourceVersion": "1", "ownerReferences": owners,
+    let metadata = json!({ "namespace": namespace, "name": name, "uid": name, "resourceVersion": "1", "ownerReferences": owners,
         "creationTimestamp": Timestamp::from_second(START + second).expect("a time").to_string() });
     let arrival = json!({ "metadata": metadata, "spec": { "barrier": "b", "holder": name, "key": name } });
     Arrived::of(ArrivalObject::read(&arrival.to_string()).expect("an object"))
@@ -195,6 +207,60 @@ fn a_wall_clock_that_is_ahead_opens_no_quorum() {
 
 fn gone(name: &str) -> Event<Lenient<Arrived>> {
     Event::Delete(Deleted { namespace: "n".into(), name: name.into(), uid: name.into(), version: 2 })
+}
+
+#[test]
+fn arrivals_that_cannot_be_adopted_leave_those_of_other_namespaces_room_and_have_their_turn_themselves() {
+    let mut arrivals = listed();
+    for namespace in ["a", "z"] {
+        let one = barrier(namespace, &json!({ "expected": 9 }));
+        arrivals.barrier(&key_in(namespace), Some(&one), at(0, 0));
+    }
+    for number in 0..2000 {
+        arrivals.take(Event::Apply(arrival_in("a", &format!("a{number:04}"), None, 0)), at(0, 0));
+    }
+    for number in 0..300 {
+        arrivals.take(Event::Apply(arrival_in("z", &format!("z{number:03}"), None, 0)), at(0, 0));
+    }
+    arrivals.lead(true);
+    let (mut adopted, mut attempts) = (BTreeSet::new(), BTreeMap::<_, u32>::new());
+    let mut try_all = |second: u64| {
+        let now = at(second, 0);
+        loop {
+            settle(&mut arrivals, 100);
+            let Some(Adoption { barrier, name, uid, .. }) = arrivals.next_adoption(now) else { break };
+            let fails = barrier.namespace == "a";
+            if fails {
+                *attempts.entry(name).or_default() += 1;
+            } else {
+                arrivals.take(Event::Apply(arrival_in("z", &name, Some("z"), 0)), now);
+                adopted.insert(name);
+            }
+            arrivals.adopted(&uid, !fails, now);
+        }
+        adopted.len()
+    };
+    assert_eq!(try_all(0), 300);
+    for second in 1..2000 {
+        try_all(second);
+    }
+    assert_eq!((attempts.len(), attempts.values().min(), attempts.values().max()), (2000, Some(&10), Some(&10)));
+}
+
+#[test]
+fn an_arrival_that_has_changed_is_adopted_as_it_is_now() {
+    let (barrier, name, uid) = (key(), "a".to_owned(), "u".into());
+    let adoption = Adoption { barrier, barrier_uid: "one".into(), name, uid, version: 1 };
+    let refused = |code, name: &str| {
+        let refusal = Refusal { code, name: name.into(), ..Refusal::default() };
+        Err(RequestError::Refused(refusal.into()))
+    };
+    let outcomes = [(Ok(()), true), (refused(409, "a"), false), (refused(404, "a"), true), (refused(404, ""), false)];
+    for (result, expected) in outcomes {
+        let answer = errand::Answer::Adopted(result);
+        let end = waitable::Errand::answered(Errand::Adopt(adoption.clone()), answer, at(0, 0));
+        assert!(matches!(end, Next::End(Verdict::Chore((_, done))) if done == expected));
+    }
 }
 
 #[test]
