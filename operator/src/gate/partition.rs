@@ -15,6 +15,7 @@ use std::{
 
 use konductor_api::{
     GateCondition, Selector,
+    limits::SELECTION,
     rendezvous::{
         fact::Dependency,
         tally::{Asked, Member, Summary, Tally},
@@ -45,6 +46,11 @@ impl Question {
         let selector = condition.selector.clone().filter(|_| condition.name.is_none())?;
         let place = place(condition, own).to_owned();
         Some(Self { kind: condition.kind, place, selector, asked: Asked::by(condition) })
+    }
+
+    /// As how many it counts among those that the gates of a namespace may ask.
+    pub(super) fn weight(&self) -> usize {
+        self.selector.looks().div_ceil(SELECTION)
     }
 
     fn member(&self, outline: &Outline) -> Option<Member> {

@@ -349,7 +349,8 @@ fn a_namespace_asks_so_many_different_questions_and_no_more() {
     scene.settle();
     assert_eq!(
         scene.message("n", "late"),
-        "the gates of namespace n have more than 1024 different selectors: this one waits until there are fewer"
+        "the gates of namespace n have more than 1024 different selectors, counting one for each 16 labels and values in \
+         one: this one waits until there are fewer"
     );
     assert_eq!(scene.message("n", "same"), "no Job has j0");
     assert_eq!(scene.message("other", "g"), "no Job has late");
@@ -446,6 +447,32 @@ fn a_selector_costs_as_much_as_it_asks() {
     scene.settle();
     assert!(scene.looks >= 2 * 1000 * cost, "{}", scene.looks);
     assert!(scene.most <= BUDGET + cost, "{}", scene.most);
+}
+
+#[test]
+fn whatever_a_namespace_asks_a_change_of_an_object_costs_little() {
+    let (labels, selector) = widest();
+    let mut scene = Scene::new();
+    for number in 0..100 {
+        let mut selector = selector.clone();
+        selector["matchExpressions"][15]["values"][31] = format!("w{number}").into();
+        let spec = json!({ "conditions": [{ "type": "Job", "selector": selector, "state": "Complete" }] });
+        scene.gate("n", &format!("g{number:02}"), &[], &spec);
+    }
+    let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+    let looks = scene.job("n", "job", &labels, JobState::Active);
+    // Each counts as 34.
+    assert_eq!(looks, 1 + 30 * 544);
+    scene.settle();
+    assert!(scene.message("n", "g29").starts_with("0 of 1 Jobs"));
+    assert!(scene.message("n", "g30").starts_with("the gates of namespace n have more than"));
+    // All that it asked is free again.
+    for number in 0..30 {
+        scene.delete_gate("n", &format!("g{number:02}"));
+    }
+    scene.settle();
+    assert!(scene.message("n", "g59").starts_with("0 of 1 Jobs"));
+    assert!(scene.message("n", "g60").starts_with("the gates of namespace n have more than"));
 }
 
 #[test]

@@ -125,7 +125,7 @@ pub(super) struct World {
     tasks: Tasks<Task>,
     /// Causes whose gates are being told, and whether they have to be told again.
     telling: HashMap<Cause, bool>,
-    /// Different questions that the gates of each namespace ask.
+    /// Different questions that the gates of each namespace ask, by what they count as.
     asked: HashMap<String, usize>,
     /// Gates that have questions left to ask, by namespace.
     crowded: HashMap<String, BTreeSet<Key>>,
@@ -564,11 +564,11 @@ impl World {
         let part = self.stocks[question.kind as usize].parts.entry(place.clone()).or_default();
         if !part.is_asked_by(&question, &key.namespace) {
             let asked = self.asked.entry(key.namespace.clone()).or_default();
-            if *asked >= MAX_SELECTIONS {
+            if *asked + question.weight() > MAX_SELECTIONS {
                 self.drop_if_empty(question.kind, &place);
                 return Ask::Crowded;
             }
-            *asked += 1;
+            *asked += question.weight();
         }
         let asking = part.ask(question, key);
         if asking.queue {
@@ -583,7 +583,7 @@ impl World {
         if !part.is_asked_by(question, &key.namespace)
             && let Some(asked) = self.asked.get_mut(&key.namespace)
         {
-            *asked -= 1;
+            *asked -= question.weight();
             if *asked == 0 {
                 self.asked.remove(&key.namespace);
             }
