@@ -176,8 +176,13 @@ pub const CYCLE_SHOWN: usize = 8;
 pub const OWN_WAIT: Duration = Duration::from_hours(1);
 
 /// Different selections of objects that the gates of one namespace can ask about: each costs a look at every object
-/// that changes where it looks. More are not met, and say so.
+/// that changes where it looks. A selector that asks more of it than [`SELECTION`] counts as several. More are not met,
+/// and say so.
 pub const MAX_SELECTIONS: usize = 1024;
+
+/// Labels and values that one of [`MAX_SELECTIONS`] may ask about: with so many a change of an object costs about half a
+/// millisecond, where all that gates may ask is asked.
+pub const SELECTION: usize = 16;
 
 /// Ways between gates, each selector counted once, among which cycles are looked for: some megabytes while that lasts.
 /// Where namespaces let each other look and have more, no gate that waits for another one is met, and it says so.

@@ -61,6 +61,12 @@ pub enum Operator {
 }
 
 impl Selector {
+    /// What it costs at most to see whether it selects an object: labels that are looked for, and values that are compared.
+    pub fn looks(&self) -> usize {
+        let expressions = self.match_expressions.iter().map(|requirement| 1 + requirement.values.len());
+        (self.match_labels.len() + expressions.sum::<usize>()).max(1)
+    }
+
     /// Whether it selects an object with these labels; `label` finds the value of one.
     pub fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.match_labels.iter().all(|(key, value)| label(key) == Some(value))

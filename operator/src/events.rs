@@ -122,7 +122,8 @@ pub fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str, uid
     ObjectReference {
         api_version: Some(K::api_version(&()).into_owned()),
         kind: Some(K::kind(&()).into_owned()),
-        namespace: Some(namespace.into()),
+        // Of what has none it is absent, and not empty.
+        namespace: (!namespace.is_empty()).then(|| namespace.into()),
         name: Some(name.into()),
         uid: Some(uid.into()),
         ..ObjectReference::default()

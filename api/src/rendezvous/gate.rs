@@ -23,7 +23,7 @@ use crate::{
     GATES_FROM_ANNOTATION, GateCondition, GateConditionStatus, GateSpec, GateStatus, Match, Override, Pick,
     arbiter::Now,
     conditions,
-    limits::{CYCLE_SHOWN, MAX_SELECTIONS, MAX_WAYS},
+    limits::{CYCLE_SHOWN, MAX_SELECTIONS, MAX_WAYS, SELECTION},
 };
 
 /// What was found for a condition.
@@ -148,7 +148,10 @@ fn judge(gates_of: &str, condition: &GateCondition, finding: &Finding<'_>) -> Ga
             (false, format!("{what}: more than {MAX_WAYS}"))
         }
         (Finding::Crowded, ..) => {
-            let what = format!("the gates of namespace {gates_of} have more than {MAX_SELECTIONS} different selectors");
+            let what = format!(
+                "the gates of namespace {gates_of} have more than {MAX_SELECTIONS} different selectors, counting one for \
+                 each {SELECTION} labels and values in one"
+            );
             (false, format!("{what}: this one waits until there are fewer"))
         }
         (Finding::Named(found), name, _) => {

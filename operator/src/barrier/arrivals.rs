@@ -9,7 +9,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     mem,
-    ops::Bound::{Excluded, Unbounded},
+    ops::Bound::{Excluded, Included, Unbounded},
     sync::Arc,
 };
 
@@ -66,8 +66,8 @@ pub(super) enum Owner {
 
 impl Arrived {
     /// Reads an arrival. One that cannot be read has not arrived.
-    pub(super) fn of(arrival: Lenient<ArrivalObject>) -> Option<Self> {
-        let ArrivalObject { metadata, spec, .. } = arrival.ok()?;
+    pub(super) fn of(arrival: Lenient<ArrivalObject>) -> Lenient<Self> {
+        let ArrivalObject { metadata, spec, .. } = arrival?;
         let Metadata { namespace, name, uid, version, created, owners, .. } = metadata;
         let of_ours = |owner: &&cluster::Owner| {
             owner.kind == Barrier::kind(&()) && owner.api_version == Barrier::api_version(&())
@@ -77,7 +77,7 @@ impl Arrived {
             None if owners.is_empty() => Owner::Nobody,
             None => Owner::Other,
         };
-        Some(Self {
+        Ok(Self {
             uid: uid.into(),
             version,
             key: ParentKey { namespace, name: spec.barrier }.into(),
@@ -182,8 +182,8 @@ impl Place {
     }
 }
 
-/// A place among all arrivals.
-type At = (Key, Option<Arc<str>>);
+/// A place among all arrivals: after that with this UID, or before all of this barrier.
+pub(super) type At = (Key, Option<Arc<str>>);
 
 /// What is done in pieces.
 enum Task {
@@ -194,8 +194,10 @@ enum Task {
     Begin(Option<Key>),
     /// Taking away what was last seen before this list.
     Sweep(u32, Option<At>),
-    /// Looking for arrivals that nobody owns.
-    Scan(Option<At>),
+    /// Having all namespaces looked through for arrivals that nobody owns, after those up to this one.
+    Seek(Option<Key>),
+    /// Looking for arrivals that nobody owns, in one namespace.
+    Scan(At),
 }
 
 /// What the barriers of the cluster need to be decided on.
@@ -209,7 +211,7 @@ pub(crate) struct Arrivals {
     barriers_listed: bool,
     tasks: Tasks<Task>,
     orphans: Orphans,
-    /// It is being looked for arrivals that nobody owns.
+    /// A namespace is being looked through for arrivals that nobody owns.
     scanning: bool,
     marked: HashSet<Key>,
 }
@@ -223,6 +225,9 @@ impl Arrivals {
     /// This process leads, or does not any more.
     pub(crate) fn lead(&mut self, leading: bool) {
         self.orphans.lead(leading);
+        if leading {
+            self.tasks.push("", Task::Seek(None));
+        }
     }
 
     /// All barriers have been seen.
@@ -267,7 +272,7 @@ impl Arrivals {
     }
 
     /// Takes in what was seen of arrivals.
-    pub(crate) fn take(&mut self, seen: Event<Option<Arrived>>, now: Now) {
+    pub(crate) fn take(&mut self, seen: Event<Lenient<Arrived>>, now: Now) {
         match seen {
             Event::Init => self.epoch += 1,
             Event::InitDone { .. } => {
@@ -278,8 +283,8 @@ impl Arrivals {
                 };
                 self.tasks.push("", task);
             }
-            Event::Apply(Some(arrived)) => self.arrive(arrived, now),
-            Event::Apply(None) => {}
+            Event::Apply(Ok(arrived)) => self.arrive(arrived, now),
+            Event::Apply(Err(misfit)) => self.leave(&misfit.metadata.uid),
             Event::Delete(gone) => self.leave(&gone.uid),
         }
     }
@@ -299,7 +304,7 @@ impl Arrivals {
             self.marked.insert(arrived.key.clone());
         }
         if arrived.owner == Owner::Nobody && place.known.is_some() {
-            self.orphans.offer(&arrived.uid);
+            offer(&mut self.orphans, &arrived.uid, &arrived.key);
         }
         self.keys.insert(arrived.uid.clone(), arrived.key.clone());
         place.entries.insert(arrived.uid.clone(), Entry { arrived, since, epoch: self.epoch });
@@ -308,10 +313,12 @@ impl Arrivals {
     fn leave(&mut self, uid: &str) {
         let Some(key) = self.keys.remove(uid) else { return };
         let Some(place) = self.places.get_mut(&key) else { return };
-        if let Some(Entry { arrived, .. }) = place.entries.remove(uid)
-            && place.counts(&arrived)
-        {
+        let Some(Entry { arrived, .. }) = place.entries.remove(uid) else { return };
+        if place.counts(&arrived) {
             place.crowd.remove(&arrived);
+        }
+        // One that does not count may have kept the next round from beginning.
+        if place.known.is_some() {
             self.marked.insert(key.clone());
         }
         if place.entries.is_empty() && place.known.is_none() {
@@ -369,9 +376,7 @@ impl Arrivals {
     pub(crate) fn work(&mut self, budget: usize) -> Turn {
         let budget = budget as isize;
         let mut left = budget;
-        if self.orphans.wants_scan() && !mem::replace(&mut self.scanning, true) {
-            self.tasks.push("", Task::Scan(None));
-        }
+        self.begin_scan();
         while left > 0
             && let Some((namespace, task)) = self.tasks.pop()
         {
@@ -382,8 +387,19 @@ impl Arrivals {
             }
             // What costs nothing costs one, so that there is an end.
             left -= (slice - rest).max(1);
+            self.begin_scan();
         }
         Turn { looks: (budget - left) as usize, more: !self.tasks.is_empty() }
+    }
+
+    fn begin_scan(&mut self) {
+        if !self.scanning
+            && let Some(from) = self.orphans.wants_scan()
+        {
+            self.scanning = true;
+            let namespace = from.0.namespace.clone();
+            self.tasks.push(&namespace, Task::Scan(from));
+        }
     }
 
     /// Returns what is left of the task.
@@ -403,7 +419,7 @@ impl Arrivals {
                         place.crowd.add(arrived, Some(*since));
                     }
                     if arrived.owner == Owner::Nobody {
-                        self.orphans.offer(entry_uid);
+                        offer(&mut self.orphans, entry_uid, &key);
                     }
                     at = Some(entry_uid.clone());
                 }
@@ -426,56 +442,95 @@ impl Arrivals {
                 (*budget <= 0).then(|| Task::Begin(at.or(last)))
             }
             Task::Sweep(epoch, at) => {
-                let (old, at) = self.walk(at.as_ref(), budget, |entry| entry.epoch < epoch);
+                let mut old = Vec::new();
+                let from = at.as_ref().map_or(Unbounded, |(key, _)| Included(key.clone()));
+                let places = self.places.range::<Key, _>((from, Unbounded));
+                let at = walk(places, at.as_ref(), budget, |_, uid, entry| {
+                    if entry.epoch < epoch {
+                        old.push(uid.clone());
+                    }
+                    true
+                });
                 for uid in old {
                     self.leave(&uid);
                 }
                 at.map(|at| Task::Sweep(epoch, Some(at)))
             }
+            Task::Seek(last) => self.seek(last, budget),
             Task::Scan(at) => {
-                let (orphans, at) = self.walk(at.as_ref(), budget, |entry| entry.arrived.owner == Owner::Nobody);
-                for uid in orphans {
-                    if self.keys.get(&uid).and_then(|key| self.places.get(key)?.known.as_ref()).is_some() {
-                        self.orphans.offer(&uid);
-                    }
-                }
-                // When the places are taken, the scan begins anew as soon as some are free.
-                let at = at.filter(|_| self.orphans.has_room());
+                let at = self.scan(&at, budget);
                 self.scanning = at.is_some();
-                at.map(|at| Task::Scan(Some(at)))
+                at.map(Task::Scan)
             }
         }
     }
 
-    /// Goes on through all arrivals, and returns those that are wanted, and where it stopped; `None` at the end.
-    fn walk(
-        &self,
-        at: Option<&At>,
-        budget: &mut isize,
-        is_wanted: impl Fn(&Entry) -> bool,
-    ) -> (Vec<Arc<str>>, Option<At>) {
-        let mut wanted = Vec::new();
-        let places = match at {
-            Some((key, _)) => self.places.range(key.clone()..),
-            None => self.places.range::<Key, _>(..),
-        };
-        for (key, place) in places {
-            let mut last = at.filter(|(at, _)| at == key).and_then(|(_, uid)| uid.clone());
+    fn seek(&mut self, mut last: Option<Key>, budget: &mut isize) -> Option<Task> {
+        while *budget > 0 {
             *budget -= 1;
-            loop {
-                if *budget <= 0 {
-                    return (wanted, Some((key.clone(), last)));
-                }
-                let from = last.as_ref().map_or(Unbounded, Excluded);
-                let Some((uid, entry)) = place.entries.range::<Arc<str>, _>((from, Unbounded)).next() else { break };
-                *budget -= 1;
-                if is_wanted(entry) {
-                    wanted.push(uid.clone());
-                }
-                last = Some(uid.clone());
-            }
+            // After all of this namespace and before all of the next one.
+            let end = |last: &Key| Key::from(ParentKey::new(format!("{}\0", last.namespace), ""));
+            let from = last.as_ref().map_or(Unbounded, |last| Included(end(last)));
+            let (key, _) = self.places.range::<Key, _>((from, Unbounded)).next()?;
+            self.orphans.miss((key.clone(), None));
+            last = Some(key.clone());
         }
-        (wanted, None)
+        Some(Task::Seek(last))
+    }
+
+    /// Goes on looking for arrivals that nobody owns, in the namespace of this place. Returns where it stopped, if it
+    /// is to go on from there at once.
+    fn scan(&mut self, at: &At, budget: &mut isize) -> Option<At> {
+        let Self { places, orphans, .. } = self;
+        let (first, _) = at;
+        let places = places.range::<Key, _>(first..).take_while(|(key, _)| key.namespace == first.namespace);
+        let mut has_room = true;
+        let stopped = walk(places, Some(at), budget, |place, uid, entry| {
+            let is_orphan = entry.arrived.owner == Owner::Nobody && place.known.is_some();
+            has_room = !is_orphan || orphans.offer(uid, &entry.arrived.key);
+            has_room
+        });
+        if has_room {
+            return stopped;
+        }
+        if let Some(at) = stopped {
+            orphans.miss(at);
+        }
+        None
+    }
+}
+
+/// Goes on through all arrivals of these places, after those up to `at`, until `budget` is used up or `pass` says that
+/// it goes no further. Returns where it stopped, before what was not passed; `None` at the end.
+fn walk<'a>(
+    places: impl Iterator<Item = (&'a Key, &'a Place)>,
+    at: Option<&At>,
+    budget: &mut isize,
+    mut pass: impl FnMut(&Place, &Arc<str>, &Entry) -> bool,
+) -> Option<At> {
+    for (key, place) in places {
+        let mut last = at.filter(|(at, _)| at == key).and_then(|(_, uid)| uid.clone());
+        *budget -= 1;
+        loop {
+            if *budget <= 0 {
+                return Some((key.clone(), last));
+            }
+            let from = last.as_ref().map_or(Unbounded, Excluded);
+            let Some((uid, entry)) = place.entries.range::<Arc<str>, _>((from, Unbounded)).next() else { break };
+            *budget -= 1;
+            if !pass(place, uid, entry) {
+                return Some((key.clone(), last));
+            }
+            last = Some(uid.clone());
+        }
+    }
+    None
+}
+
+/// Notes an arrival that nobody owns, whose barrier exists.
+fn offer(orphans: &mut Orphans, uid: &Arc<str>, barrier: &Key) {
+    if !orphans.offer(uid, barrier) {
+        orphans.miss((barrier.clone(), None));
     }
 }
 

@@ -87,8 +87,7 @@ pub(crate) enum Request {
 pub(crate) enum Answer {
     Step(Result<round::Answer, RequestError>),
     Written(Result<Box<Lenient<ObjectOf<Barriers>>>, RequestError>),
-    /// Whether it needs no other attempt.
-    Adopted(bool),
+    Adopted(Result<(), RequestError>),
 }
 
 impl waitable::Errand<Barriers> for Errand {
@@ -116,7 +115,14 @@ impl waitable::Errand<Barriers> for Errand {
             (Self::Round(way), Answer::Step(Ok(answer))) => way.step(answer, now),
             (Self::Round(_), Answer::Step(Err(error)) | Answer::Written(Err(error))) => end(Verdict::Failed(error)),
             (Self::Round(_), Answer::Written(Ok(barrier))) => end(Verdict::Written(barrier)),
-            (Self::Adopt(adoption), Answer::Adopted(done)) => end(Verdict::Chore((adoption.uid, done))),
+            (Self::Adopt(adoption), Answer::Adopted(result)) => {
+                let done = result.as_ref().map_or_else(|error| error.is_absent(&adoption.name), |()| true);
+                if let Err(error) = result {
+                    // One that has changed is tried again as it is now: what was seen of that meanwhile was passed over.
+                    debug!(namespace = adoption.barrier.namespace, adoption.name, "arrival not adopted: {error}");
+                }
+                end(Verdict::Chore((adoption.uid, done)))
+            }
             (Self::Round(_), Answer::Adopted(_)) | (Self::Adopt(_), Answer::Step(_) | Answer::Written(_)) => {
                 unreachable!("an answer to another request")
             }
@@ -178,7 +184,7 @@ async fn take(client: &Client, key: &Key, step: Step) -> Result<round::Answer, R
                 let metadata = arrival.metadata();
                 let target = Target { name: metadata.name.clone(), uid: metadata.uid.clone() };
                 let deleted = metadata.deleting.then(|| metadata.finalizers.clone());
-                Listed { target, deleted, arrived: Arrived::of(arrival) }
+                Listed { target, deleted, arrived: Arrived::of(arrival).ok() }
             };
             let page = arrivals(client, key).page(&wanted, listed).await?;
             Ok(round::Answer::Page { listed: page.items, continue_token: page.continue_token })
@@ -210,18 +216,12 @@ async fn take(client: &Client, key: &Key, step: Step) -> Result<round::Answer, R
     }
 }
 
-/// Writes the owner into the arrival that was seen, if it is still there: one attempt. Returns whether it needs no other one.
-async fn adopt(client: Client, adoption: Adoption) -> bool {
+/// Writes the owner into the arrival that was seen, if it is still that: one attempt.
+async fn adopt(client: Client, adoption: Adoption) -> Result<(), RequestError> {
     let Adoption { barrier, barrier_uid, name, uid, version } = adoption;
     let owner = json!({
         "apiVersion": Barrier::api_version(&()), "kind": Barrier::kind(&()), "name": barrier.name, "uid": barrier_uid,
     });
     let metadata = json!({ "uid": *uid, "resourceVersion": version.to_string(), "ownerReferences": [owner] });
-    match arrivals(&client, &barrier).patch(&name, &json!({ "metadata": metadata })).await {
-        Ok(_) => true,
-        Err(error) => {
-            debug!(namespace = barrier.namespace, name, "arrival not adopted: {error}");
-            error.is_absent(&name) || error.is_conflict()
-        }
-    }
+    arrivals(&client, &barrier).patch(&name, &json!({ "metadata": metadata })).await.map(drop)
 }

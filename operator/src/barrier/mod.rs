@@ -19,14 +19,17 @@ use konductor_api::{
     arbiter::Now,
     rendezvous::{Plan, Write},
 };
-use konductor_cluster::{follow::Event, object::Metadata};
+use konductor_cluster::{
+    follow::Event,
+    object::{Lenient, Metadata},
+};
 
 use self::{
     arrivals::{Arrivals, Arrived, BarrierObject},
     errand::Errand,
 };
 use crate::{
-    engine::{Agenda, Common, Engine, Inbox},
+    engine::{Common, Engine, Inbox},
     key::Key,
     metrics::{CacheId, Metrics},
     waitable::{Kind, Seen, StatusOf, Waitables, kept},
@@ -51,14 +54,20 @@ pub(crate) fn start(common: &Common) -> (Engine<Waitables<Barriers>>, Inbox<Seen
     let inbox = Inbox::default();
     follow(common, None, PAGE, inbox.sender.clone(), kept::<Barriers>, Seen::Parent);
     follow(common, None, PAGE, inbox.sender.clone(), Arrived::of, Seen::Other);
-    let (cache, metrics) = (common.metrics.register_cache("arrivals"), common.metrics.clone());
-    let barriers = Barriers { arrivals: Arrivals::default(), cache, metrics };
-    (Engine::new(Waitables::new(barriers, common)), inbox)
+    let barriers = Barriers::new(&common.metrics);
+    (Engine::new(Waitables::new(barriers, &common.metrics, &common.recorder)), inbox)
+}
+
+impl Barriers {
+    fn new(metrics: &Arc<Metrics>) -> Self {
+        let (cache, metrics) = (metrics.register_cache("arrivals"), metrics.clone());
+        Self { arrivals: Arrivals::default(), cache, metrics }
+    }
 }
 
 impl Kind for Barriers {
     type Parent = Barrier;
-    type Seen = Event<Option<Arrived>>;
+    type Seen = Event<Lenient<Arrived>>;
     type Errand = Errand;
     type Report = (Arc<str>, bool);
 
@@ -86,11 +95,9 @@ impl Kind for Barriers {
         }
     }
 
-    fn prepare(&mut self, _now: Now, agenda: &mut Agenda) -> bool {
+    fn prepare(&mut self, _now: Now, changed: &mut Vec<Key>) -> bool {
         let turn = self.arrivals.work(LOOKS);
-        for barrier in self.arrivals.take_marked() {
-            agenda.mark(&barrier);
-        }
+        changed.extend(self.arrivals.take_marked());
         turn.more
     }
 

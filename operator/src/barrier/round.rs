@@ -23,8 +23,9 @@ use konductor_api::arbiter::Version;
 
 use super::arrivals::{Arrived, Crowd};
 
-/// Arrivals deleted at once, of one barrier.
-const DELETIONS: usize = 16;
+/// Arrivals deleted at once, of one barrier: it has one place among all requests of its namespace, and one place should
+/// stand for few of them.
+const DELETIONS: usize = 4;
 
 /// Finalizers named in a message.
 const FINALIZERS_SHOWN: usize = 3;
@@ -271,7 +272,7 @@ mod tests {
                             let arrival = ArrivalObject::read(&arrival.to_string()).expect("an arrival");
                             let target = Target { name: name.clone(), uid: format!("{name}-uid") };
                             let deleted = deleted.then(|| finalizers.clone());
-                            Listed { target, deleted, arrived: Arrived::of(arrival) }
+                            Listed { target, deleted, arrived: Arrived::of(arrival).ok() }
                         })
                         .collect();
                     let more = listed.len() > self.page;
@@ -335,9 +336,9 @@ mod tests {
         let mut server = Server::with(names(50));
         assert_eq!(ended(clear(), &mut server), End::Cleared);
         assert!(server.arrivals.is_empty());
-        // Three pages with a look and two batches each (the last with one), and the page that shows that nobody is
+        // Three pages with a look and five batches each (the last with three), and the page that shows that nobody is
         // left.
-        assert_eq!(server.requests, 3 * 2 + 2 + 2 + 1 + 1);
+        assert_eq!(server.requests, 3 * 2 + 5 + 5 + 3 + 1);
     }
 
     #[test]

@@ -1,14 +1,33 @@
 //! Barriers and arrivals, without a cluster.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
-use konductor_api::{RendezvousPhase, arbiter::Now};
-use konductor_cluster::follow::{Deleted, Event};
+use konductor_api::{RendezvousPhase, arbiter::Now, limits::RETRY_AFTER};
+use konductor_cluster::{
+    Refusal, RequestError,
+    follow::{Deleted, Event},
+    object::Lenient,
+};
 use serde_json::{Value, json};
 
-use super::arrivals::{ArrivalObject, Arrivals, Arrived, BarrierObject};
-use crate::key::{Key, ParentKey};
+use super::{
+    Barriers,
+    arrivals::{Adoption, ArrivalObject, Arrivals, Arrived, BarrierObject},
+    errand::{self, Errand},
+    round::{self, Listed, Target},
+};
+use crate::{
+    clock::Clock,
+    engine::Engine,
+    events::Recorder,
+    key::{Key, ParentKey},
+    metrics::Metrics,
+    waitable::{self, Answer, Next, Request, Seen, Verdict, Waitables},
+};
 
 const START: i64 = 1_800_000_000;
 
@@ -17,23 +36,35 @@ fn at(own: u64, wall: i64) -> Now {
 }
 
 fn key() -> Key {
-    ParentKey { namespace: "n".into(), name: "b".into() }.into()
+    key_in("n")
+}
+
+fn key_in(namespace: &str) -> Key {
+    ParentKey::new(namespace, "b").into()
 }
 
 fn barrier(uid: &str, spec: &Value) -> BarrierObject {
-    let metadata = json!({ "namespace": "n", "name": "b", "uid": uid, "generation": 1,
+    barrier_at(uid, spec, &Value::Null)
+}
+
+fn barrier_at(uid: &str, spec: &Value, status: &Value) -> BarrierObject {
+    let metadata = json!({ "namespace": "n", "name": "b", "uid": uid, "generation": 1, "resourceVersion": "1",
         "creationTimestamp": Timestamp::from_second(START).expect("a time").to_string() });
-    let barrier = BarrierObject::read(&json!({ "metadata": metadata, "spec": spec }).to_string());
+    let barrier = BarrierObject::read(&json!({ "metadata": metadata, "spec": spec, "status": status }).to_string());
     barrier.expect("an object").expect("a barrier")
 }
 
 /// An arrival of this key, created so many seconds after the start, owned by the barrier with this UID.
-fn arrival(name: &str, owner: Option<&str>, second: i64) -> Option<Arrived> {
+fn arrival(name: &str, owner: Option<&str>, second: i64) -> Lenient<Arrived> {
+    arrival_in("n", name, owner, second)
+}
+
+fn arrival_in(namespace: &str, name: &str, owner: Option<&str>, second: i64) -> Lenient<Arrived> {
     let owners: Vec<_> = owner
         .iter()
         .map(|uid| json!({ "apiVersion": "konductor.io/v1", "kind": "Barrier", "name": "b", "uid": uid }))
         .collect();
-    let metadata = json!({ "namespace": "n", "name": name, "uid": name, "resourceVersion": "1", "ownerReferences": owners,
+    let metadata = json!({ "namespace": namespace, "name": name, "uid": name, "resourceVersion": "1", "ownerReferences": owners,
         "creationTimestamp": Timestamp::from_second(START + second).expect("a time").to_string() });
     let arrival = json!({ "metadata": metadata, "spec": { "barrier": "b", "holder": name, "key": name } });
     Arrived::of(ArrivalObject::read(&arrival.to_string()).expect("an object"))
@@ -172,4 +203,123 @@ fn a_wall_clock_that_is_ahead_opens_no_quorum() {
     assert_eq!(phase(&arrivals, at(699, 86400)), Some(RendezvousPhase::Waiting));
     assert_eq!(phase(&arrivals, at(700, 86400)), Some(RendezvousPhase::Open));
     assert_eq!(phase(&arrivals, at(700, 0)), Some(RendezvousPhase::Waiting));
+}
+
+fn gone(name: &str) -> Event<Lenient<Arrived>> {
+    Event::Delete(Deleted { namespace: "n".into(), name: name.into(), uid: name.into(), version: 2 })
+}
+
+#[test]
+fn arrivals_that_cannot_be_adopted_leave_those_of_other_namespaces_room_and_have_their_turn_themselves() {
+    let mut arrivals = listed();
+    for namespace in ["a", "z"] {
+        let one = barrier(namespace, &json!({ "expected": 9 }));
+        arrivals.barrier(&key_in(namespace), Some(&one), at(0, 0));
+    }
+    for number in 0..2000 {
+        arrivals.take(Event::Apply(arrival_in("a", &format!("a{number:04}"), None, 0)), at(0, 0));
+    }
+    for number in 0..300 {
+        arrivals.take(Event::Apply(arrival_in("z", &format!("z{number:03}"), None, 0)), at(0, 0));
+    }
+    arrivals.lead(true);
+    let (mut adopted, mut attempts) = (BTreeSet::new(), BTreeMap::<_, u32>::new());
+    let mut try_all = |second: u64| {
+        let now = at(second, 0);
+        loop {
+            settle(&mut arrivals, 100);
+            let Some(Adoption { barrier, name, uid, .. }) = arrivals.next_adoption(now) else { break };
+            let fails = barrier.namespace == "a";
+            if fails {
+                *attempts.entry(name).or_default() += 1;
+            } else {
+                arrivals.take(Event::Apply(arrival_in("z", &name, Some("z"), 0)), now);
+                adopted.insert(name);
+            }
+            arrivals.adopted(&uid, !fails, now);
+        }
+        adopted.len()
+    };
+    assert_eq!(try_all(0), 300);
+    for second in 1..2000 {
+        try_all(second);
+    }
+    assert_eq!((attempts.len(), attempts.values().min(), attempts.values().max()), (2000, Some(&10), Some(&10)));
+}
+
+#[test]
+fn an_arrival_that_has_changed_is_adopted_as_it_is_now() {
+    let (barrier, name, uid) = (key(), "a".to_owned(), "u".into());
+    let adoption = Adoption { barrier, barrier_uid: "one".into(), name, uid, version: 1 };
+    let refused = |code, name: &str| {
+        let refusal = Refusal { code, name: name.into(), ..Refusal::default() };
+        Err(RequestError::Refused(refusal.into()))
+    };
+    let outcomes = [(Ok(()), true), (refused(409, "a"), false), (refused(404, "a"), true), (refused(404, ""), false)];
+    for (result, expected) in outcomes {
+        let answer = errand::Answer::Adopted(result);
+        let end = waitable::Errand::answered(Errand::Adopt(adoption.clone()), answer, at(0, 0));
+        assert!(matches!(end, Next::End(Verdict::Chore((_, done))) if done == expected));
+    }
+}
+
+#[test]
+fn an_arrival_that_cannot_be_read_has_not_arrived() {
+    let odd = json!({ "metadata": { "namespace": "n", "name": "a", "uid": "a" }, "spec": { "barrier": 5 } });
+    let odd = Event::Apply(Arrived::of(ArrivalObject::read(&odd.to_string()).expect("an object")));
+    let one = barrier("one", &json!({ "expected": 9 }));
+    let mut arrivals = listed();
+    arrivals.barrier(&key(), Some(&one), at(0, 0));
+    arrive(&mut arrivals, "a", Some("one"), at(0, 0));
+    arrivals.take(odd, at(0, 0));
+    assert_eq!(arrived(&arrivals, &one), Some(0));
+}
+
+/// Until it rests: answers every page with an arrival that does not go. Returns whether a page was asked for.
+fn stuck(engine: &mut Engine<Waitables<Barriers>>, now: Now) -> bool {
+    let mut asked = false;
+    loop {
+        let requests = engine.turn(now, || false);
+        if requests.is_empty() && engine.next().is_none_or(|next| next > now.monotonic) {
+            return asked;
+        }
+        for (ticket, request) in requests {
+            let Request::Step(errand, change, errand::Request::Step(_, round::Step::Page { .. })) = request else {
+                panic!("another request")
+            };
+            asked = true;
+            let target = Target { name: "stuck".into(), uid: "stuck".into() };
+            let one = Listed { target, deleted: Some(vec!["x.io/keep".into()]), arrived: None };
+            let page = round::Answer::Page { listed: vec![one], continue_token: None };
+            engine.answered(&ticket, Answer::Stepped(errand, change, errand::Answer::Step(Ok(page))), now);
+        }
+    }
+}
+
+#[test]
+fn the_next_round_waits_out_no_long_pause_once_what_kept_it_is_gone() {
+    let metrics = Metrics::new(Clock::start());
+    let (recorder, _news) = Recorder::new(metrics.clone());
+    let mut engine = Engine::new(Waitables::new(Barriers::new(&metrics), &metrics, &recorder));
+    let status = json!({ "phase": "Open", "round": 1, "arrived": 0, "observedGeneration": 1,
+        "openedAt": Timestamp::from_second(START).expect("a time").to_string() });
+    let one = barrier_at("one", &json!({ "expected": 1, "resetAfter": "1s" }), &status);
+    let start = at(100, 100);
+    engine.observe(Seen::Other(Event::Init), start);
+    // Of a former barrier of this name: it does not count, and has to go all the same.
+    engine.observe(Seen::Other(Event::Apply(arrival("stuck", Some("former"), 0))), start);
+    engine.observe(Seen::Other(Event::InitDone { version: 1 }), start);
+    engine.observe(Seen::Parent(Event::Apply(Box::new(Ok(one)))), start);
+    engine.lead(true, start);
+    let mut asked = Vec::new();
+    for second in 100..400 {
+        if stuck(&mut engine, at(second, second.cast_signed())) {
+            asked.push(second);
+        }
+    }
+    // A second after the operator has seen that it is open.
+    assert_eq!(asked, [101, 102, 104, 108, 116, 132, 164, 224, 284, 344]);
+    engine.observe(Seen::Other(gone("stuck")), at(400, 400));
+    stuck(&mut engine, at(400, 400));
+    assert!(stuck(&mut engine, at(400 + RETRY_AFTER.as_secs(), 401)));
 }

@@ -143,6 +143,12 @@ impl Hunt {
         &self.unit
     }
 
+    /// Whether it has told what it found about this gate.
+    pub(super) fn has_told(&self, gate: &Key) -> bool {
+        let number = self.numbers.get(gate).map(|number| *number as usize);
+        matches!(self.stage, Stage::Report(next, _) if number.is_some_and(|number| number < next))
+    }
+
     /// Goes on until `budget` is used up, one for each object or edge looked at, or there is something to tell or
     /// nothing is left. `stock` are the gates as objects.
     pub(super) fn work(
@@ -252,9 +258,12 @@ impl Hunt {
         let (namespace, selector) = &self.groups[*group];
         let begin = last.as_deref().map_or(Unbounded, Excluded);
         let objects = stock.part(namespace).map(|part| part.objects.range::<str, _>((begin, Unbounded)));
-        let mut passed = None;
-        for (name, (_, outline)) in objects.into_iter().flatten().take(room(*budget)) {
-            *budget -= 1;
+        let (mut passed, looks) = (None, selector.looks() as isize);
+        for (name, (_, outline)) in objects.into_iter().flatten() {
+            if *budget <= 0 {
+                break;
+            }
+            *budget -= looks;
             passed = Some(name.clone());
             if outline.is_selected_by(selector) {
                 let target = ParentKey { namespace: namespace.clone(), name: name.to_string() };

@@ -28,7 +28,7 @@ use self::{
     world::World,
 };
 use crate::{
-    engine::{Agenda, Common, Engine, Inbox},
+    engine::{Common, Engine, Inbox},
     key::Key,
     waitable::{Errand, Kind, Next, Seen, StatusOf, Waitables, kept},
     watching::follow,
@@ -51,7 +51,8 @@ pub(crate) fn start(common: &Common) -> (Engine<Waitables<Gates>>, Inbox<Seen<Ga
     let inbox = Inbox::default();
     follow(common, None, PAGE, inbox.sender.clone(), kept::<Gates>, Seen::Parent);
     let sources = Sources::new(watches(common, inbox.sender.clone()));
-    (Engine::new(Waitables::new(Gates { sources, world: World::default() }, common)), inbox)
+    let gates = Gates { sources, world: World::default() };
+    (Engine::new(Waitables::new(gates, &common.metrics, &common.recorder)), inbox)
 }
 
 impl Kind for Gates {
@@ -81,11 +82,9 @@ impl Kind for Gates {
         }
     }
 
-    fn prepare(&mut self, _now: Now, agenda: &mut Agenda) -> bool {
+    fn prepare(&mut self, _now: Now, changed: &mut Vec<Key>) -> bool {
         let turn = self.world.work(LOOKS);
-        for gate in self.world.take_marked() {
-            agenda.mark(&gate);
-        }
+        changed.extend(self.world.take_marked());
         turn.more
     }
 

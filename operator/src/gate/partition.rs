@@ -3,7 +3,7 @@
 //! # Why counts are kept
 //! A gate over ten thousand Jobs cannot look at all of them each time one changes, nor can it look at them only now and
 //! then, as nothing would be right in between. So each different question is counted once and kept right by what
-//! changes ([`Tally`]): a change costs a look at one object for each different question that is asked where it is,
+//! changes ([`Tally`]): a change costs a look at one object for all that each different question asks where it is,
 //! however many objects there are and however many gates ask. Gates that ask the same share the answer. How many
 //! questions the gates of one namespace may ask is bounded ([`MAX_SELECTIONS`](konductor_api::limits::MAX_SELECTIONS)),
 //! and what a namespace does not allow to be looked at is not counted.
@@ -15,6 +15,7 @@ use std::{
 
 use konductor_api::{
     GateCondition, Selector,
+    limits::SELECTION,
     rendezvous::{
         fact::Dependency,
         tally::{Asked, Member, Summary, Tally},
@@ -47,10 +48,18 @@ impl Question {
         Some(Self { kind: condition.kind, place, selector, asked: Asked::by(condition) })
     }
 
-    fn member(&self, outline: &Outline) -> Option<Member> {
-        let Outline { created, fact, labels: _ } = *outline;
-        outline.is_selected_by(&self.selector).then_some(Member { created, fact })
+    /// As how many it counts among those that the gates of a namespace may ask.
+    pub(super) fn weight(&self) -> usize {
+        self.selector.looks().div_ceil(SELECTION)
     }
+
+    fn member(&self, outline: &Outline) -> Option<Member> {
+        outline.is_selected_by(&self.selector).then(|| member(outline))
+    }
+}
+
+fn member(&Outline { created, fact, labels: _ }: &Outline) -> Member {
+    Member { created, fact }
 }
 
 /// How far those who ask were told.
@@ -134,24 +143,32 @@ impl Partition {
         self.selections.get(question)?.tally.summary()
     }
 
-    /// An object was this and is that. Returns the questions to work on, and how many it looked at.
+    /// An object was this and is that. Returns the questions to work on, and how many looks that took.
     pub(super) fn change(
         &mut self,
         name: &str,
         before: Option<&Outline>,
         now: Option<&Outline>,
     ) -> (Vec<Arc<Question>>, usize) {
-        let mut queue = Vec::new();
+        let (mut queue, mut looks) = (Vec::new(), 0);
+        // Most changes leave the labels as they are, and with them who is selected.
+        let same = before.zip(now).is_some_and(|(before, now)| before.labels == now.labels);
         for (question, selection) in &mut self.selections {
-            let member = |outline: Option<&Outline>| question.member(outline?);
-            if selection.tally.change(name, member(before), member(now)) {
+            let mut selects = |outline: &Outline| {
+                looks += question.selector.looks();
+                outline.is_selected_by(&question.selector)
+            };
+            let was = before.is_some_and(&mut selects);
+            let is = if same { was } else { now.is_some_and(&mut selects) };
+            let [was, is] = [before.filter(|_| was), now.filter(|_| is)].map(|outline| outline.map(member));
+            if selection.tally.change(name, was, is) {
                 selection.changed = true;
                 if !std::mem::replace(&mut selection.queued, true) {
                     queue.push(question.clone());
                 }
             }
         }
-        (queue, self.selections.len())
+        (queue, looks)
     }
 
     /// Counts what is to be counted, and tells those who ask, until `budget` is used up. Returns whether nothing is
@@ -160,11 +177,19 @@ impl Partition {
         let Some(selection) = self.selections.get_mut(question) else { return true };
         let Selection { tally, askers, queued, changed, telling } = selection;
         let member = |(_, outline): &(u32, Outline)| question.member(outline);
+        let count = |tally: &mut Tally, budget: &mut isize| {
+            let looks = question.selector.looks() as isize;
+            let objects = (*budget + looks - 1) / looks;
+            let mut left = objects;
+            let complete = tally.count(&self.objects, member, &mut left);
+            *budget -= (objects - left) * looks;
+            complete
+        };
         while *budget > 0 {
             // An answer that is known is told before anybody looks for the name in its message, which others may put
             // off.
             if tally.summary().is_none() {
-                tally.count(&self.objects, member, budget);
+                count(tally, budget);
                 *changed |= tally.summary().is_some();
             } else if let Telling::After(last) = telling {
                 let mut told = None;
@@ -180,7 +205,7 @@ impl Partition {
                 *queued = false;
                 return true;
             } else {
-                *changed = tally.count(&self.objects, member, budget);
+                *changed = count(tally, budget);
             }
         }
         false

@@ -27,6 +27,10 @@ const JOB_PAGE: u32 = 100;
 /// Other objects in one page of a list.
 const PAGE: u32 = 500;
 
+/// Labels of an object that are kept: more than anybody gives one. Each change of it costs looks at them for all that gates
+/// ask where it is.
+const LABELS: usize = 256;
+
 /// What is read of a gate.
 pub(crate) type GateObject = Object<Gate, GateSpec, Option<GateStatus>>;
 
@@ -47,6 +51,7 @@ pub(crate) enum Subject {
 /// What is kept of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outline {
+    /// By name, in order.
     pub(super) labels: Box<[(Box<str>, Box<str>)]>,
     pub(super) created: i64,
     pub(super) fact: Fact,
@@ -55,13 +60,17 @@ pub(crate) struct Outline {
 impl Outline {
     /// With this fact, of an object with this metadata.
     pub(super) fn new(metadata: &Metadata, fact: Fact) -> Self {
-        let labels = metadata.labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));
+        let labels =
+            metadata.labels.iter().take(LABELS).map(|(key, value)| (key.as_str().into(), value.as_str().into()));
         Self { labels: labels.collect(), created: metadata.created, fact }
     }
 
     /// Whether this selects it.
     pub(super) fn is_selected_by(&self, selector: &Selector) -> bool {
-        selector.matches(|key| self.labels.iter().find(|(name, _)| **name == *key).map(|(_, value)| &**value))
+        selector.matches(|key| {
+            let found = self.labels.binary_search_by(|(name, _)| (**name).cmp(key));
+            found.ok().map(|at| &*self.labels[at].1)
+        })
     }
 }
 

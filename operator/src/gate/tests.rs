@@ -101,13 +101,15 @@ impl Scene {
         let labels = labels.iter().map(|label| ((*label).to_owned(), String::new())).collect();
         let metadata = Metadata { labels, ..Metadata::default() };
         let content = Content::Object(Outline::new(&metadata, Fact::Job(state)));
-        let sighted = Sighted { namespace: namespace.into(), name: name.into(), content };
+        let (namespace, name) = (namespace.into(), name.into());
+        let sighted = Sighted { namespace, name, content };
         self.see(Subject::Objects(Dependency::Job), Event::Apply(sighted))
     }
 
     fn allow(&mut self, namespace: &str, annotation: Option<&str>) {
         let content = Content::Namespace(annotation.map(str::to_owned));
-        let sighted = Sighted { namespace: String::new(), name: namespace.into(), content };
+        let (namespace, name) = (String::new(), namespace.into());
+        let sighted = Sighted { namespace, name, content };
         self.see(Subject::Namespaces, Event::Apply(sighted));
     }
 
@@ -342,7 +344,8 @@ fn a_namespace_asks_so_many_different_questions_and_no_more() {
     scene.settle();
     assert_eq!(
         scene.message("n", "late"),
-        "the gates of namespace n have more than 1024 different selectors: this one waits until there are fewer"
+        "the gates of namespace n have more than 1024 different selectors, counting one for each 16 labels and values in \
+         one: this one waits until there are fewer"
     );
     assert_eq!(scene.message("n", "same"), "no Job has j0");
     assert_eq!(scene.message("other", "g"), "no Job has late");
@@ -398,6 +401,140 @@ fn where_there_are_too_many_ways_between_gates_those_that_depend_on_gates_are_no
     scene.settle();
     assert_eq!(scene.message("n", "g0999"), "the gate waits for itself: g0999 → g0030 → g0999");
     assert!(scene.most <= BUDGET + 3000, "{}", scene.most);
+}
+
+/// A selector of as much as there can be in one, and the labels of an object of which all of it holds.
+fn widest() -> (Vec<String>, Value) {
+    let labels: Vec<_> = (0..16).map(|number| format!("l{number:02}")).collect();
+    let terms: BTreeMap<_, _> = labels.iter().map(|label| (label, "")).collect();
+    let values: Vec<_> = (0..32).map(|number| format!("v{number}")).collect();
+    let expressions: Vec<_> =
+        labels.iter().map(|key| json!({ "key": key, "operator": "NotIn", "values": values })).collect();
+    let selector = json!({ "matchLabels": terms, "matchExpressions": expressions });
+    (labels, selector)
+}
+
+#[test]
+fn a_selector_costs_as_much_as_it_asks() {
+    let (labels, selector) = widest();
+    let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+    let cost = 16 + 16 * (1 + 32);
+    let mut scene = Scene::new();
+    let spec = json!({ "conditions": [{ "type": "Job", "selector": selector, "state": "Complete" }] });
+    for number in 0..1000 {
+        scene.job("n", &format!("{number:03}"), &labels, JobState::Active);
+    }
+    scene.gate("n", "g", &[], &spec);
+    scene.settle();
+    assert_eq!(scene.message("n", "g").split(" with").next(), Some("0 of 1000 Jobs"));
+    assert!(scene.looks >= 1000 * cost, "{}", scene.looks);
+    assert!(scene.most <= BUDGET + cost, "{}", scene.most);
+    // The labels are looked at once where they stay as they are.
+    assert_eq!(scene.job("n", "000", &labels, JobState::Complete), 1 + cost);
+    assert_eq!(scene.job("n", "000", &labels[1..], JobState::Complete), 1 + 2 * cost);
+    // Gates are selected at the same cost.
+    let mut scene = Scene::new();
+    let spec = json!({ "conditions": [{ "type": "Gate", "selector": selector, "state": "Open" }] });
+    scene.gate("n", "g", &[], &spec);
+    for number in 0..1000 {
+        scene.gate("n", &format!("g{number:03}"), &labels, &json!({ "conditions": [], "override": "Open" }));
+    }
+    scene.settle();
+    assert!(scene.looks >= 2 * 1000 * cost, "{}", scene.looks);
+    assert!(scene.most <= BUDGET + cost, "{}", scene.most);
+}
+
+#[test]
+fn whatever_a_namespace_asks_a_change_of_an_object_costs_little() {
+    let (labels, selector) = widest();
+    let mut scene = Scene::new();
+    for number in 0..100 {
+        let mut selector = selector.clone();
+        selector["matchExpressions"][15]["values"][31] = format!("w{number}").into();
+        let spec = json!({ "conditions": [{ "type": "Job", "selector": selector, "state": "Complete" }] });
+        scene.gate("n", &format!("g{number:02}"), &[], &spec);
+    }
+    let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+    let looks = scene.job("n", "job", &labels, JobState::Active);
+    // Each counts as 34.
+    assert_eq!(looks, 1 + 30 * 544);
+    scene.settle();
+    assert!(scene.message("n", "g29").starts_with("0 of 1 Jobs"));
+    assert!(scene.message("n", "g30").starts_with("the gates of namespace n have more than"));
+    // All that it asked is free again.
+    for number in 0..30 {
+        scene.delete_gate("n", &format!("g{number:02}"));
+    }
+    scene.settle();
+    assert!(scene.message("n", "g59").starts_with("0 of 1 Jobs"));
+    assert!(scene.message("n", "g60").starts_with("the gates of namespace n have more than"));
+}
+
+#[test]
+fn of_an_object_so_many_labels_are_kept_and_each_is_found() {
+    let labels: BTreeMap<_, _> = (0..1000).map(|number| (format!("l{number:03}"), String::new())).collect();
+    let outline = Outline::new(&Metadata { labels, ..Metadata::default() }, Fact::Unreadable);
+    let selects = |label: &str| {
+        let selector = serde_json::from_value(selector(label)).expect("a selector");
+        outline.is_selected_by(&selector)
+    };
+    let found: Vec<_> = (0..1000).filter(|number| selects(&format!("l{number:03}"))).collect();
+    assert_eq!(found, (0..256).collect::<Vec<_>>());
+    assert!(!selects("a") && !selects("l0000") && !selects("z"));
+}
+
+#[test]
+fn while_cycles_are_looked_for_in_its_namespace_no_gate_is_decided_on_by_those_found_before() {
+    let mut scene = Scene::new();
+    scene.gate("n", "a", &[], &on_gate("b"));
+    scene.gate("n", "b", &[], &on_jobs("j"));
+    scene.gate("n", "jobs", &[], &on_jobs("j"));
+    scene.gate("quiet", "a", &[], &on_gate("b"));
+    scene.gate("quiet", "b", &[], &on_jobs("j"));
+    scene.settle();
+    assert_eq!(scene.message("n", "a"), "Gate b is waiting, wanted Open");
+    let is_decided = |scene: &Scene, namespace: &str, name: &str| {
+        let key = key(namespace, name);
+        scene.world.decide(&key, &scene.gates[&key], now()).is_some()
+    };
+    // One that has another label: the hunt is due, and then under way.
+    for number in 0..3000 {
+        scene.gate("n", &format!("more{number:04}"), &[], &on_jobs("j"));
+    }
+    scene.gate("n", "b", &["stage"], &on_jobs("j"));
+    let mut hunting = 0;
+    for _ in 0..10_000 {
+        if !is_decided(&scene, "n", "a") {
+            hunting += 1;
+            assert!(is_decided(&scene, "n", "jobs") && is_decided(&scene, "quiet", "a"));
+        }
+        if !scene.world.work(100).more {
+            break;
+        }
+    }
+    assert!(hunting > 30, "{hunting}");
+    // What changes meanwhile is decided on when they are found, also if they are as before.
+    scene.gate("n", "b", &[], &on_jobs("j"));
+    scene.job("n", "job", &["j"], JobState::Complete);
+    scene.settle();
+    assert_eq!((scene.phase("n", "b"), scene.phase("n", "a")), (Some(Open), Some(Open)));
+}
+
+#[test]
+fn a_namespace_that_looks_for_cycles_all_the_time_does_not_hold_up_another_one() {
+    let mut scene = Scene::new();
+    for number in 0..1000 {
+        scene.gate("busy", &format!("g{number:03}"), &["g"], &on_gates("g"));
+    }
+    scene.gate("quiet", "a", &[], &on_gate("b"));
+    scene.gate("quiet", "b", &[], &on_jobs("j"));
+    scene.settle();
+    scene.job("quiet", "job", &["j"], JobState::Complete);
+    for turn in 0..10 {
+        scene.gate("busy", "g000", if turn % 2 == 0 { &[] } else { &["g"] }, &on_gates("g"));
+        assert!(scene.turn().more);
+    }
+    assert_eq!((scene.phase("quiet", "b"), scene.phase("quiet", "a")), (Some(Open), Some(Open)));
 }
 
 /// Numbers that look random and are the same each time (xorshift, Marsaglia 2003).

@@ -125,7 +125,7 @@ pub(super) struct World {
     tasks: Tasks<Task>,
     /// Causes whose gates are being told, and whether they have to be told again.
     telling: HashMap<Cause, bool>,
-    /// Different questions that the gates of each namespace ask.
+    /// Different questions that the gates of each namespace ask, by what they count as.
     asked: HashMap<String, usize>,
     /// Gates that have questions left to ask, by namespace.
     crowded: HashMap<String, BTreeSet<Key>>,
@@ -197,7 +197,7 @@ impl World {
         }
     }
 
-    /// Takes in what was seen. Returns how many objects and questions it looked at.
+    /// Takes in what was seen. Returns how many looks that took: at objects, and at what questions ask of them.
     pub(super) fn take(&mut self, seen: GateSeen) -> usize {
         let GateSeen { subject, event, .. } = seen;
         match (subject, event) {
@@ -211,7 +211,7 @@ impl World {
                 };
                 self.tasks.push("", task);
             }
-            (_, Event::Apply(Sighted { namespace, name, content })) => match (subject, content) {
+            (_, Event::Apply(Sighted { namespace, name, content, .. })) => match (subject, content) {
                 (Subject::Objects(kind), Content::Object(outline)) => {
                     return self.present(kind, &ParentKey { namespace, name }.into(), &outline);
                 }
@@ -267,8 +267,8 @@ impl World {
 
     /// An object was this and is that, in its part already.
     fn changed(&mut self, kind: Dependency, key: &Key, before: Option<&Outline>, now: Option<&Outline>) -> usize {
-        let labels = |outline: Option<&Outline>| outline.map(|outline| outline.labels.clone());
-        if kind == Dependency::Gate && self.needs.any_on_gates(&key.namespace) && labels(before) != labels(now) {
+        let labels_differ = before.map(|outline| &outline.labels) != now.map(|outline| &outline.labels);
+        if kind == Dependency::Gate && self.needs.any_on_gates(&key.namespace) && labels_differ {
             self.look_for_cycles(&key.namespace);
         }
         if self.needs.naming(kind, key).is_some() {
@@ -513,10 +513,19 @@ impl World {
 
     fn found(&mut self, Found { gate, spec, ways }: Found) {
         let current = self.needs.spec(&gate).is_some_and(|now| Arc::ptr_eq(now, &spec));
-        if let Some(note) = self.notes.get_mut(&gate).filter(|note| current && note.ways != ways) {
-            note.ways = ways;
+        let Some(note) = self.notes.get_mut(&gate).filter(|_| current) else { return };
+        let news = note.ways != ways;
+        note.ways = ways;
+        // Whatever else has changed meanwhile was not decided on.
+        if news || spec.conditions.iter().any(|condition| condition.kind == Dependency::Gate) {
             self.marked.push(gate);
         }
+    }
+
+    /// Whether it is known of what there is now, and not only of what was there before, if this gate waits for itself.
+    fn is_searched(&self, gate: &Key) -> bool {
+        let hunt = self.hunt.as_ref().filter(|hunt| hunt.namespaces().contains(&gate.namespace));
+        !self.stale_ones.contains(&gate.namespace) && hunt.is_none_or(|hunt| hunt.has_told(gate))
     }
 
     /// Asks what a gate asks now, and no more what it asked before.
@@ -555,11 +564,11 @@ impl World {
         let part = self.stocks[question.kind as usize].parts.entry(place.clone()).or_default();
         if !part.is_asked_by(&question, &key.namespace) {
             let asked = self.asked.entry(key.namespace.clone()).or_default();
-            if *asked >= MAX_SELECTIONS {
+            if *asked + question.weight() > MAX_SELECTIONS {
                 self.drop_if_empty(question.kind, &place);
                 return Ask::Crowded;
             }
-            *asked += 1;
+            *asked += question.weight();
         }
         let asking = part.ask(question, key);
         if asking.queue {
@@ -574,7 +583,7 @@ impl World {
         if !part.is_asked_by(question, &key.namespace)
             && let Some(asked) = self.asked.get_mut(&key.namespace)
         {
-            *asked -= 1;
+            *asked -= question.weight();
             if *asked == 0 {
                 self.asked.remove(&key.namespace);
             }
@@ -635,6 +644,7 @@ impl World {
         }
         match &note.ways {
             _ if condition.kind != Dependency::Gate => {}
+            _ if !self.is_searched(gate) => return None,
             Ways::Unknown => return None,
             Ways::Tangled => return Some(Finding::Tangled),
             Ways::Known(cycles) => {

@@ -17,7 +17,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{engine::Agenda, key::Key};
+use crate::key::Key;
 
 /// Part of a resource.
 pub(crate) trait Part: DeserializeOwned + Clone + Debug + PartialEq + Send + Sync + 'static {}
@@ -76,8 +76,9 @@ pub(crate) trait Kind: Sized + Send + 'static {
     /// Takes in what was seen. What decisions it may change is worked out by [`Kind::prepare`].
     fn observe(&mut self, seen: Self::Seen, now: Now);
 
-    /// Does a bounded part of what was put off, and asks for the decisions that are due. Returns whether more is left.
-    fn prepare(&mut self, now: Now, agenda: &mut Agenda) -> bool;
+    /// Does a bounded part of what was put off, and adds to `changed` the parents for which something has: they are decided on, and
+    /// what was premature for them is looked at again soon. Returns whether more is left.
+    fn prepare(&mut self, now: Now, changed: &mut Vec<Key>) -> bool;
 
     /// What to do; `None` while too little is known to say.
     fn decide(&self, key: &Key, parent: &ObjectOf<Self>, now: Now) -> Option<Plan<StatusOf<Self>>>;

@@ -14,6 +14,8 @@
 mod kind;
 mod plugin;
 
+#[cfg(test)]
+pub(crate) use self::plugin::{Answer, Request};
 pub(crate) use self::{
     kind::{EndpointOf, Errand, Kind, Next, ObjectOf, StatusOf, Verdict, kept},
     plugin::{Seen, Waitables},

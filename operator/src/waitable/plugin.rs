@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::kind::{EndpointOf, Errand, Kind, Next, ObjectOf, Verdict, kept};
 use crate::{
-    engine::{Common, Lane, Plugin, Turn},
+    engine::{Lane, Plugin, Turn},
     events::{News, Recorder, Severity, reference},
     key::{Key, ParentKey},
     metrics::{CacheId, KindLabels, Metrics, ParentLabels, WriteLabels},
@@ -128,14 +128,14 @@ fn lane(urgent: bool) -> Lane {
 }
 
 impl<K: Kind> Waitables<K> {
-    pub(crate) fn new(kind: K, common: &Common) -> Self {
+    pub(crate) fn new(kind: K, metrics: &Arc<Metrics>, recorder: &Recorder) -> Self {
         Self {
             kind,
             entries: HashMap::new(),
             epoch: 0,
-            cache: common.metrics.register_cache(K::Parent::KIND.plural),
-            recorder: common.recorder.clone(),
-            metrics: common.metrics.clone(),
+            cache: metrics.register_cache(K::Parent::KIND.plural),
+            recorder: recorder.clone(),
+            metrics: metrics.clone(),
         }
     }
 
@@ -387,7 +387,16 @@ impl<K: Kind> Plugin for Waitables<K> {
 
     fn prepare(&mut self, turn: &mut KindTurn<'_, K>) -> bool {
         self.chores(turn);
-        self.kind.prepare(turn.now, turn.agenda)
+        let mut changed = Vec::new();
+        let more = self.kind.prepare(turn.now, &mut changed);
+        for key in changed {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                // Not at once: what changes all the time is no reason to ask all the time.
+                (entry.setbacks, entry.retry) = (0, entry.retry.min(turn.now.monotonic + RETRY_AFTER));
+            }
+            turn.agenda.mark(&key);
+        }
+        more
     }
 
     fn decide(&mut self, key: &Key, turn: &mut KindTurn<'_, K>) {
