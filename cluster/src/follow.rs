@@ -2,7 +2,8 @@
 //!
 //! What it promises: after [`Event::InitDone`], everything that changes is told in the order of the API server, until
 //! the next [`Event::Init`]. What a list does not show is gone if it is not newer than the list; what is newer (known
-//! from the answer to a write) may have come after it, and the watch tells.
+//! from the answer to a write) may have come after it, and the watch tells. Nothing is gone by a list in which something
+//! could not be read at all.
 //!
 //! Nothing ends it but the listener. Whatever goes wrong is reported and tried again after a pause that grows; an
 //! object that cannot be read is told as such and costs nothing else.
@@ -66,7 +67,8 @@ pub enum Event<A> {
     Init,
     /// The list has ended. It was consistent: what it did not show was not there at this version.
     InitDone {
-        /// The version of the list.
+        /// The version of the list. [`NO_VERSION`] if something in it was passed over: that may be anything, so the
+        /// list shows of nothing that it is gone.
         version: u64,
     },
     /// An object, new or changed.
@@ -267,7 +269,9 @@ where
         let mut page = self.source.endpoint.page(&wanted, &mut self.keep).await?;
         self.compare(page.version);
         self.send(Event::Init).await?;
+        let mut is_complete = true;
         loop {
+            is_complete &= page.illegible.is_empty();
             for error in page.illegible {
                 self.pass_over(&error);
             }
@@ -277,7 +281,8 @@ where
             wanted.continue_token = page.continue_token;
             if wanted.continue_token.is_none() {
                 (self.version, self.failed_watches) = (Some(page.version), 0);
-                return self.send(Event::InitDone { version: page.version }).await;
+                let version = if is_complete { page.version } else { NO_VERSION };
+                return self.send(Event::InitDone { version }).await;
             }
             page = self.source.endpoint.page(&wanted, &mut self.keep).await?;
         }
@@ -534,9 +539,28 @@ mod tests {
         let why = "?b: spec: missing field `semaphore` at line 1 column 29";
         let illegible = "illegible: not an object: it has no name";
         let none = "illegible: not an object: invalid type: sequence, expected an object at line 1 column 0";
-        let expected = ["init", illegible, "+a", why, "+d", "done 5", "following", why, illegible, none, "+c", "-b"];
+        let expected = ["init", illegible, "+a", why, "+d", "done 0", "following", why, illegible, none, "+c", "-b"];
         assert_eq!(seen, expected);
+        assert!(queries[1].ends_with("resourceVersion=5"), "{queries:?}");
         assert!(queries[2].ends_with("resourceVersion=8"), "{queries:?}");
+    }
+
+    #[tokio::test]
+    async fn a_list_in_which_something_was_passed_over_shows_of_nothing_that_it_is_gone() {
+        let illegible = |more: &str| {
+            let metadata = format!(r#"{{"resourceVersion":"5","continue":"{more}"}}"#);
+            (200, format!(r#"{{"metadata":{metadata},"items":[{{"metadata":{{}}}}]}}"#))
+        };
+        let page = |more: &str| (200, list(5, &["a"], more));
+        for (pages, done) in [
+            ([page("1"), page("2"), page("")], "done 5"),
+            ([illegible("1"), page("2"), page("")], "done 0"),
+            ([page("1"), page("2"), illegible("")], "done 0"),
+        ] {
+            let (seen, queries) = follow(&pages).await;
+            assert_eq!(seen.last().map(String::as_str), Some(done));
+            assert!(queries[3].ends_with("resourceVersion=5"), "{queries:?}");
+        }
     }
 
     #[tokio::test]

@@ -190,10 +190,12 @@ async fn read<K: Kind>(client: Client, key: &Key, write: &Write) -> Result<Optio
     }
 }
 
-/// A page of the claims of a lock, by a consistent read.
+/// A page of the claims of a lock, by a consistent read. Its permits are free but for what the pages show, so one with
+/// an item of which nothing can be read is none: that may be a holder.
 async fn page<K: Kind>(client: Client, key: &Key, from: Option<String>) -> Result<ClaimPage, RequestError> {
     let fields = Some(format!("{}={}", K::Claim::LOCK_FIELD, key.name));
     let request = PageRequest { fields, limit: PAGE, continue_token: from };
-    let Page { items, continue_token, .. } = claims::<K>(client, key).page(&request, read_claim::<K>).await?;
+    let Page { items, continue_token, .. } =
+        claims::<K>(client, key).page(&request, read_claim::<K>).await?.complete()?;
     Ok(ClaimPage { claims: items, next: continue_token })
 }
