@@ -70,6 +70,14 @@ pub struct Page<R> {
     pub continue_token: Option<String>,
 }
 
+impl<R> Page<R> {
+    /// The page, if nothing is known to be missing in it: an error if it has an item that is [illegible](Illegible).
+    /// For whoever takes what is not listed for absent.
+    pub fn complete(mut self) -> Result<Self, RequestError> {
+        self.illegible.pop().map_or(Ok(self), |error| Err(RequestError::Illegible(error)))
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ListFrame {
@@ -342,6 +350,7 @@ mod tests {
             assert_eq!(page.items, [("a".to_owned(), true), ("b".to_owned(), false), ("c".to_owned(), true)]);
             assert_eq!(page.illegible.len(), 1);
             assert_eq!((page.version, page.continue_token.as_deref()), (u64::MAX, Some("more")));
+            assert!(matches!(page.complete(), Err(RequestError::Illegible(_))));
             assert_eq!(fake.queries(), ["&fieldSelector=spec.semaphore%3Ds&limit=3&continue=t%26"]);
         }
     }

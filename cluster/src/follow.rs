@@ -2,7 +2,8 @@
 //!
 //! What it promises: after [`Event::InitDone`], everything that changes is told in the order of the API server, until
 //! the next [`Event::Init`]. What a list does not show is gone if it is not newer than the list; what is newer (known
-//! from the answer to a write) may have come after it, and the watch tells.
+//! from the answer to a write) may have come after it, and the watch tells. Nothing is gone by a list in which something
+//! could not be read at all.
 //!
 //! Nothing ends it but the listener. Whatever goes wrong is reported and tried again after a pause that grows; an
 //! object that cannot be read is told as such and costs nothing else.
@@ -24,7 +25,7 @@ use tracing::{info, warn};
 
 use crate::{
     backoff::Backoff,
-    endpoint::{Endpoint, PageRequest, REQUEST_TIMEOUT, next, read},
+    endpoint::{Endpoint, Page, PageRequest, REQUEST_TIMEOUT, next, read},
     object::{Described, Illegible, Lenient, Metadata, NO_VERSION, Object},
     refusal::{Refusal, RequestError},
     sieve::{Found, Layout, Sieve, Text},
@@ -40,6 +41,9 @@ const WATCH_SLACK: Duration = Duration::from_secs(5);
 /// Watches that fail this often in a row may be tried from where they were. After one more a list comes first: the
 /// version to go on from may be the trouble.
 const FAILURES_BEFORE_LIST: u32 = 3;
+
+/// The least objects that a page is asked for, however often it fails: of the largest that can be stored, 12 MB.
+const LEAST_PAGE: u32 = 8;
 
 /// How a selector begins that selects by name. The small read has it too: permission may go no further than that one
 /// object. It has no other selector: all objects might be searched for one that is selected.
@@ -66,7 +70,8 @@ pub enum Event<A> {
     Init,
     /// The list has ended. It was consistent: what it did not show was not there at this version.
     InitDone {
-        /// The version of the list.
+        /// The version of the list. [`NO_VERSION`] if something in it was passed over: that may be anything, so the
+        /// list shows of nothing that it is gone.
         version: u64,
     },
     /// An object, new or changed.
@@ -140,6 +145,34 @@ impl From<RequestError> for End {
     }
 }
 
+/// How many objects a page is asked for. Their text can be more than comes in time, so a page that fails is halved; but
+/// an API server that is not there fails small pages, too, so they grow again once one has come. A size that failed
+/// after another one had come is not tried again in that list.
+#[derive(Clone, Copy, Debug)]
+struct PageSize {
+    now: u32,
+    most: u32,
+    /// Whether a page has come since the last one failed.
+    has_come: bool,
+}
+
+impl PageSize {
+    fn new(most: u32) -> Self {
+        Self { now: most, most, has_come: false }
+    }
+
+    fn came(&mut self) {
+        (self.now, self.has_come) = (self.now.saturating_mul(2).min(self.most), true);
+    }
+
+    fn failed(&mut self) {
+        self.now = (self.now / 2).max(LEAST_PAGE.min(self.now));
+        if std::mem::take(&mut self.has_come) {
+            self.most = self.now;
+        }
+    }
+}
+
 /// Where a source stands.
 struct Follower<K, S, T, E, N, F, R> {
     source: Source<K, S, T>,
@@ -147,6 +180,7 @@ struct Follower<K, S, T, E, N, F, R> {
     keep: N,
     wrap: F,
     report: R,
+    page: PageSize,
     backoff: Backoff,
     /// Watches that have failed since the last list.
     failed_watches: u32,
@@ -177,6 +211,7 @@ where
         report: impl FnMut(Report) + Send,
     ) {
         let follower = Follower {
+            page: PageSize::new(self.page),
             source: self,
             events,
             keep,
@@ -262,25 +297,41 @@ where
 
     /// All pages of one consistent list.
     async fn list(&mut self) -> Result<(), End> {
-        let mut wanted =
-            PageRequest { fields: self.source.fields.clone(), limit: self.source.page, continue_token: None };
-        let mut page = self.source.endpoint.page(&wanted, &mut self.keep).await?;
+        let mut token = None;
+        let mut page = self.page(token).await?;
         self.compare(page.version);
         self.send(Event::Init).await?;
+        let mut is_complete = true;
         loop {
+            is_complete &= page.illegible.is_empty();
             for error in page.illegible {
                 self.pass_over(&error);
             }
             for object in page.items {
                 self.send(Event::Apply(object)).await?;
             }
-            wanted.continue_token = page.continue_token;
-            if wanted.continue_token.is_none() {
+            token = page.continue_token;
+            if token.is_none() {
                 (self.version, self.failed_watches) = (Some(page.version), 0);
-                return self.send(Event::InitDone { version: page.version }).await;
+                self.page = PageSize::new(self.source.page);
+                let version = if is_complete { page.version } else { NO_VERSION };
+                return self.send(Event::InitDone { version }).await;
             }
-            page = self.source.endpoint.page(&wanted, &mut self.keep).await?;
+            page = self.page(token).await?;
         }
+    }
+
+    /// One page of a list, from where the one before ended.
+    async fn page(&mut self, continue_token: Option<String>) -> Result<Page<A>, RequestError> {
+        let wanted = PageRequest { fields: self.source.fields.clone(), limit: self.page.now, continue_token };
+        let page = self.source.endpoint.page(&wanted, &mut self.keep).await;
+        match &page {
+            Ok(_) => self.page.came(),
+            Err(RequestError::Unanswered(_)) => self.page.failed(),
+            Err(error) if error.refusal().is_some_and(|refusal| refusal.code >= 500) => self.page.failed(),
+            Err(_) => {}
+        }
+        page
     }
 
     /// Compares what a consistent read shows with what was seen before.
@@ -449,11 +500,15 @@ mod tests {
     }
 
     async fn follow_some(fields: Option<&str>, answers: &[(u16, String)]) -> (Vec<String>, Vec<String>) {
+        follow_by(2, fields, answers).await
+    }
+
+    async fn follow_by(page: u32, fields: Option<&str>, answers: &[(u16, String)]) -> (Vec<String>, Vec<String>) {
         let fake = Fake::new(answers);
         let (events, mut told) = mpsc::channel(1000);
         let reports = events.clone();
         let endpoint = Endpoint::<Permit, PermitSpec, IgnoredAny>::all(fake.client(), Program::OPERATOR);
-        let source = Source { endpoint, fields: fields.map(Into::into), page: 2 };
+        let source = Source { endpoint, fields: fields.map(Into::into), page };
         let keep = |object: Lenient<Claim>| match object {
             Ok(object) => format!("+{}", object.metadata.name),
             Err(misfit) => format!("?{}: {misfit}", misfit.metadata.name),
@@ -534,9 +589,28 @@ mod tests {
         let why = "?b: spec: missing field `semaphore` at line 1 column 29";
         let illegible = "illegible: not an object: it has no name";
         let none = "illegible: not an object: invalid type: sequence, expected an object at line 1 column 0";
-        let expected = ["init", illegible, "+a", why, "+d", "done 5", "following", why, illegible, none, "+c", "-b"];
+        let expected = ["init", illegible, "+a", why, "+d", "done 0", "following", why, illegible, none, "+c", "-b"];
         assert_eq!(seen, expected);
+        assert!(queries[1].ends_with("resourceVersion=5"), "{queries:?}");
         assert!(queries[2].ends_with("resourceVersion=8"), "{queries:?}");
+    }
+
+    #[tokio::test]
+    async fn a_list_in_which_something_was_passed_over_shows_of_nothing_that_it_is_gone() {
+        let illegible = |more: &str| {
+            let metadata = format!(r#"{{"resourceVersion":"5","continue":"{more}"}}"#);
+            (200, format!(r#"{{"metadata":{metadata},"items":[{{"metadata":{{}}}}]}}"#))
+        };
+        let page = |more: &str| (200, list(5, &["a"], more));
+        for (pages, done) in [
+            ([page("1"), page("2"), page("")], "done 5"),
+            ([illegible("1"), page("2"), page("")], "done 0"),
+            ([page("1"), page("2"), illegible("")], "done 0"),
+        ] {
+            let (seen, queries) = follow(&pages).await;
+            assert_eq!(seen.last().map(String::as_str), Some(done));
+            assert!(queries[3].ends_with("resourceVersion=5"), "{queries:?}");
+        }
     }
 
     #[tokio::test]
@@ -546,6 +620,26 @@ mod tests {
         let (seen, queries) = follow(&[(200, list(5, &["a"], "")), (200, events)]).await;
         assert_eq!(seen, ["init", "+a", "done 5", "following", "?b: it is too long", "+c"]);
         assert!(queries[2].ends_with("resourceVersion=7"), "{queries:?}");
+    }
+
+    #[tokio::test]
+    async fn pages_that_fail_are_halved_and_grow_again_up_to_what_did_not_fail() {
+        let (failed, refused) = ((504, "late".to_owned()), (403, failure(403, "no")));
+        let page = |more: &str| (200, list(5, &[], more));
+        let gone = (410, failure(410, "too old"));
+        let limits = async |answers: &[(u16, String)]| {
+            let (_, queries) = follow_by(40, None, answers).await;
+            let limit = |query: &String| query.strip_prefix("&limit=")?.split('&').next()?.parse::<u32>().ok();
+            queries.iter().filter_map(limit).collect::<Vec<_>>()
+        };
+        // Whoever refuses does not do so for the size.
+        assert_eq!(limits(&[refused.clone(), refused]).await, [40, 40, 40]);
+        // An API server that was not there for a while.
+        let answers = [&[failed.clone(), failed.clone(), failed.clone(), failed.clone()][..], &[page("1"), page("2")]];
+        assert_eq!(limits(&answers.concat()).await, [40, 20, 10, 8, 8, 16, 32]);
+        // A page that is too large, and the list after this one.
+        let answers = [page("1"), failed.clone(), page("1"), failed, page("1"), page("2"), page(""), gone];
+        assert_eq!(limits(&answers).await, [40, 40, 20, 20, 10, 10, 10, 40]);
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ pub enum RequestError {
     /// No whole answer came, or not in time.
     #[error("no answer: {0}")]
     Unanswered(String),
-    /// It was done, and the answer is no object.
+    /// It was done, and the answer is no object, or a list with an item that is none.
     #[error("the API server's answer cannot be read: {0}")]
     Illegible(Illegible),
     /// It cannot be put into words, as a name is empty.

@@ -38,8 +38,8 @@ impl Crowd {
 
     /// Each with 57 kB of the shortest labels: 28 MB.
     fn with_labels() -> Self {
-        let labels: String = (0..5_700).map(|number| format!(r#""{number:04x}":"","#)).collect();
-        Self { claims: 500, member: (r#""labels":{"#, labels.into(), 1, r#""z":""}"#) }
+        let labels = (0..5_700).map(|number| format!(r#""{number:04x}":"""#)).collect::<Vec<_>>().join(",");
+        Self { claims: 500, member: (r#""labels":{"#, labels.into(), 1, "}") }
     }
 
     /// Each with 64 owners, whose texts are as long as Kubernetes allows: 30 MB.

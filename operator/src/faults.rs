@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use konductor_cluster::{
     follow::Event,
-    object::{Described, Lenient, Metadata},
+    object::{Described, Lenient, Metadata, NO_VERSION},
 };
 use kube::Resource;
 use tracing::warn;
@@ -74,6 +74,8 @@ impl Faults {
     pub(crate) fn observe<A>(&mut self, event: &Event<(Noted, A)>, leading: bool) {
         match event {
             Event::Init => self.epoch += 1,
+            // Something could not be read at all: that may be any of them.
+            Event::InitDone { version: NO_VERSION } => {}
             Event::InitDone { .. } => {
                 let gone = self.known.iter().filter(|(_, known)| known.epoch != self.epoch);
                 let gone: Vec<_> = gone.map(|(uid, _)| uid.clone()).collect();

@@ -186,7 +186,7 @@ async fn take(client: &Client, key: &Key, step: Step) -> Result<round::Answer, R
                 let deleted = metadata.deleting.then(|| metadata.finalizers.clone());
                 Listed { target, deleted, arrived: Arrived::of(arrival).ok() }
             };
-            let page = arrivals(client, key).page(&wanted, listed).await?;
+            let page = arrivals(client, key).page(&wanted, listed).await?.complete()?;
             Ok(round::Answer::Page { listed: page.items, continue_token: page.continue_token })
         }
         Step::Look => match barriers(client, key).get(&key.name).await {

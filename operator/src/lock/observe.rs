@@ -344,7 +344,8 @@ impl<K: Kind> Locks<K> {
             self.index.check_for_death(&uid, now, turn.agenda);
         }
         if page.next.is_some() {
-            turn.lanes.push(Lane::List, key, Job::Page { term, from: page.next, failures: 0 });
+            // As large as the page that came: a larger one may fail for its size, and begin the list anew.
+            turn.lanes.push(Lane::List, key, Job::Page { term, from: page.next, failures });
         }
     }
 }

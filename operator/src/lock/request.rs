@@ -22,8 +22,13 @@ use crate::{
     pods::{PodEndpoint, sight},
 };
 
-/// Claims in one page of a list.
-const PAGE: u32 = 500;
+/// Claims in one page of a list, and the least of them.
+const PAGE: (u32, u32) = (500, 8);
+
+/// Claims in a page that has failed so often: what others have stored in them can be more than comes in time.
+fn page_limit(failures: u32) -> u32 {
+    (PAGE.0 >> failures.min(16)).max(PAGE.1)
+}
 
 /// The first pause before an attempt is repeated, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -135,7 +140,7 @@ pub(super) async fn perform<K: Kind>(client: Client, request: Request) -> Answer
             Answered::Read { write, outcome, failures, found }
         }
         Request::Page { key, term, from, failures } => {
-            let page = page::<K>(client, &key, from.clone()).await;
+            let page = page::<K>(client, &key, from.clone(), page_limit(failures)).await;
             Answered::Page { term, from, failures, page }
         }
         Request::Look { key, look } => {
@@ -190,10 +195,56 @@ async fn read<K: Kind>(client: Client, key: &Key, write: &Write) -> Result<Optio
     }
 }
 
-/// A page of the claims of a lock, by a consistent read.
-async fn page<K: Kind>(client: Client, key: &Key, from: Option<String>) -> Result<ClaimPage, RequestError> {
+/// A page of the claims of a lock, by a consistent read. Its permits are free but for what the pages show, so one with
+/// an item of which nothing can be read is none: that may be a holder.
+async fn page<K: Kind>(client: Client, key: &Key, from: Option<String>, limit: u32) -> Result<ClaimPage, RequestError> {
     let fields = Some(format!("{}={}", K::Claim::LOCK_FIELD, key.name));
-    let request = PageRequest { fields, limit: PAGE, continue_token: from };
-    let Page { items, continue_token, .. } = claims::<K>(client, key).page(&request, read_claim::<K>).await?;
+    let request = PageRequest { fields, limit, continue_token: from };
+    let Page { items, continue_token, .. } =
+        claims::<K>(client, key).page(&request, read_claim::<K>).await?.complete()?;
     Ok(ClaimPage { claims: items, next: continue_token })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+    use konductor_api::Semaphore;
+    use kube::client::Body;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// The page that comes after so many failures, if the API server answers with this; and the query.
+    async fn page_after(failures: u32, answer: Value) -> (Result<ClaimPage, RequestError>, String) {
+        let (asked, mut queries) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            asked.send(request.uri().query().unwrap_or_default().to_owned()).expect("somebody listens");
+            let response = http::Response::new(Full::new(Bytes::from(answer.to_string())));
+            async { Ok::<_, Infallible>(response) }
+        });
+        let key = Key::from(crate::key::ParentKey::new("n", "s"));
+        let request = Request::Page { key, term: 1, from: None, failures };
+        let Answer(answered) = perform::<Semaphore>(Client::new(service, "n"), request).await;
+        let Answered::Page { page, .. } = answered else { panic!("{answered:?}") };
+        (page, queries.recv().await.expect("a query"))
+    }
+
+    #[tokio::test]
+    async fn a_page_that_failed_is_asked_for_in_smaller_pieces() {
+        for (failures, limit) in [(0, 500), (1, 250), (5, 15), (6, 8), (u32::MAX, 8)] {
+            let (page, query) =
+                page_after(failures, json!({ "metadata": { "resourceVersion": "5" }, "items": [] })).await;
+            assert!(page.is_ok() && query.ends_with(&format!("&limit={limit}")), "{failures}: {query}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_in_which_nothing_can_be_read_of_a_claim_is_none() {
+        let items = json!([{ "metadata": {} }]);
+        let (page, _) = page_after(0, json!({ "metadata": { "resourceVersion": "5" }, "items": items })).await;
+        assert!(matches!(page, Err(RequestError::Illegible(_))), "{page:?}");
+    }
 }
