@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     Claim, ClaimChange, ClaimWrite, Parent, Unread, Version,
+    prove::usual_message,
     retry::Retry,
     waiters::{Place, Waiter, digest},
 };
@@ -237,7 +238,7 @@ impl Entry {
             tell_at: self.tell_retry.at(),
             pending: state.phase == Some(ClaimPhase::Pending),
             ahead: state.ahead,
-            message: state.message.as_deref().map_or(0, digest),
+            message: state.message.as_deref().map_or(0, |message| digest(usual_message(message))),
         }
     }
 }
