@@ -287,7 +287,8 @@ impl World {
             *notes.unanswered.entry(uid.clone()).or_default() += 1;
         }
         if !is_telling(write) {
-            assert!(notes.busy.insert(uid.clone()), "two writes of one claim at once: {write:?}");
+            let before = notes.busy.insert(uid.clone(), write.version());
+            assert_eq!(before, None, "two writes of one claim at once: {write:?}");
         }
         match &claim.change {
             ClaimChange::Grant(state) => {
