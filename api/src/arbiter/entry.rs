@@ -92,6 +92,8 @@ pub(super) struct Filed {
     pub(super) over_since: Option<Duration>,
     /// Has to carry the own term before anything is granted.
     pub(super) unstamped: bool,
+    /// When its holder has been silent for too long follows from the parent's TTL: its grant says none.
+    pub(super) parents_ttl: bool,
     /// Its grant went without an answer too often.
     pub(super) doubtful: bool,
     /// When decide has to look at it.
@@ -135,6 +137,12 @@ impl Entry {
         }
     }
 
+    /// It would be filed otherwise if this operator had not got as far in taking the parent over.
+    pub(super) fn depends_on_reign(&self) -> bool {
+        let filed = self.filed.as_ref();
+        self.granting.is_some() || filed.is_none_or(|filed| filed.role == Role::Stray || filed.unstamped)
+    }
+
     pub(super) fn role(&self) -> Option<Role> {
         self.filed.as_ref().map(|filed| filed.role)
     }
@@ -169,6 +177,10 @@ impl Entry {
     pub(super) fn settle_grant(&mut self) {
         self.granting = None;
         self.doubted = false;
+    }
+
+    pub(super) fn has_parents_ttl(&self) -> bool {
+        self.granted() && self.claim.state.ttl.is_none() && self.claim.ttl.is_none()
     }
 
     pub(super) fn in_doubt(&self) -> bool {
