@@ -201,6 +201,11 @@ impl Entry {
         self.dead || self.gone || self.claim.revoke.is_some()
     }
 
+    /// Its client was asked whether it lives, and has not answered in time.
+    pub(super) fn is_mute(&self, now: Duration) -> bool {
+        self.proof_due.is_some_and(|due| due <= now)
+    }
+
     /// Granted after a long wait, while its pod does not exist and no renewal has come: its client has started nothing, as
     /// it renews first, and that would make the write fail that takes the grant back.
     pub(super) fn is_absent(&self) -> bool {

@@ -195,8 +195,8 @@ impl Notes {
         waiting
     }
 
-    /// Who is to be granted now.
-    pub(crate) fn next(&self, parent: &Parent, term: u64, now: Now) -> Vec<String> {
+    /// Who is to be granted now. `dropped`: whose end is decided at the same time.
+    pub(crate) fn next(&self, parent: &Parent, term: u64, dropped: &BTreeSet<&str>, now: Now) -> Vec<String> {
         if self.is_unknown() {
             return vec![];
         }
@@ -205,7 +205,7 @@ impl Notes {
         for claim in self.waiting() {
             let refused = self.retries.get(&*claim.uid).is_some_and(|(_, at)| *at > now.monotonic);
             let lost = self.dead.contains(&*claim.uid) || self.absent.contains(&*claim.uid) || claim.revoke.is_some();
-            if claim.weight > parent.capacity || lost || refused {
+            if claim.weight > parent.capacity || lost || refused || dropped.contains(&*claim.uid) {
                 continue;
             }
             if claim.weight > free {
