@@ -193,6 +193,60 @@ fn calls(holders: u64, waiters: u64) -> Vec<(Duration, &'static str)> {
     calls
 }
 
+/// What anybody who may write the parent can make the operator do again and again.
+fn changes_of_the_parent(holders: u64) -> Vec<(Duration, &'static str)> {
+    let now = at(seconds(100));
+    let mut parent = Parent {
+        uid: "parent".into(),
+        version: 1,
+        generation: 1,
+        created: 1,
+        capacity: holders,
+        ttl: seconds(300),
+        queueing: Queueing::StrictFIFO,
+        state: ParentState { term: 1, settled_term: 1, ..ParentState::default() },
+    };
+    let mut view = View::new(Semaphore::KIND, "s");
+    view.observe_parent(parent.clone(), now);
+    for number in 0..holders {
+        let mut claim = claim(number, ClaimPhase::Granted);
+        claim.state.ttl = Some(seconds(300));
+        view.observe_claim(claim, now);
+    }
+    view.lead(now);
+    let mut times = vec![];
+    let mut timed = |what: &'static str, view: &mut View, act: &dyn Fn(&mut View)| {
+        #[expect(clippy::disallowed_methods, reason = "measures")]
+        let start = Instant::now();
+        act(view);
+        times.push((start.elapsed(), what));
+    };
+    parent = Parent { version: 2, ttl: seconds(200), ..parent };
+    timed("another TTL", &mut view, &|view| view.observe_parent(parent.clone(), now));
+    timed("the parent's deletion", &mut view, &|view| view.parent_gone("parent", now));
+    parent = Parent { version: 3, uid: "anew".into(), state: ParentState::default(), ..parent };
+    timed("the parent's creation", &mut view, &|view| view.observe_parent(parent.clone(), now));
+    let plan = decide(&view, now);
+    view.sent(&plan, now);
+    let [Write::Parent(raise)] = &plan.writes[..] else { panic!("more than a raised term: {plan:?}") };
+    parent = Parent { version: 4, state: raise.change.state().clone(), ..parent };
+    timed("its new term", &mut view, &|view| view.acknowledged_parent(raise, parent.clone(), now));
+    assert!(matches!(view.reign(), Reign::Listing { .. }), "{:?}", view.reign());
+    times
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "measures; only with --release")]
+fn no_change_of_a_parent_costs_what_is_held() {
+    let runs = (0..4).map(|_| changes_of_the_parent(10_000));
+    let shorter = |(one, other): ((Duration, &'static str), (Duration, &'static str))| one.min(other);
+    let best = runs.reduce(|best, run| best.into_iter().zip(run).map(shorter).collect()).expect("a run");
+    println!("{best:?}");
+    for (took, what) in best {
+        assert!(took <= Duration::from_millis(5), "{what} takes {took:?} beside 10,000 holders");
+    }
+}
+
 /// Figures of a build without optimizations say nothing, so this is for `cargo test --release`.
 #[test]
 #[cfg_attr(debug_assertions, ignore = "measures; only with --release")]

@@ -11,7 +11,7 @@
 //! `claim NAME permits=1 priority=0 ttl=30s` (`NAME*5` makes five), `renew NAME`, `edit NAME` (changes something that does
 //! not matter), `revoke NAME REASON`, `delete NAME`, `hold deletion of NAME` (a finalizer of somebody else's keeps it),
 //! `NAME died`; `grant NAME in term 5` (as a deposed operator's late write would, for the
-//! first semaphore of the script); `expired NAME` (expired long ago);
+//! first semaphore of the script; `... without ttl` as nobody does); `expired NAME` (expired long ago);
 //! `wait 10s`; `used up` (all numbers of the term but one are used); `restart` (with empty caches); `lead`, `follow`, `look away` (its watch is
 //! stalled), `look` and `look at NAME` (only), `relist` (it
 //! looks at what there is, and not at what has happened since it looked away), `freeze` and `thaw` (it does nothing at all meanwhile); and for the next write of a kind to an object
@@ -293,13 +293,13 @@ impl<L: Scripted> Script<L> {
                 let uid = self.api.claim(name).expect("a claim of this name").uid;
                 self.operators[operator].view.holder_died(&uid, now);
             }
-            ["grant", name, "in", "term", term] => {
+            ["grant", name, "in", "term", term, ref rest @ ..] => {
                 let status = ClaimStatus {
                     phase: Some(ClaimPhase::Granted),
                     term: Some(number(term)),
                     parent_uid: self.first_parent.clone(),
                     fencing_token: Some(number(term) << SEQUENCE_BITS),
-                    ttl: Some(GoDuration(DEFAULT_TTL)),
+                    ttl: (rest != ["without", "ttl"]).then_some(GoDuration(DEFAULT_TTL)),
                     ..ClaimStatus::default()
                 };
                 self.api.edit_claim(name, |claim| *claim.status_mut() = Some(status));

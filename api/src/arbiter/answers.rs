@@ -102,7 +102,6 @@ impl View {
                 self.reign = Reign::Listing { term: raised.term, settled };
                 // A claim may have shown a higher term since the raise took effect.
                 self.note_term(self.floor, now);
-                self.refile_granted(now);
             }
             (ParentChange::Settle(_), Reign::Restamping { term, .. })
                 if state.term == *term && state.settled_term == *term =>

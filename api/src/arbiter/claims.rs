@@ -183,8 +183,18 @@ impl View {
     /// Files those claims anew whose part depends on the reign.
     pub(super) fn refile_granted(&mut self, now: Now) {
         let granted: Vec<Uid> = self.granted.iter().cloned().collect();
-        for uid in granted {
-            self.refile(&uid, now);
+        self.refile_all(&granted, now);
+    }
+
+    /// Files those claims anew that expire after the parent's TTL. Grants say their own, so there are hardly any.
+    pub(super) fn refile_by_ttl(&mut self, now: Now) {
+        let claims: Vec<Uid> = self.parents_ttl.iter().cloned().collect();
+        self.refile_all(&claims, now);
+    }
+
+    pub(super) fn refile_all(&mut self, claims: &[Uid], now: Now) {
+        for uid in claims {
+            self.refile(uid, now);
         }
     }
 
@@ -205,6 +215,7 @@ impl View {
             token: claim.state.token,
             over_since: (role == Role::Over).then_some(entry.over_since),
             unstamped,
+            parents_ttl: role == Role::Holding && entry.has_parents_ttl(),
             doubtful: role == Role::Holding && entry.is_doubtful(),
             due: entry.due(role, parent_ttl, unstamped),
         };
@@ -230,10 +241,15 @@ impl View {
             self.queue_changed = true;
         }
         self.unstamped = self.unstamped + usize::from(filed.unstamped) - usize::from(before.unstamped);
-        match (before.doubtful, filed.doubtful) {
-            (false, true) => _ = self.doubtful.insert(uid.clone()),
-            (true, false) => _ = self.doubtful.remove(&uid),
-            _ => {}
+        for (index, before, filed) in [
+            (&mut self.doubtful, before.doubtful, filed.doubtful),
+            (&mut self.parents_ttl, before.parents_ttl, filed.parents_ttl),
+        ] {
+            match (before, filed) {
+                (false, true) => _ = index.insert(uid.clone()),
+                (true, false) => _ = index.remove(&uid),
+                _ => {}
+            }
         }
         if before.due != filed.due {
             if let Some(due) = before.due {
@@ -263,6 +279,9 @@ impl View {
                 if filed.doubtful {
                     self.doubtful.insert(uid.clone());
                 }
+                if filed.parents_ttl {
+                    self.parents_ttl.insert(uid.clone());
+                }
             }
             Role::Stray => _ = self.granted.insert(uid.clone()),
             Role::Over => _ = self.over.insert((entry.over_since, uid.clone())),
@@ -290,6 +309,9 @@ impl View {
                 self.unstamped -= usize::from(filed.unstamped);
                 if filed.doubtful {
                     self.doubtful.remove(&uid);
+                }
+                if filed.parents_ttl {
+                    self.parents_ttl.remove(&uid);
                 }
             }
             Role::Stray => _ = self.granted.remove(&uid),

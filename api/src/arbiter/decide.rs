@@ -143,7 +143,7 @@ fn grant(view: &View, parent: &Parent, term: u64, now: Now, plan: &mut Plan) {
         };
         let Some((weight, place)) = turns.next_within(limit) else { return };
         let Some(entry) = view.claims.get(&place.uid) else { continue };
-        if entry.is_lost() {
+        if entry.is_lost() || entry.is_mute(now.monotonic) {
             continue;
         }
         // Whose grant was refused must not hold up the others.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     Claim, ClaimChange, ClaimWrite, Parent, Unread, Version,
+    prove::usual_message,
     retry::Retry,
     waiters::{Place, Waiter, digest},
 };
@@ -91,6 +92,8 @@ pub(super) struct Filed {
     pub(super) over_since: Option<Duration>,
     /// Has to carry the own term before anything is granted.
     pub(super) unstamped: bool,
+    /// When its holder has been silent for too long follows from the parent's TTL: its grant says none.
+    pub(super) parents_ttl: bool,
     /// Its grant went without an answer too often.
     pub(super) doubtful: bool,
     /// When decide has to look at it.
@@ -134,6 +137,12 @@ impl Entry {
         }
     }
 
+    /// It would be filed otherwise if this operator had not got as far in taking the parent over.
+    pub(super) fn depends_on_reign(&self) -> bool {
+        let filed = self.filed.as_ref();
+        self.granting.is_some() || filed.is_none_or(|filed| filed.role == Role::Stray || filed.unstamped)
+    }
+
     pub(super) fn role(&self) -> Option<Role> {
         self.filed.as_ref().map(|filed| filed.role)
     }
@@ -170,6 +179,10 @@ impl Entry {
         self.doubted = false;
     }
 
+    pub(super) fn has_parents_ttl(&self) -> bool {
+        self.granted() && self.claim.state.ttl.is_none() && self.claim.ttl.is_none()
+    }
+
     pub(super) fn in_doubt(&self) -> bool {
         self.granting.is_some() && self.busy.is_none()
     }
@@ -186,6 +199,11 @@ impl Entry {
     /// A waiter that is not to be granted any more.
     pub(super) fn is_lost(&self) -> bool {
         self.dead || self.gone || self.claim.revoke.is_some()
+    }
+
+    /// Its client was asked whether it lives, and has not answered in time.
+    pub(super) fn is_mute(&self, now: Duration) -> bool {
+        self.proof_due.is_some_and(|due| due <= now)
     }
 
     /// Granted after a long wait, while its pod does not exist and no renewal has come: its client has started nothing, as
@@ -237,7 +255,7 @@ impl Entry {
             tell_at: self.tell_retry.at(),
             pending: state.phase == Some(ClaimPhase::Pending),
             ahead: state.ahead,
-            message: state.message.as_deref().map_or(0, digest),
+            message: state.message.as_deref().map_or(0, |message| digest(usual_message(message))),
         }
     }
 }

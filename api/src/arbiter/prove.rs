@@ -5,6 +5,8 @@
 //! holds, and again only when the queue moves long after; those near the head are asked all at once. So a row of dead
 //! waiters costs a few rounds, and a queue that stands still costs nothing.
 
+use jiff::Timestamp;
+
 use super::{ClaimChange, ClaimState, Look, Now, Parent, Plan, View, entry::Entry, tell::waiting_message};
 use crate::{
     ClaimPhase,
@@ -47,7 +49,7 @@ pub(super) fn prove(view: &View, parent: &Parent, term: u64, now: Now, plan: &mu
         }
         match &entry.claim.pod {
             Some(pod) => plan.looks.push(Look { claim: entry.claim.uid.clone(), pod: pod.clone() }),
-            None => ask(view, entry, position, term, plan),
+            None => ask(view, entry, position, term, now, plan),
         }
     }
 }
@@ -57,20 +59,30 @@ fn wants_asking(view: &View, entry: &Entry) -> bool {
     !entry.telling && entry.proof_due.is_none() && entry.asked_at.is_none_or(moved_since)
 }
 
-fn ask(view: &View, entry: &Entry, position: u64, term: u64, plan: &mut Plan) {
+fn ask(view: &View, entry: &Entry, position: u64, term: u64, now: Now, plan: &mut Plan) {
     let state = ClaimState {
         phase: Some(ClaimPhase::Pending),
         ticket: Some(entry.ticket),
         ahead: Some(position),
         term,
-        message: Some(asking_message(&waiting_message(view, entry.claim.weight))),
+        message: Some(asking_message(&waiting_message(view, entry.claim.weight), now)),
         ..ClaimState::default()
     };
     plan.asked.push(entry.claim.uid.clone());
     plan.claim(&entry.claim, ClaimChange::Tell(state), None);
 }
 
-/// Another message than the usual one, so that the telling changes the claim and its client sees it.
-pub(super) fn asking_message(usual: &str) -> String {
-    format!("{usual}; near its turn, so its client is to renew it")
+/// What follows the usual message when a client is asked.
+const ASKING: &str = "; near its turn, so its client is to renew it";
+
+/// Another message than the usual one, and than when its client was last asked: the API server tells nobody of a write that
+/// changes nothing, and a client takes only what has changed for a question.
+fn asking_message(usual: &str, now: Now) -> String {
+    let at = Timestamp::from_second(now.wall.as_second()).unwrap_or(now.wall);
+    format!("{usual}{ASKING} (asked at {at})")
+}
+
+/// What the message would be if its client had not been asked.
+pub(super) fn usual_message(message: &str) -> &str {
+    message.split_once(ASKING).map_or(message, |(usual, _)| usual)
 }

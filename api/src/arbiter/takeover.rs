@@ -54,13 +54,19 @@ impl View {
             self.with_unread(&uid, |unseen| unseen.since = now.monotonic);
         }
         self.start_over(now);
+        self.refile_granted(now);
     }
 
-    /// Takes the parent over again. What was seen of the holders' renewals stays: this operator has watched all the time.
+    /// Takes the parent over again. What was seen of the holders' renewals stays: this operator has watched all the time. Until
+    /// the list has come all that are granted count, so only those are filed anew that did not, or were being written.
     pub(super) fn start_over(&mut self, now: Now) {
         self.reign = Reign::Raising;
+        let mut changed = vec![];
         for uid in &self.granted {
             if let Some(entry) = self.claims.get_mut(uid) {
+                if entry.depends_on_reign() {
+                    changed.push(uid.clone());
+                }
                 entry.settle_grant();
                 entry.adopted = false;
             }
@@ -68,7 +74,7 @@ impl View {
         for unseen in self.unread.values_mut() {
             unseen.adopted = false;
         }
-        self.refile_granted(now);
+        self.refile_all(&changed, now);
     }
 
     /// This operator does not lead any more.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ClaimChange, ClaimState, Now, Plan, View, prove::asking_message, waiters::digest};
+use super::{ClaimChange, ClaimState, Now, Plan, View, waiters::digest};
 use crate::{
     ClaimPhase,
     limits::{QUIET_AFTER, TELL_EVERY, TOLD_WHILE_BUSY, TOLD_WHILE_QUIET},
@@ -15,13 +15,13 @@ use crate::{
 /// What those of one weight are told.
 struct Words {
     message: Rc<str>,
-    digests: [u64; 2],
+    digest: u64,
 }
 
 impl Words {
     fn new(view: &View, weight: u64) -> Self {
         let message = waiting_message(view, weight);
-        Self { digests: [digest(&message), digest(&asking_message(&message))], message: message.into() }
+        Self { digest: digest(&message), message: message.into() }
     }
 }
 
@@ -59,7 +59,7 @@ pub(super) fn tell(view: &View, now: Now, plan: &mut Plan) {
         let position = ahead;
         ahead += u64::from(fits);
         let halved = waiter.ahead.is_none_or(|told| position < told && position <= told / 2);
-        let told = waiter.pending && !halved && words.digests.contains(&waiter.message);
+        let told = waiter.pending && !halved && words.digest == waiter.message;
         if told || waiter.telling || asked.contains(&*place.uid) {
             continue;
         }

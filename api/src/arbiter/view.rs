@@ -48,6 +48,8 @@ pub struct View {
     pub(super) unknown: usize,
     pub(super) unstamped: usize,
     pub(super) doubtful: BTreeSet<Uid>,
+    /// Holders whose grants say no TTL.
+    pub(super) parents_ttl: BTreeSet<Uid>,
     /// When the term was last raised because of those.
     pub(super) doubt_raised_at: Option<Duration>,
     pub(super) due: BTreeSet<(Duration, Uid)>,
@@ -84,6 +86,7 @@ impl View {
             unread_holders: 0,
             unstamped: 0,
             doubtful: BTreeSet::new(),
+            parents_ttl: BTreeSet::new(),
             doubt_raised_at: None,
             due: BTreeSet::new(),
             over: BTreeSet::new(),
@@ -134,7 +137,7 @@ impl View {
         let same = known.is_none_or(|known| known.uid == parent.uid);
         let (term, settled_term) = (parent.state.term, parent.state.settled_term);
         let resized = known.is_none_or(|known| known.capacity != parent.capacity);
-        let default_ttl_changed = known.is_some_and(|known| known.ttl != parent.ttl);
+        let ttl = self.parent_ttl();
         self.parent = Some(parent);
         self.parent_retry = Retry::default();
         self.queue_changed |= resized;
@@ -147,8 +150,9 @@ impl View {
         };
         if !intact {
             self.start_over(now);
-        } else if default_ttl_changed {
-            self.refile_granted(now);
+        }
+        if self.parent_ttl() != ttl {
+            self.refile_by_ttl(now);
         }
     }
 
@@ -163,6 +167,7 @@ impl View {
         if self.reign != Reign::Standby {
             self.start_over(now);
         }
+        self.refile_by_ttl(now);
     }
 
     pub(super) fn term(&self) -> Option<u64> {

@@ -31,7 +31,7 @@ pub(super) struct Waiter {
     pub(super) pending: bool,
     /// The position that it was last told.
     pub(super) ahead: Option<u64>,
-    /// [`digest`] of the message that it was last told.
+    /// [`digest`] of the message that it was last told, but for what asks its client.
     pub(super) message: u64,
 }
 

@@ -41,8 +41,9 @@ pub(crate) struct Notes {
     pub(crate) granting: BTreeSet<String>,
     /// Those of them that have once got no answer: until the claim changes, only a new term undoes them.
     doubted: BTreeSet<String>,
-    /// Claims with a write under way, tellings aside.
-    pub(crate) busy: BTreeSet<String>,
+    /// Claims with a write under way, tellings aside, and its version. One from before a claim could not be read does not count:
+    /// it comes to nothing.
+    pub(crate) busy: BTreeMap<String, u64>,
     /// How often a write failed in a row, and when the next may be made.
     retries: BTreeMap<String, (u32, Duration)>,
 }
@@ -92,6 +93,7 @@ impl Notes {
                     let weight = self.claims.remove(uid).map(|claim| claim.weight).or(before);
                     self.unread.insert(uid.into(), (claim.version, claim.may_hold, weight));
                     self.settle(uid);
+                    self.busy.remove(uid);
                     self.retries.remove(uid);
                     self.doubts.remove(uid);
                     self.tickets.remove(uid);
@@ -193,8 +195,8 @@ impl Notes {
         waiting
     }
 
-    /// Who is to be granted now.
-    pub(crate) fn next(&self, parent: &Parent, term: u64, now: Now) -> Vec<String> {
+    /// Who is to be granted now. `dropped`: whose end is decided at the same time.
+    pub(crate) fn next(&self, parent: &Parent, term: u64, dropped: &BTreeSet<&str>, now: Now) -> Vec<String> {
         if self.is_unknown() {
             return vec![];
         }
@@ -203,7 +205,7 @@ impl Notes {
         for claim in self.waiting() {
             let refused = self.retries.get(&*claim.uid).is_some_and(|(_, at)| *at > now.monotonic);
             let lost = self.dead.contains(&*claim.uid) || self.absent.contains(&*claim.uid) || claim.revoke.is_some();
-            if claim.weight > parent.capacity || lost || refused {
+            if claim.weight > parent.capacity || lost || refused || dropped.contains(&*claim.uid) {
                 continue;
             }
             if claim.weight > free {
@@ -213,7 +215,7 @@ impl Notes {
                 }
             }
             free -= claim.weight;
-            if !self.busy.contains(&*claim.uid) {
+            if !self.busy.contains_key(&*claim.uid) {
                 next.push(claim.uid.to_string());
             }
         }
@@ -340,7 +342,9 @@ impl Leader {
             }
         }
         if !is_telling(&write) {
-            self.notes.busy.remove(uid);
+            if self.notes.busy.get(uid) == Some(&write.version()) {
+                self.notes.busy.remove(uid);
+            }
             let unchanged = self.notes.claims.get(uid).is_some_and(|claim| claim.version == write.version());
             if let (true, Some(outcome)) = (unchanged, outcome) {
                 if outcome == Outcome::NotApplied && !self.notes.doubted.contains(uid) {

@@ -259,10 +259,11 @@ impl World {
             let held = if leader.notes.is_unknown() { known.max(parent.capacity) } else { known };
             assert_eq!(leader.operator.view.in_use(), held, "permits in use");
             assert_eq!(leader.operator.view.waiting(), leader.notes.waiting().len(), "claims that wait");
+            let dropped = plan.writes.iter().filter(|write| write.name() == "expire").map(Write::uid).collect();
             let granted = plan.writes.iter().filter(|write| write.name() == "grant");
             let granted = granted.map(|write| write.uid().to_owned());
             let granted: Vec<_> = granted.filter(|uid| !leader.notes.granting.contains(uid)).collect();
-            assert_eq!(granted, leader.notes.next(parent, *term, now), "grants");
+            assert_eq!(granted, leader.notes.next(parent, *term, &dropped, now), "grants");
         }
         leader.operator.view.sent(&plan, now);
         if idle(&plan) {
@@ -287,7 +288,8 @@ impl World {
             *notes.unanswered.entry(uid.clone()).or_default() += 1;
         }
         if !is_telling(write) {
-            assert!(notes.busy.insert(uid.clone()), "two writes of one claim at once: {write:?}");
+            let before = notes.busy.insert(uid.clone(), write.version());
+            assert_eq!(before, None, "two writes of one claim at once: {write:?}");
         }
         match &claim.change {
             ClaimChange::Grant(state) => {
