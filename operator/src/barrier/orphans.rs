@@ -201,7 +201,9 @@ mod tests {
         assert!(!orphans.offer(&uid(SHARE), &barrier("n")));
         assert!(orphans.offer(&uid(SHARE + 1), &barrier("other")));
         let at = |number: usize| (barrier("n"), Some(uid(number)));
-        [5, 3, 4].into_iter().for_each(|number| orphans.miss(at(number)));
+        for number in [5, 3, 4] {
+            orphans.miss(at(number));
+        }
         for number in 0..SHARE / 2 {
             assert_eq!(orphans.wants_scan(), None);
             orphans.settled(&uid(number));
