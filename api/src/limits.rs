@@ -180,9 +180,9 @@ pub const OWN_WAIT: Duration = Duration::from_hours(1);
 /// and say so.
 pub const MAX_SELECTIONS: usize = 1024;
 
-/// Labels and values that one of [`MAX_SELECTIONS`] may ask about: with so many a change of an object costs about half a
-/// millisecond, where all that gates may ask is asked.
-pub const SELECTION: usize = 16;
+/// Labels and values that one of [`MAX_SELECTIONS`] may ask about: with so many a change of an object costs at most some
+/// milliseconds, where all that gates may ask is asked.
+pub const SELECTION: usize = 8;
 
 /// Ways between gates, each selector counted once, among which cycles are looked for: some megabytes while that lasts.
 /// Where namespaces let each other look and have more, no gate that waits for another one is met, and it says so.

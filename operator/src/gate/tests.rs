@@ -344,7 +344,7 @@ fn a_namespace_asks_so_many_different_questions_and_no_more() {
     scene.settle();
     assert_eq!(
         scene.message("n", "late"),
-        "the gates of namespace n have more than 1024 different selectors, counting one for each 16 labels and values in \
+        "the gates of namespace n have more than 1024 different selectors, counting one for each 8 labels and values in \
          one: this one waits until there are fewer"
     );
     assert_eq!(scene.message("n", "same"), "no Job has j0");
@@ -456,18 +456,18 @@ fn whatever_a_namespace_asks_a_change_of_an_object_costs_little() {
     }
     let labels: Vec<_> = labels.iter().map(String::as_str).collect();
     let looks = scene.job("n", "job", &labels, JobState::Active);
-    // Each counts as 34.
-    assert_eq!(looks, 1 + 30 * 544);
+    // Each counts as 68.
+    assert_eq!(looks, 1 + 15 * 544);
     scene.settle();
-    assert!(scene.message("n", "g29").starts_with("0 of 1 Jobs"));
-    assert!(scene.message("n", "g30").starts_with("the gates of namespace n have more than"));
+    assert!(scene.message("n", "g14").starts_with("0 of 1 Jobs"));
+    assert!(scene.message("n", "g15").starts_with("the gates of namespace n have more than"));
     // All that it asked is free again.
-    for number in 0..30 {
+    for number in 0..15 {
         scene.delete_gate("n", &format!("g{number:02}"));
     }
     scene.settle();
-    assert!(scene.message("n", "g59").starts_with("0 of 1 Jobs"));
-    assert!(scene.message("n", "g60").starts_with("the gates of namespace n have more than"));
+    assert!(scene.message("n", "g29").starts_with("0 of 1 Jobs"));
+    assert!(scene.message("n", "g30").starts_with("the gates of namespace n have more than"));
 }
 
 #[test]
