@@ -294,15 +294,7 @@ impl<L: Scripted> Script<L> {
                 self.operators[operator].view.holder_died(&uid, now);
             }
             ["grant", name, "in", "term", term, ref rest @ ..] => {
-                let status = ClaimStatus {
-                    phase: Some(ClaimPhase::Granted),
-                    term: Some(number(term)),
-                    parent_uid: self.first_parent.clone(),
-                    fencing_token: Some(number(term) << SEQUENCE_BITS),
-                    ttl: (rest != ["without", "ttl"]).then_some(GoDuration(DEFAULT_TTL)),
-                    ..ClaimStatus::default()
-                };
-                self.api.edit_claim(name, |claim| *claim.status_mut() = Some(status));
+                self.grant(name, number(term), rest != ["without", "ttl"]);
             }
             ["pod", "of", name, "is", sight] => {
                 let sight = match sight {
@@ -364,6 +356,19 @@ impl<L: Scripted> Script<L> {
             }
             _ => panic!("no such command: {command}"),
         }
+    }
+
+    /// What an operator has written that is not in this scene.
+    fn grant(&mut self, name: &str, term: u64, with_ttl: bool) {
+        let status = ClaimStatus {
+            phase: Some(ClaimPhase::Granted),
+            term: Some(term),
+            parent_uid: self.first_parent.clone(),
+            fencing_token: Some(term << SEQUENCE_BITS),
+            ttl: with_ttl.then_some(GoDuration(DEFAULT_TTL)),
+            ..ClaimStatus::default()
+        };
+        self.api.edit_claim(name, |claim| *claim.status_mut() = Some(status));
     }
 
     fn put_parent(&mut self, edit: impl FnOnce(&mut L)) {

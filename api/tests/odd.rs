@@ -187,7 +187,9 @@ impl World {
             Step::Unreadable(claim) => self.view.observe_unreadable(claim, now),
             Step::Looked(uid, sight) => self.view.looked(&uid, sight, now),
             Step::ClaimGone(uid) => self.view.claim_gone(&uid, now),
-            Step::Died(uid) => self.view.holder_died(&uid, now),
+            Step::Died(uid) => {
+                self.view.holder_died(&uid, now);
+            }
             Step::Lead => self.view.lead(now),
             Step::StandDown => self.view.stand_down(),
             Step::Page(term, claims) => self.view.page(self.listing.unwrap_or(term), claims, now),

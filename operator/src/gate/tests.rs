@@ -12,7 +12,7 @@ use konductor_api::{
 };
 use konductor_cluster::{
     follow::{Deleted, Event},
-    object::Metadata,
+    object::{Metadata, NO_VERSION},
 };
 use serde_json::{Value, json};
 
@@ -219,9 +219,13 @@ fn what_a_list_does_not_show_any_more_is_gone() {
     scene.job("n", "b", &["j"], JobState::Complete);
     scene.settle();
     assert_eq!((scene.phase("n", "named"), scene.phase("n", "selecting")), (Some(Open), Some(Open)));
-    scene.see(Subject::Objects(Dependency::Job), Event::Init);
-    scene.job("n", "b", &["j"], JobState::Active);
-    scene.see(Subject::Objects(Dependency::Job), Event::InitDone { version: 1 });
+    for (version, named) in [(NO_VERSION, "Job a is complete"), (1, "Job a does not exist")] {
+        scene.see(Subject::Objects(Dependency::Job), Event::Init);
+        scene.job("n", "b", &["j"], JobState::Active);
+        scene.see(Subject::Objects(Dependency::Job), Event::InitDone { version });
+        scene.settle();
+        assert_eq!(scene.message("n", "named"), named);
+    }
     scene.settle();
     assert_eq!(scene.message("n", "named"), "Job a does not exist");
     assert_eq!(scene.message("n", "selecting"), "0 of 1 Jobs with j are Complete; b is active");

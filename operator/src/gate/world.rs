@@ -25,7 +25,10 @@ use konductor_api::{
         gate::{Finding, View, allows, decide},
     },
 };
-use konductor_cluster::follow::{Deleted, Event};
+use konductor_cluster::{
+    follow::{Deleted, Event},
+    object::NO_VERSION,
+};
 
 use super::{
     hunt::{Found, Hunt, Progress, Ways},
@@ -202,14 +205,14 @@ impl World {
         let GateSeen { subject, event, .. } = seen;
         match (subject, event) {
             (Subject::Objects(kind), Event::Init) => self.stocks[kind as usize].epoch += 1,
-            (Subject::Objects(kind), Event::InitDone { .. }) => {
+            (Subject::Objects(kind), Event::InitDone { version }) => {
                 let stock = &mut self.stocks[kind as usize];
-                let task = if mem::replace(&mut stock.listed, true) {
-                    Task::Sweep(kind, stock.epoch, None)
-                } else {
-                    Task::Begin(subject, None)
-                };
-                self.tasks.push("", task);
+                if !mem::replace(&mut stock.listed, true) {
+                    self.tasks.push("", Task::Begin(subject, None));
+                } else if version != NO_VERSION {
+                    // By a list in which something could not be read, nothing is gone.
+                    self.tasks.push("", Task::Sweep(kind, stock.epoch, None));
+                }
             }
             (_, Event::Apply(Sighted { namespace, name, content, .. })) => match (subject, content) {
                 (Subject::Objects(kind), Content::Object(outline)) => {

@@ -96,8 +96,8 @@ async fn a_replica_whose_rights_are_taken_away_says_so_and_is_not_ready() {
     assert!(answer.contains("forbidden"), "{answer}");
     let (_, metrics) = get(&operator, "/metrics").await;
     assert!(metrics.contains(r#"konductor_watch_failing{resource="semaphores"} 1"#), "{metrics}");
-    let rules = Patch::Merge(json!({ "rules": before.rules }));
-    roles.patch("konductor-operator", &PatchParams::default(), &rules).await.expect("patch");
+    let restored = Patch::Merge(json!({ "rules": before.rules }));
+    roles.patch("konductor-operator", &PatchParams::default(), &restored).await.expect("patch");
     readiness("200").await;
 }
 
