@@ -214,12 +214,12 @@ fn changes_of_the_parent(holders: u64) -> Vec<(Duration, &'static str)> {
         view.observe_claim(claim, now);
     }
     view.lead(now);
-    let mut times = vec![];
+    let mut took = vec![];
     let mut timed = |what: &'static str, view: &mut View, act: &dyn Fn(&mut View)| {
         #[expect(clippy::disallowed_methods, reason = "measures")]
         let start = Instant::now();
         act(view);
-        times.push((start.elapsed(), what));
+        took.push((start.elapsed(), what));
     };
     parent = Parent { version: 2, ttl: seconds(200), ..parent };
     timed("another TTL", &mut view, &|view| view.observe_parent(parent.clone(), now));
@@ -232,7 +232,7 @@ fn changes_of_the_parent(holders: u64) -> Vec<(Duration, &'static str)> {
     parent = Parent { version: 4, state: raise.change.state().clone(), ..parent };
     timed("its new term", &mut view, &|view| view.acknowledged_parent(raise, parent.clone(), now));
     assert!(matches!(view.reign(), Reign::Listing { .. }), "{:?}", view.reign());
-    times
+    took
 }
 
 #[test]

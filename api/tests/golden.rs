@@ -266,6 +266,8 @@ impl<L: Scripted> Script<L> {
         match words[..] {
             [kind, ..] if kind == L::KIND.name => self.put_parent(|lock| set::<L>(lock.spec_mut(), &words[1..])),
             ["clear", "status"] => self.put_parent(|lock| *lock.status_mut() = None),
+            ["list", "is", "slow"] => self.slow_list[operator] = true,
+            ["page" | "listed"] => self.show_list(operator, words[0] == "listed"),
             ["delete", kind] if kind == L::KIND.name => self.api.delete_parent(),
             ["claim", name, ..] => {
                 for name in names(name) {
@@ -322,15 +324,6 @@ impl<L: Scripted> Script<L> {
                     self.api.edit_claim(&name, |claim| *claim.status_mut() = Some(status));
                 }
             }
-            ["list", "is", "slow"] => self.slow_list[operator] = true,
-            ["page"] => {
-                let (term, claims) = self.lists[operator].as_mut().expect("a slow list");
-                self.operators[operator].paged(*term, std::mem::take(claims), now);
-            }
-            ["listed"] => {
-                let (term, claims) = self.lists[operator].take().expect("a slow list");
-                self.operators[operator].listed(term, claims, now);
-            }
             ["unreadable", name] => self.api.make_unreadable(name, true),
             ["readable", name] => self.api.make_unreadable(name, false),
             ["arrive"] => self.arrive(usize::MAX),
@@ -359,9 +352,21 @@ impl<L: Scripted> Script<L> {
             ["state"] => self.state(),
             ["when"] => {
                 let when = self.looks_again[operator].map(|at| format!("looks again at {}", GoDuration(at)));
-                self.say(operator, &when.unwrap_or_else(|| "waits for something to happen".into()));
+                self.say(operator, when.as_deref().unwrap_or("waits for something to happen"));
             }
             _ => panic!("no such command: {command}"),
+        }
+    }
+
+    /// Shows what a slow list shows, and its end.
+    fn show_list(&mut self, operator: usize, ends: bool) {
+        let now = self.now();
+        let (term, claims) = self.lists[operator].take().expect("a slow list");
+        if ends {
+            self.operators[operator].listed(term, claims, now);
+        } else {
+            self.operators[operator].paged(term, claims, now);
+            self.lists[operator] = Some((term, vec![]));
         }
     }
 
