@@ -214,25 +214,25 @@ fn changes_of_the_parent(holders: u64) -> Vec<(Duration, &'static str)> {
         view.observe_claim(claim, now);
     }
     view.lead(now);
-    let mut times = vec![];
-    let mut step = |what: &'static str, view: &mut View, act: &dyn Fn(&mut View)| {
+    let mut took = vec![];
+    let mut timed = |what: &'static str, view: &mut View, act: &dyn Fn(&mut View)| {
         #[expect(clippy::disallowed_methods, reason = "measures")]
         let start = Instant::now();
         act(view);
-        times.push((start.elapsed(), what));
+        took.push((start.elapsed(), what));
     };
     parent = Parent { version: 2, ttl: seconds(200), ..parent };
-    step("another TTL", &mut view, &|view| view.observe_parent(parent.clone(), now));
-    step("the parent's deletion", &mut view, &|view| view.parent_gone("parent", now));
+    timed("another TTL", &mut view, &|view| view.observe_parent(parent.clone(), now));
+    timed("the parent's deletion", &mut view, &|view| view.parent_gone("parent", now));
     parent = Parent { version: 3, uid: "anew".into(), state: ParentState::default(), ..parent };
-    step("the parent's creation", &mut view, &|view| view.observe_parent(parent.clone(), now));
+    timed("the parent's creation", &mut view, &|view| view.observe_parent(parent.clone(), now));
     let plan = decide(&view, now);
     view.sent(&plan, now);
     let [Write::Parent(raise)] = &plan.writes[..] else { panic!("more than a raised term: {plan:?}") };
     parent = Parent { version: 4, state: raise.change.state().clone(), ..parent };
-    step("its new term", &mut view, &|view| view.acknowledged_parent(raise, parent.clone(), now));
+    timed("its new term", &mut view, &|view| view.acknowledged_parent(raise, parent.clone(), now));
     assert!(matches!(view.reign(), Reign::Listing { .. }), "{:?}", view.reign());
-    times
+    took
 }
 
 #[test]

@@ -1,6 +1,5 @@
-//! Scripts of what happens to a semaphore (in `lease.txt`: to a lease, in `rwlock.txt`: to a kind that only tests know)
-//! and what the operator does about it, in `tests/golden/*.txt`. They are meant to be read as a specification: each
-//! section is headed by the sentence that it shows.
+//! Scripts of what happens to a semaphore (in `lease.txt`: to a lease, in `rwlock.txt`: to a kind that is not Konductor's) and what the operator does about it, in
+//! `tests/golden/*.txt`. They are meant to be read as a specification: each section is headed by the sentence that it shows.
 //!
 //! A line `> ...` says what happens; several things on one line, separated by `;`, happen before the operator looks. Below
 //! it stand the writes that the operator decides on, with the time at which it did. `UPDATE_GOLDEN=1 cargo test -p
@@ -267,6 +266,8 @@ impl<L: Scripted> Script<L> {
         match words[..] {
             [kind, ..] if kind == L::KIND.name => self.put_parent(|lock| set::<L>(lock.spec_mut(), &words[1..])),
             ["clear", "status"] => self.put_parent(|lock| *lock.status_mut() = None),
+            ["list", "is", "slow"] => self.slow_list[operator] = true,
+            ["page" | "listed"] => self.show_list(operator, words[0] == "listed"),
             ["delete", kind] if kind == L::KIND.name => self.api.delete_parent(),
             ["claim", name, ..] => {
                 for name in names(name) {
@@ -294,7 +295,15 @@ impl<L: Scripted> Script<L> {
                 self.operators[operator].view.holder_died(&uid, now);
             }
             ["grant", name, "in", "term", term, ref rest @ ..] => {
-                self.grant(name, number(term), rest != ["without", "ttl"]);
+                let status = ClaimStatus {
+                    phase: Some(ClaimPhase::Granted),
+                    term: Some(number(term)),
+                    parent_uid: self.first_parent.clone(),
+                    fencing_token: Some(number(term) << SEQUENCE_BITS),
+                    ttl: (rest != ["without", "ttl"]).then_some(GoDuration(DEFAULT_TTL)),
+                    ..ClaimStatus::default()
+                };
+                self.api.edit_claim(name, |claim| *claim.status_mut() = Some(status));
             }
             ["pod", "of", name, "is", sight] => {
                 let sight = match sight {
@@ -314,15 +323,6 @@ impl<L: Scripted> Script<L> {
                     let status = ClaimStatus { phase: Some(ClaimPhase::Expired), ..ClaimStatus::default() };
                     self.api.edit_claim(&name, |claim| *claim.status_mut() = Some(status));
                 }
-            }
-            ["list", "is", "slow"] => self.slow_list[operator] = true,
-            ["page"] => {
-                let (term, claims) = self.lists[operator].as_mut().expect("a slow list");
-                self.operators[operator].paged(*term, std::mem::take(claims), now);
-            }
-            ["listed"] => {
-                let (term, claims) = self.lists[operator].take().expect("a slow list");
-                self.operators[operator].listed(term, claims, now);
             }
             ["unreadable", name] => self.api.make_unreadable(name, true),
             ["readable", name] => self.api.make_unreadable(name, false),
@@ -352,23 +352,22 @@ impl<L: Scripted> Script<L> {
             ["state"] => self.state(),
             ["when"] => {
                 let when = self.looks_again[operator].map(|at| format!("looks again at {}", GoDuration(at)));
-                self.say(operator, &when.unwrap_or_else(|| "waits for something to happen".into()));
+                self.say(operator, when.as_deref().unwrap_or("waits for something to happen"));
             }
             _ => panic!("no such command: {command}"),
         }
     }
 
-    /// What an operator has written that is not in this scene.
-    fn grant(&mut self, name: &str, term: u64, with_ttl: bool) {
-        let status = ClaimStatus {
-            phase: Some(ClaimPhase::Granted),
-            term: Some(term),
-            parent_uid: self.first_parent.clone(),
-            fencing_token: Some(term << SEQUENCE_BITS),
-            ttl: with_ttl.then_some(GoDuration(DEFAULT_TTL)),
-            ..ClaimStatus::default()
-        };
-        self.api.edit_claim(name, |claim| *claim.status_mut() = Some(status));
+    /// Shows what a slow list shows, and its end.
+    fn show_list(&mut self, operator: usize, ends: bool) {
+        let now = self.now();
+        let (term, claims) = self.lists[operator].take().expect("a slow list");
+        if ends {
+            self.operators[operator].listed(term, claims, now);
+        } else {
+            self.operators[operator].paged(term, claims, now);
+            self.lists[operator] = Some((term, vec![]));
+        }
     }
 
     fn put_parent(&mut self, edit: impl FnOnce(&mut L)) {

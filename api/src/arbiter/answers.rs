@@ -1,7 +1,7 @@
 //! What goes out, and what comes back.
 
 use super::{
-    Claim, ClaimChange, ClaimWrite, Now, Parent, ParentChange, ParentWrite, Plan, PodSight, View, Write, entry::Busy,
+    Claim, ClaimChange, ClaimWrite, Now, Parent, ParentChange, ParentWrite, Plan, PodSight, View, Write,
     takeover::Reign,
 };
 use crate::{
@@ -68,13 +68,17 @@ impl View {
     }
 
     fn claim_sent(&mut self, write: &ClaimWrite, now: Now) {
+        if write.change != ClaimChange::Delete {
+            let answers = self.unanswered.entry(write.uid.clone()).or_default();
+            *answers = answers.saturating_add(1);
+        }
         let Some(entry) = self.claims.get_mut(&write.uid) else {
             return self.with_unread(&write.uid, |unseen| unseen.busy = true);
         };
         match write.change {
             ClaimChange::Tell(_) => entry.telling = true,
             ClaimChange::Grant(_) => {
-                entry.busy = Some(Busy::of(write));
+                entry.busy = Some(write.version);
                 // A grant that is sent again may have taken effect at the first time.
                 let late = now.monotonic.saturating_sub(entry.heard) > WAITED_LONG;
                 entry.granting_late = late && (entry.granting.is_none() || entry.granting_late);
@@ -82,7 +86,7 @@ impl View {
                 self.granted_at = Some(now.monotonic);
                 self.sequence += 1;
             }
-            _ => entry.busy = Some(Busy::of(write)),
+            _ => entry.busy = Some(write.version),
         }
         self.refile(&write.uid, now);
     }
@@ -115,7 +119,7 @@ impl View {
 
     /// A write to a claim succeeded with this result. (After a deletion, it is [`View::claim_gone`] that says so.)
     pub fn acknowledged_claim(&mut self, write: &ClaimWrite, claim: Claim, now: Now) {
-        if !self.heard_back(&write.uid) {
+        if !self.heard_back(write) {
             return;
         }
         let version = claim.version;
@@ -158,7 +162,7 @@ impl View {
     }
 
     fn claim_failed(&mut self, write: &ClaimWrite, outcome: Outcome, now: Now) {
-        self.heard_back(&write.uid);
+        self.heard_back(write);
         self.queue_changed = true;
         let Some(entry) = self.claims.get_mut(&write.uid) else {
             return self.with_unread(&write.uid, |unseen| {

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 
 use super::{
-    Claim, Now, Uid, Unread, View,
+    Claim, ClaimChange, ClaimWrite, Now, Uid, Unread, View,
     entry::{Entry, Filed, Role, Unseen},
     retry::Retry,
     takeover::Reign,
@@ -129,27 +129,33 @@ impl View {
     /// The claim with this UID does not exist any more: seen deleted, or an answer said so.
     pub fn claim_gone(&mut self, uid: &str, now: Now) {
         self.unfile(uid, now);
-        let removed = self.claims.remove(uid);
-        let uid = match (&removed, self.remove_unread(uid)) {
+        let uid = match (self.claims.remove(uid), self.remove_unread(uid)) {
             (Some(entry), _) => entry.claim.uid.clone(),
             (None, Some(unseen)) => unseen.claim.uid,
             (None, None) => return,
         };
         self.note_summary_change(now);
-        // The answer to a deletion shows nothing.
-        let answers =
-            removed.map_or(0, |entry| u8::from(entry.busy.is_some_and(|busy| !busy.deletes)) + u8::from(entry.telling));
+        let answers = self.unanswered.get(&uid).copied().unwrap_or(0);
         if answers > 0 || self.listing {
             self.gone.insert(uid, Gone { answers, list: self.listing });
         }
     }
 
     /// An answer to a write of this claim has come. Returns whether the claim is still there.
-    pub(super) fn heard_back(&mut self, uid: &str) -> bool {
-        if let Some(gone) = self.gone.get_mut(uid) {
-            gone.answers = gone.answers.saturating_sub(1);
-            if gone.answers == 0 && !gone.list {
-                self.gone.remove(uid);
+    pub(super) fn heard_back(&mut self, write: &ClaimWrite) -> bool {
+        let uid = &write.uid;
+        if write.change != ClaimChange::Delete {
+            if let Some(answers) = self.unanswered.get_mut(uid) {
+                *answers = answers.saturating_sub(1);
+                if *answers == 0 {
+                    self.unanswered.remove(uid);
+                }
+            }
+            if let Some(gone) = self.gone.get_mut(uid) {
+                gone.answers = gone.answers.saturating_sub(1);
+                if gone.answers == 0 && !gone.list {
+                    self.gone.remove(uid);
+                }
             }
         }
         self.claims.contains_key(uid)

@@ -25,20 +25,6 @@ pub(super) enum Role {
     Over,
 }
 
-/// A write that is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Busy {
-    pub(super) version: Version,
-    /// Its result shows nothing that could be taken for the claim.
-    pub(super) deletes: bool,
-}
-
-impl Busy {
-    pub(super) fn of(write: &ClaimWrite) -> Self {
-        Self { version: write.version, deletes: write.change == ClaimChange::Delete }
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent: any combination can occur")]
 pub(super) struct Entry {
@@ -50,8 +36,8 @@ pub(super) struct Entry {
     pub(super) gone: bool,
     /// Taken over from an earlier term, or another parent of the name: counts although its term is old.
     pub(super) adopted: bool,
-    /// A write is under way, other than a telling.
-    pub(super) busy: Option<Busy>,
+    /// A write of this version is under way, other than a telling.
+    pub(super) busy: Option<Version>,
     /// A telling is under way. It does not keep the claim from being granted meanwhile.
     pub(super) telling: bool,
     /// Not to be written before this time, after a failed write.
@@ -151,7 +137,7 @@ impl Entry {
         match write.change {
             ClaimChange::Tell(_) => self.telling = false,
             // Not that of an earlier one, made before the claim could be read.
-            _ => _ = self.busy.take_if(|busy| busy.version == write.version),
+            _ => _ = self.busy.take_if(|version| *version == write.version),
         }
     }
 

@@ -36,6 +36,8 @@ pub struct View {
     pub(super) sequence: u64,
     pub(super) claims: BTreeMap<Uid, Entry>,
     pub(super) unread: BTreeMap<Uid, Unseen>,
+    /// Writes of claims without an answer yet, deletions aside, whose answers show nothing. Also from before a claim could not be read.
+    pub(super) unanswered: BTreeMap<Uid, u8>,
     /// Claims that are gone, while an answer that may show them as they were before must not bring them back.
     pub(super) gone: BTreeMap<Uid, Gone>,
     pub(super) waiters: Waiters,
@@ -78,6 +80,7 @@ impl View {
             sequence: 0,
             claims: BTreeMap::new(),
             unread: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
             gone: BTreeMap::new(),
             waiters: Waiters::default(),
             granted: BTreeSet::new(),
