@@ -25,6 +25,8 @@ pub(crate) struct Notes {
     pub(crate) foreign: BTreeSet<String>,
     /// Claims whose pods are known not to exist.
     pub(crate) absent: BTreeSet<String>,
+    /// Waiting claims that the operator has found to be over: whether they were silent for too long is not followed here.
+    pub(crate) mute: BTreeSet<String>,
     /// Grants in a row that got no answer.
     doubts: BTreeMap<String, u32>,
     /// Claims that are gone, as long as an answer, or a list, may show them as they were before.
@@ -71,8 +73,10 @@ impl Notes {
                 let known = self.claims.insert(uid.into(), claim.clone());
                 if known.is_some_and(|known| known.renewed != claim.renewed) {
                     self.absent.remove(uid);
+                    self.mute.remove(uid);
                 }
                 if is_granted(claim) {
+                    self.mute.remove(uid);
                     self.doubts.remove(uid);
                 } else {
                     self.foreign.remove(uid);
@@ -93,6 +97,7 @@ impl Notes {
                     let weight = self.claims.remove(uid).map(|claim| claim.weight).or(before);
                     self.unread.insert(uid.into(), (claim.version, claim.may_hold, weight));
                     self.settle(uid);
+                    self.mute.remove(uid);
                     self.busy.remove(uid);
                     self.retries.remove(uid);
                     self.doubts.remove(uid);
@@ -195,8 +200,8 @@ impl Notes {
         waiting
     }
 
-    /// Who is to be granted now. `dropped`: whose end is decided at the same time.
-    pub(crate) fn next(&self, parent: &Parent, term: u64, dropped: &BTreeSet<&str>, now: Now) -> Vec<String> {
+    /// Who is to be granted now.
+    pub(crate) fn next(&self, parent: &Parent, term: u64, now: Now) -> Vec<String> {
         if self.is_unknown() {
             return vec![];
         }
@@ -205,7 +210,7 @@ impl Notes {
         for claim in self.waiting() {
             let refused = self.retries.get(&*claim.uid).is_some_and(|(_, at)| *at > now.monotonic);
             let lost = self.dead.contains(&*claim.uid) || self.absent.contains(&*claim.uid) || claim.revoke.is_some();
-            if claim.weight > parent.capacity || lost || refused || dropped.contains(&*claim.uid) {
+            if claim.weight > parent.capacity || lost || refused || self.mute.contains(&*claim.uid) {
                 continue;
             }
             if claim.weight > free {
