@@ -67,8 +67,8 @@ pub struct ClaimSpec {
     pub renew_time: Option<RenewTime>,
 }
 
-/// A time that a client wrote, as it wrote it. Whoever reads it only compares it: Kubernetes stores times that no time type
-/// holds (any year, any fraction of a second), and what one client writes must not make a claim unreadable.
+/// A time that a client wrote, as it wrote it. Whoever reads it only compares it: Kubernetes stores times that no time
+/// type holds (any year, any fraction of a second), and what one client writes must not make a claim unreadable.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RenewTime(pub Box<str>);
@@ -124,7 +124,8 @@ pub struct ClaimStatus {
     /// The UID of the parent that granted it: one that was created anew under the same name confirms nothing.
     #[schemars(length(max = MAX_ID))]
     pub parent_uid: Option<String>,
-    /// Strictly greater than that of every earlier grant of the same parent. Hand it to storage that can refuse older ones.
+    /// Strictly greater than that of every earlier grant of the same parent. Hand it to storage that can refuse older
+    /// ones.
     #[schemars(range(min = 0, max = MAX_COUNT))]
     pub fencing_token: Option<u64>,
     /// Place in the order in which the operator saw the claims of this parent; lower is earlier within a priority.
@@ -152,8 +153,8 @@ pub struct ClaimStatus {
 }
 
 impl ClaimStatus {
-    /// Whether the claim is over because somebody wanted it revoked while it waited: it is refused, for the reason that the
-    /// message gives. (A holder that is to end sees [`ClaimPhase::Revoking`] instead.)
+    /// Whether the claim is over because somebody wanted it revoked while it waited: it is refused, for the reason that
+    /// the message gives. (A holder that is to end sees [`ClaimPhase::Revoking`] instead.)
     pub fn is_revoked(&self) -> bool {
         let revoked = |condition: &Condition| condition.type_ == GRANTED && condition.reason == REVOKED;
         self.phase == Some(ClaimPhase::Expired) && self.conditions.iter().any(revoked)

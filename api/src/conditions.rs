@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// The spec was accepted. True even when contended, so that nothing that waits for readiness gets stuck on a full queue.
+/// The spec was accepted. True even when contended, so that nothing that waits for readiness gets stuck on a full
+/// queue.
 pub const READY: &str = "Ready";
 /// Nothing more can be granted now.
 pub const SATURATED: &str = "Saturated";

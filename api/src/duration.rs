@@ -1,7 +1,8 @@
 //! Durations as Go and Kubernetes write them: `30s`, `1h30m`, `1.5s`.
 //!
 //! Integer arithmetic with checked sums, because the input is a person's: a value that does not fit is an error, never
-//! a panic or a wrapped number. (The duration type of the `kube` crate computes in floating point and panics on overflow.)
+//! a panic or a wrapped number. (The duration type of the `kube` crate computes in floating point and panics on
+//! overflow.)
 
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 

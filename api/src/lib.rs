@@ -1,13 +1,15 @@
 //! Konductor's custom resources and the rules that decide them.
 //!
-//! This crate does no I/O, reads no clock and draws no random numbers: whatever a rule needs is an argument. That is what
-//! lets the same [`arbiter`] run in the operator, in the exhaustive search of its interleavings, and in property tests.
+//! This crate does no I/O, reads no clock and draws no random numbers: whatever a rule needs is an argument. That is
+//! what lets the same [`arbiter`] run in the operator, in the exhaustive search of its interleavings, and in property
+//! tests.
 //!
 //! - [`semaphore`] and [`permit`], [`lease`] and [`lease_request`]: the resources, as `kubectl` shows them;
 //! - [`claim`]: what the claims (permits and lease requests) have in common; [`lock`]: what they are on;
 //! - [`arbiter`]: who holds, who is next, and what to write to make it so;
 //! - [`barrier`] and [`arrival`], [`gate`]: what is waited for; [`rendezvous`]: when it opens;
-//! - [`duration`], [`selector`], [`conditions`], [`limits`]: small shared vocabulary; `told`: reading what statuses tell.
+//! - [`duration`], [`selector`], [`conditions`], [`limits`]: small shared vocabulary; `told`: reading what statuses
+//!   tell.
 
 #![forbid(unsafe_code)]
 

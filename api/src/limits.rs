@@ -15,34 +15,34 @@ pub const MIN_TTL: Duration = Duration::from_secs(5);
 /// Longest TTL: a lost node may lock others out for that long.
 pub const MAX_TTL: Duration = Duration::from_hours(24);
 
-/// TTL of a claim when neither it nor its parent names one. Long on purpose: a pod that ended frees its claim at once by
-/// proof of death, so the TTL only matters when a node is lost, and it should outlast an upgrade of the API server.
+/// TTL of a claim when neither it nor its parent names one. Long on purpose: a pod that ended frees its claim at once
+/// by proof of death, so the TTL only matters when a node is lost, and it should outlast an upgrade of the API server.
 pub const DEFAULT_TTL: Duration = Duration::from_mins(5);
 
 /// A grant whose client has not shown itself for this long is confirmed only after a renewal was answered with
 /// `Granted` (or after a third of the TTL, if that is shorter). Keeps a grant to a dead waiter harmless.
 pub const FRESH: Duration = Duration::from_secs(5);
 
-/// A claim that waited longer than this by the operator's clock since its creation or last renewal has a client that renews
-/// before it starts anything: twice [`FRESH`], so that no client that starts without a renewal can be meant.
+/// A claim that waited longer than this by the operator's clock since its creation or last renewal has a client that
+/// renews before it starts anything: twice [`FRESH`], so that no client that starts without a renewal can be meant.
 pub const WAITED_LONG: Duration = Duration::from_secs(10);
 
-/// A client that was granted something after it had [`WAITED_LONG`], or that was asked whether it lives, must renew this
-/// soon, or its claim is over. It learns of both by its watch, and it takes time to notice that a watch is dead and to ask
-/// anew; the client library's own limits are held against this one when it is compiled.
+/// A client that was granted something after it had [`WAITED_LONG`], or that was asked whether it lives, must renew
+/// this soon, or its claim is over. It learns of both by its watch, and it takes time to notice that a watch is dead
+/// and to ask anew; the client library's own limits are held against this one when it is compiled.
 pub const PROOF_OF_LIFE: Duration = Duration::from_mins(1);
 
-/// So many claims at the head of the queue are asked, ahead of their turn and all at once, whether their clients live, if
-/// they name no pod and have [`WAITED_LONG`]. A waiting client that is told a position below this renews, unless it has
-/// done so within [`FRESH`]. The more, the fewer rounds of [`PROOF_OF_LIFE`] a row of dead waiters costs.
+/// So many claims at the head of the queue are asked, ahead of their turn and all at once, whether their clients live,
+/// if they name no pod and have [`WAITED_LONG`]. A waiting client that is told a position below this renews, unless it
+/// has done so within [`FRESH`]. The more, the fewer rounds of [`PROOF_OF_LIFE`] a row of dead waiters costs.
 pub const ASKED_AHEAD: u64 = 32;
 
 /// A waiter is asked again whether it lives when something is granted this long after it was last asked: while a queue
 /// stands still, nobody in it costs anything.
 pub const ASK_AGAIN: Duration = Duration::from_mins(5);
 
-/// So many claims at the head of the queue have their pods looked at ahead of their turn. Fewer than [`ASKED_AHEAD`], as a
-/// look takes milliseconds where an answer takes up to a minute.
+/// So many claims at the head of the queue have their pods looked at ahead of their turn. Fewer than [`ASKED_AHEAD`],
+/// as a look takes milliseconds where an answer takes up to a minute.
 pub const LOOKED_AHEAD: usize = 8;
 
 /// A claim's pod is looked at again at its grant if the last look is older than this.
@@ -52,8 +52,8 @@ pub const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// each third, and one that is a quarter of that late is no cause for a look at its pod.
 pub const MISSED_RENEWAL: (u32, u32) = (5, 12);
 
-/// A grant that went without an answer this many times in a row may never get one (an object that the API server fails on),
-/// so its claim is set aside and others are served.
+/// A grant that went without an answer this many times in a row may never get one (an object that the API server fails
+/// on), so its claim is set aside and others are served.
 pub const DOUBTED_GRANTS: u32 = 3;
 
 /// A claim whose grants went without answers is set aside for this long at first, twice as long each further time, ...
@@ -62,10 +62,12 @@ pub const ASIDE: Duration = Duration::from_mins(1);
 /// ... and for no longer than this.
 pub const LONGEST_ASIDE: Duration = Duration::from_hours(1);
 
-/// A claim whose end could not be written this many times is deleted instead: it may have become too large to be written.
+/// A claim whose end could not be written this many times is deleted instead: it may have become too large to be
+/// written.
 pub const EXPIRY_TRIES: u32 = 3;
 
-/// A term is raised because of grants without an answer at most this often: it makes the parent's holders be written anew.
+/// A term is raised because of grants without an answer at most this often: it makes the parent's holders be written
+/// anew.
 pub const DOUBT_RAISES_EVERY: Duration = Duration::from_mins(1);
 
 /// Expired claims are kept this long for people to see.
@@ -99,8 +101,8 @@ pub const QUIET_AFTER: Duration = Duration::from_secs(1);
 /// other one does not, and it takes over again.
 pub const STOOD_DOWN: Duration = Duration::from_secs(30);
 
-/// A write whose outcome is unknown, or that was refused, is decided again after this long at first, twice as long each further
-/// time in a row, ...
+/// A write whose outcome is unknown, or that was refused, is decided again after this long at first, twice as long each
+/// further time in a row, ...
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// ... and after no longer than this. A change of the object starts that anew.
@@ -143,10 +145,12 @@ pub const MAX_MESSAGE: u32 = 1024;
 /// Conditions in a status: there are three, and room for more.
 pub const MAX_CONDITIONS: u32 = 8;
 
-/// Highest count, ticket and fencing token in a status: the largest whole number that JSON readers that use doubles keep.
+/// Highest count, ticket and fencing token in a status: the largest whole number that JSON readers that use doubles
+/// keep.
 pub const MAX_COUNT: u64 = (1 << 53) - 1;
 
-/// Most arrivals that a barrier can expect: far above any real fleet, and the operator keeps a key of each (some 30 MB in all).
+/// Most arrivals that a barrier can expect: far above any real fleet, and the operator keeps a key of each (some 30 MB
+/// in all).
 pub const MAX_EXPECTED: u32 = 100_000;
 
 /// Shortest timeout of a barrier or gate, and shortest time before a barrier's next round: whoever waits must have a
@@ -180,8 +184,8 @@ pub const OWN_WAIT: Duration = Duration::from_hours(1);
 /// and say so.
 pub const MAX_SELECTIONS: usize = 1024;
 
-/// Labels and values that one of [`MAX_SELECTIONS`] may ask about: with so many a change of an object costs at most some
-/// milliseconds, where all that gates may ask is asked.
+/// Labels and values that one of [`MAX_SELECTIONS`] may ask about: with so many a change of an object costs at most
+/// some milliseconds, where all that gates may ask is asked.
 pub const SELECTION: usize = 8;
 
 /// Ways between gates, each selector counted once, among which cycles are looked for: some megabytes while that lasts.

@@ -38,8 +38,8 @@ impl fmt::Display for LockKind {
     }
 }
 
-/// A resource that can be held, by claims on it: the parent of its claims.
-/// What is asked here is asked of a spec or a status: of an object that others wrote, no more needs to be read than that.
+/// A resource that can be held, by claims on it: the parent of its claims. What is asked here is asked of a spec or a
+/// status: of an object that others wrote, no more needs to be read than that.
 pub trait Lock:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + HasSpec + HasStatus<Status: Serialize>
 {

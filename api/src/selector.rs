@@ -61,7 +61,8 @@ pub enum Operator {
 }
 
 impl Selector {
-    /// What it costs at most to see whether it selects an object: labels that are looked for, and values that are compared.
+    /// What it costs at most to see whether it selects an object: labels that are looked for, and values that are
+    /// compared.
     pub fn looks(&self) -> usize {
         let expressions = self.match_expressions.iter().map(|requirement| 1 + requirement.values.len());
         (self.match_labels.len() + expressions.sum::<usize>()).max(1)

@@ -1,4 +1,5 @@
-//! The committed CRDs are those that the types say. `UPDATE_CRDS=1 cargo test -p konductor-api --test crds` rewrites them.
+//! The committed CRDs are those that the types say. `UPDATE_CRDS=1 cargo test -p konductor-api --test crds` rewrites
+//! them.
 
 use std::{env, fs, path::Path, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Tries to break the argument of `arbiter::pod_sight` against a kubelet whose status lags: whatever it does, no container that
-//! was said to have ended runs, or ever runs again.
+//! Tries to break the argument of `arbiter::pod_sight` against a kubelet whose status lags: whatever it does, no
+//! container that was said to have ended runs, or ever runs again.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -194,8 +194,8 @@ impl Kubelet {
                 self.states[index] = State::Ended(137);
             }
         }
-        // A pod that never restarts gets no second sandbox. In another one init containers run again, and of the others those
-        // that are to be restarted.
+        // A pod that never restarts gets no second sandbox. In another one init containers run again, and of the others
+        // those that are to be restarted.
         if self.policy == Restart::Never && self.containers.iter().all(|container| container.policy.is_none()) {
             if self.states.iter().any(|state| *state != State::Waiting) {
                 self.end("Failed");

@@ -1,20 +1,20 @@
-//! Scripts of what happens to a semaphore (in `lease.txt`: to a lease, in `rwlock.txt`: to a kind that is not Konductor's) and what the operator does about it, in
-//! `tests/golden/*.txt`. They are meant to be read as a specification: each section is headed by the sentence that it shows.
+//! Scripts of what happens to a semaphore (in `lease.txt`: to a lease, in `rwlock.txt`: to a kind that is not
+//! Konductor's) and what the operator does about it, in `tests/golden/*.txt`. They are meant to be read as a
+//! specification: each section is headed by the sentence that it shows.
 //!
-//! A line `> ...` says what happens; several things on one line, separated by `;`, happen before the operator looks. Below
-//! it stand the writes that the operator decides on, with the time at which it did. `UPDATE_GOLDEN=1 cargo test -p
-//! konductor-api --test golden` writes the files anew from what the code does now; read the difference.
+//! A line `> ...` says what happens; several things on one line, separated by `;`, happen before the operator looks.
+//! Below it stand the writes that the operator decides on, with the time at which it did. `UPDATE_GOLDEN=1 cargo test
+//! -p konductor-api --test golden` writes the files anew from what the code does now; read the difference.
 //!
-//! Commands: `semaphore permits=2 ttl=1m queueing=BestEffortFIFO` creates or changes the semaphore (`lease ttl=1m` the lease), `delete
-//! semaphore`, `clear status` (the semaphore's);
-//! `claim NAME permits=1 priority=0 ttl=30s` (`NAME*5` makes five), `renew NAME`, `edit NAME` (changes something that does
-//! not matter), `revoke NAME REASON`, `delete NAME`, `hold deletion of NAME` (a finalizer of somebody else's keeps it),
-//! `NAME died`; `grant NAME in term 5` (as a deposed operator's late write would, for the
-//! first semaphore of the script; `... without ttl` as nobody does); `expired NAME` (expired long ago);
-//! `wait 10s`; `used up` (all numbers of the term but one are used); `restart` (with empty caches); `lead`, `follow`, `look away` (its watch is
-//! stalled), `look` and `look at NAME` (only), `relist` (it
-//! looks at what there is, and not at what has happened since it looked away), `freeze` and `thaw` (it does nothing at all meanwhile); and for the next write of a kind to an object
-//! `grant of NAME is CASE`, where CASE is
+//! Commands: `semaphore permits=2 ttl=1m queueing=BestEffortFIFO` creates or changes the semaphore (`lease ttl=1m` the
+//! lease), `delete semaphore`, `clear status` (the semaphore's); `claim NAME permits=1 priority=0 ttl=30s` (`NAME*5`
+//! makes five), `renew NAME`, `edit NAME` (changes something that does not matter), `revoke NAME REASON`, `delete
+//! NAME`, `hold deletion of NAME` (a finalizer of somebody else's keeps it), `NAME died`; `grant NAME in term 5` (as a
+//! deposed operator's late write would, for the first semaphore of the script; `... without ttl` as nobody does);
+//! `expired NAME` (expired long ago); `wait 10s`; `used up` (all numbers of the term but one are used); `restart` (with
+//! empty caches); `lead`, `follow`, `look away` (its watch is stalled), `look` and `look at NAME` (only), `relist` (it
+//! looks at what there is, and not at what has happened since it looked away), `freeze` and `thaw` (it does nothing at
+//! all meanwhile); and for the next write of a kind to an object `grant of NAME is CASE`, where CASE is
 //! - `refused`: not done, and said so;
 //! - `lost`: never arrives, and nobody answers;
 //! - `unanswered`: done, but nobody answers;
@@ -25,9 +25,9 @@
 //!
 //! `list is slow`: the next list shows what there was when it was asked for, at `page`, and ends at `listed`.
 //!
-//! `pod of NAME is CASE` says what a look at the pod of that claim shows from then on: `gone`, `ended` or `unknown`; otherwise it
-//! lives, which gets no line. A claim with `pod=none` names no pod. `unreadable NAME` makes a claim unreadable, `readable NAME`
-//! readable again.
+//! `pod of NAME is CASE` says what a look at the pod of that claim shows from then on: `gone`, `ended` or `unknown`;
+//! otherwise it lives, which gets no line. A claim with `pod=none` names no pod. `unreadable NAME` makes a claim
+//! unreadable, `readable NAME` readable again.
 //!
 //! `state` shows the objects and `when` the time of the next look. `B: ...` is said of a second operator.
 

@@ -1,10 +1,10 @@
-//! An exhaustive search of what two operators that both believe they lead, their clients and a faulty API can do in
-//! any order, also while the parent is deleted and created again, operators start anew and the clock of the API server is
+//! An exhaustive search of what two operators that both believe they lead, their clients and a faulty API can do in any
+//! order, also while the parent is deleted and created again, operators start anew and the clock of the API server is
 //! set back. It drives the real [`View`] and [`decide`]; only the API server, the network and the clients are modelled.
 //!
-//! Each rule of the protocol is also taken out once, by a fault of the surroundings and never by a switch in the code under
-//! test, and the search must then find two holders of one permit. That shows that the search can fail, and that the
-//! rule is needed.
+//! Each rule of the protocol is also taken out once, by a fault of the surroundings and never by a switch in the code
+//! under test, and the search must then find two holders of one permit. That shows that the search can fail, and that
+//! the rule is needed.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -121,7 +121,8 @@ enum Action {
     ClientReleases(usize),
 }
 
-/// Everything happens at this time, failures the pauses of some retries before it, so that no decision waits for time to pass.
+/// Everything happens at this time, failures the pauses of some retries before it, so that no decision waits for time
+/// to pass.
 const NOW: Now = Now { monotonic: Duration::from_secs(4), wall: Timestamp::UNIX_EPOCH };
 const FAILED_AT: Now = Now { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
 
@@ -205,7 +206,8 @@ impl World {
             if self.takeovers > 0 && own_term(&operator.view) < self.parent.state.term.max(1) {
                 actions.push(Action::Lead(index));
             }
-            // What an operator sees while it decides nothing makes no difference before it leads, and then it can see it.
+            // What an operator sees while it decides nothing makes no difference before it leads, and then it can see
+            // it.
             let leads = !matches!(operator.view.reign(), Reign::Standby | Reign::StoodDown { .. });
             if leads && operator.seen[0] < self.parent.version {
                 actions.push(Action::ObserveParent(index));
@@ -579,7 +581,8 @@ fn search(bounds: Bounds, without: Without) -> Found {
     let mut reached: HashMap<u64, Option<(u64, Action)>> = HashMap::from([(first, None)]);
     let mut frontier = VecDeque::from([(first, start)]);
     let mut most_done = 0;
-    // The shortest way to a violation is the one to read. Where there is to be none, going deep first keeps little in memory.
+    // The shortest way to a violation is the one to read. Where there is to be none, going deep first keeps little in
+    // memory.
     let deep = without == Without::Nothing;
     while let Some((print, world)) = if deep { frontier.pop_back() } else { frontier.pop_front() } {
         most_done = most_done.max(world.clients.iter().filter(|client| matches!(client, Client::Done)).count());

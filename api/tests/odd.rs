@@ -1,4 +1,5 @@
-//! Nothing that an API server could show, in any order and however absurd, makes a decision panic or never come to rest.
+//! Nothing that an API server could show, in any order and however absurd, makes a decision panic or never come to
+//! rest.
 
 use std::time::Duration;
 

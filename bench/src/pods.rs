@@ -1,5 +1,5 @@
-//! What it costs to know of the pods of holders: the ways there are, in bytes from the API server. It is why the operator watches
-//! only pods that have ended, and reads others one by one when there is a reason to.
+//! What it costs to know of the pods of holders: the ways there are, in bytes from the API server. It is why the
+//! operator watches only pods that have ended, and reads others one by one when there is a reason to.
 
 use futures::{StreamExt, stream};
 use http::{Request, header::ACCEPT};

@@ -2,8 +2,8 @@
 //!
 //! What it promises: after [`Event::InitDone`], everything that changes is told in the order of the API server, until
 //! the next [`Event::Init`]. What a list does not show is gone if it is not newer than the list; what is newer (known
-//! from the answer to a write) may have come after it, and the watch tells. Nothing is gone by a list in which something
-//! could not be read at all.
+//! from the answer to a write) may have come after it, and the watch tells. Nothing is gone by a list in which
+//! something could not be read at all.
 //!
 //! Nothing ends it but the listener. Whatever goes wrong is reported and tried again after a pause that grows; an
 //! object that cannot be read is told as such and costs nothing else.

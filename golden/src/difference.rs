@@ -13,8 +13,8 @@ enum Line<'a> {
     New(&'a str),
 }
 
-/// The lines that differ, each behind a sign: `-` if only the old text has it, `+` if only the new one has. Some of those
-/// around them are shown too; `@ N` says with which line of the old text they begin.
+/// The lines that differ, each behind a sign: `-` if only the old text has it, `+` if only the new one has. Some of
+/// those around them are shown too; `@ N` says with which line of the old text they begin.
 pub(crate) fn difference(old: &str, new: &str) -> String {
     let lines = align(&old.lines().collect::<Vec<_>>(), &new.lines().collect::<Vec<_>>());
     let changed: Vec<usize> = (0..lines.len()).filter(|index| !matches!(lines[*index], Line::Both(_))).collect();

@@ -33,8 +33,8 @@ const UPDATE: &str = "UPDATE_GOLDEN";
 ///
 /// # Panics
 ///
-/// If what is played is not what is written, with all the differences; if there are no scripts; if one cannot be read or
-/// written.
+/// If what is played is not what is written, with all the differences; if there are no scripts; if one cannot be read
+/// or written.
 #[track_caller]
 pub fn check_folder(folder: impl AsRef<Path>, play: impl FnMut(&str, &str) -> String) {
     check_all(folder.as_ref(), play, env::var_os(UPDATE).is_some());
@@ -93,8 +93,8 @@ fn check(script: &Path, play: impl FnOnce(&str) -> String, update: bool) -> Resu
     Err(format!("--- {}, as written\n+++ as played\n{}", script.display(), difference(&written, &played)))
 }
 
-/// The script with what really follows from its lines. Those that are not indented are kept, and given to `follow` unless
-/// they are empty; what it returns stands below, a line each, behind `indent`.
+/// The script with what really follows from its lines. Those that are not indented are kept, and given to `follow`
+/// unless they are empty; what it returns stands below, a line each, behind `indent`.
 #[track_caller]
 pub fn replay(script: &str, indent: &str, mut follow: impl FnMut(&str) -> Vec<String>) -> String {
     let mut played = String::new();
@@ -109,8 +109,8 @@ pub fn replay(script: &str, indent: &str, mut follow: impl FnMut(&str) -> Vec<St
     played
 }
 
-/// The script with what really follows from the inputs of its sections. `open` is given each section's inputs, and returns
-/// what plays one of them after the other: whole lines, or nothing.
+/// The script with what really follows from the inputs of its sections. `open` is given each section's inputs, and
+/// returns what plays one of them after the other: whole lines, or nothing.
 #[track_caller]
 pub fn replay_sections<P: FnMut(&str) -> String>(script: &str, mut open: impl FnMut(&[&str]) -> P) -> String {
     let mut sections = script.split("\n## ");

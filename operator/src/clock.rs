@@ -18,7 +18,8 @@ impl Clock {
         Self { start: Instant::now() }
     }
 
-    /// Time since the start. It does not count a machine's suspension, so whatever waits for it waits longer, never shorter.
+    /// Time since the start. It does not count a machine's suspension, so whatever waits for it waits longer, never
+    /// shorter.
     pub fn monotonic(self) -> Duration {
         self.start.elapsed()
     }

@@ -28,8 +28,8 @@ pub enum LogFormat {
 pub enum Election {
     /// Whoever holds the coordination.k8s.io Lease `konductor-operator`.
     Lease,
-    /// This process, always: for a single replica, and for tests. Two such processes are safe, but keep taking over from
-    /// each other.
+    /// This process, always: for a single replica, and for tests. Two such processes are safe, but keep taking over
+    /// from each other.
     Always,
 }
 
@@ -85,7 +85,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the process's arguments and environment. The error is what clap wants to print: help, version or a complaint.
+    /// Reads the process's arguments and environment. The error is what clap wants to print: help, version or a
+    /// complaint.
     pub fn from_process() -> Result<Self, clap::Error> {
         Args::try_parse().map(Into::into)
     }

@@ -1,7 +1,7 @@
 //! Kubernetes events, for people who ask `kubectl describe`.
 //!
-//! They are a courtesy: when there are too many, or the API server is slow, they are left out and counted. Nothing waits
-//! for them.
+//! They are a courtesy: when there are too many, or the API server is slow, they are left out and counted. Nothing
+//! waits for them.
 
 use std::{
     collections::HashMap,
@@ -164,7 +164,8 @@ async fn publish(
 fn event(news: News, instance: &str) -> Event {
     let now = wall();
     let object = news.regarding.name.clone().unwrap_or_default();
-    // Unique as kubectl's own are: the object's name and the time in hexadecimal, and chance against a second in the same instant.
+    // Unique as kubectl's own are: the object's name and the time in hexadecimal, and chance against a second in the
+    // same instant.
     let name = format!("{}.{:x}{:08x}", shortened(&object, 200), now.as_nanosecond(), random());
     Event {
         metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() },

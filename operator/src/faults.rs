@@ -14,8 +14,9 @@ use crate::{
     metrics::{Metrics, ResourceLabels},
 };
 
-/// Objects of one namespace whose faults are remembered, and so many in all. Those beyond are logged and counted each time they are
-/// seen, and told of to nobody else: who writes hundreds of them knows, and they must cost neither memory nor the others' news.
+/// Objects of one namespace whose faults are remembered, and so many in all. Those beyond are logged and counted each
+/// time they are seen, and told of to nobody else: who writes hundreds of them knows, and they must cost neither memory
+/// nor the others' news.
 const SHARE: usize = 100;
 const REMEMBERED: usize = 1000;
 

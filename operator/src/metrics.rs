@@ -65,8 +65,8 @@ pub struct WriteLabels {
 pub struct ExpiryLabels {
     /// The parent's kind, in small letters.
     pub kind: &'static str,
-    /// `died`: its container had ended. `silent`: it was not renewed in time. `waiting`: it was not held, but revoked, or its
-    /// client was gone.
+    /// `died`: its container had ended. `silent`: it was not renewed in time. `waiting`: it was not held, but revoked,
+    /// or its client was gone.
     pub reason: &'static str,
 }
 

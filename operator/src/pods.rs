@@ -1,9 +1,9 @@
 //! Proof of death: which containers of which pods have certainly ended.
 //!
-//! What proves it is said by [`konductor_api::arbiter::pod_sight`]. Pods that have ended are watched, by field selectors, and of
-//! each only the names of its terminated containers are kept. Those of living pods are not: a cluster of 5,000 pods tells of each of
-//! them many times a minute, and only a few are anybody's concern. Of these one is read when its claim's client has missed a
-//! renewal, or when its turn is near (a [`Look`](konductor_api::arbiter::Look)).
+//! What proves it is said by [`konductor_api::arbiter::pod_sight`]. Pods that have ended are watched, by field
+//! selectors, and of each only the names of its terminated containers are kept. Those of living pods are not: a cluster
+//! of 5,000 pods tells of each of them many times a minute, and only a few are anybody's concern. Of these one is read
+//! when its claim's client has missed a renewal, or when its turn is near (a [`Look`](konductor_api::arbiter::Look)).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -113,8 +113,8 @@ impl Graveyard {
     }
 }
 
-/// Claims of one pod that its end frees at once: more than any pod has containers and locks. What is beyond is found out when it misses
-/// a renewal.
+/// Claims of one pod that its end frees at once: more than any pod has containers and locks. What is beyond is found
+/// out when it misses a renewal.
 const TENANTS: usize = 256;
 
 /// The claims of each pod, so that a pod's end finds them.

@@ -117,7 +117,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
         // Neither ends by itself but by a panic. Better to start over than to go on with half of it.
         Some(ended) = engines.join_next() => return ended.context("an event loop failed"),
         ended = &mut candidate => return ended.context("the election failed"),
-        // What is known of objects, terms and turns is from a time that has never been, and cannot be told from what is true.
+        // What is known of objects, terms and turns is from a time that has never been, and cannot be told from what is
+        // true.
         Some(what) = went_back.recv() => bail!(
             "the API server's data was restored from a backup ({what}): starting over with nothing known, which needs no action"
         ),

@@ -18,7 +18,8 @@ pub fn is_label(text: &str) -> bool {
     text.len() <= MAX_LABEL as usize && is_part(text)
 }
 
-/// Whether this can be the UID of an object. Kubernetes promises only that UIDs differ; all that it makes are like this.
+/// Whether this can be the UID of an object. Kubernetes promises only that UIDs differ; all that it makes are like
+/// this.
 pub fn is_uid(text: &str) -> bool {
     let inner = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
     (1..=MAX_ID as usize).contains(&text.len()) && text.bytes().all(inner)

@@ -136,7 +136,8 @@ impl ControlPlane {
         &self.etcd.url
     }
 
-    /// Keeps a copy of all that is stored, for [`restore`](ControlPlane::restore). Stops the servers for it, and starts them again.
+    /// Keeps a copy of all that is stored, for [`restore`](ControlPlane::restore). Stops the servers for it, and starts
+    /// them again.
     pub async fn back_up(&mut self) {
         self.api_server.stop();
         self.etcd.stop();
@@ -145,8 +146,8 @@ impl ControlPlane {
         self.api_server.start().await;
     }
 
-    /// Goes back to what was stored at the last [`back_up`](ControlPlane::back_up), as people do after a disaster: also the versions
-    /// that the API server counts go back.
+    /// Goes back to what was stored at the last [`back_up`](ControlPlane::back_up), as people do after a disaster: also
+    /// the versions that the API server counts go back.
     pub async fn restore(&mut self) {
         self.api_server.stop();
         self.etcd.stop();

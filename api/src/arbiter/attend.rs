@@ -1,9 +1,9 @@
-//! Claims whose time has come: the dead and the silent, what has to carry the own term, grants in doubt, late grants, wanted
-//! revocations, and what nobody can read.
+//! Claims whose time has come: the dead and the silent, what has to carry the own term, grants in doubt, late grants,
+//! wanted revocations, and what nobody can read.
 //!
-//! This goes on in each stage of a takeover, so that nothing that hinders it lasts longer than a TTL. To end the claim of
-//! who is dead, or silent for its whole TTL, is safe for whoever has seen it, in whatever term: the write fails if anything
-//! was written to the claim meanwhile.
+//! This goes on in each stage of a takeover, so that nothing that hinders it lasts longer than a TTL. To end the claim
+//! of who is dead, or silent for its whole TTL, is safe for whoever has seen it, in whatever term: the write fails if
+//! anything was written to the claim meanwhile.
 
 use super::{
     Claim, ClaimChange, ClaimState, Happening, Look, Now, Plan, Reign, View, Write,

@@ -58,9 +58,10 @@ impl View {
         entry.claim.state.term >= settled || entry.is_foreign(self.parent.as_ref())
     }
 
-    /// A claim that cannot be read was seen, at any version, by a watch, a read, or a page of a list. If somebody may hold it,
-    /// it counts with the weight that it had when it could be read; if it never could, nothing is granted beside it, as its
-    /// weight is not known. So until it can be read, is gone, or has not changed for the longest TTL. It is then deleted: to write that it is over would need a status that can be read, and leave it as it is.
+    /// A claim that cannot be read was seen, at any version, by a watch, a read, or a page of a list. If somebody may
+    /// hold it, it counts with the weight that it had when it could be read; if it never could, nothing is granted
+    /// beside it, as its weight is not known. So until it can be read, is gone, or has not changed for the longest TTL.
+    /// It is then deleted: to write that it is over would need a status that can be read, and leave it as it is.
     pub fn observe_unreadable(&mut self, claim: Unread, now: Now) {
         let uid = claim.uid.clone();
         if self.gone.contains_key(&uid) {

@@ -1,25 +1,26 @@
 //! What a pod proves of a claim's client: that its container has ended and is never started again.
 //!
-//! A claim speaks for one start of a container; a pod's status tells of the last start that its kubelet has reported. Between
-//! the two lies a time in which the container may have been started again, have made its claim, and the status still shows
-//! how the start before has ended. So `terminated` alone proves nothing. It proves death where no start can have followed:
+//! A claim speaks for one start of a container; a pod's status tells of the last start that its kubelet has reported.
+//! Between the two lies a time in which the container may have been started again, have made its claim, and the status
+//! still shows how the start before has ended. So `terminated` alone proves nothing. It proves death where no start can
+//! have followed:
 //!
-//! - *The pod is terminal* (`Succeeded`, `Failed`) and the container is terminated. A kubelet reports a terminal phase once it
-//!   will start nothing of the pod any more, and in the same status how the last start of each container ended. (The garbage
-//!   collector of pods sets `Failed` too, for nodes that are lost, above a status that may be old: it says so in a
-//!   condition, and then the phase proves nothing.)
-//! - *`restartPolicy: Never`*. No start follows the first, also not with a new sandbox: the status of the first is that of
-//!   the last.
-//! - *`restartPolicy: OnFailure` and exit code 0*. A container that has succeeded is not started again. This does not hold
-//!   for init containers, all of which run again in a new sandbox.
+//! - *The pod is terminal* (`Succeeded`, `Failed`) and the container is terminated. A kubelet reports a terminal phase
+//!   once it will start nothing of the pod any more, and in the same status how the last start of each container ended.
+//!   (The garbage collector of pods sets `Failed` too, for nodes that are lost, above a status that may be old: it says
+//!   so in a condition, and then the phase proves nothing.)
+//! - *`restartPolicy: Never`*. No start follows the first, also not with a new sandbox: the status of the first is that
+//!   of the last.
+//! - *`restartPolicy: OnFailure` and exit code 0*. A container that has succeeded is not started again. This does not
+//!   hold for init containers, all of which run again in a new sandbox.
 //!
-//! The last two hold only while nothing in the pod has rules of its own: a container's `restartPolicy` overrides the pod's,
-//! and one container's `restartPolicyRules` may have all of them started again. (That of a native sidecar, an init
-//! container that is always restarted, concerns itself alone.) Everywhere else the next start withdraws the claim that its
-//! predecessor left, so that nothing is lost but the time until then.
+//! The last two hold only while nothing in the pod has rules of its own: a container's `restartPolicy` overrides the
+//! pod's, and one container's `restartPolicyRules` may have all of them started again. (That of a native sidecar, an
+//! init container that is always restarted, concerns itself alone.) Everywhere else the next start withdraws the claim
+//! that its predecessor left, so that nothing is lost but the time until then.
 //!
-//! That a pod does not exist proves nothing of a client that may have started something: its node may be out of reach, and
-//! the pod was deleted by force.
+//! That a pod does not exist proves nothing of a client that may have started something: its node may be out of reach,
+//! and the pod was deleted by force.
 
 use serde::Deserialize;
 
@@ -124,7 +125,7 @@ pub fn pod_sight(uid: &str, spec: &PodSpecSeen, status: &PodStatusSeen, claim: &
     }
 }
 
-/// Whether a pod shows that this container of it has ended for good; the [module](self) has the argument.
+/// Whether a pod shows that this container of it has ended for good.
 pub fn has_ended(spec: &PodSpecSeen, status: &PodStatusSeen, container: &str) -> bool {
     let find = |all: &[ContainerSeen]| all.iter().find(|seen| seen.name == container).cloned();
     let (seen, is_init) = match find(&status.container_statuses) {

@@ -171,8 +171,8 @@ fn grant(view: &View, parent: &Parent, term: u64, now: Now, plan: &mut Plan) {
     }
 }
 
-/// The pod of a claim that waited for long is looked at beside its grant: whether its client lives is known at once, and
-/// the grant comes no later.
+/// The pod of a claim that waited for long is looked at beside its grant: whether its client lives is known at once,
+/// and the grant comes no later.
 fn look_beside_grant(entry: &Entry, now: Now, plan: &mut Plan) {
     let Some(pod) = &entry.claim.pod else { return };
     let long_ago = |at: Duration, span: Duration| now.monotonic.saturating_sub(at) > span;

@@ -48,10 +48,11 @@ pub(super) struct Entry {
     pub(super) proof_due: Option<Duration>,
     /// A grant was sent for this version and is not known to have failed.
     pub(super) granting: Option<Version>,
-    /// That grant was sent after [`WAITED_LONG`](crate::limits::WAITED_LONG), so its client renews before it starts anything.
+    /// That grant was sent after [`WAITED_LONG`](crate::limits::WAITED_LONG), so its client renews before it starts
+    /// anything.
     pub(super) granting_late: bool,
-    /// It, or another write of this version since, got no answer. What is refused after that says nothing of what is still on its
-    /// way, so only another version, or another term, settles it.
+    /// It, or another write of this version since, got no answer. What is refused after that says nothing of what is
+    /// still on its way, so only another version, or another term, settles it.
     pub(super) doubted: bool,
     /// Writes that did not settle it, one after the other, while a grant was not known to have failed.
     pub(super) doubts: u32,
@@ -97,7 +98,8 @@ impl Filed {
 impl Entry {
     pub(super) fn new(claim: Claim, now: Duration) -> Self {
         Self {
-            // The version of a claim that nobody has written to since its creation is its place in the API server's order.
+            // The version of a claim that nobody has written to since its creation is its place in the API server's
+            // order.
             ticket: claim.state.ticket.unwrap_or(claim.version),
             dead: false,
             gone: false,
@@ -192,8 +194,8 @@ impl Entry {
         self.proof_due.is_some_and(|due| due <= now)
     }
 
-    /// Granted after a long wait, while its pod does not exist and no renewal has come: its client has started nothing, as
-    /// it renews first, and that would make the write fail that takes the grant back.
+    /// Granted after a long wait, while its pod does not exist and no renewal has come: its client has started nothing,
+    /// as it renews first, and that would make the write fail that takes the grant back.
     pub(super) fn is_absent(&self) -> bool {
         self.gone && if self.granting.is_some() { self.granting_late } else { self.proof_due.is_some() }
     }

@@ -5,9 +5,9 @@
 //! I/O or reads a clock.
 //!
 //! # Why two operators cannot grant one permit twice
-//! A grant is a write to a claim, and says in which *term* it was given. It counts only while its parent's `term` is the
-//! same; the client confirms that with a consistent read of the parent before it starts anything. A leader that takes
-//! over goes through the stages of [`Reign`]:
+//! A grant is a write to a claim, and says in which *term* it was given. It counts only while its parent's `term` is
+//! the same; the client confirms that with a consistent read of the parent before it starts anything. A leader that
+//! takes over goes through the stages of [`Reign`]:
 //!
 //! 1. it raises the parent's term, which makes every grant of its predecessor unconfirmed, and remembers `settledTerm`;
 //! 2. it lists the claims: those granted in `settledTerm` or later are adopted, they may have a holder. Older ones are
@@ -22,45 +22,45 @@
 //! # Parents that are deleted and created again
 //! A new parent of the name knows neither the terms nor the settled term of the former one, so the terms of grants say
 //! nothing beside it. Therefore a grant names the UID of its parent, and clients confirm both. One of another UID that
-//! the takeover's list shows may have a holder who confirmed it by the former parent: it counts until it ends. It is never
-//! re-stamped, which would confirm a late write of a deposed leader, and never sent back, which would take it from its
-//! holder. One that turns up after the list is a late write.
+//! the takeover's list shows may have a holder who confirmed it by the former parent: it counts until it ends. It is
+//! never re-stamped, which would confirm a late write of a deposed leader, and never sent back, which would take it
+//! from its holder. One that turns up after the list is a late write.
 //!
 //! # What counts as held
-//! Everything that could be: granted claims until they are seen deleted or their expiry is acknowledged, and grants that
-//! were sent and are not known to have failed. An unknown outcome is settled by another write of the same version (the grant
-//! again, or its withdrawal): whichever lands first makes the other one's resourceVersion stale. That the other write is refused
-//! settles nothing, as long as the version stands. Where none is ever done, a raised term does the same: what still lands is a
-//! late write then. Its claim is set aside for a while
+//! Everything that could be: granted claims until they are seen deleted or their expiry is acknowledged, and grants
+//! that were sent and are not known to have failed. An unknown outcome is settled by another write of the same version
+//! (the grant again, or its withdrawal): whichever lands first makes the other one's resourceVersion stale. That the
+//! other write is refused settles nothing, as long as the version stands. Where none is ever done, a raised term does
+//! the same: what still lands is a late write then. Its claim is set aside for a while
 //! ([`ASIDE`](crate::limits::ASIDE)), and others are served.
 //!
-//! A claim that cannot be read and may be held counts as holding everything ([`View::observe_unreadable`]). Nor does a leader
-//! settle beside it: it may be one that has to carry the new term, and a leader that settled without having given it that
-//! would let its successor take it for one that nobody confirmed. As nothing would be granted anyway, nobody waits longer for
-//! that; everything else goes on.
+//! A claim that cannot be read and may be held counts as holding everything ([`View::observe_unreadable`]). Nor does a
+//! leader settle beside it: it may be one that has to carry the new term, and a leader that settled without having
+//! given it that would let its successor take it for one that nobody confirmed. As nothing would be granted anyway,
+//! nobody waits longer for that; everything else goes on.
 //!
 //! # Who is dead
-//! A holder that was silent for its whole TTL, by this operator's own clock. Sooner, one whose container has certainly ended
-//! ([`pod_sight`] says what proves that): the pods of those that miss a renewal are looked at ([`Plan::looks`]).
+//! A holder that was silent for its whole TTL, by this operator's own clock. Sooner, one whose container has certainly
+//! ended ([`pod_sight`] says what proves that): the pods of those that miss a renewal are looked at ([`Plan::looks`]).
 //! That a pod is gone proves nothing of a holder, which may run on a node that is out of reach.
 //!
 //! Waiters do not renew, and nobody's death must cost those behind them a TTL. A client that has waited for long
-//! ([`WAITED_LONG`](crate::limits::WAITED_LONG)) renews before it starts anything. So a grant to one, as long as no renewal has
-//! followed, can be taken back on less than a proof: its pod is gone, or no renewal came for a while
-//! ([`PROOF_OF_LIFE`](crate::limits::PROOF_OF_LIFE)); and if a renewal lands first, the write that takes it back fails. Both
-//! questions are asked ahead of a claim's turn, too, of all that are near the head of the queue at once.
+//! ([`WAITED_LONG`](crate::limits::WAITED_LONG)) renews before it starts anything. So a grant to one, as long as no
+//! renewal has followed, can be taken back on less than a proof: its pod is gone, or no renewal came for a while
+//! ([`PROOF_OF_LIFE`](crate::limits::PROOF_OF_LIFE)); and if a renewal lands first, the write that takes it back fails.
+//! Both questions are asked ahead of a claim's turn, too, of all that are near the head of the queue at once.
 //!
 //! # What it costs
-//! Waiters are kept in order, and deciding stops at the first that cannot go, so a decision costs what it grants; a takeover
-//! costs what is granted, page by page. One plan has at most [`WRITES_PER_PLAN`](crate::limits::WRITES_PER_PLAN) writes. Telling
-//! waiters their position walks the queue, but not the claims, in rounds that are paced
-//! ([`TELL_EVERY`](crate::limits::TELL_EVERY)). `tests/crowd.rs` measures it.
+//! Waiters are kept in order, and deciding stops at the first that cannot go, so a decision costs what it grants; a
+//! takeover costs what is granted, page by page. One plan has at most
+//! [`WRITES_PER_PLAN`](crate::limits::WRITES_PER_PLAN) writes. Telling waiters their position walks the queue, but not
+//! the claims, in rounds that are paced ([`TELL_EVERY`](crate::limits::TELL_EVERY)). `tests/crowd.rs` measures it.
 //!
 //! # Where it is
-//! `takeover`: the stages of a reign; `claims`: what is seen of claims and how they are filed, `entry`: of one, `waiters`: of the
-//! queue; `answers`: what goes out and comes back; `decide`: what should be done, with `attend`: for claims whose time has
-//! come, `prove`: to find out who lives, `tell` and `summary`: for people; `death`: what a pod proves; `retry`: when what has
-//! failed is tried again.
+//! `takeover`: the stages of a reign; `claims`: what is seen of claims and how they are filed, `entry`: of one,
+//! `waiters`: of the queue; `answers`: what goes out and comes back; `decide`: what should be done, with `attend`: for
+//! claims whose time has come, `prove`: to find out who lives, `tell` and `summary`: for people; `death`: what a pod
+//! proves; `retry`: when what has failed is tried again.
 
 mod answers;
 mod attend;

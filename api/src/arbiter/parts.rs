@@ -190,8 +190,8 @@ impl Parent {
 }
 
 impl Claim {
-    /// What decisions need of the claim of this name with this spec and status. `revoke` is the value of the annotation that asks for
-    /// its revocation; `deleting` says whether it is being deleted.
+    /// What decisions need of the claim of this name with this spec and status. `revoke` is the value of the annotation
+    /// that asks for its revocation; `deleting` says whether it is being deleted.
     pub fn of<C: LockClaim>(
         identity: Identity,
         name: &str,

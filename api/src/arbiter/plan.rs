@@ -8,8 +8,8 @@ use crate::PodReference;
 /// What [`decide`](super::decide) wants done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Plan {
-    /// List the claims of this parent with a consistent read, and hand them to [`View::page`](super::View::page) page by
-    /// page and to [`View::listed`](super::View::listed) at the end, with this term.
+    /// List the claims of this parent with a consistent read, and hand them to [`View::page`](super::View::page) page
+    /// by page and to [`View::listed`](super::View::listed) at the end, with this term.
     pub list: Option<u64>,
     /// To be written; the most urgent first. They are independent of each other and may go out all at once.
     pub writes: Vec<Write>,

@@ -1,9 +1,9 @@
 //! Whether those at the head of the queue still live, found out ahead of their turn.
 //!
-//! Waiters do not renew, so a dead one is found out only by asking: by a look at its pod, or, if it names none, by a telling
-//! that its client answers with a renewal. Each is asked once when it comes near the head, mostly while somebody else still
-//! holds, and again only when the queue moves long after; those near the head are asked all at once. So a row of dead
-//! waiters costs a few rounds, and a queue that stands still costs nothing.
+//! Waiters do not renew, so a dead one is found out only by asking: by a look at its pod, or, if it names none, by a
+//! telling that its client answers with a renewal. Each is asked once when it comes near the head, mostly while
+//! somebody else still holds, and again only when the queue moves long after; those near the head are asked all at
+//! once. So a row of dead waiters costs a few rounds, and a queue that stands still costs nothing.
 
 use jiff::Timestamp;
 
@@ -75,8 +75,8 @@ fn ask(view: &View, entry: &Entry, position: u64, term: u64, now: Now, plan: &mu
 /// What follows the usual message when a client is asked.
 const ASKING: &str = "; near its turn, so its client is to renew it";
 
-/// Another message than the usual one, and than when its client was last asked: the API server tells nobody of a write that
-/// changes nothing, and a client takes only what has changed for a question.
+/// Another message than the usual one, and than when its client was last asked: the API server tells nobody of a write
+/// that changes nothing, and a client takes only what has changed for a question.
 fn asking_message(usual: &str, now: Now) -> String {
     let at = Timestamp::from_second(now.wall.as_second()).unwrap_or(now.wall);
     format!("{usual}{ASKING} (asked at {at})")

@@ -1,5 +1,5 @@
-//! When to try again what has failed: ever more rarely, as what is refused time and again (by an old resource definition, by
-//! somebody's webhook) would otherwise cost a request a second for each object, for ever.
+//! When to try again what has failed: ever more rarely, as what is refused time and again (by an old resource
+//! definition, by somebody's webhook) would otherwise cost a request a second for each object, for ever.
 
 use std::time::Duration;
 

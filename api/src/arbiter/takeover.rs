@@ -19,8 +19,8 @@ pub enum Reign {
         /// The last term whose leader had settled: grants older than this were never confirmed.
         settled: u64,
     },
-    /// Writes its term onto the adopted claims. Lasts while a claim that may be held cannot be read: it cannot be given the
-    /// term, so a leader that settled above it would let the next one take it for one that nobody ever confirmed.
+    /// Writes its term onto the adopted claims. Lasts while a claim that may be held cannot be read: it cannot be given
+    /// the term, so a leader that settled above it would let the next one take it for one that nobody ever confirmed.
     Restamping {
         /// Its term.
         term: u64,
@@ -57,8 +57,9 @@ impl View {
         self.refile_granted(now);
     }
 
-    /// Takes the parent over again. What was seen of the holders' renewals stays: this operator has watched all the time. Until
-    /// the list has come all that are granted count, so only those are filed anew that did not, or were being written.
+    /// Takes the parent over again. What was seen of the holders' renewals stays: this operator has watched all the
+    /// time. Until the list has come all that are granted count, so only those are filed anew that did not, or were
+    /// being written.
     pub(super) fn start_over(&mut self, now: Now) {
         self.reign = Reign::Raising;
         let mut changed = vec![];
@@ -82,9 +83,9 @@ impl View {
         self.reign = Reign::Standby;
     }
 
-    /// A part of the answer to [`Plan::list`](super::Plan::list): claims of this parent, by a consistent read that was sent
-    /// after the plan. What cannot be read of it goes to [`View::observe_unreadable`]. Once the end of the list has come,
-    /// [`View::listed`] is to be called.
+    /// A part of the answer to [`Plan::list`](super::Plan::list): claims of this parent, by a consistent read that was
+    /// sent after the plan. What cannot be read of it goes to [`View::observe_unreadable`]. Once the end of the list
+    /// has come, [`View::listed`] is to be called.
     pub fn page(&mut self, term: u64, claims: Vec<Claim>, now: Now) {
         for claim in claims {
             // What a list shows that nobody waits for may be long gone.

@@ -36,7 +36,8 @@ pub struct View {
     pub(super) sequence: u64,
     pub(super) claims: BTreeMap<Uid, Entry>,
     pub(super) unread: BTreeMap<Uid, Unseen>,
-    /// Writes of claims without an answer yet, deletions aside, whose answers show nothing. Also from before a claim could not be read.
+    /// Writes of claims without an answer yet, deletions aside, whose answers show nothing. Also from before a claim
+    /// could not be read.
     pub(super) unanswered: BTreeMap<Uid, u8>,
     /// Claims that are gone, while an answer that may show them as they were before must not bring them back.
     pub(super) gone: BTreeMap<Uid, Gone>,
@@ -159,7 +160,8 @@ impl View {
         }
     }
 
-    /// The parent with this UID does not exist any more. Its claims stay as they are and count again when it is recreated.
+    /// The parent with this UID does not exist any more. Its claims stay as they are and count again when it is
+    /// recreated.
     pub fn parent_gone(&mut self, uid: &str, now: Now) {
         if self.parent.as_ref().is_none_or(|parent| *parent.uid != *uid) {
             return;

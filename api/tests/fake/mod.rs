@@ -1,6 +1,6 @@
 //! A tiny API server that keeps real objects, checks resourceVersions and logs what a watch would show, and an operator
-//! that carries out the writes of its plans against it. Both are driven step by step, so that a test decides what arrives,
-//! in which order, and what is lost.
+//! that carries out the writes of its plans against it. Both are driven step by step, so that a test decides what
+//! arrives, in which order, and what is lost.
 
 #![allow(dead_code, reason = "not every test needs all of it")]
 
@@ -200,7 +200,8 @@ impl<L: Kept> Api<L> {
         }
     }
 
-    /// Carries a write out, unless the object is gone or has changed. One that changes nothing leaves the version alone.
+    /// Carries a write out, unless the object is gone or has changed. One that changes nothing leaves the version
+    /// alone.
     pub(crate) fn write(&mut self, write: &Write, wall: Timestamp) -> Option<Event> {
         match write {
             Write::Parent(ParentWrite { uid, version, change }) => {

@@ -19,13 +19,15 @@ use super::fake::{Api, Event, Operator};
 pub(crate) struct Notes {
     pub(crate) parent: Option<Parent>,
     pub(crate) claims: BTreeMap<String, Claim>,
-    /// Claims that cannot be read: their versions, whether they may be held, and their weights if they could be read once.
+    /// Claims that cannot be read: their versions, whether they may be held, and their weights if they could be read
+    /// once.
     unread: BTreeMap<String, (u64, bool, Option<u64>)>,
     /// Granted by a parent that was deleted since, and there when this one was taken over: they count until they end.
     pub(crate) foreign: BTreeSet<String>,
     /// Claims whose pods are known not to exist.
     pub(crate) absent: BTreeSet<String>,
-    /// Waiting claims that the operator has found to be over: whether they were silent for too long is not followed here.
+    /// Waiting claims that the operator has found to be over: whether they were silent for too long is not followed
+    /// here.
     pub(crate) mute: BTreeSet<String>,
     /// Grants in a row that got no answer.
     doubts: BTreeMap<String, u32>,
@@ -43,8 +45,8 @@ pub(crate) struct Notes {
     pub(crate) granting: BTreeSet<String>,
     /// Those of them that have once got no answer: until the claim changes, only a new term undoes them.
     doubted: BTreeSet<String>,
-    /// Claims with a write under way, tellings aside, and its version. One from before a claim could not be read does not count:
-    /// it comes to nothing.
+    /// Claims with a write under way, tellings aside, and its version. One from before a claim could not be read does
+    /// not count: it comes to nothing.
     pub(crate) busy: BTreeMap<String, u64>,
     /// How often a write failed in a row, and when the next may be made.
     retries: BTreeMap<String, (u32, Duration)>,
@@ -149,7 +151,8 @@ impl Notes {
         is_granted(claim) && claim.state.parent.as_ref() != parent
     }
 
-    /// A part of a list. `counts`: it is the one that the takeover waits for; of another only what it cannot show is seen.
+    /// A part of a list. `counts`: it is the one that the takeover waits for; of another only what it cannot show is
+    /// seen.
     fn paged(&mut self, claims: &[Event], counts: bool) {
         for event in claims {
             match event {

@@ -2,12 +2,13 @@
 //! lag and are not in step, operators that list anew and such that both believe that they lead, resizes, deletions and
 //! recreations, claims that cannot be read, pods that vanish, deaths, and time that passes.
 //!
-//! Clients keep the claim protocol: they trust a grant of the parent's term only, renew before they start when they have
-//! not been heard of for long, and are dead when their TTL has passed without a renewal. What must always be true:
+//! Clients keep the claim protocol: they trust a grant of the parent's term only, renew before they start when they
+//! have not been heard of for long, and are dead when their TTL has passed without a renewal. What must always be true:
 //! - the weights of all who hold never exceed the permits that there were when the last of them was granted;
 //! - nobody's claim is taken away while it holds;
 //! - fencing tokens increase from one holder to the next;
-//! - who leads grants exactly what a plain reading of the rules says, and looks again only when there is something to do;
+//! - who leads grants exactly what a plain reading of the rules says, and looks again only when there is something to
+//!   do;
 //! - when the faults end everybody is served.
 
 #[path = "../fake/mod.rs"]

@@ -466,7 +466,8 @@ impl World {
             return;
         };
         if Some(&known.uid) != parent.as_ref() {
-            // That of a parent that does not exist any more is never confirmed: better to ask again than to wait for the TTL.
+            // That of a parent that does not exist any more is never confirmed: better to ask again than to wait for
+            // the TTL.
             return self.release(index);
         }
         if known.state.term != term {

@@ -118,7 +118,8 @@ impl waitable::Errand<Barriers> for Errand {
             (Self::Adopt(adoption), Answer::Adopted(result)) => {
                 let done = result.as_ref().map_or_else(|error| error.is_absent(&adoption.name), |()| true);
                 if let Err(error) = result {
-                    // One that has changed is tried again as it is now: what was seen of that meanwhile was passed over.
+                    // One that has changed is tried again as it is now: what was seen of that meanwhile was passed
+                    // over.
                     debug!(namespace = adoption.barrier.namespace, adoption.name, "arrival not adopted: {error}");
                 }
                 end(Verdict::Chore((adoption.uid, done)))

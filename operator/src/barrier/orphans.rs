@@ -1,8 +1,8 @@
 //! Arrivals that nobody owns, on their way to be adopted by their barrier. No I/O, no clock.
 //!
-//! Only the leader keeps any, and only so many at once, of each namespace and in all: which arrivals have no owner can be
-//! found again among all of them, which is what a new leader does, and what is done again, from the first that had no
-//! room, when there is some. Namespaces take turns at that. Each attempt is one request; after it the arrival waits
+//! Only the leader keeps any, and only so many at once, of each namespace and in all: which arrivals have no owner can
+//! be found again among all of them, which is what a new leader does, and what is done again, from the first that had
+//! no room, when there is some. Namespaces take turns at that. Each attempt is one request; after it the arrival waits
 //! here, not in a place where requests are made.
 
 use std::{
@@ -17,8 +17,8 @@ use crate::key::Key;
 /// Orphans kept at once.
 const ROOM: usize = 1024;
 
-/// Orphans of one namespace kept at once, so that one whose arrivals cannot be adopted leaves the others room: more than
-/// are adopted in a second.
+/// Orphans of one namespace kept at once, so that one whose arrivals cannot be adopted leaves the others room: more
+/// than are adopted in a second.
 const SHARE: usize = 128;
 
 /// Attempts to adopt an arrival, spread over half a minute. After them it is left until the barrier or the arrival is

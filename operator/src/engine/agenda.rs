@@ -7,8 +7,8 @@ use std::{
 
 use crate::key::Key;
 
-/// Parents that something was heard of, and those that only time changes. Whoever was marked first comes first, so that one that
-/// is marked again and again takes turns with the others.
+/// Parents that something was heard of, and those that only time changes. Whoever was marked first comes first, so that
+/// one that is marked again and again takes turns with the others.
 #[derive(Debug, Default)]
 pub struct Agenda {
     dirty: HashSet<Key>,
@@ -26,7 +26,8 @@ impl Agenda {
         }
     }
 
-    /// Asks for a decision on this parent at this time, on the monotonic clock, or at none; replaces the time asked for before.
+    /// Asks for a decision on this parent at this time, on the monotonic clock, or at none; replaces the time asked for
+    /// before.
     pub fn set_alarm(&mut self, key: &Key, at: Option<Duration>) {
         if let Some(before) = self.times.remove(key) {
             self.alarms.remove(&(before, key.clone()));

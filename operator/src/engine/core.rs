@@ -61,8 +61,8 @@ impl<P: Plugin> Engine<P> {
         self.call(now, |plugin, turn| plugin.answered(ticket.lane, &ticket.key, answer, turn));
     }
 
-    /// Decides, parent by parent, until nothing is left to decide or `enough` says that the turn has taken long enough, and
-    /// returns the requests to send. What is left is due at once: see [`Engine::next`].
+    /// Decides, parent by parent, until nothing is left to decide or `enough` says that the turn has taken long enough,
+    /// and returns the requests to send. What is left is due at once: see [`Engine::next`].
     pub fn turn(&mut self, now: Now, mut enough: impl FnMut() -> bool) -> Vec<(Ticket, P::Request)> {
         self.agenda.ring(now.monotonic);
         self.lanes.ring(now.monotonic);
@@ -73,8 +73,8 @@ impl<P: Plugin> Engine<P> {
                 break;
             }
         }
-        // Also while something is left to prepare, as that may be so for ever: what is not known yet, a plugin does not decide on. One
-        // that is marked by another's decision waits for the next turn: no turn is without an end.
+        // Also while something is left to prepare, as that may be so for ever: what is not known yet, a plugin does not
+        // decide on. One that is marked by another's decision waits for the next turn: no turn is without an end.
         let mut left = self.agenda.waiting();
         while left > 0
             && let Some(key) = self.agenda.pop()

@@ -21,15 +21,15 @@ use crate::{
 /// What watches show waits here to be taken in; they wait when there is more.
 const INBOX: usize = 512;
 
-/// How long a turn takes in what is there, and how long it decides, before it lets others have a turn: together well below the
-/// 5 ms that a turn may take, as the last step of each is not cut short.
+/// How long a turn takes in what is there, and how long it decides, before it lets others have a turn: together well
+/// below the 5 ms that a turn may take, as the last step of each is not cut short.
 const SHARE: Duration = Duration::from_millis(1);
 
 /// The loop turns at least this often, which tells the health check that it lives.
 const TURN: Duration = Duration::from_secs(1);
 
-/// How long a shutdown waits for requests under way. Whatever they did is safe without it; it only makes the next leader's
-/// takeover meet fewer conflicts.
+/// How long a shutdown waits for requests under way. Whatever they did is safe without it; it only makes the next
+/// leader's takeover meet fewer conflicts.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// What the engines of all kinds share.
@@ -50,8 +50,8 @@ pub struct Common {
 }
 
 impl Common {
-    /// The same with a connection of its own: an API server allows about 100 streams on one, which is what the lanes and watches of one
-    /// engine may take. Those of another would wait behind requests that nobody answers.
+    /// The same with a connection of its own: an API server allows about 100 streams on one, which is what the lanes
+    /// and watches of one engine may take. Those of another would wait behind requests that nobody answers.
     pub(crate) async fn apart(&self) -> Result<Self, ConnectError> {
         Ok(Self { client: kube_client(Program::OPERATOR).await?, ..self.clone() })
     }
@@ -80,7 +80,8 @@ enum Woken<P: Plugin> {
     Due,
 }
 
-/// Runs an engine until the sender of `stop` is dropped, then stops deciding and waits a little for the requests under way.
+/// Runs an engine until the sender of `stop` is dropped, then stops deciding and waits a little for the requests under
+/// way.
 pub fn run<P: Plugin>(
     engine: Engine<P>,
     inbox: Inbox<P::Seen>,

@@ -1,12 +1,12 @@
 //! Jobs that wait for a place.
 //!
-//! A job is one request, and keeps its place until the answer to that one request, however it turns out. What has to be tried
-//! again comes back as another job, later ([`Lanes::push_at`]), and lines up anew. So no place is kept while something is waited
-//! for, and a party whose requests all fail has no more places than one whose requests succeed.
+//! A job is one request, and keeps its place until the answer to that one request, however it turns out. What has to be
+//! tried again comes back as another job, later ([`Lanes::push_at`]), and lines up anew. So no place is kept while
+//! something is waited for, and a party whose requests all fail has no more places than one whose requests succeed.
 //!
-//! Each lane has places of its own, so that telling people things never holds up a grant, and is never starved by grants
-//! either. Within a lane namespaces take turns, within a namespace parents do, and neither a parent nor a namespace has more than
-//! its share under way: whatever one namespace wants, another one finds a place.
+//! Each lane has places of its own, so that telling people things never holds up a grant, and is never starved by
+//! grants either. Within a lane namespaces take turns, within a namespace parents do, and neither a parent nor a
+//! namespace has more than its share under way: whatever one namespace wants, another one finds a place.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},

@@ -21,8 +21,8 @@ pub struct Turn<'a, J> {
     pub lanes: &'a mut Lanes<J>,
 }
 
-/// Decides for all parents of one kind. Everything but [`perform`](Plugin::perform) is pure: no I/O, no clock, no chance. No call may
-/// cost more than what it is about: one object, one answer, one parent.
+/// Decides for all parents of one kind. Everything but [`perform`](Plugin::perform) is pure: no I/O, no clock, no
+/// chance. No call may cost more than what it is about: one object, one answer, one parent.
 pub trait Plugin: Sized {
     /// What a watch shows.
     type Seen: Debug + Send + 'static;
@@ -39,14 +39,15 @@ pub trait Plugin: Sized {
     /// The name of the kind in small letters, for metrics and logs.
     fn name(&self) -> &'static str;
 
-    /// This process leads from now on, or does not any more, as `turn` says. Jobs that were not sent are the plugin's to keep or to drop.
+    /// This process leads from now on, or does not any more, as `turn` says. Jobs that were not sent are the plugin's
+    /// to keep or to drop.
     fn lead(&mut self, turn: &mut Turn<'_, Self::Job>);
 
     /// Takes in what was seen, and marks the parents that it bears on.
     fn observe(&mut self, seen: Self::Seen, turn: &mut Turn<'_, Self::Job>);
 
-    /// Does a bounded part of what is common to several decisions. Returns whether more is left. Decisions go on meanwhile: what is
-    /// not known yet is not decided on.
+    /// Does a bounded part of what is common to several decisions. Returns whether more is left. Decisions go on
+    /// meanwhile: what is not known yet is not decided on.
     fn prepare(&mut self, _turn: &mut Turn<'_, Self::Job>) -> bool {
         false
     }

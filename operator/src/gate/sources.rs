@@ -27,8 +27,8 @@ const JOB_PAGE: u32 = 100;
 /// Other objects in one page of a list.
 const PAGE: u32 = 500;
 
-/// Labels of an object that are kept: more than anybody gives one. Each change of it costs looks at them for all that gates
-/// ask where it is.
+/// Labels of an object that are kept: more than anybody gives one. Each change of it costs looks at them for all that
+/// gates ask where it is.
 const LABELS: usize = 256;
 
 /// What is read of a gate.

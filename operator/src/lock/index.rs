@@ -51,8 +51,8 @@ pub(super) struct ClaimNotes {
 
 pub(super) struct Index {
     kind: LockKind,
-    /// Counts the times that this process came to lead, so that a view hears of it when it is next decided on and not all of them
-    /// at once.
+    /// Counts the times that this process came to lead, so that a view hears of it when it is next decided on and not
+    /// all of them at once.
     reign: u64,
     leading: bool,
     entries: HashMap<Key, Entry>,
@@ -142,8 +142,8 @@ impl Index {
         self.parent_epoch += 1;
     }
 
-    /// The locks that are gone, as a consistent list of this version did not show them. What is newer than the list may have come
-    /// after it.
+    /// The locks that are gone, as a consistent list of this version did not show them. What is newer than the list may
+    /// have come after it.
     pub(super) fn parents_listed(&self, version: Version) -> Vec<(Key, Uid)> {
         let gone = self.entries.iter().filter_map(|(key, entry)| {
             let parent = entry.parent.as_ref()?;

@@ -1,8 +1,8 @@
 //! Locks: carries out what [`konductor_api::arbiter`] decides, for all locks of one kind and the claims on them.
 //!
-//! Everything that is known of a lock is in its [`View`](konductor_api::arbiter::View); the `index` finds it, and what a status needs
-//! besides. Both the leader and its standby observe, but only the leader decides. All safety is in the views; here is only what
-//! they ask for: every write is reported back, whatever became of it.
+//! Everything that is known of a lock is in its [`View`](konductor_api::arbiter::View); the `index` finds it, and what
+//! a status needs besides. Both the leader and its standby observe, but only the leader decides. All safety is in the
+//! views; here is only what they ask for: every write is reported back, whatever became of it.
 //!
 //! - `kind`: what is read of a lock and of a claim; `index`: what is known; `observe`: what watches and answers say;
 //! - `plugin`: the engine's [`Plugin`](crate::engine::Plugin); `request`: the requests, each a single attempt.
@@ -45,8 +45,8 @@ pub(crate) fn start<K: Kind>(common: &Common) -> (Engine<Locks<K>>, Inbox<Seen>)
     (Engine::new(Locks::new(&common.metrics, &common.recorder)), inbox)
 }
 
-/// Brings what is seen of the pods that have ended to these inboxes. They share what is kept of a pod. One that is behind keeps
-/// the others waiting for the next proof of death, but for nothing else.
+/// Brings what is seen of the pods that have ended to these inboxes. They share what is kept of a pod. One that is
+/// behind keeps the others waiting for the next proof of death, but for nothing else.
 pub(crate) fn follow_pods(common: &Common, inboxes: &[mpsc::Sender<Seen>]) {
     for (number, fields) in pods::TERMINAL.into_iter().enumerate() {
         let (events, mut seen) = mpsc::channel(1);

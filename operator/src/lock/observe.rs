@@ -17,8 +17,8 @@ use crate::{
     pods::Ended,
 };
 
-/// How often something is read, or a page asked for with the same token, before it is decided anew or listed from the start: some
-/// seconds, which an API server that starts anew may take.
+/// How often something is read, or a page asked for with the same token, before it is decided anew or listed from the
+/// start: some seconds, which an API server that starts anew may take.
 const ATTEMPTS: u32 = 5;
 
 /// A takeover that does not get on is told of again after so many failures: a minute or so.

@@ -96,7 +96,8 @@ impl<K: Kind> Locks<K> {
         superseded || matches!(change, ClaimChange::Tell(_)) && self.urgent.contains(uid)
     }
 
-    /// The request for a write; the write again if it has become needless, as what it is for was changed or deleted meanwhile.
+    /// The request for a write; the write again if it has become needless, as what it is for was changed or deleted
+    /// meanwhile.
     fn request(&mut self, key: &Key, write: Write, now: Now) -> Result<Request, Box<Write>> {
         if self.is_overtaken(&write) {
             return Err(Box::new(write));

@@ -1,7 +1,7 @@
 //! The requests that carry out a plan, each a single attempt. They make no choices.
 //!
-//! A write takes effect on exactly the version that it was decided on, or not at all. When it is not known to have taken
-//! effect, the object is read again, until somebody answers: what is decided next rests on what is there.
+//! A write takes effect on exactly the version that it was decided on, or not at all. When it is not known to have
+//! taken effect, the object is read again, until somebody answers: what is decided next rests on what is there.
 
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ fn page_limit(failures: u32) -> u32 {
 /// The first pause before an attempt is repeated, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// How long to wait before the next attempt after so many failures in a row. Without chance: places bound how many go at once.
+/// How long to wait before the next attempt after so many failures in a row. Without chance: places bound how many go
+/// at once.
 pub(super) fn pause(failures: u32) -> Duration {
     (PAUSES.0 * 2_u32.saturating_pow(failures.min(16))).min(PAUSES.1)
 }

@@ -176,8 +176,8 @@ fn see_claim(engine: &mut Locked, permit: &Value, now: Now) {
     engine.observe(Seen::Claim(Event::Apply(Box::new(found))), now);
 }
 
-/// Lets the engine work at this time until it rests. Each turn may decide on so many parents. Returns the requests that were
-/// not answered, and how many there were at most in one turn.
+/// Lets the engine work at this time until it rests. Each turn may decide on so many parents. Returns the requests that
+/// were not answered, and how many there were at most in one turn.
 fn work(engine: &mut Locked, server: &mut Server, now: Now, decisions: usize) -> (Vec<Ticket>, usize) {
     let (mut unanswered, mut most) = (Vec::new(), 0);
     for _ in 0..100_000 {

@@ -76,8 +76,8 @@ pub(crate) trait Kind: Sized + Send + 'static {
     /// Takes in what was seen. What decisions it may change is worked out by [`Kind::prepare`].
     fn observe(&mut self, seen: Self::Seen, now: Now);
 
-    /// Does a bounded part of what was put off, and adds to `changed` the parents for which something has: they are decided on, and
-    /// what was premature for them is looked at again soon. Returns whether more is left.
+    /// Does a bounded part of what was put off, and adds to `changed` the parents for which something has: they are
+    /// decided on, and what was premature for them is looked at again soon. Returns whether more is left.
     fn prepare(&mut self, now: Now, changed: &mut Vec<Key>) -> bool;
 
     /// What to do; `None` while too little is known to say.
@@ -86,7 +86,8 @@ pub(crate) trait Kind: Sized + Send + 'static {
     /// The errand by which this write is carried out; `None` if it is just written.
     fn errand(&self, key: &Key, parent: &Arc<ObjectOf<Self>>, write: &Write<StatusOf<Self>>) -> Option<Self::Errand>;
 
-    /// A chore: an errand that is for no status, that nobody runs yet, with the parent that it is about. Only the leader runs any.
+    /// A chore: an errand that is for no status, that nobody runs yet, with the parent that it is about. Only the
+    /// leader runs any.
     fn chore(&mut self, now: Now) -> Option<(Key, Self::Errand)>;
 
     /// Takes in what became of a chore.
@@ -123,8 +124,8 @@ pub(crate) enum Next<K: Kind, E> {
 pub(crate) enum Verdict<K: Kind> {
     /// The status is written: the parent as it is now.
     Written(Box<Lenient<ObjectOf<K>>>),
-    /// Nothing is to be written yet, for this reason if people have to do something about it. Decided on again later, after longer and
-    /// longer pauses as long as nothing changes.
+    /// Nothing is to be written yet, for this reason if people have to do something about it. Decided on again later,
+    /// after longer and longer pauses as long as nothing changes.
     Premature(Option<String>),
     /// A request has failed: decided on again later.
     Failed(RequestError),

@@ -8,8 +8,8 @@
 //!   wrote the parent, so it cannot take back what its successor decided;
 //! - whatever goes wrong with a write, the parent is decided on again a little later.
 //!
-//! What is special about a kind is in its [`Kind`]: what else it observes, and which [`Errand`]s it runs: what takes more than one
-//! request, like a write that must not rest on what a watch has shown so far.
+//! What is special about a kind is in its [`Kind`]: what else it observes, and which [`Errand`]s it runs: what takes
+//! more than one request, like a write that must not rest on what a watch has shown so far.
 
 mod kind;
 mod plugin;

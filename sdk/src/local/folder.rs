@@ -8,13 +8,14 @@
 //!     claims/CLAIM                    a FIFO for each claim, locked by its owner for as long as it lives
 //! ```
 //!
-//! A transaction takes the lock, takes out the claims of the dead, makes its change, lets the rules decide, **wakes whom the
-//! outcome concerns, and then stores it**. Who is woken looks with the lock shared, so after the outcome is there. In this
-//! order, because the process may be killed between the two: a wake for nothing costs a look, while an outcome that its
-//! beneficiary does not know of would be a permit that nobody uses.
+//! A transaction takes the lock, takes out the claims of the dead, makes its change, lets the rules decide, **wakes
+//! whom the outcome concerns, and then stores it**. Who is woken looks with the lock shared, so after the outcome is
+//! there. In this order, because the process may be killed between the two: a wake for nothing costs a look, while an
+//! outcome that its beneficiary does not know of would be a permit that nobody uses.
 //!
-//! Everything below `DIR/.konductor` is opened from the folder above it without following links. Files are created with the
-//! permissions of DIR (and, as far as the system allows, its group), so that those who can write there can take part.
+//! Everything below `DIR/.konductor` is opened from the folder above it without following links. Files are created with
+//! the permissions of DIR (and, as far as the system allows, its group), so that those who can write there can take
+//! part.
 
 use std::{
     ffi::OsStr,
@@ -489,7 +490,8 @@ impl Claims {
         FolderError::Strange { path: self.0.path.join(name).display().to_string(), wanted: "a FIFO" }
     }
 
-    /// Wakes the owner of a claim. One that cannot be woken is dead, which whoever is behind it sees, or has been woken.
+    /// Wakes the owner of a claim. One that cannot be woken is dead, which whoever is behind it sees, or has been
+    /// woken.
     fn wake(&self, name: &str) {
         let woken = self.open_fifo(name, OFlag::O_WRONLY).map(|file| file.map(|mut file| file.write(&[0])));
         tracing::trace!("woke {name}: {woken:?}");
@@ -519,7 +521,8 @@ impl Access {
     }
 }
 
-/// Whether its owner, who locks it exclusively, lives. Shared, so that two who look at once do not take each other for it.
+/// Whether its owner, who locks it exclusively, lives. Shared, so that two who look at once do not take each other for
+/// it.
 fn is_locked(file: &File) -> io::Result<bool> {
     match file.try_lock_shared() {
         // Closing it unlocks it.
@@ -545,7 +548,8 @@ fn claim(ask: &Ask, ticket: u64) -> Claim {
     }
 }
 
-/// Whether a change of the file of this name can change what is defined: a manifest, or what a mounted `ConfigMap` replaces.
+/// Whether a change of the file of this name can change what is defined: a manifest, or what a mounted `ConfigMap`
+/// replaces.
 pub(super) fn concerns_manifests(name: &OsStr) -> bool {
     is_manifest(name) || name.as_bytes().starts_with(b"..")
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Processes that hold or wait for one lock of a folder: each costs a process, and the state, which is written as a whole,
-/// stays within [`STATE`].
+/// Processes that hold or wait for one lock of a folder: each costs a process, and the state, which is written as a
+/// whole, stays within [`STATE`].
 pub(super) const CLAIMS: usize = 4096;
 
 /// Bytes of a state file: [`CLAIMS`] with the longest texts take less.
@@ -18,11 +18,13 @@ pub(super) const MANIFESTS: usize = 256;
 /// How deep a manifest may be nested: the definitions go four deep.
 pub(super) const DEPTH: usize = 16;
 
-/// Pauses after trouble (a full disk, a manifest with a mistake): what nobody tells us of is found out within the longer one.
+/// Pauses after trouble (a full disk, a manifest with a mistake): what nobody tells us of is found out within the
+/// longer one.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
 /// How often a folder that is deleted and made again while it is being opened is opened anew.
 pub(super) const REOPEN: usize = 16;
 
-/// How long the first transaction can take before people are told that it does: thousands of others can be served meanwhile.
+/// How long the first transaction can take before people are told that it does: thousands of others can be served
+/// meanwhile.
 pub(super) const LOCKED: Duration = Duration::from_secs(5);

@@ -1,8 +1,8 @@
 //! Manifests: the same YAML that one would `kubectl apply`, read as strictly as the API server would.
 //!
-//! What a definition may say is one table here, and a test compares that table with the schemas of the custom resources, so
-//! that a manifest that is accepted here is accepted by a cluster and means the same there. Whatever is not in the table is
-//! refused by name and line, instead of being ignored.
+//! What a definition may say is one table here, and a test compares that table with the schemas of the custom
+//! resources, so that a manifest that is accepted here is accepted by a cluster and means the same there. Whatever is
+//! not in the table is refused by name and line, instead of being ignored.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -14,7 +14,8 @@ use konductor_api::{
 use super::yaml::{Field, Mistake, Node, Value, documents};
 use crate::name::is_name;
 
-/// What a manifest says of one lock, as far as it matters in a folder. (Nothing expires here, so a `ttl` is only checked.)
+/// What a manifest says of one lock, as far as it matters in a folder. (Nothing expires here, so a `ttl` is only
+/// checked.)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Definition {
     pub(super) kind: LockKind,

@@ -1,21 +1,22 @@
 //! Without a cluster: the same locks, between the processes of one machine that share a folder.
 //!
-//! The folder holds the manifests that one would `kubectl apply`, and the state beside them in `.konductor`. There is no
-//! daemon: whoever wants something takes part in deciding. Each decision is a transaction on files under a lock, by the very
-//! rules that the operator decides by, so priorities, weights, queueing and fencing tokens are the same.
+//! The folder holds the manifests that one would `kubectl apply`, and the state beside them in `.konductor`. There is
+//! no daemon: whoever wants something takes part in deciding. Each decision is a transaction on files under a lock, by
+//! the very rules that the operator decides by, so priorities, weights, queueing and fencing tokens are the same.
 //!
 //! - **A claim is held as long as its owner lives**, which the kernel says: the owner keeps a file locked. Nothing is
 //!   renewed and nothing expires, so a process that is stopped goes on holding, and one that is killed holds no longer.
-//! - **What inherits the lock holds, too.** With [`Local::inherit`] the command of `konductor-run` has the locked file open,
-//!   and so has what the command starts: when `konductor-run` is killed, whatever has outlived it still counts.
-//! - **Waiting costs nothing.** Nobody looks at anything again and again: who waits sleeps until the kernel says that who
-//!   is in front has ended (or, for the first in the queue, a holder, or that a manifest has changed), or until somebody
-//!   whose transaction has changed something for them says so.
+//! - **What inherits the lock holds, too.** With [`Local::inherit`] the command of `konductor-run` has the locked file
+//!   open, and so has what the command starts: when `konductor-run` is killed, whatever has outlived it still counts.
+//! - **Waiting costs nothing.** Nobody looks at anything again and again: who waits sleeps until the kernel says that
+//!   who is in front has ended (or, for the first in the queue, a holder, or that a manifest has changed), or until
+//!   somebody whose transaction has changed something for them says so.
 //! - **Fencing tokens rise** as in a cluster: with each transaction the term rises, and starts from the time of day.
 //!
-//! A process that is stopped in the middle of a transaction, which takes milliseconds, stops all others until it goes on or is
-//! killed. What local mode does not do: protect from those who write to `.konductor` by hand. Deleting it, or the file of a claim, frees what
-//! somebody may still use. Other machines cannot take part: network filesystems are refused.
+//! A process that is stopped in the middle of a transaction, which takes milliseconds, stops all others until it goes
+//! on or is killed. What local mode does not do: protect from those who write to `.konductor` by hand. Deleting it, or
+//! the file of a claim, frees what somebody may still use. Other machines cannot take part: network filesystems are
+//! refused.
 
 mod folder;
 mod limits;

@@ -1,12 +1,12 @@
 //! What follows from a state: who goes next, who has to look at what, who has to be told. Pure.
 //!
-//! A transaction is a short reign of its own over the lock (see [`konductor_api::arbiter`]): it raises the term, adopts the
-//! grants that are there, confirms them in its term, and only then grants. The rules are those of the operator, with nothing
-//! in flight and nobody else writing; the file's lock sees to that.
+//! A transaction is a short reign of its own over the lock (see [`konductor_api::arbiter`]): it raises the term, adopts
+//! the grants that are there, confirms them in its term, and only then grants. The rules are those of the operator,
+//! with nothing in flight and nobody else writing; the file's lock sees to that.
 //!
-//! Time in a reign is made up: it passes only as far as the arbiter wants to wait before it says something to people, and
-//! stays far below everything after which the arbiter would take a claim for abandoned. Whether a holder lives is the
-//! kernel's to say here, and those that do not were taken out before.
+//! Time in a reign is made up: it passes only as far as the arbiter wants to wait before it says something to people,
+//! and stays far below everything after which the arbiter would take a claim for abandoned. Whether a holder lives is
+//! the kernel's to say here, and those that do not were taken out before.
 
 use std::{
     cmp::Reverse,
@@ -184,8 +184,8 @@ pub(super) enum Standing {
     },
 }
 
-/// What a waiter looks at, so that everything that concerns anybody is seen by somebody: the first in the queue looks at all
-/// holders and at the manifests, and everybody else at who is directly in front.
+/// What a waiter looks at, so that everything that concerns anybody is seen by somebody: the first in the queue looks
+/// at all holders and at the manifests, and everybody else at who is directly in front.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Duty {
     /// Whether it is the first.

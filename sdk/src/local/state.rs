@@ -1,7 +1,7 @@
 //! The file that says who holds one lock and who waits for it: its format, and what makes it believable.
 //!
-//! It is always replaced as a whole. What cannot have been written by this code is not believed, and never taken for empty:
-//! an empty state would let a second holder in, and start the fencing tokens anew.
+//! It is always replaced as a whole. What cannot have been written by this code is not believed, and never taken for
+//! empty: an empty state would let a second holder in, and start the fencing tokens anew.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,8 @@
-//! What a waiter sleeps on, without ever looking at a clock: its own FIFO, the ends of others, changes of the manifests.
+//! What a waiter sleeps on, without ever looking at a clock: its own FIFO, the ends of others, changes of the
+//! manifests.
 //!
-//! The end of a process shows as a hang-up on the FIFO that it had open for writing, and the kernel drops the file's lock
-//! before it closes the FIFO. So who sees the hang-up also finds the lock free.
+//! The end of a process shows as a hang-up on the FIFO that it had open for writing, and the kernel drops the file's
+//! lock before it closes the FIFO. So who sees the hang-up also finds the lock free.
 
 use std::{
     collections::BTreeMap,
@@ -130,8 +131,8 @@ impl Watches {
                     missed = true;
                     continue;
                 };
-                // Nothing is ever written here; a hang-up shows whatever was asked for. Interest in reading would also wake
-                // when the claim's owner is woken.
+                // Nothing is ever written here; a hang-up shows whatever was asked for. Interest in reading would also
+                // wake when the claim's owner is woken.
                 let watch = register(file, Interest::WRITABLE).map_err(|error| place.failed("watch", error))?;
                 self.claims.insert(name.clone(), watch);
             }

@@ -1,5 +1,5 @@
-//! From YAML to a tree that knows its lines. Whatever the text is, it is read or refused, in time and memory that grow with
-//! its length only: nesting is bounded, and there are no aliases to multiply anything.
+//! From YAML to a tree that knows its lines. Whatever the text is, it is read or refused, in time and memory that grow
+//! with its length only: nesting is bounded, and there are no aliases to multiply anything.
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 

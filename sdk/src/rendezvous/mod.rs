@@ -12,8 +12,8 @@
 //! repeats a request whose answer was lost, finds the name taken by itself and has arrived. A name proves nothing, as
 //! anybody can give it to an arrival of their own: what has it is read, and has arrived if its barrier and key are
 //! those, and it is not being deleted; otherwise another name is taken. With the UID in the name, an arrival at an
-//! earlier barrier of the same name, which is about to be deleted with that one, is in nobody's way. Before each attempt
-//! to create the barrier is looked at, as it may be another one after an outage.
+//! earlier barrier of the same name, which is about to be deleted with that one, is in nobody's way. Before each
+//! attempt to create the barrier is looked at, as it may be another one after an outage.
 //!
 //! One who arrives at a barrier that is open, or has failed, arrives all the same: its work is done, and that somebody
 //! else opened the barrier (by a quorum, or by more arrivals than were expected) is no fault of its own. But the

@@ -1,4 +1,5 @@
-//! What others may store, and what they may make others wait for. Whatever one of them does, everybody else gets an answer.
+//! What others may store, and what they may make others wait for. Whatever one of them does, everybody else gets an
+//! answer.
 
 use http::{Method, Request};
 use konductor_api::{Barrier, ClaimPhase, Gate, PodReference, RendezvousPhase, limits::MAX_GATE_CONDITIONS};
@@ -162,7 +163,8 @@ async fn arrivals_that_do_not_go_stop_no_other_barrier() {
     for number in 0..40 {
         opened(&format!("stuck{number}")).await;
     }
-    // Their next rounds cannot begin: the arrivals stay until somebody takes the finalizers away. Others open all the same.
+    // Their next rounds cannot begin: the arrivals stay until somebody takes the finalizers away. Others open all the
+    // same.
     for number in 0..40 {
         let path = format!("/apis/konductor.io/v1/namespaces/{}/arrivals/stuck{number}-a", scene.namespace.name);
         eventually(LIMIT, "the arrival to be on its way out", || async {
@@ -248,7 +250,8 @@ async fn a_hundred_waiters_whose_pods_are_gone_do_not_keep_a_living_one_waiting(
     let uid = scene.namespace.pod("live", "default", &["main"]).await.uid().expect("a uid");
     scene.claim_with("s", "live", &of_pod("live", &uid)).await;
     scene.phase("live", ClaimPhase::Pending).await;
-    // Those whose turn is near are looked at when they have waited for a while, and others come nearer when they are gone.
+    // Those whose turn is near are looked at when they have waited for a while, and others come nearer when they are
+    // gone.
     scene.phase("dead0", ClaimPhase::Expired).await;
     scene.release("holder").await;
     scene.granted("live").await;
