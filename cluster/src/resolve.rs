@@ -29,7 +29,7 @@ use tokio::{
 
 mod message;
 
-use message::{Kind, Response, query};
+use message::{RecordType, Response, query};
 
 /// Name servers and search domains that the C library would look at (`MAXNS`, and 32 domains since glibc 2.26).
 const SERVERS: usize = 3;
@@ -69,7 +69,7 @@ impl Resolver {
         let config = ResolvConf::parse(&read(&self.0.resolv_conf)?);
         let mut last = None;
         for candidate in config.candidates(name) {
-            for kind in [Kind::A, Kind::Aaaa] {
+            for kind in [RecordType::A, RecordType::Aaaa] {
                 match config.ask(&candidate, kind, self.0.port).await {
                     Ok(addresses) if addresses.is_empty() => {}
                     Ok(addresses) => return Ok(addresses),
@@ -184,7 +184,7 @@ impl ResolvConf {
     }
 
     /// The addresses of `name`: none when a server says that there are none.
-    async fn ask(&self, name: &str, kind: Kind, port: u16) -> io::Result<Vec<IpAddr>> {
+    async fn ask(&self, name: &str, kind: RecordType, port: u16) -> io::Result<Vec<IpAddr>> {
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
         for _ in 0..self.attempts {
             for server in &self.servers {
@@ -208,7 +208,7 @@ fn parse_server(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }
 
-async fn exchange(server: SocketAddr, name: &str, kind: Kind) -> io::Result<Vec<IpAddr>> {
+async fn exchange(server: SocketAddr, name: &str, kind: RecordType) -> io::Result<Vec<IpAddr>> {
     let id = getrandom::u32().map_err(io::Error::other)? as u16;
     let question = query(id, name, kind)?;
     let here = if server.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -227,7 +227,7 @@ async fn exchange(server: SocketAddr, name: &str, kind: Kind) -> io::Result<Vec<
     }
 }
 
-async fn by_tcp(server: SocketAddr, question: &[u8], id: u16, kind: Kind) -> io::Result<Vec<IpAddr>> {
+async fn by_tcp(server: SocketAddr, question: &[u8], id: u16, kind: RecordType) -> io::Result<Vec<IpAddr>> {
     let mut stream = TcpStream::connect(server).await?;
     let length = u16::try_from(question.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes(), question].concat()).await?;

@@ -182,14 +182,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// A connection that is open.
-struct Place {
+struct Served {
     task: AbortHandle,
     /// Its request has come.
     asked: Arc<AtomicBool>,
 }
 
 async fn serve(name: &str, listener: &TcpListener, limits: Limits, pages: &Pages) {
-    let mut places: VecDeque<Place> = VecDeque::new();
+    let mut places: VecDeque<Served> = VecDeque::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -210,7 +210,7 @@ async fn serve(name: &str, listener: &TcpListener, limits: Limits, pages: &Pages
         }
         let asked = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn(attend(stream, limits, Arc::clone(pages), Arc::clone(&asked))).abort_handle();
-        places.push_back(Place { task, asked });
+        places.push_back(Served { task, asked });
         // The new one's turn: what it has sent already is answered before anybody can take its place.
         yield_now().await;
     }

@@ -10,7 +10,7 @@ use std::{
 
 /// What to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RecordType {
     A = 1,
     Aaaa = 28,
 }
@@ -23,7 +23,7 @@ const CODE: u16 = 0x000f;
 const NO_SUCH_NAME: u16 = 3;
 
 /// A query for the addresses of `name`.
-pub(super) fn query(id: u16, name: &str, kind: Kind) -> io::Result<Vec<u8>> {
+pub(super) fn query(id: u16, name: &str, kind: RecordType) -> io::Result<Vec<u8>> {
     let mut message = Vec::with_capacity(name.len() + 18);
     for field in [id, RECURSION_DESIRED, 1, 0, 0, 0] {
         message.extend(field.to_be_bytes());
@@ -52,7 +52,7 @@ pub(super) enum Response {
 }
 
 impl Response {
-    pub(super) fn parse(message: &[u8], id: u16, kind: Kind) -> io::Result<Self> {
+    pub(super) fn parse(message: &[u8], id: u16, kind: RecordType) -> io::Result<Self> {
         let mut rest = Reader(message);
         let (its_id, flags) = (rest.u16()?, rest.u16()?);
         let (questions, answers) = (rest.u16()?, rest.u16()?);

@@ -177,9 +177,9 @@ fn the_configuration_is_read_as_the_c_library_reads_it() {
 proptest! {
     #[test]
     fn any_message_is_read_or_refused(mut message in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Response::parse(&message, 7, Kind::A);
+        let _ = Response::parse(&message, 7, RecordType::A);
         // And one that passes for an answer with many records.
         message.splice(0..0, [0, 7, 0x81, 0x80, 0, 1, 0, 40, 0, 0, 0, 0]);
-        let _ = Response::parse(&message, 7, Kind::Aaaa);
+        let _ = Response::parse(&message, 7, RecordType::Aaaa);
     }
 }

@@ -158,16 +158,16 @@ enum Counted {
     All,
 }
 
-/// A barrier's name, whether it exists or not.
+/// Who has arrived at a barrier of a name, whether it exists or not.
 #[derive(Debug)]
-struct Place {
+struct Attendance {
     known: Option<Known>,
     entries: BTreeMap<Arc<str>, Entry>,
     crowd: Crowd,
     counted: Counted,
 }
 
-impl Place {
+impl Attendance {
     fn new() -> Self {
         Self { known: None, entries: BTreeMap::new(), crowd: Crowd::default(), counted: Counted::All }
     }
@@ -182,7 +182,7 @@ impl Place {
     }
 }
 
-/// A place among all arrivals: after that with this UID, or before all of this barrier.
+/// A position among all arrivals: after that with this UID, or before all of this barrier.
 pub(super) type At = (Key, Option<Arc<str>>);
 
 /// What is done in pieces.
@@ -203,7 +203,7 @@ enum Task {
 /// What the barriers of the cluster need to be decided on.
 #[derive(Default)]
 pub(crate) struct Arrivals {
-    places: BTreeMap<Key, Place>,
+    attendances: BTreeMap<Key, Attendance>,
     /// Where each arrival is.
     keys: HashMap<Arc<str>, Key>,
     epoch: u32,
@@ -238,29 +238,29 @@ impl Arrivals {
     /// A barrier is there, new or changed, or is gone.
     pub(crate) fn barrier(&mut self, key: &Key, barrier: Option<&BarrierObject>, now: Now) {
         let Some(barrier) = barrier else {
-            if let Some(place) = self.places.get_mut(key) {
-                (place.known, place.crowd, place.counted) = (None, Crowd::default(), Counted::All);
-                if place.entries.is_empty() {
-                    self.places.remove(key);
+            if let Some(attendance) = self.attendances.get_mut(key) {
+                (attendance.known, attendance.crowd, attendance.counted) = (None, Crowd::default(), Counted::All);
+                if attendance.entries.is_empty() {
+                    self.attendances.remove(key);
                 }
             }
             return;
         };
         let uid = barrier.metadata.uid.as_str();
-        let place = self.places.entry(key.clone()).or_insert_with(Place::new);
-        if place.known.as_ref().is_none_or(|known| *known.uid != *uid) {
-            place.known = Some(Known { uid: uid.into(), end: None });
-            place.crowd = Crowd::default();
-            place.counted = Counted::To(None);
-            if place.entries.is_empty() {
-                place.counted = Counted::All;
+        let attendance = self.attendances.entry(key.clone()).or_insert_with(Attendance::new);
+        if attendance.known.as_ref().is_none_or(|known| *known.uid != *uid) {
+            attendance.known = Some(Known { uid: uid.into(), end: None });
+            attendance.crowd = Crowd::default();
+            attendance.counted = Counted::To(None);
+            if attendance.entries.is_empty() {
+                attendance.counted = Counted::All;
             } else {
                 self.tasks.push(&key.namespace, Task::Count(key.clone()));
             }
         }
         let status = barrier.status.as_ref();
         let end = status.and_then(|status| status.opened_at.clone().or_else(|| status.failed_at.clone()));
-        if let Some(known) = &mut place.known
+        if let Some(known) = &mut attendance.known
             && known.end.as_ref().map(|(time, _)| time) != end.as_ref()
         {
             let seen = |time: MicroTime| {
@@ -292,65 +292,67 @@ impl Arrivals {
     fn arrive(&mut self, mut arrived: Arrived, now: Now) {
         let found = || Timestamp::from_second(arrived.created).map_or(Since::begun(now), |at| Since::found(at, now));
         let since = if self.listed { Since::begun(now) } else { found() };
-        let known = self.keys.get(&arrived.uid).and_then(|key| self.places.get(key));
-        let since = known.and_then(|place| place.entries.get(&arrived.uid)).map_or(since, |entry| entry.since);
+        let known = self.keys.get(&arrived.uid).and_then(|key| self.attendances.get(key));
+        let since =
+            known.and_then(|attendance| attendance.entries.get(&arrived.uid)).map_or(since, |entry| entry.since);
         self.leave(&arrived.uid.clone());
         // One copy of the name for all.
-        let place = self.places.get_key_value(&arrived.key).map(|(key, _)| key.clone());
-        arrived.key = place.unwrap_or(arrived.key);
-        let place = self.places.entry(arrived.key.clone()).or_insert_with(Place::new);
-        if place.counts(&arrived) {
-            place.crowd.add(&arrived, Some(since));
+        let attendance = self.attendances.get_key_value(&arrived.key).map(|(key, _)| key.clone());
+        arrived.key = attendance.unwrap_or(arrived.key);
+        let attendance = self.attendances.entry(arrived.key.clone()).or_insert_with(Attendance::new);
+        if attendance.counts(&arrived) {
+            attendance.crowd.add(&arrived, Some(since));
             self.marked.insert(arrived.key.clone());
         }
-        if arrived.owner == Owner::Nobody && place.known.is_some() {
+        if arrived.owner == Owner::Nobody && attendance.known.is_some() {
             offer(&mut self.orphans, &arrived.uid, &arrived.key);
         }
         self.keys.insert(arrived.uid.clone(), arrived.key.clone());
-        place.entries.insert(arrived.uid.clone(), Entry { arrived, since, epoch: self.epoch });
+        attendance.entries.insert(arrived.uid.clone(), Entry { arrived, since, epoch: self.epoch });
     }
 
     fn leave(&mut self, uid: &str) {
         let Some(key) = self.keys.remove(uid) else { return };
-        let Some(place) = self.places.get_mut(&key) else { return };
-        let Some(Entry { arrived, .. }) = place.entries.remove(uid) else { return };
-        if place.counts(&arrived) {
-            place.crowd.remove(&arrived);
+        let Some(attendance) = self.attendances.get_mut(&key) else { return };
+        let Some(Entry { arrived, .. }) = attendance.entries.remove(uid) else { return };
+        if attendance.counts(&arrived) {
+            attendance.crowd.remove(&arrived);
         }
         // One that does not count may have kept the next round from beginning.
-        if place.known.is_some() {
+        if attendance.known.is_some() {
             self.marked.insert(key.clone());
         }
-        if place.entries.is_empty() && place.known.is_none() {
-            self.places.remove(&key);
+        if attendance.entries.is_empty() && attendance.known.is_none() {
+            self.attendances.remove(&key);
         }
     }
 
     /// What to do about a barrier; `None` while too little is known.
     pub(crate) fn decide(&self, key: &Key, barrier: &BarrierObject, now: Now) -> Option<Plan<BarrierStatus>> {
-        let place = self.places.get(key).filter(|place| self.listed && place.counted == Counted::All)?;
-        let uid = &place.known.as_ref()?.uid;
+        let attendance =
+            self.attendances.get(key).filter(|attendance| self.listed && attendance.counted == Counted::All)?;
+        let uid = &attendance.known.as_ref()?.uid;
         if *barrier.metadata.uid != **uid {
             return None;
         }
-        Some(decide(&view(&place.crowd, barrier, &self.seen(key)), now))
+        Some(decide(&view(&attendance.crowd, barrier, &self.seen(key)), now))
     }
 
     /// What this process has seen of a barrier, for a decision on a crowd that was read.
     pub(crate) fn seen(&self, key: &Key) -> Sightings {
-        let place = self.places.get(key);
-        let first = place.and_then(|place| place.crowd.first());
-        let end = place.and_then(|place| place.known.as_ref()?.end.as_ref()).map(|(_, since)| *since);
+        let attendance = self.attendances.get(key);
+        let first = attendance.and_then(|attendance| attendance.crowd.first());
+        let end = attendance.and_then(|attendance| attendance.known.as_ref()?.end.as_ref()).map(|(_, since)| *since);
         Sightings { first: first.and_then(|(second, since)| Some((second, since?))), end }
     }
 
-    /// An arrival to be adopted, if there is one and a place to do it.
+    /// An arrival to be adopted, if there is one and room to do it.
     pub(crate) fn next_adoption(&mut self, now: Now) -> Option<Adoption> {
         while let Some(uid) = self.orphans.next(now.monotonic) {
-            let place = self.keys.get(&uid).and_then(|key| Some((key, self.places.get(key)?)));
-            let adoption = place.and_then(|(key, place)| {
-                let arrived = &place.entries.get(&uid)?.arrived;
-                let barrier_uid = place.known.as_ref()?.uid.to_string();
+            let attendance = self.keys.get(&uid).and_then(|key| Some((key, self.attendances.get(key)?)));
+            let adoption = attendance.and_then(|(key, attendance)| {
+                let arrived = &attendance.entries.get(&uid)?.arrived;
+                let barrier_uid = attendance.known.as_ref()?.uid.to_string();
                 let (name, version) = (arrived.name.to_string(), arrived.version);
                 let (barrier, uid) = (key.clone(), uid.clone());
                 (arrived.owner == Owner::Nobody).then_some(Adoption { barrier, barrier_uid, name, uid, version })
@@ -406,17 +408,17 @@ impl Arrivals {
     fn carry_on(&mut self, task: Task, budget: &mut isize) -> Option<Task> {
         match task {
             Task::Count(key) => {
-                let place = self.places.get_mut(&key)?;
-                let Counted::To(last) = &mut place.counted else { return None };
-                let uid = &place.known.as_ref()?.uid;
+                let attendance = self.attendances.get_mut(&key)?;
+                let Counted::To(last) = &mut attendance.counted else { return None };
+                let uid = &attendance.known.as_ref()?.uid;
                 let from = last.as_ref().map_or(Unbounded, Excluded);
                 let mut at = None;
                 for (entry_uid, Entry { arrived, since, .. }) in
-                    place.entries.range::<Arc<str>, _>((from, Unbounded)).take(room(*budget))
+                    attendance.entries.range::<Arc<str>, _>((from, Unbounded)).take(room(*budget))
                 {
                     *budget -= 1;
                     if arrived.counts_for(uid) {
-                        place.crowd.add(arrived, Some(*since));
+                        attendance.crowd.add(arrived, Some(*since));
                     }
                     if arrived.owner == Owner::Nobody {
                         offer(&mut self.orphans, entry_uid, &key);
@@ -427,14 +429,14 @@ impl Arrivals {
                 if *budget <= 0 {
                     return Some(Task::Count(key));
                 }
-                place.counted = Counted::All;
+                attendance.counted = Counted::All;
                 self.marked.insert(key);
                 None
             }
             Task::Begin(last) => {
                 let from = last.as_ref().map_or(Unbounded, Excluded);
                 let mut at = None;
-                for key in self.places.range::<Key, _>((from, Unbounded)).map(|(key, _)| key).take(room(*budget)) {
+                for key in self.attendances.range::<Key, _>((from, Unbounded)).map(|(key, _)| key).take(room(*budget)) {
                     *budget -= 1;
                     self.marked.insert(key.clone());
                     at = Some(key.clone());
@@ -444,8 +446,8 @@ impl Arrivals {
             Task::Sweep(epoch, at) => {
                 let mut old = Vec::new();
                 let from = at.as_ref().map_or(Unbounded, |(key, _)| Included(key.clone()));
-                let places = self.places.range::<Key, _>((from, Unbounded));
-                let at = walk(places, at.as_ref(), budget, |_, uid, entry| {
+                let attendances = self.attendances.range::<Key, _>((from, Unbounded));
+                let at = walk(attendances, at.as_ref(), budget, |_, uid, entry| {
                     if entry.epoch < epoch {
                         old.push(uid.clone());
                     }
@@ -471,22 +473,22 @@ impl Arrivals {
             // After all of this namespace and before all of the next one.
             let end = |last: &Key| Key::from(ParentKey::new(format!("{}\0", last.namespace), ""));
             let from = last.as_ref().map_or(Unbounded, |last| Included(end(last)));
-            let (key, _) = self.places.range::<Key, _>((from, Unbounded)).next()?;
+            let (key, _) = self.attendances.range::<Key, _>((from, Unbounded)).next()?;
             self.orphans.miss((key.clone(), None));
             last = Some(key.clone());
         }
         Some(Task::Seek(last))
     }
 
-    /// Goes on looking for arrivals that nobody owns, in the namespace of this place. Returns where it stopped, if it
+    /// Goes on looking for arrivals that nobody owns, in the namespace of this position. Returns where it stopped, if it
     /// is to go on from there at once.
     fn scan(&mut self, at: &At, budget: &mut isize) -> Option<At> {
-        let Self { places, orphans, .. } = self;
+        let Self { attendances, orphans, .. } = self;
         let (first, _) = at;
-        let places = places.range::<Key, _>(first..).take_while(|(key, _)| key.namespace == first.namespace);
+        let attendances = attendances.range::<Key, _>(first..).take_while(|(key, _)| key.namespace == first.namespace);
         let mut has_room = true;
-        let stopped = walk(places, Some(at), budget, |place, uid, entry| {
-            let is_orphan = entry.arrived.owner == Owner::Nobody && place.known.is_some();
+        let stopped = walk(attendances, Some(at), budget, |attendance, uid, entry| {
+            let is_orphan = entry.arrived.owner == Owner::Nobody && attendance.known.is_some();
             has_room = !is_orphan || orphans.offer(uid, &entry.arrived.key);
             has_room
         });
@@ -500,15 +502,15 @@ impl Arrivals {
     }
 }
 
-/// Goes on through all arrivals of these places, after those up to `at`, until `budget` is used up or `pass` says that
+/// Goes on through all these arrivals, after those up to `at`, until `budget` is used up or `pass` says that
 /// it goes no further. Returns where it stopped, before what was not passed; `None` at the end.
 fn walk<'a>(
-    places: impl Iterator<Item = (&'a Key, &'a Place)>,
+    attendances: impl Iterator<Item = (&'a Key, &'a Attendance)>,
     at: Option<&At>,
     budget: &mut isize,
-    mut pass: impl FnMut(&Place, &Arc<str>, &Entry) -> bool,
+    mut pass: impl FnMut(&Attendance, &Arc<str>, &Entry) -> bool,
 ) -> Option<At> {
-    for (key, place) in places {
+    for (key, attendance) in attendances {
         let mut last = at.filter(|(at, _)| at == key).and_then(|(_, uid)| uid.clone());
         *budget -= 1;
         loop {
@@ -516,9 +518,9 @@ fn walk<'a>(
                 return Some((key.clone(), last));
             }
             let from = last.as_ref().map_or(Unbounded, Excluded);
-            let Some((uid, entry)) = place.entries.range::<Arc<str>, _>((from, Unbounded)).next() else { break };
+            let Some((uid, entry)) = attendance.entries.range::<Arc<str>, _>((from, Unbounded)).next() else { break };
             *budget -= 1;
-            if !pass(place, uid, entry) {
+            if !pass(attendance, uid, entry) {
                 return Some((key.clone(), last));
             }
             last = Some(uid.clone());

@@ -73,8 +73,8 @@ impl Elector {
                 sight = seen.recv() => {
                     let now = self.clock.monotonic();
                     match sight {
-                        Some(Sight::Lease(lease)) => self.candidate.observe(lease.map(|lease| *lease), now),
-                        Some(Sight::Deleted { uid }) => self.candidate.observe_deletion(&uid, now),
+                        Some(Seen::Lease(lease)) => self.candidate.observe(lease.map(|lease| *lease), now),
+                        Some(Seen::Deleted { uid }) => self.candidate.observe_deletion(&uid, now),
                         None => break,
                     }
                 }
@@ -186,7 +186,7 @@ const NO_ANSWER: &str = "the API server did not answer in time";
 const FIELDS: &str = "metadata.name=konductor-operator";
 
 /// What a watch shows.
-enum Sight {
+enum Seen {
     /// The lease; `None` when a list is without it.
     Lease(Option<Box<Record>>),
     /// A lease was deleted.
@@ -194,24 +194,24 @@ enum Sight {
 }
 
 /// Sends each state of the lease that a watch shows.
-async fn watch_lease(source: Source<Lease, Spec, IgnoredAny>, sightings: mpsc::Sender<Sight>) {
+async fn watch_lease(source: Source<Lease, Spec, IgnoredAny>, sightings: mpsc::Sender<Seen>) {
     let mut listed = None;
     let wrap = move |event| match event {
         Event::Init => {
             listed = None;
             None
         }
-        Event::InitDone { .. } => Some(Sight::Lease(listed.take())),
+        Event::InitDone { .. } => Some(Seen::Lease(listed.take())),
         Event::Apply(Ok(lease)) => {
             let lease: Box<Record> = Box::new(lease);
             listed = Some(lease.clone());
-            Some(Sight::Lease(Some(lease)))
+            Some(Seen::Lease(Some(lease)))
         }
         Event::Apply(Err(why)) => {
             warn!("{why}");
             None
         }
-        Event::Delete(deleted) => Some(Sight::Deleted { uid: deleted.uid }),
+        Event::Delete(deleted) => Some(Seen::Deleted { uid: deleted.uid }),
     };
     // How it goes is logged already, and that the store went back is found out by a write.
     source.follow(sightings, read, wrap, |_| ()).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use konductor_api::arbiter::Now;
 
-use super::{Agenda, Lane, Lanes, Plugin, Turn};
+use super::{Lane, Lanes, Plugin, Turn, WorkQueue};
 use crate::key::Key;
 
 /// Jobs looked at in one turn before they are sent: more than there are places, as some have become needless.
@@ -21,7 +21,7 @@ pub struct Ticket {
 #[derive(Debug)]
 pub struct Engine<P: Plugin> {
     plugin: P,
-    agenda: Agenda,
+    work_queue: WorkQueue,
     lanes: Lanes<P::Job>,
     leading: bool,
     /// Something that comes before decisions is not done yet.
@@ -31,7 +31,7 @@ pub struct Engine<P: Plugin> {
 impl<P: Plugin> Engine<P> {
     /// An engine that knows nothing and does not lead.
     pub fn new(plugin: P) -> Self {
-        Self { plugin, agenda: Agenda::default(), lanes: Lanes::default(), leading: false, preparing: false }
+        Self { plugin, work_queue: WorkQueue::default(), lanes: Lanes::default(), leading: false, preparing: false }
     }
 
     /// The name of the kind.
@@ -40,8 +40,8 @@ impl<P: Plugin> Engine<P> {
     }
 
     fn call<T>(&mut self, now: Now, call: impl FnOnce(&mut P, &mut Turn<'_, P::Job>) -> T) -> T {
-        let Self { plugin, agenda, lanes, leading, .. } = self;
-        call(plugin, &mut Turn { now, leading: *leading, agenda, lanes })
+        let Self { plugin, work_queue, lanes, leading, .. } = self;
+        call(plugin, &mut Turn { now, leading: *leading, work_queue, lanes })
     }
 
     /// This process leads from now on, or does not any more.
@@ -64,7 +64,7 @@ impl<P: Plugin> Engine<P> {
     /// Decides, parent by parent, until nothing is left to decide or `enough` says that the turn has taken long enough,
     /// and returns the requests to send. What is left is due at once: see [`Engine::next`].
     pub fn turn(&mut self, now: Now, mut enough: impl FnMut() -> bool) -> Vec<(Ticket, P::Request)> {
-        self.agenda.ring(now.monotonic);
+        self.work_queue.ring(now.monotonic);
         self.lanes.ring(now.monotonic);
         self.preparing = true;
         while self.preparing {
@@ -75,9 +75,9 @@ impl<P: Plugin> Engine<P> {
         }
         // Also while something is left to prepare, as that may be so for ever: what is not known yet, a plugin does not
         // decide on. One that is marked by another's decision waits for the next turn: no turn is without an end.
-        let mut left = self.agenda.waiting();
+        let mut left = self.work_queue.waiting();
         while left > 0
-            && let Some(key) = self.agenda.pop()
+            && let Some(key) = self.work_queue.pop()
         {
             self.call(now, |plugin, turn| plugin.decide(&key, turn));
             left = if enough() { 0 } else { left - 1 };
@@ -98,6 +98,6 @@ impl<P: Plugin> Engine<P> {
         if self.preparing {
             return Some(Duration::ZERO);
         }
-        self.agenda.next().into_iter().chain(self.lanes.next()).min()
+        self.work_queue.next().into_iter().chain(self.lanes.next()).min()
     }
 }

@@ -4,7 +4,7 @@
 //! decides for each parent that something was heard of, and sends what there is a place for. So a flood costs one
 //! decision, not one each; and nothing is locked, because nothing is shared.
 //!
-//! - [`Agenda`]: which parents to decide on, and when;
+//! - [`WorkQueue`]: which parents to decide on, and when;
 //! - [`Lanes`]: what waits to be sent, with places for each namespace and parent;
 //! - [`Plugin`]: what is decided about: locks, or what is waited for. The engine knows none of them;
 //! - [`Engine`]: these three as a state machine: over what was seen, answers and time, to requests. It can be driven
@@ -16,18 +16,18 @@
 //! long enough, whatever is left is due at once, and other tasks get their turn in between. Parents and namespaces take
 //! turns. What cannot be read is told apart and left alone by the plugins.
 
-mod agenda;
 mod core;
 mod driver;
 mod lanes;
 mod plugin;
 #[cfg(test)]
 mod tests;
+mod work_queue;
 
 pub use self::{
-    agenda::Agenda,
     core::{Engine, Ticket},
     driver::{Common, Inbox, run},
     lanes::{Lane, Lanes},
     plugin::{Plugin, Turn},
+    work_queue::WorkQueue,
 };

@@ -5,7 +5,7 @@ use std::{fmt::Debug, future::Future};
 use konductor_api::arbiter::Now;
 use kube::Client;
 
-use super::{Agenda, Lane, Lanes};
+use super::{Lane, Lanes, WorkQueue};
 use crate::key::Key;
 
 /// What a plugin is given in each call: the time, and where it puts what is to be done.
@@ -16,7 +16,7 @@ pub struct Turn<'a, J> {
     /// Whether this process leads.
     pub leading: bool,
     /// Which parents to decide on, and when.
-    pub agenda: &'a mut Agenda,
+    pub work_queue: &'a mut WorkQueue,
     /// What is to be sent.
     pub lanes: &'a mut Lanes<J>,
 }

@@ -45,7 +45,7 @@ impl Plugin for Toy {
     }
 
     fn observe(&mut self, seen: String, turn: &mut Turn<'_, ()>) {
-        turn.agenda.mark(&key(&seen));
+        turn.work_queue.mark(&key(&seen));
     }
 
     fn prepare(&mut self, _: &mut Turn<'_, ()>) -> bool {

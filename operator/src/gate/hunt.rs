@@ -24,8 +24,8 @@ use konductor_api::{
 };
 
 use super::{
+    cache::Stock,
     needs::{Needs, place},
-    world::Stock,
 };
 use crate::{
     key::{Key, ParentKey},

@@ -3,15 +3,15 @@
 //! Only what some gate needs is followed ([`sources`]), and of each object only what a condition can ask about is kept
 //! ([`Outline`](sources::Outline)). A change of an object finds the gates that name it through an index ([`needs`]),
 //! and corrects the counts of those that select it ([`partition`]), so it costs what depends on it. What can be more
-//! than that is done in pieces ([`world`]), as is the search for gates that wait for themselves ([`hunt`]).
+//! than that is done in pieces ([`cache`]), as is the search for gates that wait for themselves ([`hunt`]).
 
+mod cache;
 mod hunt;
 mod needs;
 mod partition;
 mod sources;
 #[cfg(test)]
 mod tests;
-mod world;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -24,8 +24,8 @@ use konductor_cluster::object::Metadata;
 use kube::Client;
 
 use self::{
+    cache::DependencyCache,
     sources::{GateObject, GateSeen, Sources, watches},
-    world::World,
 };
 use crate::{
     engine::{Common, Engine, Inbox},
@@ -43,7 +43,7 @@ const LOOKS: usize = 4096;
 /// All gates.
 pub(crate) struct Gates {
     sources: Sources,
-    world: World,
+    cache: DependencyCache,
 }
 
 /// An engine for gates, which are followed from now on, and its inbox.
@@ -51,7 +51,7 @@ pub(crate) fn start(common: &Common) -> (Engine<Waitables<Gates>>, Inbox<Seen<Ga
     let inbox = Inbox::default();
     follow(common, None, PAGE, inbox.sender.clone(), kept::<Gates>, Seen::Parent);
     let sources = Sources::new(watches(common, inbox.sender.clone()));
-    let gates = Gates { sources, world: World::default() };
+    let gates = Gates { sources, cache: DependencyCache::default() };
     (Engine::new(Waitables::new(gates, &common.metrics, &common.recorder)), inbox)
 }
 
@@ -66,30 +66,30 @@ impl Kind for Gates {
     }
 
     fn parent(&mut self, key: &Key, gate: Option<&GateObject>, now: Now) {
-        self.world.gate(key, gate, now);
-        for source in self.sources.follow(&self.world.sources()) {
-            self.world.forget(source);
+        self.cache.gate(key, gate, now);
+        for source in self.sources.follow(&self.cache.sources()) {
+            self.cache.forget(source);
         }
     }
 
     fn parents_listed(&mut self) {
-        self.world.gates_listed();
+        self.cache.gates_listed();
     }
 
     fn observe(&mut self, seen: GateSeen, _now: Now) {
         if self.sources.is_current(&seen) {
-            self.world.take(seen);
+            self.cache.take(seen);
         }
     }
 
     fn prepare(&mut self, _now: Now, changed: &mut Vec<Key>) -> bool {
-        let turn = self.world.work(LOOKS);
-        changed.extend(self.world.take_marked());
+        let turn = self.cache.work(LOOKS);
+        changed.extend(self.cache.take_marked());
         turn.more
     }
 
     fn decide(&self, key: &Key, gate: &GateObject, now: Now) -> Option<Plan<StatusOf<Self>>> {
-        self.world.decide(key, gate, now)
+        self.cache.decide(key, gate, now)
     }
 
     fn errand(&self, _: &Key, _: &Arc<GateObject>, _: &Write<StatusOf<Self>>) -> Option<Infallible> {

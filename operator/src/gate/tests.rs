@@ -17,8 +17,8 @@ use konductor_cluster::{
 use serde_json::{Value, json};
 
 use super::{
+    cache::DependencyCache,
     sources::{Content, GateObject, GateSeen, Outline, Sighted, Subject},
-    world::World,
 };
 use crate::{
     key::{Key, ParentKey},
@@ -54,7 +54,7 @@ fn on_jobs(label: &str) -> Value {
 /// Gates whose statuses are written as they are decided.
 #[derive(Default)]
 struct Scene {
-    world: World,
+    cache: DependencyCache,
     gates: BTreeMap<Key, GateObject>,
     /// Those that were seen since the last turn: they are decided on, as far as that is possible.
     seen: Vec<Key>,
@@ -68,14 +68,14 @@ impl Scene {
     /// With all gates and Jobs listed, and the namespaces.
     fn new() -> Self {
         let mut scene = Self::default();
-        scene.world.gates_listed();
+        scene.cache.gates_listed();
         scene.see(Subject::Objects(Dependency::Job), Event::InitDone { version: 1 });
         scene.see(Subject::Namespaces, Event::InitDone { version: 1 });
         scene
     }
 
     fn see(&mut self, subject: Subject, event: Event<Sighted>) -> usize {
-        self.world.take(GateSeen { subject, number: 0, event })
+        self.cache.take(GateSeen { subject, number: 0, event })
     }
 
     fn gate(&mut self, namespace: &str, name: &str, labels: &[&str], spec: &Value) {
@@ -87,14 +87,14 @@ impl Scene {
         });
         let gate = GateObject::read(&gate.to_string()).expect("an object").expect("a gate");
         let key = key(namespace, name);
-        self.world.gate(&key, Some(&gate), now());
+        self.cache.gate(&key, Some(&gate), now());
         self.seen.push(key.clone());
         self.gates.insert(key, gate);
     }
 
     fn delete_gate(&mut self, namespace: &str, name: &str) {
         self.gates.remove(&key(namespace, name));
-        self.world.gate(&key(namespace, name), None, now());
+        self.cache.gate(&key(namespace, name), None, now());
     }
 
     fn job(&mut self, namespace: &str, name: &str, labels: &[&str], state: JobState) -> usize {
@@ -115,11 +115,11 @@ impl Scene {
 
     /// One turn of the loop.
     fn turn(&mut self) -> Turn {
-        let mut turn = self.world.work(BUDGET);
+        let mut turn = self.cache.work(BUDGET);
         self.most = self.most.max(turn.looks);
         self.looks += turn.looks;
         let seen = std::mem::take(&mut self.seen);
-        for key in self.world.take_marked().into_iter().chain(seen) {
+        for key in self.cache.take_marked().into_iter().chain(seen) {
             // What is written is seen.
             turn.more |= self.decide(&key);
         }
@@ -129,10 +129,10 @@ impl Scene {
     /// Returns whether there was something to write.
     fn decide(&mut self, key: &Key) -> bool {
         let Some(gate) = self.gates.get_mut(key) else { return false };
-        let plan = self.world.decide(key, gate, now());
+        let plan = self.cache.decide(key, gate, now());
         let Some(write) = plan.and_then(|plan| plan.write) else { return false };
         gate.status = Some(write.status);
-        self.world.gate(key, Some(gate), now());
+        self.cache.gate(key, Some(gate), now());
         true
     }
 
@@ -499,7 +499,7 @@ fn while_cycles_are_looked_for_in_its_namespace_no_gate_is_decided_on_by_those_f
     assert_eq!(scene.message("n", "a"), "Gate b is waiting, wanted Open");
     let is_decided = |scene: &Scene, namespace: &str, name: &str| {
         let key = key(namespace, name);
-        scene.world.decide(&key, &scene.gates[&key], now()).is_some()
+        scene.cache.decide(&key, &scene.gates[&key], now()).is_some()
     };
     // One that has another label: the hunt is due, and then under way.
     for number in 0..3000 {
@@ -512,7 +512,7 @@ fn while_cycles_are_looked_for_in_its_namespace_no_gate_is_decided_on_by_those_f
             hunting += 1;
             assert!(is_decided(&scene, "n", "jobs") && is_decided(&scene, "quiet", "a"));
         }
-        if !scene.world.work(100).more {
+        if !scene.cache.work(100).more {
             break;
         }
     }
@@ -675,7 +675,7 @@ fn whatever_changes_in_whatever_pieces_the_answer_is_that_of_one_look_at_all() {
                 scene.allow(PLACES[number], model.allowed[number].then_some("*"));
             }
         }
-        scene.world.work(dice.below(8));
+        scene.cache.work(dice.below(8));
         if step % 10 != 9 {
             continue;
         }
@@ -697,5 +697,5 @@ fn whatever_changes_in_whatever_pieces_the_answer_is_that_of_one_look_at_all() {
         scene.delete_gate(&key.namespace, &key.name);
     }
     scene.settle();
-    assert!(scene.world.remembers_no_gate());
+    assert!(scene.cache.remembers_no_gate());
 }

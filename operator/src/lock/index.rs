@@ -11,7 +11,7 @@ use konductor_api::{
 
 use super::kind::SeenParent;
 use crate::{
-    engine::Agenda,
+    engine::WorkQueue,
     key::{Key, ParentKey},
     pods::{Ended, Graveyard, Tenants},
 };
@@ -83,14 +83,14 @@ impl Index {
     }
 
     /// This process leads, or does not any more.
-    pub(super) fn lead(&mut self, leading: bool, agenda: &mut Agenda) {
+    pub(super) fn lead(&mut self, leading: bool, work_queue: &mut WorkQueue) {
         self.leading = leading;
         self.reign += u64::from(leading);
         for (key, entry) in &mut self.entries {
             if !leading {
                 entry.view.stand_down();
             }
-            agenda.mark(key);
+            work_queue.mark(key);
         }
     }
 
@@ -119,12 +119,12 @@ impl Index {
     }
 
     /// The entry of this name, made if there is none, and marked for a decision.
-    fn open(&mut self, key: &ParentKey, agenda: &mut Agenda) -> (Key, &mut Entry) {
+    fn open(&mut self, key: &ParentKey, work_queue: &mut WorkQueue) -> (Key, &mut Entry) {
         let key = match self.entries.get_key_value(key) {
             Some((key, _)) => key.clone(),
             None => Key::new(key.clone()),
         };
-        agenda.mark(&key);
+        work_queue.mark(&key);
         let kind = self.kind;
         let entry = self.entries.entry(key.clone());
         let name = &key.name;
@@ -190,9 +190,9 @@ impl Index {
     }
 
     /// Takes notes of a lock that was seen; the caller tells the view.
-    pub(super) fn note_parent(&mut self, key: &ParentKey, seen: &SeenParent, agenda: &mut Agenda) -> &mut View {
+    pub(super) fn note_parent(&mut self, key: &ParentKey, seen: &SeenParent, work_queue: &mut WorkQueue) -> &mut View {
         let epoch = self.parent_epoch;
-        let (_, entry) = self.open(key, agenda);
+        let (_, entry) = self.open(key, work_queue);
         let version = seen.parent.version;
         match &mut entry.parent {
             Some(known) if known.version >= version => known.epoch = epoch,
@@ -210,12 +210,12 @@ impl Index {
     }
 
     /// The lock with this UID does not exist any more.
-    pub(super) fn parent_gone(&mut self, key: &ParentKey, uid: &str, now: Now, agenda: &mut Agenda) {
+    pub(super) fn parent_gone(&mut self, key: &ParentKey, uid: &str, now: Now, work_queue: &mut WorkQueue) {
         self.remember_gone(uid);
         if !self.entries.contains_key(key) {
             return;
         }
-        let (_, entry) = self.open(key, agenda);
+        let (_, entry) = self.open(key, work_queue);
         entry.parent.take_if(|parent| *parent.uid == *uid);
         entry.view.parent_gone(uid, now);
     }
@@ -227,10 +227,10 @@ impl Index {
         claim: &Claim,
         conditions: Box<[Condition]>,
         now: Now,
-        agenda: &mut Agenda,
+        work_queue: &mut WorkQueue,
     ) -> Key {
         let epoch = self.claim_epoch;
-        let (key, _) = self.open(key, agenda);
+        let (key, _) = self.open(key, work_queue);
         let pod = claim.pod.as_ref().map(|pod| (pod.uid.clone(), pod.container.clone()));
         if let Some(known) = self.claims.get_mut(&claim.uid) {
             known.epoch = epoch;
@@ -265,9 +265,15 @@ impl Index {
     }
 
     /// Takes notes of a claim of this lock that cannot be read; the caller tells the view.
-    pub(super) fn note_unread(&mut self, key: &ParentKey, unread: &Unread, now: Now, agenda: &mut Agenda) -> Key {
+    pub(super) fn note_unread(
+        &mut self,
+        key: &ParentKey,
+        unread: &Unread,
+        now: Now,
+        work_queue: &mut WorkQueue,
+    ) -> Key {
         let epoch = self.claim_epoch;
-        let (key, _) = self.open(key, agenda);
+        let (key, _) = self.open(key, work_queue);
         let notes = self.claims.entry(unread.uid.clone()).or_insert_with(|| ClaimNotes {
             key: key.clone(),
             generation: 0,
@@ -283,25 +289,25 @@ impl Index {
     }
 
     /// The claim with this UID does not exist any more.
-    pub(super) fn claim_gone(&mut self, uid: &str, now: Now, agenda: &mut Agenda) {
+    pub(super) fn claim_gone(&mut self, uid: &str, now: Now, work_queue: &mut WorkQueue) {
         self.remember_gone(uid);
         let Some(claim) = self.claims.remove(uid) else { return };
         if let Some((pod, _)) = &claim.pod {
             self.tenants.remove(pod, uid);
         }
-        let (_, entry) = self.open(&claim.key, agenda);
+        let (_, entry) = self.open(&claim.key, work_queue);
         entry.view.claim_gone(uid, now);
     }
 
     /// If the claim's container has certainly ended, its view is told.
-    pub(super) fn check_for_death(&mut self, uid: &str, now: Now, agenda: &mut Agenda) {
+    pub(super) fn check_for_death(&mut self, uid: &str, now: Now, work_queue: &mut WorkQueue) {
         let Some(claim) = self.claims.get_mut(uid) else { return };
         if let Some((pod, container)) = &claim.pod
             && !claim.dead
             && self.graveyard.has(pod, container)
         {
             let key = claim.key.clone();
-            let (_, entry) = self.open(&key, agenda);
+            let (_, entry) = self.open(&key, work_queue);
             // One that cannot be read at the moment is told of when it can.
             let told = entry.view.holder_died(uid, now);
             if let Some(claim) = self.claims.get_mut(uid) {
@@ -319,14 +325,14 @@ impl Index {
     }
 
     /// These containers of the pod have ended.
-    pub(super) fn pod_ended(&mut self, source: usize, ended: Ended, now: Now, agenda: &mut Agenda) {
+    pub(super) fn pod_ended(&mut self, source: usize, ended: Ended, now: Now, work_queue: &mut WorkQueue) {
         let claims = self.tenants.of(&ended.pod);
         // Whoever patches an ended pod again and again tells nothing new.
         if !self.graveyard.bury(source, ended) {
             return;
         }
         for claim in claims {
-            self.check_for_death(&claim, now, agenda);
+            self.check_for_death(&claim, now, work_queue);
         }
     }
 

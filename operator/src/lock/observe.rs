@@ -61,7 +61,7 @@ impl<K: Kind> Locks<K> {
                 self.index.pods_listed(source);
                 self.metrics.filled(self.caches.pods[source]);
             }
-            Seen::Pod(source, Event::Apply(ended)) => self.index.pod_ended(source, ended, turn.now, turn.agenda),
+            Seen::Pod(source, Event::Apply(ended)) => self.index.pod_ended(source, ended, turn.now, turn.work_queue),
             Seen::Pod(_, Event::Delete(gone)) => self.index.pod_gone(&gone.uid),
         }
     }
@@ -70,7 +70,7 @@ impl<K: Kind> Locks<K> {
         if self.is_readable(&found)
             && let Ok(seen) = found.content
         {
-            self.index.note_parent(&found.key, &seen, turn.agenda).observe_parent(seen.parent, turn.now);
+            self.index.note_parent(&found.key, &seen, turn.work_queue).observe_parent(seen.parent, turn.now);
         } else {
             self.index.saw_unreadable_parent(&found.key, &found.uid);
         }
@@ -86,29 +86,29 @@ impl<K: Kind> Locks<K> {
             }
         } else if let Ok(SeenClaim { lock, claim, conditions }) = found.content {
             let uid = claim.uid.clone();
-            let key = self.index.note_claim(&lock, &claim, conditions, now, turn.agenda);
+            let key = self.index.note_claim(&lock, &claim, conditions, now, turn.work_queue);
             if let Some(entry) = self.index.get(&key) {
                 entry.view.observe_claim(claim, now);
             }
-            self.index.check_for_death(&uid, now, turn.agenda);
+            self.index.check_for_death(&uid, now, turn.work_queue);
         }
     }
 
     /// A claim on this lock that cannot be read. One that is known to be gone is no news.
     fn observe_unread(&mut self, lock: &ParentKey, found: &Found<SeenClaim>, turn: &mut LockTurn<'_>) {
         let Some(unread) = found.unread().filter(|unread| !self.index.is_gone(&unread.uid)) else { return };
-        let key = self.index.note_unread(lock, &unread, turn.now, turn.agenda);
+        let key = self.index.note_unread(lock, &unread, turn.now, turn.work_queue);
         if let Some(entry) = self.index.get(&key) {
             entry.view.observe_unreadable(unread, turn.now);
         }
     }
 
     fn parent_gone(&mut self, key: &ParentKey, uid: &str, turn: &mut LockTurn<'_>) {
-        self.index.parent_gone(key, uid, turn.now, turn.agenda);
+        self.index.parent_gone(key, uid, turn.now, turn.work_queue);
     }
 
     fn claim_gone(&mut self, uid: &str, turn: &mut LockTurn<'_>) {
-        self.index.claim_gone(uid, turn.now, turn.agenda);
+        self.index.claim_gone(uid, turn.now, turn.work_queue);
     }
 
     /// Whether the object says anything: it is not known to be gone, and can be read.
@@ -138,17 +138,17 @@ impl<K: Kind> Locks<K> {
             Written::Applied(subject) => match (&write, *subject) {
                 (Write::Parent(write), Subject::Parent(found)) if self.is_readable(&found) => {
                     let Ok(seen) = found.content else { return };
-                    self.index.note_parent(key, &seen, turn.agenda).acknowledged_parent(write, seen.parent, now);
+                    self.index.note_parent(key, &seen, turn.work_queue).acknowledged_parent(write, seen.parent, now);
                 }
                 (Write::Claim(write), Subject::Claim(found)) if self.is_readable(&found) => {
                     let Ok(SeenClaim { claim, conditions, .. }) = found.content else { return };
                     self.celebrate(key, write, now);
                     let uid = claim.uid.clone();
-                    self.index.note_claim(key, &claim, conditions, now, turn.agenda);
+                    self.index.note_claim(key, &claim, conditions, now, turn.work_queue);
                     if let Some(entry) = self.index.get(key) {
                         entry.view.acknowledged_claim(write, claim, now);
                     }
-                    self.index.check_for_death(&uid, now, turn.agenda);
+                    self.index.check_for_death(&uid, now, turn.work_queue);
                 }
                 // Deleted meanwhile, or it cannot be read any more. The view waits for an answer all the same.
                 (_, subject) => {
@@ -329,7 +329,7 @@ impl<K: Kind> Locks<K> {
             if !self.is_readable(&found) {
                 self.observe_unread(key, &found, turn);
             } else if let Ok(SeenClaim { claim, conditions, .. }) = found.content {
-                self.index.note_claim(key, &claim, conditions, now, turn.agenda);
+                self.index.note_claim(key, &claim, conditions, now, turn.work_queue);
                 readable.push(claim);
             }
         }
@@ -341,7 +341,7 @@ impl<K: Kind> Locks<K> {
             }
         }
         for uid in uids {
-            self.index.check_for_death(&uid, now, turn.agenda);
+            self.index.check_for_death(&uid, now, turn.work_queue);
         }
         if page.next.is_some() {
             // As large as the page that came: a larger one may fail for its size, and begin the list anew.

@@ -167,7 +167,7 @@ impl<K: Kind> Plugin for Locks<K> {
         for (key, job) in turn.lanes.clear() {
             self.drop_job(&key, job, turn.now);
         }
-        self.index.lead(turn.leading, turn.agenda);
+        self.index.lead(turn.leading, turn.work_queue);
         if !turn.leading {
             self.metrics.waiting.clear();
             self.metrics.in_use.clear();
@@ -194,9 +194,9 @@ impl<K: Kind> Plugin for Locks<K> {
             turn.lanes.push(Lane::Read, key, Job::Look(look));
         }
         let breath = turn.now.monotonic + BREATH;
-        turn.agenda.set_alarm(key, look_again.map(|at| at.max(breath)));
+        turn.work_queue.set_alarm(key, look_again.map(|at| at.max(breath)));
         if !turn.lanes.has(key) && self.index.forget_unused(key) {
-            turn.agenda.set_alarm(key, None);
+            turn.work_queue.set_alarm(key, None);
         }
     }
 
@@ -207,7 +207,7 @@ impl<K: Kind> Plugin for Locks<K> {
                 Ok(request) => Some(request),
                 Err(write) => {
                     self.drop_job(&key, Job::Write(*write), turn.now);
-                    turn.agenda.mark(&key);
+                    turn.work_queue.mark(&key);
                     None
                 }
             },
@@ -217,7 +217,7 @@ impl<K: Kind> Plugin for Locks<K> {
                 // Taken over by somebody else, or anew, meanwhile.
                 if !matches!(*entry.view.reign(), Reign::Listing { term: own, .. } if own == term) {
                     entry.view.list_failed();
-                    turn.agenda.mark(&key);
+                    turn.work_queue.mark(&key);
                     return None;
                 }
                 Some(Request::Page { key, term, from, failures })
@@ -228,7 +228,7 @@ impl<K: Kind> Plugin for Locks<K> {
 
     fn answered(&mut self, _lane: Lane, key: &Key, answer: Answer, turn: &mut LockTurn<'_>) {
         self.take_answer(key, answer, turn);
-        turn.agenda.mark(key);
+        turn.work_queue.mark(key);
     }
 
     async fn perform(client: Client, request: Request) -> Answer {

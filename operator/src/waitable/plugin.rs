@@ -161,13 +161,13 @@ impl<K: Kind> Waitables<K> {
             self.entries.insert(key.clone(), Entry::new(object, epoch));
         }
         self.kind.parent(&key, self.entries.get(&key).map(|entry| &*entry.object), turn.now);
-        turn.agenda.mark(&key);
+        turn.work_queue.mark(&key);
     }
 
     fn gone(&mut self, key: &Key, uid: &str, turn: &mut KindTurn<'_, K>) {
         if self.entries.get(key).is_some_and(|entry| entry.object.metadata.uid == uid) {
             self.entries.remove(key);
-            turn.agenda.set_alarm(key, None);
+            turn.work_queue.set_alarm(key, None);
             self.metrics.open.remove(&labels::<K>(key));
             self.kind.parent(key, None, turn.now);
         }
@@ -212,7 +212,7 @@ impl<K: Kind> Waitables<K> {
                 turn.lanes.push(lane(urgent), key, Job::Status);
             }
         }
-        turn.agenda.set_alarm(key, alarm);
+        turn.work_queue.set_alarm(key, alarm);
     }
 
     /// The request that writes the status as it is decided now.
@@ -224,7 +224,7 @@ impl<K: Kind> Waitables<K> {
         }
         // What came meanwhile may have made it needless, or urgent; its alarm was set when it was queued.
         let Some(write) = self.kind.decide(key, &entry.object, turn.now).and_then(|plan| plan.write) else {
-            turn.agenda.mark(key);
+            turn.work_queue.mark(key);
             return None;
         };
         entry.writing = true;
@@ -290,7 +290,7 @@ impl<K: Kind> Waitables<K> {
             }
         };
         self.metrics.writes.get_or_create(&WriteLabels { kind, change: change.name(), outcome }).inc();
-        turn.agenda.mark(key);
+        turn.work_queue.mark(key);
     }
 
     /// A write will not be carried on.
@@ -367,7 +367,7 @@ impl<K: Kind> Plugin for Waitables<K> {
             }
         }
         if turn.leading {
-            return self.entries.keys().for_each(|key| turn.agenda.mark(key));
+            return self.entries.keys().for_each(|key| turn.work_queue.mark(key));
         }
         // Only the leader's figures count: those of two replicas would be added up.
         self.metrics.open.clear();
@@ -394,7 +394,7 @@ impl<K: Kind> Plugin for Waitables<K> {
                 // Not at once: what changes all the time is no reason to ask all the time.
                 (entry.setbacks, entry.retry) = (0, entry.retry.min(turn.now.monotonic + RETRY_AFTER));
             }
-            turn.agenda.mark(&key);
+            turn.work_queue.mark(&key);
         }
         more
     }

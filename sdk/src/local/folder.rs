@@ -152,7 +152,7 @@ pub(super) struct Ask {
 
 /// One lock of one folder.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct FolderLock {
     pub(super) folder: Arc<PathBuf>,
     pub(super) kind: LockKind,
     pub(super) name: String,
@@ -188,7 +188,7 @@ impl Ask {
     }
 }
 
-impl Place {
+impl FolderLock {
     /// Makes a change and says where the claim of this name then stands. A claim that was added comes with its file.
     pub(super) fn transact(&self, change: &Change, name: &str) -> Result<(Standing, Option<File>)> {
         let (place, access, lock) = self.open(File::lock)?;

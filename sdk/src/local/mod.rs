@@ -38,7 +38,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::{
-    folder::{Ask, Change, FolderError, Place},
+    folder::{Ask, Change, FolderError, FolderLock},
     rules::Standing,
     watch::{Bell, Watches},
 };
@@ -82,7 +82,7 @@ impl Local {
     }
 }
 
-impl Place {
+impl FolderLock {
     fn failed(&self, doing: &'static str, source: io::Error) -> FolderError {
         FolderError::System { doing, path: self.folder.display().to_string(), source }
     }
@@ -116,8 +116,11 @@ pub(crate) async fn drive(
     commands: &mut UnboundedReceiver<Command>,
     on_event: &mut impl FnMut(Event),
 ) -> io::Result<()> {
-    let place =
-        Place { folder: local.folder.clone(), kind: request.wanted.kind(), name: request.wanted.name().to_owned() };
+    let place = FolderLock {
+        folder: local.folder.clone(),
+        kind: request.wanted.kind(),
+        name: request.wanted.name().to_owned(),
+    };
     let Some((mine, token)) = acquire(&place, request, commands, on_event).await? else { return Ok(()) };
     let fifo = mine.bell.into_fifo();
     if local.inherit {
@@ -133,7 +136,7 @@ pub(crate) async fn drive(
 
 /// Waits until the claim is held; none when it was withdrawn or cannot be had, which is then told.
 async fn acquire(
-    place: &Place,
+    place: &FolderLock,
     request: &Request,
     commands: &mut UnboundedReceiver<Command>,
     on_event: &mut impl FnMut(Event),
@@ -229,7 +232,7 @@ async fn wait(
 }
 
 /// Makes a claim.
-async fn ask(place: &Place, request: &Request) -> Result<(Mine, Standing), FolderError> {
+async fn ask(place: &FolderLock, request: &Request) -> Result<(Mine, Standing), FolderError> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| place.failed("draw a name for a claim in", error.into()))?;
     let name = format!("{:032x}", u128::from_le_bytes(id));
@@ -250,7 +253,7 @@ async fn ask(place: &Place, request: &Request) -> Result<(Mine, Standing), Folde
 
 /// Where our claim stands after what is next has been done; with the claim, if it is a new one.
 async fn decide(
-    place: &Place,
+    place: &FolderLock,
     request: &Request,
     next: Next,
     mine: Option<&Mine>,
@@ -278,13 +281,17 @@ async fn decide(
     Ok((None, standing))
 }
 
-async fn transact(place: &Place, change: Change, name: &str) -> Result<(Standing, Option<File>), FolderError> {
+async fn transact(place: &FolderLock, change: Change, name: &str) -> Result<(Standing, Option<File>), FolderError> {
     let name = name.to_owned();
     apart(place, move |place| place.transact(&change, &name)).await
 }
 
 /// Ends a wait that is not wanted any more.
-async fn withdraw<T>(place: &Place, mine: Option<Mine>, on_event: &mut impl FnMut(Event)) -> io::Result<Option<T>> {
+async fn withdraw<T>(
+    place: &FolderLock,
+    mine: Option<Mine>,
+    on_event: &mut impl FnMut(Event),
+) -> io::Result<Option<T>> {
     if let Some(Mine { name, bell }) = mine {
         release(place, name, bell.into_fifo(), WITHDRAW_WITHIN).await;
     }
@@ -293,7 +300,7 @@ async fn withdraw<T>(place: &Place, mine: Option<Mine>, on_event: &mut impl FnMu
 }
 
 /// Gives a claim back. If that cannot be written down, or not soon, the end of its lock says the same.
-async fn release(place: &Place, name: String, fifo: File, within: Duration) {
+async fn release(place: &FolderLock, name: String, fifo: File, within: Duration) {
     let removal = transact(place, Change::Remove(name.clone()), &name);
     match tokio::time::timeout(within, removal).await {
         Ok(Ok(_)) => {}
@@ -305,8 +312,8 @@ async fn release(place: &Place, name: String, fifo: File, within: Duration) {
 
 /// Waits for files and locks on a thread that may.
 async fn apart<T: Send + 'static>(
-    place: &Place,
-    work: impl FnOnce(&Place) -> Result<T, FolderError> + Send + 'static,
+    place: &FolderLock,
+    work: impl FnOnce(&FolderLock) -> Result<T, FolderError> + Send + 'static,
 ) -> Result<T, FolderError> {
     let own = place.clone();
     let done = tokio::task::spawn_blocking(move || work(&own)).await;

@@ -20,7 +20,7 @@ use nix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    folder::{FolderError, Place, concerns_manifests},
+    folder::{FolderError, FolderLock, concerns_manifests},
     rules::Duty,
 };
 
@@ -80,7 +80,7 @@ impl AsRawFd for Events {
 }
 
 impl Edits {
-    fn new(place: &Place) -> io::Result<Self> {
+    fn new(place: &FolderLock) -> io::Result<Self> {
         let events = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let all = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_MOVED_TO
@@ -122,7 +122,7 @@ pub(super) struct Watches {
 impl Watches {
     /// Looks at what `duty` says from now on. Returns whether something may have been missed, so that a transaction has
     /// to see to it.
-    pub(super) fn follow(&mut self, duty: &Duty, place: &Place) -> Result<bool, FolderError> {
+    pub(super) fn follow(&mut self, duty: &Duty, place: &FolderLock) -> Result<bool, FolderError> {
         self.claims.retain(|name, _| duty.claims.contains(name));
         let mut missed = false;
         for name in &duty.claims {

@@ -10,14 +10,14 @@ use crate::key::Key;
 /// Parents that something was heard of, and those that only time changes. Whoever was marked first comes first, so that
 /// one that is marked again and again takes turns with the others.
 #[derive(Debug, Default)]
-pub struct Agenda {
+pub struct WorkQueue {
     dirty: HashSet<Key>,
     turns: VecDeque<Key>,
     alarms: BTreeSet<(Duration, Key)>,
     times: HashMap<Key, Duration>,
 }
 
-impl Agenda {
+impl WorkQueue {
     /// Asks for a decision on this parent.
     pub fn mark(&mut self, key: &Key) {
         if !self.dirty.contains(key) {
@@ -77,32 +77,32 @@ mod tests {
         ParentKey::new("n", name).into()
     }
 
-    fn take(agenda: &mut Agenda, now: Duration) -> Vec<String> {
-        agenda.ring(now);
-        std::iter::from_fn(|| agenda.pop()).map(|key| key.name.clone()).collect()
+    fn take(work_queue: &mut WorkQueue, now: Duration) -> Vec<String> {
+        work_queue.ring(now);
+        std::iter::from_fn(|| work_queue.pop()).map(|key| key.name.clone()).collect()
     }
 
     #[test]
     fn what_was_marked_is_decided_on_once_and_in_turn() {
-        let mut agenda = Agenda::default();
+        let mut work_queue = WorkQueue::default();
         for name in ["b", "a", "b"] {
-            agenda.mark(&key(name));
+            work_queue.mark(&key(name));
         }
-        assert_eq!(agenda.next(), Some(Duration::ZERO));
-        assert_eq!(agenda.pop(), Some(key("b")));
-        agenda.mark(&key("b"));
-        assert_eq!(take(&mut agenda, SECOND), ["a", "b"]);
-        assert_eq!((take(&mut agenda, SECOND), agenda.next()), (vec![], None));
+        assert_eq!(work_queue.next(), Some(Duration::ZERO));
+        assert_eq!(work_queue.pop(), Some(key("b")));
+        work_queue.mark(&key("b"));
+        assert_eq!(take(&mut work_queue, SECOND), ["a", "b"]);
+        assert_eq!((take(&mut work_queue, SECOND), work_queue.next()), (vec![], None));
     }
 
     #[test]
     fn an_alarm_rings_once_at_the_last_time_it_was_set_to() {
-        let mut agenda = Agenda::default();
-        agenda.set_alarm(&key("a"), Some(SECOND));
-        agenda.set_alarm(&key("a"), Some(3 * SECOND));
-        agenda.set_alarm(&key("b"), Some(SECOND));
-        agenda.set_alarm(&key("b"), None);
-        assert_eq!((take(&mut agenda, 2 * SECOND), agenda.next()), (vec![], Some(3 * SECOND)));
-        assert_eq!((take(&mut agenda, 3 * SECOND), agenda.next()), (vec!["a".to_owned()], None));
+        let mut work_queue = WorkQueue::default();
+        work_queue.set_alarm(&key("a"), Some(SECOND));
+        work_queue.set_alarm(&key("a"), Some(3 * SECOND));
+        work_queue.set_alarm(&key("b"), Some(SECOND));
+        work_queue.set_alarm(&key("b"), None);
+        assert_eq!((take(&mut work_queue, 2 * SECOND), work_queue.next()), (vec![], Some(3 * SECOND)));
+        assert_eq!((take(&mut work_queue, 3 * SECOND), work_queue.next()), (vec!["a".to_owned()], None));
     }
 }

@@ -3,9 +3,9 @@
 //! # What a turn costs
 //! Taking in what was seen costs a look at the object and at each different question asked where it is
 //! ([`partition`](super::partition)). Everything that can be more than that is put off, and done in pieces by
-//! [`World::work`]: counting what a selector selects, telling the gates that depend on one thing, looking for cycles
-//! ([`hunt`](super::hunt)), clearing away what a list does not show any more. Namespaces take turns at it. A gate whose
-//! answer is not there yet is not decided on, and stays as it is.
+//! [`DependencyCache::work`]: counting what a selector selects, telling the gates that depend on one thing, looking for
+//! cycles ([`hunt`](super::hunt)), clearing away what a list does not show any more. Namespaces take turns at it. A gate
+//! whose answer is not there yet is not decided on, and stays as it is.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -118,9 +118,9 @@ struct Note {
     waiting: Option<(MicroTime, Since)>,
 }
 
-/// Everything.
+/// Gates, what they depend on, and what is still to be done about it.
 #[derive(Default)]
-pub(super) struct World {
+pub(super) struct DependencyCache {
     needs: Needs,
     notes: HashMap<Key, Note>,
     stocks: [Stock; Dependency::ALL.len()],
@@ -142,7 +142,7 @@ pub(super) struct World {
     marked: Vec<Key>,
 }
 
-impl World {
+impl DependencyCache {
     /// What has to be followed.
     pub(super) fn sources(&self) -> HashSet<Subject> {
         self.needs.sources()
