@@ -124,8 +124,7 @@ pub struct ClaimStatus {
     /// The UID of the parent that granted it: one that was created anew under the same name confirms nothing.
     #[schemars(length(max = MAX_ID))]
     pub parent_uid: Option<String>,
-    /// Strictly greater than that of every earlier grant of the same parent. Hand it to storage that can refuse older
-    /// ones.
+    /// Strictly greater than that of every earlier grant of the same parent, for storage that refuses older ones.
     #[schemars(range(min = 0, max = MAX_COUNT))]
     pub fencing_token: Option<u64>,
     /// Place in the order in which the operator saw the claims of this parent; lower is earlier within a priority.
