@@ -140,7 +140,7 @@ async fn without_resources_and_without_an_operator_it_says_so() {
 
     install_crds(&installed.system.client).await;
     scene.semaphore(1).await;
-    let mut briefly = scene.witness("briefly", &["--wait-timeout", "2s", "--on-timeout", "skip"], HOLD);
+    let mut briefly = scene.witness("briefly", &["--wait-timeout", "10s", "--on-timeout", "skip"], HOLD);
     briefly.expect_exit(LIMIT, 75).await;
     let message = "no answer about semaphore s: does Konductor's operator run in this cluster?";
     assert!(briefly.stderr().contains(message), "{}", briefly.stderr());
