@@ -30,6 +30,11 @@ pub enum DurationError {
     TooLong,
 }
 
+/// The pause after so many failures in a row: `first`, then each time twice as long, and never longer than `longest`.
+pub fn doubling_pause(first: Duration, failures: u32, longest: Duration) -> Duration {
+    first.saturating_mul(2_u32.pow(failures.min(16))).min(longest)
+}
+
 const UNITS: [(&str, u128); 7] = [
     ("h", 3_600_000_000_000),
     ("m", 60_000_000_000),
@@ -153,6 +158,12 @@ mod tests {
         ] {
             assert_eq!(text.parse::<GoDuration>().map(|d| d.0), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_never_overflow() {
+        let pause = |failures| doubling_pause(Duration::from_secs(1), failures, Duration::from_mins(1)).as_secs();
+        assert_eq!([0, 1, 2, 5, 6, u32::MAX].map(pause), [1, 2, 4, 32, 60, 60]);
     }
 
     proptest! {

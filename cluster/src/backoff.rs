@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use konductor_api::duration::doubling_pause;
+
 /// The first pause.
 const FIRST: Duration = Duration::from_millis(100);
 
@@ -39,9 +41,9 @@ impl Backoff {
 
     /// An attempt failed: how long to pause, given a random number.
     pub fn next(&mut self, random: u32) -> Duration {
-        let doubled = FIRST * 2_u32.saturating_pow(self.failures.min(16));
+        let pause = doubling_pause(FIRST, self.failures, self.longest);
         self.failures = self.failures.saturating_add(1);
-        jittered(doubled.min(self.longest), random)
+        jittered(pause, random)
     }
 
     /// An attempt failed: pauses.

@@ -1,6 +1,6 @@
 //! Follows sources into the engines' inboxes, and reports how that goes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use konductor_cluster::{
     Endpoint, Program,
@@ -43,12 +43,9 @@ where
     let faults = Arc::new(Mutex::new(Faults::of::<K>(common.metrics.clone(), common.recorder.clone())));
     let (seen, mut leading) = (common.leading.clone(), common.leading.clone());
     let (noted, known) = (faults.clone(), faults);
-    let lock = |faults: &Mutex<Faults>, tell: &mut dyn FnMut(&mut Faults)| {
-        tell(&mut faults.lock().unwrap_or_else(PoisonError::into_inner));
-    };
     let keep = move |object| (note(&object), keep(object));
     let read = move |event: Event<(Noted, A)>| {
-        lock(&noted, &mut |faults| faults.observe(&event, *seen.borrow()));
+        lock(&noted).observe(&event, *seen.borrow());
         Some(wrap(event.map(|(_, kept)| kept)))
     };
     let report = move |report| match report {
@@ -68,7 +65,7 @@ where
         let tell = async move {
             while leading.changed().await.is_ok() {
                 if *leading.borrow_and_update() {
-                    lock(&known, &mut |faults| faults.tell_all());
+                    lock(&known).tell_all();
                 }
             }
             std::future::pending::<()>().await;
@@ -79,4 +76,8 @@ where
         }
     };
     tokio::spawn(following).abort_handle()
+}
+
+fn lock(faults: &Mutex<Faults>) -> MutexGuard<'_, Faults> {
+    faults.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use super::Now;
-use crate::limits::{LONGEST_RETRY_AFTER, RETRY_AFTER};
+use crate::{
+    duration::doubling_pause,
+    limits::{LONGEST_RETRY_AFTER, RETRY_AFTER},
+};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Retry {
@@ -21,9 +24,8 @@ impl Retry {
 
     /// It has failed once more.
     pub(super) fn failed(&mut self, now: Now) {
-        let pause = RETRY_AFTER.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        self.at = now.monotonic + doubling_pause(RETRY_AFTER, self.failures, LONGEST_RETRY_AFTER);
         self.failures = self.failures.saturating_add(1);
-        self.at = now.monotonic + pause.min(LONGEST_RETRY_AFTER);
     }
 
     /// It is tried again after this pause, however often it has failed.

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use konductor_api::duration::doubling_pause;
+
 use super::arrivals::At;
 use crate::key::Key;
 
@@ -147,8 +149,8 @@ impl Orphans {
         if *attempts == ATTEMPTS {
             self.settled(uid);
         } else {
-            let pause = FIRST_PAUSE * 2_u32.pow(*attempts - 1);
-            self.resting.insert((now + pause.min(LONGEST_PAUSE), uid.clone()));
+            let pause = doubling_pause(FIRST_PAUSE, *attempts - 1, LONGEST_PAUSE);
+            self.resting.insert((now + pause, uid.clone()));
         }
     }
 }

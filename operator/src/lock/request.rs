@@ -8,6 +8,7 @@ use std::time::Duration;
 use konductor_api::{
     LockClaim,
     arbiter::{ClaimWrite, Look, Outcome, PodSight, Uid, Write},
+    duration::doubling_pause,
 };
 use konductor_cluster::{Endpoint, Page, PageRequest, Program, RequestError};
 use kube::{
@@ -36,7 +37,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// How long to wait before the next attempt after so many failures in a row. Without chance: places bound how many go
 /// at once.
 pub(super) fn pause(failures: u32) -> Duration {
-    (PAUSES.0 * 2_u32.saturating_pow(failures.min(16))).min(PAUSES.1)
+    doubling_pause(PAUSES.0, failures, PAUSES.1)
 }
 
 /// Something to be sent.

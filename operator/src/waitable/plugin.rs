@@ -6,6 +6,7 @@ use konductor_api::{
     Rendezvous, RendezvousPhase,
     arbiter::Version,
     conditions,
+    duration::doubling_pause,
     limits::{RETRY_AFTER, STATUS_EVERY},
     rendezvous::{Change, RendezvousStatus},
 };
@@ -257,8 +258,7 @@ impl<K: Kind> Waitables<K> {
         if matches!(verdict, Verdict::Written(_)) {
             (entry.setbacks, entry.complaint) = (0, None);
         } else {
-            let pause = RETRY_AFTER * 2_u32.saturating_pow(entry.setbacks.min(16));
-            entry.retry = turn.now.monotonic + pause.min(longest);
+            entry.retry = turn.now.monotonic + doubling_pause(RETRY_AFTER, entry.setbacks, longest);
             entry.setbacks += 1;
         }
         let kind = K::Parent::KIND.name;
