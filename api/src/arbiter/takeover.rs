@@ -62,6 +62,8 @@ impl View {
     /// being written.
     pub(super) fn start_over(&mut self, now: Now) {
         self.reign = Reign::Raising;
+        self.unstamped = 0;
+        self.restamps.clear();
         let mut changed = vec![];
         for uid in &self.granted {
             if let Some(entry) = self.claims.get_mut(uid) {
@@ -70,10 +72,13 @@ impl View {
                 }
                 entry.settle_grant();
                 entry.adopted = false;
+                if let Some(filed) = &mut entry.filed {
+                    (filed.unstamped, filed.restamp) = (false, None);
+                }
             }
         }
         for unseen in self.unread.values_mut() {
-            unseen.adopted = false;
+            (unseen.adopted, unseen.listed) = (false, false);
         }
         self.refile_all(&changed, now);
     }
@@ -86,6 +91,10 @@ impl View {
     /// A part of the answer to [`Plan::list`](super::Plan::list): claims of this parent, by a consistent read that was
     /// sent after the plan. What cannot be read of it goes to [`View::observe_unreadable`]. Once the end of the list
     /// has come, [`View::listed`] is to be called.
+    ///
+    /// What it shows as granted is adopted at once, so that the end of a long list costs no more than its pages. Should
+    /// the list fail later, what was adopted stays so: all grants that may count are those of one leader, which gave no
+    /// more than there is at any time, and what has ended since is seen to have.
     pub fn page(&mut self, term: u64, claims: Vec<Claim>, now: Now) {
         for claim in claims {
             // What a list shows that nobody waits for may be long gone.
@@ -94,15 +103,29 @@ impl View {
             }
             let uid = claim.uid.clone();
             self.observe_claim(claim, now);
-            if self.claims.get(&uid).is_some_and(Entry::granted) {
-                self.listed.insert(uid);
-            }
+            self.adopt(&uid, now);
         }
+    }
+
+    /// A list shows this claim: if it is granted, and its grant may have been confirmed, it counts from now on.
+    pub(super) fn adopt(&mut self, uid: &str, now: Now) {
+        if let Some(entry) = self.claims.get(uid)
+            && self.may_adopt(entry)
+            && let Some(entry) = self.claims.get_mut(uid)
+        {
+            entry.adopted = true;
+            self.refile(uid, now);
+        }
+    }
+
+    /// Whether a claim that the takeover's list shows is taken over.
+    pub(super) fn may_adopt(&self, entry: &Entry) -> bool {
+        let (Reign::Listing { settled, .. } | Reign::Restamping { settled, .. }) = self.reign else { return false };
+        entry.granted() && (entry.claim.state.term >= settled || entry.is_foreign(self.parent.as_ref()))
     }
 
     /// The end of the list for the takeover in this term: its pages have shown all claims.
     pub fn listed(&mut self, term: u64, now: Now) {
-        let listed = std::mem::take(&mut self.listed);
         self.list_failed();
         let Reign::Listing { settled, .. } = self.reign else { return };
         // A claim may have shown a higher term.
@@ -110,19 +133,14 @@ impl View {
             return;
         }
         self.reign = Reign::Restamping { term, settled };
-        for uid in &self.granted {
-            if let Some(entry) = self.claims.get_mut(uid) {
-                let counts = entry.claim.state.term >= settled || entry.is_foreign(self.parent.as_ref());
-                entry.adopted = entry.granted() && counts && listed.contains(uid);
-            }
-        }
-        self.refile_granted(now);
+        let is_left = |uid: &&Uid| self.claims.get(*uid).is_some_and(|entry| !entry.adopted);
+        let left: Vec<Uid> = self.granted.iter().filter(is_left).cloned().collect();
+        self.refile_all(&left, now);
     }
 
     /// The list could not be had; it is asked for again.
     pub fn list_failed(&mut self) {
         self.listing = false;
-        self.listed.clear();
         self.gone.retain(|_, gone| {
             gone.list = false;
             gone.answers > 0
