@@ -188,12 +188,6 @@ impl View {
         entry.granted() && entry.adopted && state.term != term && !entry.is_foreign(parent)
     }
 
-    /// Files those claims anew whose part depends on the reign.
-    pub(super) fn refile_granted(&mut self, now: Now) {
-        let granted: Vec<Uid> = self.granted.iter().cloned().collect();
-        self.refile_all(&granted, now);
-    }
-
     /// Files those claims anew that expire after the parent's TTL. Grants say their own, so there are hardly any.
     pub(super) fn refile_by_ttl(&mut self, now: Now) {
         let claims: Vec<Uid> = self.parents_ttl.iter().cloned().collect();

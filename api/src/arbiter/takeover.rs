@@ -43,31 +43,35 @@ impl View {
     /// This operator leads from now on and takes the parent over.
     pub fn lead(&mut self, now: Now) {
         self.parent_retry = Retry::default();
-        for uid in &self.granted {
-            let Some(entry) = self.claims.get_mut(uid) else { continue };
-            entry.proof_due = None;
-            // A new leader waits a full TTL, whatever it saw before.
-            entry.renewal_seen = now.monotonic;
-        }
         let unread: Vec<Uid> = self.unread.keys().cloned().collect();
         for uid in unread {
             self.with_unread(&uid, |unseen| unseen.since = now.monotonic);
         }
-        self.start_over(now);
-        self.refile_granted(now);
+        self.begin(now, |entry| {
+            entry.proof_due = None;
+            // A new leader waits a full TTL, whatever it saw before.
+            entry.renewal_seen = now.monotonic;
+            true
+        });
     }
 
     /// Takes the parent over again. What was seen of the holders' renewals stays: this operator has watched all the
     /// time. Until the list has come all that are granted count, so only those are filed anew that did not, or were
     /// being written.
     pub(super) fn start_over(&mut self, now: Now) {
+        self.begin(now, |_| false);
+    }
+
+    /// Begins to take the parent over, with this change of each claim that is granted, which says whether it is filed
+    /// anew.
+    fn begin(&mut self, now: Now, change: impl Fn(&mut Entry) -> bool) {
         self.reign = Reign::Raising;
         self.unstamped = 0;
         self.restamps.clear();
         let mut changed = vec![];
         for uid in &self.granted {
             if let Some(entry) = self.claims.get_mut(uid) {
-                if entry.depends_on_reign() {
+                if change(entry) | entry.depends_on_reign() {
                     changed.push(uid.clone());
                 }
                 entry.settle_grant();

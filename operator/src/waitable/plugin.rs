@@ -1,6 +1,11 @@
 //! What the engine is told about what is waited for.
 
-use std::{collections::{HashMap, VecDeque}, fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt::Debug,
+    sync::Arc,
+    time::Duration,
+};
 
 use konductor_api::{
     Rendezvous, RendezvousPhase,
