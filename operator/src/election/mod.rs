@@ -95,6 +95,10 @@ impl Sighting {
     fn version(&self) -> Option<u64> {
         self.lease.as_ref()?.version()
     }
+
+    fn is_held(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.holder().is_some())
+    }
 }
 
 /// One contender for the lease. Times are on its own monotonic clock.
@@ -164,6 +168,13 @@ impl Candidate {
             }
             Outcome::Failed => {
                 self.rests_until = now + pause;
+                // Who is not answered cannot see another one renew, nor can that one: it is waited for anew. So who led
+                // before an outage leads after it.
+                if !self.holds()
+                    && let Some(sighting) = self.seen.as_mut().filter(|sighting| sighting.is_held())
+                {
+                    sighting.since = now;
+                }
                 None
             }
         }
@@ -300,6 +311,22 @@ mod tests {
         let Step::Write(Write::Patch(taken)) = step(&candidate, 17 * SECOND) else { panic!("not taken") };
         assert_eq!(taken["metadata"]["resourceVersion"], "2");
         assert_eq!(taken["spec"]["leaseTransitions"], 4);
+    }
+
+    #[test]
+    fn who_is_not_answered_waits_for_the_holder_anew() {
+        let mut candidate = having_seen(Some(lease(1, Some("other"))), SECOND);
+        candidate.answered(Outcome::Failed, 11 * SECOND, 16 * SECOND, 0);
+        assert_eq!(step(&candidate, 18 * SECOND), Step::Wait(26 * SECOND));
+        // The holder that was not answered either takes up what it had at once.
+        let mut holder = leader(1, SECOND);
+        holder.expire(60 * SECOND);
+        holder.answered(Outcome::Failed, 60 * SECOND, 61 * SECOND, 0);
+        assert_eq!(written(&step(&holder, 63 * SECOND)), Some(("me", Some("1"))));
+        // Nor is what nobody holds waited for.
+        let mut free = having_seen(Some(lease(1, None)), SECOND);
+        free.answered(Outcome::Failed, SECOND, 2 * SECOND, 0);
+        assert_eq!(written(&step(&free, 4 * SECOND)), Some(("me", Some("1"))));
     }
 
     #[test]
