@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Claim, Now, Uid, View, entry::Entry, retry::Retry};
-use crate::limits::STOOD_DOWN;
+use crate::limits::{PROOF_OF_LIFE, STOOD_DOWN};
 
 /// How far the operator is in taking this parent over.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,19 +40,26 @@ pub enum Reign {
 }
 
 impl View {
-    /// This operator leads from now on and takes the parent over.
+    /// This operator leads from now on and takes the parent over. What it has seen of the holders' renewals counts, also
+    /// what it saw while another led: to call one silent needs no more than that it has itself seen no renewal for the
+    /// whole TTL, by its own clock, as the write fails if there was one.
     pub fn lead(&mut self, now: Now) {
         self.parent_retry = Retry::default();
-        let unread: Vec<Uid> = self.unread.keys().cloned().collect();
-        for uid in unread {
-            self.with_unread(&uid, |unseen| unseen.since = now.monotonic);
+        self.ask_for_proof_anew(now);
+        self.begin(now, |entry| entry.proof_due.take().is_some());
+    }
+
+    /// Nobody could be heard while nobody led: who was asked before whether it lives has the whole time to answer again.
+    fn ask_for_proof_anew(&mut self, now: Now) {
+        let mut asked = vec![];
+        for (_, uid) in &self.due {
+            let waiter = self.claims.get_mut(uid).filter(|entry| !entry.granted());
+            if let Some(due) = waiter.and_then(|entry| entry.proof_due.as_mut()) {
+                *due = now.monotonic + PROOF_OF_LIFE;
+                asked.push(uid.clone());
+            }
         }
-        self.begin(now, |entry| {
-            entry.proof_due = None;
-            // A new leader waits a full TTL, whatever it saw before.
-            entry.renewal_seen = now.monotonic;
-            true
-        });
+        self.refile_all(&asked, now);
     }
 
     /// Takes the parent over again. What was seen of the holders' renewals stays: this operator has watched all the

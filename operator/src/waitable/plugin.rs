@@ -376,7 +376,7 @@ impl<K: Kind> Plugin for Waitables<K> {
     }
 
     fn lead(&mut self, turn: &mut KindTurn<'_, K>) {
-        self.kind.lead(turn.leading);
+        self.kind.lead(turn.leading, turn.now);
         for (key, job) in turn.lanes.clear() {
             match (job, self.entries.get_mut(&key)) {
                 (Job::Status, Some(entry)) => entry.queued = None,
