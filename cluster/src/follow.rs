@@ -25,9 +25,11 @@ use tracing::{info, warn};
 
 use crate::{
     backoff::Backoff,
+    clock::Boottime,
     endpoint::{Endpoint, Page, PageRequest, REQUEST_TIMEOUT, next, read},
     object::{Described, Illegible, Lenient, Metadata, NO_VERSION, Object},
     refusal::{Refusal, RequestError},
+    repeats::{Repeated, Repeats},
     sieve::{Found, Layout, Sieve, Text},
 };
 
@@ -173,6 +175,29 @@ impl PageSize {
     }
 }
 
+/// What the log says of trouble and of its end.
+#[derive(Debug, Default)]
+struct Logged {
+    repeats: Repeats,
+    /// A complaint is the last that it says.
+    is_complaint: bool,
+}
+
+impl Logged {
+    /// Whether to log this complaint.
+    fn complaint(&mut self, why: &str, now: Duration) -> Option<Repeated> {
+        let again = self.repeats.take(why, now);
+        self.is_complaint |= again.is_some();
+        again
+    }
+
+    /// Whether to log that there is no trouble. Whoever has read of none, because the same trouble comes and goes, has
+    /// no use for its end.
+    fn is_news_that_it_works(&mut self) -> bool {
+        std::mem::take(&mut self.is_complaint)
+    }
+}
+
 /// Where a source stands.
 struct Follower<K, S, T, E, N, F, R> {
     source: Source<K, S, T>,
@@ -190,6 +215,7 @@ struct Follower<K, S, T, E, N, F, R> {
     seen: u64,
     /// What was reported last as failing.
     complaint: Option<String>,
+    log: Logged,
     /// Whether there has been a watch.
     has_followed: bool,
 }
@@ -222,6 +248,7 @@ where
             version: None,
             seen: NO_VERSION,
             complaint: None,
+            log: Logged::default(),
             has_followed: false,
         };
         follower.run().await;
@@ -273,19 +300,21 @@ where
     }
 
     fn fails(&mut self, why: String) {
+        if let Some(again) = self.log.complaint(&why, Boottime::now().0) {
+            warn!(resource = %K::plural(&()), "{why}{again}");
+        }
         if self.complaint.as_ref() != Some(&why) {
-            warn!(resource = %K::plural(&()), "{why}");
             self.complaint = Some(why.clone());
             (self.report)(Report::Failing { why });
         }
     }
 
     fn is_well(&mut self) {
-        let failed = self.complaint.take().is_some();
-        if failed {
-            info!(resource = %K::plural(&()), "following again");
+        let is_first = !std::mem::replace(&mut self.has_followed, true);
+        if self.log.is_news_that_it_works() {
+            info!(resource = %K::plural(&()), "{}", if is_first { "following" } else { "following again" });
         }
-        if failed || !std::mem::replace(&mut self.has_followed, true) {
+        if self.complaint.take().is_some() || is_first {
             (self.report)(Report::Following);
         }
     }
@@ -649,6 +678,18 @@ mod tests {
         let (seen, _) = follow(&answers).await;
         let failing = "failing: no right to watch (403); trying again";
         assert_eq!(seen, ["init", "done 5", "following", failing, "following"]);
+    }
+
+    #[test]
+    fn that_it_works_again_is_news_only_to_who_has_read_of_trouble() {
+        let mut log = Logged::default();
+        let mut comes_and_goes = |at: u64| {
+            let complains = log.complaint("cut off", Duration::from_secs(at)).is_some();
+            (complains, log.is_news_that_it_works())
+        };
+        let (said, hushed) = ((true, true), (false, false));
+        assert_eq!([0, 3, 6, 9, 12, 15].map(&mut comes_and_goes), [said, hushed, hushed, hushed, said, hushed]);
+        assert!(!log.is_news_that_it_works(), "it has worked before");
     }
 
     #[tokio::test]
