@@ -136,7 +136,7 @@ impl World {
 
     fn hear(&mut self, event: Event) {
         match event {
-            Event::Held { fencing_token, ttl, deadline } => {
+            Event::Held { fencing_token, ttl, deadline, lock } => {
                 assert!(!self.released, "held after the release");
                 let seen = self.seen.as_ref().expect("a claim that was seen");
                 assert_eq!((seen.phase, seen.fencing_token), (Some(ClaimPhase::Granted), Some(fencing_token)));
@@ -144,6 +144,7 @@ impl World {
                     (claim.uid.clone(), claim.phase, claim.term, claim.fencing_token, claim.parent_uid.clone())
                 };
                 assert_eq!(self.confirmed.as_ref().map(grant), Some(grant(seen)), "held without a confirmed grant");
+                assert_eq!(seen.parent_uid.as_ref(), Some(&lock));
                 let renewed_at = self.told_renewed_at.expect("a renewal");
                 assert!(self.now - renewed_at <= FRESH, "held late");
                 assert_eq!(deadline, renewed_at + ttl.mul_f64(0.999));
@@ -266,7 +267,7 @@ impl World {
         if latest && seen.as_ref().is_some_and(grants) {
             self.confirmed = seen;
         }
-        self.step(Input::ParentAnswered(Ok(ParentSeen::Found { uid, term: Some(term) })));
+        self.step(Input::ParentAnswered(Ok(ParentSeen::Found { uid, term: Some(term), permits: Some(1) })));
         self.forget_if_asked_again();
     }
 

@@ -35,7 +35,7 @@ impl Holding {
         context.cancel_call(turn);
         context.tries.not_before(renewed_at + turn.draw.renewal(ttl));
         turn.effects.push(Effect::Unwatch);
-        turn.tell(Event::Held { fencing_token, ttl, deadline });
+        turn.tell(Event::Held { fencing_token, ttl, deadline, lock: grant.parent_uid.clone() });
         Self { uid, fencing_token, ttl, deadline, doubtful: false }.advance(context, turn)
     }
 
