@@ -19,7 +19,7 @@ use kube::Resource;
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{info, warn};
 
@@ -51,7 +51,7 @@ const LEAST_PAGE: u32 = 8;
 /// object. It has no other selector: all objects might be searched for one that is selected.
 const BY_NAME: &str = "metadata.name=";
 
-/// A watch that ends sooner was cut off: the next one waits a little.
+/// A watch that ends sooner was cut off: the next one waits a little, and the log does not say that it has worked.
 const HASTY: Duration = Duration::from_secs(1);
 
 /// What to follow.
@@ -311,11 +311,15 @@ where
 
     fn is_well(&mut self) {
         let is_first = !std::mem::replace(&mut self.has_followed, true);
-        if self.log.is_news_that_it_works() {
-            info!(resource = %K::plural(&()), "{}", if is_first { "following" } else { "following again" });
-        }
         if self.complaint.take().is_some() || is_first {
             (self.report)(Report::Following);
+        }
+    }
+
+    /// The watch has shown something, or lasts.
+    fn log_that_it_works(&mut self) {
+        if self.log.is_news_that_it_works() {
+            info!(resource = %K::plural(&()), "following again");
         }
     }
 
@@ -403,12 +407,28 @@ where
         self.is_well();
         let (mut sieve, mut found) = (Sieve::new(Layout::Events), Vec::new());
         let mut object = Text::default();
-        while let Some(bytes) = next(&mut body).await? {
+        let lasts = Instant::now() + HASTY;
+        loop {
+            // An API server that has just started opens a watch, and then says that it cannot serve it.
+            let bytes = if self.log.is_complaint {
+                if let Ok(bytes) = timeout_at(lasts, next(&mut body)).await {
+                    bytes?
+                } else {
+                    self.log_that_it_works();
+                    continue;
+                }
+            } else {
+                next(&mut body).await?
+            };
+            let Some(bytes) = bytes else { break };
             sieve.push(&bytes, |piece| found.push(piece));
             for piece in found.drain(..) {
                 match piece {
                     Found::Object(text) => object = text,
-                    Found::Frame(frame) => self.take(&frame.json, std::mem::take(&mut object)).await?,
+                    Found::Frame(frame) => {
+                        self.take(&frame.json, std::mem::take(&mut object)).await?;
+                        self.log_that_it_works();
+                    }
                 }
             }
         }

@@ -480,7 +480,8 @@ impl Supervisor {
             }
             LastHeard::Missing => (Exit::TimedOut, format!("timed out waiting for {name}, which does not exist")),
             LastHeard::Queued if self.settings.skip_on_timeout => {
-                (Exit::Skipped, format!("{name} is not {wanted}{because}: skipping the command"))
+                let because = because.strip_prefix(": ").map(|why| format!(" ({why})")).unwrap_or_default();
+                (Exit::Skipped, format!("{name} is not {wanted}: skipping the command{because}"))
             }
             LastHeard::Queued if tries_once => (Exit::TimedOut, format!("{name} is not {wanted}{because}")),
             LastHeard::Queued => (Exit::TimedOut, format!("timed out waiting for {name}{}", self.told.why)),
