@@ -153,9 +153,10 @@ fn log_and_note(event: Event, state: &watch::Sender<State>, repeats: &mut Repeat
 /// What is tried for hours is not said each time.
 pub(crate) fn log_retrying(operation: &str, error: &str, repeats: &mut Repeats) {
     let warning = format!("cannot {operation}, trying again: {error}");
-    match repeats.take(&warning, Boottime::now().0) {
-        Some(again) => tracing::warn!("{warning}{again}"),
-        None => tracing::debug!("{warning}"),
+    if let Some(again) = repeats.take(&warning, Boottime::now().0) {
+        tracing::warn!("{warning}{again}");
+    } else {
+        tracing::debug!("{warning}");
     }
 }
 

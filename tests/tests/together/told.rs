@@ -83,8 +83,8 @@ async fn a_waiter_that_nobody_answers_says_so_and_what_to_look_at() {
     });
     let gates: kube::Api<konductor_api::Gate> = scene.namespace.api();
     gates.create(&PostParams::default(), &serde_json::from_value(gate).expect("a Gate")).await.expect("create a Gate");
-    let mut gated = scene.run("gated", &["--gate", "g"], &["true"]);
-    gated.wait_stderr(LIMIT, &nobody("gate g")).await;
+    let mut behind = scene.run("behind", &["--gate", "g"], &["true"]);
+    behind.wait_stderr(LIMIT, &nobody("gate g")).await;
     // What the command shows: the chart's operator, if it runs.
     let pods = helm_template("another-name", "elsewhere", &[]);
     let operator = pods.iter().find(|object| object.types.as_ref().is_some_and(|types| types.kind == "Deployment"));
@@ -92,7 +92,7 @@ async fn a_waiter_that_nobody_answers_says_so_and_what_to_look_at() {
     assert_eq!(labels["app.kubernetes.io/name"], "konductor");
     let _operator = installed.operator("late", &[]);
     waiter.expect_exit(LIMIT, 0).await;
-    gated.expect_exit(LIMIT, 0).await;
+    behind.expect_exit(LIMIT, 0).await;
 }
 
 #[tokio::test]
