@@ -5,10 +5,12 @@
 //!   wrong;
 //! - [`object`], `sieve`: reading little of each object, and each on its own, as others may have written anything into
 //!   it;
-//! - [`backoff`], [`clock`], [`cause`]: waiting, time, and errors for people.
+//! - [`backoff`], [`clock`], [`cause`]: waiting, time, and errors for people;
+//! - [`apart`]: work that would keep everything else waiting.
 
 #![forbid(unsafe_code)]
 
+pub mod apart;
 pub mod backoff;
 pub mod cause;
 pub mod clock;

@@ -79,9 +79,9 @@ pub use connect::{Client, ConnectError, ConnectOptions, Program};
 pub use exit::Exit;
 pub use guard::{Acquiring, Guard, ReleaseError};
 pub use konductor_api::{LockKind, PodReference, RendezvousKind};
-#[doc(hidden)]
-pub use konductor_cluster::chain;
 pub use konductor_cluster::{Boottime, clock};
+#[doc(hidden)]
+pub use konductor_cluster::{apart::on_thread_start, chain};
 pub use kube::Config;
 pub use local::Local;
 pub use rendezvous::{BarrierHandle, GateHandle, RendezvousError};
