@@ -57,7 +57,11 @@ pub const OWN: [(Exit, &str, &str); 10] = [
         "the cluster cannot be reached, or never answered",
         "try again; see that there is a way to the API server",
     ),
-    (Exit::Internal, "the system refuses what is needed, or a defect", "the message says which; report a defect"),
+    (
+        Exit::Internal,
+        "the system refuses what is needed, or a defect",
+        "the message names the call that was refused and what to do; report a defect",
+    ),
     (Exit::TimedOut, "timed out while waiting", "try again later"),
     (
         Exit::Failed,

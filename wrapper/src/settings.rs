@@ -267,7 +267,7 @@ pub(crate) const PARENT_DEATH_SIGNAL: Setting = Setting {
     value: "SIGNAL",
     accepts: "a signal like TERM, RTMIN+1 or 15",
     default: Some("none"),
-    meaning: "What konductor-run gets when its parent process dies",
+    meaning: "What konductor-run gets when its parent process dies (not one of its threads)",
     ..ONE
 };
 pub(crate) const LOG_FORMAT: Setting = Setting {

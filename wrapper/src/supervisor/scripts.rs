@@ -112,7 +112,11 @@ fn read_event(line: &str) -> Event {
         "signals-read" => return Event::SignalsRead,
         "unreachable" => return Event::Unreachable { error: rest.to_owned() },
         "client-failed" => return Event::ClientFailed { error: rest.to_owned() },
-        "not-spawned" => return Event::NotSpawned { exit: Exit::NotFound, error: rest.to_owned() },
+        "not-spawned" => return Event::NotSpawned { exit: Exit::NotFound, error: rest.to_owned(), momentary: false },
+        "not-spawned-yet" => {
+            return Event::NotSpawned { exit: Exit::Internal, error: rest.to_owned(), momentary: true };
+        }
+        "some-killed" => return Event::Killed,
         "ended" => return Event::CommandEnded(Exit::Code(number(first))),
         "killed" => return Event::CommandEnded(Exit::Signal(number(first))),
         "remaining" => return Event::Remaining,

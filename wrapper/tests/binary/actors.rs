@@ -51,6 +51,7 @@ static ENTER: extern "C" fn() = {
             Some("orphans") => orphans(count),
             Some("daemon") => daemon(),
             Some("context") => context(),
+            Some("refuse") => crate::refused::launch(),
             Some(other) => panic!("no such actor: {other}"),
             None => {}
         }
