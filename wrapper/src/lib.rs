@@ -69,7 +69,7 @@ fn run(found: &Found) -> Exit {
         Err(error) => return fail(Exit::Usage, &error.to_string()),
     }
     match Config::new(&line, environment) {
-        Ok(config) => driver::supervise(config, found),
+        Ok(config) => driver::supervise(&config, found),
         Err(error) => fail(Exit::Usage, &error.to_string()),
     }
 }

@@ -164,7 +164,7 @@ async fn acquire(
             _ => Ok(false),
         };
         let pause = match (standing, followed) {
-            (Err(error), _) if !accepted && !(error.is_momentary() && failures < limits::FIRST_TRIES) => {
+            (Err(error), _) if !(accepted || error.is_momentary() && failures < limits::FIRST_TRIES) => {
                 let system = error.is_momentary();
                 let error = chain(&error);
                 let error = if system { AcquireError::System(error) } else { AcquireError::Folder(error) };

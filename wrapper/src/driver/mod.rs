@@ -61,7 +61,7 @@ const PROGRAM: konductor::Program = konductor::Program::new("konductor-run");
 const ENDING_SIGNALS: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
 /// Runs the configured command and says how it all ended.
-pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
+pub(crate) fn supervise(config: &Config, found: &Found) -> Exit {
     let program = match Program::find(&config.command, &config.environment) {
         Ok(program) => program,
         Err(failure) => {
@@ -83,7 +83,7 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         exit_codes: config.exit_codes.clone(),
         ending_signals: ENDING_SIGNALS.into_iter().filter(|signal| !found.ignored(*signal)).collect(),
     };
-    let outcome = match prepare(&config, &program, found) {
+    let outcome = match prepare(config, &program, found) {
         Ok(Prepared::Driver(mut driver)) => driver.run(Supervisor::new(settings)).inspect_err(|_| {
             // Without its loop this process protects nothing any more.
             driver.tree.kill();
@@ -364,12 +364,11 @@ impl<'a> Driver<'a> {
         let crate::config::Pod { name, uid, container } = self.config.pod.clone();
         let sources = PodSources::read(name, uid, container);
         let pod = sources.pod();
-        self.holder = match &self.config.holder {
-            Some(holder) => holder.clone(),
-            None => {
-                let host = gethostname().map_err(refused("name the holder", "uname(2)"))?;
-                identity::default_holder(sources.pod_name(), &host.to_string_lossy(), std::process::id())
-            }
+        self.holder = if let Some(holder) = &self.config.holder {
+            holder.clone()
+        } else {
+            let host = gethostname().map_err(refused("name the holder", "uname(2)"))?;
+            identity::default_holder(sources.pod_name(), &host.to_string_lossy(), std::process::id())
         };
         let requests = self.config.claims.iter().map(|wanted| self.request(wanted, pod.clone()));
         let index = self.config.environment.raw(identity::COMPLETION_INDEX).map(|index| index.to_string_lossy());
@@ -421,7 +420,9 @@ fn adopt_orphans(config: &Config) -> Result<(), Refusal> {
         "prctl(2) PR_SET_CHILD_SUBREAPER",
     )) {
         Err(refusal) if config.claims.is_empty() && config.arrivals.is_empty() => {
-            tracing::debug!("{refusal}: what the command leaves behind is not ended");
+            if config.leftovers == Leftovers::End {
+                tracing::warn!("{refusal}; not all that the command leaves behind is ended");
+            }
             Ok(())
         }
         adopted => adopted,

@@ -1,6 +1,6 @@
 //! The parent's death, as the kernel tells it, and whether it is that of the whole process.
 //!
-//! PR_SET_PDEATHSIG speaks of the *thread* that has started this process: a server whose threads come and go would end
+//! `PR_SET_PDEATHSIG` speaks of the *thread* that has started this process: a server whose threads come and go would end
 //! what it runs with each of them. So the kernel is asked for a signal of its own, which nobody else uses, and when it
 //! comes there is a look: while the process lives, its other threads are the parent. Only when the parent is another
 //! one is the signal that was wished for sent.

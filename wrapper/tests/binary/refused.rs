@@ -5,14 +5,7 @@
 //! long as a file exists.
 #![expect(unsafe_code, reason = "prctl(2), seccomp(2) and what answers for it")]
 
-use std::{
-    env, fs,
-    io::Read as _,
-    os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-    ptr,
-};
+use std::{env, fs, io::Read as _, os::unix::process::CommandExt as _, path::Path, process::Command, ptr};
 
 use nix::{
     errno::Errno,
@@ -59,7 +52,7 @@ pub(crate) fn launch() {
     let answer = match file.as_str() {
         "-" => libc::SECCOMP_RET_ERRNO | errno,
         file => {
-            answer_while_there(PathBuf::from(file), errno as i32, || {
+            answer_while_there(Path::new(file), errno as i32, || {
                 filter(call, argument, libc::SECCOMP_RET_USER_NOTIF, true)
             });
             panic!("{}", Command::new(&command[0]).args(&command[1..]).exec())
@@ -95,7 +88,7 @@ fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
 
 /// Starts a process, nobody's child, that refuses the calls it is asked about for as long as the file exists, and ends
 /// with the last process that can ask.
-fn answer_while_there(file: PathBuf, errno: i32, filter: impl FnOnce() -> i32) {
+fn answer_while_there(file: &Path, errno: i32, filter: impl FnOnce() -> i32) {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     // The descriptor that comes later is in the table that both have; so is all that is closed before the execution.
     // SAFETY: this process has one thread, and both children end without running anything of their parent's.
@@ -105,7 +98,7 @@ fn answer_while_there(file: PathBuf, errno: i32, filter: impl FnOnce() -> i32) {
         if clone() == 0 {
             let mut listener = [0; 4];
             nix::unistd::read(&reader, &mut listener).unwrap();
-            answer(i32::from_ne_bytes(listener), &file, errno);
+            answer(i32::from_ne_bytes(listener), file, errno);
         }
         // SAFETY: as above.
         unsafe { libc::_exit(0) }
