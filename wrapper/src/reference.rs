@@ -81,7 +81,8 @@ const SYSTEM: &str = "
 
 - A file that can be executed, and that is neither a program for this machine nor begins with `#!`, is run by `/bin/sh`
   if it is a text, as `execvp`, shells, tini and dumb-init do. A program for another machine is 126, and the message
-  says for which.
+  says for which; so it does of an interpreter or loader that is not there, a filesystem that is mounted noexec, and
+  arguments and variables that are too much for the system.
 - 126 and 127 are the command's fault. What is refused before the command is executed (no more processes, threads or
   descriptors, a call that a sandbox forbids) is 70, and the message names the call.
 - What is refused for a moment (EAGAIN, ENOMEM, EMFILE, ENFILE, a file that is still open for writing) is tried again:

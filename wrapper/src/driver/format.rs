@@ -1,10 +1,19 @@
-//! What a file is that can be executed, and that the kernel does not know how to.
+//! What a file is that can be executed, and that the kernel does not execute: it says only that something is not there,
+//! or is not permitted, or is of no format that it knows.
 //!
 //! A text is a script for `/bin/sh`: so say POSIX, shells, and execvp(3) with all that is built on it (tini,
 //! dumb-init, `env`, `nohup`). A program for another machine is none, though execvp would hand it to the shell as well,
 //! which then finds a syntax error or worse in it; like most shells we say what it is.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read as _},
+    os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::{AccessFlags, access};
 
 /// How much of a file is looked at, as shells do.
 const LOOKED_AT: u64 = 256;
@@ -27,6 +36,65 @@ pub(super) fn of(path: &Path) -> Format {
         Ok(_) => of_start(&start),
         Err(error) => Format::Unreadable(error.to_string()),
     }
+}
+
+/// Why a file that is there cannot be executed: what it needs, or what that needs in turn.
+pub(super) fn missing_interpreter(path: &Path) -> Option<String> {
+    let (mut needs, mut at) = ("", path.to_owned());
+    // As deep as the kernel goes.
+    for _ in 0..5 {
+        let Ok(Some((kind, interpreter))) = interpreter(&at) else { break };
+        (needs, at) = (kind, interpreter);
+        if access(&at, AccessFlags::X_OK).is_err() {
+            break;
+        }
+    }
+    let there = if at.exists() { "cannot be executed" } else { "is not there" };
+    let windows = if at.as_os_str().as_bytes().ends_with(b"\r") { " (the line has a Windows line ending)" } else { "" };
+    (!needs.is_empty()).then(|| format!("{needs}, {}, {there}{windows}", at.display()))
+}
+
+/// What executes this file, and what that is called.
+fn interpreter(path: &Path) -> io::Result<Option<(&'static str, PathBuf)>> {
+    let mut file = File::open(path)?;
+    let mut start = Vec::new();
+    file.by_ref().take(LOOKED_AT).read_to_end(&mut start)?;
+    if let Some(line) = start.strip_prefix(b"#!") {
+        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let mut words = line.split(|byte| b" \t".contains(byte)).filter(|word| !word.is_empty());
+        return Ok(words
+            .next()
+            .map(|word| ("the interpreter that its first line names", OsStr::from_bytes(word).into())));
+    }
+    Ok(loader(&file, &start)?.map(|loader| ("the loader that it needs", loader)))
+}
+
+/// The loader that a program of 64 bits names, in this machine's own order of bytes.
+fn loader(file: &File, start: &[u8]) -> io::Result<Option<PathBuf>> {
+    const PT_INTERP: u32 = 3;
+    const LONGEST_PATH: u64 = 4096;
+    let number = |bytes: &[u8]| {
+        let mut number = [0; 8];
+        let from = if cfg!(target_endian = "little") { 0 } else { 8 - bytes.len() };
+        number[from..from + bytes.len()].copy_from_slice(bytes);
+        u64::from_ne_bytes(number)
+    };
+    if !start.starts_with(b"\x7fELF\x02") || start.len() < 64 {
+        return Ok(None);
+    }
+    let (headers, size, count) = (number(&start[32..40]), number(&start[54..56]), number(&start[56..58]));
+    let mut header = [0; 56];
+    for index in 0..count {
+        file.read_exact_at(&mut header, headers.saturating_add(index * size))?;
+        if number(&header[..4]) == u64::from(PT_INTERP) {
+            let (at, length) = (number(&header[8..16]), number(&header[32..40]).min(LONGEST_PATH));
+            let mut path = vec![0; length as usize];
+            file.read_exact_at(&mut path, at)?;
+            let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+            return Ok(Some(OsStr::from_bytes(path).into()));
+        }
+    }
+    Ok(None)
 }
 
 fn of_start(start: &[u8]) -> Format {
@@ -59,6 +127,37 @@ fn machine(elf: &[u8]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_file_needs_is_found() {
+        let own = std::env::current_exe().unwrap();
+        let (kind, loader) = interpreter(&own).unwrap().expect("this program is not static");
+        assert!(kind.contains("loader") && loader.exists(), "{loader:?}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        for (text, expected) in [
+            ("#!/bin/sh\n", Some("/bin/sh")),
+            ("#! \t/bin/sh -e\n", Some("/bin/sh")),
+            ("#!/bin/sh\r\n", Some("/bin/sh\r")),
+            ("#!", None),
+            ("echo", None),
+            ("", None),
+            ("\x7fELF\x02", None),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let found = interpreter(&file).unwrap().map(|(_, path)| path);
+            assert_eq!(found.as_deref(), expected.map(Path::new), "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_program_is_read_or_refused(rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), [b"\x7fELF\x02", &rest[..]].concat()).unwrap();
+            let _ = missing_interpreter(file.path());
+        }
+    }
 
     #[test]
     fn a_text_is_a_script_and_nothing_else_is() {

@@ -14,7 +14,10 @@ use std::{
     io::Read as _,
     os::{
         fd::OwnedFd,
-        unix::ffi::{OsStrExt as _, OsStringExt as _},
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::MetadataExt as _,
+        },
     },
     path::{Path, PathBuf},
 };
@@ -24,7 +27,12 @@ use nix::{
     errno::Errno,
     fcntl::OFlag,
     libc,
-    sys::{prctl, signal::Signal, wait::waitpid},
+    sys::{
+        prctl,
+        signal::Signal,
+        statvfs::{FsFlags, statvfs},
+        wait::waitpid,
+    },
     unistd::{AccessFlags, ForkResult, Pid, access, execve, fork, getpid, getppid, pipe2, setpgid, tcsetpgrp, write},
 };
 
@@ -111,6 +119,7 @@ impl Program {
         let start = |program: &Self| program.start(&environment, found, terminal, holds);
         match start(self)? {
             Ok(pid) => Ok(pid),
+            Err((EXEC, Errno::E2BIG)) => Err(self.too_long(&environment)),
             Err((EXEC, Errno::ENOEXEC)) => match start(&self.as_script()?)? {
                 Ok(pid) => Ok(pid),
                 Err((EXEC, Errno::ENOENT)) => {
@@ -182,8 +191,7 @@ impl Program {
 
     /// The same, for `/bin/sh` to run.
     fn as_script(&self) -> Result<Self, Failure> {
-        let path = Path::new(OsStr::from_bytes(self.path.to_bytes()));
-        match format::of(path) {
+        match format::of(self.file()) {
             Format::Script => {
                 let before = [SHELL.to_owned(), self.path.clone()];
                 let arguments = before.into_iter().chain(self.arguments.iter().skip(1).cloned()).collect();
@@ -199,9 +207,26 @@ impl Program {
         }
     }
 
+    fn file(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.path.to_bytes()))
+    }
+
     fn cannot(&self, why: &str) -> Failure {
         let error = format!("cannot execute {}: {why}", self.path.to_string_lossy());
         Failure { exit: Exit::NotExecutable, error, momentary: false }
+    }
+
+    /// In a namespace with thousands of Services their variables alone can be too much.
+    fn too_long(&self, environment: &[CString]) -> Failure {
+        let bytes = |texts: &[CString]| texts.iter().map(|text| text.as_bytes_with_nul().len()).sum::<usize>();
+        self.cannot(&format!(
+            "its {} arguments ({} bytes) and {} variables ({} bytes) are more than the system takes (a pod with \
+             enableServiceLinks: false gets none for Services)",
+            self.arguments.len(),
+            bytes(&self.arguments),
+            environment.len(),
+            bytes(environment),
+        ))
     }
 
     fn failure(&self, (step, error): Stopped) -> Failure {
@@ -210,9 +235,10 @@ impl Program {
                 let (doing, call) = STEPS.get(usize::from(step)).copied().unwrap_or(EXECUTE);
                 Refusal { doing, call, errno: error }.into()
             }
-            Errno::ENOENT if Path::new(OsStr::from_bytes(self.path.to_bytes())).exists() => {
-                self.cannot("the interpreter that it names (after #!, or its loader) is not there")
-            }
+            Errno::ENOENT | Errno::EACCES if self.file().exists() => match format::missing_interpreter(self.file()) {
+                Some(missing) => self.cannot(&missing),
+                None => self.cannot(error.desc()),
+            },
             Errno::ENOENT | Errno::ENOTDIR => Failure { exit: Exit::NotFound, ..self.cannot("it is gone") },
             // Whoever writes it will close it.
             Errno::ETXTBSY => Failure { momentary: true, ..self.cannot("it is open for writing") },
@@ -226,6 +252,11 @@ fn stopped(reader: OwnedFd) -> Option<Stopped> {
     let mut said = [0; 5];
     let [step, number @ ..] = File::from(reader).read_exact(&mut said).ok().map(|()| said)?;
     Some((step, Errno::from_raw(i32::from_ne_bytes(number))))
+}
+
+/// Whether nothing can be executed on this file's filesystem.
+fn is_noexec(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|filesystem| filesystem.flags().contains(FsFlags::ST_NOEXEC))
 }
 
 fn text(text: OsString) -> Result<CString, Failure> {
@@ -250,8 +281,10 @@ fn look_up(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
     for candidate in candidates.into_iter().filter(|_| !name.is_empty()) {
         let why = match fs::metadata(&candidate) {
             Ok(file) if file.is_dir() => "it is a directory",
-            Ok(_) => match access(&candidate, AccessFlags::X_OK) {
+            Ok(file) if !file.is_file() => "it is not a plain file",
+            Ok(file) => match access(&candidate, AccessFlags::X_OK) {
                 Ok(()) => return Ok(candidate),
+                Err(_) if file.mode() & 0o111 != 0 && is_noexec(&candidate) => "its filesystem is mounted noexec",
                 Err(error) => error.desc(),
             },
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Errno::EACCES.desc(),

@@ -47,8 +47,21 @@ fn what_cannot_run_is_126_and_what_is_not_there_127() {
         ("no such command", "konductor-no-such-command".to_owned(), 127, "there is no command "),
         ("no name", String::new(), 127, "there is no command \"\""),
         ("a directory", "/tmp".to_owned(), 126, "it is a directory"),
+        ("a device", "/dev/null".to_owned(), 126, "it is not a plain file"),
         ("no x bit", file("plain", "#!/bin/sh\n", 0o644), 126, "ermission denied"),
-        ("no such interpreter", file("lost", &format!("#!{nothing}\n"), 0o755), 126, "interpreter"),
+        (
+            "no such interpreter",
+            file("lost", &format!("#!{nothing}\n"), 0o755),
+            126,
+            &format!("names, {nothing}, is not"),
+        ),
+        (
+            "a Windows line",
+            file("dos", "#!/bin/sh\r\nexit 0\r\n", 0o755),
+            126,
+            "/bin/sh\\r, is not there (the line has a",
+        ),
+        ("no program to interpret", file("odd", "#!/etc/passwd\n", 0o755), 126, "/etc/passwd, cannot be executed"),
         (
             "another machine's",
             file("arm", "\x7fELF\x02\x01\x01_________\x02\0\x28\0", 0o755),
@@ -86,6 +99,16 @@ fn a_script_that_does_not_say_what_it_is_for_runs_by_the_shell() {
         let ended = run(["script", "a", "b c"]).env("PATH", folder.path().to_str().unwrap()).end();
         assert_eq!(ended.code(), code, "{text:?}: {}", ended.stderr);
     }
+}
+
+#[test]
+fn a_filesystem_without_programs_is_named() {
+    let rootless = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
+    let run = run(["/mnt/program"]).under(&format!("unshare {rootless} --mount"));
+    let prepare = "mount -t tmpfs -o noexec none /mnt && echo exit 3 >/mnt/program && chmod 755 /mnt/program";
+    let ended = run.after(&format!("{prepare} && exec \"$@\"")).end();
+    assert_eq!(ended.code(), 126, "{}", ended.stderr);
+    assert!(ended.stderr.contains("/mnt/program: its filesystem is mounted noexec"), "{}", ended.stderr);
 }
 
 #[test]

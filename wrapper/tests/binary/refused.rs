@@ -367,3 +367,23 @@ fn a_file_that_is_open_for_writing_is_waited_for() {
     let ended = run.end();
     assert_eq!(ended.code(), 3, "{log}{}", ended.stderr);
 }
+
+#[test]
+fn too_large_an_environment_is_named_with_its_size() {
+    let folder = folder();
+    let mut holder = with_turn(sh("echo; exec sleep 1000"), folder.path()).start();
+    holder.line();
+    let large = "x".repeat(100_000);
+    let run = sh("exit 3").env("SOME_SERVICE", &large).env("ANOTHER_SERVICE", &large);
+    let mut waiter = with_turn(run, folder.path()).start();
+    let log = read_log(&mut waiter, ["next in line"]);
+    // The kernel takes a quarter of the stack for them, and 128 KiB in any case.
+    let limit = format!("--pid {} --stack=65536", waiter.pid());
+    let limited = Command::new("prlimit").args(limit.split(' ')).status().expect("prlimit, of util-linux");
+    assert!(limited.success());
+    holder.signal(TERM);
+    holder.end();
+    let ended = waiter.end();
+    assert_eq!(ended.code(), 126, "{log}{}", ended.stderr);
+    assert!(ended.stderr.contains("3 arguments (") && ended.stderr.contains("enableServiceLinks"), "{}", ended.stderr);
+}
