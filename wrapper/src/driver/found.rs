@@ -1,7 +1,7 @@
-//! What this process found when it was started, for the command to find: signal mask, dispositions, closed descriptors;
-//! and who its parent is, to know when that is gone.
+//! What this process found when it was started, for the command to find: signal mask, dispositions, closed descriptors,
+//! and what is in its environment without being a variable; and who its parent is, to know when that is gone.
 //!
-//! All else passes from process to process by itself. These three do not: signals are blocked from the first line of
+//! All else passes from process to process by itself. The first three do not: signals are blocked from the first line of
 //! `main`, and std's start-up code ignores SIGPIPE and opens /dev/null in the place of a closed standard stream,
 //! without saying so (and aborts where there is no /dev). Hence a look before it, and something in their place, so that
 //! nothing that this process opens is ever taken for a standard stream.
@@ -13,6 +13,7 @@
 #![expect(unsafe_code, reason = "masks, dispositions and descriptors as the kernel has them, before std changes them")]
 
 use std::{
+    ffi::{CStr, CString, c_char},
     mem::size_of,
     ptr,
     sync::atomic::{AtomicBool, AtomicU8, Ordering},
@@ -74,6 +75,7 @@ fn fill() {
 pub(crate) struct Found {
     mask: Mask,
     ignored: Vec<c_int>,
+    odd: Vec<CString>,
     parent: Pid,
 }
 
@@ -85,7 +87,7 @@ impl Found {
             libc::SIGPIPE => PIPE_IGNORED.load(Ordering::Relaxed),
             signal => is_ignored(signal),
         });
-        let found = Self { mask, ignored: ignored.collect(), parent: getppid() };
+        let found = Self { mask, ignored: ignored.collect(), odd: odd_entries(), parent: getppid() };
         // With SIGCHLD ignored the kernel would reap, and the command's exit code would be gone.
         set(libc::SIGCHLD, libc::SIG_DFL)?;
         // A new thread does not block them until it has called `block`; till then one of these must not end us all.
@@ -99,6 +101,12 @@ impl Found {
     /// Whether this signal was ignored.
     pub(crate) fn ignored(&self, signal: c_int) -> bool {
         self.ignored.contains(&signal)
+    }
+
+    /// What is in the environment without being a variable, as it has no name or no value: nothing can be asked of it,
+    /// but a program may look for it.
+    pub(super) fn odd_entries(&self) -> &[CString] {
+        &self.odd
     }
 
     /// Who the parent was.
@@ -136,6 +144,26 @@ impl Found {
         }
         set_mask(self.mask).map(drop)
     }
+}
+
+fn odd_entries() -> Vec<CString> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    let mut odd = Vec::new();
+    // SAFETY: a list of texts that ends with a null pointer, or none at all; nothing has changed it since the start.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let text = CStr::from_ptr(*entry);
+            // A name has one character at least, which may be an equals sign.
+            if !text.to_bytes().iter().skip(1).any(|byte| *byte == b'=') {
+                odd.push(text.to_owned());
+            }
+            entry = entry.add(1);
+        }
+    }
+    odd
 }
 
 /// Blocks all signals for this thread. To be called again by the first thread when it has started another one, and by

@@ -115,7 +115,8 @@ impl Program {
             name.push(value);
             text(name)
         });
-        let environment = environment.collect::<Result<Vec<_>, _>>()?;
+        let mut environment = environment.collect::<Result<Vec<_>, _>>()?;
+        environment.extend_from_slice(found.odd_entries());
         let start = |program: &Self| program.start(&environment, found, terminal, holds);
         match start(self)? {
             Ok(pid) => Ok(pid),
