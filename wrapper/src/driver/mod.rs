@@ -7,6 +7,7 @@ mod client;
 mod fault;
 mod format;
 pub(crate) mod found;
+mod pages;
 mod parent;
 mod process;
 mod refusal;
@@ -59,6 +60,13 @@ const PROGRAM: konductor::Program = konductor::Program::new("konductor-run");
 
 /// Signals that end the waiting for a claim.
 const ENDING_SIGNALS: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// What was needed only to start is given back when the command has run for so many milliseconds without an event: most of
+/// it would be needed again to end a shorter one.
+const LETS_GO_AFTER: u16 = 100;
+
+/// The pause between two looks when the system cannot say that something has happened.
+const BLIND: Duration = Duration::from_millis(10);
 
 /// Runs the configured command and says how it all ended.
 pub(crate) fn supervise(config: &Config, found: &Found) -> Exit {
@@ -137,6 +145,8 @@ struct Driver<'a> {
     /// What the command is known by when this process is gone.
     mark: String,
     terminal: Terminal,
+    /// What was needed only to start is given back.
+    has_let_go: bool,
 }
 
 impl<'a> Driver<'a> {
@@ -153,6 +163,7 @@ impl<'a> Driver<'a> {
             watchdog: None,
             mark: watchdog::mark(),
             terminal: Terminal::default(),
+            has_let_go: false,
             config,
             program,
             found,
@@ -224,16 +235,30 @@ impl<'a> Driver<'a> {
     }
 
     /// Until something is to be read.
-    fn wait(&self) -> Result<(), Refusal> {
+    fn wait(&mut self) -> Result<(), Refusal> {
         let mut sources = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         sources.extend(self.timer.source().map(|timer| PollFd::new(timer, PollFlags::POLLIN)));
         sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
         sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
-        let patience = if self.tree.has_more() { PollTimeout::ZERO } else { self.timer.patience(Boottime::now()) };
+        let starts = self.tree.command().is_some() && !self.has_let_go;
+        let patience = match (self.tree.has_more(), self.timer.patience(Boottime::now())) {
+            (true, _) => PollTimeout::ZERO,
+            (false, PollTimeout::NONE) if starts => LETS_GO_AFTER.into(),
+            (false, patience) => patience,
+        };
         match poll(&mut sources, patience) {
-            // A stop and continue can end the call; then there is nothing to read. Nor may there be without memory for
-            // the call: then a look finds out.
-            Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => Ok(()),
+            Ok(0) if starts && patience == LETS_GO_AFTER.into() => {
+                pages::let_go();
+                self.has_let_go = true;
+                Ok(())
+            }
+            // A stop and continue can end the call; then there is nothing to read.
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            // Without memory for the call a look finds out, now and then.
+            Err(Errno::ENOMEM | Errno::EAGAIN) => {
+                std::thread::sleep(BLIND);
+                Ok(())
+            }
             Err(error) => Err(refused("wait for what happens", "poll(2)")(error)),
         }
     }
