@@ -104,6 +104,8 @@ const SYSTEM: &str = "
 - In emulated containers and sandboxes (qemu-user, gVisor, old seccomp profiles) an init needs fork, signalfd, pipes and
   process groups, and nothing that is newer. Whoever holds something, or arrives at a barrier, must be PID 1 or be
   allowed `PR_SET_CHILD_SUBREAPER`: else nobody could know when the last process of the command has ended.
+- `--parent-death-signal` is about the parent's process: the end of the thread that has started `konductor-run` is not
+  its death, other than to the kernel.
 - `/dev` is not needed. Without `/proc`, PID 1 still ends all that is left; any other `konductor-run` then only finds
   what has stayed in the command's process group, says so, and waits for the end of the rest.
 ";

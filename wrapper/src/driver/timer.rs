@@ -32,6 +32,8 @@ pub(super) struct Timer {
 impl Timer {
     /// Wakes up at this time instead of the one before.
     pub(super) fn set(&mut self, at: Option<Boottime>) {
+        // What never comes is not waited for.
+        let at = at.filter(|at| *at != Boottime::NEVER);
         self.at = at;
         if at.is_some() && self.fd.is_none() {
             let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
@@ -100,8 +102,9 @@ mod tests {
         let source = timer.source().expect("Linux has one");
         assert_eq!(poll(&mut [PollFd::new(source, PollFlags::POLLIN)], PollTimeout::from(1_000_u16)), Ok(1));
         assert!(timer.has_come(now) && !timer.has_come(now));
-        timer.set(Some(at(u32::MAX.into())));
-        timer.set(None);
+        for never in [Some(Boottime::NEVER), Some(at(u32::MAX.into())), None] {
+            timer.set(never);
+        }
         assert!(!timer.has_come(Boottime::NEVER));
     }
 
