@@ -253,25 +253,8 @@ impl World {
                 }
                 Effect::ReadSignals => read_signals = true,
                 Effect::Spawn { tokens, locks, deadline } => {
-                    assert_eq!(locks.len(), tokens.len());
-                    assert!(!self.spawned, "started twice");
-                    assert!(!self.signalled, "started after a signal to end");
-                    assert!(self.met(self.awaited.len()), "started before it has waited");
-                    assert_eq!(tokens.len(), self.claims.len());
-                    for claim in &self.claims {
-                        assert!(
-                            matches!(claim, ClaimSeen::Held { deadline, .. } if self.now < *deadline - KILLING),
-                            "{claim:?}"
-                        );
-                    }
-                    assert_eq!(deadline, self.fence(), "the watchdog has another deadline");
-                    (self.watchdog, self.last_told) = (deadline, deadline);
-                    if self.not_spawned > 0 {
-                        self.not_spawned -= 1;
-                        not_spawned = true;
-                        continue;
-                    }
-                    (self.spawned, self.command_alive, self.tree_alive) = (true, true, true);
+                    assert_eq!((locks.len(), tokens.len()), (self.claims.len(), self.claims.len()));
+                    not_spawned = !self.spawns(deadline);
                 }
                 Effect::TellWatchdog(deadline) => {
                     assert!(self.tree_alive, "a watchdog of nothing");
@@ -330,6 +313,23 @@ impl World {
             self.read_signals();
             self.tell(Event::SignalsRead);
         }
+    }
+
+    /// Whether the command runs then: there may be no process to be had.
+    fn spawns(&mut self, deadline: Option<Boottime>) -> bool {
+        assert!(!self.spawned, "started twice");
+        assert!(!self.signalled, "started after a signal to end");
+        assert!(self.met(self.awaited.len()), "started before it has waited");
+        for claim in &self.claims {
+            let lasts = matches!(claim, ClaimSeen::Held { deadline, .. } if self.now < *deadline - KILLING);
+            assert!(lasts, "{claim:?}");
+        }
+        assert_eq!(deadline, self.fence(), "the watchdog has another deadline");
+        (self.watchdog, self.last_told) = (deadline, deadline);
+        let runs = self.not_spawned == 0;
+        (self.spawned, self.command_alive, self.tree_alive) = (runs, runs, runs);
+        self.not_spawned = self.not_spawned.saturating_sub(1);
+        runs
     }
 
     fn begins_to_wait(&mut self, index: usize) {
