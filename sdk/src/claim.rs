@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use konductor_api::{Lease, Lock, LockKind, PodReference, Semaphore};
 
-use crate::Boottime;
+use crate::{Boottime, protocol::Cure};
 
 /// What to ask for.
 #[derive(Clone, Debug)]
@@ -170,7 +170,7 @@ pub enum LossReason {
 #[non_exhaustive]
 pub enum AcquireError {
     /// The API server refuses the request: RBAC, validation or an admission policy. Its message says which.
-    #[error("the API server refuses to {operation}: {message}")]
+    #[error("the API server refuses to {operation}: {message}{}", Cure(message))]
     Refused {
         /// What was tried.
         operation: &'static str,

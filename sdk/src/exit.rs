@@ -36,8 +36,8 @@ pub enum Exit {
     TimedOut,
     /// What was waited for has failed.
     Failed,
-    /// The cluster refuses (RBAC or an admission policy), or somebody revoked the claim before it was held, or the
-    /// folder that takes a cluster's place cannot be used.
+    /// The cluster refuses (RBAC or an admission policy), or this pod has no token to ask it with, or somebody revoked
+    /// the claim before it was held, or the folder that takes a cluster's place cannot be used.
     Refused,
     /// There is no such primitive, and it was not to be waited for.
     NoSuchPrimitive,
@@ -70,8 +70,8 @@ pub const OWN: [(Exit, &str, &str); 10] = [
     ),
     (
         Exit::Refused,
-        "the cluster refuses, the claim was revoked, or the folder of --local cannot be used",
-        "grant what the message names (RBAC), satisfy the admission policy, or repair the folder",
+        "the cluster refuses, this pod has no token for it, the claim was revoked, or the folder of --local cannot be used",
+        "grant what the message names (RBAC), satisfy the admission policy, mount the token, or repair the folder",
     ),
     (
         Exit::NoSuchPrimitive,
@@ -129,9 +129,13 @@ impl From<&RendezvousError> for Exit {
 }
 
 impl From<&ConnectError> for Exit {
-    /// Whatever keeps a program from connecting, nothing can be asked of the cluster.
-    fn from(_: &ConnectError) -> Self {
-        Self::Unreachable
+    /// Whatever keeps a program from connecting, nothing can be asked of the cluster. But a pod that is given no token
+    /// has none in its next attempt either.
+    fn from(error: &ConnectError) -> Self {
+        match error {
+            ConnectError::NoToken { .. } => Self::Refused,
+            _ => Self::Unreachable,
+        }
     }
 }
 
@@ -180,6 +184,8 @@ mod tests {
         assert_eq!(Exit::from(&RendezvousError::Failed("2 of 3".to_owned())).code(), 76);
         assert_eq!(Exit::from(&RendezvousError::NeedsCluster).code(), 77);
         assert_eq!(Exit::from(&ConnectError::Namespace("A".to_owned())).code(), 69);
+        let no_token = ConnectError::NoToken { source: "no kubeconfig".into() };
+        assert_eq!(Exit::from(&no_token).code(), 77);
         assert_eq!(Exit::from(&LossReason::Expired).code(), 79);
     }
 }

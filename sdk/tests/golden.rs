@@ -66,6 +66,7 @@ fn parse(line: &str) -> Input {
         "conflict" => failed(Failure::Conflict(text.into())),
         "not-served" => failed(Failure::NotServed(text.into())),
         "no-namespace" => failed(Failure::NoNamespace(text.into())),
+        "terminating" => failed(Failure::Terminating(text.into())),
         "refused" => failed(Failure::Refused(text.into())),
         "transient" => failed(transient()),
         "parent" if fields.contains_key("missing") => Input::ParentAnswered(Ok(ParentSeen::Missing)),

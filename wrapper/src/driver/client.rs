@@ -12,7 +12,7 @@ use std::{
 };
 
 use konductor::{
-    Client, Command, ConnectOptions, Request,
+    Client, Command, ConnectOptions, Exit, Request,
     rendezvous::{self, Arriving, Awaited},
 };
 use nix::{
@@ -147,7 +147,7 @@ async fn serve(options: ConnectOptions, wishes: Wishes, mut orders: UnboundedRec
         let client = match &client {
             Ok(client) => client.clone(),
             Err(error) => {
-                teller.tell(Event::Unreachable { error: konductor::chain(error) });
+                teller.tell(Event::Unreachable { exit: Exit::from(error), error: konductor::chain(error) });
                 continue;
             }
         };

@@ -148,6 +148,8 @@ pub(crate) enum Event {
     Arrival(usize, Progress),
     /// What was ordered cannot be asked for: there is no cluster to connect to.
     Unreachable {
+        /// How to end because of it.
+        exit: Exit,
         /// Why the client cannot connect.
         error: String,
     },

@@ -419,7 +419,7 @@ impl World {
             Happening::Unreachable if !self.client_failed && self.has_asked() && !self.is_answered() => {
                 self.client_failed = true;
                 // One may be released in the same step: the time that was up comes first.
-                self.tell(Event::Unreachable { error: "no cluster".to_owned() });
+                self.tell(Event::Unreachable { exit: Exit::Unreachable, error: "no cluster".to_owned() });
                 self.claims.fill(ClaimSeen::Absent);
                 assert!(self.exit.is_some(), "waits for nobody");
                 assert!(self.exit != Some(Exit::Code(0)), "nobody was asked");

@@ -45,7 +45,7 @@ impl Supervisor {
             Event::Claim(index, news) => self.hear(index, news, now, &mut out),
             Event::Awaited(index, progress) => self.awaited(index, progress, now, &mut out),
             Event::Arrival(index, progress) => self.arrival(index, progress, now, &mut out),
-            Event::Unreachable { error } => self.unreachable(&error, now, &mut out),
+            Event::Unreachable { exit, error } => self.unreachable(exit, &error, now, &mut out),
             Event::ClientFailed { error } => self.client_failed(&error, now, &mut out),
             Event::Signal(signal) => self.signal(signal, now, &mut out),
             Event::SignalsRead => self.spawn(now, &mut out),
@@ -243,15 +243,15 @@ impl Supervisor {
     }
 
     /// There is nobody to ask, so nothing is held and nothing is to be given back.
-    fn unreachable(&mut self, error: &str, now: Boottime, out: &mut Vec<Effect>) {
+    fn unreachable(&mut self, exit: Exit, error: &str, now: Boottime, out: &mut Vec<Effect>) {
         if let Phase::Running | Phase::Over = self.phase {
             return;
         }
         self.claims.fill(ClaimState::Absent);
         match self.phase {
-            Phase::Awaiting { next } => self.cannot_wait(next, Exit::Unreachable, error, now, out),
-            Phase::Acquiring { next } => self.cannot_acquire(next, Exit::Unreachable, error, now, out),
-            Phase::Arriving { .. } => self.give_up_arriving(Exit::Unreachable, error, now, out),
+            Phase::Awaiting { next } => self.cannot_wait(next, exit, error, now, out),
+            Phase::Acquiring { next } => self.cannot_acquire(next, exit, error, now, out),
+            Phase::Arriving { .. } => self.give_up_arriving(exit, error, now, out),
             Phase::Releasing { .. } => self.finish(out),
             Phase::Ready | Phase::Running | Phase::Over => {}
         }

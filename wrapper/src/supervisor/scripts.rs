@@ -129,7 +129,8 @@ fn read_event(line: &str) -> Event {
         }
         "not-stopped" => return Event::NotStopped(number(first)),
         "signals-read" => return Event::SignalsRead,
-        "unreachable" => return Event::Unreachable { error: rest.to_owned() },
+        "unreachable" => return Event::Unreachable { exit: Exit::Unreachable, error: rest.to_owned() },
+        "no-token" => return Event::Unreachable { exit: Exit::Refused, error: rest.to_owned() },
         "client-failed" => return Event::ClientFailed { error: rest.to_owned() },
         "not-spawned" => return Event::NotSpawned { exit: Exit::NotFound, error: rest.to_owned() },
         "ended" => return Event::CommandEnded(Exit::Code(number(first))),
