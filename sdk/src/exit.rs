@@ -70,7 +70,7 @@ pub const OWN: [(Exit, &str, &str); 10] = [
     ),
     (
         Exit::Refused,
-        "the cluster refuses, this pod has no token for it, the claim was revoked, or the folder of --local cannot be used",
+        "the cluster refuses, the pod has no token, the claim was revoked, or DIR is no use",
         "grant what the message names (RBAC), satisfy the admission policy, mount the token, or repair the folder",
     ),
     (
