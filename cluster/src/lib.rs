@@ -6,10 +6,12 @@
 //! - [`object`], `sieve`: reading little of each object, and each on its own, as others may have written anything into
 //!   it;
 //! - [`backoff`], [`clock`], [`cause`]: waiting, time, and errors for people;
+//! - [`apart`]: work that would keep everything else waiting;
 //! - [`repeats`]: what is said again and again.
 
 #![forbid(unsafe_code)]
 
+pub mod apart;
 pub mod backoff;
 pub mod cause;
 pub mod clock;

@@ -61,7 +61,11 @@ pub const OWN: [(Exit, &str, &str); 10] = [
         "the cluster cannot be reached, or never answered",
         "try again; see that there is a way to the API server",
     ),
-    (Exit::Internal, "the system refuses what is needed, or a defect", "the message says which; report a defect"),
+    (
+        Exit::Internal,
+        "the system refuses what is needed, or a defect",
+        "the message names the call that was refused and what to do; report a defect",
+    ),
     (Exit::TimedOut, "timed out while waiting", "try again later"),
     (
         Exit::Failed,
@@ -70,7 +74,7 @@ pub const OWN: [(Exit, &str, &str); 10] = [
     ),
     (
         Exit::Refused,
-        "the cluster refuses, the pod has no token, the claim was revoked, or DIR is no use",
+        "refused by the cluster, no token, revoked, or the folder of --local cannot be used",
         "grant what the message names (RBAC), satisfy the admission policy, mount the token, or repair the folder",
     ),
     (

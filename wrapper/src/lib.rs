@@ -74,7 +74,7 @@ fn run(found: &Found) -> Exit {
             for doubt in doubts::doubts(&line, &config) {
                 tracing::warn!("{doubt}");
             }
-            driver::supervise(config, found)
+            driver::supervise(&config, found)
         }
         Err(error) => fail(Exit::Usage, &error.to_string()),
     }

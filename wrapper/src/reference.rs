@@ -89,6 +89,25 @@ env:
 ```
 ";
 
+const SYSTEM: &str = "
+## Where the system says no
+
+- A file that can be executed, and that is neither a program for this machine nor begins with `#!`, is run by `/bin/sh`
+  if it is a text, as `execvp`, shells, tini and dumb-init do. A program for another machine is 126, and the message
+  says for which; so it does of an interpreter or loader that is not there, a filesystem that is mounted noexec, and
+  arguments and variables that are too much for the system.
+- 126 and 127 are the command's fault. What is refused before the command is executed (no more processes, threads or
+  descriptors, a call that a sandbox forbids) is 70, and the message names the call.
+- What is refused for a moment (EAGAIN, ENOMEM, EMFILE, ENFILE, a file that is still open for writing) is tried again:
+  for 5 s before anything is asked for, for 10 s when the command is to be started, and by a waiter for as long as it
+  waits.
+- In emulated containers and sandboxes (qemu-user, gVisor, old seccomp profiles) an init needs fork, signalfd, pipes and
+  process groups, and nothing that is newer. Whoever holds something, or arrives at a barrier, must be PID 1 or be
+  allowed `PR_SET_CHILD_SUBREAPER`: else nobody could know when the last process of the command has ended.
+- `/dev` is not needed. Without `/proc`, PID 1 still ends all that is left; any other `konductor-run` then only finds
+  what has stayed in the command's process group, says so, and waits for the end of the rest.
+";
+
 fn page() -> String {
     let mut page = format!(
         "# konductor-run\n\n    {}\n\nRuns COMMAND while holding what it needs, and supervises it as an init would.\n\n\
@@ -109,6 +128,7 @@ fn page() -> String {
     page += SIGNALS;
     section(&mut page, "What the command gets", ["variable", "value"], &exports());
     page += SURROUNDINGS;
+    page += SYSTEM;
     section(&mut page, "Exit codes", ["code", "meaning", "what to do"], &codes());
     page += FAILURES;
     page

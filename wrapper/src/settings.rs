@@ -267,7 +267,7 @@ pub(crate) const PARENT_DEATH_SIGNAL: Setting = Setting {
     value: "SIGNAL",
     accepts: "a signal like TERM, RTMIN+1 or 15",
     default: Some("none"),
-    meaning: "What konductor-run gets when its parent process dies",
+    meaning: "What to get when its parent process dies",
     ..ONE
 };
 pub(crate) const LOG_FORMAT: Setting = Setting {
@@ -330,7 +330,7 @@ pub(crate) const COPY_TO: Setting = Setting {
     topic: Topic::Other,
     value: "PATH",
     accepts: "the path of a file or folder",
-    meaning: "Run nothing: copy this program to PATH, for an init container that feeds a volume",
+    meaning: "Copy this program to PATH, as an init container, and run nothing",
     ..ONE
 };
 

@@ -172,8 +172,11 @@ async fn acquire(
             _ => Ok(false),
         };
         let pause = match (standing, followed) {
-            (Err(error), _) if !accepted => {
-                on_event(Event::Failed { error: AcquireError::Folder(chain(&error)) });
+            (Err(error), _) if !(accepted || error.is_momentary() && failures < limits::FIRST_TRIES) => {
+                let system = error.is_momentary();
+                let error = chain(&error);
+                let error = if system { AcquireError::System(error) } else { AcquireError::Folder(error) };
+                on_event(Event::Failed { error });
                 return Ok(None);
             }
             (Err(error), _) | (Ok(_), Err(error)) => {
@@ -325,6 +328,7 @@ async fn apart<T: Send + 'static>(
     work: impl FnOnce(&FolderLock) -> Result<T, FolderError> + Send + 'static,
 ) -> Result<T, FolderError> {
     let own = place.clone();
-    let done = tokio::task::spawn_blocking(move || work(&own)).await;
-    done.unwrap_or_else(|error| Err(place.failed("decide in", io::Error::other(error))))
+    konductor_cluster::apart::apart(move || work(&own))
+        .await
+        .unwrap_or_else(|error| Err(place.failed("start a thread to decide in", error)))
 }

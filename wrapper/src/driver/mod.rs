@@ -5,12 +5,18 @@
 
 mod client;
 mod fault;
+mod format;
 pub(crate) mod found;
 mod pages;
+mod parent;
 mod process;
+mod refusal;
 mod signals;
 mod terminal;
 mod termination_log;
+#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+mod threads;
+mod timer;
 mod tree;
 mod watchdog;
 
@@ -25,20 +31,19 @@ use nix::{
     errno::Errno,
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        prctl,
-        time::TimeSpec,
-        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
-    },
+    sys::prctl,
     unistd::{chdir, gethostname, getpgrp},
 };
 
 use self::{
     client::{ClientThread, Order, Wishes},
     found::Found,
+    parent::Parent,
     process::Program,
+    refusal::{Refusal, pause, refused},
     signals::Signals,
     terminal::Terminal,
+    timer::Timer,
     tree::Tree,
     watchdog::Watchdog,
 };
@@ -60,8 +65,11 @@ const ENDING_SIGNALS: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, lib
 /// it would be needed again to end a shorter one.
 const LETS_GO_AFTER: u16 = 100;
 
+/// The pause between two looks when the system cannot say that something has happened.
+const BLIND: Duration = Duration::from_millis(10);
+
 /// Runs the configured command and says how it all ended.
-pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
+pub(crate) fn supervise(config: &Config, found: &Found) -> Exit {
     let program = match Program::find(&config.command, &config.environment) {
         Ok(program) => program,
         Err(failure) => {
@@ -85,28 +93,53 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         exit_codes: config.exit_codes.clone(),
         ending_signals: ENDING_SIGNALS.into_iter().filter(|signal| !found.ignored(*signal)).collect(),
     };
-    let outcome = Driver::new(config, program, found).and_then(|mut driver| {
-        let outcome = driver.run(Supervisor::new(settings));
-        if outcome.is_err() {
+    let outcome = match prepare(config, &program, found) {
+        Ok(Prepared::Driver(mut driver)) => driver.run(Supervisor::new(settings)).inspect_err(|_| {
             // Without its loop this process protects nothing any more.
             driver.tree.kill();
-        }
-        outcome
-    });
-    outcome.unwrap_or_else(|error| {
-        report(&format!("the system refuses what a supervisor needs: {error}"));
+        }),
+        Ok(Prepared::Ended(signal)) => Ok(Exit::Signal(signal)),
+        Err(refusal) => Err(refusal),
+    };
+    outcome.unwrap_or_else(|refusal| {
+        report(&refusal.to_string());
         Exit::Internal
     })
 }
 
+/// What has come of the preparation.
+enum Prepared<'a> {
+    Driver(Box<Driver<'a>>),
+    /// A signal that ends the waiting has arrived before.
+    Ended(i32),
+}
+
+/// Has all that the loop needs, trying again for a while when something is refused that others may give back.
+fn prepare<'a>(config: &'a Config, program: &'a Program, found: &'a Found) -> Result<Prepared<'a>, Refusal> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match Driver::new(config, program, found) {
+            Ok(driver) => return Ok(Prepared::Driver(Box::new(driver))),
+            Err(refusal) => {
+                let next = pause(&refusal, waited).ok_or(refusal)?;
+                tracing::debug!("{refusal}; trying again");
+                if let Some(signal) = found.wait(next, &ENDING_SIGNALS) {
+                    return Ok(Prepared::Ended(signal));
+                }
+                waited += next;
+            }
+        }
+    }
+}
+
 /// All that the loop waits for and acts upon.
 struct Driver<'a> {
-    config: Config,
-    program: Program,
+    config: &'a Config,
+    program: &'a Program,
     found: &'a Found,
     holder: String,
     signals: Signals,
-    timer: TimerFd,
+    timer: Timer,
     client: Option<ClientThread>,
     tree: Tree,
     /// While something is held and the tree is alive.
@@ -119,19 +152,16 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(config: Config, program: Program, found: &'a Found) -> nix::Result<Self> {
-        prctl::set_child_subreaper(true)?;
-        if let Some(signal) = config.parent_death_signal {
-            found.when_parent_dies(signal)?;
-        }
-        let signals = Signals::new()?;
-        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+    fn new(config: &'a Config, program: &'a Program, found: &'a Found) -> Result<Self, Refusal> {
+        adopt_orphans(config)?;
+        let parent = config.parent_death_signal.map(|signal| Parent::watch(found.parent(), signal));
+        let parent = parent.transpose().map_err(refused("watch the parent process", "prctl(2) PR_SET_PDEATHSIG"))?;
         let mut driver = Self {
             holder: String::new(),
-            signals,
-            timer,
+            signals: Signals::new(parent).map_err(refused("read signals", "signalfd4(2)"))?,
+            timer: Timer::default(),
             client: None,
-            tree: Tree::new(config.signals.scope)?,
+            tree: Tree::new(config.signals.scope),
             watchdog: None,
             mark: watchdog::mark(),
             terminal: Terminal::default(),
@@ -140,15 +170,14 @@ impl<'a> Driver<'a> {
             program,
             found,
         };
-        let Config { awaited, claims, arrivals, .. } = &driver.config;
-        if !(awaited.is_empty() && claims.is_empty() && arrivals.is_empty()) {
+        if !(config.awaited.is_empty() && config.claims.is_empty() && config.arrivals.is_empty()) {
             driver.connect()?;
         }
         Ok(driver)
     }
 
     /// The loop, until the supervisor says how it all ended.
-    fn run(&mut self, mut supervisor: Supervisor) -> nix::Result<Exit> {
+    fn run(&mut self, mut supervisor: Supervisor) -> Result<Exit, Refusal> {
         let mut events = VecDeque::from([Event::Started]);
         loop {
             while let Some(event) = events.pop_front() {
@@ -160,9 +189,11 @@ impl<'a> Driver<'a> {
                 }
             }
             self.wait()?;
-            self.signals.read(&mut events)?;
+            self.read_signals(&mut events)?;
             self.reap(&mut events)?;
-            self.read_timer(&mut events)?;
+            if self.timer.has_come(Boottime::now()) {
+                events.push_back(Event::Timer);
+            }
             self.look_after_watchdog(&mut events)?;
             if let Some(client) = &mut self.client {
                 client.read(&mut events)?;
@@ -170,19 +201,21 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn apply(&mut self, effect: Effect, events: &mut VecDeque<Event>) -> nix::Result<()> {
+    fn apply(&mut self, effect: Effect, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         match effect {
             Effect::Await(index) => self.order(Order::Await(index)),
             Effect::Acquire(index) => self.order(Order::Acquire(index)),
             Effect::Release(index) => self.order(Order::Release(index)),
             Effect::Arrive(index) => self.order(Order::Arrive(index)),
             Effect::ReadSignals => {
-                self.signals.read(events)?;
+                self.read_signals(events)?;
                 events.push_back(Event::SignalsRead);
             }
             Effect::Spawn { tokens, locks, deadline } => match self.spawn(&tokens, &locks, deadline) {
                 Ok(command) => self.tree.adopt(command),
-                Err(failure) => events.push_front(Event::NotSpawned { exit: failure.exit, error: failure.error }),
+                Err(process::Failure { exit, error, momentary }) => {
+                    events.push_front(Event::NotSpawned { exit, error, momentary });
+                }
             },
             Effect::TellWatchdog(deadline) => self.extend_watchdog(deadline),
             Effect::EndWatchdog => self.end_watchdog(),
@@ -191,12 +224,7 @@ impl<'a> Driver<'a> {
             Effect::Stop(signal) => self.stop(signal, events)?,
             Effect::TerminateTree => self.tree.terminate(),
             Effect::KillTree => self.tree.kill(),
-            Effect::Arm(Some(at)) => {
-                // Zero would disarm it.
-                let at = TimeSpec::from_duration(at.0.max(Duration::from_nanos(1)));
-                self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
-            }
-            Effect::Arm(None) => self.timer.unset()?,
+            Effect::Arm(at) => self.timer.set(at),
             Effect::Log(level, message) => say(level, &message),
             Effect::Report(message) => report(&message),
             Effect::Exit(_) => unreachable!("the loop ends there"),
@@ -209,34 +237,41 @@ impl<'a> Driver<'a> {
     }
 
     /// Until something is to be read.
-    fn wait(&mut self) -> nix::Result<()> {
-        let mut sources = vec![
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
-        ];
+    fn wait(&mut self) -> Result<(), Refusal> {
+        let mut sources = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        sources.extend(self.timer.source().map(|timer| PollFd::new(timer, PollFlags::POLLIN)));
         sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
         sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
         let starts = self.tree.command().is_some() && !self.has_let_go;
-        let patience = match (self.tree.has_more(), starts) {
+        let patience = match (self.tree.has_more(), self.timer.patience(Boottime::now())) {
             (true, _) => PollTimeout::ZERO,
-            (false, true) => LETS_GO_AFTER.into(),
-            (false, false) => PollTimeout::NONE,
+            (false, PollTimeout::NONE) if starts => LETS_GO_AFTER.into(),
+            (false, patience) => patience,
         };
         match poll(&mut sources, patience) {
-            Ok(0) if patience == LETS_GO_AFTER.into() => {
+            Ok(0) if starts && patience == LETS_GO_AFTER.into() => {
                 pages::let_go();
                 self.has_let_go = true;
                 Ok(())
             }
             // A stop and continue can end the call; then there is nothing to read.
             Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(error),
+            // Without memory for the call a look finds out, now and then.
+            Err(Errno::ENOMEM | Errno::EAGAIN) => {
+                std::thread::sleep(BLIND);
+                Ok(())
+            }
+            Err(error) => Err(refused("wait for what happens", "poll(2)")(error)),
         }
     }
 
-    fn reap(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
+    fn read_signals(&self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
+        self.signals.read(events).map_err(refused("read signals", "read(2) of a signalfd"))
+    }
+
+    fn reap(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         let command = self.tree.command();
-        let reaped = self.tree.reap()?;
+        let reaped = self.tree.reap().map_err(refused("wait for the command", "wait4(2)"))?;
         if let Some(signal) = reaped.stopped {
             let in_front = [libc::SIGTTIN, libc::SIGTTOU].contains(&signal) && self.terminal.is_asked_for();
             events.push_back(Event::CommandStopped { signal, in_front });
@@ -244,6 +279,9 @@ impl<'a> Driver<'a> {
         if let (Some(exit), Some(command)) = (reaped.command, command) {
             self.terminal.take_back(command);
             events.push_back(Event::CommandEnded(exit));
+        }
+        if reaped.killed {
+            events.push_back(Event::Killed);
         }
         if reaped.empty {
             events.push_back(Event::TreeEmpty);
@@ -262,21 +300,12 @@ impl<'a> Driver<'a> {
     }
 
     /// Stops as a job: returns when somebody has continued us, or at once when the kernel does not stop us.
-    fn stop(&mut self, signal: i32, events: &mut VecDeque<Event>) -> nix::Result<()> {
+    fn stop(&mut self, signal: i32, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         if let Some(command) = self.tree.command() {
             self.terminal.take_back(command);
         }
-        if !signals::stop_group()? {
+        if !signals::stop_group().map_err(refused("stop as a job", "kill(2) or rt_sigprocmask(2)"))? {
             events.push_back(Event::NotStopped(signal));
-        }
-        Ok(())
-    }
-
-    fn read_timer(&self, events: &mut VecDeque<Event>) -> nix::Result<()> {
-        match self.timer.wait() {
-            Ok(()) => events.push_back(Event::Timer),
-            Err(Errno::EAGAIN) => {}
-            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -287,11 +316,8 @@ impl<'a> Driver<'a> {
         locks: &[String],
         deadline: Option<Boottime>,
     ) -> Result<nix::unistd::Pid, process::Failure> {
-        if let Some(deadline) = deadline
-            && let Err(error) = self.start_watchdog(deadline)
-        {
-            let error = format!("cannot start the watchdog: {error}");
-            return Err(process::Failure { exit: Exit::Internal, error });
+        if let Some(deadline) = deadline {
+            self.start_watchdog(deadline)?;
         }
         let environment = self.config.environment.with(&self.exports(tokens, locks));
         let holds = !tokens.is_empty();
@@ -305,9 +331,9 @@ impl<'a> Driver<'a> {
         spawned
     }
 
-    fn start_watchdog(&mut self, deadline: Boottime) -> nix::Result<()> {
+    fn start_watchdog(&mut self, deadline: Boottime) -> Result<(), Refusal> {
         let watchdog = Watchdog::start(deadline, self.tree.others(), &self.mark)?;
-        self.tree.watched_by(Some(watchdog.pid()));
+        self.tree.watched_by(Some(watchdog.pid()), watchdog.counts());
         self.watchdog = Some(watchdog);
         Ok(())
     }
@@ -319,19 +345,18 @@ impl<'a> Driver<'a> {
         // One that does not listen would end the command too early.
         self.end_watchdog();
         if let Err(error) = self.start_watchdog(deadline) {
-            tracing::warn!("cannot start the watchdog: {error}; the next renewal tries again");
+            tracing::warn!("{error}; the next renewal tries again");
         }
     }
 
     fn end_watchdog(&mut self) {
         self.watchdog = None;
-        self.tree.watched_by(None);
+        self.tree.watched_by(None, false);
     }
 
-    fn look_after_watchdog(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
-        if let Some(watchdog) = &self.watchdog
-            && watchdog.has_ended()?
-        {
+    fn look_after_watchdog(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
+        let ended = self.watchdog.as_ref().map(Watchdog::has_ended).transpose();
+        if ended.map_err(refused("look after the watchdog", "poll(2)"))? == Some(true) {
             self.end_watchdog();
             events.push_back(Event::WatchdogEnded);
         }
@@ -377,13 +402,15 @@ impl<'a> Driver<'a> {
     }
 
     /// Starts the side that talks to the API server.
-    fn connect(&mut self) -> nix::Result<()> {
+    fn connect(&mut self) -> Result<(), Refusal> {
         let crate::config::Pod { name, uid, container } = self.config.pod.clone();
         let sources = PodSources::read(name, uid, container);
         let pod = sources.pod();
-        self.holder = match &self.config.holder {
-            Some(holder) => holder.clone(),
-            None => identity::default_holder(sources.pod_name(), &gethostname()?.to_string_lossy(), std::process::id()),
+        self.holder = if let Some(holder) = &self.config.holder {
+            holder.clone()
+        } else {
+            let host = gethostname().map_err(refused("name the holder", "uname(2)"))?;
+            identity::default_holder(sources.pod_name(), &host.to_string_lossy(), std::process::id())
         };
         let requests = self.config.claims.iter().map(|wanted| self.request(wanted, pod.clone()));
         let index = self.config.environment.raw(identity::COMPLETION_INDEX).map(|index| index.to_string_lossy());
@@ -428,6 +455,27 @@ fn permits(wanted: &Wanted) -> u64 {
     match wanted {
         Wanted::Lease { .. } => 1,
         Wanted::Semaphore { permits, .. } => u64::from(*permits),
+    }
+}
+
+/// Orphans of the tree come to this process from now on, as they do to PID 1 by themselves. When this is refused, an
+/// init works but for them; but who holds something, or says when the work is done, must know that the last one is dead.
+fn adopt_orphans(config: &Config) -> Result<(), Refusal> {
+    if tree::is_init() {
+        return Ok(());
+    }
+    let adopted = prctl::set_child_subreaper(true);
+    match adopted.map_err(refused(
+        "see the end of all that the command starts, as PID 1 would",
+        "prctl(2) PR_SET_CHILD_SUBREAPER",
+    )) {
+        Err(refusal) if config.claims.is_empty() && config.arrivals.is_empty() => {
+            if config.leftovers == Leftovers::End {
+                tracing::warn!("{refusal}; not all that the command leaves behind is ended");
+            }
+            Ok(())
+        }
+        adopted => adopted,
     }
 }
 

@@ -69,6 +69,11 @@ pub(crate) const LAST_ARRIVAL: Duration = Duration::from_secs(8);
 /// less time.
 pub(crate) const KILLING: Duration = Duration::from_millis(250);
 
+/// How long it is tried to start a command that cannot be started for a moment (no more processes, a file that is open
+/// for writing), and the pauses: while others wait for what is held, and longer than a burst of processes lasts.
+pub(crate) const STARTING: Duration = Duration::from_secs(10);
+pub(crate) const STARTING_PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
 /// How soon after its start a watchdog that has ended is not worth another one before the next renewal: whatever ends
 /// it would end the next as well.
 pub(crate) const WATCHDOG_LASTS: Duration = Duration::from_secs(1);
@@ -168,7 +173,11 @@ pub(crate) enum Event {
         exit: Exit,
         /// What to tell people.
         error: String,
+        /// Whether it may be started in a moment.
+        momentary: bool,
     },
+    /// Some processes of the tree were alive when it was killed.
+    Killed,
     /// The command itself has ended. [`Event::Remaining`] or [`Event::TreeEmpty`] follows.
     CommandEnded(Exit),
     /// A signal has stopped the command.
@@ -290,6 +299,15 @@ enum LastHeard {
 struct Ending {
     kill_at: Boottime,
     killed: bool,
+    /// Killed because its time to end was over, and nobody was told of a process that had not.
+    overdue: bool,
+}
+
+/// Since when the command cannot be started, and when to try again.
+#[derive(Clone, Copy, Debug)]
+struct Unstarted {
+    since: Boottime,
+    again_at: Option<Boottime>,
 }
 
 /// What the watchdog was last told, and when it was started.
@@ -316,6 +334,8 @@ pub(crate) struct Supervisor {
     command_alive: bool,
     ending: Option<Ending>,
     watchdog: Option<WatchdogState>,
+    /// A command that cannot be started for a moment.
+    unstarted: Option<Unstarted>,
     /// What has arrived for a command that is about to be started; the kernel's limit on waiting signals bounds it.
     early: Vec<Received>,
     /// When waiting for the claims ends.

@@ -6,8 +6,8 @@ use konductor::{Boottime, Event as ClaimEvent, Exit, LossReason};
 use tracing::Level;
 
 use super::{
-    ClaimState, Effect, Ending, Event, FIRST_CONTACT, KILLING, LastHeard, Phase, RELEASE, Settings, Supervisor,
-    TRY_ONCE, Told, WATCHDOG_LASTS, WITHDRAWAL, WatchdogState,
+    ClaimState, Effect, Ending, Event, FIRST_CONTACT, KILLING, LastHeard, Phase, RELEASE, STARTING, STARTING_PAUSES,
+    Settings, Supervisor, TRY_ONCE, Told, Unstarted, WATCHDOG_LASTS, WITHDRAWAL, WatchdogState,
     told::{LOOK, Word},
 };
 
@@ -24,6 +24,7 @@ impl Supervisor {
             command_alive: false,
             ending: None,
             watchdog: None,
+            unstarted: None,
             early: Vec::new(),
             wait_until: None,
             contact_until: None,
@@ -49,12 +50,8 @@ impl Supervisor {
             Event::ClientFailed { error } => self.client_failed(&error, now, &mut out),
             Event::Signal(signal) => self.signal(signal, now, &mut out),
             Event::SignalsRead => self.spawn(now, &mut out),
-            Event::NotSpawned { exit, error } => {
-                self.command_alive = false;
-                self.verdict = Some(exit);
-                out.push(Effect::Report(error));
-                self.give_back(RELEASE, now, &mut out);
-            }
+            Event::NotSpawned { exit, error, momentary } => self.not_spawned(exit, error, momentary, now, &mut out),
+            Event::Killed => self.killed(&mut out),
             Event::CommandEnded(exit) => {
                 self.command_ended(exit, now, &mut out);
             }
@@ -84,6 +81,10 @@ impl Supervisor {
                 out.push(Effect::Report(format!("lost {claim} before the command was started: it was not renewed")));
                 self.give_back(RELEASE, now, out);
             }
+            Phase::Ready if due(self.unstarted.and_then(|unstarted| unstarted.again_at)) => {
+                self.unstarted = self.unstarted.map(|unstarted| Unstarted { again_at: None, ..unstarted });
+                out.push(Effect::ReadSignals);
+            }
             Phase::Awaiting { .. } | Phase::Acquiring { .. } if due(self.contact_until) || due(self.wait_until) => {
                 self.time_out(now, out);
             }
@@ -97,11 +98,11 @@ impl Supervisor {
                     let urgent = due(self.fence());
                     self.lose(&claim, "it was not renewed in time", urgent, now, out);
                 }
-                if let Some(Ending { kill_at, killed: false }) = self.ending
+                if let Some(Ending { kill_at, killed: false, .. }) = self.ending
                     && kill_at <= now
                 {
                     self.kill(now, out);
-                    out.push(Effect::Log(Level::WARN, "killed what had not ended in time".to_owned()));
+                    self.ending = self.ending.map(|ending| Ending { overdue: true, ..ending });
                 }
             }
             Phase::Releasing { until } if until <= now => {
@@ -127,7 +128,10 @@ impl Supervisor {
             Phase::Awaiting { .. } | Phase::Acquiring { .. } => {
                 [self.last_call(), self.wait_until, self.contact_until, self.told.due()].into_iter().flatten().min()
             }
-            Phase::Ready => self.last_call(),
+            Phase::Ready => {
+                let again_at = self.unstarted.and_then(|unstarted| unstarted.again_at);
+                self.last_call().into_iter().chain(again_at).min()
+            }
             Phase::Running => match self.ending {
                 Some(Ending { killed: true, .. }) => None,
                 Some(Ending { kill_at, .. }) if self.verdict == Some(Exit::Lost) => Some(kill_at),
@@ -301,6 +305,36 @@ impl Supervisor {
         self.forward_early(out);
     }
 
+    /// There is no command. If there may be one in a moment, it is tried again, with all that has arrived for it.
+    fn not_spawned(&mut self, exit: Exit, error: String, momentary: bool, now: Boottime, out: &mut Vec<Effect>) {
+        self.command_alive = false;
+        let first = self.unstarted.is_none();
+        let since = self.unstarted.map_or(now, |unstarted| unstarted.since);
+        let lasted = now.since(since);
+        if momentary && lasted < STARTING && self.phase == Phase::Running && self.verdict.is_none() {
+            self.end_watchdog(out);
+            self.phase = Phase::Ready;
+            let again_at = Some(now + lasted.clamp(STARTING_PAUSES[0], STARTING_PAUSES[1]));
+            self.unstarted = Some(Unstarted { since, again_at });
+            if first {
+                out.push(Effect::Log(Level::WARN, format!("{error}; trying again")));
+            }
+            return;
+        }
+        self.verdict = Some(exit);
+        out.push(Effect::Report(error));
+        self.give_back(RELEASE, now, out);
+    }
+
+    /// Something was alive when the tree was killed.
+    fn killed(&mut self, out: &mut Vec<Effect>) {
+        if let Some(ending) = &mut self.ending
+            && std::mem::take(&mut ending.overdue)
+        {
+            out.push(Effect::Log(Level::WARN, "killed what had not ended in time".to_owned()));
+        }
+    }
+
     /// Once something is lost, no renewal of anything else changes when the tree must be dead.
     fn extend_watchdog(&mut self, out: &mut Vec<Effect>) {
         let fence = self.fence();
@@ -440,14 +474,14 @@ impl Supervisor {
         if let Some(ending) = &mut self.ending {
             ending.kill_at = ending.kill_at.min(kill_at);
         } else {
-            self.ending = Some(Ending { kill_at, killed: false });
+            self.ending = Some(Ending { kill_at, killed: false, overdue: false });
             out.push(Effect::TerminateTree);
         }
     }
 
     fn kill(&mut self, now: Boottime, out: &mut Vec<Effect>) {
         if !matches!(self.ending, Some(Ending { killed: true, .. })) {
-            self.ending = Some(Ending { kill_at: now, killed: true });
+            self.ending = Some(Ending { kill_at: now, killed: true, overdue: false });
             out.push(Effect::KillTree);
         }
     }

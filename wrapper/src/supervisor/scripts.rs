@@ -132,7 +132,11 @@ fn read_event(line: &str) -> Event {
         "unreachable" => return Event::Unreachable { exit: Exit::Unreachable, error: rest.to_owned() },
         "no-token" => return Event::Unreachable { exit: Exit::Refused, error: rest.to_owned() },
         "client-failed" => return Event::ClientFailed { error: rest.to_owned() },
-        "not-spawned" => return Event::NotSpawned { exit: Exit::NotFound, error: rest.to_owned() },
+        "not-spawned" => return Event::NotSpawned { exit: Exit::NotFound, error: rest.to_owned(), momentary: false },
+        "not-spawned-yet" => {
+            return Event::NotSpawned { exit: Exit::Internal, error: rest.to_owned(), momentary: true };
+        }
+        "some-killed" => return Event::Killed,
         "ended" => return Event::CommandEnded(Exit::Code(number(first))),
         "killed" => return Event::CommandEnded(Exit::Signal(number(first))),
         "remaining" => return Event::Remaining,
