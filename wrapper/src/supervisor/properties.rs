@@ -253,11 +253,10 @@ impl World {
                 }
                 Effect::ReadSignals => read_signals = true,
                 Effect::Spawn { tokens, locks, deadline } => {
-                    assert_eq!(locks.len(), tokens.len());
                     assert!(!self.spawned, "started twice");
                     assert!(!self.signalled, "started after a signal to end");
                     assert!(self.met(self.awaited.len()), "started before it has waited");
-                    assert_eq!(tokens.len(), self.claims.len());
+                    assert_eq!((tokens.len(), locks.len()), (self.claims.len(), self.claims.len()));
                     for claim in &self.claims {
                         assert!(
                             matches!(claim, ClaimSeen::Held { deadline, .. } if self.now < *deadline - KILLING),

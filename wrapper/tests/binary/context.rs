@@ -57,7 +57,7 @@ fn the_command_finds_what_it_would_find_without_us() {
 fn what_is_in_the_environment_without_being_a_variable_is_passed_on() {
     let own = std::env::current_exe().expect("a process has an executable");
     let run = run(["/usr/bin/env"]).under(&format!("{} actor:odd", own.display()));
-    let lines = |text: &str| BTreeSet::from_iter(text.lines().map(str::to_owned));
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
     let (with, without) = (run.end(), run.bare());
     assert_eq!(lines(&with.stdout), lines(&without.stdout), "{}", with.stderr);
     assert_eq!(without.stdout.lines().count(), 7);
