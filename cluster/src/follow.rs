@@ -175,26 +175,30 @@ impl PageSize {
     }
 }
 
-/// What the log says of trouble and of its end.
+/// What the log says of trouble and of its end: each once, with how often it has failed in between. Trouble that comes
+/// and goes is said ever more seldom.
 #[derive(Debug, Default)]
 struct Logged {
     repeats: Repeats,
     /// A complaint is the last that it says.
     is_complaint: bool,
+    /// Failures since it last said that it works.
+    failures: u32,
 }
 
 impl Logged {
-    /// Whether to log this complaint.
-    fn complaint(&mut self, why: &str, now: Duration) -> Option<Repeated> {
-        let again = self.repeats.take(why, now);
+    /// It has failed; `is_new`: for another reason than before. Returns whether to log that.
+    fn failed(&mut self, why: &str, is_new: bool, now: Duration) -> Option<Repeated> {
+        self.failures = self.failures.saturating_add(1);
+        let again = self.repeats.take(why, now).filter(|_| is_new);
         self.is_complaint |= again.is_some();
         again
     }
 
-    /// Whether to log that there is no trouble. Whoever has read of none, because the same trouble comes and goes, has
-    /// no use for its end.
-    fn is_news_that_it_works(&mut self) -> bool {
-        std::mem::take(&mut self.is_complaint)
+    /// Whether to log that it works, and after how many failures. Whoever has read of no trouble has no use for its
+    /// end.
+    fn works(&mut self) -> Option<u32> {
+        std::mem::take(&mut self.is_complaint).then(|| std::mem::take(&mut self.failures))
     }
 }
 
@@ -300,10 +304,11 @@ where
     }
 
     fn fails(&mut self, why: String) {
-        if let Some(again) = self.log.complaint(&why, Boottime::now().0) {
+        let is_new = self.complaint.as_ref() != Some(&why);
+        if let Some(again) = self.log.failed(&why, is_new, Boottime::now().0) {
             warn!(resource = %K::plural(&()), "{why}{again}");
         }
-        if self.complaint.as_ref() != Some(&why) {
+        if is_new {
             self.complaint = Some(why.clone());
             (self.report)(Report::Failing { why });
         }
@@ -318,8 +323,8 @@ where
 
     /// The watch has shown something, or lasts.
     fn log_that_it_works(&mut self) {
-        if self.log.is_news_that_it_works() {
-            info!(resource = %K::plural(&()), "following again");
+        if let Some(failures) = self.log.works() {
+            info!(resource = %K::plural(&()), failures, "following again");
         }
     }
 
@@ -704,12 +709,17 @@ mod tests {
     fn that_it_works_again_is_news_only_to_who_has_read_of_trouble() {
         let mut log = Logged::default();
         let mut comes_and_goes = |at: u64| {
-            let complains = log.complaint("cut off", Duration::from_secs(at)).is_some();
-            (complains, log.is_news_that_it_works())
+            let complains = log.failed("cut off", true, Duration::from_secs(at)).is_some();
+            (complains, log.works())
         };
-        let (said, hushed) = ((true, true), (false, false));
-        assert_eq!([0, 3, 6, 9, 12, 15].map(&mut comes_and_goes), [said, hushed, hushed, hushed, said, hushed]);
-        assert!(!log.is_news_that_it_works(), "it has worked before");
+        let hushed = (false, None);
+        let expected = [(true, Some(1)), hushed, hushed, hushed, (true, Some(4)), hushed];
+        assert_eq!([0, 3, 6, 9, 12, 15].map(&mut comes_and_goes), expected);
+        // What lasts is said once, and its end with a count.
+        assert_eq!(log.works(), None, "it has worked before");
+        let mut lasts = |at: u64| log.failed("refused", at == 20, Duration::from_secs(at)).is_some();
+        assert_eq!([20, 25, 30, 300].map(&mut lasts), [true, false, false, false]);
+        assert_eq!(log.works(), Some(5), "with the one before that was not told");
     }
 
     #[tokio::test]

@@ -107,3 +107,17 @@ fn a_misspelt_command_is_said_before_anything_is_asked_for() {
     assert_eq!(code, 127);
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
+
+#[test]
+fn what_fails_again_and_again_is_said_once() {
+    let home = kubeconfig(&closed());
+    let said = |flags: &str| {
+        let ended = holding(&home).flags("--wait-timeout 3s").flags(flags).end();
+        let warning = "konductor-run: warning: semaphore warehouse: cannot create the claim yet, trying again: ";
+        (ended.stderr.lines().filter(|line| line.starts_with(warning)).count(), ended.stderr)
+    };
+    let (warnings, log) = said("");
+    assert_eq!(warnings, 1, "{log}");
+    let (warnings, log) = said("-v");
+    assert!(warnings > 2, "whoever asks for more is told of each attempt: {log}");
+}
