@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-/// The ClusterRole of workloads, as the chart calls it for a release of its own name.
+/// The `ClusterRole` of workloads, as the chart calls it for a release of its own name.
 const ROLE: &str = "konductor-workload";
 
 /// Displays as a cure for the refusal with this message, with what separates the two; as nothing if none is known.
