@@ -6,6 +6,7 @@
 mod client;
 mod fault;
 pub(crate) mod found;
+mod pages;
 mod process;
 mod signals;
 mod terminal;
@@ -54,6 +55,10 @@ const PROGRAM: konductor::Program = konductor::Program::new("konductor-run");
 
 /// Signals that end the waiting for a claim.
 const ENDING_SIGNALS: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// What was needed only to start is given back when the command has run for so many milliseconds without an event: most of
+/// it would be needed again to end a shorter one.
+const LETS_GO_AFTER: u16 = 100;
 
 /// Runs the configured command and says how it all ended.
 pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
@@ -107,6 +112,8 @@ struct Driver<'a> {
     /// What the command is known by when this process is gone.
     mark: String,
     terminal: Terminal,
+    /// What was needed only to start is given back.
+    has_let_go: bool,
 }
 
 impl<'a> Driver<'a> {
@@ -126,6 +133,7 @@ impl<'a> Driver<'a> {
             watchdog: None,
             mark: watchdog::mark(),
             terminal: Terminal::default(),
+            has_let_go: false,
             config,
             program,
             found,
@@ -199,15 +207,25 @@ impl<'a> Driver<'a> {
     }
 
     /// Until something is to be read.
-    fn wait(&self) -> nix::Result<()> {
+    fn wait(&mut self) -> nix::Result<()> {
         let mut sources = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
         ];
         sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
         sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
-        let patience = if self.tree.has_more() { PollTimeout::ZERO } else { PollTimeout::NONE };
+        let starts = self.tree.command().is_some() && !self.has_let_go;
+        let patience = match (self.tree.has_more(), starts) {
+            (true, _) => PollTimeout::ZERO,
+            (false, true) => LETS_GO_AFTER.into(),
+            (false, false) => PollTimeout::NONE,
+        };
         match poll(&mut sources, patience) {
+            Ok(0) if patience == LETS_GO_AFTER.into() => {
+                pages::let_go();
+                self.has_let_go = true;
+                Ok(())
+            }
             // A stop and continue can end the call; then there is nothing to read.
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error),
