@@ -5,7 +5,8 @@
 //!   wrong;
 //! - [`object`], `sieve`: reading little of each object, and each on its own, as others may have written anything into
 //!   it;
-//! - [`backoff`], [`clock`], [`cause`]: waiting, time, and errors for people.
+//! - [`backoff`], [`clock`], [`cause`]: waiting, time, and errors for people;
+//! - [`repeats`]: what is said again and again.
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ pub mod link;
 pub mod object;
 pub mod program;
 pub mod refusal;
+pub mod repeats;
 mod resolve;
 mod sieve;
 mod time;
@@ -32,3 +34,4 @@ pub use endpoint::{Endpoint, Page, PageRequest};
 pub use link::{Failure, Line, Link};
 pub use program::Program;
 pub use refusal::{Refusal, RequestError};
+pub use repeats::{Repeated, Repeats};

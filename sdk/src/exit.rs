@@ -51,7 +51,11 @@ pub enum Exit {
 
 /// The codes that are Konductor's own: each with what it means, and what to do about it.
 pub const OWN: [(Exit, &str, &str); 10] = [
-    (Exit::Usage, "wrong flag, argument or variable", "correct what the message names"),
+    (
+        Exit::Usage,
+        "wrong flag, argument or variable, or what only its own end would free",
+        "correct what the message names",
+    ),
     (
         Exit::Unreachable,
         "the cluster cannot be reached, or never answered",

@@ -38,7 +38,20 @@ const SURROUNDINGS: &str = "
 With nothing to hold, the command's environment is exactly that of `konductor-run`. One `konductor-run` inside another
 replaces what the outer one has set, but for the tokens of what only the outer one holds. What the outer one was to
 hold, to wait for and to arrive at is in the environment, too: an inner one that is to do something else says so by the
-same flags, or has the variables unset.
+same flags, or has the variables unset. One that asks for what the outer ones hold, and for more than is left by the
+lock's count, would wait for its own end: it ends at once with 64.
+";
+
+const NEWS: &str = "
+## What the log says while it waits
+
+- The place in the queue, once each time it changes; and what else is in the way, as the operator says it: a semaphore
+  that is paused, or has less than is asked for, or why a gate is closed. A gate's reasons are told as they change, no
+  more than one in 5 s; how many have arrived at a barrier only at first, and with `-v`.
+- That nobody has answered, after 10 s and then ever more seldom, with the command that shows whether the operator runs.
+- What fails and is tried again, once, and again ever more seldom with a count; with `-v` each time.
+- What is valid and hardly meant: something that says how to hold, while nothing says what; a variable that is one or
+  two letters off one of these, or in another case.
 ";
 
 const FAILURES: &str = "
@@ -92,6 +105,7 @@ fn page() -> String {
     page += "\nA duration is a number and a unit, or several: `30s`, `1h30m`, `1.5s`, `200ms`. A signal is a name with \
              or without\n`SIG`, or a number: `TERM`, `SIGTERM`, `15`, `RTMIN+1`, `RTMAX-1`.\n";
     page += RENDEZVOUS;
+    page += NEWS;
     page += SIGNALS;
     section(&mut page, "What the command gets", ["variable", "value"], &exports());
     page += SURROUNDINGS;

@@ -87,6 +87,8 @@ impl View {
         let listed = listed || before;
         let weight = weight.or(known);
         if claim.may_hold {
+            // Waiters are told what is in their way.
+            self.queue_changed = true;
             self.unread_holders += 1;
             match weight {
                 Some(weight) => self.in_use += weight,

@@ -90,6 +90,8 @@ pub use parts::{
     Claim, ClaimState, Identity, Now, Parent, ParentState, ParentSummary, Tenure, Uid, Unread, Unreadable, Version,
 };
 pub use plan::{ClaimChange, ClaimWrite, Happening, Look, ParentChange, ParentWrite, Plan, Write};
+pub use prove::usual_message;
 pub use status::claim_status;
 pub use takeover::Reign;
+pub use tell::WAITS_FOR;
 pub use view::View;

@@ -51,7 +51,7 @@ impl Holding {
         // A watch that has ended is opened again when a pause that it asked for is over.
         let watch_at = context.tries.retry_at();
         context.tries.not_before(renewed_at + turn.draw.renewal(ttl));
-        turn.tell(Event::Held { fencing_token, ttl, deadline });
+        turn.tell(Event::Held { fencing_token, ttl, deadline, lock: grant.parent_uid.clone() });
         let holding = Self { uid, version, fencing_token, ttl, deadline, doubtful: false, watch, watch_at };
         holding.advance(context, turn)
     }

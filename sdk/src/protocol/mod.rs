@@ -210,6 +210,8 @@ pub enum ParentSeen {
         uid: String,
         /// `status.term`; none before an operator has seen it.
         term: Option<u64>,
+        /// `spec.permits`, where the kind has that.
+        permits: Option<u64>,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use konductor_api::{ClaimPhase, limits::ASKED_AHEAD};
+use konductor_api::{ClaimPhase, arbiter::usual_message, limits::ASKED_AHEAD};
 
 use super::{
     Answer, Call, ClaimSeen, Effect, FRESH, Failure, Grant, ParentSeen, Pauses, WAIT, WATCH, WatchEnd, Watching,
@@ -13,7 +13,7 @@ use super::{
     limits,
     machine::Stage,
 };
-use crate::{AcquireError, Boottime, Event};
+use crate::{AcquireError, Boottime, Event, LockSeen};
 
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -32,9 +32,10 @@ pub(super) struct Waiting {
     confirmed: Option<Grant>,
     /// The grant for which a renewal was sent before it was confirmed, to save a round trip. Only one is.
     renewed_for: Option<Grant>,
-    /// The message for which the parent was last looked at, and whether it was missing then.
+    /// The message for which the parent was last looked at, whether it was missing then, and what it was.
     looked_for: Option<String>,
     parent_missing: bool,
+    parent: Option<LockSeen>,
     told: Option<(Option<u64>, String, bool)>,
 }
 
@@ -66,6 +67,7 @@ impl Waiting {
             renewed_for: None,
             looked_for: None,
             parent_missing: false,
+            parent: None,
             told: None,
         })
     }
@@ -137,10 +139,11 @@ impl Waiting {
         if self.looked_for.as_ref() != Some(message) {
             return self.ask(Question::Look(message.clone()), turn);
         }
-        let word = (self.claim.ahead, message.clone(), self.parent_missing);
+        // That its client is asked to renew concerns nobody else.
+        let word = (self.claim.ahead, usual_message(message).to_owned(), self.parent_missing);
         if self.told.as_ref() != Some(&word) {
             let (ahead, message, parent_missing) = word.clone();
-            turn.tell(Event::Waiting { ahead, message, parent_missing });
+            turn.tell(Event::Waiting { ahead, message, parent_missing, lock: self.parent.clone() });
             self.told = Some(word);
         }
     }
@@ -156,7 +159,7 @@ impl Waiting {
             context.tries.accepted(context.kind.read);
         }
         match (question, answer) {
-            (Question::Confirm(grant), Ok(ParentSeen::Found { uid, term })) if uid == grant.parent_uid => {
+            (Question::Confirm(grant), Ok(ParentSeen::Found { uid, term, .. })) if uid == grant.parent_uid => {
                 if term == Some(grant.term) {
                     self.confirmed = Some(grant);
                 } else {
@@ -170,6 +173,13 @@ impl Waiting {
             (Question::Look(message), Ok(parent)) => {
                 self.looked_for = Some(message);
                 self.parent_missing = parent == ParentSeen::Missing;
+                self.parent = match parent {
+                    ParentSeen::Found { uid, permits, .. } => {
+                        let permits = if context.kind.exclusive { Some(1) } else { permits };
+                        permits.map(|permits| LockSeen { id: uid, permits })
+                    }
+                    ParentSeen::Missing => None,
+                };
             }
             (question, Err(failure)) => {
                 if let Some(error) = context.tries.believed(context.kind.read, &failure, turn.now) {

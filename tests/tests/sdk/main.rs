@@ -314,7 +314,8 @@ async fn a_missing_semaphore_is_said_to_be_missing() {
     let name = hand.only_claim().await.name_any();
     hand.write(&name, json!({ "phase": "Pending", "ahead": 3, "message": "does not exist yet" })).await;
     let message = "does not exist yet".to_owned();
-    assert_eq!(claim.next_but_trouble().await, Event::Waiting { ahead: Some(3), message, parent_missing: true });
+    let waiting = Event::Waiting { ahead: Some(3), message, parent_missing: true, lock: None };
+    assert_eq!(claim.next_but_trouble().await, waiting);
 }
 
 /// HTTP/2: the watch, the requests beside it and the renewals after it share what one TLS handshake has set up.

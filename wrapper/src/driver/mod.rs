@@ -44,7 +44,7 @@ use self::{
 };
 use crate::{
     config::{Config, Leftovers},
-    settings,
+    environment, settings,
     supervisor::{Effect, Event, Settings, Supervisor},
 };
 
@@ -70,8 +70,10 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         }
     };
     let settings = Settings {
-        awaited: config.awaited.iter().map(ToString::to_string).collect(),
+        awaited: config.awaited.clone(),
         claims: config.claims.iter().map(ToString::to_string).collect(),
+        permits: config.claims.iter().map(permits).collect(),
+        held_around: config.held_around.clone(),
         arrivals: config.arrivals.iter().map(ToString::to_string).collect(),
         arrive_on: config.arrive_on,
         wait_timeout: config.wait_timeout,
@@ -178,7 +180,7 @@ impl<'a> Driver<'a> {
                 self.signals.read(events)?;
                 events.push_back(Event::SignalsRead);
             }
-            Effect::Spawn { tokens, deadline } => match self.spawn(&tokens, deadline) {
+            Effect::Spawn { tokens, locks, deadline } => match self.spawn(&tokens, &locks, deadline) {
                 Ok(command) => self.tree.adopt(command),
                 Err(failure) => events.push_front(Event::NotSpawned { exit: failure.exit, error: failure.error }),
             },
@@ -279,14 +281,19 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    fn spawn(&mut self, tokens: &[u64], deadline: Option<Boottime>) -> Result<nix::unistd::Pid, process::Failure> {
+    fn spawn(
+        &mut self,
+        tokens: &[u64],
+        locks: &[String],
+        deadline: Option<Boottime>,
+    ) -> Result<nix::unistd::Pid, process::Failure> {
         if let Some(deadline) = deadline
             && let Err(error) = self.start_watchdog(deadline)
         {
             let error = format!("cannot start the watchdog: {error}");
             return Err(process::Failure { exit: Exit::Internal, error });
         }
-        let environment = self.config.environment.with(&self.exports(tokens));
+        let environment = self.config.environment.with(&self.exports(tokens, locks));
         let holds = !tokens.is_empty();
         let terminal = self.terminal.offer();
         let spawned = self.program.spawn(environment, self.found, terminal.as_ref(), holds);
@@ -332,7 +339,7 @@ impl<'a> Driver<'a> {
     }
 
     /// What the command is told about what is held. With nothing held, it sees what an outer `konductor-run` says.
-    fn exports(&self, tokens: &[u64]) -> Vec<(String, Option<String>)> {
+    fn exports(&self, tokens: &[u64], locks: &[String]) -> Vec<(String, Option<String>)> {
         let wanted = &self.config.claims;
         if wanted.is_empty() {
             return Vec::new();
@@ -347,6 +354,7 @@ impl<'a> Driver<'a> {
             (settings::HOLDER.variable.unwrap_or_default().to_owned(), Some(self.holder.clone())),
             (settings::FENCING_TOKEN.to_owned(), only),
             (settings::TREE.to_owned(), Some(self.trees())),
+            (settings::TREE_HOLDS.to_owned(), Some(self.tree_holds(locks))),
         ]
         .into_iter()
         .chain(each)
@@ -357,6 +365,15 @@ impl<'a> Driver<'a> {
     fn trees(&self) -> String {
         let outer = self.config.environment.raw(settings::TREE).map(|outer| outer.to_string_lossy());
         outer.map_or_else(|| self.mark.clone(), |outer| format!("{outer},{}", self.mark))
+    }
+
+    /// What the trees hold that the command belongs to.
+    fn tree_holds(&self, locks: &[String]) -> String {
+        let mut all = self.config.held_around.clone();
+        for (lock, wanted) in locks.iter().zip(&self.config.claims) {
+            *all.entry(lock.clone()).or_default() += permits(wanted);
+        }
+        environment::print_held(&all)
     }
 
     /// Starts the side that talks to the API server.
@@ -403,6 +420,14 @@ impl<'a> Driver<'a> {
             holder: self.holder.clone(),
             pod,
         }
+    }
+}
+
+/// How many permits are wanted; a lease has one.
+fn permits(wanted: &Wanted) -> u64 {
+    match wanted {
+        Wanted::Lease { .. } => 1,
+        Wanted::Semaphore { permits, .. } => u64::from(*permits),
     }
 }
 

@@ -24,6 +24,7 @@
 mod jobs;
 mod rendezvous;
 mod rules;
+mod told;
 
 #[cfg(test)]
 mod properties;
@@ -32,8 +33,13 @@ mod scripts;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use konductor::{Boottime, Event as ClaimEvent, Exit, rendezvous::Progress};
+use konductor::{
+    Boottime, Event as ClaimEvent, Exit,
+    rendezvous::{Awaited, Progress},
+};
 use tracing::Level;
+
+use self::told::Told;
 
 /// How long the API server may leave the first request unanswered. Shorter than any pod's start timeout, longer than
 /// the restart of an API server that another one replaces; the Job's own backoff takes over from there.
@@ -70,10 +76,14 @@ pub(crate) const WATCHDOG_LASTS: Duration = Duration::from_secs(1);
 /// What the rules need to know from the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// What to see open before anything is held, as shown to people (`gate weekend`).
-    pub(crate) awaited: Vec<String>,
+    /// What to see open before anything is held.
+    pub(crate) awaited: Vec<Awaited>,
     /// What to hold, in the order in which it is taken, as shown to people (`semaphore warehouse`).
     pub(crate) claims: Vec<String>,
+    /// How many permits of each of these.
+    pub(crate) permits: Vec<u64>,
+    /// How much those who run this process hold of locks, by the locks' ids.
+    pub(crate) held_around: BTreeMap<String, u64>,
     /// Where to arrive when the command has ended, as shown to people (`barrier extracted`).
     pub(crate) arrivals: Vec<String>,
     /// When to arrive at those barriers.
@@ -198,6 +208,8 @@ pub(crate) enum Effect {
     Spawn {
         /// A fencing token for each of [`Settings::claims`].
         tokens: Vec<u64>,
+        /// The id of the lock that each of them is on.
+        locks: Vec<String>,
         /// When the tree must be dead: a watchdog is started first that sees to it.
         deadline: Option<Boottime>,
     },
@@ -293,6 +305,8 @@ pub(crate) struct Supervisor {
     settings: Settings,
     phase: Phase,
     claims: Vec<ClaimState>,
+    /// The id of the lock that each claim is on, once it has been held.
+    locks: Vec<String>,
     /// The arrivals that are being made.
     arriving: Vec<bool>,
     /// Why nobody talks to the API server any more.
@@ -311,7 +325,6 @@ pub(crate) struct Supervisor {
     last_heard: LastHeard,
     /// The latest trouble on the way to the cluster.
     trouble: Option<String>,
-    /// The latest news of the queue, so that nothing is said twice.
-    told: Option<String>,
+    told: Told,
     armed: Option<Boottime>,
 }

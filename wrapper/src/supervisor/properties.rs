@@ -98,10 +98,12 @@ fn settings() -> impl Strategy<Value = Settings> {
     let map = prop::sample::select(vec![BTreeMap::new(), BTreeMap::from([(15, Some(3)), (10, None)])]);
     (0..4_usize, proptest::option::of(0..20_000_u64), any::<bool>(), 0..20_000_u64, any::<bool>(), map, rendezvous)
         .prop_map(|(claims, wait, skip_on_timeout, grace, leaves, signals, (awaited, arrivals, arrive_on))| Settings {
-            awaited: (0..awaited).map(|gate| format!("gate {gate}")).collect(),
+            awaited: (0..awaited).map(|gate| Awaited::gate(gate.to_string())).collect(),
             arrivals: (0..arrivals).map(|barrier| format!("barrier {barrier}")).collect(),
             arrive_on,
             claims: (0..claims).map(|claim| format!("semaphore {claim}")).collect(),
+            permits: vec![1; claims],
+            held_around: BTreeMap::new(),
             wait_timeout: wait.map(Duration::from_millis),
             skip_on_timeout,
             local: false,
@@ -120,6 +122,8 @@ fn plain() -> Settings {
         arrivals: Vec::new(),
         arrive_on: ArriveOn::Success,
         claims: Vec::new(),
+        permits: Vec::new(),
+        held_around: BTreeMap::new(),
         wait_timeout: None,
         skip_on_timeout: false,
         local: false,
@@ -242,7 +246,8 @@ impl World {
                     self.releasing[index] = true;
                 }
                 Effect::ReadSignals => read_signals = true,
-                Effect::Spawn { tokens, deadline } => {
+                Effect::Spawn { tokens, locks, deadline } => {
+                    assert_eq!(locks.len(), tokens.len());
                     assert!(!self.spawned, "started twice");
                     assert!(!self.signalled, "started after a signal to end");
                     assert!(self.met(self.awaited.len()), "started before it has waited");
@@ -434,12 +439,15 @@ impl World {
         let (next, event) = match (news, claim) {
             (ClaimNews::Asked, ClaimSeen::Asked) => (claim, ClaimEvent::Asked),
             (ClaimNews::Waiting(ahead, missing), ClaimSeen::Asked) => {
-                (claim, ClaimEvent::Waiting { ahead, message: String::new(), parent_missing: missing })
+                (claim, ClaimEvent::Waiting { ahead, message: String::new(), parent_missing: missing, lock: None })
             }
             (ClaimNews::Held(millis), ClaimSeen::Asked) => {
                 let ttl = Duration::from_millis(millis);
                 let deadline = self.now + ttl;
-                (ClaimSeen::Held { ttl, deadline }, ClaimEvent::Held { fencing_token: 1, ttl, deadline })
+                (
+                    ClaimSeen::Held { ttl, deadline },
+                    ClaimEvent::Held { fencing_token: 1, ttl, deadline, lock: "p".into() },
+                )
             }
             (ClaimNews::Extended, ClaimSeen::Held { ttl, .. }) => {
                 let deadline = self.now + ttl;

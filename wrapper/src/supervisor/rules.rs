@@ -7,7 +7,8 @@ use tracing::Level;
 
 use super::{
     ClaimState, Effect, Ending, Event, FIRST_CONTACT, KILLING, LastHeard, Phase, RELEASE, Settings, Supervisor,
-    TRY_ONCE, WATCHDOG_LASTS, WITHDRAWAL, WatchdogState,
+    TRY_ONCE, Told, WATCHDOG_LASTS, WITHDRAWAL, WatchdogState,
+    told::{LOOK, Word},
 };
 
 impl Supervisor {
@@ -16,6 +17,7 @@ impl Supervisor {
         Self {
             phase: Phase::Awaiting { next: 0 },
             claims: vec![ClaimState::Absent; settings.claims.len()],
+            locks: vec![String::new(); settings.claims.len()],
             arriving: vec![false; settings.arrivals.len()],
             cut_off: None,
             verdict: None,
@@ -27,7 +29,7 @@ impl Supervisor {
             contact_until: None,
             last_heard: LastHeard::Nothing,
             trouble: None,
-            told: None,
+            told: Told::default(),
             armed: None,
             settings,
         }
@@ -117,12 +119,13 @@ impl Supervisor {
             | Phase::Releasing { .. }
             | Phase::Over => {}
         }
+        self.tell_due(now, out);
     }
 
     fn next_due(&self) -> Option<Boottime> {
         match self.phase {
             Phase::Awaiting { .. } | Phase::Acquiring { .. } => {
-                [self.last_call(), self.wait_until, self.contact_until].into_iter().flatten().min()
+                [self.last_call(), self.wait_until, self.contact_until, self.told.due()].into_iter().flatten().min()
             }
             Phase::Ready => self.last_call(),
             Phase::Running => match self.ending {
@@ -182,6 +185,7 @@ impl Supervisor {
 
     fn ask(&mut self, index: usize, out: &mut Vec<Effect>) {
         self.phase = Phase::Acquiring { next: index };
+        self.told.begin();
         self.claims[index] = ClaimState::Asked;
         out.push(Effect::Acquire(index));
     }
@@ -189,9 +193,14 @@ impl Supervisor {
     fn hear(&mut self, index: usize, news: ClaimEvent, now: Boottime, out: &mut Vec<Effect>) {
         let name = self.settings.claims[index].clone();
         match news {
-            ClaimEvent::Asked => self.asked(index, out),
-            ClaimEvent::Waiting { ahead, parent_missing, .. } => self.waiting(index, ahead, parent_missing, now, out),
-            ClaimEvent::Held { fencing_token, ttl, deadline } => self.hold(index, fencing_token, ttl, deadline, out),
+            ClaimEvent::Asked => self.asked(index, now, out),
+            ClaimEvent::Waiting { ahead, message, parent_missing: missing, lock } => {
+                self.waiting(index, &Word { ahead, message, missing, lock }, now, out);
+            }
+            ClaimEvent::Held { fencing_token, ttl, deadline, lock } => {
+                self.locks[index] = lock;
+                self.hold(index, fencing_token, ttl, deadline, out);
+            }
             ClaimEvent::Extended { deadline: new } => {
                 if let ClaimState::Held { deadline, .. } = &mut self.claims[index] {
                     *deadline = (*deadline).max(new);
@@ -220,7 +229,14 @@ impl Supervisor {
         }
     }
 
-    fn cannot_acquire(&mut self, index: usize, exit: Exit, error: &str, now: Boottime, out: &mut Vec<Effect>) {
+    pub(super) fn cannot_acquire(
+        &mut self,
+        index: usize,
+        exit: Exit,
+        error: &str,
+        now: Boottime,
+        out: &mut Vec<Effect>,
+    ) {
         self.verdict = Some(exit);
         out.push(Effect::Report(format!("cannot acquire {}: {error}", self.settings.claims[index])));
         self.give_back(RELEASE, now, out);
@@ -246,32 +262,14 @@ impl Supervisor {
         self.trouble = Some(error);
     }
 
-    fn asked(&mut self, index: usize, out: &mut Vec<Effect>) {
+    fn asked(&mut self, index: usize, now: Boottime, out: &mut Vec<Effect>) {
         if self.claims[index] == ClaimState::Asked {
             self.contact_until = None;
             self.last_heard = LastHeard::Contact;
+            if !self.settings.local {
+                self.told.asked(now);
+            }
             out.push(Effect::Log(Level::DEBUG, format!("asked for {}", self.settings.claims[index])));
-        }
-    }
-
-    fn waiting(&mut self, index: usize, ahead: Option<u64>, missing: bool, now: Boottime, out: &mut Vec<Effect>) {
-        if self.claims[index] != ClaimState::Asked {
-            return;
-        }
-        self.contact_until = None;
-        let name = &self.settings.claims[index];
-        let news = match (missing, ahead) {
-            (true, _) => format!("waiting for {name}, which does not exist yet"),
-            (false, None) => format!("waiting for {name}"),
-            (false, Some(0)) => format!("waiting for {name}: next in line"),
-            (false, Some(ahead)) => format!("waiting for {name}: {ahead} ahead"),
-        };
-        self.last_heard = if missing { LastHeard::Missing } else { LastHeard::Queued };
-        if self.tries_once() {
-            self.time_out(now, out);
-        } else if self.told.as_ref() != Some(&news) {
-            out.push(Effect::Log(Level::INFO, news.clone()));
-            self.told = Some(news);
         }
     }
 
@@ -296,7 +294,7 @@ impl Supervisor {
             _ => None,
         });
         let deadline = self.fence();
-        out.push(Effect::Spawn { tokens: tokens.collect(), deadline });
+        out.push(Effect::Spawn { tokens: tokens.collect(), locks: self.locks.clone(), deadline });
         self.watchdog = deadline.map(|deadline| WatchdogState { deadline, started: now });
         self.phase = Phase::Running;
         self.command_alive = true;
@@ -461,11 +459,11 @@ impl Supervisor {
     /// Waiting has taken too long.
     pub(super) fn time_out(&mut self, now: Boottime, out: &mut Vec<Effect>) {
         let (name, wanted) = match self.phase {
-            Phase::Awaiting { next } => (&self.settings.awaited[next], "open"),
-            Phase::Acquiring { next } => (&self.settings.claims[next], "free"),
+            Phase::Awaiting { next } => (self.settings.awaited[next].to_string(), "open"),
+            Phase::Acquiring { next } => (self.settings.claims[next].clone(), "free"),
             _ => return,
         };
-        let tries_once = self.tries_once();
+        let (tries_once, because) = (self.tries_once(), self.because());
         let (exit, message) = match self.last_heard {
             LastHeard::Nothing | LastHeard::Contact if self.settings.local => {
                 (Exit::TimedOut, format!("timed out waiting for {name}: other processes keep the folder busy"))
@@ -475,17 +473,18 @@ impl Supervisor {
                 (Exit::Unreachable, format!("cannot reach the cluster to ask for {name}: {trouble}"))
             }
             LastHeard::Contact => {
-                (Exit::TimedOut, format!("no answer about {name}: does Konductor's operator run in this cluster?"))
+                (Exit::TimedOut, format!("no answer about {name}: does Konductor's operator run? {LOOK}"))
             }
             LastHeard::Missing if tries_once => {
                 (Exit::NoSuchPrimitive, format!("there is no {name} in this namespace: create it, or let me wait"))
             }
             LastHeard::Missing => (Exit::TimedOut, format!("timed out waiting for {name}, which does not exist")),
             LastHeard::Queued if self.settings.skip_on_timeout => {
-                (Exit::Skipped, format!("{name} is not {wanted}: skipping the command"))
+                let because = because.strip_prefix(": ").map(|why| format!(" ({why})")).unwrap_or_default();
+                (Exit::Skipped, format!("{name} is not {wanted}: skipping the command{because}"))
             }
-            LastHeard::Queued if tries_once => (Exit::TimedOut, format!("{name} is not {wanted}")),
-            LastHeard::Queued => (Exit::TimedOut, format!("timed out waiting for {name}")),
+            LastHeard::Queued if tries_once => (Exit::TimedOut, format!("{name} is not {wanted}{because}")),
+            LastHeard::Queued => (Exit::TimedOut, format!("timed out waiting for {name}{}", self.told.why)),
         };
         self.verdict = Some(exit);
         out.push(match exit {

@@ -73,6 +73,7 @@ fn while_something_is_held_it_finds_only_what_is_documented_beside() {
         "variable KONDUCTOR_HOLDER: none",
         "variable KONDUCTOR_TOKEN_SEMAPHORE_TURNS: none",
         "variable KONDUCTOR_TREE: none",
+        "variable KONDUCTOR_TREE_HOLDS: none",
     ];
     assert_eq!(others, expected, "{}", with.stderr);
     assert!(with.stdout.contains("parent's death: Some(SIGKILL)"), "{}", with.stdout);
