@@ -42,7 +42,8 @@ struct Args {
     /// Namespace of the election's lease [default: that of the pod, or of the kubeconfig's context]
     #[arg(long, env = "KONDUCTOR_NAMESPACE", value_name = "NAME", value_parser = non_empty)]
     namespace: Option<String>,
-    /// This process's name in the election; `POD_UID` says that it is that pod [default: the host's name and a random number]
+    /// This process's name in the election, of a pod its name, an underscore and its UID [default: the host's name and a
+    /// random number]
     #[arg(long, env = "KONDUCTOR_IDENTITY", value_name = "NAME", value_parser = non_empty)]
     identity: Option<String>,
     /// Who leads

@@ -253,29 +253,8 @@ impl World {
                 }
                 Effect::ReadSignals => read_signals = true,
                 Effect::Spawn { tokens, locks, deadline } => {
-<<<<<<< HEAD
                     assert_eq!((locks.len(), tokens.len()), (self.claims.len(), self.claims.len()));
                     not_spawned = !self.spawns(deadline);
-=======
-                    assert!(!self.spawned, "started twice");
-                    assert!(!self.signalled, "started after a signal to end");
-                    assert!(self.met(self.awaited.len()), "started before it has waited");
-                    assert_eq!((tokens.len(), locks.len()), (self.claims.len(), self.claims.len()));
-                    for claim in &self.claims {
-                        assert!(
-                            matches!(claim, ClaimSeen::Held { deadline, .. } if self.now < *deadline - KILLING),
-                            "{claim:?}"
-                        );
-                    }
-                    assert_eq!(deadline, self.fence(), "the watchdog has another deadline");
-                    (self.watchdog, self.last_told) = (deadline, deadline);
-                    if self.not_spawned > 0 {
-                        self.not_spawned -= 1;
-                        not_spawned = true;
-                        continue;
-                    }
-                    (self.spawned, self.command_alive, self.tree_alive) = (true, true, true);
->>>>>>> h-told
                 }
                 Effect::TellWatchdog(deadline) => {
                     assert!(self.tree_alive, "a watchdog of nothing");
