@@ -20,6 +20,8 @@ pub mod follow;
 pub mod link;
 pub mod object;
 pub mod program;
+#[cfg(feature = "proxy")]
+mod proxy;
 pub mod refusal;
 mod resolve;
 mod sieve;
