@@ -1,8 +1,26 @@
-//! `koncli top`: a live view.
+//! `koncli top`: a live view of what is held and who waits.
+//!
+//! - `state`: what is known and what keys do, from events to effects; `view`: what is on the screen. Both are
+//!   functions: a test plays them without a terminal and without a cluster.
+//! - `follow`: the kinds that are shown, each listed once and then watched; `terminal`: the screen, which is given back
+//!   as it was after every kind of end; `driver`: what connects these, and makes no choices.
+
+mod driver;
+mod follow;
+mod limits;
+mod state;
+#[cfg(test)]
+mod svg;
+mod terminal;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::io::{self, IsTerminal as _};
 
 use crate::{
     context::Context,
-    error::{DONE, Outcome},
+    error::{Error, Outcome},
 };
 
 /// What to look at.
@@ -14,7 +32,11 @@ pub(crate) struct Args {
 }
 
 /// Shows the view until it is left.
-pub(crate) async fn run(_args: &Args, context: &Context) -> Outcome {
-    context.cluster().await?;
-    Ok(DONE)
+pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return Err(Error::usage("top needs a terminal").advise("koncli status all prints the same once"));
+    }
+    let cluster = context.cluster().await?;
+    let operator = context.globals.operator_namespace.clone();
+    driver::run(&cluster, args.all_namespaces, operator, context.screen.color).await
 }

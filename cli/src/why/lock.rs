@@ -168,8 +168,8 @@ fn on_lock(
             None if claim.permits > free && lock.kind == Kind::Semaphore => {
                 because.push(walk.reason(Cause::Next { asked: claim.permits, free }));
             }
-            None if claim.permits <= free => {
-                because.push(walk.reason(Cause::Due { lock: what }));
+            _ if claim.permits <= free && front.iter().all(|one| !strict && one.permits > free) => {
+                because.push(walk.reason(Cause::Due { lock: what, passes: !front.is_empty() }));
                 return because;
             }
             _ => {}

@@ -332,10 +332,12 @@ pub(crate) enum Cause {
         /// Permits free.
         free: u64,
     },
-    /// It fits and nobody is in front: it is for the operator to grant it.
+    /// It fits, and nobody is in front that does: it is for the operator to grant it.
     Due {
         /// What it is on.
         lock: Ref,
+        /// It passes those in front, which do not fit.
+        passes: bool,
     },
     /// A leader is taking the lock over: nothing is granted until it has confirmed all holders.
     TakenOver {

@@ -102,7 +102,12 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
         Cause::Next { asked, free } => {
             format!("nobody is in front: its turn is when {} free, now {free}", count(*asked, "permit is", "permits are"))
         }
-        Cause::Due { lock } => format!("nobody is in front and enough of {lock} is free: the operator is to grant it"),
+        Cause::Due { lock, passes: false } => {
+            format!("nobody is in front and enough of {lock} is free: the operator is to grant it")
+        }
+        Cause::Due { lock, passes: true } => format!(
+            "enough of {lock} is free for it, not for those in front, and it may pass them: the operator is to grant it"
+        ),
         Cause::TakenOver { lock, term, settled_term } => format!(
             "a new leader takes {lock} over (term {term}, settled {settled_term}): nothing is granted until that is done"
         ),

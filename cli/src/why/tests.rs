@@ -5,8 +5,8 @@
 //!   each object is an hour old, if nothing else is said;
 //! - `> forbid VERB KIND` and `> fail VERB KIND` is an API server that says no, or nothing;
 //! - `> uninstalled KIND` is one that has no such resource;
-//! - `> why KIND/NAME` is the answer, `> json KIND/NAME` the same as JSON, `> short KIND/NAME` in short, and
-//!   `> reads KIND/NAME` what is read for it, round by round.
+//! - `> why KIND/NAME` is the answer, `> json KIND/NAME` the same as JSON, `> short KIND/NAME` in short, 
+//!   `> reads KIND/NAME` what is read for it, round by round, and `> rest KIND/NAME` how much, and what is not known.
 
 use std::collections::BTreeMap;
 
@@ -188,6 +188,11 @@ impl Cluster {
         match words[0].as_str() {
             "why" => self.answer(&words[1]).0.text(),
             "short" => self.answer(&words[1]).0.short(),
+            "rest" => {
+                let (answer, rounds) = self.answer(&words[1]);
+                let unread: String = answer.unread.iter().map(|reason| format!("{}\n", reason.text)).collect();
+                format!("{} reads; not known: {unread}", rounds.iter().map(Vec::len).sum::<usize>())
+            }
             "json" => format!("{:#}\n", serde_json::to_value(self.answer(&words[1]).0).expect("JSON")),
             "reads" => {
                 let one = |need: &Need| {
