@@ -117,3 +117,35 @@ fn key_of(KeyEvent { code, modifiers, kind, .. }: KeyEvent) -> Option<Key> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Whoever finds this in its environment is to panic with the screen taken.
+    const PANIC: &str = "KONCLI_TEST_PANIC";
+
+    #[test]
+    fn a_panic_gives_the_screen_back_before_it_is_told() {
+        if std::env::var_os(PANIC).is_some() {
+            let screen = Screen::take().expect("a terminal");
+            assert!(screen.terminal.size().is_err(), "as the test wants it");
+            return;
+        }
+        let this = std::env::current_exe().expect("this program");
+        let test = "top::terminal::tests::a_panic_gives_the_screen_back_before_it_is_told";
+        let line = format!("{} --exact {test} --nocapture; stty -a", this.display());
+        // In a terminal of its own.
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).env(PANIC, "1").env("TERM", "xterm").stdin(std::process::Stdio::null());
+        let output = command.output().expect("run script (of util-linux: install it)");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let at = |text: &str| said.find(text).unwrap_or_else(|| panic!("no {text:?} in {said}"));
+        assert!(at("\u{1b}[?1049h") < at("\u{1b}[?1049l"), "taken, then given back");
+        assert!(at("\u{1b}[?1049l") < at("as the test wants it"), "given back before the panic is told");
+        assert!(at("\u{1b}[?25h") < at("as the test wants it"), "with its cursor");
+        assert!(at(" icanon") > at("as the test wants it") && !said.contains("-icanon"), "reading lines again");
+    }
+}
