@@ -74,6 +74,11 @@ pub fn claim_of_holder(wanted: &Wanted, holder: &str, pod: Option<&PodReference>
     protocol::of_holder(wanted.kind(), wanted.name(), holder, pod)
 }
 
+/// Whether a claim of this instance belongs to a holder by its name.
+pub fn is_of_holder(instance: &str) -> bool {
+    instance.starts_with(protocol::OF_HOLDER)
+}
+
 async fn drive(
     cluster: &Cluster,
     mut machine: Machine,

@@ -57,7 +57,7 @@ mod waiting;
 pub use chance::Draw;
 pub use konductor_api::limits::FRESH;
 pub use machine::Machine;
-pub(crate) use name::{hashed, of_holder, random};
+pub(crate) use name::{OF_HOLDER, hashed, of_holder, random};
 pub(crate) use tries::{Pauses, Tries};
 
 /// What goes in.

@@ -20,10 +20,13 @@ pub(crate) fn of_holder(kind: LockKind, parent: &str, holder: &str, pod: Option<
     hashed(parent, &holder_parts(kind, parent, holder, pod))
 }
 
+/// How the instance of such a claim begins.
+pub(crate) const OF_HOLDER: &str = "holder-";
+
 /// The instance of that claim: the same for whoever asks in the holder's name.
 pub(super) fn instance_of_holder(kind: LockKind, parent: &str, holder: &str, pod: Option<&PodReference>) -> String {
     let parts = holder_parts(kind, parent, holder, pod);
-    format!("holder-{:016x}{:016x}", hash(FNV_START, &parts), hash(FNV_START ^ FNV_PRIME, &parts))
+    format!("{OF_HOLDER}{:016x}{:016x}", hash(FNV_START, &parts), hash(FNV_START ^ FNV_PRIME, &parts))
 }
 
 fn holder_parts<'a>(kind: LockKind, parent: &'a str, holder: &'a str, pod: Option<&'a PodReference>) -> [&'a str; 5] {
