@@ -43,9 +43,14 @@ use crate::{
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.conditions) && size(self.conditions) > 0 || has(self.override)")
+        .message("a gate without conditions is opened and closed by hand: set override")
+)]
 pub struct GateSpec {
-    /// What is waited for.
-    #[schemars(length(min = 1, max = MAX_GATE_CONDITIONS))]
+    /// What is waited for; a gate that waits for nothing is opened and closed by `override`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_GATE_CONDITIONS))]
     pub conditions: Vec<GateCondition>,
     /// How many of the conditions are to be met.
     #[serde(default)]

@@ -54,6 +54,16 @@ pub(crate) const ALL: [Resource; 9] = [SEMAPHORE, LEASE, BARRIER, GATE, PERMIT, 
 pub(crate) const PARENTS: [Resource; 4] = [SEMAPHORE, LEASE, BARRIER, GATE];
 
 impl Resource {
+    /// A kind of somebody else's that nobody names in a command.
+    pub(crate) const fn foreign(
+        group: &'static str,
+        kind: &'static str,
+        plural: &'static str,
+        singular: &'static str,
+    ) -> Self {
+        Self { group, kind, plural, singular, short: &[] }
+    }
+
     /// The API version, as in `apiVersion:`.
     pub(crate) fn api_version(&self) -> String {
         if self.group.is_empty() { "v1".to_owned() } else { format!("{}/v1", self.group) }

@@ -30,6 +30,9 @@
 //! Once held, the watch is closed: the answers to renewals say everything that matters, and ten thousand holders cost
 //! the API server no open connection. A revocation is therefore seen at the next renewal.
 //!
+//! A claim may belong to a holder by its name ([`Machine::of_holder`]): its name and instance follow from the holder's,
+//! so that one process acquires it, leaves it to its TTL, and another one renews or releases it.
+//!
 //! A refusal (RBAC, admission) ends an attempt at once if it is the first answer there is; after an acceptance, or a
 //! server that did not answer, it must have lasted for [`limits::REFUSED_FOR`]; and a claim that is held ignores
 //! refusals until its deadline: rules flap during upgrades, and the command that is protected has until then anyway.
@@ -54,7 +57,7 @@ mod waiting;
 pub use chance::Draw;
 pub use konductor_api::limits::FRESH;
 pub use machine::Machine;
-pub(crate) use name::{hashed, random};
+pub(crate) use name::{OF_HOLDER, hashed, of_holder, random};
 pub(crate) use tries::{Pauses, Tries};
 
 /// What goes in.
