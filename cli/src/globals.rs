@@ -35,7 +35,7 @@ pub(crate) struct Globals {
     /// Whether to use colors; auto: on a terminal, unless `NO_COLOR` or TERM=dumb says no.
     #[arg(long, global = true, env = "KONCLI_COLOR", value_name = "WHEN", default_value = "auto")]
     pub(crate) color: ColorWhen,
-    /// Taken for old scripts: the operator's namespace makes no difference here.
+    /// Where the operator is, for `why`, which otherwise looks for it; elsewhere it makes no difference (old scripts).
     #[arg(long, global = true, hide = true, value_name = "NAMESPACE")]
     pub(crate) operator_namespace: Option<String>,
     /// Taken for old scripts: error, warn, info, debug or trace.

@@ -64,9 +64,14 @@ impl OutputArgs {
     }
 }
 
-/// How long ago that was, as kubectl says it: two units at most.
+/// How long ago that was.
 pub(crate) fn age(at: Timestamp, now: Timestamp) -> String {
-    let seconds = now.as_second().saturating_sub(at.as_second()).max(0);
+    span(now.as_second().saturating_sub(at.as_second()))
+}
+
+/// So many seconds, as kubectl says it: two units at most.
+pub(crate) fn span(seconds: i64) -> String {
+    let seconds = seconds.max(0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let two = |one: i64, unit: &str, rest: i64, small: &str| match rest {
         0 => format!("{one}{unit}"),

@@ -70,10 +70,7 @@ pub(super) async fn run(cluster: &Cluster, all: bool, operator: Option<String>, 
                 Some(Input::Gone) | None => return Ok(Exit::Signal(SIGHUP)),
             },
             _ = sample.tick() => Event::Sample,
-            _ = tick.tick() => {
-                is_old = true;
-                continue;
-            }
+            _ = tick.tick() => Event::Tick,
             Some(event) = events.recv() => event,
         };
         let is_key = matches!(event, Event::Key(_));

@@ -6,10 +6,13 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use konductor_cluster::backoff::Backoff;
 use serde_json::Value;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 use super::{
-    limits::{LONGEST_PAUSE, WATCH_SECONDS, WATCH_SLACK},
+    limits::{HASTY, LONGEST_PAUSE, WATCH_SECONDS, WATCH_SLACK},
     state::Event,
 };
 use crate::{
@@ -33,6 +36,7 @@ pub(super) async fn follow(cluster: Cluster, kind: Kind, namespace: Option<Strin
     let mut backoff = Backoff::up_to(LONGEST_PAUSE);
     let mut version = None;
     loop {
+        let began = Instant::now();
         let result = match &mut version {
             None => match list(&cluster, kind, &call, &events).await {
                 Ok(listed) => {
@@ -45,7 +49,11 @@ pub(super) async fn follow(cluster: Cluster, kind: Kind, namespace: Option<Strin
         };
         match result {
             Err(End::Closed) => return,
-            Ok(()) | Err(End::Over) => {}
+            Ok(()) | Err(End::Over) => {
+                if began.elapsed() < HASTY {
+                    backoff.pause().await;
+                }
+            }
             Err(End::Failed(error)) => {
                 // A version that is too old, and anything else that is said no to: what is there is read anew.
                 if error.code().is_some() {

@@ -27,5 +27,8 @@ pub(crate) const WATCH_SECONDS: u32 = 60;
 /// How much later than that the API server may end it.
 pub(crate) const WATCH_SLACK: Duration = Duration::from_secs(10);
 
+/// A watch that ends sooner was cut off: the next one waits a little.
+pub(crate) const HASTY: Duration = Duration::from_secs(1);
+
 /// The longest pause between two tries while the API server is away: who looks on sees it back soon.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);

@@ -31,6 +31,8 @@ pub(crate) enum Event {
     Key(Key),
     /// A time for a sample of each parent's use.
     Sample,
+    /// Some time has passed.
+    Tick,
     /// Why something is as it is.
     Explained(String, Vec<String>),
     /// What became of something that was asked for.
@@ -239,6 +241,7 @@ impl State {
                 self.troubles.remove(&kind);
             }
             Event::Sample => self.sample(),
+            Event::Tick => {}
             Event::Explained(subject, text) => {
                 if let Page::Text { title, lines, .. } = &mut self.page
                     && *title == subject
@@ -422,6 +425,8 @@ impl State {
         if key == Key::Interrupt {
             return vec![Effect::Interrupted];
         }
+        // Who goes on has read it.
+        self.notice = None;
         if self.typing {
             self.write(key);
             return Vec::new();

@@ -3,7 +3,7 @@
 //! - `> size 80x24` is a new size, `> all` looks at all namespaces;
 //! - `> KIND NAME JSON` is an object that is new or has changed, `> listed KIND` that all of a kind have been listed,
 //!   `> delete KIND NAME`; in a JSON `@40s` is a moment so long before the beginning;
-//! - `> pass 5s` lets time pass, `> sample` takes a sample of each parent's use;
+//! - `> pass 5s` lets time pass, `> tick` has it seen, `> sample` takes a sample of each parent's use;
 //! - `> trouble KIND why` is an API server that is away, `> well KIND` one that is back;
 //! - `> press KEY...`: keys by name, or text to be typed in quotes; effects follow;
 //! - `> explained TITLE: line | line`, `> done TEXT`: what became of what was asked for;
@@ -94,6 +94,7 @@ impl Play {
             }
             "show" => return self.screen().0,
             "sample" => Event::Sample,
+            "tick" => Event::Tick,
             "listed" if rest == "all" => {
                 return FOLLOWED.map(|kind| self.step(Event::Listed(kind, Vec::new()))).concat();
             }

@@ -12,7 +12,10 @@ use ratatui::{
 };
 
 use super::{limits::SAMPLES, state::{Id, Page, Row, State, acquired, percent}};
-use crate::why::{Claim, Kind, plain, span};
+use crate::{
+    output::{span, table::plain},
+    why::{Claim, Kind},
+};
 
 /// Lines that are not the list's: the title, what does not work, the head of the list, and the keys.
 const FRAME_LINES: u16 = 4;

@@ -12,12 +12,12 @@ use konductor_cluster::object::Metadata;
 
 use super::{
     limits::{CLAIMS, FRONT_SHOWN, HOLDERS_SHOWN, NAMES},
-    nearest::nearest,
     operator,
     reason::{At, Basis, Cause, Fate, Front, How, Reason, Ref, Way},
-    seen::{Claim, Kind, LockSeen, NodeSeen, PodSeen, created},
-    world::{Look, Several, Walk, Which},
+    seen::{BarrierSeen, Claim, GateSeen, JobSeen, Kind, LockSeen, Named, NodeSeen, PodSeen, created},
+    world::{Look, Of, Several, Walk, Which},
 };
+use crate::trouble::nearest;
 
 /// A text as one word of a shell.
 pub(super) fn quoted(text: &str) -> String {
@@ -110,6 +110,11 @@ pub(super) fn explain_claim(walk: &Walk<'_>, claim: &Claim) -> Reason {
         ahead,
     });
     let mut because = Vec::new();
+    let (pod, fate, node_ready) = pod_of(walk, claim);
+    if fate.is_some_and(|fate| fate != Fate::Lives) || node_ready == Some(false) {
+        // Whoever waits is no longer there, or cannot be told to be.
+        because.extend(pod);
+    }
     let is_seen = claim.status.phase.is_some();
     if !is_seen {
         because.push(walk.reason(Cause::Unanswered { object: reference(claim) }));
@@ -332,55 +337,58 @@ fn pod_of(walk: &Walk<'_>, claim: &Claim) -> (Vec<Reason>, Option<Fate>, Option<
     (reasons, Some(fate), node_ready)
 }
 
-/// When the turn of who has so many in front may be, from the grants of this parent that are known: fencing tokens
-/// count all grants of a term, so that two claims tell how many were between them.
+/// When the turn of who has so many in front may be, at the pace at which this parent was granted so far. Fencing tokens
+/// count the grants of a term: so two claims tell how many were between them, and one how many there were since the
+/// leader took the parent over.
 fn estimate(walk: &Walk<'_>, lock: &LockSeen, queue: &Queue<'_>, ahead: Option<u64>) -> Reason {
-    let term = lock.state.as_ref().map(|state| state.term);
+    let pace = pace(walk, lock, queue).filter(|pace| pace.grants > 0 && pace.seconds > 0);
+    let seconds = pace.as_ref().zip(ahead).map(|(Basis { grants, seconds }, ahead)| {
+        let turns = i128::from(ahead) + 1;
+        i64::try_from(i128::from(*seconds) * turns / i128::from(*grants)).unwrap_or(i64::MAX)
+    });
+    walk.reason(Cause::Estimate { seconds, from: pace.filter(|_| seconds.is_some()) })
+}
+
+fn pace(walk: &Walk<'_>, lock: &LockSeen, queue: &Queue<'_>) -> Option<Basis> {
     let known = queue.all.iter().filter_map(|claim| Some((claim.status.fencing_token?, acquired(claim)?)));
     let mut grants: Vec<_> = known.collect();
-    // Of a term that is over, numbers say nothing of this one; the newest term that has grants is the best there is.
-    let newest = grants.iter().map(|(token, _)| token >> SEQUENCE_BITS).max().or(term).unwrap_or(0);
-    grants.retain(|(token, _)| token >> SEQUENCE_BITS == newest);
+    // Of a term that is over, numbers say nothing of the next one.
+    let term = grants.iter().map(|(token, _)| token >> SEQUENCE_BITS).max()?;
+    grants.retain(|(token, _)| token >> SEQUENCE_BITS == term);
     grants.sort_unstable();
-    let unknown = || walk.reason(Cause::Estimate { seconds: None, from: None });
-    let (Some(first), Some(last), Some(ahead)) = (grants.first(), grants.last(), ahead) else { return unknown() };
-    let between = (last.0 & MAX_SEQUENCE).saturating_sub(first.0 & MAX_SEQUENCE) as i64;
-    let (over, quiet) = (walk.now.duration_since(first.1).as_secs(), walk.now.duration_since(last.1).as_secs());
-    if between == 0 || over <= 0 {
-        return unknown();
+    let (first, last) = (grants.first()?, grants.last()?);
+    let number = |token: u64| token & MAX_SEQUENCE;
+    let since = |at: Timestamp| walk.now.duration_since(at).as_secs();
+    let between = number(last.0).saturating_sub(number(first.0));
+    if between > 0 {
+        return Some(Basis { grants: between, seconds: since(first.1) });
     }
-    let each = over / between;
-    let seconds = each.saturating_mul(ahead as i64 + 1) - quiet.clamp(0, each);
-    let from = Some(Basis { grants: between as u64, seconds: over });
-    walk.reason(Cause::Estimate { seconds: Some(seconds.max(0)), from })
+    // One grant is no pace.
+    let all = Some(number(last.0) + 1).filter(|all| *all > 1)?;
+    let is_current = lock.state.as_ref().is_some_and(|state| state.term == term);
+    let begun = operator::leads_since(walk).filter(|_| is_current)?.max(created(&lock.metadata)?);
+    Some(Basis { grants: all, seconds: since(begun) })
 }
 
 /// What does not exist, and what may have been meant.
 pub(super) fn missing(walk: &Walk<'_>, kind: Kind, namespace: &str, name: &str) -> Reason {
-    let near = |names: Vec<&Metadata>| {
-        nearest(name, names.into_iter().map(|metadata| metadata.name.as_str())).map(str::to_owned)
+    let names = match kind {
+        Kind::Semaphore | Kind::Lease => names::<LockSeen>(walk, kind, namespace),
+        Kind::Barrier => names::<BarrierSeen>(walk, kind, namespace),
+        Kind::Gate => names::<GateSeen>(walk, kind, namespace),
+        Kind::Permit | Kind::LeaseRequest => names::<Claim>(walk, kind, namespace),
+        Kind::Pod => names::<PodSeen>(walk, kind, namespace),
+        Kind::Job => names::<JobSeen>(walk, kind, namespace),
+        _ => Vec::new(),
     };
-    let (at, some) = (Some(namespace), Which::Any(NAMES));
-    let found = match kind {
-        Kind::Semaphore | Kind::Lease => {
-            near(walk.tried::<LockSeen>(kind, at, some).items.iter().map(|one| &one.metadata).collect())
-        }
-        Kind::Barrier => {
-            near(walk.tried::<super::seen::BarrierSeen>(kind, at, some).items.iter().map(|one| &one.metadata).collect())
-        }
-        Kind::Gate => {
-            near(walk.tried::<super::seen::GateSeen>(kind, at, some).items.iter().map(|one| &one.metadata).collect())
-        }
-        Kind::Permit | Kind::LeaseRequest => {
-            near(walk.tried::<Claim>(kind, at, some).items.iter().map(|one| &one.metadata).collect())
-        }
-        Kind::Pod => near(walk.tried::<PodSeen>(kind, at, some).items.iter().map(|one| &one.metadata).collect()),
-        Kind::Job => {
-            near(walk.tried::<super::seen::JobSeen>(kind, at, some).items.iter().map(|one| &one.metadata).collect())
-        }
-        _ => None,
-    };
+    let found = nearest(name, &names).map(str::to_owned);
     walk.reason(Cause::NotFound { object: Ref::new(kind, namespace, name), nearest: found })
+}
+
+/// The names of all objects of a kind, as far as they can be read.
+fn names<T: Of + Named>(walk: &Walk<'_>, kind: Kind, namespace: &str) -> Vec<String> {
+    let all = walk.tried::<T>(kind, Some(namespace), Which::Any(NAMES)).items;
+    all.into_iter().map(|one| one.name().to_owned()).collect()
 }
 
 /// What bears on a lock: who holds it and who waits.

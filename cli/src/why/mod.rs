@@ -16,7 +16,6 @@ mod collect;
 mod gate;
 mod limits;
 mod lock;
-mod nearest;
 mod operator;
 mod pod;
 mod read;
@@ -36,7 +35,6 @@ pub(crate) use self::{
     read::read,
     reason::Answer,
     seen::{Claim, Kind, Seen},
-    sentence::{plain, span},
 };
 use self::{
     reason::{API_VERSION, At, Cause, Ref, Unseen, UnseenWhy},
@@ -70,17 +68,11 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
         return Err(Error::usage(format!("{} cannot be explained: what can is {kinds}", args.subject)));
     };
     let answer = collect(&cluster, &question, now()).await;
-    let json = || serde_json::to_value(&answer).map_err(|error| Error::internal(error.to_string()));
-    match &args.output.output {
-        None | Some(Format::Wide) => context.screen.text(&answer.text()),
-        Some(Format::Json) => context.screen.line(&format!("{:#}", json()?)),
-        Some(Format::Yaml) => {
-            let yaml = serde_yaml_ng::to_string(&json()?).map_err(|error| Error::internal(error.to_string()))?;
-            context.screen.text(&yaml);
-        }
-        Some(Format::JsonPath(path)) => context.screen.line(&path.print(&json()?)),
-        Some(Format::Name) => return Err(Error::usage("an answer has no name: use json, yaml or jsonpath={.a.b}")),
+    if *args.output.format() == Format::Name {
+        return Err(Error::usage("an answer has no name: use json, yaml or jsonpath={.a.b}"));
     }
+    let value = serde_json::to_value(&answer).map_err(|error| Error::internal(error.to_string()))?;
+    context.screen.text(&args.output.print(value)?.unwrap_or_else(|| answer.text()));
     Ok(exit(&answer))
 }
 

@@ -41,6 +41,11 @@ pub(super) fn troubles(walk: &Walk<'_>, is_unanswered: bool) -> Vec<Reason> {
     }
 }
 
+/// Since when the leader leads.
+pub(super) fn leads_since(walk: &Walk<'_>) -> Option<Timestamp> {
+    find(walk).0.there()?.spec.acquire_time.as_ref()?.parse().ok()
+}
+
 /// The lease, and where it was looked for.
 fn find<'a>(walk: &Walk<'a>) -> (Look<&'a ElectionSeen>, Option<&'a str>) {
     if let Some(namespace) = walk.operator_namespace {

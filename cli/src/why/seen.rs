@@ -599,3 +599,21 @@ pub(crate) enum Seen {
     /// One that is there and cannot be read: its name, and why.
     Misfit(Box<Metadata>, String),
 }
+
+/// What has a name.
+pub(crate) trait Named {
+    /// Its name.
+    fn name(&self) -> &str;
+}
+
+macro_rules! named {
+    ($($kind:ty),*) => {$(
+        impl Named for $kind {
+            fn name(&self) -> &str {
+                &self.metadata.name
+            }
+        }
+    )*};
+}
+
+named!(Claim, LockSeen, BarrierSeen, GateSeen, PodSeen, JobSeen);

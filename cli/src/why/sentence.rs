@@ -4,30 +4,10 @@
 use jiff::Timestamp;
 
 use super::reason::{At, Basis, Cause, Fate, Front, How, Ref, Unseen, UnseenWhy, Way, Wish};
-
-/// A span in at most two units, as people say it: `40s`, `3m20s`, `2h5m`, `3d4h`.
-pub(crate) fn span(seconds: i64) -> String {
-    let seconds = seconds.max(0);
-    let two = |large: i64, unit: char, small: i64, part: char| match small {
-        0 => format!("{large}{unit}"),
-        _ => format!("{large}{unit}{small}{part}"),
-    };
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..600 => two(seconds / 60, 'm', seconds % 60, 's'),
-        600..3600 => format!("{}m", seconds / 60),
-        3600..86_400 => two(seconds / 3600, 'h', seconds / 60 % 60, 'm'),
-        _ => two(seconds / 86_400, 'd', seconds / 3600 % 24, 'h'),
-    }
-}
-
-/// Without what a terminal would obey.
-pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
+use crate::output::{age, span, table::plain};
 
 fn ago(at: At, now: Timestamp) -> String {
-    span(now.duration_since(at.0).as_secs())
+    age(at.0, now)
 }
 
 fn since(at: Option<At>, now: Timestamp) -> String {
@@ -113,12 +93,12 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
         ),
         Cause::Estimate { seconds, from } => match (seconds, from) {
             (Some(seconds), Some(Basis { grants, seconds: over })) => format!(
-                "its turn is in about {}: {} in the last {}",
+                "its turn is in about {}, at the pace of {} in the last {}",
                 span(*seconds),
                 count(*grants, "grant", "grants"),
                 span(*over)
             ),
-            _ => "when its turn is cannot be told: no two grants of it are known".into(),
+            _ => "when its turn is cannot be told: too little is known of grants so far".into(),
         },
         Cause::HolderPod { pod, container, fate, phase, node, node_ready, node_since } => {
             let phase = phase.as_deref().unwrap_or("of no phase");
@@ -183,7 +163,7 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
             format!("condition {}, {wanted}: {met}{}", index + 1, told(found.as_ref()))
         }
         Cause::State { object, state, since: at, message } => {
-            let at = at.map(|at| format!(", since {} ago", ago(at, now))).unwrap_or_default();
+            let at = at.map(|at| format!(" (for {})", ago(at, now))).unwrap_or_default();
             format!("{object} {state}{at}{}", told(message.as_ref()))
         }
         Cause::MetBy { what, command } => {
@@ -240,9 +220,9 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
             format!("{pod} is {phase}{on}{ready}{}", told(message.as_ref()))
         }
         Cause::Job { job, state, active, succeeded, failed, since: at, message } => {
-            let at = at.map(|at| format!(", since {} ago", ago(at, now))).unwrap_or_default();
-            let counts = format!("pods: {active} active, {succeeded} succeeded, {failed} failed");
-            format!("{job} {state}{at} ({counts}){}", told(message.as_ref()))
+            let at = at.map(|at| format!(" (for {})", ago(at, now))).unwrap_or_default();
+            let counts = format!("pods {active} active, {succeeded} succeeded, {failed} failed");
+            format!("{job} {state}{at}, {counts}{}", told(message.as_ref()))
         }
         Cause::Wants { container, object, to } => match to {
             Wish::Hold => format!("container {container} is to hold {object}; it has no claim on it now"),
@@ -303,23 +283,6 @@ fn way_text(Way { how, at, command }: &Way, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_have_at_most_two_units() {
-        for (seconds, expected) in [
-            (-5, "0s"),
-            (59, "59s"),
-            (60, "1m"),
-            (90, "1m30s"),
-            (605, "10m"),
-            (3600, "1h"),
-            (3900, "1h5m"),
-            (86_400, "1d"),
-            (100_000, "1d3h"),
-        ] {
-            assert_eq!(span(seconds), expected);
-        }
-    }
 
     #[test]
     fn what_others_wrote_commands_no_terminal() {
