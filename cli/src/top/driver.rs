@@ -58,7 +58,7 @@ pub(super) async fn run(cluster: &Cluster, all: bool, operator: Option<String>, 
             _ = hang_up.recv() => return Ok(Exit::Signal(SIGHUP)),
             () = async { if let Some(due) = due { sleep_until(due).await } }, if is_old => {
                 draw(&mut screen, &state, now(), color)?;
-                (drawn, is_old) = (Some(clock()), false);
+                (drawn, is_old) = (Some(Instant::now()), false);
                 continue;
             }
             input = keys.recv() => match input {
@@ -95,11 +95,6 @@ pub(super) async fn run(cluster: &Cluster, all: bool, operator: Option<String>, 
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a driver: frames are paced by the clock")]
-fn clock() -> Instant {
-    Instant::now()
-}
-
 fn refused(what: &str, error: &io::Error) -> Error {
     Error::internal(format!("the system refuses {what}: {error}"))
 }
@@ -122,8 +117,8 @@ async fn explain(cluster: Cluster, about: Id, operator_namespace: Option<String>
 async fn revoke(cluster: Cluster, claim: Id, uid: String, events: mpsc::Sender<Event>) {
     let Id { namespace, kind, name } = claim;
     let patch = json!({ "metadata": { "uid": uid, "annotations": { REVOKE_ANNOTATION: "by koncli top" } } });
-    let path = format!("{}/{name}", kind.path(Some(&namespace)));
-    let done = match cluster.call(Call::patch(path, &patch)).await {
+    let object = format!("{}/{name}", kind.path(Some(&namespace)));
+    let done = match cluster.call(Call::patch(object, &patch)).await {
         Ok(_) => format!("{}/{name} is asked to end", kind.name()),
         Err(error) => format!("{}/{name} was not revoked: {error}", kind.name()),
     };

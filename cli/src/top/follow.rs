@@ -100,9 +100,7 @@ async fn watch(
         let metadata = &object["metadata"];
         *version = text(&metadata["resourceVersion"]);
         let event = match word.as_str() {
-            "ADDED" | "MODIFIED" => {
-                read(kind, &object.to_string()).map(|seen| Event::Changed(kind, Box::new(seen)))
-            }
+            "ADDED" | "MODIFIED" => read(kind, &object.to_string()).map(|seen| Event::Changed(kind, Box::new(seen))),
             "DELETED" => Some(Event::Deleted(kind, text(&metadata["namespace"]), text(&metadata["name"]))),
             _ => None,
         };

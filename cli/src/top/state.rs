@@ -227,7 +227,9 @@ impl State {
         match event {
             Event::Listed(kind, all) => {
                 self.forget(kind);
-                all.into_iter().for_each(|seen| self.see(kind, seen));
+                for seen in all {
+                    self.see(kind, seen);
+                }
                 if !self.listed.contains(&kind) {
                     self.listed.push(kind);
                 }
@@ -336,16 +338,8 @@ impl State {
     pub(crate) fn row(&self, id: &Id) -> Row {
         let claims = || self.claims.get(id).into_iter().flat_map(BTreeMap::values);
         let waiting = claims().filter(|claim| claim.waits()).count() as u64;
-        let blank = Row {
-            id: id.clone(),
-            used: 0,
-            of: 0,
-            waiting,
-            state: "missing",
-            holder: None,
-            since: None,
-            is_odd: true,
-        };
+        let blank =
+            Row { id: id.clone(), used: 0, of: 0, waiting, state: "missing", holder: None, since: None, is_odd: true };
         match self.parents.get(id) {
             Some(Seen::Lock(lock)) => {
                 let holders = claims().filter(|claim| claim.holds());
@@ -387,7 +381,8 @@ impl State {
             claims.into_iter().any(|claim| claim.spec.holder.to_lowercase().contains(&filter))
         };
         let has = |row: &Row| {
-            let id = format!("{}/{}/{} {}", row.id.namespace, row.id.kind.name(), row.id.name, row.state).to_lowercase();
+            let id =
+                format!("{}/{}/{} {}", row.id.namespace, row.id.kind.name(), row.id.name, row.state).to_lowercase();
             id.contains(&filter) || holder_has(row)
         };
         let mut rows: Vec<_> = self.all().filter(has).collect();
@@ -494,7 +489,8 @@ impl State {
     fn in_parent(&mut self, key: Key, lines: usize, parent: Id, chosen: Option<&str>) -> Vec<Effect> {
         let claims = self.claims(&parent);
         let at = claims.iter().position(|claim| Some(claim.metadata.name.as_str()) == chosen).unwrap_or(0);
-        let chosen = claims.get(at).map(|claim| (claim_id(claim), claim.metadata.uid.clone(), claim.spec.holder.clone()));
+        let chosen =
+            claims.get(at).map(|claim| (claim_id(claim), claim.metadata.uid.clone(), claim.spec.holder.clone()));
         let to = claims.get(moved(key, at, claims.len(), lines)).map(|claim| claim.metadata.name.clone());
         match key {
             Key::Char('q') => return vec![Effect::Leave],

@@ -139,7 +139,11 @@ mod tests {
         let line = format!("{} --exact {test} --nocapture; stty -a", this.display());
         // In a terminal of its own.
         let mut command = Command::new("script");
-        command.args(["-qec", &line, "/dev/null"]).env(PANIC, "1").env("TERM", "xterm").stdin(std::process::Stdio::null());
+        command
+            .args(["-qec", &line, "/dev/null"])
+            .env(PANIC, "1")
+            .env("TERM", "xterm")
+            .stdin(std::process::Stdio::null());
         let output = command.output().expect("run script (of util-linux: install it)");
         let said = String::from_utf8_lossy(&output.stdout);
         let at = |text: &str| said.find(text).unwrap_or_else(|| panic!("no {text:?} in {said}"));

@@ -64,7 +64,7 @@ impl Play {
 
     fn step(&mut self, event: Event) -> String {
         let effects = self.state.step(event, self.now, view::lines(self.size.1));
-        effects.into_iter().map(|effect| format!("{effect:?}\n")).collect()
+        effects.into_iter().fold(String::new(), |text, effect| text + &format!("{effect:?}\n"))
     }
 
     fn play(&mut self, line: &str) -> String {
@@ -132,9 +132,8 @@ impl Play {
         let buffer = terminal.backend().buffer().clone();
         let line = |line: u16| {
             let text: String = (0..width).map(|column| buffer[(column, line)].symbol()).collect();
-            let chosen = (0..width).any(|column| {
-                buffer[(column, line)].modifier.contains(ratatui::style::Modifier::REVERSED)
-            });
+            let chosen =
+                (0..width).any(|column| buffer[(column, line)].modifier.contains(ratatui::style::Modifier::REVERSED));
             format!("{}{}", if chosen { "»" } else { "|" }, text.trim_end())
         };
         let lines: Vec<_> = (0..height).map(line).collect();

@@ -11,7 +11,10 @@ use ratatui::{
     widgets::{Cell, Clear, Paragraph, Row as TableRow, Table, TableState, Wrap},
 };
 
-use super::{limits::SAMPLES, state::{Id, Page, Row, State, acquired, percent}};
+use super::{
+    limits::SAMPLES,
+    state::{Id, Page, Row, State, acquired, percent},
+};
 use crate::{
     output::{span, table::plain},
     why::{Claim, Kind},
@@ -43,7 +46,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, now: Timestamp, color: 
     if let Some(why) = state.trouble() {
         frame.render_widget(Line::styled(plain(&why), paint.bad()), trouble);
     } else if !state.is_complete() {
-        frame.render_widget(Line::styled("reading what is there ...", paint.dim()), trouble);
+        frame.render_widget(Line::styled("reading what is there ...", Paint::dim()), trouble);
     }
     let mut page = &state.page;
     if let Page::Confirm { back, .. } = page {
@@ -84,7 +87,7 @@ impl Paint {
         self.of(Color::Red).add_modifier(Modifier::BOLD)
     }
 
-    fn dim(self) -> Style {
+    fn dim() -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
 
@@ -92,7 +95,7 @@ impl Paint {
         self.of(Color::Cyan).add_modifier(Modifier::BOLD)
     }
 
-    fn chosen(self) -> Style {
+    fn chosen() -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 }
@@ -138,7 +141,7 @@ fn keys(state: &State, paint: Paint) -> Line<'static> {
         Page::Text { .. } => "↑↓ PgUp PgDn scroll  Esc back  q quit",
         Page::Confirm { .. } => "y revoke  any other key: no",
     };
-    Line::styled(text, paint.dim())
+    Line::styled(text, Paint::dim())
 }
 
 /// A bar of [`BAR`] columns.
@@ -214,7 +217,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, state: &State, now: Timestamp, paint:
         Constraint::Length(history as u16),
     ];
     let head = TableRow::new(["KIND", "NAME", "USE", " WAIT", "STATE", "FOR", "LAST 5m"]).style(paint.head());
-    let table = Table::new(rows.iter().map(one), widths).header(head).row_highlight_style(paint.chosen());
+    let table = Table::new(rows.iter().map(one), widths).header(head).row_highlight_style(Paint::chosen());
     frame.render_stateful_widget(table, area, &mut TableState::new().with_selected(Some(chosen)));
 }
 
@@ -275,7 +278,8 @@ fn claims(
         names.push("POD");
     }
     let head = TableRow::new(names).style(paint.head());
-    let table = Table::new(claims.iter().enumerate().map(one), widths).header(head).row_highlight_style(paint.chosen());
+    let table =
+        Table::new(claims.iter().enumerate().map(one), widths).header(head).row_highlight_style(Paint::chosen());
     frame.render_stateful_widget(table, body, &mut TableState::new().with_selected(Some(at)));
 }
 

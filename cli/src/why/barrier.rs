@@ -89,7 +89,8 @@ fn stands(walk: &Walk<'_>, barrier: &BarrierSeen, arrivals: &[&ArrivalSeen]) -> 
     let ended = ended.map(|at| at.0);
     // As the operator counts it: from the end of the second in which the first arrived, and not before the barrier was.
     let first = arrivals.first().and_then(|one| created(&one.metadata));
-    let first = first.and_then(|at| after(at, GoDuration(CREATION_GRAIN))).max(created(metadata).filter(|_| first.is_some()));
+    let first =
+        first.and_then(|at| after(at, GoDuration(CREATION_GRAIN))).max(created(metadata).filter(|_| first.is_some()));
     let waits = phase == RendezvousPhase::Waiting;
     let deadline = first.zip(spec.timeout).filter(|_| waits).and_then(|(at, timeout)| after(at, timeout));
     let next = ended.zip(spec.reset_after).and_then(|(at, wait)| after(at, wait));
@@ -115,10 +116,10 @@ fn missing(walk: &Walk<'_>, barrier: &BarrierSeen, arrivals: &Several<&ArrivalSe
     }
     let (mut reasons, mut shown, mut told) = (Vec::new(), 0_usize, 0);
     for job in jobs.items {
-        let arrives = |one: &&super::seen::Container| {
+        let is_to_arrive = |one: &&super::seen::Container| {
             wishes(one).contains(&(Wish::ArriveAt, Kind::Barrier, barrier.metadata.name.clone()))
         };
-        let containers = job.containers().filter(arrives).count() as u64;
+        let containers = job.containers().filter(is_to_arrive).count() as u64;
         if containers == 0 {
             continue;
         }

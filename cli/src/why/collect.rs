@@ -39,7 +39,9 @@ async fn fetch(cluster: &Cluster, need: &Need) -> Result<Batch, Unseen> {
     let (parameter, selector, most) = match &need.which {
         Which::Named(name) => {
             return match cluster.call(Call::get(format!("{path}/{name}"))).await {
-                Ok(object) => Ok(Batch { items: read(need.kind, &object.to_string()).into_iter().collect(), more: false }),
+                Ok(object) => {
+                    Ok(Batch { items: read(need.kind, &object.to_string()).into_iter().collect(), more: false })
+                }
                 Err(error) if error.is_absent(name) => Ok(Batch::default()),
                 Err(error) => Err(unseen(need, "get", &error)),
             };
@@ -56,7 +58,7 @@ async fn fetch(cluster: &Cluster, need: &Need) -> Result<Batch, Unseen> {
         let page = cluster.call(call).await.map_err(|error| unseen(need, "list", &error))?;
         let items = page["items"].as_array().into_iter().flatten();
         batch.items.extend(items.filter_map(|item| read(need.kind, &item.to_string())));
-        token = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+        page["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut token);
         // A page without items could be followed by another one for ever.
         if token.is_empty() || batch.items.len() >= most || page["items"].as_array().is_none_or(Vec::is_empty) {
             batch.more = !token.is_empty();

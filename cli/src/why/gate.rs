@@ -43,7 +43,11 @@ pub(super) fn explain(walk: &Walk<'_>, namespace: &str, name: &str, path: &mut V
             Override::Open => "Open",
             Override::Closed => "Closed",
         };
-        let command = format!("koncli gate auto {name} -n {namespace}");
+        let command = match (gate.spec.conditions.as_slice(), to) {
+            ([], "Open") => format!("koncli gate close {name} -n {namespace}"),
+            ([], _) => format!("koncli gate open {name} -n {namespace}"),
+            _ => format!("koncli gate auto {name} -n {namespace}"),
+        };
         reasons.push(walk.reason(Cause::Overridden { gate: what.clone(), to: to.into(), command }));
     }
     path.push(what);
@@ -193,8 +197,8 @@ fn named(
     let mut needed = (!is_met).then(|| met_by(walk, condition, namespace, Some(name)));
     let mut reasons = Vec::new();
     match kind {
-        Kind::Job => match look::<JobSeen>(walk, kind, namespace, name, &mut reasons) {
-            Some(job) => {
+        Kind::Job => {
+            if let Some(job) = look::<JobSeen>(walk, kind, namespace, name, &mut reasons) {
                 reasons.push(job_standing(job).told(walk));
                 let ended = matches!(job.state(), JobState::Complete | JobState::Failed);
                 if ended && !is_met {
@@ -203,8 +207,7 @@ fn named(
                     needed = Some(walk.reason(Cause::MetBy { what, command: None }));
                 }
             }
-            None => {}
-        },
+        }
         Kind::Semaphore | Kind::Lease => match look::<LockSeen>(walk, kind, namespace, name, &mut reasons) {
             Some(seen) if is_met => reasons.push(lock_standing(seen).told(walk)),
             Some(seen) => {
@@ -265,13 +268,7 @@ fn of_gate(walk: &Walk<'_>, namespace: &str, name: &str, is_met: bool, path: &mu
     explain(walk, namespace, name, path)
 }
 
-fn selected(
-    walk: &Walk<'_>,
-    condition: &GateCondition,
-    namespace: &str,
-    selector: &str,
-    is_met: bool,
-) -> Vec<Reason> {
+fn selected(walk: &Walk<'_>, condition: &GateCondition, namespace: &str, selector: &str, is_met: bool) -> Vec<Reason> {
     let kind = kind_of(condition.kind);
     let which = || Which::Labels(selector.to_owned(), SELECTED);
     let at = Some(namespace);
@@ -352,10 +349,10 @@ fn met_by(walk: &Walk<'_>, condition: &GateCondition, namespace: &str, name: Opt
     let what = match name {
         Some(name) => format!("{}/{name}", kind_of(condition.kind).name()),
         None if condition.pick == Some(Pick::Newest) => "the newest of them".into(),
-        None => condition.value.filter(|_| condition.kind != Dependency::Semaphore).map_or_else(
-            || "every one of them".to_owned(),
-            |least| format!("{least} of them (at least)"),
-        ),
+        None => condition
+            .value
+            .filter(|_| condition.kind != Dependency::Semaphore)
+            .map_or_else(|| "every one of them".to_owned(), |least| format!("{least} of them (at least)")),
     };
     let (does, command) = match (condition.state, condition.kind) {
         (Wanted::Complete, _) => ("has succeeded (condition Complete)".into(), None),

@@ -151,11 +151,7 @@ fn on_lock(
     because.extend(hindrances(walk, lock));
     let fits = claim.permits <= lock.capacity;
     if !fits && lock.capacity > 0 {
-        because.push(walk.reason(Cause::TooLarge {
-            lock: what.clone(),
-            asked: claim.permits,
-            permits: lock.capacity,
-        }));
+        because.push(walk.reason(Cause::TooLarge { lock: what.clone(), asked: claim.permits, permits: lock.capacity }));
     }
     because.push(stands(walk, lock, queue));
     let goes = fits && lock.capacity > 0;
@@ -246,8 +242,7 @@ fn stands(walk: &Walk<'_>, lock: &LockSeen, queue: &Queue<'_>) -> Reason {
 }
 
 fn holders(walk: &Walk<'_>, queue: &Queue<'_>) -> Vec<Reason> {
-    let mut reasons: Vec<_> =
-        queue.holders.iter().take(HOLDERS_SHOWN).map(|claim| holder(walk, claim)).collect();
+    let mut reasons: Vec<_> = queue.holders.iter().take(HOLDERS_SHOWN).map(|claim| holder(walk, claim)).collect();
     let rest = queue.holders.len().saturating_sub(HOLDERS_SHOWN) as u64;
     if rest > 0 {
         reasons.push(walk.reason(Cause::NotShown { count: Some(rest), of: "holders".into() }));
@@ -278,10 +273,11 @@ fn holder(walk: &Walk<'_>, claim: &Claim) -> Reason {
     });
     let (pod, fate, node_ready) = pod_of(walk, claim);
     let renewed = claim.renewed().max(acquired(claim));
-    let expires = renewed
-        .zip(claim.status.ttl)
-        .and_then(|(at, ttl)| at.checked_add(ttl.0).ok())
-        .or(claim.status.expires_at.as_ref().map(|at| at.0));
+    let expires = renewed.zip(claim.status.ttl).and_then(|(at, ttl)| at.checked_add(ttl.0).ok()).or(claim
+        .status
+        .expires_at
+        .as_ref()
+        .map(|at| at.0));
     let expiry = Way { how: How::Expiry, at: expires.map(At), command: None };
     let bare = |how| Way { how, at: None, command: None };
     let namespace = &claim.metadata.namespace;

@@ -79,7 +79,8 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
 /// How the program ends: an answer is a success, also with gaps, as long as something is known of what was asked about.
 fn exit(answer: &Answer) -> Exit {
     let is_subject = |object: &Ref| *object == answer.subject;
-    if answer.reasons.iter().any(|reason| matches!(&reason.cause, Cause::NotFound { object, .. } if is_subject(object))) {
+    if answer.reasons.iter().any(|reason| matches!(&reason.cause, Cause::NotFound { object, .. } if is_subject(object)))
+    {
         return Exit::NoSuchPrimitive;
     }
     if !answer.reasons.is_empty() {

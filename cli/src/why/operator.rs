@@ -95,6 +95,7 @@ pub(super) fn leads(election: &ElectionSeen, now: Timestamp) -> bool {
         return false;
     }
     let lasts = election.spec.lease_duration_seconds.map(|lasts| lasts.saturating_add(CLOCK_SLACK_SECONDS));
-    let ends = renewed(election).zip(lasts).and_then(|(at, lasts)| at.checked_add(SignedDuration::from_secs(lasts)).ok());
+    let ends =
+        renewed(election).zip(lasts).and_then(|(at, lasts)| at.checked_add(SignedDuration::from_secs(lasts)).ok());
     ends.is_none_or(|ends| ends > now)
 }

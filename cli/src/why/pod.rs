@@ -43,7 +43,8 @@ fn of_pod(walk: &Walk<'_>, pod: &PodSeen) -> Vec<Reason> {
     let fields = Which::Fields(format!("spec.holder={}", pod.metadata.name), CLAIMS_OF_POD);
     let arrivals = walk.several::<ArrivalSeen>(Kind::Arrival, Some(namespace), fields).items;
     for ArrivalSeen { metadata, spec } in &arrivals {
-        let arrived = Cause::Arrived { holder: spec.holder.clone(), key: spec.key.clone(), at: created(metadata).map(At) };
+        let arrived =
+            Cause::Arrived { holder: spec.holder.clone(), key: spec.key.clone(), at: created(metadata).map(At) };
         let barrier = Ref::new(Kind::Barrier, namespace, &spec.barrier);
         let at = Cause::State { object: barrier, state: "has its arrival".into(), since: None, message: None };
         reasons.push(walk.reason(at).because([walk.reason(arrived)]));
@@ -55,8 +56,7 @@ fn of_pod(walk: &Walk<'_>, pod: &PodSeen) -> Vec<Reason> {
                 if wish == Wish::Hold && claimed(&(kind, name.clone())) {
                     continue;
                 }
-                let arrived = |one: &&ArrivalSeen| one.spec.barrier == name;
-                if wish == Wish::ArriveAt && arrivals.iter().any(|one| arrived(&one)) {
+                if wish == Wish::ArriveAt && arrivals.iter().any(|one| one.spec.barrier == name) {
                     continue;
                 }
                 reasons.push(wished(walk, namespace, container, wish, kind, &name));
@@ -72,11 +72,8 @@ fn of_pod(walk: &Walk<'_>, pod: &PodSeen) -> Vec<Reason> {
 
 /// What a container is yet to ask for, with where that stands.
 fn wished(walk: &Walk<'_>, namespace: &str, container: &Container, to: Wish, kind: Kind, name: &str) -> Reason {
-    let wants = walk.reason(Cause::Wants {
-        container: container.name.clone(),
-        object: Ref::new(kind, namespace, name),
-        to,
-    });
+    let wants =
+        walk.reason(Cause::Wants { container: container.name.clone(), object: Ref::new(kind, namespace, name), to });
     wants.because(match (kind, to) {
         (Kind::Gate, _) => gate::explain(walk, namespace, name, &mut Vec::new()),
         (Kind::Barrier, Wish::WaitFor) => barrier::explain(walk, namespace, name),
@@ -155,7 +152,8 @@ pub(super) fn explain_job(walk: &Walk<'_>, namespace: &str, name: &str) -> Vec<R
         let what = "somebody or something resumes it (spec.suspend)".to_owned();
         let command = format!("kubectl patch job {name} -n {namespace} -p '{{\"spec\":{{\"suspend\":false}}}}'");
         let object = Ref::new(Kind::Job, namespace, name);
-        let state = Cause::State { object, state: "runs no pod until it is resumed".into(), since: None, message: None };
+        let state =
+            Cause::State { object, state: "runs no pod until it is resumed".into(), since: None, message: None };
         reasons.push(walk.reason(state).because([walk.reason(Cause::MetBy { what, command: Some(command) })]));
     }
     let labelled = Which::Labels(format!("batch.kubernetes.io/job-name={name}"), PODS);

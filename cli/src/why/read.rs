@@ -37,9 +37,7 @@ pub(crate) fn read(kind: Kind, text: &str) -> Option<Seen> {
         Kind::Pod => of(text, |metadata, spec, status| Seen::Pod(Box::new(PodSeen { metadata, spec, status }))),
         Kind::Job => of(text, |metadata, spec, status| Seen::Job(Box::new(JobSeen { metadata, spec, status }))),
         Kind::Node => of(text, |metadata, _: IgnoredAny, status| Seen::Node(Box::new(NodeSeen { metadata, status }))),
-        Kind::Namespace => {
-            of(text, |metadata, _: IgnoredAny, _: IgnoredAny| Seen::Namespace(Box::new(metadata)))
-        }
+        Kind::Namespace => of(text, |metadata, _: IgnoredAny, _: IgnoredAny| Seen::Namespace(Box::new(metadata))),
         Kind::Election => {
             of(text, |metadata, spec, _: IgnoredAny| Seen::Election(Box::new(ElectionSeen { metadata, spec })))
         }

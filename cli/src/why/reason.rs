@@ -441,7 +441,7 @@ pub(crate) enum Cause {
         gate: Ref,
         /// `Open` or `Closed`.
         to: String,
-        /// How to let the conditions decide again.
+        /// How to let the conditions decide again, or to change it where there are none.
         command: String,
     },
     /// A condition of a gate.
@@ -684,11 +684,6 @@ impl Answer {
             }
         }
         lines
-    }
-
-    /// The schema of its JSON.
-    pub(crate) fn schema() -> serde_json::Value {
-        schemars::schema_for!(Self).to_value()
     }
 }
 

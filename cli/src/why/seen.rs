@@ -150,7 +150,12 @@ pub(crate) struct Claim {
 
 impl Claim {
     /// Of this spec and status.
-    pub(crate) fn new<C: LockClaim>(kind: Kind, metadata: Metadata, spec: &C::Spec, status: Option<ClaimStatus>) -> Self {
+    pub(crate) fn new<C: LockClaim>(
+        kind: Kind,
+        metadata: Metadata,
+        spec: &C::Spec,
+        status: Option<ClaimStatus>,
+    ) -> Self {
         Self {
             kind,
             metadata,

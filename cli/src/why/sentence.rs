@@ -80,7 +80,10 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
             "{claim} is first in line and asks for {asked} permits, {free} free: nobody passes it (queueing StrictFIFO)"
         ),
         Cause::Next { asked, free } => {
-            format!("nobody is in front: its turn is when {} free, now {free}", count(*asked, "permit is", "permits are"))
+            format!(
+                "nobody is in front: its turn is when {} free, now {free}",
+                count(*asked, "permit is", "permits are")
+            )
         }
         Cause::Due { lock, passes: false } => {
             format!("nobody is in front and enough of {lock} is free: the operator is to grant it")
@@ -138,7 +141,10 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
             )
         }
         Cause::Deployment { deployment, replicas, ready } => {
-            format!("{deployment} of the operator has {ready} of {} ready", count(*replicas as u64, "replica", "replicas"))
+            format!(
+                "{deployment} of the operator has {ready} of {} ready",
+                count(*replicas as u64, "replica", "replicas")
+            )
         }
         Cause::Gate { gate, phase, met, total, any, since: at, fails_at } => {
             let rule = if *any { ", one is enough" } else { "" };
@@ -152,7 +158,8 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
             format!("{gate} {stands}: {met} of {} met{rule}{fails}", count(*total, "condition", "conditions"))
         }
         Cause::Overridden { gate, to, command } => {
-            format!("{gate} is set to {to} by hand (spec.override); {command} lets its conditions decide")
+            let what = if command.contains(" auto ") { "lets its conditions decide" } else { "changes that" };
+            format!("{gate} is set to {to} by hand (spec.override); {command} {what}")
         }
         Cause::Condition { index, met, wanted, found } => {
             let met = match met {
@@ -203,7 +210,7 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
             _ => format!("not all arrived: {job}, which {state}: {arrived} of {expected}"),
         },
         Cause::NotKnown { count: number } => {
-            format!("not arrived: {} of whom no Job in this namespace tells", number)
+            format!("not arrived: {number} of whom no Job in this namespace tells")
         }
         Cause::Pending { pod, reason, message, since: at } => {
             let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -211,7 +218,11 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
         }
         Cause::Crashing { pod, container, reason, restarts, last_exit_code, message } => {
             let code = last_exit_code.map(|code| format!(", last exit code {code}")).unwrap_or_default();
-            let restarts = if *restarts > 0 { format!(", {}", count(*restarts as u64, "restart", "restarts")) } else { String::new() };
+            let restarts = if *restarts > 0 {
+                format!(", {}", count(*restarts as u64, "restart", "restarts"))
+            } else {
+                String::new()
+            };
             format!("{pod}, container {container}: {reason}{restarts}{code}{}", told(message.as_ref()))
         }
         Cause::Pod { pod, phase, node, node_ready, message } => {

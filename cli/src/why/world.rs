@@ -10,7 +10,7 @@ use konductor_cluster::object::Metadata;
 
 use super::{
     limits::READS,
-    reason::{Cause, Ref, Reason, Unseen},
+    reason::{Cause, Reason, Ref, Unseen},
     seen::{
         ArrivalSeen, BarrierSeen, Claim, DeploymentSeen, ElectionSeen, GateSeen, JobSeen, Kind, LockSeen, NodeSeen,
         PodSeen, Seen,

@@ -75,12 +75,15 @@ async fn the_screen_shows_what_is_there_as_it_changes_and_is_given_back() {
     let claims = steady(&screen, &namespace);
     let head = "koncli top · namespace NS · semaphore/warehouse full, 2 of 2 in use, 1 waiting";
     assert!(head.starts_with(claims[0].trim_end_matches(" TIME")), "{}", claims[0]);
-    assert_eq!(claims[3..7], [
-        "STATE HOLDER PERMITS FOR RENEWED EXPIRES IN PRIORITY",
-        "holds a 1 # # 0",
-        "holds b 1 # # 0",
-        "waits 1 c 1 # 0",
-    ]);
+    assert_eq!(
+        claims[3..7],
+        [
+            "STATE HOLDER PERMITS FOR RENEWED EXPIRES IN PRIORITY",
+            "holds a 1 # # 0",
+            "holds b 1 # # 0",
+            "waits 1 c 1 # 0",
+        ]
+    );
 
     // Somebody is asked to end: not before the question is answered.
     terminal.press(&["Down", "r"]);
@@ -99,6 +102,7 @@ async fn the_screen_shows_what_is_there_as_it_changes_and_is_given_back() {
     assert!(why.contains("permit/c (holder c) has held 1 permit of semaphore/warehouse for"), "{why}");
 
     terminal.press(&["Escape"]);
+    terminal.until(LIMIT, "the claims again", |screen| screen.contains("EXPIRES IN")).await;
     terminal.press(&["Escape"]);
     terminal.until(LIMIT, "the list again", |screen| screen.contains("sorted by name")).await;
     terminal.resize((100, 30));
@@ -107,7 +111,9 @@ async fn the_screen_shows_what_is_there_as_it_changes_and_is_given_back() {
     terminal.press(&["/"]);
     terminal.press(&["n", "o", "n", "e"]);
     terminal.until(LIMIT, "nothing", |screen| screen.contains("Nothing here has that")).await;
+    // An escape with a letter right behind it would be another key.
     terminal.press(&["Escape"]);
+    terminal.until(LIMIT, "the list without a filter", |screen| screen.contains("↑↓ choose")).await;
     terminal.press(&["q"]);
     let screen = terminal.until(LIMIT, "the shell", |screen| screen.contains("ended with 0")).await;
     assert!(!screen.contains("warehouse"), "the view is gone: {screen}");

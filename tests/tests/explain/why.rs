@@ -7,7 +7,10 @@ use k8s_openapi::api::{
 };
 use konductor_api::{Arrival, Barrier, ClaimPhase, Gate, RendezvousPhase, Semaphore};
 use konductor_tests::{ControlPlane, wait_for};
-use kube::{Api, api::{DeleteParams, PostParams}};
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
 use serde_json::{Value, json};
 
 use crate::scene::{LIMIT, create, koncli, namespace, permit, phase, status, steady};
@@ -58,7 +61,8 @@ async fn a_waiting_claim_is_told_who_holds_and_what_would_free_it() {
     let (code, out, _) = koncli(&admin, &namespace, &["why", "permit/b", "-o", "json"]).await;
     let answer: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((code, &answer["kind"], &answer["reasons"][0]["code"]), (0, &json!("Why"), &json!("Waits")));
-    let (_, out, _) = koncli(&admin, &namespace, &["why", "permit/b", "-o", "jsonpath={.reasons[0].because[*].code}"]).await;
+    let (_, out, _) =
+        koncli(&admin, &namespace, &["why", "permit/b", "-o", "jsonpath={.reasons[0].because[*].code}"]).await;
     assert_eq!(out, "Lock Next Estimate\n");
 
     nodes.delete(&node, &DeleteParams::default()).await.expect("delete the node");
@@ -89,7 +93,8 @@ async fn what_does_not_exist_names_the_nearest_and_has_the_exit_code_for_it() {
 async fn a_gate_and_a_barrier_say_what_is_missing() {
     let namespace = namespace("missing").await;
     let admin = ControlPlane::shared().await.admin_kubeconfig().to_owned();
-    let container = json!({ "name": "main", "image": "none", "env": [{ "name": "KONDUCTOR_BARRIER", "value": "done" }] });
+    let container =
+        json!({ "name": "main", "image": "none", "env": [{ "name": "KONDUCTOR_BARRIER", "value": "done" }] });
     let template = json!({ "spec": { "restartPolicy": "Never", "containers": [container] } });
     create::<Job>(&namespace, "load", &json!({ "template": template })).await;
     create::<Barrier>(&namespace, "done", &json!({ "expected": 2 })).await;
