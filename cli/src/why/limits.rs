@@ -1,5 +1,7 @@
 //! Every limit of an answer has a name and a reason here. What is left out is said.
 
+use std::time::Duration;
+
 /// Requests for one answer: some for each of the holders and pods that are shown. More would load the API server for
 /// what nobody reads to the end.
 pub(crate) const READS: usize = 64;
@@ -45,6 +47,13 @@ pub(crate) const PODS_SHOWN: usize = 5;
 
 /// Selected objects that are named.
 pub(crate) const SELECTED_SHOWN: usize = 5;
+
+/// Objects of one read that cannot be read that are named.
+pub(crate) const UNREADABLE_SHOWN: usize = 5;
+
+/// How long who has waited in vain waits for the reasons: an API server that does not answer must not make the wait
+/// longer than it was to be by more than that.
+pub(crate) const IN_SHORT: Duration = Duration::from_secs(3);
 
 /// How many gates an answer goes through on its way from one to the next.
 pub(crate) const GATES_DEEP: usize = 4;

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use jiff::Timestamp;
+use konductor::name::is_name;
 use konductor_api::{
     ClaimPhase, Queueing,
     arbiter::{PodSight, pod_sight},
@@ -44,6 +45,10 @@ struct Queue<'a> {
 }
 
 fn queue<'a>(walk: &Walk<'a>, kind: Kind, namespace: &str, lock: &str) -> Queue<'a> {
+    if !is_name(lock) {
+        // No claim can be asked for by it, and a selector would take it for something else.
+        return Queue { holders: Vec::new(), waiters: Vec::new(), all: Vec::new(), whole: false, read: false };
+    }
     let claims = kind.claims();
     let fields = Which::Fields(format!("spec.{}={lock}", kind.name()), CLAIMS);
     let Several { items: all, more, read } = walk.several::<Claim>(claims, Some(namespace), fields);

@@ -103,11 +103,13 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// The same in a few lines, for who has waited in vain. Never fails: what cannot be read is a line.
+/// The same in a few lines, for who has waited in vain. Never fails, and takes [`limits::IN_SHORT`] at most: what cannot
+/// be read is a line.
 pub(crate) async fn in_short(cluster: &Cluster, subject: &ObjectName) -> Vec<String> {
-    match Question::about(cluster, subject, None) {
-        Some(question) => collect(cluster, &question, now()).await.short().lines().map(str::to_owned).collect(),
-        None => Vec::new(),
+    let Some(question) = Question::about(cluster, subject, None) else { return Vec::new() };
+    match tokio::time::timeout(limits::IN_SHORT, collect(cluster, &question, now())).await {
+        Ok(answer) => answer.short().lines().map(str::to_owned).collect(),
+        Err(_) => vec![format!("koncli why {subject} -n {} tells why", question.namespace)],
     }
 }
 

@@ -264,6 +264,45 @@ fn election() -> Vec<String> {
     members.map(str::to_owned).into()
 }
 
+/// Everything that a permit's answer rests on: a holder with a pod on a node, in a namespace of many.
+fn whole() -> Cluster {
+    let mut cluster = Cluster::default();
+    cluster.add(Kind::Election, super::operator::ELECTION, &election());
+    for line in [
+        "semaphore s spec.permits=1 status.term=8 status.settledTerm=8 status.observedGeneration=1",
+        "permit a spec.semaphore=s spec.holder=etl-0 spec.pod={\"name\":\"etl-0\",\"uid\":\"etl-0-uid\",\"container\":\"main\",\
+         \"start\":\"s\"} status.phase=Granted status.acquiredAt=@40m status.ttl=5m",
+        "permit b spec.semaphore=s spec.holder=b status.phase=Pending status.ticket=3 status.ahead=0",
+        "pod etl-0 spec.nodeName=n1 status.phase=Running \
+         spec.containers=[{\"name\":\"main\",\"env\":[{\"name\":\"KONDUCTOR_GATE\",\"value\":\"g\"}]}]",
+        "node n1 status.conditions=[{\"type\":\"Ready\",\"status\":\"True\"}]",
+        "gate g spec.conditions=[{\"type\":\"Barrier\",\"name\":\"b\",\"state\":\"Open\"}] status.phase=Waiting",
+        "barrier b spec.expected=3",
+        "arrival a spec.barrier=b spec.holder=a spec.key=a",
+        "job etl status.active=1",
+    ] {
+        cluster.play(line);
+    }
+    cluster
+}
+
+#[test]
+fn what_one_refusal_hides_is_named_and_takes_nothing_else_away() {
+    for subject in ["permit/b", "semaphore/s", "pod/etl-0", "gate/g", "barrier/b", "job/etl"] {
+        let whole_answer = whole().answer(subject).0;
+        assert_eq!(whole_answer.unread, [], "{subject}");
+        for refused in ALL {
+            let mut cluster = whole();
+            cluster.said_no.push(("any".into(), refused, UnseenWhy::Forbidden));
+            let (answer, rounds) = cluster.answer(subject);
+            let is_subject = subject.starts_with(&format!("{}/", refused.name()));
+            assert_eq!(answer.reasons.is_empty(), is_subject, "{subject} without {refused:?}: {}", answer.text());
+            let asked = rounds.iter().flatten().any(|need| need.kind == refused);
+            assert_eq!(answer.unread.is_empty(), !asked, "{subject} without {refused:?}: {}", answer.text());
+        }
+    }
+}
+
 #[test]
 fn the_schema_is_the_one_in_the_documentation() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/why.schema.json");

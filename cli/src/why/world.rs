@@ -6,10 +6,11 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use jiff::Timestamp;
+use konductor::name::{is_label, is_name};
 use konductor_cluster::object::Metadata;
 
 use super::{
-    limits::READS,
+    limits::{READS, UNREADABLE_SHOWN},
     reason::{Cause, Reason, Ref, Unseen},
     seen::{
         ArrivalSeen, BarrierSeen, Claim, DeploymentSeen, ElectionSeen, GateSeen, JobSeen, Kind, LockSeen, NodeSeen,
@@ -129,8 +130,12 @@ impl<'a> Walk<'a> {
         (self.needs.into_inner(), notes.into_iter().map(|cause| Reason::new(cause, self.now)).collect())
     }
 
-    /// The object of this name.
+    /// The object of this name. Names come from specs that anybody may have written: what can be no name would be
+    /// another path of the API, and no object has it.
     pub(super) fn one<T: Of>(&self, kind: Kind, namespace: Option<&str>, name: &str) -> Look<&'a T> {
+        if !is_name(name) || !namespace.is_none_or(is_label) {
+            return Look::Absent;
+        }
         let named = Which::Named(name.to_owned());
         let Some(batch) = self.read(Need { kind, namespace: namespace.map(str::to_owned), which: named }, true) else {
             return Look::Dark;
@@ -152,6 +157,9 @@ impl<'a> Walk<'a> {
     }
 
     fn listed<T: Of>(&self, kind: Kind, namespace: Option<&str>, which: Which, tell: bool) -> Several<&'a T> {
+        if !namespace.is_none_or(is_label) {
+            return Several { items: Vec::new(), more: false, read: true };
+        }
         match self.read(Need { kind, namespace: namespace.map(str::to_owned), which }, tell) {
             None => Several { items: Vec::new(), more: false, read: false },
             Some(batch) => {
@@ -163,11 +171,19 @@ impl<'a> Walk<'a> {
     fn read(&self, need: Need, tell: bool) -> Option<&'a Batch> {
         match self.known.get(&need) {
             Some(Ok(batch)) => {
-                for seen in &batch.items {
-                    if let Seen::Misfit(metadata, error) = seen {
-                        let object = Ref::new(need.kind, &metadata.namespace, &metadata.name);
-                        self.note(Cause::Unreadable { object, error: error.clone() });
-                    }
+                let misfits = || {
+                    batch.items.iter().filter_map(|seen| match seen {
+                        Seen::Misfit(metadata, error) => Some((metadata, error)),
+                        _ => None,
+                    })
+                };
+                for (metadata, error) in misfits().take(UNREADABLE_SHOWN) {
+                    let object = Ref::new(need.kind, &metadata.namespace, &metadata.name);
+                    self.note(Cause::Unreadable { object, error: error.clone() });
+                }
+                if let Some(count) = misfits().count().checked_sub(UNREADABLE_SHOWN).filter(|count| *count > 0) {
+                    let of = format!("unreadable {}s", need.kind.name());
+                    self.note(Cause::NotShown { count: Some(count as u64), of });
                 }
                 return Some(batch);
             }

@@ -1,9 +1,10 @@
 //! The live view, in a real terminal.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::Duration};
 
+use http::Method;
 use konductor_api::{ClaimPhase, Permit, Semaphore};
-use konductor_tests::{Binaries, ControlPlane, Network, Process, Proxy, TestNamespace, wait_for};
+use konductor_tests::{Binaries, ControlPlane, Fate, Gateway, Network, Process, Proxy, Rule, TestNamespace, wait_for};
 use kube::api::DeleteParams;
 use serde_json::json;
 
@@ -164,6 +165,32 @@ async fn an_api_server_that_is_lost_is_shown_and_survived() {
     terminal.press(&["q"]);
     terminal.until(LIMIT, "the shell", |screen| screen.contains("ended with 0")).await;
     assert_eq!(terminal.modes(), (false, true));
+}
+
+#[tokio::test]
+async fn it_watches_and_asks_for_nothing_again() {
+    let namespace = namespace("watch").await;
+    crowd(&namespace).await;
+    let (gateway, through) = Gateway::start(ControlPlane::shared().await.admin_kubeconfig()).await;
+    let terminal = terminal((80, 24), &through, &namespace).await;
+    terminal.line("$koncli top; echo ended with $?");
+    terminal.until(LIMIT, "the list", |screen| screen.contains("2/2")).await;
+    // The watches are open when what has changed since the list is seen.
+    create::<Semaphore>(&namespace, "first", &json!({ "permits": 3 })).await;
+    terminal.until(LIMIT, "a semaphore", |screen| screen.contains("semaphore first")).await;
+    permit(&namespace, "d", "warehouse", &json!({})).await;
+    let waits = |count: usize| move |screen: &str| screen.contains(&format!("{count} full"));
+    terminal.until(LIMIT, "one more that waits", waits(2)).await;
+    let began = tokio::time::Instant::now();
+    gateway.rule(Some(Rule(Method::GET, "/konductor.io/", Fate::Answered(503, None))));
+    for (name, count) in [("e", 3), ("f", 4), ("g", 5)] {
+        permit(&namespace, name, "warehouse", &json!({})).await;
+        terminal.until(LIMIT, "one more that waits", waits(count)).await;
+    }
+    // A watch lasts a minute, and the next one is a request; on a machine that is that slow nothing is told by it.
+    assert!(gateway.met() == 0 || began.elapsed() > Duration::from_secs(50), "{} requests", gateway.met());
+    terminal.press(&["q"]);
+    terminal.until(LIMIT, "the shell", |screen| screen.contains("ended with 0")).await;
 }
 
 #[tokio::test]
