@@ -252,7 +252,6 @@ mod tests {
             "koncli wait barrier/b --for closed",
             "koncli list",
             "koncli semaphore list -o jsonpath={range}",
-            "koncli revoke semaphore/x",
             "koncli -q -v semaphore list",
         ] {
             assert!(parse(line).is_err_and(|error| error.exit_code() == 2), "{line}");

@@ -12,9 +12,9 @@ use kube::{
     client::Body,
     config::{Config, KubeConfigOptions, Kubeconfig},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{error::Error, globals::Globals, kind::Resource};
+use crate::{args::DryRun, error::Error, globals::Globals, kind::Resource};
 use konductor::Exit;
 
 /// Who asks the API server.
@@ -166,8 +166,13 @@ impl Call {
     }
 
     /// Deletes what is at `path`.
-    pub(crate) fn delete(path: impl Into<String>, options: &Value) -> Self {
-        Self::new(Method::DELETE, path).body(options)
+    pub(crate) fn delete(path: impl Into<String>, options: &Value, dry_run: DryRun) -> Self {
+        let mut options = options.clone();
+        // Of a request to delete that has a body, the API server does not look at parameters.
+        if dry_run == DryRun::Server {
+            options["dryRun"] = json!([dry_run.parameter()]);
+        }
+        Self::new(Method::DELETE, path).body(&options)
     }
 
     fn body(mut self, body: &Value) -> Self {
@@ -424,6 +429,14 @@ mod tests {
     fn a_watch_that_is_told_its_end_says_why() {
         let error = event(br#"{"type":"ERROR","object":{"code":410,"reason":"Expired","message":"too old"}}"#);
         assert_eq!(error.expect_err("an end").code(), Some(410));
+    }
+
+    #[test]
+    fn what_is_deleted_for_a_trial_says_so_where_it_is_read() {
+        for (dry_run, body) in [(DryRun::None, r#"{"a":1}"#), (DryRun::Server, r#"{"a":1,"dryRun":["All"]}"#)] {
+            let request = Call::delete("/a", &json!({ "a": 1 }), dry_run).request().expect("a request");
+            assert_eq!(String::from_utf8_lossy(request.body()), body);
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod holder;
 mod kind;
 mod output;
 mod patience;
+#[cfg(test)]
+mod reference;
 mod screen;
 mod status;
 mod top;

@@ -279,14 +279,14 @@ async fn reset(context: &Context, args: &ResetArgs) -> Outcome {
         let preconditions =
             json!({ "uid": old["metadata"]["uid"], "resourceVersion": old["metadata"]["resourceVersion"] });
         let options = json!({ "preconditions": preconditions, "propagationPolicy": "Background" });
-        let delete = Call::delete(&path, &options).with("dryRun", dry_run.parameter());
+        let delete = Call::delete(&path, &options, dry_run);
         if let Err(error) = cluster.call(delete).await {
             return Err(explain(&cluster, error, BARRIER, Some(&args.name)).await);
         }
         if dry_run == DryRun::None {
             // Those that came before the operator could say whose they are would count again.
             let selector = format!("spec.barrier={}", args.name);
-            let arrivals = Call::delete(cluster.all(ARRIVAL), &json!({})).with("fieldSelector", selector);
+            let arrivals = Call::delete(cluster.all(ARRIVAL), &json!({}), dry_run).with("fieldSelector", selector);
             let cleared = cluster.call(arrivals).await;
             new = match cluster.call(Call::create(cluster.all(BARRIER), &new)).await {
                 Ok(new) => new,

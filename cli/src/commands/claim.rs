@@ -163,7 +163,7 @@ pub(crate) async fn delete(cluster: &Cluster, kind: Resource, claim: &Value, dry
     }
     let name = claim["metadata"]["name"].as_str().unwrap_or_default();
     let options = json!({ "preconditions": { "uid": claim["metadata"]["uid"] } });
-    let call = Call::delete(cluster.path(kind, name), &options).with("dryRun", dry_run.parameter());
+    let call = Call::delete(cluster.path(kind, name), &options, dry_run);
     cluster.call(call).await.map(|_| ())
 }
 

@@ -169,7 +169,7 @@ impl CreateArgs {
         let conditions: Vec<_> = self.conditions.iter().map(|condition| condition.0.clone()).collect();
         let mut spec = json!({ "conditions": conditions });
         if self.conditions.is_empty() {
-            spec = json!({ "override": "Closed" });
+            spec["override"] = json!("Closed");
         }
         if self.matching == Matching::Any {
             spec["match"] = json!("Any");

@@ -145,7 +145,7 @@ async fn remove(
         // Whether it is there is what a dry run can tell.
         DryRun::Client => Call::get(path),
         DryRun::None | DryRun::Server => {
-            Call::delete(path, &json!({ "propagationPolicy": "Background" })).with("dryRun", dry_run.parameter())
+            Call::delete(path, &json!({ "propagationPolicy": "Background" }), dry_run)
         }
     };
     cluster.call(call).await.map(|_| ())

@@ -1,0 +1,81 @@
+//! Many `koncli` at once: never more hold than may.
+
+use konductor_api::{ClaimPhase, LeaseRequest, LockClaim, Permit};
+use kube::Api;
+
+use crate::scene::{LIMIT, Scene, ended};
+
+const CROWD: usize = 50;
+const ROUNDS: usize = 20;
+const PERMITS: usize = 3;
+
+/// Fifty at a time ask for what only a few can hold. Each that is let in looks how many hold, and gives back.
+#[tokio::test]
+async fn of_fifty_that_acquire_at_once_three_hold() {
+    let scene = Scene::new("koncli-crowd").await;
+    scene.semaphore("s", PERMITS as u32).await;
+    for round in 0..ROUNDS {
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|one| (one, scene.start(&format!("semaphore acquire s --holder h{one} --timeout 0 -q"))))
+            .collect();
+        let mut held = Vec::new();
+        for (one, process) in crowd {
+            let ran = ended(process).await;
+            match ran.code {
+                0 => held.push(one),
+                75 => {}
+                code => panic!("round {round}, holder {one}: {code}\n{}", ran.stderr),
+            }
+        }
+        assert!((1..=PERMITS).contains(&held.len()), "round {round}: {held:?} hold");
+        assert!(granted::<Permit>(&scene.namespace.api()).await <= PERMITS, "round {round}");
+        for one in held {
+            scene.prints(&format!("semaphore release s --holder h{one}")).await;
+        }
+        free(&scene, "semaphore/s").await;
+    }
+}
+
+#[tokio::test]
+async fn of_fifty_that_acquire_a_lease_at_once_one_holds() {
+    let scene = Scene::new("koncli-leases").await;
+    scene.prints("lease create l").await;
+    scene.prints("wait lease/l --for condition=Ready --timeout 60s").await;
+    for round in 0..ROUNDS / 4 {
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|one| (one, scene.start(&format!("lease acquire l --holder h{one} --timeout 0 -q"))))
+            .collect();
+        let mut held = Vec::new();
+        for (one, process) in crowd {
+            let ran = ended(process).await;
+            match ran.code {
+                0 => held.push(one),
+                75 => {}
+                code => panic!("round {round}, holder {one}: {code}\n{}", ran.stderr),
+            }
+        }
+        assert_eq!(held.len(), 1, "round {round}: {held:?} hold");
+        assert_eq!(granted::<LeaseRequest>(&scene.namespace.api()).await, 1, "round {round}");
+        scene.prints(&format!("lease release l --holder h{}", held[0])).await;
+        free(&scene, "lease/l").await;
+    }
+}
+
+async fn granted<C>(claims: &Api<C>) -> usize
+where
+    C: LockClaim + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let list = claims.list(&kube::api::ListParams::default()).await.expect("a list");
+    let held = |claim: &&C| claim.status().and_then(|status| status.phase) == Some(ClaimPhase::Granted);
+    list.items.iter().filter(held).count()
+}
+
+/// Waits until the operator has seen that nobody holds.
+async fn free(scene: &Scene, lock: &str) {
+    konductor_tests::eventually(LIMIT, &format!("{lock} is free"), || async {
+        let (kind, name) = lock.split_once('/').expect("a kind and a name");
+        let claims = scene.prints(&format!("{kind} status {name} -o jsonpath={{.claims[*].name}}")).await;
+        if claims.trim().is_empty() { Ok(()) } else { Err(claims) }
+    })
+    .await;
+}
