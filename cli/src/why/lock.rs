@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 use konductor::name::is_name;
 use konductor_api::{
-    ClaimPhase, Queueing,
+    ClaimPhase, PodReference, Queueing,
     arbiter::{PodSight, pod_sight},
     limits::{MAX_SEQUENCE, SEQUENCE_BITS},
 };
@@ -289,11 +289,13 @@ fn holder(walk: &Walk<'_>, claim: &Claim) -> Reason {
     let command = format!("koncli revoke {lock} --holder {} -n {namespace}", quoted(&claim.spec.holder));
     let revocation = (!revoking).then_some(Way { how: How::Revocation, at: None, command: Some(command) });
     let silent = fate == Some(Fate::Gone) || node_ready == Some(false);
+    let is_whole = claim.spec.pod.as_ref().is_some_and(PodReference::is_whole);
+    let ends = if is_whole { How::PodEnds } else { How::ContainerEnds };
     let ways = match fate {
         Some(Fate::Ended) => vec![bare(How::Proof), expiry],
         // Nobody is there to release it or to hear of a revocation.
         _ if silent => vec![expiry],
-        Some(Fate::Lives) => [bare(How::Release), bare(How::PodEnds), expiry].into_iter().chain(revocation).collect(),
+        Some(Fate::Lives) => [bare(How::Release), bare(ends), expiry].into_iter().chain(revocation).collect(),
         _ => [bare(How::Release), expiry].into_iter().chain(revocation).collect(),
     };
     let freed = walk.reason(Cause::FreedBy { claim: reference(claim), ways });
@@ -325,7 +327,7 @@ fn pod_of(walk: &Walk<'_>, claim: &Claim) -> (Vec<Reason>, Option<Fate>, Option<
     let node_ready = if gone { Some(false) } else { ready.map(|(ready, _)| ready) };
     let mut reasons = vec![walk.reason(Cause::HolderPod {
         pod: Ref::new(Kind::Pod, namespace, &pod.name),
-        container: pod.container.clone(),
+        container: (!pod.is_whole()).then(|| pod.container.clone()),
         fate,
         phase: seen.and_then(|seen| seen.status.phase.clone()),
         node: node.clone(),

@@ -166,7 +166,9 @@ pub(crate) struct Way {
 pub(crate) enum How {
     /// Its holder releases it.
     Release,
-    /// Its pod ends.
+    /// Its container ends.
+    ContainerEnds,
+    /// Its pod ends, for which as a whole it speaks.
     PodEnds,
     /// It is not renewed for its time to live.
     Expiry,
@@ -361,8 +363,9 @@ pub(crate) enum Cause {
     HolderPod {
         /// The pod.
         pod: Ref,
-        /// The container that holds.
-        container: String,
+        /// The container that holds; absent when the claim speaks for the whole pod.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
         /// Whether it lives.
         fate: Fate,
         /// The pod's phase.

@@ -115,12 +115,22 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
                 None => String::new(),
             };
             match fate {
-                Fate::Lives => format!("its {pod}, container {container}, is {phase}{on}{ready}"),
-                Fate::Ended => format!("its container {container} of {pod} has ended for good ({phase})"),
-                Fate::Gone => format!(
-                    "its {pod} does not exist any more, which does not prove that container {container} has ended: \
-                     its node may be out of reach"
-                ),
+                Fate::Lives => {
+                    let container = container.as_ref().map(|container| format!(", container {container},"));
+                    format!("its {pod}{} is {phase}{on}{ready}", container.unwrap_or_default())
+                }
+                Fate::Ended => {
+                    let container = container.as_ref().map(|container| format!("container {container} of "));
+                    format!("its {}{pod} has ended for good ({phase})", container.unwrap_or_default())
+                }
+                Fate::Gone => {
+                    let what = container.as_ref().map(|container| format!("container {container}"));
+                    let what = what.unwrap_or_else(|| "it".into());
+                    format!(
+                        "its {pod} does not exist any more, which does not prove that {what} has ended: its node may be \
+                         out of reach"
+                    )
+                }
             }
         }
         Cause::NodeGone { node } => format!("node {node} does not exist any more"),
@@ -279,7 +289,8 @@ fn in_front(number: u64, claims: &[Front]) -> String {
 fn way_text(Way { how, at, command }: &Way, now: Timestamp) -> String {
     match (how, at, command) {
         (How::Release, ..) => "its holder releases it".into(),
-        (How::PodEnds, ..) => "its container ends".into(),
+        (How::ContainerEnds, ..) => "its container ends".into(),
+        (How::PodEnds, ..) => "its pod ends".into(),
         (How::Proof, ..) => "the operator has seen that, which takes moments".into(),
         (How::Expiry, Some(at), _) => match at.0.duration_since(now).as_secs() {
             ..=0 => "the operator has counted its TTL, which has passed by the holder's clock".into(),
