@@ -1,7 +1,7 @@
 //! The cluster: which one, as whom, and requests to it. What comes back is the API's own JSON, so that nothing that this
 //! program does not know is lost.
 
-use std::{env, path::Path, sync::Arc, time::Duration};
+use std::{env, fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http::{Method, StatusCode, header};
@@ -160,9 +160,9 @@ impl Call {
     }
 
     /// Changes an object by a merge patch.
-    pub(crate) fn patch(path: impl Into<String>, patch: &Value) -> Self {
+    pub(crate) fn patch(path: impl Into<String>, change: &Value) -> Self {
         let call = Self::new(Method::PATCH, path).with("fieldManager", PROGRAM.field_manager());
-        Self { content_type: "application/merge-patch+json", ..call.body(patch) }
+        Self { content_type: "application/merge-patch+json", ..call.body(change) }
     }
 
     /// Deletes what is at `path`.
@@ -214,7 +214,8 @@ fn escaped(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
         }
     }
     escaped

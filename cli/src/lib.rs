@@ -146,7 +146,7 @@ async fn run(command: &Command, raw: Vec<OsString>, context: &Context) -> Outcom
         // It has been seen to before there was a runtime.
         Command::Run(_) => Ok(Exit::Internal),
         Command::Operator(args) => commands::operator::run(args, context).await,
-        Command::Completion(args) => commands::completion::run(args, context),
+        Command::Completion(args) => Ok(commands::completion::run(args, context)),
         Command::Version(args) => commands::version::run(args, context),
         Command::Complete(_) => {
             let words: Vec<_> = raw.iter().map(|word| word.to_string_lossy().into_owned()).collect();

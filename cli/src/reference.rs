@@ -86,7 +86,8 @@ fn exit_codes() -> String {
         "# Exit codes\n\n`konductor-run` passes the codes of its command on and has these of its own; `koncli` has the \
          same ones. 128+n is what\nsignal n has ended. A Job's `podFailurePolicy` can tell them apart.\n\n",
     );
-    let rows = exit::OWN.map(|(exit, meaning, advice)| [exit.code().to_string(), meaning.to_owned(), advice.to_owned()]);
+    let rows =
+        exit::OWN.map(|(exit, meaning, advice)| [exit.code().to_string(), meaning.to_owned(), advice.to_owned()]);
     table(&mut page, ["code", "meaning", "what to do"], &rows);
     page
 }
@@ -103,7 +104,8 @@ fn shown(command: &Command) -> impl Iterator<Item = &Command> {
 }
 
 fn about(command: &Command) -> String {
-    command.get_about().map(|about| format!("{about}.").replace("..", ".")).unwrap_or_default()
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    if about.ends_with('.') { about } else { format!("{about}.") }
 }
 
 /// How a command is called, and its own flags.
@@ -135,9 +137,14 @@ fn row(arg: &Arg) -> [String; 3] {
     let long = arg.get_long().map(|long| format!("--{long}"));
     let names: Vec<_> = short.into_iter().chain(long).collect();
     let flag = if names.is_empty() { value } else { format!("{} {value}", names.join(", ")).trim_end().to_owned() };
-    let meaning = arg.get_help().map(|help| help.to_string().replace('|', "\\|").replace('\n', " ")).unwrap_or_default();
+    let meaning =
+        arg.get_help().map(|help| help.to_string().replace('|', "\\|").replace('\n', " ")).unwrap_or_default();
     let choices: Vec<_> = if arg.get_action().takes_values() {
-        arg.get_possible_values().iter().filter(|value| !value.is_hide_set()).map(|value| code(value.get_name())).collect()
+        arg.get_possible_values()
+            .iter()
+            .filter(|value| !value.is_hide_set())
+            .map(|value| code(value.get_name()))
+            .collect()
     } else {
         Vec::new()
     };
@@ -158,7 +165,8 @@ fn section<const N: usize>(page: &mut String, title: &str, columns: [&str; N], r
 fn table<const N: usize>(page: &mut String, columns: [&str; N], rows: &[[String; N]]) {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     *page += &line(&columns.map(str::to_owned));
-    *page += &format!("{}|\n", "|---".repeat(N));
+    *page += &"|---".repeat(N);
+    *page += "|\n";
     for row in rows {
         *page += &line(row);
     }
@@ -173,7 +181,9 @@ fn man_pages() -> BTreeMap<String, String> {
 
 fn add_man_page(command: &Command, name: &str, pages: &mut BTreeMap<String, String>) {
     let mut text = Vec::new();
-    let named = command.clone().name(name.to_owned()).bin_name(name.replace('-', " "));
+    // A parser's names are static unless clap is built with more.
+    let title: &'static str = name.to_owned().leak();
+    let named = command.clone().name(title).bin_name(name.replace('-', " "));
     clap_mangen::Man::new(named).render(&mut text).expect("a page");
     pages.insert(format!("{name}.1"), String::from_utf8(text).expect("UTF-8"));
     for inner in shown(command) {

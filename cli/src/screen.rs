@@ -6,6 +6,7 @@ use crate::{error::Error, globals::Globals, output::table::plain};
 
 /// Both outputs.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what each output can, and what is wanted, are independent")]
 pub(crate) struct Screen {
     /// Only what goes wrong is said.
     quiet: bool,

@@ -172,16 +172,13 @@ impl Denied {
             namespace.as_ref().map_or(" everywhere".to_owned(), |namespace| format!(" in the namespace {namespace}"))
         );
         let mut lines = vec![wanted];
-        match self.role() {
-            Some(role) => {
-                lines.push(format!("kubectl create {binding} koncli-{role} --clusterrole={role} {subject}{scope}"))
-            }
-            None => {
-                lines.push(format!("kubectl create {kind} koncli-{resource} --verb={verb} --resource={named}{scope}"));
-                lines.push(format!(
-                    "kubectl create {binding} koncli-{resource} --{kind}=koncli-{resource} {subject}{scope}"
-                ));
-            }
+        if let Some(role) = self.role() {
+            lines.push(format!("kubectl create {binding} koncli-{role} --clusterrole={role} {subject}{scope}"));
+        } else {
+            lines.push(format!("kubectl create {kind} koncli-{resource} --verb={verb} --resource={named}{scope}"));
+            lines.push(format!(
+                "kubectl create {binding} koncli-{resource} --{kind}=koncli-{resource} {subject}{scope}"
+            ));
         }
         lines
     }

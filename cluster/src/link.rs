@@ -80,6 +80,10 @@ pub struct Line {
 impl Link {
     /// A connection of this program to this cluster. No request is made yet.
     pub fn new(mut config: Config, program: Program) -> Result<Self, Failure> {
+        if let Some(proxy) = config.proxy_url.as_ref().filter(|_| !cfg!(feature = "proxy")) {
+            let host = proxy.host().unwrap_or_default();
+            tracing::warn!("proxies are not supported: connecting directly, not by {host}");
+        }
         let token = match config.auth_info.token {
             Some(_) => None,
             None => config.auth_info.token_file.take().map(PathBuf::from),
@@ -164,10 +168,6 @@ pub(crate) fn build(config: &Config, program: Program) -> Result<kube::Client, F
     #[cfg(feature = "proxy")]
     if let Some(proxy) = &config.proxy_url {
         return client(config, program, crate::proxy::tunnel(proxy, tcp)?);
-    }
-    #[cfg(not(feature = "proxy"))]
-    if let Some(proxy) = &config.proxy_url {
-        tracing::warn!("proxies are not supported: connecting directly, not by {}", proxy.host().unwrap_or_default());
     }
     client(config, program, tcp)
 }

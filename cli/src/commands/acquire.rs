@@ -4,13 +4,14 @@ use std::{pin::pin, time::Duration};
 
 use konductor::{AcquireError, Boottime, Command, Event, Exit, Request, Wanted, claim_of_holder, run_for_holder};
 use konductor_api::GoDuration;
+use konductor_cluster::backoff::Backoff;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{claim::resource_of, object};
 use crate::{
     args::{DryRun, DryRunArgs, HolderArgs, OutputArgs, TimeoutArgs, parse_duration},
-    cluster::{Call, Cluster},
+    cluster::{ApiError, Call, Cluster},
     context::Context,
     error::{DONE, Error, Outcome},
     holder::Who,
@@ -135,6 +136,8 @@ async fn acquire(
     args: &Args,
 ) -> Result<Held, Stop> {
     let object = ObjectName { resource: lock, name: args.name.clone() };
+    let (kind, _) = lock.claims().expect("a lock has claims");
+    let claim = claim_of_holder(&request.wanted, &request.holder, request.pod.as_ref());
     let doing = format!("acquire {object}");
     let (tell, mut events) = unbounded_channel();
     let (commands, orders) = unbounded_channel();
@@ -165,11 +168,14 @@ async fn acquire(
     // What could not be acquired is gone; all else is withdrawn.
     if !matches!(&stop, Stop::Because(error) if error.exit != Exit::TimedOut && error.exit != Exit::NoSuchPrimitive) {
         let _ = commands.send(Command::Release);
-        let withdrawing = withdraw(running, &mut events);
-        match tokio::time::timeout(WITHDRAWAL, withdrawing).await {
-            Ok(Some(note)) => context.screen.note(&note),
-            Ok(None) => {}
-            Err(_) => context.screen.note("the claim could not be withdrawn in time: nobody renews it, so it will end"),
+        let withdrawing = tokio::time::timeout(WITHDRAWAL, withdraw(running, &mut events)).await;
+        if let Ok(Withdrawn { note: Some(note), .. }) = &withdrawing {
+            context.screen.note(note);
+        }
+        // The SDK gives up soon, for pods that are to end. Here there is time, and what is left behind may be granted to
+        // nobody for a whole time to live.
+        if !withdrawing.is_ok_and(|withdrawn| withdrawn.surely) {
+            clean_up(context, cluster, kind, &claim).await;
         }
     }
     Err(match stop {
@@ -210,22 +216,54 @@ fn takes(
     None
 }
 
-/// Drives the claim to its end. Returns what people should know of it.
-async fn withdraw(running: impl Future<Output = ()>, events: &mut UnboundedReceiver<Event>) -> Option<String> {
+/// How a withdrawal went.
+struct Withdrawn {
+    /// Whether nothing is left.
+    surely: bool,
+    /// What people should know of it.
+    note: Option<String>,
+}
+
+/// Drives the claim to its end.
+async fn withdraw(running: impl Future<Output = ()>, events: &mut UnboundedReceiver<Event>) -> Withdrawn {
     running.await;
-    let mut note = None;
+    let (mut surely, mut note) = (false, None);
     while let Ok(event) = events.try_recv() {
         match event {
             Event::Held { .. } => {
                 note = Some("it was granted in the moment in which the waiting ended, and is handed back".to_owned());
             }
-            Event::Abandoned { error } => {
-                note = Some(format!("the claim could not be withdrawn, and ends as nobody renews it: {error}"));
-            }
+            Event::Released => surely = true,
             _ => {}
         }
     }
-    note
+    Withdrawn { surely, note }
+}
+
+/// How long a claim that could not be withdrawn at once is tried to be deleted: as long as one that was held.
+const CLEAN_UP: Duration = Duration::from_secs(10);
+
+/// Deletes the claim of this name if it is there.
+async fn clean_up(context: &Context, cluster: &Cluster, kind: Resource, name: &str) {
+    let deleting = async {
+        let mut backoff = Backoff::default();
+        loop {
+            let found = cluster.call(Call::get(cluster.path(kind, name))).await;
+            let outcome = match found {
+                Ok(claim) => super::claim::delete(cluster, kind, &claim, DryRun::None).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(()) | Err(ApiError::Refused { code: 403 | 404 | 409, .. }) => return,
+                Err(_) => backoff.pause().await,
+            }
+        }
+    };
+    if tokio::time::timeout(CLEAN_UP, deleting).await.is_err() {
+        context
+            .screen
+            .warn(&format!("{kind}/{name} could not be deleted: nobody renews it, so it ends with its time to live"));
+    }
 }
 
 /// The claim as the API has it.

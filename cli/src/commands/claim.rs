@@ -69,10 +69,8 @@ pub(crate) async fn claims_on(
     holder: Option<&str>,
 ) -> Result<Vec<Value>, Error> {
     let (claims, field) = lock.claims().expect("a lock has claims");
-    let mut selector = format!("{field}={}", selected(name));
-    if let Some(holder) = holder {
-        selector.push_str(&format!(",spec.holder={}", selected(holder)));
-    }
+    let of_holder = holder.map(|holder| format!(",spec.holder={}", selected(holder)));
+    let selector = format!("{field}={}{}", selected(name), of_holder.unwrap_or_default());
     let list = cluster.list(Call::get(cluster.all(claims)).with("fieldSelector", selector)).await;
     let mut list = match list {
         Ok(list) => list,
@@ -258,12 +256,11 @@ async fn renew_one(
             .advise("koncli ... acquire waits until it is"));
         }
     }
-    match args.output.print(renewed.clone())? {
-        Some(text) => context.screen.text(&text),
-        None => {
-            let ttl = status["ttl"].as_str().unwrap_or("its time to live");
-            context.screen.confirm(&format!("{}/{name} renewed for {ttl}{}", kind.qualified(), dry_run.suffix()));
-        }
+    if let Some(text) = args.output.print(renewed.clone())? {
+        context.screen.text(&text);
+    } else {
+        let ttl = status["ttl"].as_str().unwrap_or("its time to live");
+        context.screen.confirm(&format!("{}/{name} renewed for {ttl}{}", kind.qualified(), dry_run.suffix()));
     }
     Ok(())
 }
@@ -279,7 +276,7 @@ mod tests {
 
     use super::*;
 
-    fn claim(name: &str, pod: Value) -> Value {
+    fn claim(name: &str, pod: &Value) -> Value {
         let instance = if pod["container"].is_null() { "holder-1" } else { "1" };
         json!({ "metadata": { "name": name }, "spec": { "holder": "h", "instance": instance, "pod": pod } })
     }
@@ -298,10 +295,10 @@ mod tests {
 
     #[test]
     fn a_holder_means_what_it_has_acquired_here() {
-        let nowhere = || claim("nowhere", Value::Null);
-        let here = || claim("here", json!({ "name": "p", "uid": "u1" }));
-        let there = || claim("there", json!({ "name": "q", "uid": "u2" }));
-        let contained = || claim("contained", json!({ "name": "p", "uid": "u1", "container": "main", "start": "1" }));
+        let nowhere = || claim("nowhere", &Value::Null);
+        let here = || claim("here", &json!({ "name": "p", "uid": "u1" }));
+        let there = || claim("there", &json!({ "name": "q", "uid": "u2" }));
+        let contained = || claim("contained", &json!({ "name": "p", "uid": "u1", "container": "main", "start": "1" }));
         let process = || {
             let spec = json!({ "holder": "h", "instance": "0123456789abcdef" });
             json!({ "metadata": { "name": "process" }, "spec": spec })

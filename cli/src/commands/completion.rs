@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use clap::{Arg, Command, CommandFactory as _, ValueEnum};
+use konductor::Exit;
 
 use crate::{
     args::CommandLine,
@@ -43,14 +44,14 @@ pub(crate) struct CompleteArgs {
 }
 
 /// Prints a script.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, context: &Context) -> Exit {
     context.screen.text(match args.shell {
         Shell::Bash => BASH,
         Shell::Zsh => ZSH,
         Shell::Fish => FISH,
         Shell::Kubectl => KUBECTL,
     });
-    Ok(DONE)
+    DONE
 }
 
 const BASH: &str = r#"# Read this by: source <(koncli completion bash)
@@ -120,18 +121,17 @@ pub(crate) async fn complete(words: &[String], context: &Context) -> Outcome {
         Source::Contexts => candidates = plain(contexts(&globals)),
         Source::Namespaces => candidates = plain(from_cluster(&globals, &NAMESPACE).await),
         Source::Names(resource) => candidates = plain(from_cluster(&globals, &resource).await),
-        Source::Objects(kinds) => match last.split_once('/') {
-            Some((kind, _)) => {
+        Source::Objects(kinds) => {
+            if let Some((kind, _)) = last.split_once('/') {
                 if let Ok(resource) = kind.parse() {
                     let names = from_cluster(&globals, &resource).await;
                     candidates = plain(names.into_iter().map(|name| format!("{kind}/{name}")).collect());
                 }
-            }
-            None => {
+            } else {
                 candidates = plain(kinds.iter().map(|kind| format!("{kind}/")).collect());
                 directive |= NO_SPACE;
             }
-        },
+        }
     }
     let mut text = String::new();
     for (candidate, meaning) in candidates.iter().filter(|(candidate, _)| candidate.starts_with(last)) {

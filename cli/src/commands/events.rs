@@ -116,8 +116,8 @@ fn concerns(event: &Value, object: Option<&ObjectName>) -> bool {
 /// When it happened last. RFC 3339 in UTC sorts as text, as far as the same number of digits goes.
 fn at(event: &Value) -> String {
     let times = [&event["series"]["lastObservedTime"], &event["deprecatedLastTimestamp"], &event["eventTime"]];
-    let times = times.into_iter().chain([&event["metadata"]["creationTimestamp"]]);
-    times.filter_map(Value::as_str).next().unwrap_or_default().to_owned()
+    let mut times = times.into_iter().chain([&event["metadata"]["creationTimestamp"]]);
+    times.find_map(Value::as_str).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -204,7 +204,8 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
 async fn decide(context: &Context, args: &OverrideArgs, how: &Value, verb: &str) -> Outcome {
     let cluster = context.cluster().await?;
     let patch = json!({ "spec": { "override": how } });
-    object::patch(context, &cluster, GATE, &args.name, &patch, verb, args.dry_run.dry_run, &args.output).await
+    let change = object::Change { resource: GATE, name: &args.name, patch, verb };
+    object::change(context, &cluster, change, args.dry_run.dry_run, &args.output).await
 }
 
 #[cfg(test)]

@@ -65,23 +65,31 @@ pub(crate) async fn create_in(
     done(context, resource, &object, "created", dry_run, output)
 }
 
-/// Changes an object by a merge patch.
-pub(crate) async fn patch(
+/// A change of one object.
+pub(crate) struct Change<'a> {
+    pub(crate) resource: Resource,
+    pub(crate) name: &'a str,
+    /// A merge patch.
+    pub(crate) patch: Value,
+    /// What is done by it, as in `opened`.
+    pub(crate) verb: &'a str,
+}
+
+/// Changes an object.
+pub(crate) async fn change(
     context: &Context,
     cluster: &Cluster,
-    resource: Resource,
-    name: &str,
-    patch: &Value,
-    verb: &str,
+    change: Change<'_>,
     dry_run: DryRun,
     output: &OutputArgs,
 ) -> Outcome {
+    let Change { resource, name, patch, verb } = change;
     let mut object = json!({
         "apiVersion": resource.api_version(), "kind": resource.kind,
         "metadata": { "name": name, "namespace": cluster.namespace },
     });
     if dry_run != DryRun::Client {
-        let call = Call::patch(cluster.path(resource, name), patch).with("dryRun", dry_run.parameter());
+        let call = Call::patch(cluster.path(resource, name), &patch).with("dryRun", dry_run.parameter());
         object = match cluster.call(call).await {
             Ok(object) => object,
             Err(error) => return Err(explain(cluster, error, resource, Some(name)).await),
@@ -99,12 +107,11 @@ pub(crate) fn done(
     dry_run: DryRun,
     output: &OutputArgs,
 ) -> Outcome {
-    match output.print(object.clone())? {
-        Some(text) => context.screen.text(&text),
-        None => {
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            context.screen.confirm(&format!("{}/{name} {verb}{}", resource.qualified(), dry_run.suffix()));
-        }
+    if let Some(text) = output.print(object.clone())? {
+        context.screen.text(&text);
+    } else {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        context.screen.confirm(&format!("{}/{name} {verb}{}", resource.qualified(), dry_run.suffix()));
     }
     Ok(DONE)
 }
@@ -119,7 +126,7 @@ pub(crate) async fn delete(context: &Context, resource: Resource, args: &DeleteA
             Ok(()) => match args.output.format() {
                 crate::output::Format::Name => context.screen.line(&format!("{}/{name}", resource.qualified())),
                 _ => {
-                    context.screen.confirm(&format!("{} \"{name}\" deleted{}", resource.qualified(), dry_run.suffix()))
+                    context.screen.confirm(&format!("{} \"{name}\" deleted{}", resource.qualified(), dry_run.suffix()));
                 }
             },
             Err(error) if args.ignore_not_found && error.is_absent(name) => {}
@@ -144,9 +151,7 @@ async fn remove(
     let call = match dry_run {
         // Whether it is there is what a dry run can tell.
         DryRun::Client => Call::get(path),
-        DryRun::None | DryRun::Server => {
-            Call::delete(path, &json!({ "propagationPolicy": "Background" }), dry_run)
-        }
+        DryRun::None | DryRun::Server => Call::delete(path, &json!({ "propagationPolicy": "Background" }), dry_run),
     };
     cluster.call(call).await.map(|_| ())
 }

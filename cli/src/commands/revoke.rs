@@ -3,7 +3,10 @@
 use konductor_api::REVOKE_ANNOTATION;
 use serde_json::{Value, json};
 
-use super::claim::{claims_on, delete, holds_nothing};
+use super::{
+    claim::{claims_on, delete, holds_nothing},
+    object::{self, Change},
+};
 use crate::{
     args::{DryRun, DryRunArgs, OldWaitArgs, OutputArgs, parse_holder},
     cluster::{ApiError, Call, Cluster},
@@ -71,8 +74,8 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
             let metadata =
                 json!({ "uid": claim["metadata"]["uid"], "annotations": { REVOKE_ANNOTATION: args.reason } });
             let patch = json!({ "metadata": metadata });
-            let (dry_run, output) = (args.dry_run.dry_run, &args.output);
-            super::object::patch(context, &cluster, kind, name, &patch, "revoked", dry_run, output).await?;
+            let change = Change { resource: kind, name, patch, verb: "revoked" };
+            object::change(context, &cluster, change, args.dry_run.dry_run, &args.output).await?;
         }
     }
     Ok(DONE)

@@ -123,8 +123,8 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
         Command::Resize(args) => {
             let cluster = context.cluster().await?;
             let patch = json!({ "spec": { "permits": args.permits } });
-            let (dry_run, output) = (args.dry_run.dry_run, &args.output);
-            object::patch(context, &cluster, SEMAPHORE, &args.name, &patch, "resized", dry_run, output).await
+            let change = object::Change { resource: SEMAPHORE, name: &args.name, patch, verb: "resized" };
+            object::change(context, &cluster, change, args.dry_run.dry_run, &args.output).await
         }
         Command::Status(args) => status::one(context, SEMAPHORE, args).await,
         Command::List(args) => list::run(context, SEMAPHORE, args).await,

@@ -51,7 +51,7 @@ impl FromStr for JsonPath {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(text).trim();
-        if inner.starts_with("range") || inner.contains("{") {
+        if inner.starts_with("range") || inner.contains('{') {
             return Err(
                 "range and several expressions are not supported: one expression as in {.a.b}, or -o json and jq"
                     .to_owned(),

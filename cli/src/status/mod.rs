@@ -119,10 +119,11 @@ async fn show(
     };
     match text {
         Some(text) => context.screen.text(&text),
-        None if summaries.is_empty() => context.screen.note(&match selection.all_namespaces {
-            true => "No semaphores, leases, barriers or gates found".to_owned(),
-            false => format!("No {} found in {} namespace.", plurals(kinds), cluster.namespace),
-        }),
+        None if summaries.is_empty() => {
+            let place =
+                if selection.all_namespaces { String::new() } else { format!(" in {} namespace.", cluster.namespace) };
+            context.screen.note(&format!("No {} found{place}", plurals(kinds)));
+        }
         None => {
             #[expect(clippy::disallowed_methods, reason = "ages are shown to people")]
             let now = Timestamp::now();

@@ -9,6 +9,7 @@ use crate::{
 };
 
 /// The fields of all summaries and of each kind's, with what they mean: the reference page shows this.
+#[cfg(test)]
 pub(crate) const FIELDS: [(&str, &str, &str); 41] = [
     ("all", "kind, namespace, name", "what it is: semaphore, lease, barrier or gate"),
     ("all", "phase", "in one word, as the operator wrote it last; null before it has seen the object"),

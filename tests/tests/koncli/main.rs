@@ -2,6 +2,7 @@
 //! ends, and what it changes.
 
 mod commands;
+mod connect;
 mod crowd;
 mod errors;
 mod holders;

@@ -62,7 +62,12 @@ impl Scene {
     pub(crate) fn start(&self, line: &str) -> Process {
         let mut command = Command::new(Binaries::built().koncli());
         command.args(line.split(' ').filter(|word| !word.is_empty()));
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("KUBECONFIG", &self.kubeconfig).env("HOME", "/nowhere").env("RUST_BACKTRACE", "0");
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("HOME", "/nowhere")
+            .env("RUST_BACKTRACE", "0");
         Process::spawn("koncli", command)
     }
 
