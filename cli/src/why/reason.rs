@@ -123,6 +123,9 @@ pub(crate) struct Unseen {
     pub(crate) why: UnseenWhy,
     /// What the API server said.
     pub(crate) message: String,
+    /// What would help, where that is one command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) command: Option<String>,
 }
 
 /// Why something could not be read, in a word.

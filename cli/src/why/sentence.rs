@@ -255,14 +255,17 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
             Some(number) => format!("{number} more {of} not shown"),
             None => format!("more {of} not read"),
         },
-        Cause::Unseen(Unseen { verb, resource, namespace, why, message }) => {
+        Cause::Unseen(Unseen { verb, resource, namespace, why, message, command }) => {
             let place = match (namespace, resource.as_str()) {
                 (Some(namespace), _) => format!(" in namespace {namespace}"),
                 (None, "nodes" | "namespaces") => String::new(),
                 (None, _) => " in all namespaces".into(),
             };
             match why {
-                UnseenWhy::Forbidden => format!("{resource}{place}: RBAC does not allow to {verb} them"),
+                UnseenWhy::Forbidden => {
+                    let command = command.as_ref().map(|command| format!("; {command} would")).unwrap_or_default();
+                    format!("{resource}{place}: RBAC does not allow to {verb} them{command}")
+                }
                 UnseenWhy::NotServed => format!("{resource}: not installed in this cluster"),
                 UnseenWhy::Failed => format!("{resource}{place}: {message}"),
             }
