@@ -49,7 +49,7 @@ async fn a_waiting_claim_is_told_who_holds_and_what_would_free_it() {
         "permit/b (holder b) has waited for # for 1 permit of semaphore/warehouse\n\
          \x20 semaphore/warehouse: 1 of 1 permit in use by 1 claim, 1 claim waits\n{}\
          \x20 nobody is in front: its turn is when 1 permit is free, now 0\n\
-         \x20 when its turn is cannot be told: too little is known of grants so far\n",
+         \x20 when its turn is cannot be told: no holder is known to have ended so far\n",
         indented("    ", &holder)
     );
     let (code, out, error) = koncli(&admin, &namespace, &["why", "permit/b"]).await;
