@@ -259,7 +259,11 @@ fn claims(
             Cell::from(expires(claim, now)),
             Cell::from(Line::from(claim.spec.priority.to_string()).right_aligned()),
         ];
-        let pod = claim.spec.pod.as_ref().map(|pod| if pod.is_whole() { pod.name.clone() } else { format!("{}/{}", pod.name, pod.container) });
+        let pod = claim
+            .spec
+            .pod
+            .as_ref()
+            .map(|pod| if pod.is_whole() { pod.name.clone() } else { format!("{}/{}", pod.name, pod.container) });
         let pod = wide.then(|| Cell::from(plain(&pod.unwrap_or_default())));
         TableRow::new(cells.into_iter().chain(pod))
     };
