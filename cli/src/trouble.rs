@@ -98,6 +98,13 @@ pub(crate) fn nearest<'a>(wanted: &str, names: &'a [String]) -> Option<&'a str> 
     near.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, name)| name)
 }
 
+/// The one line that would give a right that the API server has refused with this message, where there is a role for it.
+pub(crate) fn binding(message: &str) -> Option<String> {
+    let denied = Denied::read(message).filter(|denied| denied.namespace.is_some())?;
+    denied.role()?;
+    denied.advice().pop()
+}
+
 /// What the API server refuses, with the rights that would help if it is a matter of rights.
 pub(crate) fn refused(message: String) -> Error {
     let advice = Denied::read(&message).map(|denied| denied.advice());

@@ -315,12 +315,12 @@ impl State {
 
     /// What does not work, for people.
     pub(crate) fn trouble(&self) -> Option<String> {
-        let (kind, why) = self.troubles.iter().next()?;
-        let more = match self.troubles.len() - 1 {
+        let why = self.troubles.values().next()?;
+        let more = match self.troubles.values().filter(|other| *other != why).count() {
             0 => String::new(),
             more => format!(" (and {more} more)"),
         };
-        Some(format!("{} as they were: {why}{more}", kind.resource()))
+        Some(format!("may be old: {why}{more}"))
     }
 
     /// Whether everything has been listed at least once, or cannot be.

@@ -166,7 +166,9 @@ fn age(at: Option<Timestamp>, now: Timestamp) -> String {
 fn list(frame: &mut Frame<'_>, area: Rect, state: &State, now: Timestamp, paint: Paint) {
     let rows = state.rows();
     if rows.is_empty() && state.is_complete() {
-        let nothing = if state.filter.is_empty() {
+        let nothing = if state.trouble().is_some() {
+            "Nothing is known of what there is."
+        } else if state.filter.is_empty() {
             "There are no semaphores, leases, barriers or gates here: koncli semaphore create NAME --permits N makes one."
         } else {
             "Nothing here has that in its name, state or holders."

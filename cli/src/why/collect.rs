@@ -10,7 +10,10 @@ use super::{
     reason::{Answer, Unseen, UnseenWhy},
     world::{Batch, Known, Need, Which},
 };
-use crate::cluster::{ApiError, Call, Cluster};
+use crate::{
+    cluster::{ApiError, Call, Cluster},
+    trouble::binding,
+};
 
 /// Requests at once: enough that holders' pods come together, and few beside what else the API server has to do.
 const AT_ONCE: usize = 8;
@@ -80,5 +83,6 @@ fn unseen(need: &Need, verb: &str, error: &ApiError) -> Unseen {
         namespace: need.namespace.clone(),
         why,
         message: error.to_string(),
+        command: binding(&error.to_string()),
     }
 }

@@ -340,37 +340,40 @@ fn pod_of(walk: &Walk<'_>, claim: &Claim) -> (Vec<Reason>, Option<Fate>, Option<
     (reasons, Some(fate), node_ready)
 }
 
-/// When the turn of who has so many in front may be, at the pace at which this parent was granted so far. Fencing tokens
-/// count the grants of a term: so two claims tell how many were between them, and one how many there were since the
-/// leader took the parent over.
+/// When the turn of who has so many in front may be, at the pace at which holders of this parent have ended so far.
 fn estimate(walk: &Walk<'_>, lock: &LockSeen, queue: &Queue<'_>, ahead: Option<u64>) -> Reason {
-    let pace = pace(walk, lock, queue).filter(|pace| pace.grants > 0 && pace.seconds > 0);
-    let seconds = pace.as_ref().zip(ahead).map(|(Basis { grants, seconds }, ahead)| {
+    let pace = pace(walk, lock, queue);
+    let seconds = pace.as_ref().zip(ahead).map(|(Basis { ended, seconds }, ahead)| {
         let turns = i128::from(ahead) + 1;
-        i64::try_from(i128::from(*seconds) * turns / i128::from(*grants)).unwrap_or(i64::MAX)
+        i64::try_from(i128::from(*seconds) * turns / i128::from(*ended)).unwrap_or(i64::MAX)
     });
     walk.reason(Cause::Estimate { seconds, from: pace.filter(|_| seconds.is_some()) })
 }
 
+/// How many have ended in which time. Fencing tokens number the grants of a term: so the oldest and the newest grant
+/// that are known tell how many there were in between, and the newest how many since the leader took the parent over;
+/// and what was granted and is not held has ended.
 fn pace(walk: &Walk<'_>, lock: &LockSeen, queue: &Queue<'_>) -> Option<Basis> {
-    let known = queue.all.iter().filter_map(|claim| Some((claim.status.fencing_token?, acquired(claim)?)));
+    let known = queue.all.iter().filter_map(|claim| {
+        let token = claim.status.fencing_token?;
+        Some((token >> SEQUENCE_BITS, token & MAX_SEQUENCE, acquired(claim)?, claim.holds()))
+    });
     let mut grants: Vec<_> = known.collect();
     // Of a term that is over, numbers say nothing of the next one.
-    let term = grants.iter().map(|(token, _)| token >> SEQUENCE_BITS).max()?;
-    grants.retain(|(token, _)| token >> SEQUENCE_BITS == term);
+    let term = grants.iter().map(|(term, ..)| *term).max()?;
+    grants.retain(|(of, ..)| *of == term);
     grants.sort_unstable();
-    let (first, last) = (grants.first()?, grants.last()?);
-    let number = |token: u64| token & MAX_SEQUENCE;
-    let since = |at: Timestamp| walk.now.duration_since(at).as_secs();
-    let between = number(last.0).saturating_sub(number(first.0));
-    if between > 0 {
-        return Some(Basis { grants: between, seconds: since(first.1) });
-    }
-    // One grant is no pace.
-    let all = Some(number(last.0) + 1).filter(|all| *all > 1)?;
-    let is_current = lock.state.as_ref().is_some_and(|state| state.term == term);
-    let begun = operator::leads_since(walk).filter(|_| is_current)?.max(created(&lock.metadata)?);
-    Some(Basis { grants: all, seconds: since(begun) })
+    let held = grants.iter().filter(|(.., held)| *held).count() as u64;
+    let ((_, first, since, _), (_, last, ..)) = (grants.first()?, grants.last()?);
+    let basis = |granted: u64, since: Timestamp| {
+        let (ended, seconds) = (granted.checked_sub(held)?, walk.now.duration_since(since).as_secs());
+        Some(Basis { ended, seconds }).filter(|basis| basis.ended > 0 && basis.seconds > 0)
+    };
+    basis(last - first + 1, *since).or_else(|| {
+        let is_current = lock.state.as_ref().is_some_and(|state| state.term == term);
+        let begun = operator::leads_since(walk).filter(|_| is_current)?;
+        basis(last + 1, begun.max(created(&lock.metadata)?))
+    })
 }
 
 /// What does not exist, and what may have been meant.

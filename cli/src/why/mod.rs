@@ -42,11 +42,12 @@ use self::{
 };
 use crate::{
     args::OutputArgs,
-    cluster::Cluster,
+    cluster::{Call, Cluster},
     context::Context,
     error::{DONE, Error, Outcome},
     kind::ObjectName,
     output::Format,
+    trouble,
 };
 
 /// What to explain.
@@ -72,7 +73,21 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
         return Err(Error::usage("an answer has no name: use json, yaml or jsonpath={.a.b}"));
     }
     let value = serde_json::to_value(&answer).map_err(|error| Error::internal(error.to_string()))?;
-    context.screen.text(&args.output.print(value)?.unwrap_or_else(|| answer.text()));
+    match args.output.print(value)? {
+        Some(text) => context.screen.text(&text),
+        None => {
+            if answer.reasons.is_empty() {
+                // Nothing at all is known of it: that is said as by every other command.
+                let object = Call::get(cluster.path(args.subject.resource, &args.subject.name));
+                if let Err(error) = cluster.call(object).await {
+                    return Err(
+                        trouble::explain(&cluster, error, args.subject.resource, Some(&args.subject.name)).await
+                    );
+                }
+            }
+            context.screen.text(&answer.text());
+        }
+    }
     Ok(exit(&answer))
 }
 

@@ -123,6 +123,9 @@ pub(crate) struct Unseen {
     pub(crate) why: UnseenWhy,
     /// What the API server said.
     pub(crate) message: String,
+    /// What would help, where that is one command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) command: Option<String>,
 }
 
 /// Why something could not be read, in a word.
@@ -198,8 +201,8 @@ pub(crate) struct Front {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Basis {
-    /// Grants of the parent ...
-    pub(crate) grants: u64,
+    /// Holders of the parent that have ended ...
+    pub(crate) ended: u64,
     /// ... in so many seconds.
     pub(crate) seconds: i64,
 }
@@ -350,7 +353,7 @@ pub(crate) enum Cause {
         /// The last term whose leader had confirmed all.
         settled_term: u64,
     },
-    /// How long it may take, from what is known of grants of this parent.
+    /// How long it may take, from what is known of how long holders of this parent take.
     Estimate {
         /// So many seconds; absent when nothing is known to tell from.
         #[serde(skip_serializing_if = "Option::is_none")]

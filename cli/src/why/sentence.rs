@@ -95,13 +95,13 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
             "a new leader takes {lock} over (term {term}, settled {settled_term}): nothing is granted until that is done"
         ),
         Cause::Estimate { seconds, from } => match (seconds, from) {
-            (Some(seconds), Some(Basis { grants, seconds: over })) => format!(
+            (Some(seconds), Some(Basis { ended, seconds: over })) => format!(
                 "its turn is in about {}, at the pace of {} in the last {}",
                 span(*seconds),
-                count(*grants, "grant", "grants"),
+                count(*ended, "holder that ended", "holders that ended"),
                 span(*over)
             ),
-            _ => "when its turn is cannot be told: too little is known of grants so far".into(),
+            _ => "when its turn is cannot be told: no holder is known to have ended so far".into(),
         },
         Cause::HolderPod { pod, container, fate, phase, node, node_ready, node_since } => {
             let phase = phase.as_deref().unwrap_or("of no phase");
@@ -255,14 +255,17 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
             Some(number) => format!("{number} more {of} not shown"),
             None => format!("more {of} not read"),
         },
-        Cause::Unseen(Unseen { verb, resource, namespace, why, message }) => {
+        Cause::Unseen(Unseen { verb, resource, namespace, why, message, command }) => {
             let place = match (namespace, resource.as_str()) {
                 (Some(namespace), _) => format!(" in namespace {namespace}"),
                 (None, "nodes" | "namespaces") => String::new(),
                 (None, _) => " in all namespaces".into(),
             };
             match why {
-                UnseenWhy::Forbidden => format!("{resource}{place}: RBAC does not allow to {verb} them"),
+                UnseenWhy::Forbidden => {
+                    let command = command.as_ref().map(|command| format!("; {command} would")).unwrap_or_default();
+                    format!("{resource}{place}: RBAC does not allow to {verb} them{command}")
+                }
                 UnseenWhy::NotServed => format!("{resource}: not installed in this cluster"),
                 UnseenWhy::Failed => format!("{resource}{place}: {message}"),
             }

@@ -139,6 +139,7 @@ impl Cluster {
                 namespace: need.namespace.clone(),
                 why: *why,
                 message: "no answer within 30 s".into(),
+                command: (*why == UnseenWhy::Forbidden && need.kind == Kind::Pod).then(|| "kubectl create ...".into()),
             });
         }
         let of = self.objects.iter().filter(|((kind, namespace, _), _)| {

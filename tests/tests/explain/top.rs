@@ -153,15 +153,15 @@ async fn an_api_server_that_is_lost_is_shown_and_survived() {
     terminal.line("$koncli top; echo ended with $?");
     terminal.until(LIMIT, "the list", |screen| screen.contains("2/2")).await;
     network.set(Network::Cut);
-    let screen = terminal.until(LIMIT, "what is wrong", |screen| screen.contains("as they were:")).await;
+    let screen = terminal.until(LIMIT, "what is wrong", |screen| screen.contains("may be old:")).await;
     assert!(screen.contains("2/2"), "what was known stays: {screen}");
     permit(&namespace, "d", "warehouse", &json!({})).await;
     wait_for(&namespace.api::<Permit>(), "d", LIMIT, |permit| permit.status.is_some()).await;
     network.set(Network::Fine);
-    let is_back = |screen: &str| !screen.contains("as they were:") && screen.contains("2 full");
+    let is_back = |screen: &str| !screen.contains("may be old:") && screen.contains("2 full");
     terminal.until(LIMIT, "all of it again", is_back).await;
     network.set(Network::Cut);
-    terminal.until(LIMIT, "what is wrong again", |screen| screen.contains("as they were:")).await;
+    terminal.until(LIMIT, "what is wrong again", |screen| screen.contains("may be old:")).await;
     terminal.press(&["q"]);
     terminal.until(LIMIT, "the shell", |screen| screen.contains("ended with 0")).await;
     assert_eq!(terminal.modes(), (false, true));
@@ -171,7 +171,10 @@ async fn an_api_server_that_is_lost_is_shown_and_survived() {
 async fn it_watches_and_asks_for_nothing_again() {
     let namespace = namespace("watch").await;
     crowd(&namespace).await;
-    let (gateway, through) = Gateway::start(ControlPlane::shared().await.admin_kubeconfig()).await;
+    namespace.service_account("viewer").await;
+    namespace.bind_cluster_role("viewer", "konductor-view").await;
+    let viewer = namespace.service_account_kubeconfig("viewer").await;
+    let (gateway, through) = Gateway::start(&viewer).await;
     let terminal = terminal((80, 24), &through, &namespace).await;
     terminal.line("$koncli top; echo ended with $?");
     terminal.until(LIMIT, "the list", |screen| screen.contains("2/2")).await;

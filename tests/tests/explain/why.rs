@@ -49,7 +49,7 @@ async fn a_waiting_claim_is_told_who_holds_and_what_would_free_it() {
         "permit/b (holder b) has waited for # for 1 permit of semaphore/warehouse\n\
          \x20 semaphore/warehouse: 1 of 1 permit in use by 1 claim, 1 claim waits\n{}\
          \x20 nobody is in front: its turn is when 1 permit is free, now 0\n\
-         \x20 when its turn is cannot be told: too little is known of grants so far\n",
+         \x20 when its turn is cannot be told: no holder is known to have ended so far\n",
         indented("    ", &holder)
     );
     let (code, out, error) = koncli(&admin, &namespace, &["why", "permit/b"]).await;
@@ -140,13 +140,18 @@ async fn who_may_only_view_gets_an_answer_with_its_gaps_named() {
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("permit/a (holder a) has held 1 permit of semaphore/s for #, TTL #\n"), "{out}");
     let gaps = "Not known:\n  leases.coordination.k8s.io in namespace konductor-system: RBAC does not allow to get them\n  \
-                pods in namespace NS: RBAC does not allow to get them\n";
+                pods in namespace NS: RBAC does not allow to get them; kubectl create rolebinding koncli-view \
+                --clusterrole=view --serviceaccount=NS:viewer --namespace=NS would\n";
     assert!(out.ends_with(gaps), "{out}");
 
     let nobody = namespace.service_account_kubeconfig("nobody").await;
-    let (code, out, _) = koncli(&nobody, &namespace, &["why", "permit/b"]).await;
-    let refused = "Not known:\n  permits.konductor.io in namespace NS: RBAC does not allow to get them\n";
-    assert_eq!((code, steady(&out, &namespace).as_str()), (77, refused));
+    let (code, out, error) = koncli(&nobody, &namespace, &["why", "permit/b"]).await;
+    let help = "kubectl create rolebinding koncli-konductor-view --clusterrole=konductor-view \
+                --serviceaccount=NS:nobody --namespace=NS";
+    assert_eq!((code, out.as_str()), (77, ""));
+    assert!(steady(&error, &namespace).contains(help), "{error}");
+    let (code, out, _) = koncli(&nobody, &namespace, &["why", "permit/b", "-o", "jsonpath={.unread[0].why}"]).await;
+    assert_eq!((code, out.as_str()), (77, "Forbidden\n"));
     let rule = PolicyRule {
         api_groups: Some(vec!["konductor.io".into()]),
         resources: Some(vec!["permits".into()]),
