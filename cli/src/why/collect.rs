@@ -37,7 +37,7 @@ pub(crate) async fn collect(cluster: &Cluster, question: &Question, now: Timesta
 }
 
 /// Reads what is needed.
-async fn fetch(cluster: &Cluster, need: &Need) -> Result<Batch, Unseen> {
+async fn fetch(cluster: &Cluster, need: &Need) -> Result<Batch, Box<Unseen>> {
     let path = need.kind.path(need.namespace.as_deref());
     let (parameter, selector, most) = match &need.which {
         Which::Named(name) => {
@@ -46,7 +46,7 @@ async fn fetch(cluster: &Cluster, need: &Need) -> Result<Batch, Unseen> {
                     Ok(Batch { items: read(need.kind, &object.to_string()).into_iter().collect(), more: false })
                 }
                 Err(error) if error.is_absent(name) => Ok(Batch::default()),
-                Err(error) => Err(unseen(need, "get", &error)),
+                Err(error) => Err(Box::new(unseen(need, "get", &error))),
             };
         }
         Which::Fields(fields, most) => ("fieldSelector", fields.as_str(), *most),
@@ -58,7 +58,7 @@ async fn fetch(cluster: &Cluster, need: &Need) -> Result<Batch, Unseen> {
     loop {
         let limit = most.saturating_sub(batch.items.len()).min(PAGE);
         let call = Call::get(&path).with(parameter, selector).with("limit", limit.to_string()).with("continue", &token);
-        let page = cluster.call(call).await.map_err(|error| unseen(need, "list", &error))?;
+        let page = cluster.call(call).await.map_err(|error| Box::new(unseen(need, "list", &error)))?;
         let items = page["items"].as_array().into_iter().flatten();
         batch.items.extend(items.filter_map(|item| read(need.kind, &item.to_string())));
         page["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut token);

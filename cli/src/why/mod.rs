@@ -73,21 +73,15 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
         return Err(Error::usage("an answer has no name: use json, yaml or jsonpath={.a.b}"));
     }
     let value = serde_json::to_value(&answer).map_err(|error| Error::internal(error.to_string()))?;
-    match args.output.print(value)? {
-        Some(text) => context.screen.text(&text),
-        None => {
-            if answer.reasons.is_empty() {
-                // Nothing at all is known of it: that is said as by every other command.
-                let object = Call::get(cluster.path(args.subject.resource, &args.subject.name));
-                if let Err(error) = cluster.call(object).await {
-                    return Err(
-                        trouble::explain(&cluster, error, args.subject.resource, Some(&args.subject.name)).await
-                    );
-                }
-            }
-            context.screen.text(&answer.text());
+    let text = args.output.print(value)?;
+    if answer.reasons.is_empty() && text.is_none() {
+        // Nothing at all is known of it: that is said as by every other command.
+        let ObjectName { resource, name } = &args.subject;
+        if let Err(error) = cluster.call(Call::get(cluster.path(*resource, name))).await {
+            return Err(trouble::explain(&cluster, error, *resource, Some(name)).await);
         }
     }
+    context.screen.text(&text.unwrap_or_else(|| answer.text()));
     Ok(exit(&answer))
 }
 

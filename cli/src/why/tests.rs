@@ -128,19 +128,19 @@ impl Cluster {
     }
 
     /// What an API server would answer.
-    fn read(&self, need: &Need) -> Result<Batch, Unseen> {
+    fn read(&self, need: &Need) -> Result<Batch, Box<Unseen>> {
         let verb = if matches!(need.which, Which::Named(_)) { "get" } else { "list" };
         if let Some((_, _, why)) =
             self.said_no.iter().find(|(no, kind, _)| *kind == need.kind && (no == verb || no == "any"))
         {
-            return Err(Unseen {
+            return Err(Box::new(Unseen {
                 verb: verb.into(),
                 resource: need.kind.resource().into(),
                 namespace: need.namespace.clone(),
                 why: *why,
                 message: "no answer within 30 s".into(),
                 command: (*why == UnseenWhy::Forbidden && need.kind == Kind::Pod).then(|| "kubectl create ...".into()),
-            });
+            }));
         }
         let of = self.objects.iter().filter(|((kind, namespace, _), _)| {
             *kind == need.kind && need.namespace.as_ref().is_none_or(|wanted| wanted == namespace)

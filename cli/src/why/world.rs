@@ -52,7 +52,7 @@ pub(crate) struct Batch {
 }
 
 /// What has been read.
-pub(crate) type Known = BTreeMap<Need, Result<Batch, Unseen>>;
+pub(crate) type Known = BTreeMap<Need, Result<Batch, Box<Unseen>>>;
 
 /// What is known of an object.
 #[derive(Debug)]
@@ -189,7 +189,7 @@ impl<'a> Walk<'a> {
             }
             Some(Err(unseen)) => {
                 if tell {
-                    self.note(Cause::Unseen(unseen.clone()));
+                    self.note(Cause::Unseen((**unseen).clone()));
                 }
             }
             None => {

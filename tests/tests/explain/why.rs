@@ -38,19 +38,17 @@ async fn a_waiting_claim_is_told_who_holds_and_what_would_free_it() {
     permit(&namespace, "b", "warehouse", &json!({})).await;
     phase(&namespace, "b", ClaimPhase::Pending).await;
 
-    let holder = format!(
-        "permit/a (holder a) has held 1 permit of semaphore/warehouse for #, TTL #\n\
+    let holder = "permit/a (holder a) has held 1 permit of semaphore/warehouse for #, TTL #\n\
          \x20 its pod/etl-0, container main, is Running on node node-NS, which is ready\n\
          \x20 free when its holder releases it; or its container ends; or it is not renewed for # more; or it is asked to \
-         end: koncli revoke semaphore/warehouse --holder a -n NS\n"
-    );
-    let indented = |by: &str, text: &str| text.lines().map(|line| format!("{by}{line}\n")).collect::<String>();
+         end: koncli revoke semaphore/warehouse --holder a -n NS\n";
+    let indented: Vec<_> = holder.lines().map(|line| format!("    {line}\n")).collect();
     let waits = format!(
         "permit/b (holder b) has waited for # for 1 permit of semaphore/warehouse\n\
          \x20 semaphore/warehouse: 1 of 1 permit in use by 1 claim, 1 claim waits\n{}\
          \x20 nobody is in front: its turn is when 1 permit is free, now 0\n\
          \x20 when its turn is cannot be told: no holder is known to have ended so far\n",
-        indented("    ", &holder)
+        indented.concat()
     );
     let (code, out, error) = koncli(&admin, &namespace, &["why", "permit/b"]).await;
     assert_eq!((code, steady(&out, &namespace), error.as_str()), (0, waits, ""));
@@ -120,6 +118,12 @@ async fn a_gate_and_a_barrier_say_what_is_missing() {
         \x20     arrived # ago: somebody, key k\n\
         \x20   met when barrier/done is open\n";
     assert_eq!((code, steady(&out, &namespace).as_str()), (0, expected));
+
+    // Who has waited in vain is told the same in short.
+    let (code, _, error) = koncli(&admin, &namespace, &["barrier", "wait", "done", "--timeout", "1s"]).await;
+    assert_eq!(code, 75, "{error}");
+    assert!(error.contains("barrier/done waits: 1 of 2 have arrived, round 1"), "{error}");
+    assert!(error.contains("not arrived: job/load, which is active"), "{error}");
 }
 
 #[tokio::test]
