@@ -64,7 +64,12 @@ pub fn main() -> ExitCode {
     log(&line.globals);
     let context = Context { globals: line.globals, screen };
     let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(&line.command, raw, &context)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(run(&line.command, raw, &context));
+            // What still runs, like a login program that takes too long for a completion, is not waited for.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(Error::internal(format!("the system refuses what is needed to wait: {error}"))),
     };
     let exit = outcome.unwrap_or_else(|error| {

@@ -81,8 +81,8 @@ pub(crate) struct ArriveArgs {
     /// The barrier.
     #[arg(value_name = "NAME", value_parser = parse_name)]
     name: String,
-    /// Who arrives: the same as --holder.
-    #[arg(value_name = "HOLDER", conflicts_with = "holder", value_parser = parse_holder)]
+    /// Who arrives: as --holder says, and before what that says.
+    #[arg(value_name = "HOLDER", value_parser = parse_holder)]
     arriving: Option<String>,
     #[command(flatten)]
     holder: HolderArgs,
