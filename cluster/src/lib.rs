@@ -23,6 +23,8 @@ pub mod follow;
 pub mod link;
 pub mod object;
 pub mod program;
+#[cfg(feature = "proxy")]
+mod proxy;
 pub mod refusal;
 pub mod repeats;
 mod resolve;

@@ -1,7 +1,7 @@
 //! The claim protocol as scripts: `tests/golden/*.txt` hold inputs and, indented below each, the effects.
 //!
 //! A line is a time since boot, an input, and what belongs to it; a script may begin with a line `pod NAME UID
-//! CONTAINER START`. Locks have the UID `p` unless the line says another. Chance is fixed: the n-th step draws the id
+//! CONTAINER START`, or `holder NAME` for the claim that belongs to a holder by its name. Locks have the UID `p` unless the line says another. Chance is fixed: the n-th step draws the id
 //! n, and there is no jitter. `UPDATE_GOLDEN=1 cargo test -p konductor --test golden` writes what happens into the
 //! scripts: read the difference.
 
@@ -22,7 +22,7 @@ fn scripts() {
 /// The script with the effects that its inputs really have.
 fn play(script: &str) -> String {
     let (mut machine, mut steps, mut last) = (None, 0, Boottime(Duration::ZERO));
-    let mut pod = None;
+    let (mut pod, mut holder): (_, Option<String>) = (None, None);
     konductor_golden::replay(script, "  ", |line| {
         if line.starts_with('#') {
             return Vec::new();
@@ -33,11 +33,18 @@ fn play(script: &str) -> String {
             pod = Some(PodReference { name, uid, container, start });
             return Vec::new();
         }
+        if let Some(name) = line.strip_prefix("holder ") {
+            holder = Some(name.to_owned());
+            return Vec::new();
+        }
         let (time, input) = line.split_once(' ').unwrap_or_else(|| panic!("{line}: a time and an input"));
         let now = Boottime(time.parse::<GoDuration>().unwrap_or_else(|error| panic!("{line}: {error}")).0);
         assert!(now >= last, "{line}: time goes back");
         (last, steps) = (now, steps + 1);
-        let machine = machine.get_or_insert_with(|| Machine::new(Semaphore::KIND, "warehouse".into(), pod.clone()));
+        let machine = machine.get_or_insert_with(|| match holder.clone() {
+            None => Machine::new(Semaphore::KIND, "warehouse".into(), pod.clone()),
+            Some(holder) => Machine::of_holder(Semaphore::KIND, "warehouse".into(), holder, pod.clone()),
+        });
         let draw = Draw { id: steps, jitter: 0 };
         let mut effects: Vec<_> = machine.step(parse(input), now, draw).iter().map(show).collect();
         effects.extend(machine.alarm().map(|alarm| format!("alarm at {}", show_time(alarm))));
@@ -92,7 +99,10 @@ fn seen(fields: &BTreeMap<&str, &str>, message: &str) -> ClaimSeen {
     ClaimSeen {
         uid: fields["uid"].into(),
         version: number("version").unwrap(),
-        instance: format!("{:032x}", number("instance").unwrap_or(1)),
+        instance: match fields.get("instance") {
+            Some(holder) if holder.starts_with("holder-") => (*holder).to_owned(),
+            _ => format!("{:032x}", number("instance").unwrap_or(1)),
+        },
         pod: fields.get("pod").map(|pod| {
             let [uid, container, start] = pod.split('/').map(String::from).collect::<Vec<_>>().try_into().unwrap();
             PodReference { name: "etl-0".into(), uid, container, start }

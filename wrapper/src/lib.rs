@@ -24,6 +24,7 @@ mod supervisor;
 mod values;
 
 use std::{
+    ffi::OsString,
     io::{self, Write as _},
     path::Path,
     process::ExitCode,
@@ -40,9 +41,15 @@ use self::{
 
 /// The whole of `konductor-run`.
 pub fn main() -> ExitCode {
+    main_with(std::env::args_os())
+}
+
+/// The same with this command line, of which the first word is the program's name. For a program that becomes
+/// `konductor-run`: it must have no other thread, and must not have changed what happens to signals.
+pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Before anything else: from here on a signal waits until the loop reads it.
     let exit = match Found::block_all() {
-        Ok(found) => run(&found),
+        Ok(found) => run(words, &found),
         Err(error) => {
             log::init(Log::default());
             fail(Exit::Internal, &format!("cannot block signals: {error}"))
@@ -51,9 +58,9 @@ pub fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-fn run(found: &Found) -> Exit {
+fn run(words: impl IntoIterator<Item = OsString>, found: &Found) -> Exit {
     let environment = Environment::new(std::env::vars_os());
-    let (line, wrong) = match CommandLine::read(std::env::args_os()) {
+    let (line, wrong) = match CommandLine::read(words) {
         Reading::Line(line) => (line, None),
         Reading::Text(text) => return print(&text),
         Reading::Wrong { message, line } => (line, Some(message)),

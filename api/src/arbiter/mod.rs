@@ -83,7 +83,7 @@ mod waiters;
 pub use answers::Outcome;
 pub use death::{
     ContainerSeen, ContainerSpecSeen, ContainerStateSeen, PodConditionSeen, PodSight, PodSpecSeen, PodStatusSeen,
-    TerminatedSeen, has_ended, pod_sight,
+    RunningSeen, TerminatedSeen, has_ended, pod_sight,
 };
 pub use decide::decide;
 pub use parts::{

@@ -44,6 +44,14 @@ impl Machine {
         Self { context, stage: Stage::Asking(Asking::first()), alarm: None }
     }
 
+    /// The claim on `parent` that belongs to a holder by its name: whoever asks in that name, in the same pod or in
+    /// none, means the same claim. One that is there already is taken up, and renewed before it counts as held.
+    pub fn of_holder(kind: LockKind, parent: String, holder: String, pod: Option<PodReference>) -> Self {
+        let mut context = Context::new(kind, parent, pod);
+        context.holder = Some(holder);
+        Self { context, stage: Stage::Asking(Asking::first()), alarm: None }
+    }
+
     /// Takes one input in at `now` and says what to do. `now` never goes back.
     pub fn step(&mut self, input: Input, now: Boottime, draw: Draw) -> Vec<Effect> {
         let mut turn = Turn::new(now, draw);

@@ -31,6 +31,9 @@
 //! written. But the answers to renewals alone say whether the claim is still held. That a watch is lost, or refused,
 //! loses nothing; it is opened again after pauses.
 //!
+//! A claim may belong to a holder by its name ([`Machine::of_holder`]): its name and instance follow from the holder's,
+//! so that one process acquires it, leaves it to its TTL, and another one renews or releases it.
+//!
 //! A refusal (RBAC, admission) ends an attempt at once if it is the first answer there is; after an acceptance, or a
 //! server that did not answer, it must have lasted for [`limits::REFUSED_FOR`] without interruption, and whatever is not
 //! answered interrupts it; and a claim that is held ignores refusals until its deadline: rules flap during upgrades, and
@@ -60,7 +63,7 @@ pub use chance::Draw;
 pub(crate) use cure::Cure;
 pub use konductor_api::limits::FRESH;
 pub use machine::Machine;
-pub(crate) use name::{hashed, random};
+pub(crate) use name::{OF_HOLDER, hashed, of_holder, random};
 pub(crate) use tries::{Pauses, Tries};
 pub(crate) use watching::Watching;
 
