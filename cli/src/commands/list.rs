@@ -86,6 +86,7 @@ impl Listing<'_> {
             Err(error) => return Err(explain(cluster, error, self.resource, None).await),
         };
         (self.choose)(&mut list);
+        self.say_kind(&mut list);
         let mut table = look.map(|look| Table::new(&list, look));
         let is_empty = ["rows", "items"].iter().all(|rows| list[*rows].as_array().is_none_or(Vec::is_empty));
         if is_empty && !self.watch && table.is_some() {
@@ -109,6 +110,7 @@ impl Listing<'_> {
                         Ok(mut list) => {
                             keep_newer(&mut list, &version);
                             (self.choose)(&mut list);
+                            self.say_kind(&mut list);
                             version = version_of(&list).unwrap_or_default();
                             self.piece(context, &mut table, &list)?;
                         }
@@ -119,6 +121,14 @@ impl Listing<'_> {
                 Ended::By(error) => context.screen.note(&format!("{error} (trying again)")),
             }
             backoff.pause().await;
+        }
+    }
+
+    /// Items of a list need not say what they are: those of Kubernetes' own kinds do not.
+    fn say_kind(&self, list: &mut Value) {
+        for item in list["items"].as_array_mut().into_iter().flatten() {
+            item["kind"] = json!(self.resource.kind);
+            item["apiVersion"] = json!(self.resource.api_version());
         }
     }
 
