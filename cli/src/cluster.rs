@@ -107,6 +107,11 @@ impl ApiError {
         self.code() == Some(403)
     }
 
+    /// Whether it is worth another try.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.code().is_none_or(|code| matches!(code, 408 | 410 | 429) || code >= 500)
+    }
+
     fn read(status: StatusCode, body: &[u8]) -> Self {
         let said: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

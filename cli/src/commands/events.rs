@@ -1,17 +1,14 @@
 //! `koncli events`: what has happened to Konductor's objects, as the operator tells it.
 
-use futures::StreamExt as _;
 use konductor_api::GROUP;
 use serde_json::Value;
 
+use super::list::Listing;
 use crate::{
     args::{OutputArgs, SelectionArgs},
-    cluster::Form,
     context::Context,
-    error::{DONE, Outcome},
+    error::Outcome,
     kind::{ObjectName, Resource},
-    output::table::Table,
-    trouble::explain,
 };
 
 /// Kubernetes' events.
@@ -42,58 +39,21 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
         selection.field_selector = Some(fields.collect::<Vec<_>>().join(","));
     }
     let mut call = selection.call(&cluster, EVENT);
-    let look = args.output.look(args.selection.all_namespaces);
-    call = match look {
-        Some(_) => call.form(Form::Table).with("includeObject", "Object"),
-        None => call,
+    if args.output.look(false).is_some() {
+        // Which kind an event is about, its row does not say.
+        call = call.with("includeObject", "Object");
+    }
+    let listing = Listing {
+        resource: EVENT,
+        call,
+        namespaces: selection.all_namespaces,
+        watch: args.watch,
+        output: &args.output,
+        choose: &|list| choose(list, args.object.as_ref()),
+        deletions: false,
+        nothing: "No events found: the API server keeps them for an hour, unless it is told otherwise.".to_owned(),
     };
-    let mut list = match cluster.list(call.clone()).await {
-        Ok(list) => list,
-        Err(error) => return Err(explain(&cluster, error, EVENT, None).await),
-    };
-    choose(&mut list, args.object.as_ref());
-    let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-    let mut table = look.map(|look| Table::new(&list, look));
-    match &mut table {
-        Some(table) => {
-            let text = table.piece(&list);
-            if text.is_empty() && !args.watch {
-                context
-                    .screen
-                    .note("No events found: the API server keeps them for an hour, unless it is told otherwise.");
-            }
-            context.screen.text(&text);
-        }
-        None => context.screen.text(&args.output.print(list)?.unwrap_or_default()),
-    }
-    if !args.watch {
-        return Ok(DONE);
-    }
-    loop {
-        let mut events = match cluster.watch(call.clone(), &version).await {
-            Ok(events) => Box::pin(events),
-            Err(error) => return Err(explain(&cluster, error, EVENT, None).await),
-        };
-        while let Some(event) = events.next().await {
-            let (word, mut object) = match event {
-                Ok(event) => event,
-                Err(error) => return Err(explain(&cluster, error, EVENT, None).await),
-            };
-            if word == "BOOKMARK" || word == "DELETED" {
-                continue;
-            }
-            match &mut table {
-                Some(table) => {
-                    choose(&mut object, args.object.as_ref());
-                    context.screen.text(&table.piece(&object));
-                }
-                None if concerns(&object, args.object.as_ref()) => {
-                    context.screen.text(&args.output.print(object)?.unwrap_or_default());
-                }
-                None => {}
-            }
-        }
-    }
+    listing.show(context, &cluster).await
 }
 
 /// Keeps what is about Konductor's objects (or about the one that was named), the oldest first.

@@ -235,8 +235,10 @@ async fn reach(cluster: &Cluster, object: &ObjectName, goal: &Goal, news: &Unbou
     let mut contact = false;
     loop {
         match look(cluster, &call, object, goal, news, &mut contact, &mut backoff).await {
-            Ok(verdict) => return verdict,
-            Err(error) if is_passing(&error) => {
+            Ok(Some(verdict)) => return verdict,
+            // Watches end by themselves after a while.
+            Ok(None) => backoff.pause().await,
+            Err(error) if error.is_passing() => {
                 let _ = news.send(News::Trouble(format!("{object}: {error}")));
                 backoff.pause().await;
             }
@@ -245,15 +247,7 @@ async fn reach(cluster: &Cluster, object: &ObjectName, goal: &Goal, news: &Unbou
     }
 }
 
-/// Whether it is worth another try.
-fn is_passing(error: &ApiError) -> bool {
-    match error.code() {
-        None => true,
-        Some(code) => matches!(code, 408 | 410 | 429) || code >= 500,
-    }
-}
-
-/// Lists and watches until the watch ends (then it is an error that passes) or there is a verdict.
+/// Lists and watches until there is a verdict; `None` if the watch has ended before.
 async fn look(
     cluster: &Cluster,
     call: &Call,
@@ -262,7 +256,7 @@ async fn look(
     news: &UnboundedSender<News>,
     contact: &mut bool,
     backoff: &mut Backoff,
-) -> Result<Result<(), Error>, ApiError> {
+) -> Result<Option<Result<(), Error>>, ApiError> {
     let list = cluster.call(call.clone()).await?;
     if !std::mem::replace(contact, true) {
         let _ = news.send(News::Contact);
@@ -280,23 +274,23 @@ async fn look(
         None
     };
     if let Some(verdict) = tell(list["items"].get(0)) {
-        return Ok(verdict);
+        return Ok(Some(verdict));
     }
     let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
     let mut events = Box::pin(cluster.watch(call.clone(), version).await?);
-    backoff.reset();
     while let Some(event) = events.next().await {
-        let verdict = match event? {
+        let event = event?;
+        backoff.reset();
+        let verdict = match event {
             (word, _) if word == "BOOKMARK" => None,
             (word, _) if word == "DELETED" => tell(None),
             (_, found) => tell(Some(&found)),
         };
-        if let Some(verdict) = verdict {
+        if verdict.is_some() {
             return Ok(verdict);
         }
     }
-    // Watches end by themselves after a while.
-    Err(ApiError::Unanswered("the watch has ended".to_owned()))
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -292,3 +292,17 @@ async fn lists_are_lists_that_kubectl_reads() {
     let shown = scene.prints("semaphore list -o json --show-managed-fields").await;
     assert!(shown.contains("\"manager\": \"koncli\""), "whose fields they are");
 }
+
+#[test]
+fn the_chart_says_which_version_its_custom_resources_are_of() {
+    let objects = konductor_tests::helm_template("konductor", "system", &[]);
+    let definitions: Vec<_> = objects
+        .iter()
+        .filter(|object| object.types.as_ref().is_some_and(|types| types.kind == "CustomResourceDefinition"))
+        .collect();
+    assert_eq!(definitions.len(), 7);
+    for definition in definitions {
+        let labels = definition.metadata.labels.as_ref().expect("labels");
+        assert_eq!(labels.get("app.kubernetes.io/version").map(String::as_str), Some(env!("CARGO_PKG_VERSION")));
+    }
+}

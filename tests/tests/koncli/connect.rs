@@ -152,3 +152,25 @@ async fn kubectl_runs_it_as_its_plugin_and_completes_its_names() {
     let ran = ended(kubectl(&["__complete", "konductor", "semaphore", "acquire", "w"])).await;
     assert!(ran.stdout.starts_with("warehouse\n:4\n"), "{}{}", ran.stdout, ran.stderr);
 }
+
+#[tokio::test]
+async fn bash_completes_names_by_the_script_that_it_reads() {
+    let scene = Scene::new("koncli-bash").await;
+    scene.semaphore("warehouse", 1).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    symlink(Binaries::built().koncli(), folder.path().join("koncli")).expect("a link");
+    let script = r#"
+        source <(koncli completion bash)
+        COMP_WORDS=(koncli semaphore acquire w) COMP_CWORD=3
+        _koncli
+        printf '%s\n' "${COMPREPLY[@]}"
+        COMP_WORDS=(koncli sem) COMP_CWORD=1
+        _koncli
+        printf '%s\n' "${COMPREPLY[@]}"
+    "#;
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).env("KUBECONFIG", scene.namespace.user_kubeconfig("ann", Some("system:masters")));
+    command.env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a PATH")));
+    let ran = ended(Process::spawn("bash", command)).await;
+    assert_eq!(ran.stdout, "warehouse\nsemaphore\n", "{}", ran.stderr);
+}
