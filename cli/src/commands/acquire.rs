@@ -202,7 +202,7 @@ fn takes(
             return Some(Err(Error::new(Exit::Lost, format!("{object} was acquired and lost at once: {reason}"))));
         }
         Some(Event::Asked) => News::Contact,
-        Some(Event::Waiting { ahead, message, parent_missing }) => {
+        Some(Event::Waiting { ahead, message, parent_missing, .. }) => {
             News::Waiting { object: object.to_string(), message, ahead, missing: parent_missing }
         }
         Some(Event::Retrying { operation, error }) => {
