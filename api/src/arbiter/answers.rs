@@ -178,7 +178,12 @@ impl View {
                 entry.tell_retry.failed(now);
             }
         } else if unchanged {
-            entry.unended += u32::from(matches!(write.change, ClaimChange::Expire(_)));
+            let ends = matches!(write.change, ClaimChange::Expire(_));
+            entry.unended += u32::from(ends);
+            // While nobody was answered, its client could not show that it lives either.
+            if let (true, Outcome::Unknown, Some(due)) = (ends, outcome, entry.proof_due.as_mut()) {
+                *due = now.monotonic + PROOF_OF_LIFE;
+            }
             if outcome == Outcome::NotApplied && !entry.doubted {
                 entry.settle_grant();
             }
