@@ -117,7 +117,7 @@ async fn explain(cluster: Cluster, about: Id, operator_namespace: Option<String>
 async fn revoke(cluster: Cluster, claim: Id, uid: String, events: mpsc::Sender<Event>) {
     let Id { namespace, kind, name } = claim;
     let patch = json!({ "metadata": { "uid": uid, "annotations": { REVOKE_ANNOTATION: "by koncli top" } } });
-    let object = format!("{}/{name}", kind.path(Some(&namespace)));
+    let object = format!("{}/{name}", kind.resource().path(Some(&namespace)));
     let done = match cluster.call(Call::patch(object, &patch)).await {
         Ok(_) => format!("{}/{name} is asked to end", kind.name()),
         Err(error) => format!("{}/{name} was not revoked: {error}", kind.name()),

@@ -32,7 +32,7 @@ enum End {
 
 /// Tells everything about the objects of a kind, in a namespace or in all.
 pub(super) async fn follow(cluster: Cluster, kind: Kind, namespace: Option<String>, events: mpsc::Sender<Event>) {
-    let call = Call::get(kind.path(namespace.as_deref()));
+    let call = Call::get(kind.resource().path(namespace.as_deref()));
     let mut backoff = Backoff::up_to(LONGEST_PAUSE);
     let mut version = None;
     loop {

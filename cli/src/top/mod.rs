@@ -33,8 +33,11 @@ pub(crate) struct Args {
 
 /// Shows the view until it is left.
 pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
-    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        return Err(Error::usage("top needs a terminal").advise("koncli status all prints the same once"));
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if is_dumb || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return Err(
+            Error::usage("top needs a terminal that can be drawn on").advise("koncli status all prints the same once")
+        );
     }
     let cluster = context.cluster().await?;
     let operator = context.globals.operator_namespace.clone();

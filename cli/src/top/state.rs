@@ -297,8 +297,8 @@ impl State {
     }
 
     fn sample(&mut self) {
-        let rows: Vec<_> = self.all().map(|row| (row.id.clone(), percent(row.used, row.of))).collect();
-        self.history.retain(|id, _| rows.iter().any(|(known, _)| known == id));
+        let rows: BTreeMap<_, _> = self.all().map(|row| (row.id.clone(), percent(row.used, row.of))).collect();
+        self.history.retain(|id, _| rows.contains_key(id));
         for (id, percent) in rows {
             let samples = self.history.entry(id).or_default();
             if samples.len() == SAMPLES {

@@ -38,7 +38,7 @@ pub(crate) async fn collect(cluster: &Cluster, question: &Question, now: Timesta
 
 /// Reads what is needed.
 async fn fetch(cluster: &Cluster, need: &Need) -> Result<Batch, Box<Unseen>> {
-    let path = need.kind.path(need.namespace.as_deref());
+    let path = need.kind.resource().path(need.namespace.as_deref());
     let (parameter, selector, most) = match &need.which {
         Which::Named(name) => {
             return match cluster.call(Call::get(format!("{path}/{name}"))).await {
@@ -79,7 +79,7 @@ fn unseen(need: &Need, verb: &str, error: &ApiError) -> Unseen {
     };
     Unseen {
         verb: verb.into(),
-        resource: need.kind.resource().into(),
+        resource: need.kind.resource().qualified_plural(),
         namespace: need.namespace.clone(),
         why,
         message: error.to_string(),

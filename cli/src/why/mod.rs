@@ -138,7 +138,7 @@ pub(crate) struct Question {
 impl Question {
     /// About this object in the cluster's namespace; none if its kind cannot be explained.
     fn about(cluster: &Cluster, subject: &ObjectName, operator_namespace: Option<String>) -> Option<Self> {
-        let kind = Kind::SUBJECTS.into_iter().find(|kind| kind.name() == subject.resource.singular)?;
+        let kind = Kind::SUBJECTS.into_iter().find(|kind| kind.resource() == subject.resource)?;
         Some(Self { kind, namespace: cluster.namespace.clone(), name: subject.name.clone(), operator_namespace })
     }
 }

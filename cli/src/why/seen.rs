@@ -12,8 +12,7 @@ use konductor_cluster::object::{Metadata, NO_TIME};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
-/// The root of Konductor's own resources.
-const OURS: &str = "/apis/konductor.io/v1";
+use crate::kind::{self, Resource};
 
 /// A kind of object that bears on an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,65 +58,29 @@ impl Kind {
         Self::Job,
     ];
 
+    /// As the API knows it.
+    pub(crate) const fn resource(self) -> Resource {
+        match self {
+            Self::Semaphore => kind::SEMAPHORE,
+            Self::Lease => kind::LEASE,
+            Self::Permit => kind::PERMIT,
+            Self::LeaseRequest => kind::LEASE_REQUEST,
+            Self::Barrier => kind::BARRIER,
+            Self::Arrival => kind::ARRIVAL,
+            Self::Gate => kind::GATE,
+            Self::Pod => kind::POD,
+            Self::Job => kind::JOB,
+            Self::Node => Resource::foreign("", "Node", "nodes", "node"),
+            Self::Namespace => Resource::foreign("", "Namespace", "namespaces", "namespace"),
+            // Not to be taken for our own.
+            Self::Election => Resource::foreign("coordination.k8s.io", "Lease", "leases", "lease.coordination.k8s.io"),
+            Self::Deployment => Resource::foreign("apps", "Deployment", "deployments", "deployment"),
+        }
+    }
+
     /// Its name, as it stands before the slash in `pod/etl-0`.
     pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Semaphore => "semaphore",
-            Self::Lease => "lease",
-            Self::Permit => "permit",
-            Self::LeaseRequest => "leaserequest",
-            Self::Barrier => "barrier",
-            Self::Arrival => "arrival",
-            Self::Gate => "gate",
-            Self::Pod => "pod",
-            Self::Job => "job",
-            Self::Node => "node",
-            Self::Namespace => "namespace",
-            Self::Election => "lease.coordination.k8s.io",
-            Self::Deployment => "deployment",
-        }
-    }
-
-    /// As `kubectl auth can-i` names it.
-    pub(crate) const fn resource(self) -> &'static str {
-        match self {
-            Self::Semaphore => "semaphores.konductor.io",
-            Self::Lease => "leases.konductor.io",
-            Self::Permit => "permits.konductor.io",
-            Self::LeaseRequest => "leaserequests.konductor.io",
-            Self::Barrier => "barriers.konductor.io",
-            Self::Arrival => "arrivals.konductor.io",
-            Self::Gate => "gates.konductor.io",
-            Self::Pod => "pods",
-            Self::Job => "jobs.batch",
-            Self::Node => "nodes",
-            Self::Namespace => "namespaces",
-            Self::Election => "leases.coordination.k8s.io",
-            Self::Deployment => "deployments.apps",
-        }
-    }
-
-    /// The path of all of them, in a namespace or in all.
-    pub(crate) fn path(self, namespace: Option<&str>) -> String {
-        let (root, plural) = match self {
-            Self::Pod => ("/api/v1", "pods"),
-            Self::Node => ("/api/v1", "nodes"),
-            Self::Namespace => ("/api/v1", "namespaces"),
-            Self::Job => ("/apis/batch/v1", "jobs"),
-            Self::Election => ("/apis/coordination.k8s.io/v1", "leases"),
-            Self::Deployment => ("/apis/apps/v1", "deployments"),
-            Self::Semaphore => (OURS, "semaphores"),
-            Self::Lease => (OURS, "leases"),
-            Self::Permit => (OURS, "permits"),
-            Self::LeaseRequest => (OURS, "leaserequests"),
-            Self::Barrier => (OURS, "barriers"),
-            Self::Arrival => (OURS, "arrivals"),
-            Self::Gate => (OURS, "gates"),
-        };
-        match namespace {
-            Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}"),
-            None => format!("{root}/{plural}"),
-        }
+        self.resource().singular
     }
 
     /// Its claims, of a lock.

@@ -135,7 +135,7 @@ impl Cluster {
         {
             return Err(Box::new(Unseen {
                 verb: verb.into(),
-                resource: need.kind.resource().into(),
+                resource: need.kind.resource().qualified_plural(),
                 namespace: need.namespace.clone(),
                 why: *why,
                 message: "no answer within 30 s".into(),

@@ -202,5 +202,8 @@ async fn without_a_terminal_it_says_what_to_use_instead() {
     command.arg("top");
     let mut process = Process::spawn("koncli", command);
     process.expect_exit(LIMIT, 64).await;
-    assert_eq!(process.stderr(), "error: top needs a terminal\n  koncli status all prints the same once\n");
+    assert_eq!(
+        process.stderr(),
+        "error: top needs a terminal that can be drawn on\n  koncli status all prints the same once\n"
+    );
 }
