@@ -83,6 +83,8 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         if outcome.is_err() {
             // Without its loop this process protects nothing any more.
             driver.tree.kill();
+            // What is not dead at once is the watchdog's to end, which holds until then.
+            driver.watchdog.take().into_iter().for_each(Watchdog::leave);
         }
         outcome
     });
@@ -101,6 +103,8 @@ struct Driver<'a> {
     signals: Signals,
     timer: TimerFd,
     client: Option<ClientThread>,
+    /// The folder that takes the cluster's place.
+    local: Option<Local>,
     tree: Tree,
     /// While something is held and the tree is alive.
     watchdog: Option<Watchdog>,
@@ -122,6 +126,11 @@ impl<'a> Driver<'a> {
             signals,
             timer,
             client: None,
+            // Whatever outlives this process goes on holding.
+            local: config.local.as_ref().map(|folder| {
+                let folder = Local::new(folder).inherit();
+                if config.any_filesystem { folder.on_any_filesystem() } else { folder }
+            }),
             tree: Tree::new(config.signals.scope)?,
             watchdog: None,
             mark: watchdog::mark(),
@@ -171,10 +180,13 @@ impl<'a> Driver<'a> {
                 events.push_back(Event::SignalsRead);
             }
             Effect::Spawn { tokens, deadline } => match self.spawn(&tokens, deadline) {
-                Ok(command) => self.tree.adopt(command),
+                Ok(command) => {
+                    self.tree.adopt(command);
+                    self.tell_command();
+                }
                 Err(failure) => events.push_front(Event::NotSpawned { exit: failure.exit, error: failure.error }),
             },
-            Effect::TellWatchdog(deadline) => self.extend_watchdog(deadline),
+            Effect::TellWatchdog(deadline) => self.extend_watchdog(deadline, events),
             Effect::EndWatchdog => self.end_watchdog(),
             Effect::Forward(received) => self.tree.forward(received),
             Effect::Continue => self.resume(),
@@ -223,6 +235,8 @@ impl<'a> Driver<'a> {
         }
         if let (Some(exit), Some(command)) = (reaped.command, command) {
             self.terminal.take_back(command);
+            // Another process may get its number.
+            self.tell_command();
             events.push_back(Event::CommandEnded(exit));
         }
         if reaped.empty {
@@ -281,21 +295,35 @@ impl<'a> Driver<'a> {
     }
 
     fn start_watchdog(&mut self, deadline: Boottime) -> nix::Result<()> {
-        let watchdog = Watchdog::start(deadline, self.tree.others(), &self.mark)?;
+        let kept = self.local.as_ref().map(Local::inherited).unwrap_or_default();
+        let mut watchdog = Watchdog::start(deadline, self.tree.others(), &self.mark, &kept)?;
         self.tree.watched_by(Some(watchdog.pid()));
+        let told = watchdog.tell_command(self.tree.command());
         self.watchdog = Some(watchdog);
-        Ok(())
+        told
     }
 
-    fn extend_watchdog(&mut self, deadline: Boottime) {
-        if self.watchdog.as_ref().is_some_and(|watchdog| watchdog.extend(deadline).is_ok()) {
+    fn extend_watchdog(&mut self, deadline: Boottime, events: &mut VecDeque<Event>) {
+        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.extend(deadline).is_ok()) {
             return;
         }
         // One that does not listen would end the command too early.
         self.end_watchdog();
         if let Err(error) = self.start_watchdog(deadline) {
-            tracing::warn!("cannot start the watchdog: {error}; the next renewal tries again");
+            if deadline == Boottime::NEVER {
+                tracing::debug!("cannot start the watchdog: {error}");
+                events.push_back(Event::WatchdogEnded);
+            } else {
+                tracing::warn!("cannot start the watchdog: {error}; the next renewal tries again");
+            }
         }
+    }
+
+    /// Tells the watchdog which process is the command, so that it knows the command's group when this process is gone.
+    fn tell_command(&mut self) {
+        let command = self.tree.command();
+        // One that does not listen is replaced when it is seen to have ended.
+        let _ = self.watchdog.as_mut().map(|watchdog| watchdog.tell_command(command));
     }
 
     fn end_watchdog(&mut self) {
@@ -369,9 +397,8 @@ impl<'a> Driver<'a> {
             requests: requests.collect(),
             arrivals: self.config.arrivals.iter().map(arrive).collect(),
         };
-        // Whatever outlives this process goes on holding.
-        let local = self.config.local.as_ref().map(|folder| Local::new(folder).inherit());
-        let options = ConnectOptions { namespace: self.config.namespace.clone(), local, program: PROGRAM };
+        let (namespace, local) = (self.config.namespace.clone(), self.local.clone());
+        let options = ConnectOptions { namespace, local, program: PROGRAM };
         self.client = Some(ClientThread::start(options, wishes)?);
         Ok(())
     }

@@ -7,11 +7,15 @@
 //!   to run;
 //! - at once, when `konductor-run` is gone: nobody would be left to renew or to end the command in order.
 //!
+//! Without a cluster there is no deadline, and what is held is held by open descriptors. The watchdog has them open, too,
+//! so the next one waits until the tree is dead also where the command's processes have closed theirs, as most
+//! programs do for their children.
+//!
 //! *What it is.* A copy of this process (no new program: 0.3 ms, 0.2 MB, and no file that could be missing), started
-//! before the command and ended when the tree is dead. It has descriptors of its own only, a session of its own, and
-//! all signals blocked. Deadlines come by a pipe; its end says that `konductor-run` is gone. As it was copied from a
-//! process with threads, it takes no lock and no memory: nothing but system calls, with what is on its stack or was
-//! there before.
+//! before the command and ended when the tree is dead. It has descriptors of its own only, and those that hold; a
+//! session of its own, and all signals blocked. Deadlines come by a pipe; its end says that `konductor-run` is gone. As
+//! it was copied from a process with threads, it takes no lock and no memory: nothing but system calls, with what is on
+//! its stack or was there before.
 //!
 //! *What waits for it.* Nobody by mistake: it is a child without a signal for its end, which waitpid(2) does not count
 //! unless asked to. That it is gone is seen by the pipe.
@@ -19,9 +23,13 @@
 //! *Whom it kills.* As PID 1's watchdog: all in the namespace. Else first whom the kernel lists as children, and
 //! theirs, which takes no time also where there are thousands of other processes and little time for each; then all
 //! below `konductor-run`, by the parents in /proc, again and again until a look finds none alive. When `konductor-run`
-//! is gone, parents no longer tell, but the environment does: all that the command starts has `KONDUCTOR_TREE` in it,
-//! with an id that is this tree's only. What has both left the command's session and dropped its environment is not
+//! is gone, parents no longer tell all, but the environment does: all that the command starts has `KONDUCTOR_TREE` in
+//! it, with an id that is this tree's only. So does the command's process group. Whoever has either is of the tree, and
+//! so is who descends from one who has. What has dropped its environment, left the group and lost its parents is not
 //! found then. (As PID 1, `konductor-run` takes everything with it.)
+//!
+//! What may not be killed, as it runs as another user (sudo), is not waited for when there is a deadline: what is held is
+//! somebody else's then. Without one, its end is.
 #![expect(unsafe_code, reason = "clone(2), getdents64(2), close_range(2), and kill(2) of all")]
 
 use std::{
@@ -29,7 +37,7 @@ use std::{
     ffi::CStr,
     fmt,
     io::Write as _,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
     time::Duration,
 };
 
@@ -59,6 +67,12 @@ const NAME: &CStr = c"konductor-wdog";
 /// keeps it for a disk or a frozen cgroup.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(64)];
 
+/// The longest pause while there are only processes left that may not be killed.
+const PATIENT: Duration = Duration::from_secs(1);
+
+/// How many processes one look takes in before they are killed.
+const LOOK: usize = 4096;
+
 /// How far down the lists of children are followed at once; further down there is a look at all processes.
 const LEVELS: u32 = 32;
 
@@ -77,6 +91,33 @@ const TRIES: u32 = 10;
 pub(super) struct Watchdog {
     pid: Pid,
     pipe: OwnedFd,
+    told: Told,
+}
+
+/// What the watchdog is told, again and again.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    deadline: Boottime,
+    /// The command, as long as its process id is its own.
+    command: Option<pid_t>,
+}
+
+/// How many bytes tell it.
+const WORDS: usize = 16;
+
+impl Told {
+    fn write(self) -> [u8; WORDS] {
+        let mut bytes = [0; WORDS];
+        bytes[..8].copy_from_slice(&nanoseconds(self.deadline).to_ne_bytes());
+        bytes[8..12].copy_from_slice(&self.command.unwrap_or(0).to_ne_bytes());
+        bytes
+    }
+
+    fn read(bytes: [u8; WORDS]) -> Self {
+        let [d0, d1, d2, d3, d4, d5, d6, d7, c0, c1, c2, c3, ..] = bytes;
+        let deadline = Boottime(Duration::from_nanos(u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, d6, d7])));
+        Self { deadline, command: Some(pid_t::from_ne_bytes([c0, c1, c2, c3])).filter(|pid| *pid > 1) }
+    }
 }
 
 /// What this process's tree is known by, in the environment of each of its processes: no other one on this machine has
@@ -92,29 +133,66 @@ struct Charge<'a> {
     spared: &'a BTreeSet<pid_t>,
     /// In the environment of everything that the command starts.
     mark: &'a [u8],
+    /// What stays open, sorted: the pipe, and what holds.
+    kept: &'a [RawFd],
+}
+
+/// One look at all processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Look {
+    /// How many of the tree were alive, and were killed.
+    killed: usize,
+    /// How many of the tree may not be killed.
+    spared: usize,
 }
 
 impl Watchdog {
-    /// Starts a watchdog of the tree below this process, but for the children that are to be spared.
-    pub(super) fn start(deadline: Boottime, spared: &BTreeSet<pid_t>, mark: &str) -> nix::Result<Self> {
+    /// Starts a watchdog of the tree below this process, but for the children that are to be spared. It keeps these
+    /// descriptors open until the tree is dead.
+    pub(super) fn start(
+        deadline: Boottime,
+        spared: &BTreeSet<pid_t>,
+        mark: &str,
+        holding: &[RawFd],
+    ) -> nix::Result<Self> {
         let (theirs, ours) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        let charge = Charge { wrapper: getpid(), spared, mark: mark.as_bytes() };
+        let mut kept = holding.to_vec();
+        kept.push(theirs.as_raw_fd());
+        kept.sort_unstable();
+        let charge = Charge { wrapper: getpid(), spared, mark: mark.as_bytes(), kept: &kept };
+        let told = Told { deadline, command: None };
         // SAFETY: without any flag the child is a copy that shares no memory. It makes system calls only, with memory
         // that was there before or is on its stack, and never returns.
         let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) })? as pid_t;
         if pid == 0 {
             drop(ours);
-            let code = i32::from(charge.watch(&theirs, deadline).is_err());
+            let code = i32::from(charge.watch(&theirs, told).is_err());
             // SAFETY: ends this process at once, without running anything of the parent's.
             unsafe { libc::_exit(code) }
         }
-        Ok(Self { pid: Pid::from_raw(pid), pipe: ours })
+        Ok(Self { pid: Pid::from_raw(pid), pipe: ours, told })
     }
 
     /// Tells the watchdog a later deadline.
-    pub(super) fn extend(&self, deadline: Boottime) -> nix::Result<()> {
+    pub(super) fn extend(&mut self, deadline: Boottime) -> nix::Result<()> {
+        self.told.deadline = deadline;
+        self.tell()
+    }
+
+    /// Tells the watchdog which process is the command; none once it has been reaped.
+    pub(super) fn tell_command(&mut self, command: Option<Pid>) -> nix::Result<()> {
+        self.told.command = command.map(Pid::as_raw);
+        self.tell()
+    }
+
+    fn tell(&self) -> nix::Result<()> {
         // So few bytes are written as a whole or not at all.
-        write(&self.pipe, &nanoseconds(deadline).to_ne_bytes()).map(drop)
+        write(&self.pipe, &self.told.write()).map(drop)
+    }
+
+    /// Leaves the tree to the watchdog, for a process that is about to end.
+    pub(super) fn leave(self) {
+        std::mem::forget(self);
     }
 
     /// Whether the watchdog is gone.
@@ -155,28 +233,33 @@ fn nanoseconds(at: Boottime) -> u64 {
 
 impl Charge<'_> {
     /// What the watchdog does from its start to its end.
-    fn watch(&self, pipe: &OwnedFd, mut deadline: Boottime) -> nix::Result<()> {
-        let timer = settle_in(pipe)?;
+    fn watch(&self, pipe: &OwnedFd, mut told: Told) -> nix::Result<()> {
+        let timer = settle_in(self.kept)?;
         let pipe = pipe.as_fd();
         loop {
-            // Zero would disarm it.
-            let at = TimeSpec::from_duration(deadline.0.max(Duration::from_nanos(1)));
-            timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
+            // Zero would disarm it, and the kernel counts no further than this.
+            let at = Duration::from_nanos(nanoseconds(told.deadline).max(1));
+            timer.set(Expiration::OneShot(TimeSpec::from_duration(at)), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
             let mut sources = [PollFd::new(pipe, PollFlags::POLLIN), PollFd::new(timer.as_fd(), PollFlags::POLLIN)];
             match poll(&mut sources, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error),
             }
             // What has been said in time counts, also when it was not heard in time.
-            if is_closed(pipe, &mut deadline)? || deadline <= Boottime::now() {
-                self.kill_tree(pipe);
+            if is_closed(pipe, &mut told)? || told.deadline <= Boottime::now() {
+                self.kill_tree(pipe, told);
                 return Ok(());
             }
         }
     }
 
+    /// Whether something is held by what this process has open.
+    fn holds(&self) -> bool {
+        self.kept.len() > 1
+    }
+
     /// Until nothing of the tree is alive.
-    fn kill_tree(&self, pipe: BorrowedFd) {
+    fn kill_tree(&self, pipe: BorrowedFd, mut told: Told) {
         if self.wrapper.as_raw() == 1 {
             // This one and PID 1 are not among them.
             let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
@@ -187,19 +270,26 @@ impl Charge<'_> {
         let mut quiet = 0;
         while quiet < QUIET {
             // Asked at each look: it may be killed meanwhile.
-            let orphaned = is_closed(pipe, &mut Boottime(Duration::ZERO)).unwrap_or(true);
-            match self.kill_once(orphaned) {
-                Ok(0) => quiet += 1,
-                Ok(_) => quiet = 0,
-                // Without /proc nobody can be found. The command itself ends with its parent, if that is still there.
-                Err(_) if orphaned => return,
+            let orphaned = is_closed(pipe, &mut told).unwrap_or(true);
+            match self.kill_once(orphaned, told.command) {
+                Ok(Look { killed: 0, spared }) if spared == 0 || !self.holds() => quiet += 1,
+                Ok(Look { killed: 0, .. }) => pause = pause.saturating_mul(2).clamp(longest, PATIENT),
+                Ok(_) => (quiet, pause) = (0, pause.min(longest)),
+                // Without /proc nobody can be found but the command's group.
+                Err(_) if orphaned => match told.command.map(|group| kill(Pid::from_raw(-group), Signal::SIGKILL)) {
+                    Some(Ok(()) | Err(Errno::EPERM)) if self.holds() => {}
+                    _ => return,
+                },
+                // The command itself ends with its parent, if that is still there.
                 Err(_) => {
                     let _ = kill(self.wrapper, Signal::SIGKILL);
-                    return;
+                    if !self.holds() {
+                        return;
+                    }
                 }
             }
             std::thread::sleep(pause);
-            pause = longest.min(pause * 2);
+            pause = longest.max(pause).min(pause * 2);
         }
     }
 
@@ -227,30 +317,57 @@ impl Charge<'_> {
         }
     }
 
-    /// One look at all processes: how many of the tree were alive.
-    fn kill_once(&self, orphaned: bool) -> nix::Result<usize> {
+    /// One look at all processes. All are found before any is killed, as what descends from one that is dead is not
+    /// found by its parents any more.
+    fn kill_once(&self, orphaned: bool, command: Option<pid_t>) -> nix::Result<Look> {
         let own = getpid();
-        let mut alive = 0;
+        let (mut found, mut number) = ([0; LOOK], 0);
         each_process(|pid| {
             let is_other = pid != own.as_raw() && pid != self.wrapper.as_raw();
-            if is_other && (if orphaned { self.carries_mark(pid) } else { self.is_below(pid) }) {
-                // One that may not be killed is not waited for.
-                let killed = kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok();
-                alive += usize::from(killed && stat(pid).is_some_and(|process| !process.zombie));
+            // Those for which there is no room are found the next time.
+            if is_other && number < LOOK && (if orphaned { self.is_left(pid, command) } else { self.is_below(pid) }) {
+                found[number] = pid;
+                number += 1;
             }
         })?;
-        Ok(alive)
+        let mut look = Look::default();
+        for pid in found.into_iter().take(number) {
+            let killed = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            if stat(pid).is_some_and(|process| !process.zombie) {
+                match killed {
+                    Ok(()) => look.killed += 1,
+                    Err(Errno::EPERM) => look.spared += 1,
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(look)
     }
 
     /// Whether this process descends from the wrapper, and not by a child that is to be spared.
     fn is_below(&self, pid: pid_t) -> bool {
+        self.ancestry(pid, |process| {
+            (process.parent == self.wrapper.as_raw()).then(|| !self.spared.contains(&process.pid))
+        })
+    }
+
+    /// Whether this process was the wrapper's that is gone: by its environment or its group, or that of one from whom it
+    /// descends.
+    fn is_left(&self, pid: pid_t, command: Option<pid_t>) -> bool {
+        self.ancestry(pid, |process| (Some(process.group) == command || self.carries_mark(process.pid)).then_some(true))
+    }
+
+    /// What is first said of a process, of its parent, and so on; that it is none of ours, if nothing is.
+    fn ancestry(&self, pid: pid_t, say: impl Fn(&tree::Process) -> Option<bool>) -> bool {
         'anew: for _ in 0..TRIES {
             let mut at = pid;
             for _ in 0..DEPTH {
-                match stat(at).map(|process| process.parent) {
-                    Some(parent) if parent == self.wrapper.as_raw() => return !self.spared.contains(&at),
-                    Some(0 | 1) => return false,
-                    Some(parent) => at = parent,
+                match stat(at) {
+                    Some(process) => match (say(&process), process.parent) {
+                        (Some(said), _) => return said,
+                        (None, 0 | 1) => return false,
+                        (None, parent) => at = parent,
+                    },
                     None if at == pid => return false,
                     // A parent is gone: its children have another one now.
                     None => continue 'anew,
@@ -277,30 +394,30 @@ impl Charge<'_> {
     }
 }
 
-/// Leaves the parent's surroundings, with nothing open but the pipe, and the timer that is returned.
-fn settle_in(pipe: &OwnedFd) -> nix::Result<TimerFd> {
+/// Leaves the parent's surroundings, with nothing open but what is kept, and the timer that is returned.
+fn settle_in(kept: &[RawFd]) -> nix::Result<TimerFd> {
     prctl::set_name(NAME)?;
     setsid()?;
     chdir(c"/")?;
-    let kept = pipe.as_raw_fd();
-    // Before Linux 5.9 the others stay open for as long as there is a deadline to keep, which harms nobody.
-    // SAFETY: nothing else runs in this process, and it uses nothing of what is closed.
-    unsafe {
-        if kept > 0 {
-            libc::syscall(libc::SYS_close_range, 0, kept - 1, 0);
+    let mut from = 0;
+    for next in kept.iter().copied().chain([libc::c_int::MAX]) {
+        if from < next {
+            // Before Linux 5.9 the others stay open for as long as there is something to watch, which harms nobody.
+            // SAFETY: nothing else runs in this process, and it uses nothing of what is closed.
+            unsafe { libc::syscall(libc::SYS_close_range, from, next - 1, 0) };
         }
-        libc::syscall(libc::SYS_close_range, kept + 1, libc::c_int::MAX, 0);
+        from = next.saturating_add(1);
     }
     TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK)
 }
 
-/// Reads the latest deadline. True when there will not be another one, because the wrapper is gone.
-fn is_closed(pipe: BorrowedFd, deadline: &mut Boottime) -> nix::Result<bool> {
-    let mut number = [0; 8];
+/// Reads what was told last. True when nothing more will be, because the wrapper is gone.
+fn is_closed(pipe: BorrowedFd, told: &mut Told) -> nix::Result<bool> {
+    let mut words = [0; WORDS];
     loop {
-        match read(pipe, &mut number) {
+        match read(pipe, &mut words) {
             Ok(0) => return Ok(true),
-            Ok(_) => *deadline = Boottime(Duration::from_nanos(u64::from_ne_bytes(number))),
+            Ok(_) => *told = Told::read(words),
             Err(Errno::EAGAIN) => return Ok(false),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
@@ -382,7 +499,8 @@ mod tests {
         let (own, other) = (mark(), mark());
         assert_ne!(own, other);
         let spared = BTreeSet::new();
-        let charge = |mark: &'static str| Charge { wrapper: getpid(), spared: &spared, mark: mark.as_bytes() };
+        let charge =
+            |mark: &'static str| Charge { wrapper: getpid(), spared: &spared, mark: mark.as_bytes(), kept: &[] };
         // The environment is read in pieces of 4096 bytes.
         for padding in (4030..4100).step_by(3).chain([0, 8_150, 50_000]) {
             let tree = format!("{other},{own}");
@@ -404,7 +522,7 @@ mod tests {
         each_process(|pid| all.extend([pid])).expect("/proc is there");
         assert!(all.contains(&pid) && all.contains(&getpid().as_raw()), "{all:?}");
         let (nobody, it) = (BTreeSet::new(), BTreeSet::from([pid]));
-        let charge = |wrapper, spared| Charge { wrapper, spared, mark: mark.as_bytes() };
+        let charge = |wrapper, spared| Charge { wrapper, spared, mark: mark.as_bytes(), kept: &[] };
         assert!(charge(getpid(), &nobody).is_below(pid));
         assert!(charge(Pid::parent(), &nobody).is_below(pid), "a grandchild");
         assert!(!charge(getpid(), &it).is_below(pid), "spared");
@@ -412,6 +530,49 @@ mod tests {
         child.kill().expect("it is our child");
         child.wait().expect("it is our child");
         assert!(!charge(getpid(), &nobody).is_below(pid), "gone");
+    }
+
+    #[test]
+    fn what_is_left_is_known_by_its_group_and_its_parents_too() {
+        use std::os::unix::process::CommandExt as _;
+
+        let (own, nobody) = (mark(), BTreeSet::new());
+        let charge = Charge { wrapper: getpid(), spared: &nobody, mark: own.as_bytes(), kept: &[] };
+        // A shell in a group of its own, without environment, with a child in a session of its own.
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "setsid sh -c 'echo $$; exec sleep 1000' & wait"]).env_clear().process_group(0);
+        let mut shell = shell.stdout(Stdio::piped()).spawn().expect("a shell");
+        let (pid, mut line) = (shell.id() as pid_t, String::new());
+        BufReader::new(shell.stdout.take().expect("stdout is a pipe")).read_line(&mut line).expect("a line");
+        let child: pid_t = line.trim().parse().expect("a process id");
+        for (it, command, expected) in [
+            (pid, Some(pid), true),
+            (child, Some(pid), true),
+            (pid, None, false),
+            (child, None, false),
+            (child, Some(child), true),
+            (pid, Some(child), false),
+            (getpid().as_raw(), Some(pid), false),
+        ] {
+            assert_eq!(charge.is_left(it, command), expected, "{it} {command:?}");
+        }
+        let look = charge.kill_once(true, Some(pid)).expect("/proc is there");
+        assert!(look.killed <= 2 && look.spared == 0, "{look:?}");
+        assert!(!shell.wait().expect("it is our child").success());
+        while stat(child).is_some_and(|process| !process.zombie) {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_read_as_it_was_meant() {
+        for told in [
+            Told { deadline: Boottime::NEVER, command: None },
+            Told { deadline: Boottime(Duration::from_millis(7)), command: Some(pid_t::MAX) },
+        ] {
+            let read = Told::read(told.write());
+            assert_eq!((nanoseconds(read.deadline), read.command), (nanoseconds(told.deadline), told.command));
+        }
     }
 
     #[test]
@@ -424,7 +585,7 @@ mod tests {
         let mut output = BufReader::new(output);
         output.read_line(&mut line).expect("a line");
         let (wrapper, nobody) = (Pid::from_raw(shell.id() as pid_t), BTreeSet::new());
-        let charge = Charge { wrapper, spared: &nobody, mark: b"-" };
+        let charge = Charge { wrapper, spared: &nobody, mark: b"-", kept: &[] };
         charge.kill_children(wrapper.as_raw(), LEVELS);
         // Its children are gone, so it ends; and so is whoever else had the pipe.
         assert!(shell.wait().expect("it is our child").success());
