@@ -102,7 +102,7 @@ impl Rights {
         let list = self.list_for(&status);
         let found = read_list(folder)?.unwrap_or_else(|| short_list(status.st_mode));
         let given = status.st_gid == self.group && (status.st_uid == self.owner || !geteuid().is_root());
-        if given && found == list { Ok(()) } else { self.give(folder) }
+        if given && found == list { Ok(()) } else { as_far_as_possible(self.give(folder)) }
     }
 
     /// The list of a `.konductor` that belongs to these.
@@ -143,7 +143,12 @@ pub(super) fn open_up(file: impl AsFd, bits: u32) -> io::Result<()> {
     if status.st_mode & 0o777 == bits || !may_change(&status) {
         return Ok(());
     }
-    Ok(fchmod(&file, Mode::from_bits_truncate(bits))?)
+    as_far_as_possible(fchmod(&file, Mode::from_bits_truncate(bits)).map_err(Into::into))
+}
+
+/// Root of a user namespace may not change what belongs to users outside.
+fn as_far_as_possible(changed: io::Result<()>) -> io::Result<()> {
+    changed.or_else(|error| if error.kind() == io::ErrorKind::PermissionDenied { Ok(()) } else { Err(error) })
 }
 
 fn may_change(status: &FileStat) -> bool {

@@ -152,17 +152,46 @@ const LIST_METADATA: [(&str, Beside); 4] = [
 
 /// Adds what a document defines: an object, or a list of objects.
 fn definitions(document: &Node, file: &str, all: &mut Vec<Definition>) -> Result<(), Mistake> {
+    match items(document)? {
+        Some(items) => items.iter().try_for_each(|item| object(item, file, all)),
+        None => object(document, file, all),
+    }
+}
+
+/// The items of a list; none when it is something else.
+fn items(document: &Node) -> Result<Option<Vec<Node>>, Mistake> {
+    let mut top = Fields::of(document, "a manifest")?;
+    let (api, kind) = (top.take("apiVersion"), top.take("kind"));
+    let text =
+        |field: &Option<Field>| field.as_ref().and_then(|field| field.node.text()).unwrap_or_default().to_owned();
+    let (api, kind) = (text(&api), text(&kind));
+    match kind.strip_suffix("List") {
+        Some("") if api == "v1" => {}
+        Some(of) if api == format!("{GROUP}/v1") && is_kind(of) => {}
+        _ => return Ok(None),
+    }
+    let (metadata, items) = (top.take("metadata"), top.take("items"));
+    top.end()?;
+    if let Some(metadata) = metadata {
+        let mut metadata = Fields::of(&metadata.node, "metadata")?;
+        metadata.read_beside(&LIST_METADATA)?;
+        metadata.end()?;
+    }
+    match items.map(|items| items.node) {
+        None => Ok(Some(Vec::new())),
+        Some(Node { value: Value::List(items), .. }) => Ok(Some(items)),
+        Some(other) => Err(Mistake::new(other.line, format!("items: wanted a list, found {}", other.shown()))),
+    }
+}
+
+/// Adds what an object defines, if that is something for us.
+fn object(document: &Node, file: &str, all: &mut Vec<Definition>) -> Result<(), Mistake> {
     let mut top = Fields::of(document, "a manifest")?;
     let api = top.take("apiVersion").ok_or_else(|| top.missing("apiVersion"))?;
     let kind = top.take("kind").ok_or_else(|| top.missing("kind"))?;
     let version = format!("{GROUP}/v1");
-    let is_ours = api.node.text() == Some(&version);
     let named = kind.node.text().unwrap_or_default();
-    let of = named.strip_suffix("List");
-    if (api.node.text() == Some("v1") && of == Some("")) || (is_ours && of.is_some_and(is_kind)) {
-        return list(top, file, all);
-    }
-    if !is_ours {
+    if api.node.text() != Some(&version) {
         let found = api.node.shown();
         return Err(Mistake::new(
             api.node.line,
@@ -199,22 +228,6 @@ fn definitions(document: &Node, file: &str, all: &mut Vec<Definition>) -> Result
 
 fn is_kind(name: &str) -> bool {
     KINDS.iter().any(|(kind, ..)| *kind == name) || IN_A_CLUSTER.contains(&name)
-}
-
-/// Adds what is in a list, whose depth is bounded by that of the document.
-fn list(mut top: Fields, file: &str, all: &mut Vec<Definition>) -> Result<(), Mistake> {
-    let (metadata, items) = (top.take("metadata"), top.take("items"));
-    top.end()?;
-    if let Some(metadata) = metadata {
-        let mut metadata = Fields::of(&metadata.node, "metadata")?;
-        metadata.read_beside(&LIST_METADATA)?;
-        metadata.end()?;
-    }
-    match items.map(|items| items.node) {
-        None => Ok(()),
-        Some(Node { value: Value::List(items), .. }) => items.iter().try_for_each(|item| definitions(item, file, all)),
-        Some(other) => Err(Mistake::new(other.line, format!("items: wanted a list, found {}", other.shown()))),
-    }
 }
 
 fn metadata_name(metadata: &Node) -> Result<String, Mistake> {

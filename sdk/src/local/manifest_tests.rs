@@ -65,9 +65,8 @@ fn manifests_are_read() {
         ),
         (
             "apiVersion: v1\nkind: List\nmetadata:\n  resourceVersion: \"\"\nitems:\n- apiVersion: konductor.io/v1\n  kind: \
-             Lease\n  metadata: {name: a}\n- apiVersion: konductor.io/v1\n  kind: Gate\n  spec: {}\n- apiVersion: v1\n  \
-             kind: List\n  items:\n  - apiVersion: konductor.io/v1\n    kind: Semaphore\n    metadata: {name: b}\n    \
-             spec: {permits: 2}\n"
+             Lease\n  metadata: {name: a}\n- apiVersion: konductor.io/v1\n  kind: Gate\n  spec: {}\n- apiVersion: \
+             konductor.io/v1\n  kind: Semaphore\n  metadata: {name: b}\n  spec: {permits: 2}\n"
                 .to_owned(),
             "lease a 1 StrictFIFO; semaphore b 2 StrictFIFO",
         ),
@@ -122,6 +121,10 @@ fn what_is_wrong_is_named_with_its_line() {
         (
             "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n".to_owned(),
             "a.yaml line 4: unknown apiVersion \"v1\": wanted konductor.io/v1 (other objects go into another folder)",
+        ),
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: konductor.io/v1\n  kind: LeaseList\n".to_owned(),
+            "a.yaml line 5: unknown kind \"LeaseList\": without a cluster there is Lease and Semaphore",
         ),
         ("apiVersion: v1\nkind: List\nitems: {}\n".to_owned(), "a.yaml line 3: items: wanted a list, found a mapping"),
         (

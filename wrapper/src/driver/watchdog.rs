@@ -30,7 +30,10 @@
 //!
 //! What may not be killed, as it runs as another user (sudo), is not waited for when there is a deadline: what is held is
 //! somebody else's then. Without one, its end is.
-#![expect(unsafe_code, reason = "clone(2), getdents64(2), close_range(2), and kill(2) of all")]
+#![expect(
+    unsafe_code,
+    reason = "clone(2), getdents64(2), close_range(2), kill(2) of all, and the place of the arguments"
+)]
 
 use std::{
     collections::BTreeSet,
@@ -397,6 +400,7 @@ impl Charge<'_> {
 /// Leaves the parent's surroundings, with nothing open but what is kept, and the timer that is returned.
 fn settle_in(kept: &[RawFd]) -> nix::Result<TimerFd> {
     prctl::set_name(NAME)?;
+    show_name();
     setsid()?;
     chdir(c"/")?;
     let mut from = 0;
@@ -409,6 +413,37 @@ fn settle_in(kept: &[RawFd]) -> nix::Result<TimerFd> {
         from = next.saturating_add(1);
     }
     TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK)
+}
+
+/// Puts the watchdog's name in the place of the arguments, which are those of `konductor-run` otherwise: who ends that by
+/// its command line (`pkill -f`) is not to end both.
+fn show_name() {
+    let mut buffer = [0; 1024];
+    let file = open_in_proc("self", "stat");
+    let Ok(Some([start, end])) = file.and_then(|file| {
+        let length = read(&file, &mut buffer)?;
+        Ok(arguments(&buffer[..length]))
+    }) else {
+        return;
+    };
+    let name = NAME.to_bytes_with_nul();
+    if start == 0 || end.saturating_sub(start) < name.len() {
+        return;
+    }
+    let place = std::ptr::with_exposed_provenance_mut::<u8>(start);
+    // SAFETY: there are the arguments, as the kernel says, in this process's own copy of its memory, and nothing in this
+    // process reads them any more.
+    unsafe {
+        place.write_bytes(0, end - start);
+        place.copy_from_nonoverlapping(name.as_ptr(), name.len());
+    }
+}
+
+/// Where a process has its arguments, from a line of /proc/PID/stat: its 48th and 49th field.
+fn arguments(stat: &[u8]) -> Option<[usize; 2]> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace().skip(45);
+    Some([fields.next()?.parse().ok()?, fields.next()?.parse().ok()?])
 }
 
 /// Reads what was told last. True when nothing more will be, because the wrapper is gone.
@@ -593,6 +628,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_line_of_a_process_is_read_or_refused(stat in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = arguments(&stat);
+        }
+
         #[test]
         fn any_records_are_read_or_refused(records in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(entries(&records).count() <= records.len());

@@ -202,6 +202,27 @@ fn what_has_closed_the_lock_is_dead_before_the_next_one_starts() {
 }
 
 #[test]
+fn as_long_as_the_watchdog_has_not_ended_the_tree_nobody_else_starts() {
+    let folder = Folder::new(1);
+    let mut holder = run(["bash", "-c", CLOSED, "bash"])
+        .flags(&format!("-q --local {} --semaphore turns", folder.path().display()))
+        .arguments("sh -c")
+        .argument("echo $$; exec sleep 1000")
+        .start();
+    let child: i32 = holder.line().parse().unwrap();
+    let [watchdog] = eventually("there is one", || <[i32; 1]>::try_from(watchdogs(&folder)).ok());
+    crate::harness::signal_process(watchdog, STOP);
+    holder.signal(KILL);
+    eventually("konductor-run is dead", || (!is_alive(holder.pid())).then_some(()));
+    let ended = folder.run("--semaphore turns --wait-timeout 300ms", "echo started").end();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (75, ""), "{}", ended.stderr);
+    assert!(is_alive(child));
+    crate::harness::signal_process(watchdog, 18);
+    token(&folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN").end());
+    assert!(!is_alive(child));
+}
+
+#[test]
 fn a_watchdog_that_is_killed_is_replaced() {
     let folder = Folder::new(1);
     let mut holder = run(["bash", "-c", CLOSED, "bash"])
@@ -230,13 +251,19 @@ fn a_watchdog_is_there_while_the_command_runs_and_has_nothing_open_but_the_lock(
     let folder = Folder::new(1);
     let holder = folder.hold("--semaphore turns");
     let [watchdog] = eventually("there is one", || <[i32; 1]>::try_from(watchdogs(&folder)).ok());
-    let open = fs::read_dir(format!("/proc/{watchdog}/fd")).unwrap();
-    let mut open: Vec<_> = open.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect();
-    open.sort();
+    let [lock, clock, pipe] = eventually("it has settled in", || {
+        let open = fs::read_dir(format!("/proc/{watchdog}/fd")).unwrap();
+        let mut open: Vec<_> = open.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect();
+        open.sort();
+        <[PathBuf; 3]>::try_from(open).ok()
+    });
+    let open = [&lock, &clock, &pipe];
     let claims = folder.state_folder("turns").join("claims");
-    let [lock, clock, pipe] = open.as_slice() else { panic!("{open:?}") };
     assert!(lock.starts_with(claims) && clock.starts_with("anon_inode:[timerfd]"), "{open:?}");
     assert!(pipe.to_string_lossy().starts_with("pipe:"), "{open:?}");
+    // Who ends konductor-run by its arguments does not end both.
+    let arguments = fs::read_to_string(format!("/proc/{watchdog}/cmdline")).unwrap();
+    assert_eq!(arguments.trim_end_matches('\0'), "konductor-wdog");
     let waiter = folder.queue("--semaphore turns");
     assert_eq!(watchdogs(&folder), [watchdog], "who waits has none");
     holder.signal(TERM);
@@ -330,6 +357,31 @@ fn priorities_and_weights_are_as_in_a_cluster() {
     assert!(tokens.is_sorted(), "{tokens:?}");
     folder.define("turns", 3);
     assert!(token(&too_many.end()) > tokens[2]);
+}
+
+#[test]
+fn all_permits_are_an_exclusive_lock_and_one_is_a_shared_one() {
+    let folder = Folder::new(100);
+    let code = |flags: &str| folder.run(&format!("-q {flags}"), "exit 7").code();
+    let (shared, exclusive) = ("--semaphore turns", "--semaphore turns:100");
+    let reader = folder.hold(shared);
+    for (flags, expected) in [
+        (format!("{exclusive} --wait-timeout 0"), 75),
+        (format!("{shared} --wait-timeout 0"), 7),
+        (format!("{exclusive} --wait-timeout 300ms"), 75),
+    ] {
+        assert_eq!(code(&flags), expected, "{flags}");
+    }
+    let writer = folder.queue(exclusive);
+    assert_eq!(code(&format!("{shared} --wait-timeout 0")), 75, "the writer came first");
+    reader.signal(TERM);
+    token(&writer.end());
+    let writer = folder.hold(exclusive);
+    for flags in [shared, exclusive] {
+        assert_eq!(code(&format!("{flags} --wait-timeout 0")), 75, "{flags}");
+    }
+    writer.signal(TERM);
+    assert_eq!(code(exclusive), 7);
 }
 
 #[test]
