@@ -190,7 +190,7 @@ fn object(document: &Node, file: &str, all: &mut Vec<Definition>) -> Result<(), 
     let api = top.take("apiVersion").ok_or_else(|| top.missing("apiVersion"))?;
     let kind = top.take("kind").ok_or_else(|| top.missing("kind"))?;
     let version = format!("{GROUP}/v1");
-    let named = kind.node.text().unwrap_or_default();
+    let wanted = kind.node.text().unwrap_or_default();
     if api.node.text() != Some(&version) {
         let found = api.node.shown();
         return Err(Mistake::new(
@@ -198,10 +198,10 @@ fn object(document: &Node, file: &str, all: &mut Vec<Definition>) -> Result<(), 
             format!("unknown apiVersion {found}: wanted {version} (other objects go into another folder)"),
         ));
     }
-    if IN_A_CLUSTER.contains(&named) {
+    if IN_A_CLUSTER.contains(&wanted) {
         return Ok(());
     }
-    let Some((_, known, rules)) = KINDS.iter().find(|(name, ..)| *name == named) else {
+    let Some((_, known, rules)) = KINDS.iter().find(|(name, ..)| *name == wanted) else {
         let names: Vec<_> = KINDS.iter().map(|(name, ..)| *name).collect();
         let what = format!("unknown kind {}: without a cluster there is {}", kind.node.shown(), names.join(" and "));
         return Err(Mistake::new(kind.node.line, what));

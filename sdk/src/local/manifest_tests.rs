@@ -163,6 +163,14 @@ fn what_is_wrong_is_named_with_its_line() {
         (semaphore("  permits: !!int 1\n"), "a.yaml line 6: tags are not understood here: write the value without one"),
         (semaphore("  3\n"), "a.yaml line 6: spec: wanted fields, found \"3\""),
         (twice, "a.yaml line 8: semaphore warehouse is defined twice: also in a.yaml line 1"),
+    ] {
+        assert_eq!(found(&text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_definition_is_named_with_its_line() {
+    for (text, expected) in [
         (
             "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\n".to_owned(),
             "a.yaml line 1: unknown apiVersion \"batch/v1\": wanted konductor.io/v1 (other objects go into another folder)",

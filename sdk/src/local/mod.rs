@@ -29,6 +29,7 @@ mod folder;
 mod limits;
 mod links;
 mod manifest;
+mod place;
 mod rules;
 mod state;
 mod watch;

@@ -23,8 +23,9 @@ use nix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    folder::{FolderError, FolderLock, concerns_manifests, is_untaken},
+    folder::{FolderError, FolderLock, concerns_manifests},
     links::{Place, places},
+    place::is_untaken,
     rules::Duty,
 };
 

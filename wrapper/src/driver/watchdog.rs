@@ -349,35 +349,13 @@ impl Charge<'_> {
 
     /// Whether this process descends from the wrapper, and not by a child that is to be spared.
     fn is_below(&self, pid: pid_t) -> bool {
-        self.ancestry(pid, |process| {
-            (process.parent == self.wrapper.as_raw()).then(|| !self.spared.contains(&process.pid))
-        })
+        ancestry(pid, |process| (process.parent == self.wrapper.as_raw()).then(|| !self.spared.contains(&process.pid)))
     }
 
     /// Whether this process was the wrapper's that is gone: by its environment or its group, or that of one from whom it
     /// descends.
     fn is_left(&self, pid: pid_t, command: Option<pid_t>) -> bool {
-        self.ancestry(pid, |process| (Some(process.group) == command || self.carries_mark(process.pid)).then_some(true))
-    }
-
-    /// What is first said of a process, of its parent, and so on; that it is none of ours, if nothing is.
-    fn ancestry(&self, pid: pid_t, say: impl Fn(&tree::Process) -> Option<bool>) -> bool {
-        'anew: for _ in 0..TRIES {
-            let mut at = pid;
-            for _ in 0..DEPTH {
-                match stat(at) {
-                    Some(process) => match (say(&process), process.parent) {
-                        (Some(said), _) => return said,
-                        (None, 0 | 1) => return false,
-                        (None, parent) => at = parent,
-                    },
-                    None if at == pid => return false,
-                    // A parent is gone: its children have another one now.
-                    None => continue 'anew,
-                }
-            }
-        }
-        false
+        ancestry(pid, |process| (Some(process.group) == command || self.carries_mark(process.pid)).then_some(true))
     }
 
     fn carries_mark(&self, pid: pid_t) -> bool {
@@ -395,6 +373,26 @@ impl Charge<'_> {
         }
         false
     }
+}
+
+/// What is first said of a process, of its parent, and so on; that it is none of ours, if nothing is.
+fn ancestry(pid: pid_t, say: impl Fn(&tree::Process) -> Option<bool>) -> bool {
+    'anew: for _ in 0..TRIES {
+        let mut at = pid;
+        for _ in 0..DEPTH {
+            match stat(at) {
+                Some(process) => match (say(&process), process.parent) {
+                    (Some(said), _) => return said,
+                    (None, 0 | 1) => return false,
+                    (None, parent) => at = parent,
+                },
+                None if at == pid => return false,
+                // A parent is gone: its children have another one now.
+                None => continue 'anew,
+            }
+        }
+    }
+    false
 }
 
 /// Leaves the parent's surroundings, with nothing open but what is kept, and the timer that is returned.
