@@ -69,7 +69,7 @@ use crate::{
 const DECIDE: &str = "take part in the folder";
 
 /// What a waiter does with the folder, for people.
-const WATCH: &str = "watch the folder, so that changes are seen up to 15 s late,";
+const WATCH: &str = "watch the folder (changes are seen up to 15 s late)";
 
 /// A folder instead of a cluster.
 #[derive(Clone, Debug)]
@@ -361,6 +361,8 @@ async fn acquire(
                 continue;
             }
             Ok(Standing::PassedOver) => {
+                let error = "it was passed over, as it stood still when its turn came".to_owned();
+                on_event(Event::Retrying { operation: WAIT, error });
                 next = Next::Transact;
                 continue;
             }

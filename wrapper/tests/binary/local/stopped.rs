@@ -45,7 +45,9 @@ fn a_waiter_that_stands_still_is_passed_over_and_is_next_when_it_goes_on() {
         (folder.state("turns")["claims"][0]["passedOver"] == serde_json::Value::Null).then_some(())
     });
     next.signal(TERM);
-    let (still, last) = (token(&still.end()), token(&last.end()));
+    let still = still.end();
+    assert!(still.stderr.contains("it was passed over, as it stood still when its turn came"), "{}", still.stderr);
+    let (still, last) = (token(&still), token(&last.end()));
     assert!(line.parse::<u64>().unwrap() < still && still < last, "{line} {still} {last}");
     assert_eq!(holder.end().code(), 143);
 }

@@ -155,8 +155,7 @@ fn who_cannot_watch_still_knows() {
     let count = |what: &str| ended.stderr.lines().filter(|line| line.contains(what)).count();
     assert_eq!(count("is not free: skipping the command"), 1, "{}", ended.stderr);
     // By the one that goes at once, and by the one that waits, however long.
-    let said =
-        "cannot watch the folder, so that changes are seen up to 15 s late, yet, trying again: cannot watch /mnt: ";
+    let said = "cannot watch the folder (changes are seen up to 15 s late) yet, trying again: cannot watch /mnt: ";
     assert!((1..=2).contains(&count(said)), "{}", ended.stderr);
 }
 
