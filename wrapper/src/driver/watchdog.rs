@@ -324,11 +324,13 @@ impl Charge<'_> {
     /// found by its parents any more.
     fn kill_once(&self, orphaned: bool, command: Option<pid_t>) -> nix::Result<Look> {
         let own = getpid();
-        let (mut found, mut number) = ([0; LOOK], 0);
+        let (mut found, mut number, mut strangers) = ([0; LOOK], 0, Strangers::default());
         each_process(|pid| {
-            let is_other = pid != own.as_raw() && pid != self.wrapper.as_raw();
             // Those for which there is no room are found the next time.
-            if is_other && number < LOOK && (if orphaned { self.is_left(pid, command) } else { self.is_below(pid) }) {
+            if pid == own.as_raw() || pid == self.wrapper.as_raw() || number == LOOK {
+                return;
+            }
+            if if orphaned { self.is_left(pid, command, &mut strangers) } else { self.is_below(pid) } {
                 found[number] = pid;
                 number += 1;
             }
@@ -354,8 +356,25 @@ impl Charge<'_> {
 
     /// Whether this process was the wrapper's that is gone: by its environment or its group, or that of one from whom it
     /// descends.
-    fn is_left(&self, pid: pid_t, command: Option<pid_t>) -> bool {
-        ancestry(pid, |process| (Some(process.group) == command || self.carries_mark(process.pid)).then_some(true))
+    fn is_left(&self, pid: pid_t, command: Option<pid_t>, strangers: &mut Strangers) -> bool {
+        let mut parent = 0;
+        let is_left = ancestry(pid, |process| {
+            if process.pid == pid {
+                parent = process.parent;
+            }
+            if Some(process.group) == command {
+                Some(true)
+            } else if strangers.has(process.pid) {
+                Some(false)
+            } else {
+                self.carries_mark(process.pid).then_some(true)
+            }
+        });
+        if !is_left {
+            // Nor is its parent.
+            strangers.add(parent);
+        }
+        is_left
     }
 
     fn carries_mark(&self, pid: pid_t) -> bool {
@@ -376,7 +395,7 @@ impl Charge<'_> {
 }
 
 /// What is first said of a process, of its parent, and so on; that it is none of ours, if nothing is.
-fn ancestry(pid: pid_t, say: impl Fn(&tree::Process) -> Option<bool>) -> bool {
+fn ancestry(pid: pid_t, mut say: impl FnMut(&tree::Process) -> Option<bool>) -> bool {
     'anew: for _ in 0..TRIES {
         let mut at = pid;
         for _ in 0..DEPTH {
@@ -393,6 +412,31 @@ fn ancestry(pid: pid_t, say: impl Fn(&tree::Process) -> Option<bool>) -> bool {
         }
     }
     false
+}
+
+/// Parents that were seen to be none of ours, the latest ones: most processes of a machine have few different ones.
+struct Strangers {
+    pids: [pid_t; 64],
+    next: usize,
+}
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Self { pids: [0; 64], next: 0 }
+    }
+}
+
+impl Strangers {
+    fn has(&self, pid: pid_t) -> bool {
+        self.pids.contains(&pid)
+    }
+
+    fn add(&mut self, pid: pid_t) {
+        if !self.has(pid) {
+            self.pids[self.next % self.pids.len()] = pid;
+            self.next += 1;
+        }
+    }
 }
 
 /// Leaves the parent's surroundings, with nothing open but what is kept, and the timer that is returned.
@@ -587,7 +631,7 @@ mod tests {
             (pid, Some(child), false),
             (getpid().as_raw(), Some(pid), false),
         ] {
-            assert_eq!(charge.is_left(it, command), expected, "{it} {command:?}");
+            assert_eq!(charge.is_left(it, command, &mut Strangers::default()), expected, "{it} {command:?}");
         }
         let look = charge.kill_once(true, Some(pid)).expect("/proc is there");
         assert!(look.killed <= 2 && look.spared == 0, "{look:?}");
