@@ -26,7 +26,7 @@ use kube::{
 };
 use tower::{BoxError, ServiceBuilder};
 
-use crate::{Boottime, Program, resolve::Resolver};
+use crate::{Boottime, Program, apart::apart, resolve::Resolver};
 
 /// Why there is no connection.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -121,7 +121,7 @@ impl Link {
         let client = if self.is_quick_to_renew() {
             build(&config, program)?
         } else {
-            tokio::task::spawn_blocking(move || build(&config, program)).await??
+            apart(move || build(&config, program)).await??
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.generation == generation {

@@ -66,6 +66,7 @@ fn parse(line: &str) -> Input {
         "conflict" => failed(Failure::Conflict(text.into())),
         "not-served" => failed(Failure::NotServed(text.into())),
         "no-namespace" => failed(Failure::NoNamespace(text.into())),
+        "terminating" => failed(Failure::Terminating(text.into())),
         "refused" => failed(Failure::Refused(text.into())),
         "transient" => failed(transient()),
         "parent" if fields.contains_key("missing") => Input::ParentAnswered(Ok(ParentSeen::Missing)),
@@ -74,6 +75,7 @@ fn parse(line: &str) -> Input {
         "parent" => Input::ParentAnswered(Ok(ParentSeen::Found {
             uid: (*fields.get("uid").unwrap_or(&"p")).into(),
             term: fields.get("term").map(|term| term.parse().unwrap()),
+            permits: fields.get("permits").map(|permits| permits.parse().unwrap()),
         })),
         "watched" => Input::Watched(seen(&fields, text)),
         "watched-deletion" => Input::WatchedDeletion(fields["uid"].into()),
@@ -137,11 +139,13 @@ fn show(effect: &Effect) -> String {
 fn show_event(event: &Event) -> String {
     match event {
         Event::Asked => "asked".into(),
-        Event::Waiting { ahead, message, parent_missing } => {
-            format!("waiting ahead={ahead:?} parent_missing={parent_missing} {message}")
+        Event::Waiting { ahead, message, parent_missing, lock } => {
+            let lock = lock.as_ref().map_or(String::new(), |lock| format!("{} of {} permits: ", lock.id, lock.permits));
+            format!("waiting ahead={ahead:?} parent_missing={parent_missing} {lock}{message}")
         }
-        Event::Held { fencing_token, ttl, deadline } => {
-            format!("HELD token={fencing_token} ttl={} until {}", GoDuration(*ttl), show_time(*deadline))
+        Event::Held { fencing_token, ttl, deadline, lock } => {
+            let lock = if lock == "p" { String::new() } else { format!(" {lock}") };
+            format!("HELD{lock} token={fencing_token} ttl={} until {}", GoDuration(*ttl), show_time(*deadline))
         }
         Event::Extended { deadline } => format!("extended until {}", show_time(*deadline)),
         Event::Retrying { operation, error } => format!("retrying to {operation}: {error}"),

@@ -1,7 +1,7 @@
 //! The entrypoint of a Job's container: acquires, runs and supervises the command, releases.
 //!
 //! - `settings`: everything that can be set; `cli`, `environment`, `values`, `signal`, `config`: what was asked for,
-//!   valid or refused; `copy`: the one thing to ask for that runs no command;
+//!   valid or refused; `doubts`: what is valid and hardly meant; `copy`: the one thing to ask for that runs no command;
 //! - `supervisor`: the core, which decides from events alone what to do next;
 //! - `driver`: the loop that carries it out: processes, signals, timers, and the thread that talks to the API server;
 //! - `log`: what people see.
@@ -12,6 +12,7 @@
 mod cli;
 mod config;
 mod copy;
+mod doubts;
 mod driver;
 mod environment;
 mod log;
@@ -69,7 +70,12 @@ fn run(found: &Found) -> Exit {
         Err(error) => return fail(Exit::Usage, &error.to_string()),
     }
     match Config::new(&line, environment) {
-        Ok(config) => driver::supervise(config, found),
+        Ok(config) => {
+            for doubt in doubts::doubts(&line, &config) {
+                tracing::warn!("{doubt}");
+            }
+            driver::supervise(&config, found)
+        }
         Err(error) => fail(Exit::Usage, &error.to_string()),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - A line must never delay a deadline. It goes out in one write, only when stderr takes it at once; when nobody reads
 //!   the other end of a full pipe, lines are dropped.
+//! - A warning that repeats is said ever more seldom, with a count ([`Repeats`]), unless more is asked for.
 //! - Whatever a message quotes (a path, an argument, an answer of the API server), it is one line, and no longer than
 //!   what a pipe takes whole: control characters are shown rather than sent, and what is too long is cut. As JSON it
 //!   stays JSON.
@@ -9,7 +10,10 @@
 use std::{
     fmt::{self, Write as _},
     io,
+    sync::Mutex,
 };
+
+use konductor::{Boottime, Repeats};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{
@@ -41,17 +45,30 @@ pub(crate) fn init(log: Log) {
     let others = if log.level == LevelFilter::TRACE { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let targets =
         Targets::new().with_default(others).with_target("konductor_run", log.level).with_target("konductor", log.level);
-    let format = if log.json { Format::Json } else { Format::Text };
+    let repeats = (log.level <= LevelFilter::INFO).then(Mutex::default);
+    let format = Format { json: log.json, repeats };
     let layer = tracing_subscriber::fmt::layer().with_writer(|| Stderr).event_format(format);
     tracing_subscriber::registry().with(targets).with(layer).init();
 }
 
 /// The format of a line of the log.
-enum Format {
-    /// `konductor-run: [warning: ]message`; container runtimes add the time.
-    Text,
-    /// One object: `timestamp`, `level`, `target`, `message`.
-    Json,
+struct Format {
+    /// One object: `timestamp`, `level`, `target`, `message`. Otherwise `konductor-run: [warning: ]message`; container
+    /// runtimes add the time.
+    json: bool,
+    repeats: Option<Mutex<Repeats>>,
+}
+
+impl Format {
+    /// A message with how often it was left out; none if it is left out now.
+    fn counted(&self, level: Level, message: String) -> Option<String> {
+        // No line waits for another: a thread may have ended while it wrote one.
+        let repeats =
+            self.repeats.as_ref().filter(|_| level == Level::WARN).and_then(|repeats| repeats.try_lock().ok());
+        let Some(mut repeats) = repeats else { return Some(message) };
+        let again = repeats.take(&message, Boottime::now().0)?;
+        Some(format!("{message}{again}"))
+    }
 }
 
 impl<S, N> FormatEvent<S, N> for Format
@@ -62,15 +79,14 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut message = Message::default();
         event.record(&mut message);
-        let Message(message) = message;
         let level = *event.metadata().level();
-        let line = match self {
-            Self::Text => text(level, &message),
-            Self::Json => {
-                let mut time = String::new();
-                SystemTime.format_time(&mut Writer::new(&mut time))?;
-                json(&time, level, event.metadata().target(), &message)
-            }
+        let Some(message) = self.counted(level, message.0) else { return Ok(()) };
+        let line = if self.json {
+            let mut time = String::new();
+            SystemTime.format_time(&mut Writer::new(&mut time))?;
+            json(&time, level, event.metadata().target(), &message)
+        } else {
+            text(level, &message)
         };
         writeln!(out, "{line}")
     }
@@ -186,6 +202,27 @@ mod tests {
         let expected =
             r#"{"level":"WARN","message":"say \"hm\"\n","target":"konductor_run","timestamp":"2026-01-01T00:00:00Z"}"#;
         assert_eq!(parsed(&line), parsed(expected));
+    }
+
+    #[test]
+    fn a_warning_that_repeats_is_said_once_unless_more_is_asked_for() {
+        let format = |repeats| Format { json: false, repeats };
+        let said = |format: &Format, level, text: &str| format.counted(level, text.to_owned());
+        let usual = format(Some(Mutex::default()));
+        for (level, text, expected) in [
+            (Level::WARN, "refused", true),
+            (Level::WARN, "refused", false),
+            (Level::WARN, "no answer", true),
+            (Level::WARN, "refused", false),
+            (Level::ERROR, "lost", true),
+            (Level::ERROR, "lost", true),
+            (Level::INFO, "holding", true),
+            (Level::INFO, "holding", true),
+        ] {
+            assert_eq!(said(&usual, level, text), expected.then(|| text.to_owned()), "{level} {text}");
+        }
+        let all = format(None);
+        assert_eq!([(); 2].map(|()| said(&all, Level::WARN, "refused")), [(); 2].map(|()| Some("refused".to_owned())));
     }
 
     #[test]

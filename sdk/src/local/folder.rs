@@ -35,6 +35,7 @@ use konductor_api::{
     limits::{MAX_HOLDER, MAX_PERMITS},
 };
 use nix::{
+    errno::Errno,
     fcntl::{AtFlags, OFlag},
     sys::{
         stat::{Mode, fstat, fstatat},
@@ -115,6 +116,15 @@ pub(super) enum FolderError {
     /// Somebody deletes the state again and again.
     #[error("{path} was deleted while it was used")]
     Unsteady { path: String },
+}
+
+impl FolderError {
+    /// Whether the system has no room for a moment, which says nothing about the folder.
+    pub(super) fn is_momentary(&self) -> bool {
+        let Self::System { source, .. } = self else { return false };
+        let momentary = [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE];
+        momentary.into_iter().any(|errno| source.raw_os_error() == Some(errno as i32))
+    }
 }
 
 pub(super) type Result<T> = std::result::Result<T, FolderError>;

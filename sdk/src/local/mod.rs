@@ -39,7 +39,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
-    os::fd::{AsRawFd as _, RawFd},
+    os::{
+        fd::{AsRawFd as _, RawFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -58,7 +61,7 @@ use self::{
     watch::{Bell, Followed, Watches},
 };
 use crate::{
-    AcquireError, Boottime, Command, Event, Request, Wanted, chain,
+    AcquireError, Boottime, Command, Event, LockSeen, Request, Wanted, chain,
     protocol::{
         WAIT,
         limits::{RELEASE_WITHIN, WITHDRAW_WITHIN},
@@ -131,6 +134,12 @@ impl Local {
 }
 
 impl FolderLock {
+    /// Which lock of this machine it is, whatever path leads to the folder.
+    fn id(&self) -> Option<String> {
+        let folder = std::fs::metadata(&*self.folder).ok()?;
+        Some(format!("{:x}-{:x}/{}/{}", folder.dev(), folder.ino(), self.kind, self.name))
+    }
+
     fn failed(&self, doing: &'static str, source: io::Error) -> FolderError {
         FolderError::System { doing, path: self.folder.display().to_string(), source }
     }
@@ -181,7 +190,8 @@ pub(crate) async fn drive(
     let Some((mine, token)) = acquire(&place, request, commands, on_event).await? else { return Ok(()) };
     let fifo = mine.bell.into_fifo();
     local.let_inherit(&fifo, true)?;
-    on_event(Event::Held { fencing_token: token, ttl: Duration::MAX, deadline: Boottime::NEVER });
+    let lock = place.id().unwrap_or_default();
+    on_event(Event::Held { fencing_token: token, ttl: Duration::MAX, deadline: Boottime::NEVER, lock });
     // Also when nobody can send any more.
     let _ = commands.recv().await;
     local.let_inherit(&fifo, false)?;
@@ -349,8 +359,11 @@ async fn acquire(
             standing
         });
         match standing {
-            Err(error) if !accepted => {
-                on_event(Event::Failed { error: AcquireError::Folder(chain(&error)) });
+            Err(error) if !(accepted || error.is_momentary() && wait.trouble.failures < limits::FIRST_TRIES) => {
+                let system = error.is_momentary();
+                let error = chain(&error);
+                let error = if system { AcquireError::System(error) } else { AcquireError::Folder(error) };
+                on_event(Event::Failed { error });
                 return Ok(None);
             }
             Err(error) => wait.trouble.met(DECIDE, chain(&error)).into_iter().for_each(&mut *on_event),
@@ -366,12 +379,13 @@ async fn acquire(
                 next = Next::Transact;
                 continue;
             }
-            Ok(Standing::Waiting { ahead, message, missing, duty }) => {
+            Ok(Standing::Waiting { ahead, message, permits, duty }) => {
                 accepted = true;
                 // First of all: who waits is known, whatever can be watched.
-                let word = (ahead, message.clone(), missing);
+                let word = (ahead, message.clone(), permits);
                 if told.as_ref() != Some(&word) {
-                    on_event(Event::Waiting { ahead, message, parent_missing: missing });
+                    let lock = permits.and_then(|permits| Some(LockSeen { id: place.id()?, permits }));
+                    on_event(Event::Waiting { ahead, message, parent_missing: permits.is_none(), lock });
                     told = Some(word);
                 }
                 wait.duty = duty;
@@ -426,7 +440,7 @@ async fn decide(
         } else {
             // Somebody was stopped in the middle of another transaction.
             let message = "another process keeps the folder locked".to_owned();
-            on_event(Event::Waiting { ahead: None, message, parent_missing: false });
+            on_event(Event::Waiting { ahead: None, message, parent_missing: false, lock: None });
             asking.await
         };
         return asked.map(|(claim, standing)| (Some(claim), standing));
@@ -484,6 +498,7 @@ async fn apart<T: Send + 'static>(
     work: impl FnOnce(&FolderLock) -> Result<T, FolderError> + Send + 'static,
 ) -> Result<T, FolderError> {
     let own = place.clone();
-    let done = tokio::task::spawn_blocking(move || work(&own)).await;
-    done.unwrap_or_else(|error| Err(place.failed("decide in", io::Error::other(error))))
+    konductor_cluster::apart::apart(move || work(&own))
+        .await
+        .unwrap_or_else(|error| Err(place.failed("start a thread to decide in", error)))
 }

@@ -184,8 +184,8 @@ pub(super) enum Standing {
         ahead: Option<u64>,
         /// For people.
         message: String,
-        /// No manifest names the lock.
-        missing: bool,
+        /// What the lock has; none if no manifest names it.
+        permits: Option<u64>,
         /// What to look at meanwhile.
         duty: Duty,
     },
@@ -236,9 +236,8 @@ pub(super) fn standings(state: &State) -> BTreeMap<&str, Standing> {
         let sentry = place < limits::SENTRIES;
         let mut claims = if sentry { holders.clone() } else { BTreeMap::new() };
         claims.extend(in_front.replace(claim.name.clone()).map(|name| (name, None)));
-        let (ahead, message, missing) =
-            (claim.ahead, claim.message.clone().unwrap_or_default(), state.permits.is_none());
-        all.insert(&claim.name, Standing::Waiting { ahead, message, missing, duty: Duty { sentry, claims } });
+        let (ahead, message, permits) = (claim.ahead, claim.message.clone().unwrap_or_default(), state.permits);
+        all.insert(&claim.name, Standing::Waiting { ahead, message, permits, duty: Duty { sentry, claims } });
     }
     all
 }

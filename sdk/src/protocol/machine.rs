@@ -86,7 +86,7 @@ impl Stage {
             Input::Answered(answer) => {
                 let Some((call, sent_at)) = context.answered() else { return self };
                 if answer.is_ok() {
-                    context.tries.succeeded(call.operation());
+                    context.tries.accepted(call.operation());
                 }
                 self.answered(&call, sent_at, answer, context, turn)
             }
@@ -96,14 +96,17 @@ impl Stage {
             },
             Input::Watched(seen) => match self {
                 Self::Waiting(waiting) => waiting.watched(seen, context, turn),
+                Self::Holding(holding) => holding.watched(&seen, context, turn),
                 other => other,
             },
             Input::WatchedDeletion(uid) => match self {
                 Self::Waiting(waiting) => waiting.watched_deletion(&uid, context, turn),
+                Self::Holding(holding) => holding.watched_deletion(&uid, context, turn),
                 other => other,
             },
             Input::WatchEnded(end) => match self {
-                Self::Waiting(waiting) => waiting.watch_ended(end, context, turn),
+                Self::Waiting(waiting) => waiting.watch_ended(&end, context, turn),
+                Self::Holding(holding) => holding.watch_ended(&end, turn),
                 other => other,
             },
         }
@@ -130,7 +133,7 @@ impl Stage {
         match self {
             Self::Asking(asking) => asking.release(None, context, turn),
             Self::Waiting(waiting) => waiting.release(None, context, turn),
-            Self::Holding(holding) => Ending::release(Some(holding.uid), context, turn),
+            Self::Holding(holding) => holding.release(context, turn),
             Self::Lost(uid) => Ending::release(uid, context, turn),
             Self::Ending(_) | Self::Over => self,
         }

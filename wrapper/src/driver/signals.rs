@@ -23,6 +23,7 @@ use nix::{
     unistd::Pid,
 };
 
+use super::parent::Parent;
 use crate::supervisor::{Event, Queued, Received};
 
 /// How many signals one look takes: more than there are standard ones, so that all of those are among them.
@@ -47,27 +48,33 @@ pub(super) fn stop_group() -> nix::Result<bool> {
 }
 
 /// The signals that have arrived.
-pub(super) struct Signals(SignalFd);
+pub(super) struct Signals {
+    fd: SignalFd,
+    /// Whose death is news.
+    parent: Option<Parent>,
+}
 
 impl Signals {
-    pub(super) fn new() -> nix::Result<Self> {
+    pub(super) fn new(parent: Option<Parent>) -> nix::Result<Self> {
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: every pattern of bits is a set; the library's way to make a full one leaves out two.
         let all = unsafe {
             all.as_mut_ptr().write_bytes(u8::MAX, 1);
             SigSet::from_sigset_t_unchecked(all.assume_init())
         };
-        SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map(Self)
+        let fd = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { fd, parent })
     }
 
     /// Tells signals that have arrived, in the kernel's order: all standard ones, and as many others as fit.
     pub(super) fn read(&self, events: &mut VecDeque<Event>) -> nix::Result<()> {
         for _ in 0..MOST {
-            let Some(info) = self.0.read_signal()? else { break };
+            let Some(info) = self.fd.read_signal()? else { break };
             let signal = info.ssi_signo as c_int;
             // A write of ours to a closed pipe raises one too; that is not the command's business.
             let own_pipe = signal == libc::SIGPIPE && info.ssi_pid == std::process::id();
-            if signal != libc::SIGCHLD && !own_pipe {
+            let of_parent = self.parent.is_some_and(|parent| parent.is_news(&info));
+            if signal != libc::SIGCHLD && !own_pipe && !of_parent {
                 events.push_back(Event::Signal(Received { signal, queued: queued(&info) }));
             }
         }
@@ -83,6 +90,6 @@ fn queued(info: &siginfo) -> Option<Queued> {
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }

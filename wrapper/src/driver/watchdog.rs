@@ -18,7 +18,8 @@
 //! its stack or was there before.
 //!
 //! *What waits for it.* Nobody by mistake: it is a child without a signal for its end, which waitpid(2) does not count
-//! unless asked to. That it is gone is seen by the pipe.
+//! unless asked to. That it is gone is seen by the pipe. (Emulators know no such children; there it is one that counts,
+//! and that [`Tree`](super::tree::Tree) knows.)
 //!
 //! *Whom it kills.* As PID 1's watchdog: all in the namespace. Else first whom the kernel lists as children, and
 //! theirs, which takes no time also where there are thousands of other processes and little time for each; then all
@@ -54,14 +55,16 @@ use nix::{
         prctl,
         signal::{Signal, kill},
         stat::Mode,
-        time::TimeSpec,
-        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
         wait::{WaitPidFlag, waitpid},
     },
     unistd::{Pid, chdir, getpid, pipe2, read, setsid, write},
 };
 
-use super::tree;
+use super::{
+    refusal::{Refusal, refused},
+    timer::Timer,
+    tree,
+};
 
 /// The watchdog's name, of 15 letters at most.
 const NAME: &CStr = c"konductor-wdog";
@@ -94,6 +97,7 @@ const TRIES: u32 = 10;
 pub(super) struct Watchdog {
     pid: Pid,
     pipe: OwnedFd,
+    counts: bool,
     told: Told,
 }
 
@@ -118,7 +122,10 @@ impl Told {
 
     fn read(bytes: [u8; WORDS]) -> Self {
         let [d0, d1, d2, d3, d4, d5, d6, d7, c0, c1, c2, c3, ..] = bytes;
-        let deadline = Boottime(Duration::from_nanos(u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, d6, d7])));
+        let deadline = match u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, d6, d7]) {
+            u64::MAX => Boottime::NEVER,
+            nanoseconds => Boottime(Duration::from_nanos(nanoseconds)),
+        };
         Self { deadline, command: Some(pid_t::from_ne_bytes([c0, c1, c2, c3])).filter(|pid| *pid > 1) }
     }
 }
@@ -157,23 +164,30 @@ impl Watchdog {
         spared: &BTreeSet<pid_t>,
         mark: &str,
         holding: &[RawFd],
-    ) -> nix::Result<Self> {
-        let (theirs, ours) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    ) -> Result<Self, Refusal> {
+        let start = "start the watchdog";
+        let pipe = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK);
+        let (theirs, ours) = pipe.map_err(refused(start, "pipe2(2)"))?;
         let mut kept = holding.to_vec();
         kept.push(theirs.as_raw_fd());
         kept.sort_unstable();
         let charge = Charge { wrapper: getpid(), spared, mark: mark.as_bytes(), kept: &kept };
         let told = Told { deadline, command: None };
-        // SAFETY: without any flag the child is a copy that shares no memory. It makes system calls only, with memory
-        // that was there before or is on its stack, and never returns.
-        let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) })? as pid_t;
+        // SAFETY: with no flag but the signal of its end the child is a copy that shares no memory. It makes system
+        // calls only, with memory that was there before or is on its stack, and never returns.
+        let clone = |end: libc::c_int| Errno::result(unsafe { libc::syscall(libc::SYS_clone, end, 0, 0, 0, 0) });
+        let (cloned, counts) = match clone(0) {
+            Err(Errno::EINVAL) => (clone(libc::SIGCHLD), true),
+            cloned => (cloned, false),
+        };
+        let pid = cloned.map_err(refused(start, "clone(2)"))? as pid_t;
         if pid == 0 {
             drop(ours);
             let code = i32::from(charge.watch(&theirs, told).is_err());
             // SAFETY: ends this process at once, without running anything of the parent's.
             unsafe { libc::_exit(code) }
         }
-        Ok(Self { pid: Pid::from_raw(pid), pipe: ours, told })
+        Ok(Self { pid: Pid::from_raw(pid), pipe: ours, counts, told })
     }
 
     /// Tells the watchdog a later deadline.
@@ -209,6 +223,13 @@ impl Watchdog {
     }
 }
 
+impl Watchdog {
+    /// Whether waiting for all children waits for it as well.
+    pub(super) fn counts(&self) -> bool {
+        self.counts
+    }
+}
+
 impl AsFd for Watchdog {
     /// In error as soon as the watchdog is gone.
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -237,14 +258,15 @@ fn nanoseconds(at: Boottime) -> u64 {
 impl Charge<'_> {
     /// What the watchdog does from its start to its end.
     fn watch(&self, pipe: &OwnedFd, mut told: Told) -> nix::Result<()> {
-        let timer = settle_in(self.kept)?;
+        settle_in(self.kept);
         let pipe = pipe.as_fd();
+        let mut timer = Timer::default();
         loop {
-            // Zero would disarm it, and the kernel counts no further than this.
-            let at = Duration::from_nanos(nanoseconds(told.deadline).max(1));
-            timer.set(Expiration::OneShot(TimeSpec::from_duration(at)), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
-            let mut sources = [PollFd::new(pipe, PollFlags::POLLIN), PollFd::new(timer.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut sources, PollTimeout::NONE) {
+            timer.set(Some(told.deadline).filter(|deadline| *deadline != Boottime::NEVER));
+            // Without a timer the pipe twice, which does no harm.
+            let sources = [pipe, timer.source().unwrap_or(pipe)];
+            let mut sources = sources.map(|source| PollFd::new(source, PollFlags::POLLIN));
+            match poll(&mut sources, timer.patience(Boottime::now())) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error),
             }
@@ -439,12 +461,13 @@ impl Strangers {
     }
 }
 
-/// Leaves the parent's surroundings, with nothing open but what is kept, and the timer that is returned.
-fn settle_in(kept: &[RawFd]) -> nix::Result<TimerFd> {
-    prctl::set_name(NAME)?;
+/// Leaves the parent's surroundings, with nothing open but what is kept. What is refused of this is no reason not to
+/// watch: it is then found, or keeps something busy, a little more easily.
+fn settle_in(kept: &[RawFd]) {
+    let _ = prctl::set_name(NAME);
     show_name();
-    setsid()?;
-    chdir(c"/")?;
+    let _ = setsid();
+    let _ = chdir(c"/");
     let mut from = 0;
     for next in kept.iter().copied().chain([libc::c_int::MAX]) {
         if from < next {
@@ -454,7 +477,6 @@ fn settle_in(kept: &[RawFd]) -> nix::Result<TimerFd> {
         }
         from = next.saturating_add(1);
     }
-    TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK)
 }
 
 /// Puts the watchdog's name in the place of the arguments, which are those of `konductor-run` otherwise: who ends that by

@@ -37,6 +37,16 @@ fn without_any_configuration_it_is_69_at_once() {
 }
 
 #[test]
+fn a_pod_without_a_token_is_77_at_once_with_what_to_set() {
+    let pod = sh("echo started").flags("--semaphore warehouse").env("HOME", "/nonexistent");
+    let pod = pod.env("KUBERNETES_SERVICE_HOST", "127.0.0.1").env("KUBERNETES_SERVICE_PORT", "1");
+    let (ended, took) = timed(|| pod.end());
+    assert_eq!((ended.code(), ended.stdout.as_str()), (77, ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("set automountServiceAccountToken: true in the pod's spec"), "{}", ended.stderr);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
 fn a_cluster_that_refuses_connections_is_69_when_the_wait_is_over() {
     let home = kubeconfig(&closed());
     let ended = holding(&home).flags("--wait-timeout 1s --on-timeout skip").end();

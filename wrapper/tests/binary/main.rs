@@ -11,6 +11,7 @@ mod init;
 mod local;
 mod log;
 mod pid1;
+mod refused;
 mod signals;
 mod start;
 mod terminal;
