@@ -133,6 +133,10 @@ fn argument(setting: &'static Setting) -> Option<Arg> {
     let argument = Arg::new(flag).long(&flag[2..]).value_name(setting.value).help(help);
     let argument = argument.help_heading(setting.topic.title()).allow_hyphen_values(setting.value == "NUMBER");
     let argument = argument.action(if setting.repeats { ArgAction::Append } else { ArgAction::Set });
+    let argument = match setting.alone {
+        Some(meant) => argument.num_args(0..=1).require_equals(true).default_missing_value(meant),
+        None => argument,
+    };
     Some(if flag == COPY_TO.flag? { argument.conflicts_with(COMMAND) } else { argument })
 }
 
@@ -210,7 +214,8 @@ mod tests {
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let all = words(&help);
         for setting in SETTINGS.into_iter().filter(|setting| setting.flag.is_some()) {
-            let flag = format!("{} <{}>", setting.flag.unwrap_or_default(), setting.value);
+            let (flag, value) = (setting.flag.unwrap_or_default(), setting.value);
+            let flag = setting.alone.map_or(format!("{flag} <{value}>"), |_| format!("{flag}[=<{value}>]"));
             for text in [&flag, setting.meaning, setting.topic.title(), setting.default.unwrap_or_default()] {
                 assert!(all.contains(&words(text)), "{text} is not in\n{help}");
             }

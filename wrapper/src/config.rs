@@ -69,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) holder: Option<String>,
     /// The folder that takes the cluster's place.
     pub(crate) local: Option<PathBuf>,
+    /// Whether that folder can be on a filesystem that is not known to be of one machine.
+    pub(crate) any_filesystem: bool,
     /// What the pod is, as far as it was said.
     pub(crate) pod: Pod,
     /// What happens to the signals that arrive.
@@ -382,6 +384,9 @@ impl Config {
             priority: sources.one(&settings::PRIORITY, |text| text.parse().ok())?.unwrap_or(0),
             holder: sources.one(&settings::HOLDER, values::holder)?,
             local: sources.one(&settings::LOCAL, values::path)?,
+            any_filesystem: sources
+                .one(&settings::LOCAL_FILESYSTEM_OK, |text| values::one_of(text, [("true", true), ("false", false)]))?
+                .unwrap_or(false),
             pod: Pod {
                 name: sources.one(&settings::POD_NAME, values::name)?,
                 uid: sources.one(&settings::POD_UID, values::uid)?,
@@ -590,6 +595,22 @@ mod tests {
             assert_eq!(format!("{:?}", config(&format!("{flag} {default}"), &[]).unwrap()), unset, "{flag}");
         }
         assert_eq!(checked, 7, "priority, on-timeout, grace, leftovers, arrive, signal-scope, log-format");
+    }
+
+    #[test]
+    fn a_flag_that_needs_no_value_means_one() {
+        for (flags, variables, expected) in [
+            ("", [].as_slice(), false),
+            ("--local-filesystem-ok", &[], true),
+            ("--local-filesystem-ok=true", &[], true),
+            ("--local-filesystem-ok=false", &[("KONDUCTOR_LOCAL_FILESYSTEM_OK", "true")], false),
+            ("", &[("KONDUCTOR_LOCAL_FILESYSTEM_OK", "true")], true),
+            ("", &[("KONDUCTOR_LOCAL_FILESYSTEM_OK", "false")], false),
+        ] {
+            assert_eq!(config(flags, variables).unwrap().any_filesystem, expected, "{flags} {variables:?}");
+        }
+        let refused = config("", &[("KONDUCTOR_LOCAL_FILESYSTEM_OK", "1")]).unwrap_err().to_string();
+        assert_eq!(refused, "KONDUCTOR_LOCAL_FILESYSTEM_OK: wanted true or false, found \"1\"");
     }
 
     #[test]

@@ -157,8 +157,10 @@ fn rows(topic: Topic) -> Vec<[String; 5]> {
         .filter(|setting| setting.topic == topic)
         .map(|setting| {
             [
-                setting.flag.map_or(String::new(), |flag| code(&format!("{flag} {}", setting.value)))
-                    + if setting.repeats { " (repeatable)" } else { "" },
+                setting.flag.map_or(String::new(), |flag| match setting.alone {
+                    Some(_) => code(&format!("{flag}[={}]", setting.value)),
+                    None => code(&format!("{flag} {}", setting.value)),
+                }) + if setting.repeats { " (repeatable)" } else { "" },
                 setting.variable.map_or(String::new(), code),
                 setting.accepts.replace('|', "\\|"),
                 setting.default.unwrap_or_default().to_owned(),

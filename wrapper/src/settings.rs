@@ -14,6 +14,8 @@ pub(crate) struct Setting {
     pub(crate) topic: Topic,
     /// Whether the flag can be given several times, and the variable is a list separated by commas.
     pub(crate) repeats: bool,
+    /// What the flag means without a value; absent when it needs one. With one it is written `--flag=value`.
+    pub(crate) alone: Option<&'static str>,
     /// The form of a value, as the help shows it.
     pub(crate) value: &'static str,
     /// What is accepted, as a message about a wrong value says it.
@@ -64,6 +66,7 @@ const ONE: Setting = Setting {
     variable: None,
     topic: Topic::Other,
     repeats: false,
+    alone: None,
     value: "",
     accepts: "",
     default: None,
@@ -138,6 +141,16 @@ pub(crate) const LOCAL: Setting = Setting {
     accepts: "the path of a folder",
     default: Some("the cluster"),
     meaning: "No cluster: share what the manifests in this folder define with others on this machine",
+    ..ONE
+};
+pub(crate) const LOCAL_FILESYSTEM_OK: Setting = Setting {
+    flag: Some("--local-filesystem-ok"),
+    variable: Some("KONDUCTOR_LOCAL_FILESYSTEM_OK"),
+    topic: Topic::Other,
+    alone: Some("true"),
+    value: "BOOL",
+    accepts: "true or false",
+    meaning: "No other machine uses the filesystem of --local's folder",
     ..ONE
 };
 pub(crate) const GATE: Setting = Setting {
@@ -335,7 +348,7 @@ pub(crate) const COPY_TO: Setting = Setting {
 };
 
 /// All settings, in the order in which people read about them.
-pub(crate) const SETTINGS: [&Setting; 27] = [
+pub(crate) const SETTINGS: [&Setting; 28] = [
     &SEMAPHORE,
     &LEASE,
     &PRIORITY,
@@ -343,6 +356,7 @@ pub(crate) const SETTINGS: [&Setting; 27] = [
     &HOLDER,
     &NAMESPACE,
     &LOCAL,
+    &LOCAL_FILESYSTEM_OK,
     &GATE,
     &WAIT_BARRIER,
     &WAIT_TIMEOUT,

@@ -8,25 +8,25 @@
 //!     claims/CLAIM                    a FIFO for each claim, locked by its owner for as long as it lives
 //! ```
 //!
-//! A transaction takes the lock, takes out the claims of the dead, makes its change, lets the rules decide, **wakes
-//! whom the outcome concerns, and then stores it**. Who is woken looks with the lock shared, so after the outcome is
-//! there. In this order, because the process may be killed between the two: a wake for nothing costs a look, while an
-//! outcome that its beneficiary does not know of would be a permit that nobody uses.
+//! A transaction takes the lock, takes out the claims of the dead, makes its change, lets the rules decide, writes the
+//! outcome down, **wakes whom it concerns, and then puts it in its place**. Who is woken looks with the lock shared, so
+//! after the outcome is there. In this order, because the process may be killed between the two: a wake for nothing
+//! costs a look, while an outcome that its beneficiary does not know of would be a permit that nobody uses. And where
+//! nothing can be written down, nobody is woken.
 //!
-//! Everything below `DIR/.konductor` is opened from the folder above it without following links. Files are created with
-//! the permissions of DIR (and, as far as the system allows, its group), so that those who can write there can take
-//! part.
+//! A claim's FIFO carries two locks of its owner. The first says that it lives. The second, which it takes with the lock
+//! of the folder, says that it has seen its turn: who has not within some seconds is stopped, and is passed over.
+//!
+//! Everything below `DIR/.konductor` is opened from the folder above it without following links, and made under another
+//! name (`super::place`), for all who may come in (`super::access`).
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::File,
-    io::{self, Read as _, Write as _},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{ffi::OsStrExt as _, fs::FileTypeExt as _, fs::MetadataExt as _},
-    },
+    io::{self, Read as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use jiff::Timestamp;
@@ -35,42 +35,25 @@ use konductor_api::{
     limits::{MAX_HOLDER, MAX_PERMITS},
 };
 use nix::{
-    dir::Dir,
     errno::Errno,
-    fcntl::{OFlag, openat, renameat},
+    fcntl::{AtFlags, OFlag},
     sys::{
-        stat::{Mode, SFlag, fchmod, fstat, mkdirat},
-        statfs::{self, fstatfs},
+        stat::{Mode, fstat, fstatat},
+        statfs::fstatfs,
     },
-    unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, geteuid, mkfifoat, unlinkat},
 };
 
 use super::{
+    access::Rights,
+    filesystem::Filesystem,
     limits,
     manifest::{Definition, ManifestError},
+    place::{LOCK, Opened, STATE_FILE, is_locked},
     rules::{Standing, concerned, reign, standings},
-    state::{Claim, State, Unbelievable, is_claim_name},
+    state::{Claim, Unbelievable},
 };
 
 const STATE_FOLDER: &str = ".konductor";
-const STATE_FILE: &str = "state.json";
-/// What the state is written to first.
-const NEW_STATE: &str = "state.json.new";
-/// States that could not be believed are kept under this name, and a number.
-const SET_ASIDE: &str = "state.json.corrupt-";
-
-/// Filesystems that several machines can share, where this machine's kernel cannot say whether a holder lives.
-const SHARED: [statfs::FsType; 8] = [
-    statfs::NFS_SUPER_MAGIC,
-    statfs::SMB_SUPER_MAGIC,
-    statfs::CODA_SUPER_MAGIC,
-    statfs::AFS_SUPER_MAGIC,
-    statfs::FUSE_SUPER_MAGIC,
-    // CIFS and SMB2, 9P, Ceph.
-    statfs::FsType(0xff53_4d42),
-    statfs::FsType(0x0102_1997),
-    statfs::FsType(0x00c3_6400),
-];
 
 /// Why nothing can be decided in a folder. The reader's to repair.
 #[derive(Debug, thiserror::Error)]
@@ -88,9 +71,16 @@ pub(super) enum FolderError {
     Strange { path: String, wanted: &'static str },
     /// The folder is on a filesystem that other machines may use at the same time.
     #[error(
-        "{0} is on a network filesystem, where it cannot be known whether a holder lives: use a folder on a disk of this machine"
+        "{path} is on {filesystem}, which other machines may use as well, and nobody here can tell whether a holder lives there: \
+         use a folder on a disk of this machine, or --local-filesystem-ok if no other machine uses this one"
     )]
-    Shared(String),
+    Shared { path: String, filesystem: Filesystem },
+    /// The rights of the folder have changed since, and this process may not change those of what is in it.
+    #[error(
+        "cannot open {path}, whose rights are not those of the folder any more: they become so when user {owner} or root uses the \
+         folder once"
+    )]
+    Closed { path: String, owner: u32 },
     /// A manifest has a mistake.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -137,7 +127,7 @@ impl FolderError {
     }
 }
 
-type Result<T> = std::result::Result<T, FolderError>;
+pub(super) type Result<T> = std::result::Result<T, FolderError>;
 
 /// What a transaction is to change, besides taking out the dead.
 #[derive(Clone, Debug)]
@@ -148,6 +138,8 @@ pub(super) enum Change {
     Add(Ask),
     /// The claim of this name goes.
     Remove(String),
+    /// These claims, with their tokens, lose their turn, if they have not taken it.
+    PassOver(Vec<(String, u64)>),
 }
 
 /// A claim to be made.
@@ -165,20 +157,8 @@ pub(super) struct FolderLock {
     pub(super) folder: Arc<PathBuf>,
     pub(super) kind: LockKind,
     pub(super) name: String,
-}
-
-/// An open folder of ours.
-struct Opened {
-    folder: OwnedFd,
-    path: PathBuf,
-}
-
-/// Who may do what, as the user's folder says.
-#[derive(Clone, Copy)]
-struct Access {
-    mode: u32,
-    owner: u32,
-    group: u32,
+    /// Whether the folder can be on a filesystem that is not known to be of one machine.
+    pub(super) any_filesystem: bool,
 }
 
 impl Ask {
@@ -198,10 +178,11 @@ impl Ask {
 }
 
 impl FolderLock {
-    /// Makes a change and says where the claim of this name then stands. A claim that was added comes with its file.
-    pub(super) fn transact(&self, change: &Change, name: &str) -> Result<(Standing, Option<File>)> {
-        let (place, access, lock) = self.open(File::lock)?;
-        let (before, claims) = (place.load()?, place.claims(access)?);
+    /// Makes a change and says where the claim of this name then stands, whose FIFO is `mine`. A claim that was added
+    /// comes with its own.
+    pub(super) fn transact(&self, change: &Change, name: &str, mine: &Weak<File>) -> Result<(Standing, Option<File>)> {
+        let (place, lock) = self.open(File::lock)?;
+        let (before, claims) = (place.load()?, place.claims()?);
         let definitions = self.manifests()?;
         let definition = definitions.iter().find(|found| (found.kind, &found.name) == (self.kind, &self.name));
         let mut state = before.clone();
@@ -216,21 +197,37 @@ impl FolderLock {
                 }
                 state.claims.push(claim(ask, state.next_ticket));
                 state.next_ticket += 1;
-                file = Some(claims.create_fifo(&ask.name, access)?);
+                file = Some(claims.create_fifo(&ask.name)?);
             }
             Change::Remove(name) => {
                 state.claims.retain(|claim| claim.name != *name);
                 gone.push(name.clone());
             }
+            Change::PassOver(turns) => {
+                for (name, token) in turns {
+                    let has_it = |claim: &&mut Claim| claim.name == *name && claim.fencing_token == Some(*token);
+                    if let Some(claim) = state.claims.iter_mut().find(has_it)
+                        && claims.is_untaken(name)?
+                    {
+                        claim.pass_over();
+                    }
+                }
+            }
+        }
+        if let Some(own) = state.claims.iter_mut().find(|claim| claim.name == name) {
+            // It does not stand still.
+            own.passed_over = false;
         }
         let decided = reign(&state, self.kind, &self.name, definition, now());
         // Terms alone are no news.
         let changed = standings(&before) != standings(&decided) || before.permits != decided.permits;
         let outcome = if changed {
-            for name in concerned(&before, &decided) {
-                claims.wake(name);
-            }
-            place.store(&decided, access)
+            place.write_down(&decided).and_then(|()| {
+                for other in concerned(&before, &decided).into_iter().filter(|other| *other != name) {
+                    claims.wake(other);
+                }
+                place.put_in_place()
+            })
         } else {
             Ok(())
         };
@@ -241,21 +238,25 @@ impl FolderLock {
             claims.remove(name);
         }
         outcome?;
+        let standing = standings(&decided).remove(name).unwrap_or(Standing::Gone);
+        claims.take_turn(name, &standing, file.as_ref(), mine)?;
         drop(lock);
-        Ok((standings(&decided).remove(name).unwrap_or(Standing::Gone), file))
+        Ok((standing, file))
     }
 
-    /// Where the claim of this name stands.
-    pub(super) fn look(&self, name: &str) -> Result<Standing> {
-        let (place, _, _lock) = self.open(File::lock_shared)?;
+    /// Where the claim of this name stands, whose FIFO is `mine`.
+    pub(super) fn look(&self, name: &str, mine: &Weak<File>) -> Result<Standing> {
+        let (place, _lock) = self.open(File::lock_shared)?;
         let state = place.load()?;
-        Ok(standings(&state).remove(name).unwrap_or(Standing::Gone))
+        let standing = standings(&state).remove(name).unwrap_or(Standing::Gone);
+        place.claims()?.take_turn(name, &standing, None, mine)?;
+        Ok(standing)
     }
 
     /// The claim of this name, opened to see its owner's end. None when that has come already.
     pub(super) fn watch(&self, name: &str) -> Result<Option<File>> {
-        let (place, access, _) = self.open(|_| Ok(()))?;
-        let claims = place.claims(access)?;
+        let (place, _) = self.open(|_| Ok(()))?;
+        let claims = place.claims()?;
         // Not writable: it must not keep the owner's end from being seen.
         let Some(file) = claims.open_fifo(name, OFlag::O_RDONLY)? else { return Ok(None) };
         // With the lock taken after the opening, the end is still to come, and will be seen.
@@ -263,41 +264,49 @@ impl FolderLock {
     }
 
     /// Opens the lock's folder, makes it if need be, and locks it.
-    fn open(&self, lock: fn(&File) -> io::Result<()>) -> Result<(Opened, Access, File)> {
-        let mut path = self.folder.to_path_buf();
+    fn open(&self, lock: fn(&File) -> io::Result<()>) -> Result<(Opened, File)> {
+        let path = self.folder.as_path();
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let folder = nix::fcntl::open(path.as_path(), flags, Mode::empty());
-        let folder = folder.map_err(|error| failed("open the folder", &path, error))?;
-        let status = fstat(&folder).map_err(|error| failed("examine", &path, error))?;
-        let access = Access { mode: status.st_mode & 0o777, owner: status.st_uid, group: status.st_gid };
-        let kind = fstatfs(&folder).map_err(|error| failed("examine", &path, error))?.filesystem_type();
-        if SHARED.contains(&kind) {
-            return Err(FolderError::Shared(path.display().to_string()));
+        let folder = nix::fcntl::open(path, flags, Mode::empty());
+        let folder = folder.map_err(|error| failed("open the folder", path, error))?;
+        let filesystem =
+            Filesystem::from(fstatfs(&folder).map_err(|error| failed("examine", path, error))?.filesystem_type());
+        if !self.any_filesystem && !filesystem.is_of_one_machine() {
+            return Err(FolderError::Shared { path: path.display().to_string(), filesystem });
         }
+        let rights = Rights::of(&folder).map_err(|error| failed("examine", path, error))?;
+        let top = Opened { folder, path: path.to_path_buf() };
         for _ in 0..limits::REOPEN {
-            let mut opened = Opened { folder: folder.try_clone().map_err(|error| failed("open", &path, error))?, path };
-            for part in [STATE_FOLDER, self.kind.plural, &self.name] {
-                opened = opened.enter(part, access)?;
+            match self.lock(&top, &rights, lock) {
+                Err(FolderError::Unsteady { .. }) => {}
+                outcome => return outcome,
             }
-            let file = opened.create_or_open("lock", OFlag::O_RDWR, access)?;
-            loop {
-                match lock(&file) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    outcome => break outcome.map_err(|error| opened.failed("lock", "lock", error))?,
-                }
-            }
-            // Deleted while we waited for it, it locks nobody out.
-            let links = file.metadata().map_err(|error| opened.failed("examine", "lock", error))?.nlink();
-            if links > 0 {
-                return Ok((opened, access, file));
-            }
-            path = self.folder.to_path_buf();
         }
-        Err(FolderError::Unsteady { path: self.folder.join(STATE_FOLDER).display().to_string() })
+        Err(top.unsteady(STATE_FOLDER))
     }
 
-    /// All definitions of the folder.
-    fn manifests(&self) -> Result<Vec<Definition>> {
+    /// [`FolderError::Unsteady`] when what was opened has been deleted meanwhile, and is no place to meet any more.
+    fn lock(&self, top: &Opened, rights: &Rights, lock: fn(&File) -> io::Result<()>) -> Result<(Opened, File)> {
+        let mut opened = top.enter(STATE_FOLDER, Some(rights))?;
+        for part in [self.kind.plural, &self.name] {
+            opened = opened.enter(part, None)?;
+        }
+        let file = opened.lock_file()?;
+        loop {
+            match lock(&file) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome.map_err(|error| opened.failed("lock", LOCK, error))?,
+            }
+        }
+        let status = fstat(&file).map_err(|error| opened.failed("examine", LOCK, error))?;
+        match fstatat(&opened.folder, LOCK, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(now) if (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino) => Ok((opened, file)),
+            _ => Err(opened.unsteady(LOCK)),
+        }
+    }
+
+    /// The names of the manifests in the folder.
+    pub(super) fn manifest_names(&self) -> Result<Vec<OsString>> {
         let folder = self.folder.as_path();
         let read = |error: io::Error| failed("read", folder, error);
         let mut files = Vec::new();
@@ -312,232 +321,17 @@ impl FolderLock {
             let wanted = "a folder of at most 256 manifests";
             return Err(FolderError::Strange { path: folder.display().to_string(), wanted });
         }
+        Ok(files)
+    }
+
+    /// All definitions of the folder.
+    fn manifests(&self) -> Result<Vec<Definition>> {
         let mut all = Vec::new();
-        for name in files {
-            let text = read_manifest(&folder.join(&name))?;
+        for name in self.manifest_names()? {
+            let text = read_manifest(&self.folder.join(&name))?;
             Definition::read(&name.to_string_lossy(), &text, &mut all)?;
         }
         Ok(all)
-    }
-}
-
-impl Opened {
-    fn failed(&self, doing: &'static str, name: &str, error: impl Into<io::Error>) -> FolderError {
-        failed(doing, &self.path.join(name), error)
-    }
-
-    /// The folder of this name in this one, made if it is not there.
-    fn enter(&self, name: &str, access: Access) -> Result<Self> {
-        let created = match mkdirat(&self.folder, name, Mode::S_IRWXU) {
-            Ok(()) => true,
-            Err(Errno::EEXIST) => false,
-            Err(error) => return Err(self.failed("create", name, error)),
-        };
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let folder = match openat(&self.folder, name, flags, Mode::empty()) {
-            Ok(folder) => folder,
-            Err(Errno::ENOTDIR | Errno::ELOOP) => {
-                return Err(FolderError::Strange {
-                    path: self.path.join(name).display().to_string(),
-                    wanted: "a folder",
-                });
-            }
-            Err(error) => return Err(self.failed("open", name, error)),
-        };
-        if created {
-            access.give(&folder, 0o700).map_err(|error| self.failed("give to the folder's owner", name, error))?;
-            fsync(&self.folder).map_err(|error| self.failed("create", name, error))?;
-        }
-        Ok(Self { folder, path: self.path.join(name) })
-    }
-
-    /// The file of this name, made if it is not there.
-    fn create_or_open(&self, name: &str, flags: OFlag, access: Access) -> Result<File> {
-        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        match openat(&self.folder, name, flags | OFlag::O_CREAT | OFlag::O_EXCL, Mode::S_IRUSR | Mode::S_IWUSR) {
-            Ok(file) => {
-                access.give(&file, 0o600).map_err(|error| self.failed("give to the folder's owner", name, error))?;
-                return Ok(File::from(file));
-            }
-            Err(Errno::EEXIST) => {}
-            Err(error) => return Err(self.failed("create", name, error)),
-        }
-        let file = openat(&self.folder, name, flags, Mode::empty()).map(File::from);
-        self.plain_file(name, file.map_err(io::Error::from))
-    }
-
-    fn plain_file(&self, name: &str, file: io::Result<File>) -> Result<File> {
-        let strange =
-            || FolderError::Strange { path: self.path.join(name).display().to_string(), wanted: "a plain file" };
-        match file.and_then(|file| Ok((file.metadata()?.is_file(), file))) {
-            Ok((true, file)) => Ok(file),
-            Ok((false, _)) => Err(strange()),
-            Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => Err(strange()),
-            Err(error) => Err(self.failed("open", name, error)),
-        }
-    }
-
-    /// The state, which is only empty where there has never been one.
-    fn load(&self) -> Result<State> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let mut bytes = Vec::new();
-        match openat(&self.folder, STATE_FILE, flags, Mode::empty()) {
-            Ok(file) => {
-                let file = self.plain_file(STATE_FILE, Ok(File::from(file)))?;
-                let read = file.take(limits::STATE + 1).read_to_end(&mut bytes);
-                read.map_err(|error| self.failed("read", STATE_FILE, error))?;
-            }
-            Err(Errno::ENOENT) => {
-                return match self.names()?.into_iter().find(|name| name.starts_with(SET_ASIDE)) {
-                    Some(aside) => Err(FolderError::SetAside { aside: self.path.join(aside).display().to_string() }),
-                    None => Ok(State::default()),
-                };
-            }
-            Err(error) => return self.plain_file(STATE_FILE, Err(error.into())).map(|_| State::default()),
-        }
-        let why = match State::parse(&bytes) {
-            Ok(state) => return Ok(state),
-            Err(why) => why,
-        };
-        let path = self.path.join(STATE_FILE).display().to_string();
-        if let Unbelievable::Version(_) = why {
-            return Err(FolderError::Later { path, why });
-        }
-        let names = self.names()?;
-        let aside =
-            (1..u32::MAX).map(|n| format!("{SET_ASIDE}{n}")).find(|name| !names.contains(name)).unwrap_or_default();
-        let renamed = renameat(&self.folder, STATE_FILE, &self.folder, aside.as_str());
-        renamed.map_err(|error| self.failed("set aside", STATE_FILE, error))?;
-        Err(FolderError::Corrupt { path, why, aside })
-    }
-
-    fn store(&self, state: &State, access: Access) -> Result<()> {
-        let path = self.path.join(STATE_FILE).display().to_string();
-        let bytes = state.print().map_err(|why| FolderError::Unwritable { path, why })?;
-        match unlinkat(&self.folder, NEW_STATE, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(error) => return Err(self.failed("replace", NEW_STATE, error)),
-        }
-        let mut file = self.create_or_open(NEW_STATE, OFlag::O_WRONLY, access)?;
-        let written = file.write_all(&bytes).and_then(|()| file.sync_all());
-        let stored = written.and_then(|()| {
-            renameat(&self.folder, NEW_STATE, &self.folder, STATE_FILE)?;
-            Ok(fsync(&self.folder)?)
-        });
-        stored.map_err(|error| {
-            // On a full disk it would only be in the way.
-            let _ = unlinkat(&self.folder, NEW_STATE, UnlinkatFlags::NoRemoveDir);
-            self.failed("write", STATE_FILE, error)
-        })
-    }
-
-    fn names(&self) -> Result<Vec<String>> {
-        let failed = |error: Errno| failed("read", &self.path, error);
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut folder = Dir::openat(&self.folder, ".", flags, Mode::empty()).map_err(failed)?;
-        let mut names = Vec::new();
-        for entry in folder.iter() {
-            names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
-        }
-        Ok(names)
-    }
-
-    fn claims(&self, access: Access) -> Result<Claims> {
-        Ok(Claims(self.enter("claims", access)?))
-    }
-}
-
-/// The folder of the claims' files.
-struct Claims(Opened);
-
-impl Claims {
-    fn failed(&self, doing: &'static str, name: &str, error: impl Into<io::Error>) -> FolderError {
-        self.0.failed(doing, name, error)
-    }
-
-    /// Takes the claims of the dead out of the state, and names the files that nobody needs any more.
-    fn sweep(&self, state: &mut State) -> Result<Vec<String>> {
-        let (mut alive, mut useless) = (Vec::new(), Vec::new());
-        for name in self.0.names()?.into_iter().filter(|name| is_claim_name(name)) {
-            let Some(file) = self.open_fifo(&name, OFlag::O_RDONLY)? else { continue };
-            if !is_locked(&file).map_err(|error| self.failed("lock", &name, error))? {
-                useless.push(name);
-            } else if state.claims.iter().any(|claim| claim.name == name) {
-                alive.push(name);
-            } else {
-                return Err(FolderError::Unknown { path: self.0.path.join(name).display().to_string() });
-            }
-        }
-        state.claims.retain(|claim| alive.contains(&claim.name));
-        Ok(useless)
-    }
-
-    /// A new claim's file, locked by the description that is returned and by those that are inherited from it.
-    fn create_fifo(&self, name: &str, access: Access) -> Result<File> {
-        mkfifoat(&self.0.folder, name, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map_err(|error| self.failed("create", name, error))?;
-        // Both ends, so that it opens at once and never ends on its owner.
-        let file = self.open_fifo(name, OFlag::O_RDWR)?.ok_or_else(|| self.failed("open", name, Errno::ENOENT))?;
-        access.give(&file, 0o600).map_err(|error| self.failed("give to the folder's owner", name, error))?;
-        file.try_lock().map_err(|error| self.failed("lock", name, io::Error::from(error)))?;
-        Ok(file)
-    }
-
-    fn open_fifo(&self, name: &str, mode: OFlag) -> Result<Option<File>> {
-        let flags = mode | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = match openat(&self.0.folder, name, flags, Mode::empty()) {
-            Ok(file) => File::from(file),
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(Errno::ELOOP) => return Err(self.strange(name)),
-            Err(error) => return Err(self.failed("open", name, error)),
-        };
-        let kind = file.metadata().map_err(|error| self.failed("examine", name, error))?.file_type();
-        if kind.is_fifo() { Ok(Some(file)) } else { Err(self.strange(name)) }
-    }
-
-    fn strange(&self, name: &str) -> FolderError {
-        FolderError::Strange { path: self.0.path.join(name).display().to_string(), wanted: "a FIFO" }
-    }
-
-    /// Wakes the owner of a claim. One that cannot be woken is dead, which whoever is behind it sees, or has been
-    /// woken.
-    fn wake(&self, name: &str) {
-        let woken = self.open_fifo(name, OFlag::O_WRONLY).map(|file| file.map(|mut file| file.write(&[0])));
-        tracing::trace!("woke {name}: {woken:?}");
-    }
-
-    /// A file that is left is swept away later.
-    fn remove(&self, name: &str) {
-        if let Err(error) = unlinkat(&self.0.folder, name, UnlinkatFlags::NoRemoveDir) {
-            tracing::debug!("cannot remove claim {name}: {error}");
-        }
-    }
-}
-
-impl Access {
-    /// Gives what was just created to whom the user's folder belongs. `least` is what its owner can do in any case.
-    fn give(self, file: impl AsFd, least: u32) -> nix::Result<()> {
-        let status = fstat(&file)?;
-        let group = (status.st_gid != self.group).then(|| Gid::from_raw(self.group));
-        let owner = (geteuid().is_root() && status.st_uid != self.owner).then(|| Uid::from_raw(self.owner));
-        if (group.is_some() || owner.is_some()) && fchown(&file, owner, group).is_err() {
-            // Who is not in that group cannot give to it: then the group has no part in it.
-            tracing::debug!("cannot give files to the folder's owner and group");
-        }
-        let executable =
-            if SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR { 0 } else { 0o111 };
-        fchmod(&file, Mode::from_bits_truncate((self.mode & !executable) | least))
-    }
-}
-
-/// Whether its owner, who locks it exclusively, lives. Shared, so that two who look at once do not take each other for
-/// it.
-fn is_locked(file: &File) -> io::Result<bool> {
-    match file.try_lock_shared() {
-        // Closing it unlocks it.
-        Ok(()) => Ok(false),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(true),
-        Err(std::fs::TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -554,6 +348,7 @@ fn claim(ask: &Ask, ticket: u64) -> Claim {
         ahead: None,
         acquired_at: None,
         message: None,
+        passed_over: false,
     }
 }
 
@@ -584,7 +379,7 @@ fn read_manifest(path: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| strange("UTF-8 text"))
 }
 
-fn failed(doing: &'static str, path: &Path, error: impl Into<io::Error>) -> FolderError {
+pub(super) fn failed(doing: &'static str, path: &Path, error: impl Into<io::Error>) -> FolderError {
     FolderError::System { doing, path: path.display().to_string(), source: error.into() }
 }
 

@@ -18,8 +18,8 @@ pub(super) const MANIFESTS: usize = 256;
 /// How deep a manifest may be nested: the definitions go four deep.
 pub(super) const DEPTH: usize = 16;
 
-/// Pauses after trouble (a full disk, a manifest with a mistake): what nobody tells us of is found out within the
-/// longer one.
+/// Pauses after trouble (a full disk, a manifest with a mistake, nothing left to watch by): what nobody tells us of is
+/// found out within the longer one.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
 /// How often it is tried again to take part at all, when the system has no room for it for a moment (threads, open files,
@@ -32,3 +32,13 @@ pub(super) const REOPEN: usize = 16;
 /// How long the first transaction can take before people are told that it does: thousands of others can be served
 /// meanwhile.
 pub(super) const LOCKED: Duration = Duration::from_secs(5);
+
+/// How long somebody whose turn has come can leave it untaken before the next one gets it: far longer than it takes to
+/// wake up on a machine that has ten times more to do than it can.
+pub(super) const UNTAKEN: Duration = Duration::from_secs(3);
+
+/// How many at the front of the queue look at the holders and the manifests. One is enough, unless it is stopped.
+pub(super) const SENTRIES: usize = 2;
+
+/// Links on the way to one manifest: as many as the kernel follows.
+pub(super) const LINKS: usize = 40;

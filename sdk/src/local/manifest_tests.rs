@@ -43,6 +43,44 @@ fn manifests_are_read() {
             "apiVersion: konductor.io/v1\nkind: Gate\nspec: {}\n---\n".to_owned() + &semaphore("  permits: 2\n"),
             "semaphore warehouse 2 StrictFIFO",
         ),
+        // As `kubectl get -o yaml` writes it, and generators do.
+        (
+            "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata:\n  annotations:\n    \
+             kubectl.kubernetes.io/last-applied-configuration: |\n      {\"apiVersion\":\"konductor.io/v1\"}\n  \
+             creationTimestamp: \"2026-01-02T03:04:05Z\"\n  finalizers: []\n  generation: 2\n  managedFields:\n  - \
+             fieldsV1: {\"f:spec\": {\"f:permits\": {}}}\n  name: warehouse\n  namespace: default\n  ownerReferences:\n  - \
+             {kind: X}\n  resourceVersion: \"4711\"\n  uid: 0f0e6d3c-6f3a-4d5f-9df7-0d1e4b8a9c00\nspec:\n  permits: 3\n  \
+             queueing: StrictFIFO\n  ttl: 1m\nstatus:\n  conditions:\n  - type: Ready\n  permits: 3\n"
+                .to_owned(),
+            "semaphore warehouse 3 StrictFIFO",
+        ),
+        (
+            "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: x, creationTimestamp: null}\nstatus: {}\n".to_owned(),
+            "lease x 1 StrictFIFO",
+        ),
+        (
+            "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: x, creationTimestamp: 2026-01-02T03:04:05Z}\nstatus:\n"
+                .to_owned(),
+            "lease x 1 StrictFIFO",
+        ),
+        (
+            "apiVersion: v1\nkind: List\nmetadata:\n  resourceVersion: \"\"\nitems:\n- apiVersion: konductor.io/v1\n  kind: \
+             Lease\n  metadata: {name: a}\n- apiVersion: konductor.io/v1\n  kind: Gate\n  spec: {}\n- apiVersion: \
+             konductor.io/v1\n  kind: Semaphore\n  metadata: {name: b}\n  spec: {permits: 2}\n"
+                .to_owned(),
+            "lease a 1 StrictFIFO; semaphore b 2 StrictFIFO",
+        ),
+        (
+            r#"{"apiVersion":"konductor.io/v1","kind":"LeaseList","metadata":{"continue":"","resourceVersion":"7"},"items":[
+                {"apiVersion":"konductor.io/v1","kind":"Lease","metadata":{"name":"a"},"spec":{}}]}"#
+                .to_owned(),
+            "lease a 1 StrictFIFO",
+        ),
+        ("apiVersion: v1\nkind: List\nitems: []\n".to_owned(), ""),
+        (semaphore("  permits: 3.0\n"), "semaphore warehouse 3 StrictFIFO"),
+        (semaphore("  permits: 3.\n"), "semaphore warehouse 3 StrictFIFO"),
+        (semaphore("  permits: 1e3\n"), "semaphore warehouse 1000 StrictFIFO"),
+        (semaphore("  permits: 0.0\n"), "semaphore warehouse 0 StrictFIFO"),
         (String::new(), ""),
         ("---\n# nothing\n---\n".to_owned(), ""),
     ] {
@@ -60,8 +98,38 @@ fn what_is_wrong_is_named_with_its_line() {
             "a.yaml line 7: unknown field permit: spec can have permits, queueing, ttl",
         ),
         (
-            semaphore("  permits: 3\nstatus: {}\n"),
-            "a.yaml line 7: unknown field status: a manifest can have apiVersion, kind, metadata, spec",
+            semaphore("  permits: 3\nstate: {}\n"),
+            "a.yaml line 7: unknown field state: a manifest can have apiVersion, kind, metadata, spec, status",
+        ),
+        (semaphore("  permits: 3\nstatus: 7\n"), "a.yaml line 7: status: wanted fields, found \"7\""),
+        (
+            semaphore("  permits: 3.5\n"),
+            "a.yaml line 6: permits: wanted a whole number from 0 to 1000000, found \"3.5\"",
+        ),
+        (
+            semaphore("  permits: 1e7\n"),
+            "a.yaml line 6: permits: wanted a whole number from 0 to 1000000, found \"1e7\"",
+        ),
+        (
+            "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: x, creationTimestamp: today}\n".to_owned(),
+            "a.yaml line 3: creationTimestamp: wanted a time, found \"today\"",
+        ),
+        (
+            "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: x, resourceVersion: 7}\n".to_owned(),
+            "a.yaml line 3: resourceVersion: wanted a text (in quotes), found \"7\"",
+        ),
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n".to_owned(),
+            "a.yaml line 4: unknown apiVersion \"v1\": wanted konductor.io/v1 (other objects go into another folder)",
+        ),
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: konductor.io/v1\n  kind: LeaseList\n".to_owned(),
+            "a.yaml line 5: unknown kind \"LeaseList\": without a cluster there is Lease and Semaphore",
+        ),
+        ("apiVersion: v1\nkind: List\nitems: {}\n".to_owned(), "a.yaml line 3: items: wanted a list, found a mapping"),
+        (
+            "apiVersion: konductor.io/v1\nkind: PermitList\nitems: []\n".to_owned(),
+            "a.yaml line 2: unknown kind \"PermitList\": without a cluster there is Lease and Semaphore",
         ),
         (semaphore("  permits: -1\n"), "a.yaml line 6: permits: wanted a whole number from 0 to 1000000, found \"-1\""),
         (
@@ -95,6 +163,14 @@ fn what_is_wrong_is_named_with_its_line() {
         (semaphore("  permits: !!int 1\n"), "a.yaml line 6: tags are not understood here: write the value without one"),
         (semaphore("  3\n"), "a.yaml line 6: spec: wanted fields, found \"3\""),
         (twice, "a.yaml line 8: semaphore warehouse is defined twice: also in a.yaml line 1"),
+    ] {
+        assert_eq!(found(&text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_definition_is_named_with_its_line() {
+    for (text, expected) in [
         (
             "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\n".to_owned(),
             "a.yaml line 1: unknown apiVersion \"batch/v1\": wanted konductor.io/v1 (other objects go into another folder)",
@@ -118,8 +194,10 @@ fn what_is_wrong_is_named_with_its_line() {
             "a.yaml line 3: labels: a: wanted a text (in quotes), found \"1\"",
         ),
         (
-            "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: x, generateName: y}\n".to_owned(),
-            "a.yaml line 3: unknown field generateName: metadata can have name, labels, annotations, namespace",
+            "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: x, nmae: y}\n".to_owned(),
+            "a.yaml line 3: unknown field nmae: metadata can have name, namespace, labels, annotations, generateName, \
+             selfLink, uid, resourceVersion, generation, creationTimestamp, deletionTimestamp, \
+             deletionGracePeriodSeconds, ownerReferences, finalizers, managedFields",
         ),
         ("- 1\n".to_owned(), "a.yaml line 1: a manifest: wanted fields, found a list"),
         (format!("a: {}{}\n", "[".repeat(40), "]".repeat(40)), "a.yaml line 1: nested too deeply"),
@@ -220,7 +298,8 @@ proptest! {
     fn numbers_are_those_of_everybody(text in "[0-9+._xoe-]{1,8}") {
         let node = Node { line: 1, value: Value::Scalar { text: text.clone(), plain: true } };
         if let Some(number) = node.number() {
-            prop_assert_eq!(number.to_string(), text);
+            prop_assert_eq!(Ok(number as f64), text.parse::<f64>());
+            prop_assert!(text == "0" || !text.starts_with('0') || !text.as_bytes()[1].is_ascii_digit());
         }
     }
 }

@@ -8,40 +8,57 @@
 //!   renewed and nothing expires, so a process that is stopped goes on holding, and one that is killed holds no longer.
 //! - **What inherits the lock holds, too.** With [`Local::inherit`] the command of `konductor-run` has the locked file
 //!   open, and so has what the command starts: when `konductor-run` is killed, whatever has outlived it still counts.
+//!   [`Local::inherited`] is for a process that is to hold until it has seen to the end of what closes it.
 //! - **Waiting costs nothing.** Nobody looks at anything again and again: who waits sleeps until the kernel says that
-//!   who is in front has ended (or, for the first in the queue, a holder, or that a manifest has changed), or until
-//!   somebody whose transaction has changed something for them says so.
+//!   who is in front has ended (or, for the first two in the queue, a holder, or that a manifest has changed), or until
+//!   somebody whose transaction has changed something for them says so. Only where there is nothing left to watch by,
+//!   or nothing can be written, is there a look every 1 to 15 s.
+//! - **Nobody waits for who stands still in the queue.** Somebody whose turn has come takes it with a lock of its own;
+//!   if it has not done so within some seconds (Ctrl-Z), the next one has its turn. When it goes on it is at its old
+//!   place in the queue.
 //! - **Fencing tokens rise** as in a cluster: with each transaction the term rises, and starts from the time of day.
 //!
 //! A process that is stopped in the middle of a transaction, which takes milliseconds, stops all others until it goes
 //! on or is killed. What local mode does not do: protect from those who write to `.konductor` by hand. Deleting it, or
-//! the file of a claim, frees what somebody may still use. Other machines cannot take part: network filesystems are
-//! refused.
+//! the file of a claim, frees what somebody may still use. Other machines cannot take part: filesystems that are not
+//! known to be of one machine are refused, unless the caller knows better ([`Local::on_any_filesystem`]).
 
+mod access;
+mod filesystem;
 mod folder;
 mod limits;
+mod links;
 mod manifest;
+mod place;
 mod rules;
 mod state;
 mod watch;
 mod yaml;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
-    os::unix::fs::MetadataExt as _,
+    os::{
+        fd::{AsRawFd as _, RawFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
-    sync::Arc,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{Sleep, sleep},
+};
 
 use self::{
     folder::{Ask, Change, FolderError, FolderLock},
-    rules::Standing,
-    watch::{Bell, Watches},
+    rules::{Duty, Standing},
+    watch::{Bell, Followed, Watches},
 };
 use crate::{
     AcquireError, Boottime, Command, Event, LockSeen, Request, Wanted, chain,
@@ -54,11 +71,16 @@ use crate::{
 /// The operation of a transaction for people.
 const DECIDE: &str = "take part in the folder";
 
+/// What a waiter does with the folder, for people.
+const WATCH: &str = "watch the folder (changes are seen up to 15 s late)";
+
 /// A folder instead of a cluster.
 #[derive(Clone, Debug)]
 pub struct Local {
     folder: Arc<PathBuf>,
-    inherit: bool,
+    any_filesystem: bool,
+    /// What programs inherit, if they do.
+    inherited: Option<Arc<Mutex<BTreeSet<RawFd>>>>,
 }
 
 impl Local {
@@ -66,15 +88,43 @@ impl Local {
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();
         // The working directory may be another one later.
-        Self { folder: Arc::new(std::path::absolute(&folder).unwrap_or(folder)), inherit: false }
+        let folder = Arc::new(std::path::absolute(&folder).unwrap_or(folder));
+        Self { folder, any_filesystem: false, inherited: None }
+    }
+
+    /// The folder can be on a filesystem that is not known to be of one machine: the caller knows that no other machine
+    /// uses it.
+    #[must_use]
+    pub fn on_any_filesystem(mut self) -> Self {
+        self.any_filesystem = true;
+        self
     }
 
     /// Programs that this process starts inherit what is held (as one more open descriptor for each claim): should this
     /// process be killed, it stays held until they, and all that they have started, have ended as well.
     #[must_use]
     pub fn inherit(mut self) -> Self {
-        self.inherit = true;
+        self.inherited = Some(Arc::default());
         self
+    }
+
+    /// The descriptors that programs inherit by now: one for each claim that is held. Clones of a folder share them.
+    pub fn inherited(&self) -> Vec<RawFd> {
+        let inherited = self.inherited.as_ref().map(|shared| shared.lock().unwrap_or_else(PoisonError::into_inner));
+        inherited.into_iter().flat_map(|all| all.iter().copied().collect::<Vec<_>>()).collect()
+    }
+
+    /// Programs inherit this FIFO from now on, if that is wanted; or do not any more.
+    fn let_inherit(&self, fifo: &File, whether: bool) -> io::Result<()> {
+        let Some(shared) = &self.inherited else { return Ok(()) };
+        let mut all = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if whether {
+            fcntl(fifo, FcntlArg::F_SETFD(FdFlag::empty()))?;
+            all.insert(fifo.as_raw_fd());
+        } else {
+            all.remove(&fifo.as_raw_fd());
+        }
+        Ok(())
     }
 
     /// The folder.
@@ -102,18 +152,26 @@ struct Mine {
 }
 
 /// What to do next about a claim.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Next {
     /// Decide.
     Transact,
     /// See what somebody else has decided.
     Look,
+    /// Decide, without those who have not taken their turn.
+    PassOver(Vec<(String, u64)>),
 }
 
 /// What ended a wait.
 enum Woken {
     Released,
-    Changed(Next),
+    Rung,
+    Edited,
+    Ended,
+    /// A pause is over.
+    Rested,
+    /// Somebody may have left its turn for too long.
+    Untaken,
 }
 
 /// Acquires and holds one claim, as [`run`](crate::run) says.
@@ -127,19 +185,152 @@ pub(crate) async fn drive(
         folder: local.folder.clone(),
         kind: request.wanted.kind(),
         name: request.wanted.name().to_owned(),
+        any_filesystem: local.any_filesystem,
     };
     let Some((mine, token)) = acquire(&place, request, commands, on_event).await? else { return Ok(()) };
     let fifo = mine.bell.into_fifo();
-    if local.inherit {
-        fcntl(&fifo, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    }
+    local.let_inherit(&fifo, true)?;
     let lock = place.id().unwrap_or_default();
     on_event(Event::Held { fencing_token: token, ttl: Duration::MAX, deadline: Boottime::NEVER, lock });
     // Also when nobody can send any more.
     let _ = commands.recv().await;
+    local.let_inherit(&fifo, false)?;
     release(&place, mine.name, fifo, RELEASE_WITHIN).await;
     on_event(Event::Released);
     Ok(())
+}
+
+/// Why a waiter cannot rely on being woken.
+#[derive(Default)]
+struct Trouble {
+    /// Nothing can be decided, so whatever wakes us changes nothing before the pause is over.
+    deciding: bool,
+    failures: u32,
+    /// What people know.
+    told: Option<String>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Trouble {
+    /// Something went wrong. Returns what is news about it.
+    fn met(&mut self, operation: &'static str, error: String) -> Option<Event> {
+        self.deciding |= operation == DECIDE;
+        if self.pause.is_none() {
+            let pause = limits::PAUSE.0.saturating_mul(1 << self.failures.min(8)).min(limits::PAUSE.1);
+            self.pause = Some(Box::pin(sleep(pause)));
+            self.failures += 1;
+        }
+        if self.told.as_ref() == Some(&error) {
+            return None;
+        }
+        self.told = Some(error.clone());
+        Some(Event::Retrying { operation, error })
+    }
+
+    /// Returns when the pause is over; never, when there is none.
+    async fn rested(&mut self) {
+        match &mut self.pause {
+            Some(pause) => pause.as_mut().await,
+            None => std::future::pending().await,
+        }
+        self.pause = None;
+    }
+}
+
+/// Who was seen to have its turn without taking it, with the token, and since when.
+#[derive(Default)]
+struct Turns(BTreeMap<(String, u64), Boottime>);
+
+impl Turns {
+    fn see(&mut self, untaken: Vec<(String, u64)>, now: Boottime) {
+        let since = untaken.into_iter().map(|turn| {
+            let since = self.0.get(&turn).copied().unwrap_or(now);
+            (turn, since)
+        });
+        self.0 = since.collect();
+    }
+
+    /// Those that others have waited for long enough.
+    fn due(&self, now: Boottime) -> Vec<(String, u64)> {
+        let due = self.0.iter().filter(|(_, since)| **since + limits::UNTAKEN <= now);
+        due.map(|(turn, _)| turn.clone()).collect()
+    }
+
+    /// Returns when there is somebody who may be due.
+    async fn come(&self) {
+        match self.0.values().min() {
+            Some(since) => sleep(*since + limits::UNTAKEN - Boottime::now()).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// What a waiter has to know while it sleeps.
+#[derive(Default)]
+struct Wait {
+    duty: Duty,
+    watches: Watches,
+    trouble: Trouble,
+    turns: Turns,
+}
+
+impl Wait {
+    /// Does what `duty` says, as far as possible. Returns whether something may have been missed, and what people
+    /// should know. `decided`: nothing was in the way of a transaction.
+    fn follow(&mut self, place: &FolderLock, decided: bool) -> (bool, Option<Event>) {
+        let Followed { missed, unseen } = self.watches.follow(&self.duty, place);
+        self.turns.see(self.watches.untaken(&self.duty), Boottime::now());
+        if decided {
+            self.trouble.deciding = false;
+        }
+        match unseen {
+            Some(error) if !self.trouble.deciding => (missed, self.trouble.met(WATCH, chain(&error))),
+            None if decided => {
+                self.trouble = Trouble::default();
+                (missed, None)
+            }
+            _ => (missed, None),
+        }
+    }
+
+    /// Sleeps until there is something to do.
+    async fn sleep(&mut self, mine: Option<&Mine>, commands: &mut UnboundedReceiver<Command>) -> io::Result<Woken> {
+        let rung = async {
+            match mine {
+                Some(mine) => mine.bell.rung().await,
+                None => std::future::pending().await,
+            }
+        };
+        let deciding = self.trouble.deciding;
+        tokio::select! {
+            biased;
+            _ = commands.recv() => Ok(Woken::Released),
+            outcome = rung => outcome.map(|()| Woken::Rung),
+            () = self.watches.edited() => Ok(Woken::Edited),
+            // An end stays seen until it has been dealt with, and so does a turn that is not taken.
+            () = self.watches.ended(), if !deciding => Ok(Woken::Ended),
+            () = self.turns.come(), if !deciding => Ok(Woken::Untaken),
+            () = self.trouble.rested() => Ok(Woken::Rested),
+        }
+    }
+
+    /// What to do about what ended a wait.
+    fn next(&mut self, woken: &Woken) -> Option<Next> {
+        match woken {
+            Woken::Released => None,
+            Woken::Rung => Some(Next::Look),
+            Woken::Edited => {
+                self.watches.forget_manifests();
+                Some(Next::Transact)
+            }
+            Woken::Ended | Woken::Rested => Some(Next::Transact),
+            Woken::Untaken => {
+                let now = Boottime::now();
+                self.turns.see(self.watches.untaken(&self.duty), now);
+                Some(Next::PassOver(self.turns.due(now)))
+            }
+        }
+    }
 }
 
 /// Waits until the claim is held; none when it was withdrawn or cannot be had, which is then told.
@@ -150,14 +341,14 @@ async fn acquire(
     on_event: &mut impl FnMut(Event),
 ) -> io::Result<Option<(Mine, u64)>> {
     let mut mine: Option<Mine> = None;
-    let mut watches = Watches::default();
-    let (mut accepted, mut failures, mut told, mut next) = (false, 0, None, Next::Transact);
+    let mut wait = Wait::default();
+    let (mut accepted, mut told, mut next) = (false, None, Next::Transact);
     loop {
         let decided = tokio::select! {
             biased;
             // What is being decided may be decided; the end of our claim undoes it.
             _ = commands.recv() => None,
-            decided = decide(place, request, next, mine.as_ref(), on_event) => Some(decided),
+            decided = decide(place, request, &next, mine.as_ref(), on_event) => Some(decided),
         };
         let Some(decided) = decided else { return withdraw(place, mine, on_event).await };
         let standing = decided.map(|(claim, standing)| {
@@ -167,79 +358,50 @@ async fn acquire(
             }
             standing
         });
-        let followed = match &standing {
-            Ok(Standing::Waiting { duty, .. }) => watches.follow(duty, place),
-            _ => Ok(false),
-        };
-        let pause = match (standing, followed) {
-            (Err(error), _) if !(accepted || error.is_momentary() && failures < limits::FIRST_TRIES) => {
+        match standing {
+            Err(error) if !(accepted || error.is_momentary() && wait.trouble.failures < limits::FIRST_TRIES) => {
                 let system = error.is_momentary();
                 let error = chain(&error);
                 let error = if system { AcquireError::System(error) } else { AcquireError::Folder(error) };
                 on_event(Event::Failed { error });
                 return Ok(None);
             }
-            (Err(error), _) | (Ok(_), Err(error)) => {
-                on_event(Event::Retrying { operation: DECIDE, error: chain(&error) });
-                let pause = limits::PAUSE.0.saturating_mul(1 << failures.min(8)).min(limits::PAUSE.1);
-                failures += 1;
-                Some(pause)
-            }
-            (Ok(Standing::Held { token }), _) => return Ok(mine.map(|mine| (mine, token))),
-            (Ok(Standing::Gone), _) => {
+            Err(error) => wait.trouble.met(DECIDE, chain(&error)).into_iter().for_each(&mut *on_event),
+            Ok(Standing::Held { token }) => return Ok(mine.map(|mine| (mine, token))),
+            Ok(Standing::Gone) => {
                 on_event(Event::Retrying { operation: WAIT, error: "the claim was deleted".to_owned() });
-                (mine, watches, next, accepted) = (None, Watches::default(), Next::Transact, true);
+                (mine, wait, next, accepted) = (None, Wait::default(), Next::Transact, true);
                 continue;
             }
-            (Ok(Standing::Waiting { ahead, message, permits, .. }), Ok(missed)) => {
-                (accepted, failures) = (true, 0);
+            Ok(Standing::PassedOver) => {
+                let error = "it was passed over, as it stood still when its turn came".to_owned();
+                on_event(Event::Retrying { operation: WAIT, error });
+                next = Next::Transact;
+                continue;
+            }
+            Ok(Standing::Waiting { ahead, message, permits, duty }) => {
+                accepted = true;
+                // First of all: who waits is known, whatever can be watched.
                 let word = (ahead, message.clone(), permits);
                 if told.as_ref() != Some(&word) {
                     let lock = permits.and_then(|permits| Some(LockSeen { id: place.id()?, permits }));
                     on_event(Event::Waiting { ahead, message, parent_missing: permits.is_none(), lock });
                     told = Some(word);
                 }
+                wait.duty = duty;
+                let (missed, news) = wait.follow(place, next != Next::Look);
+                news.into_iter().for_each(&mut *on_event);
                 if missed {
                     next = Next::Transact;
                     continue;
                 }
-                None
             }
-        };
-        match wait(mine.as_ref(), &watches, pause, commands).await? {
-            Woken::Changed(then) => next = then,
-            Woken::Released => return withdraw(place, mine, on_event).await,
         }
-    }
-}
-
-/// Sleeps until there is something to do; for as long as `pause` at most.
-async fn wait(
-    mine: Option<&Mine>,
-    watches: &Watches,
-    pause: Option<Duration>,
-    commands: &mut UnboundedReceiver<Command>,
-) -> io::Result<Woken> {
-    let rung = async {
-        match mine {
-            Some(mine) => mine.bell.rung().await,
-            None => std::future::pending().await,
+        let woken = wait.sleep(mine.as_ref(), commands).await?;
+        match wait.next(&woken) {
+            Some(then) => next = then,
+            None => return withdraw(place, mine, on_event).await,
         }
-    };
-    let paused = async {
-        match pause {
-            Some(pause) => tokio::time::sleep(pause).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        _ = commands.recv() => Ok(Woken::Released),
-        outcome = rung => outcome.map(|()| Woken::Changed(Next::Look)),
-        outcome = watches.edited() => outcome.map(|()| Woken::Changed(Next::Transact)),
-        // An end stays seen until it has been dealt with.
-        () = watches.ended(), if pause.is_none() => Ok(Woken::Changed(Next::Transact)),
-        () = paused => Ok(Woken::Changed(Next::Transact)),
     }
 }
 
@@ -257,7 +419,7 @@ async fn ask(place: &FolderLock, request: &Request) -> Result<(Mine, Standing), 
         },
         priority: request.priority,
     };
-    let (standing, file) = transact(place, Change::Add(ask), &name).await?;
+    let (standing, file) = transact(place, Change::Add(ask), &name, Weak::new()).await?;
     let file = file.ok_or_else(|| place.failed("make a claim in", io::ErrorKind::NotFound.into()))?;
     let bell = Bell::new(file).map_err(|error| place.failed("watch", error))?;
     Ok((Mine { name, bell }, standing))
@@ -267,11 +429,11 @@ async fn ask(place: &FolderLock, request: &Request) -> Result<(Mine, Standing), 
 async fn decide(
     place: &FolderLock,
     request: &Request,
-    next: Next,
+    next: &Next,
     mine: Option<&Mine>,
     on_event: &mut impl FnMut(Event),
 ) -> Result<(Option<Mine>, Standing), FolderError> {
-    let Some(Mine { name, .. }) = mine else {
+    let Some(Mine { name, bell }) = mine else {
         let mut asking = std::pin::pin!(ask(place, request));
         let asked = if let Ok(asked) = tokio::time::timeout(limits::LOCKED, &mut asking).await {
             asked
@@ -283,19 +445,27 @@ async fn decide(
         };
         return asked.map(|(claim, standing)| (Some(claim), standing));
     };
+    // What is left of a decision when nobody waits for it any more does not keep the claim alive.
+    let fifo = Arc::downgrade(bell.fifo());
     let standing = match next {
-        Next::Transact => transact(place, Change::Nothing, name).await?.0,
+        Next::Transact => transact(place, Change::Nothing, name, fifo).await?.0,
+        Next::PassOver(turns) => transact(place, Change::PassOver(turns.clone()), name, fifo).await?.0,
         Next::Look => {
             let name = name.clone();
-            apart(place, move |place| place.look(&name)).await?
+            apart(place, move |place| place.look(&name, &fifo)).await?
         }
     };
     Ok((None, standing))
 }
 
-async fn transact(place: &FolderLock, change: Change, name: &str) -> Result<(Standing, Option<File>), FolderError> {
+async fn transact(
+    place: &FolderLock,
+    change: Change,
+    name: &str,
+    fifo: Weak<File>,
+) -> Result<(Standing, Option<File>), FolderError> {
     let name = name.to_owned();
-    apart(place, move |place| place.transact(&change, &name)).await
+    apart(place, move |place| place.transact(&change, &name, &fifo)).await
 }
 
 /// Ends a wait that is not wanted any more.
@@ -312,8 +482,8 @@ async fn withdraw<T>(
 }
 
 /// Gives a claim back. If that cannot be written down, or not soon, the end of its lock says the same.
-async fn release(place: &FolderLock, name: String, fifo: File, within: Duration) {
-    let removal = transact(place, Change::Remove(name.clone()), &name);
+async fn release(place: &FolderLock, name: String, fifo: Arc<File>, within: Duration) {
+    let removal = transact(place, Change::Remove(name.clone()), &name, Weak::new());
     match tokio::time::timeout(within, removal).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::debug!("cannot write down that a claim is released: {}", chain(&error)),

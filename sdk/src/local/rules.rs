@@ -8,11 +8,7 @@
 //! and stays far below everything after which the arbiter would take a claim for abandoned. Whether a holder lives is
 //! the kernel's to say here, and those that do not were taken out before.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use konductor_api::{
@@ -22,6 +18,7 @@ use konductor_api::{
 };
 
 use super::{
+    limits,
     manifest::Definition,
     state::{Claim, State},
 };
@@ -39,8 +36,12 @@ pub(super) fn reign(
 ) -> State {
     let mut now = Now { monotonic: Duration::ZERO, wall };
     let mut parent = definition.map(|definition| parent(before, name, definition, wall));
-    let mut claims: BTreeMap<String, arbiter::Claim> =
-        before.claims.iter().map(|claim| (claim.name.clone(), observed(claim))).collect();
+    let mut claims: BTreeMap<String, arbiter::Claim> = before
+        .claims
+        .iter()
+        .filter(|claim| !claim.passed_over)
+        .map(|claim| (claim.name.clone(), observed(claim)))
+        .collect();
     let mut view = View::new(kind, name);
     if let Some(parent) = &parent {
         view.observe_parent(parent.clone(), now);
@@ -86,7 +87,11 @@ pub(super) fn reign(
     let (term, settled_term) = parent
         .as_ref()
         .map_or((before.term, before.settled_term), |parent| (parent.state.term, parent.state.settled_term));
-    let claims = before.claims.iter().filter_map(|claim| Some(answered(claim, claims.get(&claim.name)?))).collect();
+    let answer = |claim: &Claim| match claims.get(&claim.name) {
+        Some(decided) => Some(answered(claim, decided)),
+        None => claim.passed_over.then(|| claim.clone()),
+    };
+    let claims = before.claims.iter().filter_map(answer).collect();
     State { permits: definition.map(|definition| definition.capacity), term, settled_term, claims, ..before.clone() }
 }
 
@@ -166,6 +171,8 @@ fn decided(change: &ClaimChange) -> Option<&ClaimState> {
 pub(super) enum Standing {
     /// It is not there.
     Gone,
+    /// Its turn came and it did not take it. Nobody counts on it until it says something again.
+    PassedOver,
     /// Held.
     Held {
         /// Its fencing token.
@@ -184,30 +191,53 @@ pub(super) enum Standing {
     },
 }
 
-/// What a waiter looks at, so that everything that concerns anybody is seen by somebody: the first in the queue looks
-/// at all holders and at the manifests, and everybody else at who is directly in front.
+/// What a waiter looks at, so that everything that concerns anybody is seen by somebody: the sentries, who are the first
+/// in the queue, look at all holders and at the manifests, and everybody at who is directly in front.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Duty {
-    /// Whether it is the first.
-    pub(super) first: bool,
-    /// The claims whose end matters.
-    pub(super) claims: BTreeSet<String>,
+    /// Whether it looks at the manifests, and sees to it that who has its turn takes it.
+    pub(super) sentry: bool,
+    /// The claims whose end matters; with its token, if one holds.
+    pub(super) claims: BTreeMap<String, Option<u64>>,
+}
+
+impl Claim {
+    /// Whether it has had its turn and not given it back.
+    pub(super) fn holds(&self, state: &State) -> bool {
+        self.phase == ClaimPhase::Granted && self.term == state.term
+    }
+
+    /// Takes its turn away, which it has not taken.
+    pub(super) fn pass_over(&mut self) {
+        self.phase = ClaimPhase::Pending;
+        (self.fencing_token, self.ahead, self.acquired_at) = (None, None, None);
+        self.message = Some("passed over: it stood still when its turn came".to_owned());
+        self.passed_over = true;
+    }
 }
 
 /// Where every claim stands.
 pub(super) fn standings(state: &State) -> BTreeMap<&str, Standing> {
-    let held = |claim: &&Claim| claim.phase == ClaimPhase::Granted && claim.term == state.term;
-    let holders = state.claims.iter().filter(held);
-    let mut all: BTreeMap<_, _> = holders
-        .filter_map(|claim| Some((claim.name.as_str(), Standing::Held { token: claim.fencing_token? })))
-        .collect();
-    let mut front: BTreeSet<String> = all.keys().map(|name| (*name).to_owned()).collect();
-    let mut queue: Vec<_> = state.claims.iter().filter(|claim| !held(claim)).collect();
+    let mut all = BTreeMap::new();
+    let (mut holders, mut queue) = (BTreeMap::new(), Vec::new());
+    for claim in &state.claims {
+        if claim.passed_over {
+            all.insert(claim.name.as_str(), Standing::PassedOver);
+        } else if !claim.holds(state) {
+            queue.push(claim);
+        } else if let Some(token) = claim.fencing_token {
+            all.insert(claim.name.as_str(), Standing::Held { token });
+            holders.insert(claim.name.clone(), Some(token));
+        }
+    }
     queue.sort_by_key(|claim| (Reverse(claim.priority), claim.ticket));
+    let mut in_front = None;
     for (place, claim) in queue.into_iter().enumerate() {
-        let duty = Duty { first: place == 0, claims: std::mem::replace(&mut front, [claim.name.clone()].into()) };
-        let (ahead, message) = (claim.ahead, claim.message.clone().unwrap_or_default());
-        all.insert(&claim.name, Standing::Waiting { ahead, message, permits: state.permits, duty });
+        let sentry = place < limits::SENTRIES;
+        let mut claims = if sentry { holders.clone() } else { BTreeMap::new() };
+        claims.extend(in_front.replace(claim.name.clone()).map(|name| (name, None)));
+        let (ahead, message, permits) = (claim.ahead, claim.message.clone().unwrap_or_default(), state.permits);
+        all.insert(&claim.name, Standing::Waiting { ahead, message, permits, duty: Duty { sentry, claims } });
     }
     all
 }

@@ -28,6 +28,7 @@ fn with(mut state: State, name: &str, permits: u64, priority: i32) -> State {
         ahead: None,
         acquired_at: None,
         message: None,
+        passed_over: false,
     });
     state.next_ticket += 1;
     state
@@ -52,48 +53,89 @@ fn shown(state: &State) -> Vec<String> {
     let one = |name: &String| match &standings[name.as_str()] {
         Standing::Held { .. } => format!("{name} holds"),
         Standing::Waiting { ahead, permits, duty, .. } => {
-            let first = if duty.first { " first" } else { "" };
+            let sentry = if duty.sentry { " as a sentry" } else { "" };
             let missing = if permits.is_none() { " for what is missing" } else { "" };
-            let looks: Vec<_> = duty.claims.iter().map(String::as_str).collect();
-            format!("{name} waits{missing}{first} behind {}, looks at {}", ahead.unwrap(), looks.join(" "))
+            let looks: Vec<_> = duty.claims.keys().map(String::as_str).collect();
+            format!("{name} waits{missing}{sentry} behind {}, looks at {}", ahead.unwrap(), looks.join(" "))
         }
+        Standing::PassedOver => format!("{name} was passed over"),
         Standing::Gone => panic!("{name} is in the state"),
     };
     all.into_iter().map(one).collect()
 }
 
 #[test]
-fn the_first_looks_at_the_holders_and_all_others_at_who_is_in_front() {
+fn the_first_two_look_at_the_holders_and_everybody_at_who_is_in_front() {
     let mut state = State::default();
-    for name in ["a", "b", "c", "d"] {
+    for name in ["a", "b", "c", "d", "e"] {
         state = decided(&with(state, name, 1, 0), 2);
     }
     assert_eq!(
         shown(&state),
-        ["a holds", "b holds", "c waits first behind 0, looks at a b", "d waits behind 1, looks at c"]
+        [
+            "a holds",
+            "b holds",
+            "c waits as a sentry behind 0, looks at a b",
+            "d waits as a sentry behind 1, looks at a b c",
+            "e waits behind 2, looks at d"
+        ]
     );
-    let urgent = decided(&with(state.clone(), "e", 1, 5), 2);
+    let urgent = decided(&with(state.clone(), "u", 1, 5), 2);
     assert_eq!(
         shown(&urgent),
         [
             "a holds",
             "b holds",
-            "c waits behind 0, looks at e",
+            "c waits as a sentry behind 0, looks at a b u",
             "d waits behind 1, looks at c",
-            "e waits first behind 0, looks at a b"
+            "e waits behind 2, looks at d",
+            "u waits as a sentry behind 0, looks at a b"
         ]
     );
-    // Only who was first has another duty now. (Positions are told again when they have halved.)
-    assert_eq!(concerned(&state, &urgent), ["c"]);
+    // Only who was in front has another duty now. (Positions are told again when they have halved.)
+    assert_eq!(concerned(&state, &urgent), ["c", "d"]);
     let released = decided(&without(state.clone(), "a"), 2);
-    assert_eq!(shown(&released), ["b holds", "c holds", "d waits first behind 0, looks at b c"]);
-    assert_eq!(concerned(&state, &released), ["c", "d"]);
+    assert_eq!(
+        shown(&released),
+        [
+            "b holds",
+            "c holds",
+            "d waits as a sentry behind 0, looks at b c",
+            "e waits as a sentry behind 1, looks at b c d"
+        ]
+    );
+    assert_eq!(concerned(&state, &released), ["c", "d", "e"]);
+}
+
+#[test]
+fn who_was_passed_over_is_out_of_the_queue_until_it_says_something_and_then_first_again() {
+    let mut state = State::default();
+    for name in ["a", "b", "c"] {
+        state = decided(&with(state, name, 1, 0), 1);
+    }
+    let mut state = decided(&without(state, "a"), 1);
+    assert_eq!(shown(&state), ["b holds", "c waits as a sentry behind 0, looks at b"]);
+    let token = state.claims[0].fencing_token;
+    state.claims[0].pass_over();
+    let mut passed = decided(&state, 1);
+    assert_eq!(shown(&passed), ["b was passed over", "c holds"]);
+    assert!(passed.claims[1].fencing_token > token);
+    // Whatever is decided meanwhile.
+    passed = decided(&with(passed, "d", 1, 0), 1);
+    assert_eq!(shown(&passed), ["b was passed over", "c holds", "d waits as a sentry behind 0, looks at c"]);
+    passed.claims[0].passed_over = false;
+    let back = decided(&passed, 1);
+    assert_eq!(
+        shown(&back),
+        ["b waits as a sentry behind 0, looks at c", "c holds", "d waits as a sentry behind 0, looks at b c"]
+    );
+    assert_eq!(shown(&decided(&without(back, "c"), 1))[0], "b holds");
 }
 
 #[test]
 fn without_a_manifest_claims_wait_and_say_so() {
     let missing = reign(&with(State::default(), "a", 1, 0), Lease::KIND, "s", None, wall());
-    assert_eq!(shown(&missing), ["a waits for what is missing first behind 0, looks at "]);
+    assert_eq!(shown(&missing), ["a waits for what is missing as a sentry behind 0, looks at "]);
     assert_eq!(missing.claims[0].message.as_deref(), Some("waits for lease s, which does not exist yet"));
     assert_eq!(shown(&decided(&missing, 1)), ["a holds"]);
 }
@@ -105,7 +147,7 @@ fn holders_keep_what_they_have_when_the_manifest_goes_or_shrinks() {
     for later in [decided(&held, 0), reign(&held, Semaphore::KIND, "s", None, wall())] {
         assert_eq!((shown(&later), token(&later)), (shown(&held), token(&held)));
         let back = decided(&with(later, "c", 1, 0), 2);
-        assert_eq!(shown(&back), ["a holds", "b holds", "c waits first behind 0, looks at a b"]);
+        assert_eq!(shown(&back), ["a holds", "b holds", "c waits as a sentry behind 0, looks at a b"]);
         assert_eq!(token(&back), token(&held));
     }
 }
@@ -186,16 +228,19 @@ proptest! {
                 prop_assert!(claim.fencing_token > Some(highest));
                 highest = claim.fencing_token.unwrap();
             }
-            // Everybody who waits looks at somebody who is there; one of them at the manifests.
-            let mut firsts = 0;
+            // Everybody who waits looks at somebody who is there, one or two of them at the manifests and all holders.
+            let (mut sentries, mut waiters) = (0, 0);
             for standing in after.values() {
                 if let Standing::Waiting { duty, .. } = standing {
-                    firsts += usize::from(duty.first);
-                    prop_assert!(duty.first || duty.claims.len() == 1);
-                    prop_assert!(duty.claims.iter().all(|name| after.contains_key(name.as_str())));
+                    waiters += 1;
+                    sentries += usize::from(duty.sentry);
+                    prop_assert!(duty.sentry || duty.claims.len() == 1);
+                    prop_assert!(duty.claims.keys().all(|name| after.contains_key(name.as_str())));
+                    let holders = decided.claims.iter().filter(held);
+                    prop_assert!(!duty.sentry || holders.clone().all(|claim| duty.claims[&claim.name] == claim.fencing_token));
                 }
             }
-            prop_assert!(firsts <= 1);
+            prop_assert_eq!(sentries, waiters.min(limits::SENTRIES));
             // There is nothing left to decide.
             let again = reign(&decided, Semaphore::KIND, "s", definition.as_ref(), wall());
             prop_assert_eq!(standings(&again), after);

@@ -48,6 +48,9 @@ pub(super) struct Claim {
     pub(super) ahead: Option<u64>,
     pub(super) acquired_at: Option<Timestamp>,
     pub(super) message: Option<String>,
+    /// Its turn came and it did not take it: it is out of the queue until it says something again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) passed_over: bool,
 }
 
 /// Why a file's content is not believed.
@@ -116,6 +119,10 @@ impl State {
                 "a grant that was not confirmed",
             ),
             (
+                all(|_, claim| claim.phase != ClaimPhase::Granted || !claim.passed_over),
+                "a grant to who was passed over",
+            ),
+            (
                 self.claims.iter().all(|claim| {
                     short(&claim.holder, MAX_HOLDER) && short(claim.message.as_deref().unwrap_or(""), MAX_MESSAGE)
                 }),
@@ -155,6 +162,7 @@ mod tests {
             ahead: None,
             acquired_at: None,
             message: None,
+            passed_over: false,
         }
     }
 
@@ -178,7 +186,7 @@ mod tests {
     #[test]
     fn what_was_not_written_here_is_not_believed() {
         type Edit = fn(&mut State);
-        let edits: [(&str, Edit); 9] = [
+        let edits: [(&str, Edit); 10] = [
             ("term out of range", |state| state.settled_term = 8),
             ("term out of range", |state| state.term = MAX_TERM + 1),
             ("a claim is there twice", |state| state.claims[0].name = "b2".to_owned()),
@@ -188,6 +196,12 @@ mod tests {
             ("a claim with an impossible weight", |state| state.claims[0].permits = 0),
             ("a claim of a future term", |state| state.claims[0].term = 8),
             ("a grant without token", |state| state.claims[0].phase = ClaimPhase::Granted),
+            ("a grant to who was passed over", |state| {
+                let fencing_token = Some(7 << SEQUENCE_BITS);
+                let name = state.claims[0].name.clone();
+                state.claims[0] =
+                    Claim { phase: ClaimPhase::Granted, term: 7, fencing_token, passed_over: true, ..claim(&name, 1) };
+            }),
         ];
         assert_eq!(State::parse(&state().print().unwrap()), Ok(state()));
         for (what, edit) in edits {
@@ -228,6 +242,7 @@ mod tests {
         #[test]
         fn every_state_survives_the_file(
             claims in prop::collection::vec((any::<i32>(), 1..=MAX_PERMITS, ".{0,50}", any::<bool>()), 0..20),
+            passed_over in any::<bool>(),
             term in 0..=MAX_TERM,
         ) {
             let claims = claims.into_iter().zip(1..).map(|((priority, permits, holder, granted), ticket)| Claim {
@@ -237,6 +252,7 @@ mod tests {
                 phase: if granted { ClaimPhase::Granted } else { ClaimPhase::Pending },
                 fencing_token: granted.then_some(term << SEQUENCE_BITS),
                 term: if granted { term } else { 0 },
+                passed_over: passed_over && !granted,
                 ..claim(&format!("c{ticket}"), ticket)
             });
             let state = State { term, next_ticket: 21, claims: claims.collect(), ..State::default() };

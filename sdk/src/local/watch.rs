@@ -1,26 +1,31 @@
 //! What a waiter sleeps on, without ever looking at a clock: its own FIFO, the ends of others, changes of the
-//! manifests.
+//! manifests, wherever these are and by whatever way they are changed.
 //!
 //! The end of a process shows as a hang-up on the FIFO that it had open for writing, and the kernel drops the file's
 //! lock before it closes the FIFO. So who sees the hang-up also finds the lock free.
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs::File,
     future::poll_fn,
     io::{self, Read as _},
     os::fd::{AsFd as _, AsRawFd, RawFd},
+    path::Path,
+    sync::Arc,
     task::Poll,
 };
 
 use nix::{
     errno::Errno,
-    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor},
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     folder::{FolderError, FolderLock, concerns_manifests},
+    links::{Place, places},
+    place::is_untaken,
     rules::Duty,
 };
 
@@ -31,11 +36,11 @@ fn register<T: AsRawFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> 
 
 /// A claim's own FIFO: a byte in it says that something has changed.
 #[derive(Debug)]
-pub(super) struct Bell(AsyncFd<File>);
+pub(super) struct Bell(AsyncFd<Arc<File>>);
 
 impl Bell {
     pub(super) fn new(fifo: File) -> io::Result<Self> {
-        Ok(Self(register(fifo, Interest::READABLE)?))
+        Ok(Self(register(Arc::new(fifo), Interest::READABLE)?))
     }
 
     /// Returns when it was rung, and all rings so far are heard.
@@ -46,7 +51,7 @@ impl Bell {
             let outcome = ready.try_io(|fifo| {
                 let mut bytes = [0; 64];
                 loop {
-                    let count = fifo.get_ref().read(&mut bytes)?;
+                    let count = fifo.get_ref().as_ref().read(&mut bytes)?;
                     heard |= count > 0;
                 }
             });
@@ -60,15 +65,26 @@ impl Bell {
         }
     }
 
+    /// The FIFO, whose lock is the claim: for whoever does not outlive it.
+    pub(super) fn fifo(&self) -> &Arc<File> {
+        self.0.get_ref()
+    }
+
     /// The FIFO, whose lock is the claim.
-    pub(super) fn into_fifo(self) -> File {
+    pub(super) fn into_fifo(self) -> Arc<File> {
         self.0.into_inner()
     }
 }
 
 /// Changes of the manifests.
 #[derive(Debug)]
-struct Edits(AsyncFd<Events>);
+struct Edits {
+    events: AsyncFd<Events>,
+    /// The user's folder.
+    folder: WatchDescriptor,
+    /// What matters in which folder besides.
+    names: BTreeMap<WatchDescriptor, Vec<OsString>>,
+}
 
 #[derive(Debug)]
 struct Events(Inotify);
@@ -79,34 +95,60 @@ impl AsRawFd for Events {
     }
 }
 
+/// What is of interest in a folder, and of a file that is changed by whatever name it has.
+const IN_A_FOLDER: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
+    .union(AddWatchFlags::IN_MOVED_TO)
+    .union(AddWatchFlags::IN_MOVED_FROM)
+    .union(AddWatchFlags::IN_CREATE)
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_ATTRIB);
+const OF_A_FILE: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE.union(AddWatchFlags::IN_ATTRIB);
+
 impl Edits {
-    fn new(place: &FolderLock) -> io::Result<Self> {
-        let events = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        let all = AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_ATTRIB;
-        events.add_watch(place.folder.as_path(), all)?;
-        Ok(Self(register(Events(events), Interest::READABLE)?))
+    fn new(place: &FolderLock) -> Result<Self, FolderError> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+            .map_err(|error| place.failed("watch", error.into()))?;
+        let watch = |path: &Path, what| inotify.add_watch(path, what);
+        let root = place.folder.as_path();
+        let folder = watch(root, IN_A_FOLDER).map_err(|error| place.failed("watch", error.into()))?;
+        let mut names: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for manifest in place.manifest_names()? {
+            let path = root.join(&manifest);
+            // What is not there, or may not be looked at, is found out when it is read.
+            let found = |watched: nix::Result<WatchDescriptor>| match watched {
+                Ok(watched) => Ok(Some(watched)),
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EACCES) => Ok(None),
+                Err(error) => Err(place.failed("watch", error.into())),
+            };
+            for Place { folder, name } in places(&path) {
+                if let Some(watched) = found(watch(&folder, IN_A_FOLDER))? {
+                    names.entry(watched).or_default().push(name);
+                }
+            }
+            // One file can have several names, and a mount can show it in several places.
+            found(watch(&path, OF_A_FILE))?;
+        }
+        let events = register(Events(inotify), Interest::READABLE).map_err(|error| place.failed("watch", error))?;
+        Ok(Self { events, folder, names })
     }
 
-    /// Returns when a manifest may have changed.
-    async fn made(&self) -> io::Result<()> {
+    fn concerns(&self, event: &InotifyEvent) -> bool {
+        // Without a name it is about a file or folder itself, or about events that were lost.
+        event.name.as_ref().is_none_or(|name| {
+            (event.wd == self.folder && concerns_manifests(name))
+                || self.names.get(&event.wd).is_some_and(|names| names.contains(name))
+        })
+    }
+
+    /// Returns when a manifest may have changed, or when nothing can be heard any more.
+    async fn made(&self) {
         loop {
-            let mut ready = self.0.readable().await?;
-            let events = match ready.get_inner().0.read_events() {
-                Ok(events) => events,
-                Err(Errno::EAGAIN) => {
-                    ready.clear_ready();
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            // Without a name it is about the folder itself, or about events that were lost.
-            if events.iter().any(|event| event.name.as_deref().is_none_or(concerns_manifests)) {
-                return Ok(());
+            let Ok(mut ready) = self.events.readable().await else { return };
+            match ready.get_inner().0.read_events() {
+                Ok(events) if !events.iter().any(|event| self.concerns(event)) => {}
+                Err(Errno::EAGAIN) => ready.clear_ready(),
+                Err(Errno::EINTR) => {}
+                Ok(_) | Err(_) => return,
             }
         }
     }
@@ -119,31 +161,52 @@ pub(super) struct Watches {
     edits: Option<Edits>,
 }
 
+/// What came of watching.
+#[derive(Debug, Default)]
+pub(super) struct Followed {
+    /// Something may have been missed, so that a transaction has to see to it.
+    pub(super) missed: bool,
+    /// Something cannot be watched, so that it has to be looked at again and again.
+    pub(super) unseen: Option<FolderError>,
+}
+
 impl Watches {
-    /// Looks at what `duty` says from now on. Returns whether something may have been missed, so that a transaction has
-    /// to see to it.
-    pub(super) fn follow(&mut self, duty: &Duty, place: &FolderLock) -> Result<bool, FolderError> {
-        self.claims.retain(|name, _| duty.claims.contains(name));
-        let mut missed = false;
-        for name in &duty.claims {
-            if !self.claims.contains_key(name) {
-                let Some(file) = place.watch(name)? else {
-                    missed = true;
-                    continue;
-                };
-                // Nothing is ever written here; a hang-up shows whatever was asked for. Interest in reading would also
-                // wake when the claim's owner is woken.
-                let watch = register(file, Interest::WRITABLE).map_err(|error| place.failed("watch", error))?;
-                self.claims.insert(name.clone(), watch);
+    /// Looks at what `duty` says from now on, as far as it can.
+    pub(super) fn follow(&mut self, duty: &Duty, place: &FolderLock) -> Followed {
+        let mut followed = Followed::default();
+        self.claims.retain(|name, _| duty.claims.contains_key(name));
+        for name in duty.claims.keys() {
+            if self.claims.contains_key(name) {
+                continue;
+            }
+            // Nothing is ever written here; a hang-up shows whatever was asked for. Interest in reading would also wake
+            // when the claim's owner is woken.
+            let watched = place.watch(name).and_then(|file| {
+                let watch = file.map(|file| register(file, Interest::WRITABLE)).transpose();
+                watch.map_err(|error| place.failed("watch", error))
+            });
+            match watched {
+                Ok(Some(watch)) => drop(self.claims.insert(name.clone(), watch)),
+                Ok(None) => followed.missed = true,
+                Err(error) => followed.unseen = Some(error),
             }
         }
-        if !duty.first {
+        if !duty.sentry {
             self.edits = None;
         } else if self.edits.is_none() {
-            self.edits = Some(Edits::new(place).map_err(|error| place.failed("watch", error))?);
-            missed = true;
+            match Edits::new(place) {
+                Ok(edits) => (self.edits, followed.missed) = (Some(edits), true),
+                Err(error) => followed.unseen = Some(error),
+            }
         }
-        Ok(missed)
+        followed
+    }
+
+    /// Those whose turn it is and who have not taken it.
+    pub(super) fn untaken(&self, duty: &Duty) -> Vec<(String, u64)> {
+        let holders = duty.claims.iter().filter_map(|(name, token)| Some((name, (*token)?)));
+        let untaken = holders.filter(|(name, _)| self.claims.get(*name).is_some_and(|file| is_untaken(file.get_ref())));
+        untaken.map(|(name, token)| (name.clone(), token)).collect()
     }
 
     /// Returns when one of the claims that are looked at has ended.
@@ -156,10 +219,15 @@ impl Watches {
     }
 
     /// Returns when a manifest may have changed.
-    pub(super) async fn edited(&self) -> io::Result<()> {
+    pub(super) async fn edited(&self) {
         match &self.edits {
             Some(edits) => edits.made().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// Where the manifests are may have changed with them: they are looked for anew when it is next said what to follow.
+    pub(super) fn forget_manifests(&mut self) {
+        self.edits = None;
     }
 }

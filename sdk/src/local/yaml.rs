@@ -15,9 +15,11 @@ pub(super) struct Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     /// A text, and whether it stands there without quotes, so that YAML could take it for something else.
-    Scalar { text: String, plain: bool },
-    /// What we have no use for, and only count the depth of.
-    List,
+    Scalar {
+        text: String,
+        plain: bool,
+    },
+    List(Vec<Node>),
     /// Keys are unique.
     Map(Vec<Field>),
 }
@@ -88,13 +90,14 @@ impl<'a> Reader<'a> {
                 Value::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain }
             }
             Event::SequenceStart(..) => {
+                let mut all = Vec::new();
                 loop {
                     match self.next()? {
                         (Event::SequenceEnd, _) => break,
-                        (event, line) => drop(self.node(event, line, depth + 1)?),
+                        (event, line) => all.push(self.node(event, line, depth + 1)?),
                     }
                 }
-                Value::List
+                Value::List(all)
             }
             Event::MappingStart(..) => Value::Map(self.fields(depth)?),
             Event::Alias(_) => return Err(Mistake::new(line, "aliases are not understood here: write the value out")),
@@ -137,10 +140,11 @@ impl Node {
         }
     }
 
-    /// A whole number in decimal digits, which all readers of YAML take for the same one.
+    /// A whole number in decimal digits, which all readers of YAML take for the same one; also where a fraction of zero
+    /// or an exponent of ten is written out, as in `3.0`, which is the same number in JSON.
     pub(super) fn number(&self) -> Option<u64> {
         match &self.value {
-            Value::Scalar { text, plain: true } if text == "0" || !text.starts_with(['0', '+']) => text.parse().ok(),
+            Value::Scalar { text, plain: true } => whole(text),
             _ => None,
         }
     }
@@ -149,10 +153,27 @@ impl Node {
     pub(super) fn shown(&self) -> String {
         match &self.value {
             Value::Scalar { text, .. } => format!("{:?}", text.chars().take(60).collect::<String>()),
-            Value::List => "a list".to_owned(),
+            Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a mapping".to_owned(),
         }
     }
+}
+
+/// The largest number below which a floating-point number is one whole number and no other.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+fn whole(text: &str) -> Option<u64> {
+    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+    let bytes = text.as_bytes();
+    // To some readers, digits after a zero are octal.
+    if !is_digit(bytes.first()) || (bytes[0] == b'0' && is_digit(bytes.get(1))) {
+        return None;
+    }
+    text.parse().ok().or_else(|| {
+        let is_plain = bytes.iter().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(byte));
+        let number = text.parse::<f64>().ok().filter(|_| is_plain)?;
+        (number.fract() == 0.0 && (0.0..EXACT).contains(&number)).then_some(number as u64)
+    })
 }
 
 /// Whether some reader of YAML 1.1 or 1.2 takes this, unquoted, for something else than a text.

@@ -97,6 +97,8 @@ pub(crate) fn supervise(config: &Config, found: &Found) -> Exit {
         Ok(Prepared::Driver(mut driver)) => driver.run(Supervisor::new(settings)).inspect_err(|_| {
             // Without its loop this process protects nothing any more.
             driver.tree.kill();
+            // What is not dead at once is the watchdog's to end, which holds until then.
+            driver.watchdog.take().into_iter().for_each(Watchdog::leave);
         }),
         Ok(Prepared::Ended(signal)) => Ok(Exit::Signal(signal)),
         Err(refusal) => Err(refusal),
@@ -141,6 +143,8 @@ struct Driver<'a> {
     signals: Signals,
     timer: Timer,
     client: Option<ClientThread>,
+    /// The folder that takes the cluster's place.
+    local: Option<Local>,
     tree: Tree,
     /// While something is held and the tree is alive.
     watchdog: Option<Watchdog>,
@@ -161,6 +165,11 @@ impl<'a> Driver<'a> {
             signals: Signals::new(parent).map_err(refused("read signals", "signalfd4(2)"))?,
             timer: Timer::default(),
             client: None,
+            // Whatever outlives this process goes on holding.
+            local: config.local.as_ref().map(|folder| {
+                let folder = Local::new(folder).inherit();
+                if config.any_filesystem { folder.on_any_filesystem() } else { folder }
+            }),
             tree: Tree::new(config.signals.scope),
             watchdog: None,
             mark: watchdog::mark(),
@@ -212,12 +221,15 @@ impl<'a> Driver<'a> {
                 events.push_back(Event::SignalsRead);
             }
             Effect::Spawn { tokens, locks, deadline } => match self.spawn(&tokens, &locks, deadline) {
-                Ok(command) => self.tree.adopt(command),
+                Ok(command) => {
+                    self.tree.adopt(command);
+                    self.tell_command();
+                }
                 Err(process::Failure { exit, error, momentary }) => {
                     events.push_front(Event::NotSpawned { exit, error, momentary });
                 }
             },
-            Effect::TellWatchdog(deadline) => self.extend_watchdog(deadline),
+            Effect::TellWatchdog(deadline) => self.extend_watchdog(deadline, events),
             Effect::EndWatchdog => self.end_watchdog(),
             Effect::Forward(received) => self.tree.forward(received),
             Effect::Continue => self.resume(),
@@ -278,6 +290,8 @@ impl<'a> Driver<'a> {
         }
         if let (Some(exit), Some(command)) = (reaped.command, command) {
             self.terminal.take_back(command);
+            // Another process may get its number.
+            self.tell_command();
             events.push_back(Event::CommandEnded(exit));
         }
         if reaped.killed {
@@ -332,21 +346,36 @@ impl<'a> Driver<'a> {
     }
 
     fn start_watchdog(&mut self, deadline: Boottime) -> Result<(), Refusal> {
-        let watchdog = Watchdog::start(deadline, self.tree.others(), &self.mark)?;
+        let kept = self.local.as_ref().map(Local::inherited).unwrap_or_default();
+        let mut watchdog = Watchdog::start(deadline, self.tree.others(), &self.mark, &kept)?;
         self.tree.watched_by(Some(watchdog.pid()), watchdog.counts());
+        // One that does not listen is replaced when it is seen to have ended.
+        let _ = watchdog.tell_command(self.tree.command());
         self.watchdog = Some(watchdog);
         Ok(())
     }
 
-    fn extend_watchdog(&mut self, deadline: Boottime) {
-        if self.watchdog.as_ref().is_some_and(|watchdog| watchdog.extend(deadline).is_ok()) {
+    fn extend_watchdog(&mut self, deadline: Boottime, events: &mut VecDeque<Event>) {
+        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.extend(deadline).is_ok()) {
             return;
         }
         // One that does not listen would end the command too early.
         self.end_watchdog();
         if let Err(error) = self.start_watchdog(deadline) {
-            tracing::warn!("{error}; the next renewal tries again");
+            if deadline == Boottime::NEVER {
+                tracing::debug!("{error}");
+                events.push_back(Event::WatchdogEnded);
+            } else {
+                tracing::warn!("{error}; the next renewal tries again");
+            }
         }
+    }
+
+    /// Tells the watchdog which process is the command, so that it knows the command's group when this process is gone.
+    fn tell_command(&mut self) {
+        let command = self.tree.command();
+        // One that does not listen is replaced when it is seen to have ended.
+        let _ = self.watchdog.as_mut().map(|watchdog| watchdog.tell_command(command));
     }
 
     fn end_watchdog(&mut self) {
@@ -431,9 +460,8 @@ impl<'a> Driver<'a> {
             requests: requests.collect(),
             arrivals: self.config.arrivals.iter().map(arrive).collect(),
         };
-        // Whatever outlives this process goes on holding.
-        let local = self.config.local.as_ref().map(|folder| Local::new(folder).inherit());
-        let options = ConnectOptions { namespace: self.config.namespace.clone(), local, program: PROGRAM };
+        let (namespace, local) = (self.config.namespace.clone(), self.local.clone());
+        let options = ConnectOptions { namespace, local, program: PROGRAM };
         self.client = Some(ClientThread::start(options, wishes)?);
         Ok(())
     }

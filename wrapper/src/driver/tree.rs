@@ -342,6 +342,8 @@ fn told(target: pid_t, signal: c_int, sent: nix::Result<()>) {
 pub(super) struct Process {
     pub(super) pid: pid_t,
     pub(super) parent: pid_t,
+    /// Its process group.
+    pub(super) group: pid_t,
     /// Its first thread has ended; the others may run on.
     pub(super) zombie: bool,
 }
@@ -387,7 +389,8 @@ pub(super) fn process(stat: &[u8]) -> Option<Process> {
     let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    Some(Process { pid, parent, zombie: matches!(state, "Z" | "X") })
+    let group = fields.next()?.parse().ok()?;
+    Some(Process { pid, parent, group, zombie: matches!(state, "Z" | "X") })
 }
 
 #[cfg(test)]
@@ -402,6 +405,7 @@ mod tests {
             ("7 (sh) S 1 7 7 0", Some((7, 1))),
             ("7 (a) Z 9 (b) R 4 7 7", Some((7, 4))),
             ("7 () R 0 7", Some((7, 0))),
+            ("7 (sh) S 1", None),
             ("7 (sh) Z 1 7", Some((7, 1))),
             ("7 (sh) S", None),
             ("x (sh) S 1", None),

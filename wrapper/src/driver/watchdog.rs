@@ -7,11 +7,15 @@
 //!   to run;
 //! - at once, when `konductor-run` is gone: nobody would be left to renew or to end the command in order.
 //!
+//! Without a cluster there is no deadline, and what is held is held by open descriptors. The watchdog has them open, too,
+//! so the next one waits until the tree is dead also where the command's processes have closed theirs, as most
+//! programs do for their children.
+//!
 //! *What it is.* A copy of this process (no new program: 0.3 ms, 0.2 MB, and no file that could be missing), started
-//! before the command and ended when the tree is dead. It has descriptors of its own only, a session of its own, and
-//! all signals blocked. Deadlines come by a pipe; its end says that `konductor-run` is gone. As it was copied from a
-//! process with threads, it takes no lock and no memory: nothing but system calls, with what is on its stack or was
-//! there before.
+//! before the command and ended when the tree is dead. It has descriptors of its own only, and those that hold; a
+//! session of its own, and all signals blocked. Deadlines come by a pipe; its end says that `konductor-run` is gone. As
+//! it was copied from a process with threads, it takes no lock and no memory: nothing but system calls, with what is on
+//! its stack or was there before.
 //!
 //! *What waits for it.* Nobody by mistake: it is a child without a signal for its end, which waitpid(2) does not count
 //! unless asked to. That it is gone is seen by the pipe. (Emulators know no such children; there it is one that counts,
@@ -20,17 +24,24 @@
 //! *Whom it kills.* As PID 1's watchdog: all in the namespace. Else first whom the kernel lists as children, and
 //! theirs, which takes no time also where there are thousands of other processes and little time for each; then all
 //! below `konductor-run`, by the parents in /proc, again and again until a look finds none alive. When `konductor-run`
-//! is gone, parents no longer tell, but the environment does: all that the command starts has `KONDUCTOR_TREE` in it,
-//! with an id that is this tree's only. What has both left the command's session and dropped its environment is not
+//! is gone, parents no longer tell all, but the environment does: all that the command starts has `KONDUCTOR_TREE` in
+//! it, with an id that is this tree's only. So does the command's process group. Whoever has either is of the tree, and
+//! so is who descends from one who has. What has dropped its environment, left the group and lost its parents is not
 //! found then. (As PID 1, `konductor-run` takes everything with it.)
-#![expect(unsafe_code, reason = "clone(2), getdents64(2), close_range(2), and kill(2) of all")]
+//!
+//! What may not be killed, as it runs as another user (sudo), is not waited for when there is a deadline: what is held is
+//! somebody else's then. Without one, its end is.
+#![expect(
+    unsafe_code,
+    reason = "clone(2), getdents64(2), close_range(2), kill(2) of all, and the place of the arguments"
+)]
 
 use std::{
     collections::BTreeSet,
     ffi::CStr,
     fmt,
     io::Write as _,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
     time::Duration,
 };
 
@@ -62,6 +73,12 @@ const NAME: &CStr = c"konductor-wdog";
 /// keeps it for a disk or a frozen cgroup.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(64)];
 
+/// The longest pause while there are only processes left that may not be killed.
+const PATIENT: Duration = Duration::from_secs(1);
+
+/// How many processes one look takes in before they are killed.
+const LOOK: usize = 4096;
+
 /// How far down the lists of children are followed at once; further down there is a look at all processes.
 const LEVELS: u32 = 32;
 
@@ -81,6 +98,36 @@ pub(super) struct Watchdog {
     pid: Pid,
     pipe: OwnedFd,
     counts: bool,
+    told: Told,
+}
+
+/// What the watchdog is told, again and again.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    deadline: Boottime,
+    /// The command, as long as its process id is its own.
+    command: Option<pid_t>,
+}
+
+/// How many bytes tell it.
+const WORDS: usize = 16;
+
+impl Told {
+    fn write(self) -> [u8; WORDS] {
+        let mut bytes = [0; WORDS];
+        bytes[..8].copy_from_slice(&nanoseconds(self.deadline).to_ne_bytes());
+        bytes[8..12].copy_from_slice(&self.command.unwrap_or(0).to_ne_bytes());
+        bytes
+    }
+
+    fn read(bytes: [u8; WORDS]) -> Self {
+        let [d0, d1, d2, d3, d4, d5, d6, d7, c0, c1, c2, c3, ..] = bytes;
+        let deadline = match u64::from_ne_bytes([d0, d1, d2, d3, d4, d5, d6, d7]) {
+            u64::MAX => Boottime::NEVER,
+            nanoseconds => Boottime(Duration::from_nanos(nanoseconds)),
+        };
+        Self { deadline, command: Some(pid_t::from_ne_bytes([c0, c1, c2, c3])).filter(|pid| *pid > 1) }
+    }
 }
 
 /// What this process's tree is known by, in the environment of each of its processes: no other one on this machine has
@@ -96,15 +143,36 @@ struct Charge<'a> {
     spared: &'a BTreeSet<pid_t>,
     /// In the environment of everything that the command starts.
     mark: &'a [u8],
+    /// What stays open, sorted: the pipe, and what holds.
+    kept: &'a [RawFd],
+}
+
+/// One look at all processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Look {
+    /// How many of the tree were alive, and were killed.
+    killed: usize,
+    /// How many of the tree may not be killed.
+    spared: usize,
 }
 
 impl Watchdog {
-    /// Starts a watchdog of the tree below this process, but for the children that are to be spared.
-    pub(super) fn start(deadline: Boottime, spared: &BTreeSet<pid_t>, mark: &str) -> Result<Self, Refusal> {
+    /// Starts a watchdog of the tree below this process, but for the children that are to be spared. It keeps these
+    /// descriptors open until the tree is dead.
+    pub(super) fn start(
+        deadline: Boottime,
+        spared: &BTreeSet<pid_t>,
+        mark: &str,
+        holding: &[RawFd],
+    ) -> Result<Self, Refusal> {
         let start = "start the watchdog";
         let pipe = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK);
         let (theirs, ours) = pipe.map_err(refused(start, "pipe2(2)"))?;
-        let charge = Charge { wrapper: getpid(), spared, mark: mark.as_bytes() };
+        let mut kept = holding.to_vec();
+        kept.push(theirs.as_raw_fd());
+        kept.sort_unstable();
+        let charge = Charge { wrapper: getpid(), spared, mark: mark.as_bytes(), kept: &kept };
+        let told = Told { deadline, command: None };
         // SAFETY: with no flag but the signal of its end the child is a copy that shares no memory. It makes system
         // calls only, with memory that was there before or is on its stack, and never returns.
         let clone = |end: libc::c_int| Errno::result(unsafe { libc::syscall(libc::SYS_clone, end, 0, 0, 0, 0) });
@@ -115,17 +183,33 @@ impl Watchdog {
         let pid = cloned.map_err(refused(start, "clone(2)"))? as pid_t;
         if pid == 0 {
             drop(ours);
-            let code = i32::from(charge.watch(&theirs, deadline).is_err());
+            let code = i32::from(charge.watch(&theirs, told).is_err());
             // SAFETY: ends this process at once, without running anything of the parent's.
             unsafe { libc::_exit(code) }
         }
-        Ok(Self { pid: Pid::from_raw(pid), pipe: ours, counts })
+        Ok(Self { pid: Pid::from_raw(pid), pipe: ours, counts, told })
     }
 
     /// Tells the watchdog a later deadline.
-    pub(super) fn extend(&self, deadline: Boottime) -> nix::Result<()> {
+    pub(super) fn extend(&mut self, deadline: Boottime) -> nix::Result<()> {
+        self.told.deadline = deadline;
+        self.tell()
+    }
+
+    /// Tells the watchdog which process is the command; none once it has been reaped.
+    pub(super) fn tell_command(&mut self, command: Option<Pid>) -> nix::Result<()> {
+        self.told.command = command.map(Pid::as_raw);
+        self.tell()
+    }
+
+    fn tell(&self) -> nix::Result<()> {
         // So few bytes are written as a whole or not at all.
-        write(&self.pipe, &nanoseconds(deadline).to_ne_bytes()).map(drop)
+        write(&self.pipe, &self.told.write()).map(drop)
+    }
+
+    /// Leaves the tree to the watchdog, for a process that is about to end.
+    pub(super) fn leave(self) {
+        std::mem::forget(self);
     }
 
     /// Whether the watchdog is gone.
@@ -173,12 +257,12 @@ fn nanoseconds(at: Boottime) -> u64 {
 
 impl Charge<'_> {
     /// What the watchdog does from its start to its end.
-    fn watch(&self, pipe: &OwnedFd, mut deadline: Boottime) -> nix::Result<()> {
-        settle_in(pipe);
+    fn watch(&self, pipe: &OwnedFd, mut told: Told) -> nix::Result<()> {
+        settle_in(self.kept);
         let pipe = pipe.as_fd();
         let mut timer = Timer::default();
         loop {
-            timer.set(Some(deadline));
+            timer.set(Some(told.deadline).filter(|deadline| *deadline != Boottime::NEVER));
             // Without a timer the pipe twice, which does no harm.
             let sources = [pipe, timer.source().unwrap_or(pipe)];
             let mut sources = sources.map(|source| PollFd::new(source, PollFlags::POLLIN));
@@ -187,15 +271,20 @@ impl Charge<'_> {
                 Err(error) => return Err(error),
             }
             // What has been said in time counts, also when it was not heard in time.
-            if is_closed(pipe, &mut deadline)? || deadline <= Boottime::now() {
-                self.kill_tree(pipe);
+            if is_closed(pipe, &mut told)? || told.deadline <= Boottime::now() {
+                self.kill_tree(pipe, told);
                 return Ok(());
             }
         }
     }
 
+    /// Whether something is held by what this process has open.
+    fn holds(&self) -> bool {
+        self.kept.len() > 1
+    }
+
     /// Until nothing of the tree is alive.
-    fn kill_tree(&self, pipe: BorrowedFd) {
+    fn kill_tree(&self, pipe: BorrowedFd, mut told: Told) {
         if self.wrapper.as_raw() == 1 {
             // This one and PID 1 are not among them.
             let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
@@ -206,19 +295,26 @@ impl Charge<'_> {
         let mut quiet = 0;
         while quiet < QUIET {
             // Asked at each look: it may be killed meanwhile.
-            let orphaned = is_closed(pipe, &mut Boottime(Duration::ZERO)).unwrap_or(true);
-            match self.kill_once(orphaned) {
-                Ok(0) => quiet += 1,
-                Ok(_) => quiet = 0,
-                // Without /proc nobody can be found. The command itself ends with its parent, if that is still there.
-                Err(_) if orphaned => return,
+            let orphaned = is_closed(pipe, &mut told).unwrap_or(true);
+            match self.kill_once(orphaned, told.command) {
+                Ok(Look { killed: 0, spared }) if spared == 0 || !self.holds() => quiet += 1,
+                Ok(Look { killed: 0, .. }) => pause = pause.saturating_mul(2).clamp(longest, PATIENT),
+                Ok(_) => (quiet, pause) = (0, pause.min(longest)),
+                // Without /proc nobody can be found but the command's group.
+                Err(_) if orphaned => match told.command.map(|group| kill(Pid::from_raw(-group), Signal::SIGKILL)) {
+                    Some(Ok(()) | Err(Errno::EPERM)) if self.holds() => {}
+                    _ => return,
+                },
+                // The command itself ends with its parent, if that is still there.
                 Err(_) => {
                     let _ = kill(self.wrapper, Signal::SIGKILL);
-                    return;
+                    if !self.holds() {
+                        return;
+                    }
                 }
             }
             std::thread::sleep(pause);
-            pause = longest.min(pause * 2);
+            pause = longest.max(pause).min(pause * 2);
         }
     }
 
@@ -246,37 +342,61 @@ impl Charge<'_> {
         }
     }
 
-    /// One look at all processes: how many of the tree were alive.
-    fn kill_once(&self, orphaned: bool) -> nix::Result<usize> {
+    /// One look at all processes. All are found before any is killed, as what descends from one that is dead is not
+    /// found by its parents any more.
+    fn kill_once(&self, orphaned: bool, command: Option<pid_t>) -> nix::Result<Look> {
         let own = getpid();
-        let mut alive = 0;
+        let (mut found, mut number, mut strangers) = ([0; LOOK], 0, Strangers::default());
         each_process(|pid| {
-            let is_other = pid != own.as_raw() && pid != self.wrapper.as_raw();
-            if is_other && (if orphaned { self.carries_mark(pid) } else { self.is_below(pid) }) {
-                // One that may not be killed is not waited for.
-                let killed = kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok();
-                alive += usize::from(killed && stat(pid).is_some_and(|process| !process.zombie));
+            // Those for which there is no room are found the next time.
+            if pid == own.as_raw() || pid == self.wrapper.as_raw() || number == LOOK {
+                return;
+            }
+            if if orphaned { self.is_left(pid, command, &mut strangers) } else { self.is_below(pid) } {
+                found[number] = pid;
+                number += 1;
             }
         })?;
-        Ok(alive)
+        let mut look = Look::default();
+        for pid in found.into_iter().take(number) {
+            let killed = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            if stat(pid).is_some_and(|process| !process.zombie) {
+                match killed {
+                    Ok(()) => look.killed += 1,
+                    Err(Errno::EPERM) => look.spared += 1,
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(look)
     }
 
     /// Whether this process descends from the wrapper, and not by a child that is to be spared.
     fn is_below(&self, pid: pid_t) -> bool {
-        'anew: for _ in 0..TRIES {
-            let mut at = pid;
-            for _ in 0..DEPTH {
-                match stat(at).map(|process| process.parent) {
-                    Some(parent) if parent == self.wrapper.as_raw() => return !self.spared.contains(&at),
-                    Some(0 | 1) => return false,
-                    Some(parent) => at = parent,
-                    None if at == pid => return false,
-                    // A parent is gone: its children have another one now.
-                    None => continue 'anew,
-                }
+        ancestry(pid, |process| (process.parent == self.wrapper.as_raw()).then(|| !self.spared.contains(&process.pid)))
+    }
+
+    /// Whether this process was the wrapper's that is gone: by its environment or its group, or that of one from whom it
+    /// descends.
+    fn is_left(&self, pid: pid_t, command: Option<pid_t>, strangers: &mut Strangers) -> bool {
+        let mut parent = 0;
+        let is_left = ancestry(pid, |process| {
+            if process.pid == pid {
+                parent = process.parent;
             }
+            if Some(process.group) == command {
+                Some(true)
+            } else if strangers.has(process.pid) {
+                Some(false)
+            } else {
+                self.carries_mark(process.pid).then_some(true)
+            }
+        });
+        if !is_left {
+            // Nor is its parent.
+            strangers.add(parent);
         }
-        false
+        is_left
     }
 
     fn carries_mark(&self, pid: pid_t) -> bool {
@@ -296,30 +416,107 @@ impl Charge<'_> {
     }
 }
 
-/// Leaves the parent's surroundings, with nothing open but the pipe. What is refused of this is no reason not to watch:
-/// it is then found, or keeps something busy, a little more easily.
-fn settle_in(pipe: &OwnedFd) {
-    let _ = prctl::set_name(NAME);
-    let _ = setsid();
-    let _ = chdir(c"/");
-    let kept = pipe.as_raw_fd();
-    // Before Linux 5.9 the others stay open for as long as there is a deadline to keep, which harms nobody.
-    // SAFETY: nothing else runs in this process, and it uses nothing of what is closed.
-    unsafe {
-        if kept > 0 {
-            libc::syscall(libc::SYS_close_range, 0, kept - 1, 0);
+/// What is first said of a process, of its parent, and so on; that it is none of ours, if nothing is.
+fn ancestry(pid: pid_t, mut say: impl FnMut(&tree::Process) -> Option<bool>) -> bool {
+    'anew: for _ in 0..TRIES {
+        let mut at = pid;
+        for _ in 0..DEPTH {
+            match stat(at) {
+                Some(process) => match (say(&process), process.parent) {
+                    (Some(said), _) => return said,
+                    (None, 0 | 1) => return false,
+                    (None, parent) => at = parent,
+                },
+                None if at == pid => return false,
+                // A parent is gone: its children have another one now.
+                None => continue 'anew,
+            }
         }
-        libc::syscall(libc::SYS_close_range, kept + 1, libc::c_int::MAX, 0);
+    }
+    false
+}
+
+/// Parents that were seen to be none of ours, the latest ones: most processes of a machine have few different ones.
+struct Strangers {
+    pids: [pid_t; 64],
+    next: usize,
+}
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Self { pids: [0; 64], next: 0 }
     }
 }
 
-/// Reads the latest deadline. True when there will not be another one, because the wrapper is gone.
-fn is_closed(pipe: BorrowedFd, deadline: &mut Boottime) -> nix::Result<bool> {
-    let mut number = [0; 8];
+impl Strangers {
+    fn has(&self, pid: pid_t) -> bool {
+        self.pids.contains(&pid)
+    }
+
+    fn add(&mut self, pid: pid_t) {
+        if !self.has(pid) {
+            self.pids[self.next % self.pids.len()] = pid;
+            self.next += 1;
+        }
+    }
+}
+
+/// Leaves the parent's surroundings, with nothing open but what is kept. What is refused of this is no reason not to
+/// watch: it is then found, or keeps something busy, a little more easily.
+fn settle_in(kept: &[RawFd]) {
+    let _ = prctl::set_name(NAME);
+    show_name();
+    let _ = setsid();
+    let _ = chdir(c"/");
+    let mut from = 0;
+    for next in kept.iter().copied().chain([libc::c_int::MAX]) {
+        if from < next {
+            // Before Linux 5.9 the others stay open for as long as there is something to watch, which harms nobody.
+            // SAFETY: nothing else runs in this process, and it uses nothing of what is closed.
+            unsafe { libc::syscall(libc::SYS_close_range, from, next - 1, 0) };
+        }
+        from = next.saturating_add(1);
+    }
+}
+
+/// Puts the watchdog's name in the place of the arguments, which are those of `konductor-run` otherwise: who ends that by
+/// its command line (`pkill -f`) is not to end both.
+fn show_name() {
+    let mut buffer = [0; 1024];
+    let file = open_in_proc("self", "stat");
+    let Ok(Some([start, end])) = file.and_then(|file| {
+        let length = read(&file, &mut buffer)?;
+        Ok(arguments(&buffer[..length]))
+    }) else {
+        return;
+    };
+    let name = NAME.to_bytes_with_nul();
+    if start == 0 || end.saturating_sub(start) < name.len() {
+        return;
+    }
+    let place = std::ptr::with_exposed_provenance_mut::<u8>(start);
+    // SAFETY: there are the arguments, as the kernel says, in this process's own copy of its memory, and nothing in this
+    // process reads them any more.
+    unsafe {
+        place.write_bytes(0, end - start);
+        place.copy_from_nonoverlapping(name.as_ptr(), name.len());
+    }
+}
+
+/// Where a process has its arguments, from a line of /proc/PID/stat: its 48th and 49th field.
+fn arguments(stat: &[u8]) -> Option<[usize; 2]> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace().skip(45);
+    Some([fields.next()?.parse().ok()?, fields.next()?.parse().ok()?])
+}
+
+/// Reads what was told last. True when nothing more will be, because the wrapper is gone.
+fn is_closed(pipe: BorrowedFd, told: &mut Told) -> nix::Result<bool> {
+    let mut words = [0; WORDS];
     loop {
-        match read(pipe, &mut number) {
+        match read(pipe, &mut words) {
             Ok(0) => return Ok(true),
-            Ok(_) => *deadline = Boottime(Duration::from_nanos(u64::from_ne_bytes(number))),
+            Ok(_) => *told = Told::read(words),
             Err(Errno::EAGAIN) => return Ok(false),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
@@ -401,7 +598,8 @@ mod tests {
         let (own, other) = (mark(), mark());
         assert_ne!(own, other);
         let spared = BTreeSet::new();
-        let charge = |mark: &'static str| Charge { wrapper: getpid(), spared: &spared, mark: mark.as_bytes() };
+        let charge =
+            |mark: &'static str| Charge { wrapper: getpid(), spared: &spared, mark: mark.as_bytes(), kept: &[] };
         // The environment is read in pieces of 4096 bytes.
         for padding in (4030..4100).step_by(3).chain([0, 8_150, 50_000]) {
             let tree = format!("{other},{own}");
@@ -423,7 +621,7 @@ mod tests {
         each_process(|pid| all.extend([pid])).expect("/proc is there");
         assert!(all.contains(&pid) && all.contains(&getpid().as_raw()), "{all:?}");
         let (nobody, it) = (BTreeSet::new(), BTreeSet::from([pid]));
-        let charge = |wrapper, spared| Charge { wrapper, spared, mark: mark.as_bytes() };
+        let charge = |wrapper, spared| Charge { wrapper, spared, mark: mark.as_bytes(), kept: &[] };
         assert!(charge(getpid(), &nobody).is_below(pid));
         assert!(charge(Pid::parent(), &nobody).is_below(pid), "a grandchild");
         assert!(!charge(getpid(), &it).is_below(pid), "spared");
@@ -431,6 +629,49 @@ mod tests {
         child.kill().expect("it is our child");
         child.wait().expect("it is our child");
         assert!(!charge(getpid(), &nobody).is_below(pid), "gone");
+    }
+
+    #[test]
+    fn what_is_left_is_known_by_its_group_and_its_parents_too() {
+        use std::os::unix::process::CommandExt as _;
+
+        let (own, nobody) = (mark(), BTreeSet::new());
+        let charge = Charge { wrapper: getpid(), spared: &nobody, mark: own.as_bytes(), kept: &[] };
+        // A shell in a group of its own, without environment, with a child in a session of its own.
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "setsid sh -c 'echo $$; exec sleep 1000' & wait"]).env_clear().process_group(0);
+        let mut shell = shell.stdout(Stdio::piped()).spawn().expect("a shell");
+        let (pid, mut line) = (shell.id() as pid_t, String::new());
+        BufReader::new(shell.stdout.take().expect("stdout is a pipe")).read_line(&mut line).expect("a line");
+        let child: pid_t = line.trim().parse().expect("a process id");
+        for (it, command, expected) in [
+            (pid, Some(pid), true),
+            (child, Some(pid), true),
+            (pid, None, false),
+            (child, None, false),
+            (child, Some(child), true),
+            (pid, Some(child), false),
+            (getpid().as_raw(), Some(pid), false),
+        ] {
+            assert_eq!(charge.is_left(it, command, &mut Strangers::default()), expected, "{it} {command:?}");
+        }
+        let look = charge.kill_once(true, Some(pid)).expect("/proc is there");
+        assert!(look.killed <= 2 && look.spared == 0, "{look:?}");
+        assert!(!shell.wait().expect("it is our child").success());
+        while stat(child).is_some_and(|process| !process.zombie) {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_read_as_it_was_meant() {
+        for told in [
+            Told { deadline: Boottime::NEVER, command: None },
+            Told { deadline: Boottime(Duration::from_millis(7)), command: Some(pid_t::MAX) },
+        ] {
+            let read = Told::read(told.write());
+            assert_eq!((nanoseconds(read.deadline), read.command), (nanoseconds(told.deadline), told.command));
+        }
     }
 
     #[test]
@@ -443,7 +684,7 @@ mod tests {
         let mut output = BufReader::new(output);
         output.read_line(&mut line).expect("a line");
         let (wrapper, nobody) = (Pid::from_raw(shell.id() as pid_t), BTreeSet::new());
-        let charge = Charge { wrapper, spared: &nobody, mark: b"-" };
+        let charge = Charge { wrapper, spared: &nobody, mark: b"-", kept: &[] };
         charge.kill_children(wrapper.as_raw(), LEVELS);
         // Its children are gone, so it ends; and so is whoever else had the pipe.
         assert!(shell.wait().expect("it is our child").success());
@@ -451,6 +692,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_line_of_a_process_is_read_or_refused(stat in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = arguments(&stat);
+        }
+
         #[test]
         fn any_records_are_read_or_refused(records in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(entries(&records).count() <= records.len());

@@ -219,7 +219,8 @@ pub(crate) enum Effect {
         tokens: Vec<u64>,
         /// The id of the lock that each of them is on.
         locks: Vec<String>,
-        /// When the tree must be dead: a watchdog is started first that sees to it.
+        /// When the tree must be dead: a watchdog is started first that sees to it. [`Boottime::NEVER`]: when this
+        /// process is gone.
         deadline: Option<Boottime>,
     },
     /// Tell the watchdog a later deadline; when there is none any more, start another one.
@@ -315,6 +316,10 @@ struct Unstarted {
 struct WatchdogState {
     deadline: Boottime,
     started: Boottime,
+    /// When to start another one, if no renewal is to do so.
+    again: Option<Boottime>,
+    /// The last one has not lasted.
+    short: bool,
 }
 
 /// The state machine. One value supervises one command.

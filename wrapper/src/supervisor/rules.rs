@@ -98,6 +98,10 @@ impl Supervisor {
                     let urgent = due(self.fence());
                     self.lose(&claim, "it was not renewed in time", urgent, now, out);
                 }
+                if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| due(watchdog.again)) {
+                    (watchdog.started, watchdog.again) = (now, None);
+                    out.push(Effect::TellWatchdog(watchdog.deadline));
+                }
                 if let Some(Ending { kill_at, killed: false, .. }) = self.ending
                     && kill_at <= now
                 {
@@ -135,7 +139,11 @@ impl Supervisor {
             Phase::Running => match self.ending {
                 Some(Ending { killed: true, .. }) => None,
                 Some(Ending { kill_at, .. }) if self.verdict == Some(Exit::Lost) => Some(kill_at),
-                ending => ending.map(|ending| ending.kill_at).into_iter().chain(self.last_call()).min(),
+                ending => {
+                    let kill_at = ending.map(|ending| ending.kill_at);
+                    let watchdog = self.watchdog.and_then(|watchdog| watchdog.again);
+                    [kill_at, watchdog, self.last_call()].into_iter().flatten().min()
+                }
             },
             Phase::Arriving { until } | Phase::Releasing { until } => Some(until),
             Phase::Over => None,
@@ -297,9 +305,10 @@ impl Supervisor {
             ClaimState::Held { token, .. } => Some(*token),
             _ => None,
         });
-        let deadline = self.fence();
+        // Without a cluster the watchdog is there for the end of this process alone.
+        let deadline = self.fence().or_else(|| (!self.claims.is_empty()).then_some(Boottime::NEVER));
         out.push(Effect::Spawn { tokens: tokens.collect(), locks: self.locks.clone(), deadline });
-        self.watchdog = deadline.map(|deadline| WatchdogState { deadline, started: now });
+        self.watchdog = deadline.map(|deadline| WatchdogState { deadline, started: now, again: None, short: false });
         self.phase = Phase::Running;
         self.command_alive = true;
         self.forward_early(out);
@@ -354,10 +363,18 @@ impl Supervisor {
             return;
         }
         if now - watchdog.started < WATCHDOG_LASTS {
-            let message = "the watchdog has ended again; the next renewal starts another one".to_owned();
-            out.push(Effect::Log(Level::WARN, message));
+            let soon = if watchdog.deadline == Boottime::NEVER {
+                watchdog.again = Some(now + WATCHDOG_LASTS);
+                "another one is tried every second"
+            } else {
+                "the next renewal starts another one"
+            };
+            // Once, however long that goes on.
+            if !std::mem::replace(&mut watchdog.short, true) {
+                out.push(Effect::Log(Level::WARN, format!("the watchdog has ended again; {soon}")));
+            }
         } else {
-            watchdog.started = now;
+            (watchdog.started, watchdog.short) = (now, false);
             out.push(Effect::TellWatchdog(watchdog.deadline));
             out.push(Effect::Log(Level::WARN, "the watchdog has ended; another one takes its place".to_owned()));
         }

@@ -196,6 +196,10 @@ fn read_progress(text: &str) -> Option<Progress> {
     })
 }
 
+fn show_time(at: Boottime) -> String {
+    if at == Boottime::NEVER { "the end".to_owned() } else { GoDuration(at.0).to_string() }
+}
+
 fn show(effect: &Effect) -> String {
     match effect {
         Effect::Await(index) => format!("await {index}"),
@@ -205,9 +209,9 @@ fn show(effect: &Effect) -> String {
         Effect::ReadSignals => "read signals".to_owned(),
         Effect::Spawn { tokens, deadline: None, .. } => format!("spawn {tokens:?}"),
         Effect::Spawn { tokens, deadline: Some(at), .. } => {
-            format!("spawn {tokens:?}, watchdog until {}", GoDuration(at.0))
+            format!("spawn {tokens:?}, watchdog until {}", show_time(*at))
         }
-        Effect::TellWatchdog(at) => format!("watchdog until {}", GoDuration(at.0)),
+        Effect::TellWatchdog(at) => format!("watchdog until {}", show_time(*at)),
         Effect::EndWatchdog => "end the watchdog".to_owned(),
         Effect::Forward(Received { signal, queued: None }) => format!("forward {signal}"),
         Effect::Forward(Received { signal, queued: Some(queued) }) => {

@@ -69,6 +69,12 @@ impl Run {
         self
     }
 
+    /// One more argument of the command.
+    pub(crate) fn argument(mut self, argument: &str) -> Self {
+        self.command.push(argument.into());
+        self
+    }
+
     /// A shell script that ends by executing its arguments, and runs `konductor-run`.
     pub(crate) fn after(mut self, script: &str) -> Self {
         self.before.extend(["sh", "-c", script, "sh"].map(OsString::from));

@@ -1,12 +1,14 @@
 //! Without a cluster: several real processes, one folder.
 
+mod access;
 mod crowd;
 mod nested;
+mod stopped;
 mod trouble;
+mod watched;
 
 use std::{
     fs,
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -129,21 +131,143 @@ fn a_killed_holder_frees_at_once_and_its_command_is_dead() {
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
+/// A session of its own, an environment without anything of ours, and parents that are gone: nobody can know whose it is.
+const GOT_AWAY: &str = "(setsid env -i sh -c 'echo $$; exec sleep 1000' &) ; wait";
+
 #[test]
-fn what_outlives_a_killed_holder_still_holds() {
+fn what_gets_away_from_a_killed_holder_still_holds() {
     let folder = Folder::new(1);
-    let script = "setsid sh -c 'echo $$; exec sleep 1000' & wait";
-    let mut holder = folder.run("--semaphore turns", script).start();
+    let mut holder = folder.run("--semaphore turns", &format!("{GOT_AWAY}; exec sleep 1000")).start();
     let survivor: i32 = holder.line().parse().unwrap();
     let command = pid_of_command(&holder);
+    eventually("its parents are gone", || (parent(survivor) == Some(holder.pid())).then_some(()));
     holder.signal(KILL);
     eventually("the command is dead", || (!is_alive(command)).then_some(()));
+    eventually("the watchdog has done what it could", || watchdogs(&folder).is_empty().then_some(()));
     assert!(is_alive(survivor));
     let refused = folder.run("--semaphore turns --wait-timeout 0", "echo started").end();
     assert_eq!((refused.code(), refused.stdout.as_str()), (75, ""), "{}", refused.stderr);
     let waiter = folder.queue("--semaphore turns");
     kill(survivor);
     token(&waiter.end());
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()
+}
+
+/// The watchdogs that hold something of this folder.
+fn watchdogs(folder: &Folder) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let ours = |pid: &i32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let mut paths = open.filter_map(|file| fs::read_link(file.path()).ok());
+        name == "konductor-wdog\n" && paths.any(|path| path.starts_with(folder.path()))
+    };
+    pids.filter(ours).collect()
+}
+
+/// Runs a command without any open descriptor but the first three, as most programs run theirs.
+const CLOSED: &str = r#"for file in /proc/self/fd/*; do
+  number=${file##*/}
+  if [ "$number" -gt 2 ]; then eval "exec $number>&-"; fi
+done
+"$@"; exit"#;
+
+#[test]
+fn what_has_closed_the_lock_is_dead_before_the_next_one_starts() {
+    let folder = Folder::new(1);
+    let log = folder.path().join("log");
+    for layers in ["", "setsid", "env -i"] {
+        fs::write(&log, "").unwrap();
+        let first = format!("while :; do echo first >>{}; done", log.display());
+        let run = run(["bash", "-c", CLOSED, "bash"])
+            .flags(&format!("-q --local {} --semaphore turns", folder.path().display()))
+            .arguments(&format!("{layers} sh -c"))
+            .argument(&first);
+        let holder = run.start();
+        eventually("the command's child runs", || (!fs::read(&log).unwrap().is_empty()).then_some(()));
+        // For long enough that whatever ran beside it would be seen.
+        let second = "n=0; while [ $n -lt 2000 ]; do echo second; n=$((n + 1)); done";
+        let waiter = folder.run("-q --semaphore turns", &format!("({second}) >>{}", log.display())).start();
+        eventually("it waits", || (folder.claims("turns") == 2).then_some(()));
+        holder.signal(KILL);
+        assert_eq!(waiter.end().code(), 0);
+        let lines = fs::read_to_string(&log).unwrap();
+        let seconds: Vec<_> = lines.lines().skip_while(|line| *line == "first").collect();
+        assert_eq!(seconds.len(), 2000, "{layers}");
+        assert!(seconds.iter().all(|line| *line == "second"), "{layers}: it ran beside the second");
+    }
+}
+
+#[test]
+fn as_long_as_the_watchdog_has_not_ended_the_tree_nobody_else_starts() {
+    let folder = Folder::new(1);
+    let mut holder = run(["bash", "-c", CLOSED, "bash"])
+        .flags(&format!("-q --local {} --semaphore turns", folder.path().display()))
+        .arguments("sh -c")
+        .argument("echo $$; exec sleep 1000")
+        .start();
+    let child: i32 = holder.line().parse().unwrap();
+    let [watchdog] = eventually("there is one", || <[i32; 1]>::try_from(watchdogs(&folder)).ok());
+    crate::harness::signal_process(watchdog, STOP);
+    holder.signal(KILL);
+    eventually("konductor-run is dead", || (!is_alive(holder.pid())).then_some(()));
+    let ended = folder.run("--semaphore turns --wait-timeout 300ms", "echo started").end();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (75, ""), "{}", ended.stderr);
+    assert!(is_alive(child));
+    crate::harness::signal_process(watchdog, 18);
+    token(&folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN").end());
+    assert!(!is_alive(child));
+}
+
+#[test]
+fn a_watchdog_that_is_killed_is_replaced() {
+    let folder = Folder::new(1);
+    let mut holder = run(["bash", "-c", CLOSED, "bash"])
+        .flags(&format!("--local {} --semaphore turns", folder.path().display()))
+        .arguments("sh -c")
+        .argument("echo $$; exec sleep 1000")
+        .start();
+    let child: i32 = holder.line().parse().unwrap();
+    for _ in 0..3 {
+        let [watchdog] = eventually("there is one", || <[i32; 1]>::try_from(watchdogs(&folder)).ok());
+        kill(watchdog);
+        eventually("there is another one", || {
+            let now = watchdogs(&folder);
+            (now.len() == 1 && now[0] != watchdog).then_some(())
+        });
+    }
+    let waiter = folder.queue("--semaphore turns");
+    holder.signal(KILL);
+    token(&waiter.end());
+    assert!(!is_alive(child));
+    assert!(holder.end().stderr.contains("the watchdog has ended"));
+}
+
+#[test]
+fn a_watchdog_is_there_while_the_command_runs_and_has_nothing_open_but_the_lock() {
+    let folder = Folder::new(1);
+    let holder = folder.hold("--semaphore turns");
+    let [watchdog] = eventually("there is one", || <[i32; 1]>::try_from(watchdogs(&folder)).ok());
+    let [lock, pipe] = eventually("it has settled in", || {
+        let open = fs::read_dir(format!("/proc/{watchdog}/fd")).unwrap();
+        let mut open: Vec<_> = open.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect();
+        open.sort();
+        <[PathBuf; 2]>::try_from(open).ok()
+    });
+    let claims = folder.state_folder("turns").join("claims");
+    assert!(lock.starts_with(claims) && pipe.to_string_lossy().starts_with("pipe:"), "{lock:?} {pipe:?}");
+    // Who ends konductor-run by its arguments does not end both.
+    let arguments = fs::read_to_string(format!("/proc/{watchdog}/cmdline")).unwrap();
+    assert_eq!(arguments.trim_end_matches('\0'), "konductor-wdog");
+    let waiter = folder.queue("--semaphore turns");
+    assert_eq!(watchdogs(&folder), [watchdog], "who waits has none");
+    holder.signal(TERM);
+    token(&waiter.end());
+    assert_eq!(watchdogs(&folder), [0; 0]);
 }
 
 #[test]
@@ -235,6 +359,31 @@ fn priorities_and_weights_are_as_in_a_cluster() {
 }
 
 #[test]
+fn all_permits_are_an_exclusive_lock_and_one_is_a_shared_one() {
+    let folder = Folder::new(100);
+    let code = |flags: &str| folder.run(&format!("-q {flags}"), "exit 7").code();
+    let (shared, exclusive) = ("--semaphore turns", "--semaphore turns:100");
+    let reader = folder.hold(shared);
+    for (flags, expected) in [
+        (format!("{exclusive} --wait-timeout 0"), 75),
+        (format!("{shared} --wait-timeout 0"), 7),
+        (format!("{exclusive} --wait-timeout 300ms"), 75),
+    ] {
+        assert_eq!(code(&flags), expected, "{flags}");
+    }
+    let writer = folder.queue(exclusive);
+    assert_eq!(code(&format!("{shared} --wait-timeout 0")), 75, "the writer came first");
+    reader.signal(TERM);
+    token(&writer.end());
+    let writer = folder.hold(exclusive);
+    for flags in [shared, exclusive] {
+        assert_eq!(code(&format!("{flags} --wait-timeout 0")), 75, "{flags}");
+    }
+    writer.signal(TERM);
+    assert_eq!(code(exclusive), 7);
+}
+
+#[test]
 fn leases_have_one_holder() {
     let folder = Folder::new(1);
     folder.write("lease.yml", "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: leader}\nspec: {ttl: 15s}\n");
@@ -320,25 +469,6 @@ fn a_semaphore_can_be_added_while_others_wait_for_it() {
     let ended = waiter.end();
     token(&ended);
     assert!(ended.stderr.contains("waiting for semaphore turns, which does not exist yet"), "{}", ended.stderr);
-}
-
-#[test]
-fn the_state_belongs_to_whom_the_folder_does() {
-    let folder = Folder::new(1);
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o770)).unwrap();
-    let holder = folder.hold("--semaphore turns");
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let state = folder.state_folder("turns");
-    for path in [folder.path().join(".konductor"), state.clone(), state.join("claims")] {
-        assert_eq!(mode(&path), 0o770, "{}", path.display());
-    }
-    let claim = fs::read_dir(state.join("claims")).unwrap().next().unwrap().unwrap();
-    assert!(claim.file_type().unwrap().is_fifo());
-    for path in [state.join("lock"), state.join("state.json"), claim.path()] {
-        assert_eq!(mode(&path), 0o660, "{}", path.display());
-    }
-    holder.signal(TERM);
-    assert_eq!(holder.end().code(), 143);
 }
 
 /// User and system time in ticks, and how often it slept, of all threads of a process.

@@ -49,7 +49,13 @@ fn a_folder_that_cannot_be_used_is_one_line_and_77() {
     for (run, said) in [
         (at(&missing), format!("cannot open the folder {}: No such file", missing.display())),
         (at(&file), format!("cannot open the folder {}: Not a directory", file.display())),
-        (at(Path::new("/proc")), "cannot create /proc/.konductor: ".to_owned()),
+        (at(Path::new("/proc")), "/proc is on proc, which other machines may use as well".to_owned()),
+        (at(Path::new("/proc")).flags("--local-filesystem-ok=false"), "/proc is on proc".to_owned()),
+        (at(Path::new("/proc")).flags("--local-filesystem-ok"), "cannot create /proc/.konductor: ".to_owned()),
+        (
+            at(Path::new("/proc")).env("KONDUCTOR_LOCAL_FILESYSTEM_OK", "true"),
+            "cannot create /proc/.konductor: ".to_owned(),
+        ),
     ] {
         refused(&run.end(), &said);
     }
@@ -70,8 +76,13 @@ fn refused(ended: &Ended, said: &str) {
 
 /// In a mount namespace of its own, with a small file system of its own on `/mnt`.
 fn on_small_disk(script: &str) -> Ended {
+    on_disk("size=64k", script)
+}
+
+/// The same, with limits of its own.
+fn on_disk(limits: &str, script: &str) -> Ended {
     let manifest = "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata: {name: turns}\nspec: {permits: 1}\n";
-    let script = format!("mount -t tmpfs -o size=64k none /mnt && printf '{manifest}' >/mnt/a.yaml && {script}");
+    let script = format!("mount -t tmpfs -o {limits} none /mnt && printf '{manifest}' >/mnt/a.yaml && {script}");
     let words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script, crate::harness::KONDUCTOR_RUN];
     let mut command = std::process::Command::new(words[0]);
     command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -97,6 +108,55 @@ fn a_full_disk_is_one_line_and_77_and_does_not_hold_up_a_release() {
     assert_eq!(ended.stdout, "held\n0\n77\nagain\n", "{}", ended.stderr);
     let refused = ended.stderr.lines().find(|line| line.contains("error:")).unwrap_or_default();
     assert!(refused.contains("No space left on device"), "{}", ended.stderr);
+}
+
+/// Waits until the state names so many claims.
+const CLAIMS: &str = r#"claims() { until [ "$(grep -o '"holder"' /mnt/.konductor/semaphores/turns/state.json |
+    wc -l)" = $1 ]; do sleep 0.05; done 2>/dev/null; }; "#;
+
+#[test]
+fn a_waiter_whose_turn_comes_on_a_full_disk_says_so_once_and_rests() {
+    let no_space = "size=64k";
+    let no_inodes = "size=1m,nr_inodes=40";
+    for (limits, fill) in [
+        (no_space, "cat /dev/zero >/mnt/fill"),
+        (no_inodes, "mkdir /mnt/fill; for n in $(seq 100); do : >/mnt/fill/$n; done"),
+    ] {
+        let ended = on_disk(
+            limits,
+            &(CLAIMS.to_owned()
+                + "mkfifo /mnt/go; \"$0\" -q --local /mnt --semaphore turns -- cat /mnt/go & holder=$!; claims 1; \
+                   \"$0\" --local /mnt --semaphore turns -- echo turn & waiter=$!; claims 2; ("
+                + fill
+                + ") 2>/dev/null; kill -9 $holder; sleep 4; \
+                   awk '{print ($14 + $15 < 50 ? \"quiet\" : \"busy\")}' /proc/$waiter/stat; rm -r /mnt/fill; wait $waiter"),
+        );
+        assert_eq!((ended.code(), ended.stdout.as_str()), (0, "quiet\nturn\n"), "{}", ended.stderr);
+        let (said, others): (Vec<_>, Vec<_>) = ended.stderr.lines().partition(|line| line.contains("No space left"));
+        assert_eq!(said.len(), 1, "{}", ended.stderr);
+        assert!(said[0].contains("cannot take part in the folder yet, trying again: cannot "), "{}", said[0]);
+        assert_eq!(others.len(), 2, "next in line, and holding: {others:?}");
+    }
+}
+
+#[test]
+fn who_cannot_watch_still_knows() {
+    // No process of this user namespace can watch anything.
+    let ended = on_small_disk(
+        &(CLAIMS.to_owned()
+            + "echo 0 >/proc/sys/user/max_inotify_instances; mkfifo /mnt/go; \
+               \"$0\" -q --local /mnt --semaphore turns -- cat /mnt/go & holder=$!; claims 1; \
+               timeout 5 \"$0\" --local /mnt --semaphore turns --wait-timeout 0 --on-timeout skip -- echo ran; echo $?; \
+               \"$0\" --local /mnt --semaphore turns -- echo turn & waiter=$!; claims 2; sleep 2; \
+               sed s/permits:.1/permits:\\ 2/ /mnt/a.yaml >/mnt/b; mv /mnt/b /mnt/a.yaml; wait $waiter; \
+               echo >/mnt/go; wait $holder"),
+    );
+    assert_eq!(ended.stdout, "0\nturn\n\n", "{}", ended.stderr);
+    let count = |what: &str| ended.stderr.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(count("is not free: skipping the command"), 1, "{}", ended.stderr);
+    // By the one that goes at once, and by the one that waits, however long.
+    let said = "cannot watch the folder (changes are seen up to 15 s late) yet, trying again: cannot watch /mnt: ";
+    assert!((1..=2).contains(&count(said)), "{}", ended.stderr);
 }
 
 #[test]

@@ -1,0 +1,380 @@
+//! The files below `DIR/.konductor`: opened, made, read and replaced, and the locks of their owners.
+//!
+//! What has its name is whole and open to all who may come in, whenever its maker is killed: it is made under another
+//! name first.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::{fd::OwnedFd, unix::fs::FileTypeExt as _},
+    path::PathBuf,
+    sync::Weak,
+};
+
+use nix::{
+    dir::Dir,
+    errno::Errno,
+    fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat},
+    libc,
+    sys::stat::{Mode, fstat, fstatat, mkdirat},
+    unistd::{AccessFlags, LinkatFlags, UnlinkatFlags, faccessat, fsync, geteuid, linkat, mkfifoat, unlinkat},
+};
+
+use super::{
+    access::{self, Rights, open_up},
+    folder::{FolderError, Result, failed},
+    limits,
+    rules::Standing,
+    state::{State, Unbelievable, is_claim_name},
+};
+
+pub(super) const LOCK: &str = "lock";
+pub(super) const STATE_FILE: &str = "state.json";
+/// What the state is written to first.
+const NEW_STATE: &str = "state.json.new";
+/// States that could not be believed are kept under this name, and a number.
+const SET_ASIDE: &str = "state.json.corrupt-";
+
+/// What something is called before it has its name. No claim and no lock is called so.
+const UNFINISHED: &str = ".konductor-new";
+/// An open folder of ours.
+pub(super) struct Opened {
+    pub(super) folder: OwnedFd,
+    pub(super) path: PathBuf,
+}
+
+impl Opened {
+    pub(super) fn failed(&self, doing: &'static str, name: &str, error: impl Into<io::Error>) -> FolderError {
+        failed(doing, &self.path.join(name), error)
+    }
+
+    pub(super) fn unsteady(&self, name: &str) -> FolderError {
+        FolderError::Unsteady { path: self.path.join(name).display().to_string() }
+    }
+
+    /// Whether this folder, which is open, has no name any more.
+    fn is_deleted(&self) -> bool {
+        fstat(&self.folder).is_ok_and(|status| status.st_nlink == 0)
+    }
+
+    /// The folder of this name in this one, made if it is not there: open to all, or with these rights.
+    pub(super) fn enter(&self, name: &str, rights: Option<&Rights>) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        for _ in 0..limits::REOPEN {
+            let folder = match openat(&self.folder, name, flags, Mode::empty()) {
+                Ok(folder) => folder,
+                Err(Errno::ENOENT) => {
+                    self.create_folder(name, rights)?;
+                    continue;
+                }
+                Err(Errno::ENOTDIR | Errno::ELOOP) => {
+                    let path = self.path.join(name).display().to_string();
+                    return Err(FolderError::Strange { path, wanted: "a folder" });
+                }
+                Err(Errno::EACCES) => return Err(self.closed(name)),
+                Err(error) => return Err(self.failed("open", name, error)),
+            };
+            let mended = match rights {
+                Some(rights) => rights.mend(&folder),
+                None => open_up(&folder, access::FOLDER),
+            };
+            mended.map_err(|error| self.failed("give rights to", name, error))?;
+            return Ok(Self { folder, path: self.path.join(name) });
+        }
+        Err(self.unsteady(name))
+    }
+
+    /// Why the folder of this name, which is there, cannot be opened.
+    fn closed(&self, name: &str) -> FolderError {
+        let entered = faccessat(&self.folder, ".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS);
+        match fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(status) if entered.is_ok() => {
+                FolderError::Closed { path: self.path.join(name).display().to_string(), owner: status.st_uid }
+            }
+            _ => self.failed("open", name, Errno::EACCES),
+        }
+    }
+
+    /// What this user's processes call what is not finished yet. They may well do it together: all make the same, so
+    /// any of them can give it its name, and what one that was killed has left is the next one's beginning.
+    fn unfinished() -> String {
+        format!("{UNFINISHED}-{}", geteuid())
+    }
+
+    /// Makes a folder, unless somebody else is faster.
+    fn create_folder(&self, name: &str, rights: Option<&Rights>) -> Result<()> {
+        let new = Self::unfinished();
+        match mkdirat(&self.folder, new.as_str(), Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(Errno::ENOENT) if self.is_deleted() => return Err(self.unsteady(name)),
+            Err(error) => return Err(self.failed("create", name, error)),
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let folder = match openat(&self.folder, new.as_str(), flags, Mode::empty()) {
+            Ok(folder) => folder,
+            // It has its name now.
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(error) => return Err(self.failed("create", name, error)),
+        };
+        let given = match rights {
+            Some(rights) => rights.give(&folder),
+            None => open_up(&folder, access::FOLDER),
+        };
+        given.map_err(|error| self.failed("give rights to", name, error))?;
+        match renameat(&self.folder, new.as_str(), &self.folder, name) {
+            Ok(()) => fsync(&self.folder).map_err(|error| self.failed("create", name, error)),
+            Err(Errno::ENOENT) => Ok(()),
+            // Somebody else's has the name, and something in it, or cannot be replaced here.
+            Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::EACCES | Errno::EPERM) => {
+                let _ = unlinkat(&self.folder, new.as_str(), UnlinkatFlags::RemoveDir);
+                Ok(())
+            }
+            Err(error) => Err(self.failed("create", name, error)),
+        }
+    }
+
+    /// The file that is locked, made if it is not there.
+    pub(super) fn lock_file(&self) -> Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        for _ in 0..limits::REOPEN {
+            match openat(&self.folder, LOCK, flags, Mode::empty()) {
+                Err(Errno::ENOENT) => self.create_lock_file(flags)?,
+                file => {
+                    let file = self.plain_file(LOCK, file.map(File::from).map_err(io::Error::from))?;
+                    open_up(&file, access::FILE).map_err(|error| self.failed("give rights to", LOCK, error))?;
+                    return Ok(file);
+                }
+            }
+        }
+        Err(self.unsteady(LOCK))
+    }
+
+    /// Makes that file, unless somebody else is faster. It must never be replaced.
+    fn create_lock_file(&self, flags: OFlag) -> Result<()> {
+        let new = Self::unfinished();
+        let file = match openat(&self.folder, new.as_str(), flags | OFlag::O_CREAT, Mode::S_IRUSR | Mode::S_IWUSR) {
+            Ok(file) => file,
+            Err(Errno::ENOENT) if self.is_deleted() => return Err(self.unsteady(LOCK)),
+            Err(error) => return Err(self.failed("create", LOCK, error)),
+        };
+        open_up(&file, access::FILE).map_err(|error| self.failed("give rights to", LOCK, error))?;
+        let linked = match linkat(&self.folder, new.as_str(), &self.folder, LOCK, LinkatFlags::empty()) {
+            Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => Ok(()),
+            Err(error) => Err(self.failed("create", LOCK, error)),
+        };
+        let _ = unlinkat(&self.folder, new.as_str(), UnlinkatFlags::NoRemoveDir);
+        linked
+    }
+
+    fn plain_file(&self, name: &str, file: io::Result<File>) -> Result<File> {
+        let strange =
+            || FolderError::Strange { path: self.path.join(name).display().to_string(), wanted: "a plain file" };
+        match file.and_then(|file| Ok((file.metadata()?.is_file(), file))) {
+            Ok((true, file)) => Ok(file),
+            Ok((false, _)) => Err(strange()),
+            Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => Err(strange()),
+            Err(error) => Err(self.failed("open", name, error)),
+        }
+    }
+
+    /// The state, which is only empty where there has never been one.
+    pub(super) fn load(&self) -> Result<State> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let mut bytes = Vec::new();
+        match openat(&self.folder, STATE_FILE, flags, Mode::empty()) {
+            Ok(file) => {
+                let file = self.plain_file(STATE_FILE, Ok(File::from(file)))?;
+                let read = file.take(limits::STATE + 1).read_to_end(&mut bytes);
+                read.map_err(|error| self.failed("read", STATE_FILE, error))?;
+            }
+            Err(Errno::ENOENT) => {
+                return match self.names()?.into_iter().find(|name| name.starts_with(SET_ASIDE)) {
+                    Some(aside) => Err(FolderError::SetAside { aside: self.path.join(aside).display().to_string() }),
+                    None => Ok(State::default()),
+                };
+            }
+            Err(error) => return self.plain_file(STATE_FILE, Err(error.into())).map(|_| State::default()),
+        }
+        let why = match State::parse(&bytes) {
+            Ok(state) => return Ok(state),
+            Err(why) => why,
+        };
+        let path = self.path.join(STATE_FILE).display().to_string();
+        if let Unbelievable::Version(_) = why {
+            return Err(FolderError::Later { path, why });
+        }
+        let names = self.names()?;
+        let aside =
+            (1..u32::MAX).map(|n| format!("{SET_ASIDE}{n}")).find(|name| !names.contains(name)).unwrap_or_default();
+        let renamed = renameat(&self.folder, STATE_FILE, &self.folder, aside.as_str());
+        renamed.map_err(|error| self.failed("set aside", STATE_FILE, error))?;
+        Err(FolderError::Corrupt { path, why, aside })
+    }
+
+    /// Writes a state to the disk, beside the one that is in force.
+    pub(super) fn write_down(&self, state: &State) -> Result<()> {
+        let path = self.path.join(STATE_FILE).display().to_string();
+        let bytes = state.print().map_err(|why| FolderError::Unwritable { path, why })?;
+        match unlinkat(&self.folder, NEW_STATE, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(error) => return Err(self.failed("replace", NEW_STATE, error)),
+        }
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let file = openat(&self.folder, NEW_STATE, flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from);
+        let mut file = file.map_err(|error| self.failed("create", NEW_STATE, error))?;
+        let opened = open_up(&file, access::FILE);
+        let written = opened.and_then(|()| file.write_all(&bytes)).and_then(|()| file.sync_all());
+        written.map_err(|error| self.not_stored(error))
+    }
+
+    /// Puts what was written down in force.
+    pub(super) fn put_in_place(&self) -> Result<()> {
+        let renamed = renameat(&self.folder, NEW_STATE, &self.folder, STATE_FILE).and_then(|()| fsync(&self.folder));
+        renamed.map_err(|error| self.not_stored(error))
+    }
+
+    fn not_stored(&self, error: impl Into<io::Error>) -> FolderError {
+        // On a full disk it would only be in the way.
+        let _ = unlinkat(&self.folder, NEW_STATE, UnlinkatFlags::NoRemoveDir);
+        self.failed("write", STATE_FILE, error)
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let failed = |error: Errno| failed("read", &self.path, error);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut folder = Dir::openat(&self.folder, ".", flags, Mode::empty()).map_err(failed)?;
+        let mut names = Vec::new();
+        for entry in folder.iter() {
+            names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+        }
+        Ok(names)
+    }
+
+    pub(super) fn claims(&self) -> Result<Claims> {
+        Ok(Claims(self.enter("claims", None)?))
+    }
+}
+
+/// The folder of the claims' files.
+pub(super) struct Claims(Opened);
+
+impl Claims {
+    pub(super) fn failed(&self, doing: &'static str, name: &str, error: impl Into<io::Error>) -> FolderError {
+        self.0.failed(doing, name, error)
+    }
+
+    /// Takes the claims of the dead out of the state, and names the files that nobody needs any more.
+    pub(super) fn sweep(&self, state: &mut State) -> Result<Vec<String>> {
+        let (mut alive, mut useless) = (Vec::new(), Vec::new());
+        for name in self.0.names()?.into_iter().filter(|name| is_claim_name(name)) {
+            let Some(file) = self.open_fifo(&name, OFlag::O_RDONLY)? else { continue };
+            if !is_locked(&file).map_err(|error| self.failed("lock", &name, error))? {
+                useless.push(name);
+            } else if state.claims.iter().any(|claim| claim.name == name) {
+                alive.push(name);
+            } else {
+                return Err(FolderError::Unknown { path: self.0.path.join(name).display().to_string() });
+            }
+        }
+        state.claims.retain(|claim| alive.contains(&claim.name));
+        Ok(useless)
+    }
+
+    /// A new claim's file, locked by the description that is returned and by those that are inherited from it.
+    pub(super) fn create_fifo(&self, name: &str) -> Result<File> {
+        // Of one who was killed at this.
+        let _ = unlinkat(&self.0.folder, UNFINISHED, UnlinkatFlags::NoRemoveDir);
+        mkfifoat(&self.0.folder, UNFINISHED, Mode::S_IRUSR | Mode::S_IWUSR)
+            .map_err(|error| self.failed("create", name, error))?;
+        // Both ends, so that it opens at once and never ends on its owner.
+        let file =
+            self.open_fifo(UNFINISHED, OFlag::O_RDWR)?.ok_or_else(|| self.failed("open", name, Errno::ENOENT))?;
+        open_up(&file, access::FILE).map_err(|error| self.failed("give rights to", name, error))?;
+        file.try_lock().map_err(|error| self.failed("lock", name, io::Error::from(error)))?;
+        renameat(&self.0.folder, UNFINISHED, &self.0.folder, name)
+            .map_err(|error| self.failed("create", name, error))?;
+        Ok(file)
+    }
+
+    /// Says, with the folder locked, that the owner of this FIFO has seen that it is its turn.
+    pub(super) fn take_turn(
+        &self,
+        name: &str,
+        standing: &Standing,
+        new: Option<&File>,
+        mine: &Weak<File>,
+    ) -> Result<()> {
+        if !matches!(standing, Standing::Held { .. }) {
+            return Ok(());
+        }
+        let mine = mine.upgrade();
+        // Without a file nobody wants it any more, and its end is being seen to.
+        let Some(file) = new.or(mine.as_deref()) else { return Ok(()) };
+        let taken = fcntl(file, FcntlArg::F_OFD_SETLK(&whole(libc::F_WRLCK)));
+        taken.map(drop).map_err(|error| self.failed("lock", name, error))
+    }
+
+    /// Whether the owner of this claim lives and has not seen that it is its turn.
+    pub(super) fn is_untaken(&self, name: &str) -> Result<bool> {
+        Ok(self.open_fifo(name, OFlag::O_RDONLY)?.is_some_and(|file| is_untaken(&file)))
+    }
+
+    pub(super) fn open_fifo(&self, name: &str, mode: OFlag) -> Result<Option<File>> {
+        let flags = mode | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = match openat(&self.0.folder, name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::ELOOP) => return Err(self.strange(name)),
+            Err(error) => return Err(self.failed("open", name, error)),
+        };
+        let kind = file.metadata().map_err(|error| self.failed("examine", name, error))?.file_type();
+        if kind.is_fifo() { Ok(Some(file)) } else { Err(self.strange(name)) }
+    }
+
+    fn strange(&self, name: &str) -> FolderError {
+        FolderError::Strange { path: self.0.path.join(name).display().to_string(), wanted: "a FIFO" }
+    }
+
+    /// Wakes the owner of a claim. One that cannot be woken is dead, which whoever is behind it sees, or has been
+    /// woken.
+    pub(super) fn wake(&self, name: &str) {
+        let woken = self.open_fifo(name, OFlag::O_WRONLY).map(|file| file.map(|mut file| file.write(&[0])));
+        tracing::trace!("woke {name}: {woken:?}");
+    }
+
+    /// A file that is left is swept away later.
+    pub(super) fn remove(&self, name: &str) {
+        if let Err(error) = unlinkat(&self.0.folder, name, UnlinkatFlags::NoRemoveDir) {
+            tracing::debug!("cannot remove claim {name}: {error}");
+        }
+    }
+}
+
+/// Whether its owner, who locks it exclusively, lives. Shared, so that two who look at once do not take each other for
+/// it.
+pub(super) fn is_locked(file: &File) -> io::Result<bool> {
+    match file.try_lock_shared() {
+        // Closing it unlocks it.
+        Ok(()) => Ok(false),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(true),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Whether nobody has taken the turn that this FIFO's owner may have.
+pub(super) fn is_untaken(file: &File) -> bool {
+    let mut lock = whole(libc::F_RDLCK);
+    // What cannot be known counts as taken.
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).is_ok() && lock.l_type == libc::F_UNLCK as libc::c_short
+}
+
+/// A lock of all of a file, by an open file description.
+fn whole(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
