@@ -47,6 +47,7 @@ pub fn main() -> ExitCode {
             fail(Exit::Internal, &format!("cannot block signals: {error}"))
         }
     };
+    log::flush();
     ExitCode::from(exit.code())
 }
 

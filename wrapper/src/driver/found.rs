@@ -113,7 +113,7 @@ impl Found {
 
 /// Blocks all signals for this thread. To be called again by the first thread when it has started another one, and by
 /// each other thread.
-pub(super) fn block() -> nix::Result<()> {
+pub(crate) fn block() -> nix::Result<()> {
     set_mask(Mask::MAX).map(drop)
 }
 
