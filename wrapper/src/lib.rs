@@ -48,6 +48,10 @@ pub fn main() -> ExitCode {
         }
     };
     log::flush();
+    if let Exit::Signal(signal) = exit {
+        // Shells end a script or a loop when a signal has ended what it runs, and not for 128 and its number.
+        driver::found::die_by(signal);
+    }
     ExitCode::from(exit.code())
 }
 

@@ -12,8 +12,9 @@ mod terminal;
 mod termination_log;
 mod tree;
 mod watchdog;
+mod witness;
 
-use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
+use std::{collections::VecDeque, ffi::OsString, os::fd::AsFd as _, time::Duration};
 
 use konductor::{
     Boottime, ConnectOptions, Exit, Local, PodReference, Request, Wanted,
@@ -35,11 +36,12 @@ use nix::{
 use self::{
     client::{ClientThread, Order, Wishes},
     found::Found,
-    process::Program,
+    process::{Place, Program},
     signals::Signals,
     terminal::Terminal,
     tree::Tree,
     watchdog::Watchdog,
+    witness::Witness,
 };
 use crate::{
     config::{Config, Leftovers},
@@ -78,7 +80,7 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         exit_codes: config.exit_codes.clone(),
         ending_signals: ENDING_SIGNALS.into_iter().filter(|signal| !found.ignored(*signal)).collect(),
     };
-    let outcome = Driver::new(config, program, found).and_then(|mut driver| {
+    let outcome = Driver::new(config, program, found, &settings.ending_signals).and_then(|mut driver| {
         let outcome = driver.run(Supervisor::new(settings));
         if outcome.is_err() {
             // Without its loop this process protects nothing any more.
@@ -91,6 +93,9 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         Exit::Internal
     })
 }
+
+/// An environment's variables.
+type Variables = Vec<(OsString, OsString)>;
 
 /// All that the loop waits for and acts upon.
 struct Driver<'a> {
@@ -110,12 +115,12 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(config: Config, program: Program, found: &'a Found) -> nix::Result<Self> {
+    fn new(config: Config, program: Program, found: &'a Found, ending: &[i32]) -> nix::Result<Self> {
         prctl::set_child_subreaper(true)?;
         if let Some(signal) = config.parent_death_signal {
             found.when_parent_dies(signal)?;
         }
-        let signals = Signals::new()?;
+        let signals = Signals::before_the_command(ending)?;
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
         let mut driver = Self {
             holder: String::new(),
@@ -167,6 +172,7 @@ impl<'a> Driver<'a> {
             Effect::Release(index) => self.order(Order::Release(index)),
             Effect::Arrive(index) => self.order(Order::Arrive(index)),
             Effect::ReadSignals => {
+                self.signals.hear_all()?;
                 self.signals.read(events)?;
                 events.push_back(Event::SignalsRead);
             }
@@ -199,15 +205,23 @@ impl<'a> Driver<'a> {
     }
 
     /// Until something is to be read.
-    fn wait(&self) -> nix::Result<()> {
+    fn wait(&mut self) -> nix::Result<()> {
         let mut sources = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
         ];
         sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
         sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
-        let patience = if self.tree.has_more() { PollTimeout::ZERO } else { PollTimeout::NONE };
+        let patience = match self.signals.patience() {
+            _ if self.tree.has_more() => PollTimeout::ZERO,
+            None => PollTimeout::NONE,
+            Some(patience) => PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX),
+        };
         match poll(&mut sources, patience) {
+            Ok(0) if !self.tree.has_more() => {
+                self.signals.give_up_witness();
+                Ok(())
+            }
             // A stop and continue can end the call; then there is nothing to read.
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error),
@@ -218,7 +232,9 @@ impl<'a> Driver<'a> {
         let command = self.tree.command();
         let reaped = self.tree.reap()?;
         if let Some(signal) = reaped.stopped {
-            let in_front = [libc::SIGTTIN, libc::SIGTTOU].contains(&signal) && self.terminal.is_asked_for();
+            let in_front = !self.tree.shares_group()
+                && [libc::SIGTTIN, libc::SIGTTOU].contains(&signal)
+                && self.terminal.is_asked_for();
             events.push_back(Event::CommandStopped { signal, in_front });
         }
         if let (Some(exit), Some(command)) = (reaped.command, command) {
@@ -233,9 +249,9 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Continues the command, in the foreground if it is ours.
+    /// Continues the command, in the foreground if it is ours to give.
     fn resume(&mut self) {
-        if let Some(command) = self.tree.command() {
+        if let Some(command) = self.tree.command().filter(|_| !self.tree.shares_group()) {
             self.terminal.give(command);
         }
         self.tree.signal_group(libc::SIGCONT);
@@ -246,7 +262,7 @@ impl<'a> Driver<'a> {
         if let Some(command) = self.tree.command() {
             self.terminal.take_back(command);
         }
-        if !signals::stop_group()? {
+        if !signals::stop(signal, self.tree.command())? {
             events.push_back(Event::NotStopped(signal));
         }
         Ok(())
@@ -270,14 +286,32 @@ impl<'a> Driver<'a> {
         }
         let environment = self.config.environment.with(&self.exports(tokens));
         let holds = !tokens.is_empty();
-        let terminal = self.terminal.offer();
-        let spawned = self.program.spawn(environment, self.found, terminal.as_ref(), holds);
-        match &spawned {
+        let spawned = if terminal::is_member_of_a_job() {
+            self.spawn_in_job(environment, holds)
+        } else {
+            let terminal = self.terminal.offer();
+            let spawned = self.program.spawn(environment, self.found, Place::Own(terminal.as_ref()), holds);
+            spawned.inspect_err(|_| self.terminal.take_back(getpgrp())).map(|started| started.pid)
+        };
+        if spawned.is_ok() {
             // The command has its own working directory by now; ours is to keep no file system busy.
-            Ok(_) => drop(chdir("/")),
-            Err(_) => self.terminal.take_back(getpgrp()),
+            let _ = chdir("/");
         }
         spawned
+    }
+
+    fn spawn_in_job(&mut self, environment: Variables, holds: bool) -> Result<nix::unistd::Pid, process::Failure> {
+        let (mut witness, mut ours) = (None, 0);
+        let mut joined = || {
+            // Without one the terminal's own signals are known all the same.
+            witness = Witness::start().inspect_err(|error| tracing::debug!("cannot start the witness: {error}")).ok();
+            ours = found::pending().unwrap_or_default();
+        };
+        let started = self.program.spawn(environment, self.found, Place::Job(&mut joined), holds)?;
+        self.tree.share_group();
+        self.tree.witnessed_by(witness.as_ref().map(Witness::pid));
+        self.signals.share_group(started.pid, witness, ours, started.pending);
+        Ok(started.pid)
     }
 
     fn start_watchdog(&mut self, deadline: Boottime) -> nix::Result<()> {

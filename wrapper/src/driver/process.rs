@@ -1,6 +1,6 @@
 //! From a command line to a running process, with nothing of ours in it.
 //!
-//! The child gets a process group of its own, the signal mask and dispositions as found, and no descriptor of ours (all
+//! The child gets a process group of its own (or stays in this process's, as a member of its job), the signal mask and dispositions as found, and no descriptor of ours (all
 //! of them close on exec). There is no shell in between: the file is found in `PATH` before anything is acquired, so
 //! that a misspelt command costs no wait in a queue, and it is executed by its path, so that a text without `#!` is not
 //! handed to `/bin/sh`. That the command runs is known when the child's end of a close-on-exec pipe has closed.
@@ -23,10 +23,12 @@ use nix::{
     fcntl::OFlag,
     libc,
     sys::{prctl, signal::Signal, wait::waitpid},
-    unistd::{AccessFlags, ForkResult, Pid, access, execve, fork, getpid, getppid, pipe2, setpgid, tcsetpgrp, write},
+    unistd::{
+        AccessFlags, ForkResult, Pid, access, execve, fork, getpid, getppid, pipe2, read, setpgid, tcsetpgrp, write,
+    },
 };
 
-use super::found::Found;
+use super::found::{self, Found, Mask};
 use crate::environment::Environment;
 
 /// Where a command is looked for when there is no `PATH`.
@@ -37,6 +39,22 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub(super) struct Failure {
     pub(super) exit: Exit,
     pub(super) error: String,
+}
+
+/// Where a command's process is among others.
+pub(super) enum Place<'a> {
+    /// In a process group of its own, with the foreground of this terminal.
+    Own(Option<&'a File>),
+    /// In this process's group. The command begins when this has been called.
+    Job(&'a mut dyn FnMut()),
+}
+
+/// A command that has been started.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) pid: Pid,
+    /// The signals that waited for it before its first instruction, in this process's group.
+    pub(super) pending: Mask,
 }
 
 /// A command that has been found.
@@ -64,9 +82,9 @@ impl Program {
         &self,
         environment: Vec<(OsString, OsString)>,
         found: &Found,
-        terminal: Option<&File>,
+        place: Place,
         holds: bool,
-    ) -> Result<Pid, Failure> {
+    ) -> Result<Started, Failure> {
         let environment = environment.into_iter().map(|(mut name, value)| {
             name.push("=");
             name.push(value);
@@ -74,12 +92,17 @@ impl Program {
         });
         let environment = environment.collect::<Result<Vec<_>, _>>()?;
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|error| self.failure(error))?;
+        let gate = match place {
+            Place::Own(_) => None,
+            Place::Job(_) => Some(pipe2(OFlag::O_CLOEXEC).map_err(|error| self.failure(error))?),
+        };
         let parent = getpid();
         // SAFETY: the child calls only functions that are safe after a fork, with memory prepared above (but for two
         // small lists of pointers inside `execve`: glibc's own fork leaves its allocator usable), and never returns.
         match unsafe { fork() }.map_err(|error| self.failure(error))? {
             ForkResult::Child => {
-                let Err(error) = self.become_command(&environment, found, terminal, holds.then_some(parent));
+                let Err(error) = take_place(&place, gate, &writer)
+                    .and_then(|()| self.become_command(&environment, found, holds.then_some(parent)));
                 // If this fails, too, the parent sees an end of file and then this exit code.
                 let _ = write(&writer, &(error as i32).to_ne_bytes());
                 // SAFETY: ends this process at once, without running anything of the parent's.
@@ -87,8 +110,15 @@ impl Program {
             }
             ForkResult::Parent { child } => {
                 drop(writer);
+                let mut reader = File::from(reader);
+                let mut pending = [0; size_of::<Mask>()];
+                if let (Place::Job(joined), Some((_, gate))) = (place, gate) {
+                    joined();
+                    // Should one of these fail, the child is gone, and what follows finds that out.
+                    let _ = write(&gate, &[0]).is_ok() && reader.read_exact(&mut pending).is_ok();
+                }
                 match refusal(reader) {
-                    None => Ok(child),
+                    None => Ok(Started { pid: child, pending: Mask::from_ne_bytes(pending) }),
                     Some(error) => {
                         // Its code is known already; this only reaps it.
                         let _ = waitpid(child, None);
@@ -104,13 +134,8 @@ impl Program {
         &self,
         environment: &[CString],
         found: &Found,
-        terminal: Option<&File>,
         parent: Option<Pid>,
     ) -> Result<std::convert::Infallible, Errno> {
-        setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
-        if let Some(terminal) = terminal {
-            tcsetpgrp(terminal, getpid())?;
-        }
         if let Some(parent) = parent {
             prctl::set_pdeathsig(Signal::SIGKILL)?;
             if getppid() != parent {
@@ -139,10 +164,28 @@ impl Program {
     }
 }
 
+/// In the child: where it belongs. As a member of the job it waits until it may begin, and tells what waits for it.
+fn take_place(place: &Place, gate: Option<(OwnedFd, OwnedFd)>, told: &OwnedFd) -> Result<(), Errno> {
+    if let Place::Own(terminal) = place {
+        setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+        if let Some(terminal) = terminal {
+            tcsetpgrp(terminal, getpid())?;
+        }
+    }
+    if let Some((gate, parents)) = gate {
+        drop(parents);
+        if read(&gate, &mut [0])? == 0 {
+            return Err(Errno::ESRCH);
+        }
+        write(told, &found::pending()?.to_ne_bytes())?;
+    }
+    Ok(())
+}
+
 /// What the child says before it gives up; nothing when it has become the command.
-fn refusal(reader: OwnedFd) -> Option<Errno> {
+fn refusal(mut reader: File) -> Option<Errno> {
     let mut number = [0; 4];
-    File::from(reader).read_exact(&mut number).ok().map(|()| Errno::from_raw(i32::from_ne_bytes(number)))
+    reader.read_exact(&mut number).ok().map(|()| Errno::from_raw(i32::from_ne_bytes(number)))
 }
 
 fn text(text: OsString) -> Result<CString, Failure> {

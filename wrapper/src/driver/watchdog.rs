@@ -29,7 +29,7 @@ use std::{
     ffi::CStr,
     fmt,
     io::Write as _,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
     time::Duration,
 };
 
@@ -282,8 +282,13 @@ fn settle_in(pipe: &OwnedFd) -> nix::Result<TimerFd> {
     prctl::set_name(NAME)?;
     setsid()?;
     chdir(c"/")?;
-    let kept = pipe.as_raw_fd();
-    // Before Linux 5.9 the others stay open for as long as there is a deadline to keep, which harms nobody.
+    close_all_but(pipe.as_raw_fd());
+    TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK)
+}
+
+/// Closes all descriptors but one, in a copy of this process that uses no other.
+pub(super) fn close_all_but(kept: RawFd) {
+    // Before Linux 5.9 the others stay open for as long as this process is there, which harms nobody.
     // SAFETY: nothing else runs in this process, and it uses nothing of what is closed.
     unsafe {
         if kept > 0 {
@@ -291,7 +296,6 @@ fn settle_in(pipe: &OwnedFd) -> nix::Result<TimerFd> {
         }
         libc::syscall(libc::SYS_close_range, kept + 1, libc::c_int::MAX, 0);
     }
-    TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK)
 }
 
 /// Reads the latest deadline. True when there will not be another one, because the wrapper is gone.

@@ -3,15 +3,16 @@
 use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     process::{Child, Command},
 };
 
 use nix::{
-    fcntl::OFlag,
+    fcntl::{OFlag, open},
+    libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    pty::openpty,
-    unistd::ttyname,
+    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
+    sys::stat::Mode,
 };
 
 use crate::{
@@ -19,32 +20,38 @@ use crate::{
     harness::{KONDUCTOR_RUN, PATIENCE, children, eventually, sh, signal_process},
 };
 
-const INTERRUPT: &str = "\x03";
+pub(crate) const INTERRUPT: &str = "\x03";
 const END_OF_FILE: &str = "\x04";
-const SUSPEND: &str = "\x1a";
+pub(crate) const SUSPEND: &str = "\x1a";
 
 /// The prompt of every shell here.
-const PROMPT: &str = "@@ ";
+pub(crate) const PROMPT: &str = "@@ ";
 
 /// Shells that know job control.
-const SHELLS: [&str; 2] = ["bash --norc --noprofile -i", "dash -i"];
+pub(crate) const SHELLS: [&str; 2] = ["bash --norc --noprofile -i", "dash -i"];
 
 /// A terminal with one program in it; hung up when forgotten.
-struct Terminal {
-    near: File,
+pub(crate) struct Terminal {
+    pub(crate) near: File,
     /// Kept open, so that the terminal is there as long as this.
-    far: OwnedFd,
-    program: Child,
-    shown: String,
+    _far: OwnedFd,
+    pub(crate) program: Child,
+    pub(crate) shown: String,
     /// How much of it has been expected.
     expected: usize,
 }
 
 impl Terminal {
     /// A terminal that is the controlling one of this program.
-    fn with(program: &str) -> Self {
-        let pair = openpty(None, None).expect("the machine has pseudo-terminals");
-        let far = || pair.slave.try_clone().expect("a descriptor can be copied");
+    pub(crate) fn with(program: &str) -> Self {
+        // What any test starts must not inherit the near end, or the terminal could not be hung up.
+        let near = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK);
+        let near = near.expect("the machine has pseudo-terminals");
+        grantpt(&near).and_then(|()| unlockpt(&near)).expect("it is ours");
+        let path = ptsname_r(&near).expect("it has a name");
+        let far = open(path.as_str(), OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty());
+        let far = far.expect("it can be opened");
+        let stream = || far.try_clone().expect("a descriptor can be copied");
         // Whoever runs the tests in the background may have had the terminal's signals ignored.
         let mut command = Command::new("env");
         command
@@ -53,45 +60,48 @@ impl Terminal {
             .env("PS1", PROMPT)
             .env("TERM", "dumb")
             .env_remove("ENV");
-        command.stdin(far()).stdout(far()).stderr(far());
+        command.stdin(stream()).stdout(stream()).stderr(stream());
         let program = command.spawn().expect("the program can be started");
-        // What the test starts must not inherit the near end.
-        nix::fcntl::fcntl(&pair.master, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).unwrap();
-        nix::fcntl::fcntl(&pair.master, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-        Self { near: pair.master.into(), far: pair.slave, program, shown: String::new(), expected: 0 }
+        let near = near.as_fd().try_clone_to_owned().expect("a descriptor can be copied").into();
+        Self { near, _far: far, program, shown: String::new(), expected: 0 }
     }
 
     /// A shell that waits at its prompt.
-    fn with_shell(shell: &str) -> Self {
+    pub(crate) fn with_shell(shell: &str) -> Self {
         let mut terminal = Self::with(&format!("setsid --ctty {shell}"));
         terminal.expect(PROMPT);
         terminal
     }
 
-    fn write(&mut self, text: &str) {
+    pub(crate) fn write(&mut self, text: &str) {
         self.near.write_all(text.as_bytes()).expect("the terminal takes a few words");
     }
 
     /// Writes a line when the shell is at its prompt.
-    fn line(&mut self, text: &str) {
+    pub(crate) fn line(&mut self, text: &str) {
         self.write(text);
         self.write("\n");
     }
 
     /// Waits until this is shown, after all that was expected before.
-    fn expect(&mut self, text: &str) {
+    pub(crate) fn expect(&mut self, text: &str) {
         loop {
             if let Some(at) = self.shown[self.expected..].find(text) {
                 self.expected += at + text.len();
                 return;
             }
             let patience = PollTimeout::try_from(PATIENCE).expect("a few seconds");
-            let ready = poll(&mut [PollFd::new(std::os::fd::AsFd::as_fd(&self.near), PollFlags::POLLIN)], patience);
+            let ready = poll(&mut [PollFd::new(self.near.as_fd(), PollFlags::POLLIN)], patience);
             assert_eq!(ready, Ok(1), "not in time: {text:?} after {:?} in {:?}", self.expected, self.shown);
             let mut some = [0; 1024];
             let count = self.near.read(&mut some).expect("the terminal is there");
             self.shown += &String::from_utf8_lossy(&some[..count]);
         }
+    }
+
+    /// Where what is not expected yet begins in what was shown.
+    pub(crate) fn expected(&self) -> usize {
+        self.expected
     }
 
     /// What the shell says about the last job's exit code.
@@ -108,12 +118,13 @@ impl Terminal {
         self.expect(&format!("{text}\r\n{text}\r\n"));
     }
 
-    /// Changes the size of the window.
-    fn resize(&self, rows: u32, columns: u32) {
-        let path = ttyname(&self.far).expect("the terminal has a name");
-        let size = ["rows", &rows.to_string(), "cols", &columns.to_string()].map(str::to_owned);
-        let resized = Command::new("stty").arg("-F").arg(path).args(size).status().expect("stty is there");
-        assert!(resized.success());
+    /// Changes the size of the window, at once.
+    #[expect(unsafe_code, reason = "ioctl(2)")]
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the call reads the structure.
+        let done = unsafe { libc::ioctl(self.near.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        assert_eq!(done, 0);
     }
 }
 
@@ -131,7 +142,7 @@ fn job(script: &str) -> String {
 }
 
 /// The state of a process, as `ps` shows it.
-fn state(pid: i32) -> char {
+pub(crate) fn state(pid: i32) -> char {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?')
 }
