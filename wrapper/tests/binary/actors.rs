@@ -48,6 +48,7 @@ static ENTER: extern "C" fn() = {
         match first.strip_prefix(ACTOR) {
             Some("receiver") => receive(),
             Some("continued") => continued(),
+            Some("screen") => screen(),
             Some("orphans") => orphans(argument.parse().expect("a number")),
             Some("listener") => listen(&argument),
             Some("daemon") => daemon(),
@@ -158,6 +159,20 @@ fn continued() {
     loop {
         only.wait().unwrap();
         say("continued");
+    }
+}
+
+/// Asked to stop by the terminal, it cleans up first and then stops itself, as programs of the whole screen do.
+fn screen() {
+    let mut only = SigSet::empty();
+    only.add(Signal::SIGTSTP);
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&only), None).unwrap();
+    say("ready");
+    loop {
+        only.wait().unwrap();
+        say("cleaned");
+        kill(getpid(), Signal::SIGSTOP).unwrap();
+        say("back");
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    path::Path,
     process::{Child, Command},
 };
 
@@ -16,8 +17,8 @@ use nix::{
 };
 
 use crate::{
-    actors::act,
-    harness::{KONDUCTOR_RUN, PATIENCE, children, eventually, sh, signal_process},
+    actors::{LAST, act},
+    harness::{KONDUCTOR_RUN, PATIENCE, children, eventually, is_alive, sh, signal_process},
 };
 
 pub(crate) const INTERRUPT: &str = "\x03";
@@ -318,4 +319,186 @@ fn a_command_that_sigstop_stops_stops_nothing_else() {
     assert_ne!(state(run.pid()), 'T');
     run.signal(15);
     assert_eq!(run.end().code(), 143);
+}
+
+#[test]
+fn a_program_that_uses_the_terminal_works_beside() {
+    // As `konductor-run -- command | less` does, and the other way round.
+    for shell in SHELLS {
+        let mut terminal = Terminal::with_shell(shell);
+        let reads = "sh -c \"read -r line </dev/tty; echo \\\"got \\$line\\\"; cat\"";
+        for line in [
+            format!("{KONDUCTOR_RUN} -- echo sent | {reads}"),
+            format!("echo sent | {reads} | {KONDUCTOR_RUN} -- cat"),
+            format!("echo sent | {KONDUCTOR_RUN} -- {reads} | cat"),
+        ] {
+            terminal.line(&line);
+            terminal.line("typed");
+            terminal.expect("got typed\r\nsent\r\n");
+            terminal.expect_code(0);
+        }
+    }
+}
+
+#[test]
+fn a_timeout_in_a_script_is_over_in_time_although_the_command_waits_for_the_terminal() {
+    for flags in ["", "--kill-after=1000", "--foreground"] {
+        let mut terminal = Terminal::with_shell(SHELLS[0]);
+        terminal.line(&format!("sh -c 'timeout {flags} 0.5 {KONDUCTOR_RUN} -- cat; echo \"en\"ded=$?'"));
+        terminal.expect("ended=124\r\n");
+        terminal.expect(PROMPT);
+    }
+}
+
+#[test]
+fn control_c_ends_the_script_and_the_loop_around_it() {
+    for shell in ["sh", "bash"] {
+        for script in ["{}; echo STEP2", "for i in 1 2; do {}; echo STEP2; done", "while :; do {}; done"] {
+            let script = script.replace("{}", &format!("{KONDUCTOR_RUN} -- sleep 1000"));
+            let mut terminal = Terminal::with_shell(SHELLS[0]);
+            terminal.line(&format!("{shell} -c 'echo star\"\"ted; {script}'"));
+            terminal.expect("started\r\n");
+            let script = children(terminal.program.id() as i32)[0];
+            let run = eventually("it is started", || children(script).first().copied());
+            eventually("the command is started", || children(run).first().copied());
+            terminal.write(INTERRUPT);
+            terminal.expect_code(130);
+            assert!(!terminal.shown.contains("STEP2\r\n"), "{}", terminal.shown);
+        }
+    }
+}
+
+#[test]
+fn a_program_that_cleans_up_and_stops_itself_gives_the_terminal_back() {
+    let own = std::env::current_exe().unwrap();
+    for shell in SHELLS {
+        let mut terminal = Terminal::with_shell(shell);
+        terminal.line(&format!("{KONDUCTOR_RUN} -- {} actor:screen", own.display()));
+        terminal.expect("ready\r\n");
+        for _ in 0..2 {
+            terminal.write(SUSPEND);
+            terminal.expect("cleaned\r\n");
+            terminal.expect("Stopped");
+            terminal.expect(PROMPT);
+            terminal.line("fg");
+            terminal.expect("back\r\n");
+        }
+        terminal.write(INTERRUPT);
+        terminal.expect_code(130);
+    }
+}
+
+/// Starts a receiver as a job, with what it receives in a file; the job and all its children but the command.
+fn receiver(terminal: &mut Terminal, log: &Path) -> (i32, Vec<i32>) {
+    let own = std::env::current_exe().unwrap();
+    terminal.line(&format!("{KONDUCTOR_RUN} -- {} actor:receiver >{}", own.display(), log.display()));
+    let ready = || fs::read_to_string(log).ok().filter(|text| text.contains("ready"));
+    eventually("the command listens", ready);
+    let job = children(terminal.program.id() as i32)[0];
+    (job, children(job)[1..].to_vec())
+}
+
+fn received(log: &Path) -> Vec<String> {
+    fs::read_to_string(log).unwrap().lines().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_sent_to_the_job_arrives_once_and_so_does_what_is_sent_to_konductor_run_alone() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut terminal = Terminal::with_shell(SHELLS[0]);
+    let (job, _) = receiver(&mut terminal, log.path());
+    let mut expected = Vec::new();
+    for signal in (1..LAST).filter(|signal| ![9, 17, 19].contains(signal)) {
+        for to in [job, -job, -job, job] {
+            signal_process(to, signal);
+            expected.push(signal.to_string());
+            eventually("it arrives", || (received(log.path()).len() >= expected.len()).then_some(()));
+        }
+    }
+    signal_process(job, LAST);
+    expected.push(LAST.to_string());
+    eventually("it ends", || (!is_alive(job)).then_some(()));
+    assert_eq!(received(log.path()), expected);
+}
+
+#[test]
+fn many_at_once_arrive_as_often_as_they_were_sent() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut terminal = Terminal::with_shell(SHELLS[0]);
+    let (job, _) = receiver(&mut terminal, log.path());
+    // Only those that do not merge can be counted.
+    let mut sent = 0;
+    for turn in 0..3_000 {
+        signal_process(if turn % 3 == 0 { job } else { -job }, 34 + turn % 7);
+        sent += 1;
+    }
+    signal_process(job, LAST);
+    eventually("it ends", || (!is_alive(job)).then_some(()));
+    let received = received(log.path());
+    assert_eq!(received.len(), sent + 1);
+    for signal in 34..41 {
+        let count = received.iter().filter(|line| **line == signal.to_string()).count();
+        assert_eq!(count, (0..3_000).filter(|turn| 34 + turn % 7 == signal).count(), "{signal}");
+    }
+}
+
+#[test]
+fn without_its_witness_the_terminals_signals_arrive_once_and_none_is_lost() {
+    for signal in [9, 19] {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut terminal = Terminal::with_shell(SHELLS[0]);
+        let (job, witness) = receiver(&mut terminal, log.path());
+        assert_eq!(witness.len(), 1);
+        signal_process(witness[0], signal);
+        terminal.write(INTERRUPT);
+        terminal.expect("^C");
+        signal_process(job, 10);
+        eventually("both arrive", || (received(log.path()).len() >= 2).then_some(()));
+        terminal.write("\x1c");
+        terminal.expect("^\\");
+        signal_process(job, LAST);
+        eventually("it ends", || (!is_alive(job)).then_some(()));
+        let mut received = received(log.path());
+        received[..2].sort();
+        assert_eq!(received, ["10", "2", "3", "64"]);
+    }
+}
+
+#[test]
+fn a_signal_that_the_terminal_sends_at_the_start_arrives_once_or_prevents_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = std::env::current_exe().unwrap();
+    let (log, script) = (folder.path().join("log"), folder.path().join("script"));
+    // Blocked for the command, too: before its first instruction it has the default actions.
+    let line = format!("env --block-signal {KONDUCTOR_RUN} -- {} actor:receiver >{}\n", own.display(), log.display());
+    fs::write(&script, line + "exit 1\n").unwrap();
+    let (mut prevented, mut arrived) = (0, 0);
+    for trial in 0_u64..300 {
+        let mut terminal = Terminal::with(&format!("setsid --ctty sh {}", script.display()));
+        let shell = terminal.program.id() as i32;
+        let run = eventually("it has blocked its signals", || {
+            let run = children(shell).first().copied()?;
+            let name = fs::read_to_string(format!("/proc/{run}/comm")).ok()?;
+            let status = fs::read_to_string(format!("/proc/{run}/status")).ok()?;
+            (name.starts_with("konductor-run") && status.contains("SigBlk:\tffff")).then_some(run)
+        });
+        for _ in 0..trial * 7_919 % 400_000 {
+            std::hint::spin_loop();
+        }
+        terminal.write(INTERRUPT);
+        terminal.expect("^C");
+        let is_ready = || fs::read_to_string(&log).is_ok_and(|text| text.contains("ready"));
+        let started = eventually("it listens, or is not started", || {
+            if is_ready() { Some(true) } else { (!is_alive(run)).then_some(false) }
+        });
+        if started {
+            signal_process(run, LAST);
+            eventually("it ends", || (!is_alive(run)).then_some(()));
+            assert_eq!(received(&log), ["2", "64"], "trial {trial}");
+            arrived += 1;
+        } else {
+            prevented += 1;
+        }
+    }
+    assert!(arrived > 0 && prevented > 0, "the trials missed the race: {arrived}, {prevented}");
 }
