@@ -153,7 +153,7 @@ impl Signals {
             }
         }
         take(&self.descriptor, |info| job.batch.push(info))?;
-        if !job.batch.is_empty() && !job.witness.as_mut().is_some_and(|witness| witness.ask().is_ok()) {
+        if !job.batch.is_empty() && job.witness.as_mut().is_none_or(|witness| witness.ask().is_err()) {
             job.witness = None;
             job.tell(None, Vec::new(), events);
         }
@@ -394,5 +394,31 @@ mod tests {
         let mut sorter = Sorter { first: None, carried: [0; SIGNALS] };
         let shared = sorter.sort(&counts(&[COUNTED]), &[COUNTED, COUNTED], &[true, false]);
         assert_eq!(shared, [false, true]);
+    }
+
+    #[test]
+    fn what_its_own_calls_raise_is_known() {
+        let own = std::process::id();
+        for (signal, code, sender, expected) in [
+            (libc::SIGPIPE, libc::SI_USER, own, true),
+            (libc::SIGPIPE, libc::SI_USER, 1, false),
+            (libc::SIGXFSZ, libc::SI_USER, own, true),
+            (libc::SIGXFSZ, libc::SI_USER, 1, false),
+            // The limits on processor time, and a person.
+            (libc::SIGXCPU, libc::SI_KERNEL, 0, true),
+            (libc::SIGXCPU, libc::SI_USER, 1, false),
+            // A stop of its own, and the terminal's.
+            (libc::SIGTSTP, libc::SI_USER, own, true),
+            (libc::SIGTSTP, libc::SI_KERNEL, 0, false),
+            // An alarm that was set before this program was executed is meant for the command.
+            (libc::SIGALRM, libc::SI_KERNEL, 0, false),
+            // That the parent has died before this process could ask to be told.
+            (TERM, libc::SI_USER, own, false),
+        ] {
+            // SAFETY: every pattern of bits is such a structure.
+            let mut info: siginfo = unsafe { std::mem::zeroed() };
+            (info.ssi_signo, info.ssi_code, info.ssi_pid) = (signal as u32, code, sender);
+            assert_eq!(is_own(&info), expected, "{signal} {code} {sender}");
+        }
     }
 }

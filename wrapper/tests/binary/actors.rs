@@ -124,7 +124,11 @@ fn listen(path: &str) -> ! {
             }
             LAST => match last {
                 None => exit(0),
-                Some(signal) => by_default(&[signal], || kill(getpid(), signal).unwrap()),
+                Some(signal) => {
+                    by_default(&[signal], || kill(getpid(), signal).unwrap());
+                    // PID 1 is not ended by it.
+                    exit(128 + signal as i32)
+                }
             },
             _ => hear(&name),
         }

@@ -250,15 +250,6 @@ pub(crate) fn is_alive(pid: i32) -> bool {
     !stat.is_empty() && !stat.contains(") Z ")
 }
 
-/// The processor time that a process has used.
-pub(crate) fn processor(pid: i32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is alive");
-    let (_, fields) = stat.rsplit_once(") ").expect("its name ends");
-    let ticks: u64 = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
-    // Linux counts them in hundredths of a second, whatever its own clock is.
-    Duration::from_millis(ticks * 10)
-}
-
 /// The children of a process, also dead ones that were not reaped.
 pub(crate) fn children(pid: i32) -> Vec<i32> {
     let own = format!("/proc/{pid}/task/{pid}/children");

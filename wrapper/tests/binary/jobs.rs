@@ -53,7 +53,7 @@ const fn drawn(name: &'static str, line: &'static str, stands: Stands) -> Situat
     Situation { name, line, stands, shows: false }
 }
 
-const SITUATIONS: [Situation; 22] = [
+const SITUATIONS: [Situation; 23] = [
     typed("a command", "./job", InFront),
     typed("in a script", "sh ./script", InFront),
     typed("in a script of bash", "bash ./script", InFront),
@@ -75,7 +75,8 @@ const SITUATIONS: [Situation; 22] = [
     drawn("watch", "TERM=xterm watch -t -n 1000 ./job", InFront),
     typed("script", "script -qec ./job /dev/null", Alone),
     drawn("tmux", "TERM=xterm tmux -S ./tmux -f /dev/null new-session ./job", Alone),
-    typed("the shell itself", "exec ./job", Alone),
+    typed("the first process of a session, as by ssh -t", "exec ./job", Alone),
+    typed("PID 1 with a terminal, as by docker run -it", "exec ./contained", Alone),
 ];
 
 /// What happens to the command.
@@ -148,6 +149,9 @@ impl Stage {
         write("beside", "#!/bin/sh\n>there\nexec cat\n".to_owned());
         write("script", "./job\necho next=$?\n".to_owned());
         write("limited", "timeout 1000 ./job\necho next=$?\n".to_owned());
+        let rootless = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
+        let contained = format!("unshare {rootless} --fork --pid --mount-proc --kill-child setsid --ctty ./job");
+        write("contained", format!("#!/bin/sh\nexec {contained}\n"));
         write("Makefile", MAKEFILE.to_owned());
         let mut terminal = Terminal::with_shell(shell);
         terminal.line(&format!("cd {}", folder.path().display()));

@@ -9,7 +9,8 @@ use std::{
 
 use crate::{
     actors::{LAST, act},
-    harness::{KONDUCTOR_RUN, eventually, run},
+    harness::{KONDUCTOR_RUN, Running, eventually, run},
+    terminal,
 };
 
 fn stderr(command: &mut Command) -> String {
@@ -92,13 +93,13 @@ fn own_failures_are_the_termination_message() {
 }
 
 #[test]
-fn a_log_that_others_fill_holds_up_no_signal() {
-    // Whoever asks whether there is room, and then writes, is overtaken again and again.
-    let mut run = act("receiver", "").flags("-v").after("yes >&2 & exec \"$@\"").start();
-    let mut stderr = run.0.stderr.take().unwrap();
+fn a_log_that_waits_for_room_holds_up_no_signal() {
+    // A terminal says that there is room when there is some, and then a whole line may have to wait.
+    let (near, far) = terminal::pair();
+    let mut run = act("receiver", "").flags("-v").command().stderr(far).spawn().map(Running).unwrap();
     assert!(run.line().starts_with("ready"));
-    for _ in 0..2_000 {
-        stderr.read_exact(&mut [0; 4096]).unwrap();
+    // A line has 35 bytes at least, and a terminal keeps 64 KiB.
+    for _ in 0..4_000 {
         run.signal(28);
         assert_eq!(run.line(), "28");
     }
@@ -106,6 +107,7 @@ fn a_log_that_others_fill_holds_up_no_signal() {
     assert_eq!(run.line(), LAST.to_string());
     let ended = eventually("it ends", || run.0.try_wait().unwrap());
     assert_eq!(ended.code(), Some(0));
+    drop(near);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use nix::{errno::Errno, libc};
 
 use crate::{
     actors::{LAST, act},
-    harness::{Run, Running, children, eventually, processor, sh},
+    harness::{Run, Running, children, eventually, sh},
 };
 
 /// The first and the last real-time signal that the storms use; the very last ends the receiver.
@@ -199,22 +199,5 @@ fn a_log_that_may_not_grow_is_not_the_commands_business() {
     assert!(std::fs::metadata(&log).unwrap().len() >= 512, "the limit is not reached");
     run.signal(LAST);
     assert_eq!(received(&mut run), Vec::<String>::new());
-    assert_eq!(run.end().code(), 0);
-}
-
-#[test]
-fn processor_time_that_it_has_used_up_itself_is_not_the_commands_business() {
-    let mut run = receiver(&act("receiver", "").flags("-vv").after("exec \"$@\" 2>/dev/null"));
-    let pid = run.pid().to_string();
-    let limited = std::process::Command::new("prlimit").args(["--pid", &pid, "--cpu=1:"]).status();
-    assert!(limited.expect("prlimit is there (package util-linux)").success());
-    eventually("it has used up a second", || {
-        for _ in 0..1_000 {
-            run.signal(28);
-        }
-        (processor(run.pid()).as_millis() > 1_200).then_some(())
-    });
-    run.signal(LAST);
-    assert!(received(&mut run).iter().all(|signal| signal == "28"));
     assert_eq!(run.end().code(), 0);
 }

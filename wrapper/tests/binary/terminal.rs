@@ -42,16 +42,22 @@ pub(crate) struct Terminal {
     expected: usize,
 }
 
+/// The two ends of a terminal. The near one never waits.
+pub(crate) fn pair() -> (File, OwnedFd) {
+    // What any test starts must not inherit the near end, or the terminal could not be hung up.
+    let near = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK);
+    let near = near.expect("the machine has pseudo-terminals");
+    grantpt(&near).and_then(|()| unlockpt(&near)).expect("it is ours");
+    let path = ptsname_r(&near).expect("it has a name");
+    let far = open(path.as_str(), OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty());
+    let copy = near.as_fd().try_clone_to_owned().expect("a descriptor can be copied");
+    (copy.into(), far.expect("it can be opened"))
+}
+
 impl Terminal {
     /// A terminal that is the controlling one of this program.
     pub(crate) fn with(program: &str) -> Self {
-        // What any test starts must not inherit the near end, or the terminal could not be hung up.
-        let near = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK);
-        let near = near.expect("the machine has pseudo-terminals");
-        grantpt(&near).and_then(|()| unlockpt(&near)).expect("it is ours");
-        let path = ptsname_r(&near).expect("it has a name");
-        let far = open(path.as_str(), OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty());
-        let far = far.expect("it can be opened");
+        let (near, far) = pair();
         let stream = || far.try_clone().expect("a descriptor can be copied");
         // Whoever runs the tests in the background may have had the terminal's signals ignored.
         let mut command = Command::new("env");
@@ -63,7 +69,6 @@ impl Terminal {
             .env_remove("ENV");
         command.stdin(stream()).stdout(stream()).stderr(stream());
         let program = command.spawn().expect("the program can be started");
-        let near = near.as_fd().try_clone_to_owned().expect("a descriptor can be copied").into();
         Self { near, _far: far, program, shown: String::new(), expected: 0 }
     }
 
@@ -326,16 +331,17 @@ fn a_program_that_uses_the_terminal_works_beside() {
     // As `konductor-run -- command | less` does, and the other way round.
     for shell in SHELLS {
         let mut terminal = Terminal::with_shell(shell);
-        let reads = "sh -c \"read -r line </dev/tty; echo \\\"got \\$line\\\"; cat\"";
         for line in [
-            format!("{KONDUCTOR_RUN} -- echo sent | {reads}"),
-            format!("echo sent | {reads} | {KONDUCTOR_RUN} -- cat"),
-            format!("echo sent | {KONDUCTOR_RUN} -- {reads} | cat"),
+            "{} -- sleep 1000 | sh -c 'read -r line </dev/tty; echo \"got $line\"; cat'",
+            "sleep 1000 | {} -- sh -c 'read -r line </dev/tty; echo \"got $line\"; cat'",
+            "sleep 1000 | sh -c 'read -r line </dev/tty; echo \"got $line\"; cat' | {} -- cat",
+            "sleep 1000 | {} -- cat | sh -c 'read -r line </dev/tty; echo \"got $line\"; cat'",
         ] {
-            terminal.line(&line);
+            terminal.line(&line.replace("{}", KONDUCTOR_RUN));
             terminal.line("typed");
-            terminal.expect("got typed\r\nsent\r\n");
-            terminal.expect_code(0);
+            terminal.expect("got typed\r\n");
+            terminal.write(INTERRUPT);
+            terminal.expect_code(130);
         }
     }
 }
@@ -501,4 +507,31 @@ fn a_signal_that_the_terminal_sends_at_the_start_arrives_once_or_prevents_it() {
         }
     }
     assert!(arrived > 0 && prevented > 0, "the trials missed the race: {arrived}, {prevented}");
+}
+
+#[test]
+fn who_waits_is_stopped_continued_and_ended_by_the_terminal_as_a_command_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: it}\n";
+    fs::write(folder.path().join("it.yaml"), manifest).unwrap();
+    let wants = format!("--lease it --local {}", folder.path().display());
+    let mut holder = sh("echo; exec sleep 1000").flags(&wants).start();
+    holder.line();
+    for shell in SHELLS {
+        let mut terminal = Terminal::with_shell(shell);
+        terminal.line(&format!("sh -c '{KONDUCTOR_RUN} {wants} -- echo star\"\"ted; echo STEP2'"));
+        terminal.expect("waiting for lease it: next in line\r\n");
+        let script = children(terminal.program.id() as i32)[0];
+        let waiter = children(script)[0];
+        terminal.write(SUSPEND);
+        terminal.expect("Stopped");
+        terminal.expect(PROMPT);
+        assert_eq!(state(waiter), 'T');
+        terminal.line("fg");
+        eventually("it goes on", || (state(waiter) != 'T').then_some(()));
+        terminal.write(INTERRUPT);
+        terminal.expect("SIGINT: ending before the command was started");
+        terminal.expect_code(130);
+        assert!(!terminal.shown.contains("STEP2\r\n") && !terminal.shown.contains("started\r\n"));
+    }
 }

@@ -4,7 +4,7 @@ use std::{fs, sync::Mutex, time::Duration};
 
 use crate::{
     actors::{act, is_gone},
-    harness::{KONDUCTOR_RUN, Running, children, eventually, is_alive, kill, processor, sh, signal_process, timed},
+    harness::{KONDUCTOR_RUN, Running, children, eventually, is_alive, kill, sh, signal_process, timed},
 };
 
 const STOP: i32 = 19;
@@ -12,6 +12,15 @@ const CONT: i32 = 18;
 
 /// Ten thousand at a time are enough for one machine.
 static CROWD: Mutex<()> = Mutex::new(());
+
+/// The processor time that a process has used.
+fn processor(pid: i32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is alive");
+    let (_, fields) = stat.rsplit_once(") ").expect("its name ends");
+    let ticks: u64 = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+    // Linux counts them in hundredths of a second, whatever its own clock is.
+    Duration::from_millis(ticks * 10)
+}
 
 /// Ten thousand orphans that end at once, and how long it takes until the last of them is reaped.
 fn reap_ten_thousand(mut run: Running, konductor_run: i32) {
