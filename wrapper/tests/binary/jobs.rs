@@ -392,10 +392,11 @@ fn play(situation: &Situation, what: Happens, shell: &str, with: bool) -> Story 
     // `make` waits for its children while it kills them, and tells this or that.
     let either_way = situation.line.contains("make") && [Int, Quit, TermForAll].contains(&what);
     let code = if either_way { code.map(i32::signum) } else { code };
-    let shown = match situation.shows && !at_once && !either_way {
+    let shown = if situation.shows && !at_once && !either_way {
         // A shell may or may not see that the line is ended already.
-        true => without_numbers(&stage.terminal.shown[from..stage.terminal.expected()]).replace("\r\n\r\n", "\r\n"),
-        false => String::new(),
+        without_numbers(&stage.terminal.shown[from..stage.terminal.expected()]).replace("\r\n\r\n", "\r\n")
+    } else {
+        String::new()
     };
     Story { heard, shown, code }
 }
@@ -427,21 +428,22 @@ fn compare(situations: impl Iterator<Item = &'static Situation>) {
     assert!(differences.is_empty(), "bare, and with konductor-run:\n{}", differences.join("\n"));
 }
 
-fn stands_in_front(situation: &&Situation) -> bool {
-    situation.stands == InFront
+/// Those that stand in front of a shell, or all others.
+fn those(in_front: bool) -> impl Iterator<Item = &'static Situation> {
+    SITUATIONS.iter().filter(move |situation| (situation.stands == InFront) == in_front)
 }
 
 #[test]
 fn in_front_of_a_shell_signals_do_what_they_do_to_a_bare_command() {
-    compare(SITUATIONS.iter().filter(stands_in_front).step_by(2));
+    compare(those(true).step_by(2));
 }
 
 #[test]
 fn in_front_of_a_shell_among_others_signals_do_what_they_do_to_a_bare_command() {
-    compare(SITUATIONS.iter().filter(stands_in_front).skip(1).step_by(2));
+    compare(those(true).skip(1).step_by(2));
 }
 
 #[test]
 fn elsewhere_signals_do_what_they_do_to_a_bare_command() {
-    compare(SITUATIONS.iter().filter(|situation| !stands_in_front(situation)));
+    compare(those(false));
 }
