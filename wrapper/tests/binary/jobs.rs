@@ -376,12 +376,13 @@ fn play(situation: &Situation, what: Happens, shell: &str, with: bool) -> Story 
         stage.code(what, situation.stands, situation.line.contains("watch"))
     };
     let mut heard = stage.log();
-    // The shell and the kernel both hang up, `timeout` passes on what its group has got, with a CONT, and `sudo` tells
-    // the size and that it has changed. How much of that is one, and what is shown meanwhile, depends on who is first.
+    // The shell and the kernel both hang up, `timeout` passes on what its group has got, with a CONT, and `sudo`
+    // continues what continues, and tells the size and that it has changed. How much of that is one, and what is shown
+    // meanwhile, depends on who is first.
     let at_once = match what {
         Hup => true,
         Int | Quit | TermForAll => ["timeout", "limited", "make"].iter().any(|name| situation.line.contains(name)),
-        Winch => situation.line.contains("sudo"),
+        Tstp | Winch => situation.line.contains("sudo"),
         _ => false,
     };
     if at_once {

@@ -17,7 +17,7 @@ use nix::{
 };
 
 use crate::{
-    actors::{LAST, act},
+    actors::{LAST, MARK, act},
     harness::{KONDUCTOR_RUN, PATIENCE, children, eventually, is_alive, sh, signal_process},
 };
 
@@ -417,8 +417,12 @@ fn what_is_sent_to_the_job_arrives_once_and_so_does_what_is_sent_to_konductor_ru
     for signal in (1..LAST).filter(|signal| ![9, 17, 19].contains(signal)) {
         for to in [job, -job, -job, job] {
             signal_process(to, signal);
+            // Two of a kind merge as long as one of them waits. The mark comes after it.
             expected.push(signal.to_string());
             eventually("it arrives", || (received(log.path()).len() >= expected.len()).then_some(()));
+            signal_process(job, MARK);
+            expected.push(MARK.to_string());
+            eventually("the mark arrives", || (received(log.path()).len() >= expected.len()).then_some(()));
         }
     }
     signal_process(job, LAST);
