@@ -337,7 +337,9 @@ mod tests {
 
     fn counts(signals: &[c_int]) -> Counts {
         let mut counts = [0; SIGNALS];
-        signals.iter().for_each(|signal| counts[*signal as usize] += 1);
+        for signal in signals {
+            counts[*signal as usize] += 1;
+        }
         counts
     }
 
