@@ -16,6 +16,9 @@ use crate::{
 
 /// The pod, container and start of the container that a claim speaks for. With it the operator can tell from the pod's
 /// status that the holder is dead.
+///
+/// A claim may speak for its whole pod instead, and for no container of it: one that a container acquires and another
+/// one releases. It then says neither container nor start, and its holder is dead when the pod has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodReference {
@@ -25,12 +28,27 @@ pub struct PodReference {
     /// The pod's UID.
     #[schemars(length(min = 1, max = MAX_ID))]
     pub uid: String,
-    /// The container that runs the holder.
+    /// The container that runs the holder; absent (empty) when the claim speaks for the whole pod.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = MAX_NAME))]
     pub container: String,
-    /// An id that is new at each start of the container, so that a restarted container knows its predecessor's claim.
+    /// An id that is new at each start of the container, so that a restarted container knows its predecessor's claim;
+    /// absent (empty) when the claim speaks for the whole pod.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = MAX_ID))]
     pub start: String,
+}
+
+impl PodReference {
+    /// The whole pod, and no container of it.
+    pub fn whole(name: impl Into<String>, uid: impl Into<String>) -> Self {
+        Self { name: name.into(), uid: uid.into(), container: String::new(), start: String::new() }
+    }
+
+    /// Whether it is the whole pod that is spoken for.
+    pub fn is_whole(&self) -> bool {
+        self.container.is_empty()
+    }
 }
 
 /// What a claim says beside what it is on; the fields stand in the claim's own spec. Only `renewTime` ever changes.
@@ -38,7 +56,9 @@ pub struct PodReference {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.ttl) == has(oldSelf.ttl) && has(self.pod) == has(oldSelf.pod)")
-        .message("only renewTime can change: delete the claim and create another")
+        .message("only renewTime can change: delete the claim and create another"),
+    validation = Rule::new("!has(self.pod) || has(self.pod.container) == has(self.pod.start)")
+        .message("a pod is named with container and start, or as a whole with neither")
 )]
 pub struct ClaimSpec {
     /// Higher goes first; within a priority, first come first served.

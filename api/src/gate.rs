@@ -43,9 +43,13 @@ use crate::{
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("size(self.conditions) > 0 || has(self.override)")
+        .message("a gate without conditions is opened and closed by hand: set override")
+)]
 pub struct GateSpec {
-    /// What is waited for.
-    #[schemars(length(min = 1, max = MAX_GATE_CONDITIONS))]
+    /// What is waited for. A gate that waits for nothing (an empty list) is opened and closed by `override`.
+    #[schemars(length(max = MAX_GATE_CONDITIONS))]
     pub conditions: Vec<GateCondition>,
     /// How many of the conditions are to be met.
     #[serde(default)]

@@ -179,6 +179,10 @@ pub const CYCLE_SHOWN: usize = 8;
 /// more than clocks differ that anybody looks after, and no more than a restart may make a long wait late.
 pub const OWN_WAIT: Duration = Duration::from_hours(1);
 
+/// A wait is called over by an operator that has been answered for so long: while the API server or all operators were
+/// away, what was waited for could neither come nor be seen. Clients ask again within 15 seconds, watches within 5.
+pub const ANSWERED_FOR: Duration = Duration::from_secs(30);
+
 /// Different selections of objects that the gates of one namespace can ask about: each costs a look at every object
 /// that changes where it looks. A selector that asks more of it than [`SELECTION`] counts as several. More are not met,
 /// and say so.

@@ -33,6 +33,7 @@ use crate::{
     printcolumn(name = "Permits", type_ = "integer", json_path = ".spec.permits"),
     printcolumn(name = "Ahead", type_ = "integer", json_path = ".status.ahead"),
     printcolumn(name = "Holder", type_ = "string", json_path = ".spec.holder"),
+    printcolumn(name = "Held", type_ = "date", json_path = ".status.acquiredAt"),
     printcolumn(name = "Renewed", type_ = "date", json_path = ".spec.renewTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Token", type_ = "integer", json_path = ".status.fencingToken", priority = 1),

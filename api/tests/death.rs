@@ -7,7 +7,7 @@ use konductor_api::{
     PodReference,
     arbiter::{
         ContainerSeen, ContainerSpecSeen, ContainerStateSeen, PodConditionSeen, PodSight, PodSpecSeen, PodStatusSeen,
-        TerminatedSeen, pod_sight,
+        RunningSeen, TerminatedSeen, pod_sight,
     },
 };
 use proptest::{prelude::*, test_runner::RngAlgorithm};
@@ -71,6 +71,8 @@ enum Step {
     Collect,
     /// The operator looks at the pod because of this container.
     Look(usize),
+    /// The operator looks at it because of a claim that speaks for all of it.
+    LookAtAll,
 }
 
 struct Kubelet {
@@ -213,12 +215,14 @@ impl Kubelet {
         let of = |init: bool| {
             let those = (0..self.containers.len()).filter(|index| self.containers[*index].init == init);
             let seen = those.filter_map(|index| {
-                let terminated = match self.states[index] {
+                let state = match self.states[index] {
                     State::Waiting => return None,
-                    State::Running => None,
-                    State::Ended(exit_code) => Some(TerminatedSeen { exit_code }),
+                    State::Running => ContainerStateSeen { running: Some(RunningSeen {}), terminated: None },
+                    State::Ended(exit_code) => {
+                        ContainerStateSeen { running: None, terminated: Some(TerminatedSeen { exit_code }) }
+                    }
                 };
-                Some(ContainerSeen { name: name(index), state: ContainerStateSeen { terminated } })
+                Some(ContainerSeen { name: name(index), state })
             });
             seen.collect()
         };
@@ -266,6 +270,14 @@ impl Kubelet {
                 self.reported.conditions = vec![PodConditionSeen { kind: "DisruptionTarget".into(), reason }];
             }
             Step::Look(index) => self.look(index % count, rule),
+            Step::LookAtAll => {
+                if rule(&self.spec(), &self.reported, &PodReference::whole("p", "u")) {
+                    for index in 0..count {
+                        assert!(self.states[index] != State::Running, "the pod was said to have ended, and runs");
+                        self.said_to_have_ended.insert(index);
+                    }
+                }
+            }
         }
     }
 }
@@ -300,6 +312,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => Just(Step::Report),
         1 => Just(Step::Collect),
         5 => which().prop_map(Step::Look),
+        3 => Just(Step::LookAtAll),
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -410,6 +423,31 @@ fn rules_of_any_container_make_it_no_proof() {
         let spec = json!({ "restartPolicy": "Never", "containers": containers });
         assert_eq!(sight(spec.clone(), status("Running", 0)), PodSight::Lives);
         assert_eq!(sight(spec, status("Failed", 0)), PodSight::Ended, "but of a terminal pod it is one");
+    }
+}
+
+#[test]
+fn a_whole_pod_has_ended_when_it_is_terminal_and_nothing_of_it_runs() {
+    let claim = PodReference::whole("p", "u");
+    let state = |init: serde_json::Value, main: serde_json::Value| {
+        json!({ "initContainerStatuses": [{ "name": "i", "state": init }],
+            "containerStatuses": [{ "name": "c", "state": main }] })
+    };
+    let (ended, runs, waits) =
+        (json!({ "terminated": { "exitCode": 0 } }), json!({ "running": {} }), json!({ "waiting": {} }));
+    for (phase, init, main, expected) in [
+        ("Succeeded", &ended, &ended, PodSight::Ended),
+        ("Failed", &ended, &waits, PodSight::Ended),
+        ("Failed", &ended, &runs, PodSight::Lives),
+        ("Running", &ended, &runs, PodSight::Lives),
+        ("Running", &ended, &ended, PodSight::Lives),
+        ("Pending", &ended, &waits, PodSight::Lives),
+    ] {
+        let mut status = state(init.clone(), main.clone());
+        status["phase"] = json!(phase);
+        let status = serde_json::from_value(status).unwrap();
+        let spec = PodSpecSeen { restart_policy: Some("Never".into()), ..PodSpecSeen::default() };
+        assert_eq!(pod_sight("u", &spec, &status, &claim), expected, "{phase} {init} {main}");
     }
 }
 

@@ -96,21 +96,26 @@ pub(crate) async fn turns(scene: &mut Scene, effort: Effort, table: &mut Table) 
     let answered = |gate: &Gate| gate.status.as_ref().is_some_and(|status| status.met == Some(0));
     wait_for(&api, &format!("{name}-{gates}"), LIMIT, answered).await;
     let (_, metrics) = get(&scene.operator, "/metrics").await;
-    let (within, all, longest) = turn_times(&metrics);
-    let found = format!("{} % of {all} within 5 ms; all within {longest} s", Figure(100.0 * within / all));
-    let what = format!("operator, {} claims on one lock and {gates} gates: turns of its loops", effort.claims);
-    table.push(Row::new(what, found).goal("all within 5 ms with 10,000 and 2,000"));
+    let of = format!("operator, {} claims on one lock and {gates} gates: turns of its loops", effort.claims);
+    for (what, metric) in
+        [("processor time", "konductor_turn_processor_seconds"), ("as passed", "konductor_turn_seconds")]
+    {
+        let (within, all, longest) = turn_times(&metrics, metric);
+        let found = format!("{} % of {all} within 5 ms; all within {longest} s", Figure(100.0 * within / all));
+        table.push(Row::new(format!("{of}, {what}"), found).goal("all within 5 ms with 10,000 and 2,000"));
+    }
 }
 
-/// Turns within 5 ms, all turns, and the least bound in seconds that all of them kept.
-fn turn_times(metrics: &str) -> (f64, f64, String) {
+/// Turns within 5 ms by this metric, all turns, and the least bound in seconds that all of them kept.
+fn turn_times(metrics: &str, metric: &str) -> (f64, f64, String) {
     let (mut buckets, mut all) = (BTreeMap::<String, f64>::new(), 0.0);
     for line in metrics.lines() {
         let value = || line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0);
-        if line.starts_with("konductor_turn_seconds_bucket") {
+        let Some(line) = line.strip_prefix(metric) else { continue };
+        if line.starts_with("_bucket") {
             let bound = line.split("le=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
             *buckets.entry(bound.to_owned()).or_default() += value();
-        } else if line.starts_with("konductor_turn_seconds_count") {
+        } else if line.starts_with("_count") {
             all += value();
         }
     }

@@ -73,9 +73,16 @@ impl fmt::Display for Boottime {
     }
 }
 
-/// Waits for moments of [`Boottime`], also through a suspension: then it is due at once when the machine wakes.
+/// The longest step of an alarm without a timer of the kernel's: as late as it may be after a suspension.
+const STEP: Duration = Duration::from_millis(200);
+
+/// Waits for moments of [`Boottime`], also through a suspension: then it is due at once when the machine wakes. Where
+/// the system has no timer of that kind to give, it looks at the clock in short steps.
 #[derive(Debug)]
-pub struct Alarm(AsyncFd<Timer>);
+pub struct Alarm {
+    at: Option<Boottime>,
+    timer: Option<AsyncFd<Timer>>,
+}
 
 #[derive(Debug)]
 struct Timer(timerfd::TimerFd);
@@ -90,18 +97,22 @@ impl Alarm {
     /// One that is not set. Must be called on a tokio runtime with I/O enabled.
     pub fn new() -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer = timerfd::TimerFd::new(timerfd::ClockId::CLOCK_BOOTTIME, flags)?;
+        let Ok(timer) = timerfd::TimerFd::new(timerfd::ClockId::CLOCK_BOOTTIME, flags) else {
+            return Ok(Self { at: None, timer: None });
+        };
         #[expect(
             deprecated,
             reason = "its successor is unsafe for owners that may close the descriptor; this one cannot"
         )]
         let registered = AsyncFd::with_interest(Timer(timer), Interest::READABLE)?;
-        Ok(Self(registered))
+        Ok(Self { at: None, timer: Some(registered) })
     }
 
     /// Sets it to `at`, or to never.
     pub fn set(&mut self, at: Option<Boottime>) -> io::Result<()> {
-        let timer = &self.0.get_ref().0;
+        self.at = at;
+        let Some(timer) = &self.timer else { return Ok(()) };
+        let timer = &timer.get_ref().0;
         let Some(Boottime(at)) = at else { return Ok(timer.unset()?) };
         // Zero would unset it.
         let at = TimeSpec::from_duration(at.max(Duration::from_nanos(1)));
@@ -111,7 +122,17 @@ impl Alarm {
     /// Returns once the moment has come; never, when it is set to never.
     pub async fn ring(&mut self) -> io::Result<()> {
         loop {
-            let mut ready = self.0.readable_mut().await?;
+            let Some(timer) = &mut self.timer else {
+                let Some(at) = self.at else { return std::future::pending().await };
+                let left = at.since(Boottime::now());
+                if left.is_zero() {
+                    self.at = None;
+                    return Ok(());
+                }
+                tokio::time::sleep(left.min(STEP)).await;
+                continue;
+            };
+            let mut ready = timer.readable_mut().await?;
             let rung = ready.try_io(|timer| match timer.get_ref().0.wait() {
                 Err(Errno::EAGAIN) => Err(io::ErrorKind::WouldBlock.into()),
                 other => Ok(other?),
@@ -134,6 +155,17 @@ mod tests {
         alarm.set(Some(at)).unwrap();
         alarm.ring().await.unwrap();
         assert!(Boottime::now() >= at);
+    }
+
+    #[tokio::test]
+    async fn an_alarm_without_a_timer_rings_as_well() {
+        let mut alarm = Alarm { at: None, timer: None };
+        let at = Boottime::now() + Duration::from_millis(5);
+        alarm.set(Some(at)).unwrap();
+        alarm.ring().await.unwrap();
+        assert!(Boottime::now() >= at);
+        let again = tokio::time::timeout(Duration::from_millis(5), alarm.ring()).await;
+        assert!(again.is_err(), "rang twice");
     }
 
     #[tokio::test]

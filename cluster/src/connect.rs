@@ -20,6 +20,17 @@ pub enum ConnectError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// In a pod that is given no token of its service account, and without a kubeconfig: for ever, unless the pod is
+    /// made anew.
+    #[error(
+        "this pod has no token to talk to the cluster with: set automountServiceAccountToken: true in the pod's spec (it \
+         may be false there or in the ServiceAccount)"
+    )]
+    NoToken {
+        /// What is wrong with the kubeconfig that could take its place.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// What the pod's service account or the kubeconfig says cannot be used.
     #[error("the cluster's configuration cannot be used")]
     Config {
@@ -35,12 +46,14 @@ pub enum ConnectError {
 /// Where the cluster is, and as whom to talk to it: by `KUBECONFIG` when set, else in a pod by its service account,
 /// else by `~/.kube/config`.
 pub async fn find_cluster() -> Result<Config, ConnectError> {
-    let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(SERVICE_ACCOUNT_TOKEN).exists();
-    if in_pod && env::var_os("KUBECONFIG").is_none() {
-        Config::incluster().map_err(|error| ConnectError::Config { source: error.into() })
-    } else {
-        find_kubeconfig().await.map_err(|error| ConnectError::NoCluster { source: error.into() })
+    let in_pod = env::var_os("KUBERNETES_SERVICE_HOST").is_some() && env::var_os("KUBECONFIG").is_none();
+    if in_pod && Path::new(SERVICE_ACCOUNT_TOKEN).exists() {
+        return Config::incluster().map_err(|error| ConnectError::Config { source: error.into() });
     }
+    find_kubeconfig().await.map_err(|error| {
+        let source = error.into();
+        if in_pod { ConnectError::NoToken { source } } else { ConnectError::NoCluster { source } }
+    })
 }
 
 /// As kube finds it, but with absolute paths: the working directory may be another one when a token file is read again.

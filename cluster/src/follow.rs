@@ -19,15 +19,17 @@ use kube::Resource;
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{info, warn};
 
 use crate::{
     backoff::Backoff,
+    clock::Boottime,
     endpoint::{Endpoint, Page, PageRequest, REQUEST_TIMEOUT, next, read},
     object::{Described, Illegible, Lenient, Metadata, NO_VERSION, Object},
     refusal::{Refusal, RequestError},
+    repeats::{Repeated, Repeats},
     sieve::{Found, Layout, Sieve, Text},
 };
 
@@ -49,7 +51,7 @@ const LEAST_PAGE: u32 = 8;
 /// object. It has no other selector: all objects might be searched for one that is selected.
 const BY_NAME: &str = "metadata.name=";
 
-/// A watch that ends sooner was cut off: the next one waits a little.
+/// A watch that ends sooner was cut off: the next one waits a little, and the log does not say that it has worked.
 const HASTY: Duration = Duration::from_secs(1);
 
 /// What to follow.
@@ -173,6 +175,33 @@ impl PageSize {
     }
 }
 
+/// What the log says of trouble and of its end: each once, with how often it has failed in between. Trouble that comes
+/// and goes is said ever more seldom.
+#[derive(Debug, Default)]
+struct Logged {
+    repeats: Repeats,
+    /// A complaint is the last that it says.
+    is_complaint: bool,
+    /// Failures since it last said that it works.
+    failures: u32,
+}
+
+impl Logged {
+    /// It has failed; `is_new`: for another reason than before. Returns whether to log that.
+    fn failed(&mut self, why: &str, is_new: bool, now: Duration) -> Option<Repeated> {
+        self.failures = self.failures.saturating_add(1);
+        let again = self.repeats.take(why, now).filter(|_| is_new);
+        self.is_complaint |= again.is_some();
+        again
+    }
+
+    /// Whether to log that it works, and after how many failures. Whoever has read of no trouble has no use for its
+    /// end.
+    fn works(&mut self) -> Option<u32> {
+        std::mem::take(&mut self.is_complaint).then(|| std::mem::take(&mut self.failures))
+    }
+}
+
 /// Where a source stands.
 struct Follower<K, S, T, E, N, F, R> {
     source: Source<K, S, T>,
@@ -190,6 +219,7 @@ struct Follower<K, S, T, E, N, F, R> {
     seen: u64,
     /// What was reported last as failing.
     complaint: Option<String>,
+    log: Logged,
     /// Whether there has been a watch.
     has_followed: bool,
 }
@@ -222,6 +252,7 @@ where
             version: None,
             seen: NO_VERSION,
             complaint: None,
+            log: Logged::default(),
             has_followed: false,
         };
         follower.run().await;
@@ -273,20 +304,27 @@ where
     }
 
     fn fails(&mut self, why: String) {
-        if self.complaint.as_ref() != Some(&why) {
-            warn!(resource = %K::plural(&()), "{why}");
+        let is_new = self.complaint.as_ref() != Some(&why);
+        if let Some(again) = self.log.failed(&why, is_new, Boottime::now().0) {
+            warn!(resource = %K::plural(&()), "{why}{again}");
+        }
+        if is_new {
             self.complaint = Some(why.clone());
             (self.report)(Report::Failing { why });
         }
     }
 
     fn is_well(&mut self) {
-        let failed = self.complaint.take().is_some();
-        if failed {
-            info!(resource = %K::plural(&()), "following again");
-        }
-        if failed || !std::mem::replace(&mut self.has_followed, true) {
+        let is_first = !std::mem::replace(&mut self.has_followed, true);
+        if self.complaint.take().is_some() || is_first {
             (self.report)(Report::Following);
+        }
+    }
+
+    /// The watch has shown something, or lasts.
+    fn log_that_it_works(&mut self) {
+        if let Some(failures) = self.log.works() {
+            info!(resource = %K::plural(&()), failures, "following again");
         }
     }
 
@@ -374,12 +412,28 @@ where
         self.is_well();
         let (mut sieve, mut found) = (Sieve::new(Layout::Events), Vec::new());
         let mut object = Text::default();
-        while let Some(bytes) = next(&mut body).await? {
+        let lasts = Instant::now() + HASTY;
+        loop {
+            // An API server that has just started opens a watch, and then says that it cannot serve it.
+            let bytes = if self.log.is_complaint {
+                if let Ok(bytes) = timeout_at(lasts, next(&mut body)).await {
+                    bytes?
+                } else {
+                    self.log_that_it_works();
+                    continue;
+                }
+            } else {
+                next(&mut body).await?
+            };
+            let Some(bytes) = bytes else { break };
             sieve.push(&bytes, |piece| found.push(piece));
             for piece in found.drain(..) {
                 match piece {
                     Found::Object(text) => object = text,
-                    Found::Frame(frame) => self.take(&frame.json, std::mem::take(&mut object)).await?,
+                    Found::Frame(frame) => {
+                        self.take(&frame.json, std::mem::take(&mut object)).await?;
+                        self.log_that_it_works();
+                    }
                 }
             }
         }
@@ -649,6 +703,23 @@ mod tests {
         let (seen, _) = follow(&answers).await;
         let failing = "failing: no right to watch (403); trying again";
         assert_eq!(seen, ["init", "done 5", "following", failing, "following"]);
+    }
+
+    #[test]
+    fn that_it_works_again_is_news_only_to_who_has_read_of_trouble() {
+        let mut log = Logged::default();
+        let mut comes_and_goes = |at: u64| {
+            let complains = log.failed("cut off", true, Duration::from_secs(at)).is_some();
+            (complains, log.works())
+        };
+        let hushed = (false, None);
+        let expected = [(true, Some(1)), hushed, hushed, hushed, (true, Some(4)), hushed];
+        assert_eq!([0, 3, 6, 9, 12, 15].map(&mut comes_and_goes), expected);
+        // What lasts is said once, and its end with a count.
+        assert_eq!(log.works(), None, "it has worked before");
+        let mut lasts = |at: u64| log.failed("refused", at == 20, Duration::from_secs(at)).is_some();
+        assert_eq!([20, 25, 30, 300].map(&mut lasts), [true, false, false, false]);
+        assert_eq!(log.works(), Some(5), "with the one before that was not told");
     }
 
     #[tokio::test]

@@ -5,10 +5,13 @@
 //!   wrong;
 //! - [`object`], `sieve`: reading little of each object, and each on its own, as others may have written anything into
 //!   it;
-//! - [`backoff`], [`clock`], [`cause`]: waiting, time, and errors for people.
+//! - [`backoff`], [`clock`], [`cause`]: waiting, time, and errors for people;
+//! - [`apart`]: work that would keep everything else waiting;
+//! - [`repeats`]: what is said again and again.
 
 #![forbid(unsafe_code)]
 
+pub mod apart;
 pub mod backoff;
 pub mod cause;
 pub mod clock;
@@ -20,7 +23,10 @@ pub mod follow;
 pub mod link;
 pub mod object;
 pub mod program;
+#[cfg(feature = "proxy")]
+mod proxy;
 pub mod refusal;
+pub mod repeats;
 mod resolve;
 mod sieve;
 mod time;
@@ -32,3 +38,4 @@ pub use endpoint::{Endpoint, Page, PageRequest};
 pub use link::{Failure, Line, Link};
 pub use program::Program;
 pub use refusal::{Refusal, RequestError};
+pub use repeats::{Repeated, Repeats};

@@ -13,20 +13,23 @@ use std::{
 };
 
 use http::{
-    HeaderValue,
+    HeaderValue, Uri,
     header::{AUTHORIZATION, USER_AGENT},
 };
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy::{
+        self,
+        connect::{Connection, HttpConnector},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 use kube::{
     Config,
     client::{Body, ConfigExt},
 };
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder};
 
-use crate::{Boottime, Program, resolve::Resolver};
+use crate::{Boottime, Program, apart::apart, resolve::Resolver};
 
 /// Why there is no connection.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -77,6 +80,10 @@ pub struct Line {
 impl Link {
     /// A connection of this program to this cluster. No request is made yet.
     pub fn new(mut config: Config, program: Program) -> Result<Self, Failure> {
+        if let Some(proxy) = config.proxy_url.as_ref().filter(|_| !cfg!(feature = "proxy")) {
+            let host = proxy.host().unwrap_or_default();
+            tracing::warn!("proxies are not supported: connecting directly, not by {host}");
+        }
         let token = match config.auth_info.token {
             Some(_) => None,
             None => config.auth_info.token_file.take().map(PathBuf::from),
@@ -121,7 +128,7 @@ impl Link {
         let client = if self.is_quick_to_renew() {
             build(&config, program)?
         } else {
-            tokio::task::spawn_blocking(move || build(&config, program)).await??
+            apart(move || build(&config, program)).await??
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.generation == generation {
@@ -158,6 +165,21 @@ pub(crate) fn build(config: &Config, program: Program) -> Result<kube::Client, F
     tcp.set_keepalive(Some(PING));
     tcp.set_keepalive_interval(Some(PONG / 3));
     tcp.set_keepalive_retries(Some(3));
+    #[cfg(feature = "proxy")]
+    if let Some(proxy) = &config.proxy_url {
+        return client(config, program, crate::proxy::tunnel(proxy, tcp)?);
+    }
+    client(config, program, tcp)
+}
+
+/// A client whose connections are made by `tcp`.
+fn client<C>(config: &Config, program: Program, tcp: C) -> Result<kube::Client, Failure>
+where
+    C: Service<Uri, Response: hyper::rt::Read + hyper::rt::Write + Connection + Unpin + Send + 'static>,
+    C: Clone + Send + Sync + 'static,
+    C::Error: Into<BoxError>,
+    C::Future: Send + 'static,
+{
     let mut tls =
         hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_or_http();
     if let Some(name) = &config.tls_server_name {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use konductor_api::arbiter::Now;
+use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// Counts from the start of the process. Cheap to copy.
@@ -22,6 +23,11 @@ impl Clock {
     /// shorter.
     pub fn monotonic(self) -> Duration {
         self.start.elapsed()
+    }
+
+    /// How long this thread has had a processor. What it does while it waits for one is nothing.
+    pub fn processor(self) -> Duration {
+        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
     }
 
     /// Both times.

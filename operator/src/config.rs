@@ -4,15 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use konductor_api::GoDuration;
-use tracing_subscriber::EnvFilter;
 
-use crate::election::LONGEST;
+use crate::{election::LONGEST, log::Filter};
 
 /// Shortest lease: three renewals of it must each survive a slow answer.
 const MIN_LEASE: Duration = Duration::from_secs(2);
-
-/// What is not logged unless asked for by name: the client library reports errors that its caller reports better.
-const QUIET: &str = "kube_client=off,tower=off,hyper_util=off";
 
 /// How the logs are written to standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,7 +42,8 @@ struct Args {
     /// Namespace of the election's lease [default: that of the pod, or of the kubeconfig's context]
     #[arg(long, env = "KONDUCTOR_NAMESPACE", value_name = "NAME", value_parser = non_empty)]
     namespace: Option<String>,
-    /// This process's name in the election [default: the host's name and a random number]
+    /// This process's name in the election, of a pod its name, an underscore and its UID [default: the host's name and a
+    /// random number]
     #[arg(long, env = "KONDUCTOR_IDENTITY", value_name = "NAME", value_parser = non_empty)]
     identity: Option<String>,
     /// Who leads
@@ -58,13 +55,13 @@ struct Args {
     /// Format of the logs, on standard error
     #[arg(long, env = "KONDUCTOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// What is logged: error, warn, info, debug or trace, or a filter for each module like info,hyper=debug
-    #[arg(long, env = "KONDUCTOR_LOG", value_name = "FILTER", default_value = "info", value_parser = log_filter)]
-    log: String,
+    /// What is logged: error, warn, info, debug or trace; also per module of a library, like info,hyper=debug
+    #[arg(long, env = "KONDUCTOR_LOG", value_name = "LEVEL", default_value = "info", value_parser = Filter::read)]
+    log: Filter,
 }
 
 /// What the operator runs with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Address of /metrics.
     pub metrics_addr: SocketAddr,
@@ -80,8 +77,8 @@ pub struct Config {
     pub lease_duration: Duration,
     /// How the logs are written.
     pub log_format: LogFormat,
-    /// What is logged: a directive that `tracing_subscriber` understands.
-    pub log: String,
+    /// What is logged.
+    pub log: Filter,
 }
 
 impl Config {
@@ -95,7 +92,6 @@ impl Config {
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
         let Args { metrics_addr, health_addr, namespace, identity, election, lease_duration, log_format, log } = args;
-        let log = format!("{QUIET},{log}");
         Self { metrics_addr, health_addr, namespace, identity, election, lease_duration, log_format, log }
     }
 }
@@ -113,10 +109,6 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
     } else {
         Err("it must be from 2s to 10m, in whole seconds".to_owned())
     }
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -152,6 +144,8 @@ mod tests {
             "--lease-duration=15",
             "--log-format=xml",
             "--log=konductor=loud",
+            "--log=loud",
+            "--log=",
             "--colour",
             "argument",
         ] {

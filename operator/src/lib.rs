@@ -7,6 +7,7 @@
 //! - `faults`: what cannot be read;
 //! - [`pods`]: proof of death;
 //! - [`events`], [`metrics`], [`health`], [`http`]: what can be seen from outside;
+//! - [`log`]: what is logged, and how often;
 //! - [`config`], [`clock`]: the surroundings.
 
 #![forbid(unsafe_code)]
@@ -23,6 +24,7 @@ pub mod health;
 pub mod http;
 pub mod key;
 pub mod lock;
+pub mod log;
 pub mod metrics;
 pub mod pods;
 mod run;

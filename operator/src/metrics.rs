@@ -118,6 +118,7 @@ pub struct Metrics {
     /// 1 while this process leads.
     pub leader: Gauge,
     turn: Family<LoopLabels, Histogram, fn() -> Histogram>,
+    turn_work: Family<LoopLabels, Histogram, fn() -> Histogram>,
     watch_failing: Family<ResourceLabels, Gauge>,
     health: Mutex<Health>,
     clock: Clock,
@@ -150,6 +151,7 @@ impl Metrics {
             events_dropped: Counter::default(),
             leader: Gauge::default(),
             turn: Family::new_with_constructor(|| Histogram::new(TURN_BUCKETS)),
+            turn_work: Family::new_with_constructor(|| Histogram::new(TURN_BUCKETS)),
             watch_failing: Family::default(),
             health: Mutex::default(),
             clock,
@@ -177,6 +179,11 @@ impl Metrics {
         registry.register("leader", "1 while this process leads", metrics.leader.clone());
         registry.register("turn_seconds", "What one turn of an event loop takes", metrics.turn.clone());
         registry.register(
+            "turn_processor_seconds",
+            "The processor's time in one turn of an event loop: without what it waited for a processor",
+            metrics.turn_work.clone(),
+        );
+        registry.register(
             "watch_failing",
             "1 while objects of a resource cannot be listed or watched",
             metrics.watch_failing.clone(),
@@ -196,14 +203,17 @@ impl Metrics {
         self.health().register_loop(name, self.clock.monotonic())
     }
 
-    /// The event loop turned, and it took this long from its waking to its waiting again.
-    pub fn turn(&self, event_loop: LoopId, took: Duration) {
+    /// The event loop turned: how long that took from its waking to its waiting again, and how much of it was work, as
+    /// other processes also want a processor.
+    pub fn turn(&self, event_loop: LoopId, took: Duration, worked: Duration) {
         let now = self.clock.monotonic();
         let mut health = self.health();
         health.turned(event_loop, now);
         let event_loop = health.loop_name(event_loop);
         drop(health);
-        self.turn.get_or_create(&LoopLabels { event_loop }).observe(took.as_secs_f64());
+        let labels = LoopLabels { event_loop };
+        self.turn.get_or_create(&labels).observe(took.as_secs_f64());
+        self.turn_work.get_or_create(&labels).observe(worked.as_secs_f64());
     }
 
     /// There is a cache of this name: the process is not ready before it is filled.
@@ -290,7 +300,7 @@ mod tests {
         metrics.grants.get_or_create(&KindLabels { kind: "lease" }).inc();
         metrics.expiries.get_or_create(&ExpiryLabels { kind: "lease", reason: "silent" }).inc();
         metrics.grant_latency.get_or_create(&KindLabels { kind: "lease" }).observe(0.02);
-        metrics.turn(metrics.register_loop("locks"), Duration::from_millis(4));
+        metrics.turn(metrics.register_loop("locks"), Duration::from_millis(4), Duration::from_millis(2));
         let permits = metrics.register_watch("permits");
         permits.report(Err("forbidden".into()));
         let text = metrics.text().expect("it can be written");
@@ -302,6 +312,7 @@ mod tests {
             "konductor_leader 0",
             r#"konductor_turn_seconds_bucket{le="0.0025",event_loop="locks"} 0"#,
             r#"konductor_turn_seconds_bucket{le="0.005",event_loop="locks"} 1"#,
+            r#"konductor_turn_processor_seconds_bucket{le="0.0025",event_loop="locks"} 1"#,
             r#"konductor_watch_failing{resource="permits"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");

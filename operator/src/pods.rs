@@ -41,7 +41,7 @@ pub fn sight(found: Result<Lenient<PodObject>, RequestError>, claim: &PodReferen
     }
 }
 
-/// A pod's UID, and its containers that have certainly ended.
+/// A pod's UID, and its containers that have certainly ended; an empty name stands for the whole pod, as in a claim.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// The pod's UID.
@@ -59,7 +59,8 @@ impl From<Lenient<PodObject>> for Ended {
             |PodObject { spec, status, .. }| {
                 let seen = status.container_statuses.iter().chain(&status.init_container_statuses);
                 let ended = seen.filter(|container| has_ended(&spec, &status, &container.name));
-                ended.map(|container| container.name.clone()).collect()
+                let whole = status.has_ended().then(String::new);
+                ended.map(|container| container.name.clone()).chain(whole).collect()
             },
         );
         Self { pod: uid, containers: containers.into() }
@@ -170,7 +171,26 @@ mod tests {
         let ended = pod("Failed", "Always");
         assert_eq!((&*ended.pod, &*ended.containers), ("u", &["main".to_owned()][..]));
         assert_eq!(pod("Running", "Never").containers.len(), 1);
+        assert!(ended.containers.iter().all(|name| !name.is_empty()), "one of them runs, says a status that is odd");
         assert!(pod("Running", "Always").containers.is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_as_a_whole_is_kept_by_the_name_of_none_of_its_containers() {
+        let pod = json!({
+            "metadata": { "name": "p", "uid": "u" },
+            "spec": { "restartPolicy": "Never", "initContainers": [{ "name": "take" }], "containers": [{ "name": "main" }] },
+            "status": {
+                "phase": "Failed",
+                "initContainerStatuses": [{ "name": "take", "state": { "terminated": { "exitCode": 0 } } }],
+                "containerStatuses": [{ "name": "main", "state": { "waiting": { "reason": "PodInitializing" } } }],
+            },
+        });
+        let ended = Ended::from(PodObject::read(&pod.to_string()).expect("a pod"));
+        assert_eq!(*ended.containers, ["take".to_owned(), String::new()]);
+        let mut graveyard = Graveyard::default();
+        graveyard.bury(0, ended);
+        assert!(graveyard.has("u", "") && graveyard.has("u", "take") && !graveyard.has("u", "main"));
     }
 
     #[test]

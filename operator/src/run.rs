@@ -11,18 +11,17 @@ use tokio::{
     task::JoinSet,
 };
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     barrier,
     clock::Clock,
-    config::{Config, Election, LogFormat},
+    config::{Config, Election},
     election::{Candidate, driver::Elector},
     engine::{self, Common},
     events::Recorder,
     gate,
     http::{self, Server},
-    lock,
+    lock, log,
     metrics::Metrics,
 };
 
@@ -39,7 +38,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    log_to_stderr(&config);
+    log::init(&config.log, config.log_format);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.context("cannot start").and_then(|runtime| runtime.block_on(run(config)));
     match result {
@@ -48,15 +47,6 @@ pub fn main() -> ExitCode {
             error!("{error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn log_to_stderr(config: &Config) {
-    let filter = EnvFilter::new(&config.log);
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => logs.with_ansi(false).init(),
-        LogFormat::Json => logs.json().flatten_event(true).init(),
     }
 }
 

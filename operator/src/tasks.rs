@@ -15,6 +15,14 @@ pub(crate) struct Turn {
     pub(crate) more: bool,
 }
 
+/// Objects at most that are forgotten in one go, when a list did not show them.
+const FORGOTTEN: usize = 256;
+
+/// Takes the next few of what a list did not show.
+pub(crate) fn next_absent<T>(absent: &mut VecDeque<T>) -> Vec<T> {
+    absent.drain(..absent.len().min(FORGOTTEN)).collect()
+}
+
 /// How many more of something a budget has room for.
 pub(crate) fn room(budget: isize) -> usize {
     usize::try_from(budget).unwrap_or(0)

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use konductor_api::{Lease, Lock, LockKind, PodReference, Semaphore};
 
-use crate::Boottime;
+use crate::{Boottime, protocol::Cure};
 
 /// What to ask for.
 #[derive(Clone, Debug)]
@@ -63,6 +63,16 @@ impl fmt::Display for Wanted {
     }
 }
 
+/// What was seen of a lock at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockSeen {
+    /// Which lock it is, among those of all clusters, namespaces and folders: no two have the same. Letters, digits,
+    /// hyphens, dots and slashes.
+    pub id: String,
+    /// How much of it can be held at once; 1 of a lease.
+    pub permits: u64,
+}
+
 /// What happened to a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -73,10 +83,13 @@ pub enum Event {
     Waiting {
         /// Claims in front when that was written; not known before the operator has seen the claim.
         ahead: Option<u64>,
-        /// What the operator says to people.
+        /// What the operator says to people. It begins with [`WAITS_FOR`](crate::WAITS_FOR) and the
+        /// lock; what follows is why, if it is more than others in front.
         message: String,
         /// Whether there was no such lock when last looked.
         parent_missing: bool,
+        /// The lock, if it was there when last looked.
+        lock: Option<LockSeen>,
     },
     /// The claim is held, confirmed with the lock itself. Only now may what it protects begin.
     Held {
@@ -86,6 +99,8 @@ pub enum Event {
         ttl: Duration,
         /// What it protects must have ended by then, unless it is extended. [`Boottime::NEVER`] without a cluster.
         deadline: Boottime,
+        /// Which lock it is: see [`LockSeen::id`].
+        lock: String,
     },
     /// A renewal succeeded.
     Extended {
@@ -155,7 +170,7 @@ pub enum LossReason {
 #[non_exhaustive]
 pub enum AcquireError {
     /// The API server refuses the request: RBAC, validation or an admission policy. Its message says which.
-    #[error("the API server refuses to {operation}: {message}")]
+    #[error("the API server refuses to {operation}: {message}{}", Cure(message))]
     Refused {
         /// What was tried.
         operation: &'static str,

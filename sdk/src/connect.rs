@@ -77,14 +77,14 @@ impl Client {
         if !is_name(&namespace) {
             return Err(ConnectError::Namespace(namespace));
         }
-        if let Some(proxy) = &config.proxy_url {
-            tracing::warn!(
-                "proxies are not supported: connecting directly, not by {}",
-                proxy.host().unwrap_or_default()
-            );
-        }
         let link = Link::new(config, options.program).map_err(|source| ConnectError::Config { source })?;
-        Ok(Self(Target::Cluster(Cluster { link: Arc::new(link), namespace })))
+        Ok(Self::over(Arc::new(link), namespace))
+    }
+
+    /// Shares a connection that others use as well, for this namespace.
+    #[doc(hidden)]
+    pub fn over(link: Arc<Link>, namespace: String) -> Self {
+        Self(Target::Cluster(Cluster { link, namespace }))
     }
 
     /// Without a cluster: the locks of this folder, between the processes of this machine. See [`local`](crate::local).

@@ -36,8 +36,8 @@ pub enum Exit {
     TimedOut,
     /// What was waited for has failed.
     Failed,
-    /// The cluster refuses (RBAC or an admission policy), or somebody revoked the claim before it was held, or the
-    /// folder that takes a cluster's place cannot be used.
+    /// The cluster refuses (RBAC or an admission policy), or this pod has no token to ask it with, or somebody revoked
+    /// the claim before it was held, or the folder that takes a cluster's place cannot be used.
     Refused,
     /// There is no such primitive, and it was not to be waited for.
     NoSuchPrimitive,
@@ -51,13 +51,21 @@ pub enum Exit {
 
 /// The codes that are Konductor's own: each with what it means, and what to do about it.
 pub const OWN: [(Exit, &str, &str); 10] = [
-    (Exit::Usage, "wrong flag, argument or variable", "correct what the message names"),
+    (
+        Exit::Usage,
+        "wrong flag, argument or variable, or what only its own end would free",
+        "correct what the message names",
+    ),
     (
         Exit::Unreachable,
         "the cluster cannot be reached, or never answered",
         "try again; see that there is a way to the API server",
     ),
-    (Exit::Internal, "the system refuses what is needed, or a defect", "the message says which; report a defect"),
+    (
+        Exit::Internal,
+        "the system refuses what is needed, or a defect",
+        "the message names the call that was refused and what to do; report a defect",
+    ),
     (Exit::TimedOut, "timed out while waiting", "try again later"),
     (
         Exit::Failed,
@@ -66,8 +74,8 @@ pub const OWN: [(Exit, &str, &str); 10] = [
     ),
     (
         Exit::Refused,
-        "the cluster refuses, the claim was revoked, or the folder of --local cannot be used",
-        "grant what the message names (RBAC), satisfy the admission policy, or repair the folder",
+        "refused by the cluster, no token, revoked, or the folder of --local cannot be used",
+        "grant what the message names (RBAC), satisfy the admission policy, mount the token, or repair the folder",
     ),
     (
         Exit::NoSuchPrimitive,
@@ -125,9 +133,13 @@ impl From<&RendezvousError> for Exit {
 }
 
 impl From<&ConnectError> for Exit {
-    /// Whatever keeps a program from connecting, nothing can be asked of the cluster.
-    fn from(_: &ConnectError) -> Self {
-        Self::Unreachable
+    /// Whatever keeps a program from connecting, nothing can be asked of the cluster. But a pod that is given no token
+    /// has none in its next attempt either.
+    fn from(error: &ConnectError) -> Self {
+        match error {
+            ConnectError::NoToken { .. } => Self::Refused,
+            _ => Self::Unreachable,
+        }
     }
 }
 
@@ -176,6 +188,8 @@ mod tests {
         assert_eq!(Exit::from(&RendezvousError::Failed("2 of 3".to_owned())).code(), 76);
         assert_eq!(Exit::from(&RendezvousError::NeedsCluster).code(), 77);
         assert_eq!(Exit::from(&ConnectError::Namespace("A".to_owned())).code(), 69);
+        let no_token = ConnectError::NoToken { source: "no kubeconfig".into() };
+        assert_eq!(Exit::from(&no_token).code(), 77);
         assert_eq!(Exit::from(&LossReason::Expired).code(), 79);
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{AcquireError, Boottime, Client, Command, Event, LossReason, Request, Wanted, identity, run};
+use crate::{AcquireError, Boottime, Client, Command, Event, LossReason, Repeats, Request, Wanted, identity, run};
 
 impl Client {
     /// Asks for one permit of the semaphore of this name; change what is asked for, then
@@ -87,7 +87,8 @@ impl<L> Acquiring<L> {
         let (commands, orders) = unbounded_channel();
         let (tell, mut state) = watch::channel(State::Waiting);
         let task = tokio::spawn(async move {
-            run(self.client, self.request, orders, |event| log_and_note(event, &tell)).await;
+            let mut repeats = Repeats::default();
+            run(self.client, self.request, orders, |event| log_and_note(event, &tell, &mut repeats)).await;
         });
         let mut guard = Guard { fencing_token: 0, commands, state: state.clone(), task: Some(task) };
         let ended = AcquireError::System("the task that waits for the claim has ended".into());
@@ -119,11 +120,11 @@ enum State {
     Over(Option<String>),
 }
 
-fn log_and_note(event: Event, state: &watch::Sender<State>) {
+fn log_and_note(event: Event, state: &watch::Sender<State>, repeats: &mut Repeats) {
     match event {
         Event::Asked => tracing::debug!("asked for"),
         Event::Waiting { ahead, message, .. } => tracing::info!(ahead, "{message}"),
-        Event::Retrying { operation, error } => tracing::warn!("cannot {operation}, trying again: {error}"),
+        Event::Retrying { operation, error } => log_retrying(operation, &error, repeats),
         Event::Held { fencing_token, deadline, .. } => {
             state.send_replace(State::Held { fencing_token, deadline });
         }
@@ -146,6 +147,16 @@ fn log_and_note(event: Event, state: &watch::Sender<State>) {
         Event::Failed { error } => {
             state.send_replace(State::Failed(error));
         }
+    }
+}
+
+/// What is tried for hours is not said each time.
+pub(crate) fn log_retrying(operation: &str, error: &str, repeats: &mut Repeats) {
+    let warning = format!("cannot {operation}, trying again: {error}");
+    if let Some(again) = repeats.take(&warning, Boottime::now().0) {
+        tracing::warn!("{warning}{again}");
+    } else {
+        tracing::debug!("{warning}");
     }
 }
 

@@ -74,15 +74,15 @@ pub mod protocol;
 pub mod rendezvous;
 mod run;
 
-pub use claim::{AcquireError, Command, Event, LossReason, Request, Wanted};
+pub use claim::{AcquireError, Command, Event, LockSeen, LossReason, Request, Wanted};
 pub use connect::{Client, ConnectError, ConnectOptions, Program};
 pub use exit::Exit;
 pub use guard::{Acquiring, Guard, ReleaseError};
-pub use konductor_api::{LockKind, PodReference, RendezvousKind};
-#[doc(hidden)]
-pub use konductor_cluster::chain;
+pub use konductor_api::{LockKind, PodReference, RendezvousKind, arbiter::WAITS_FOR};
 pub use konductor_cluster::{Boottime, clock};
+#[doc(hidden)]
+pub use konductor_cluster::{Repeats, apart::on_thread_start, chain};
 pub use kube::Config;
 pub use local::Local;
 pub use rendezvous::{BarrierHandle, GateHandle, RendezvousError};
-pub use run::run;
+pub use run::{claim_of_holder, is_of_holder, run, run_for_holder};

@@ -1,7 +1,7 @@
 //! The claim protocol as scripts: `tests/golden/*.txt` hold inputs and, indented below each, the effects.
 //!
 //! A line is a time since boot, an input, and what belongs to it; a script may begin with a line `pod NAME UID
-//! CONTAINER START`. Locks have the UID `p` unless the line says another. Chance is fixed: the n-th step draws the id
+//! CONTAINER START`, or `holder NAME` for the claim that belongs to a holder by its name. Locks have the UID `p` unless the line says another. Chance is fixed: the n-th step draws the id
 //! n, and there is no jitter. `UPDATE_GOLDEN=1 cargo test -p konductor --test golden` writes what happens into the
 //! scripts: read the difference.
 
@@ -22,7 +22,7 @@ fn scripts() {
 /// The script with the effects that its inputs really have.
 fn play(script: &str) -> String {
     let (mut machine, mut steps, mut last) = (None, 0, Boottime(Duration::ZERO));
-    let mut pod = None;
+    let (mut pod, mut holder): (_, Option<String>) = (None, None);
     konductor_golden::replay(script, "  ", |line| {
         if line.starts_with('#') {
             return Vec::new();
@@ -33,11 +33,18 @@ fn play(script: &str) -> String {
             pod = Some(PodReference { name, uid, container, start });
             return Vec::new();
         }
+        if let Some(name) = line.strip_prefix("holder ") {
+            holder = Some(name.to_owned());
+            return Vec::new();
+        }
         let (time, input) = line.split_once(' ').unwrap_or_else(|| panic!("{line}: a time and an input"));
         let now = Boottime(time.parse::<GoDuration>().unwrap_or_else(|error| panic!("{line}: {error}")).0);
         assert!(now >= last, "{line}: time goes back");
         (last, steps) = (now, steps + 1);
-        let machine = machine.get_or_insert_with(|| Machine::new(Semaphore::KIND, "warehouse".into(), pod.clone()));
+        let machine = machine.get_or_insert_with(|| match holder.clone() {
+            None => Machine::new(Semaphore::KIND, "warehouse".into(), pod.clone()),
+            Some(holder) => Machine::of_holder(Semaphore::KIND, "warehouse".into(), holder, pod.clone()),
+        });
         let draw = Draw { id: steps, jitter: 0 };
         let mut effects: Vec<_> = machine.step(parse(input), now, draw).iter().map(show).collect();
         effects.extend(machine.alarm().map(|alarm| format!("alarm at {}", show_time(alarm))));
@@ -66,6 +73,7 @@ fn parse(line: &str) -> Input {
         "conflict" => failed(Failure::Conflict(text.into())),
         "not-served" => failed(Failure::NotServed(text.into())),
         "no-namespace" => failed(Failure::NoNamespace(text.into())),
+        "terminating" => failed(Failure::Terminating(text.into())),
         "refused" => failed(Failure::Refused(text.into())),
         "transient" => failed(transient()),
         "parent" if fields.contains_key("missing") => Input::ParentAnswered(Ok(ParentSeen::Missing)),
@@ -74,6 +82,7 @@ fn parse(line: &str) -> Input {
         "parent" => Input::ParentAnswered(Ok(ParentSeen::Found {
             uid: (*fields.get("uid").unwrap_or(&"p")).into(),
             term: fields.get("term").map(|term| term.parse().unwrap()),
+            permits: fields.get("permits").map(|permits| permits.parse().unwrap()),
         })),
         "watched" => Input::Watched(seen(&fields, text)),
         "watched-deletion" => Input::WatchedDeletion(fields["uid"].into()),
@@ -90,7 +99,10 @@ fn seen(fields: &BTreeMap<&str, &str>, message: &str) -> ClaimSeen {
     ClaimSeen {
         uid: fields["uid"].into(),
         version: number("version").unwrap(),
-        instance: format!("{:032x}", number("instance").unwrap_or(1)),
+        instance: match fields.get("instance") {
+            Some(holder) if holder.starts_with("holder-") => (*holder).to_owned(),
+            _ => format!("{:032x}", number("instance").unwrap_or(1)),
+        },
         pod: fields.get("pod").map(|pod| {
             let [uid, container, start] = pod.split('/').map(String::from).collect::<Vec<_>>().try_into().unwrap();
             PodReference { name: "etl-0".into(), uid, container, start }
@@ -137,11 +149,13 @@ fn show(effect: &Effect) -> String {
 fn show_event(event: &Event) -> String {
     match event {
         Event::Asked => "asked".into(),
-        Event::Waiting { ahead, message, parent_missing } => {
-            format!("waiting ahead={ahead:?} parent_missing={parent_missing} {message}")
+        Event::Waiting { ahead, message, parent_missing, lock } => {
+            let lock = lock.as_ref().map_or(String::new(), |lock| format!("{} of {} permits: ", lock.id, lock.permits));
+            format!("waiting ahead={ahead:?} parent_missing={parent_missing} {lock}{message}")
         }
-        Event::Held { fencing_token, ttl, deadline } => {
-            format!("HELD token={fencing_token} ttl={} until {}", GoDuration(*ttl), show_time(*deadline))
+        Event::Held { fencing_token, ttl, deadline, lock } => {
+            let lock = if lock == "p" { String::new() } else { format!(" {lock}") };
+            format!("HELD{lock} token={fencing_token} ttl={} until {}", GoDuration(*ttl), show_time(*deadline))
         }
         Event::Extended { deadline } => format!("extended until {}", show_time(*deadline)),
         Event::Retrying { operation, error } => format!("retrying to {operation}: {error}"),

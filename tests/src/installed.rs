@@ -67,7 +67,10 @@ impl Installed {
     pub fn operator_by(&self, name: &str, kubeconfig: &Path, arguments: &[&str]) -> Process {
         let mut command = Command::new(Binaries::built().operator());
         command.args(["--metrics-addr", "127.0.0.1:0", "--health-addr", "127.0.0.1:0", "--identity", name]);
-        command.args(["--log", "info,konductor_operator=debug"]).args(arguments).env("KUBECONFIG", kubeconfig);
+        if !arguments.contains(&"--log") {
+            command.args(["--log", "info,konductor_operator=debug"]);
+        }
+        command.args(arguments).env("KUBECONFIG", kubeconfig);
         Process::spawn(name, command)
     }
 

@@ -83,6 +83,11 @@ impl Binaries {
         self.path("konductor-run")
     }
 
+    /// The path of `koncli`.
+    pub fn koncli(&self) -> &Path {
+        self.path("koncli")
+    }
+
     fn path(&self, program: &str) -> &Path {
         self.programs.get(program).unwrap_or_else(|| panic!("the workspace has no program {program}"))
     }

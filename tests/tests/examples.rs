@@ -52,15 +52,44 @@ async fn the_api_server_accepts_what_the_readme_shows() {
 
 #[test]
 fn images_are_of_this_version() {
+    let readme = std::fs::read_to_string(workspace().join("README.md")).expect("read the README");
     let mut found = 0;
-    for (file, text) in examples() {
-        let images: Vec<_> = text.split_whitespace().filter(|word| word.contains("konductor/")).collect();
-        for (image, tag) in images.iter().filter_map(|image| image.split_once(':')) {
-            assert_eq!(tag, env!("CARGO_PKG_VERSION"), "tag of {image} in {}", file.display());
-            found += 1;
+    for (file, text) in examples().into_iter().chain([(PathBuf::from("README.md"), readme)]) {
+        for image in ["konductor/run", "konductor/operator", "konductor/demo"] {
+            for (at, _) in text.match_indices(image) {
+                let rest = &text[at + image.len()..];
+                // A path is no image.
+                if rest.starts_with('/') || rest.starts_with('-') {
+                    continue;
+                }
+                let tag = rest.strip_prefix(':').unwrap_or_else(|| panic!("{image} has no tag in {}", file.display()));
+                let tag: String = tag.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
+                assert_eq!(tag, env!("CARGO_PKG_VERSION"), "tag of {image} in {}", file.display());
+                found += 1;
+            }
         }
     }
     assert!(found > 0, "no example names an image");
+}
+
+/// `kubectl apply` goes from top to bottom: a Job that comes first starts without what it needs.
+#[test]
+fn a_job_comes_after_the_right_to_take_what_it_waits_for() {
+    let readme = std::fs::read_to_string(workspace().join("README.md")).expect("read the README");
+    let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let blocks = blocks.map(|block| (PathBuf::from("README.md"), block.to_owned()));
+    let mut jobs = 0;
+    for (file, text) in examples().into_iter().chain(blocks) {
+        let kinds: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("kind: ")).collect();
+        let works = |kind: &&str| ["Job", "CronJob", "Deployment"].contains(kind);
+        if let Some(first) = kinds.iter().position(works) {
+            jobs += 1;
+            let before = &kinds[..first];
+            assert!(before.contains(&"RoleBinding") && before.contains(&"ServiceAccount"), "{}", file.display());
+            assert!(kinds[first..].iter().all(works), "{}: {kinds:?}", file.display());
+        }
+    }
+    assert!(jobs > 1, "the README and the examples have Jobs");
 }
 
 /// The first command of the README, and of its example, as a person would paste it.

@@ -121,6 +121,7 @@ fn lease_request() -> Value {
 
 /// What is refused of both kinds of claims.
 async fn refuses_bad_claims(api: &Api<DynamicObject>, kind: &str, good: &Value, lock: &str) {
+    let half = "a pod is named with container and start, or as a whole with neither";
     for (spec, because) in [
         (without(good, lock), lock),
         (without(good, "holder"), "holder"),
@@ -131,10 +132,16 @@ async fn refuses_bad_claims(api: &Api<DynamicObject>, kind: &str, good: &Value, 
         (with(good, "instance", json!("x".repeat(65))), "may not be more than 64"),
         (with(good, "ttl", json!("1s")), "ttl must be from 5s to 24h"),
         (with(good, "pod", json!({ "name": "p" })), "spec.pod.uid"),
+        (with(good, "pod", json!({ "name": "p", "uid": "u", "container": "c" })), half),
+        (with(good, "pod", json!({ "name": "p", "uid": "u", "start": "s" })), half),
+        (with(good, "pod", json!({ "name": "p", "uid": "u", "container": "", "start": "" })), "spec.pod.container"),
         (with(good, "renewTime", json!("yesterday")), "spec.renewTime"),
         (with(good, "semafore", json!("x")), "semafore"),
     ] {
         refuses(api, kind, "bad", &spec, because).await;
+    }
+    for (name, pod) in [("whole", json!({ "name": "p", "uid": "u" })), ("none", Value::Null)] {
+        apply(api, kind, name, &with(good, "pod", pod)).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }
 
@@ -275,7 +282,7 @@ async fn a_gate_is_refused_with_the_reason() {
     let spec = json!({ "conditions": [good] });
     for (spec, because) in [
         (json!({}), "conditions"),
-        (json!({ "conditions": [] }), "should have at least 1 items"),
+        (json!({ "conditions": [] }), "a gate without conditions is opened and closed by hand: set override"),
         (json!({ "conditions": vec![good.clone(); 33] }), "must have at most 32 items"),
         (with(&spec, "match", json!("Some")), r#"supported values: "All", "Any""#),
         (with(&spec, "override", json!("Shut")), r#"supported values: "Open", "Closed""#),
@@ -288,6 +295,8 @@ async fn a_gate_is_refused_with_the_reason() {
     let all = json!({ "conditions": [good, selecting, expression("NotIn", json!(["x"])), semaphores] });
     let made = apply(&api, "Gate", "good", &all).await.expect("make");
     assert_eq!(made.data["spec"]["match"], "All");
+    let by_hand = json!({ "conditions": [], "override": "Closed" });
+    apply(&api, "Gate", "by-hand", &by_hand).await.expect("make");
 }
 
 #[tokio::test]

@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) command: Vec<OsString>,
     /// The environment as found.
     pub(crate) environment: Environment,
+    /// How much those who run this process hold of locks, by the locks' ids.
+    pub(crate) held_around: BTreeMap<String, u64>,
     /// What is to be open first, barriers before gates.
     pub(crate) awaited: Vec<Awaited>,
     /// At which barriers to arrive.
@@ -399,6 +401,7 @@ impl Config {
             claims,
             arrivals,
             command: line.command(),
+            held_around: environment.held_around(),
             environment,
         })
     }

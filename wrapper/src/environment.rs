@@ -3,11 +3,17 @@
 //! A misspelt variable would be a lock that nobody takes, so an unknown `KONDUCTOR_...` is an error. An empty value
 //! counts as unset, because a template often leaves one behind; nothing is ever empty on purpose here.
 
-use std::ffi::{OsStr, OsString};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+};
 
-use crate::settings::{EXPORTS, SEMAPHORE, SETTINGS, TOKEN_PREFIX};
+use crate::settings::{EXPORTS, SEMAPHORE, SETTINGS, TOKEN_PREFIX, TREE_HOLDS};
 
 const PREFIX: &str = "KONDUCTOR_";
+
+/// How many letters a variable may be off one of ours to be taken for a mistake.
+const NEARLY: usize = 2;
 
 /// Why the environment cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,12 +69,55 @@ impl Environment {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_os_str())
     }
 
+    /// How much those who run this process hold of locks, by the locks' ids. What cannot be read is of another version,
+    /// and says nothing.
+    pub(crate) fn held_around(&self) -> BTreeMap<String, u64> {
+        let text = self.raw(TREE_HOLDS).and_then(OsStr::to_str).unwrap_or_default();
+        let held = text.split(',').filter_map(|held| {
+            let (lock, permits) = held.rsplit_once(':')?;
+            Some((lock.to_owned(), permits.parse().ok()?))
+        });
+        held.filter(|(lock, _)| !lock.is_empty()).collect()
+    }
+
+    /// Names of variables that nothing reads and that are one or two letters off one that is, or written in another
+    /// case; each with that one. Other programs have variables, too: these are for a warning.
+    pub(crate) fn nearly_ours(&self) -> Vec<(String, &'static str)> {
+        let nearly = |name: &str| {
+            let upper = name.to_ascii_uppercase();
+            if !begins_nearly_like_ours(&upper) {
+                return None;
+            }
+            let near = inputs().map(|input| (strsim::damerau_levenshtein(input, &upper), input));
+            near.filter(|(distance, _)| *distance <= NEARLY).min().map(|(_, input)| input)
+        };
+        let foreign = self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.to_string_lossy());
+        let foreign = foreign.filter(|name| !name.starts_with(PREFIX));
+        foreign.filter_map(|name| Some((name.to_string(), nearly(&name)?))).collect()
+    }
+
     /// The command's environment: this one with some variables replaced or, without a value, taken out.
     pub(crate) fn with(&self, changes: &[(String, Option<String>)]) -> Vec<(OsString, OsString)> {
         let kept = self.0.iter().filter(|(name, _)| !changes.iter().any(|(changed, _)| name == changed.as_str()));
         let added = changes.iter().filter_map(|(name, value)| Some((name.into(), value.as_ref()?.into())));
         kept.cloned().chain(added).collect()
     }
+}
+
+/// Whether a closer look is worth its time, at a start that is to take no longer than a millisecond. Two letters that
+/// are off, or two pairs that are swapped, leave one of these three pairs as it is, not far from its place.
+fn begins_nearly_like_ours(name: &str) -> bool {
+    [(0, "KO"), (3, "DU"), (6, "TO")].into_iter().any(|(at, pair): (usize, &str)| {
+        let (from, to) = (at.saturating_sub(NEARLY), name.len().min(at + NEARLY + pair.len()));
+        let near = name.as_bytes().get(from..to).unwrap_or_default();
+        near.windows(pair.len()).any(|found| found == pair.as_bytes())
+    })
+}
+
+/// What [`Environment::held_around`] reads.
+pub(crate) fn print_held(held: &BTreeMap<String, u64>) -> String {
+    let known = held.iter().filter(|(lock, _)| !lock.is_empty());
+    known.map(|(lock, permits)| format!("{lock}:{permits}")).collect::<Vec<_>>().join(",")
 }
 
 fn is_known(name: &str) -> bool {
@@ -102,6 +151,8 @@ fn nearest(name: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::settings::{FENCING_TOKEN, HELD};
 
@@ -130,6 +181,67 @@ mod tests {
                 EnvironmentError::NotText { name } => name,
             });
             assert_eq!(nearest, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_one_or_two_letters_off_is_told_with_the_one_that_was_meant() {
+        for (name, expected) in [
+            ("KONDUKTOR_SEMAPHORE", Some("KONDUCTOR_SEMAPHORE")),
+            ("CONDUCTOR_SEMAPHORE", Some("KONDUCTOR_SEMAPHORE")),
+            ("KONDUCTER_LEASE", Some("KONDUCTOR_LEASE")),
+            ("KONDUKTOR_WAIT_TIMOUT", Some("KONDUCTOR_WAIT_TIMEOUT")),
+            ("KNODUTCOR_GATE", Some("KONDUCTOR_GATE")),
+            ("KONDUCTORSEMAPHORE", Some("KONDUCTOR_SEMAPHORE")),
+            ("konductor_semaphore", Some("KONDUCTOR_SEMAPHORE")),
+            ("Konductor_Semaphore", Some("KONDUCTOR_SEMAPHORE")),
+            ("_KONDUCTOR_TTL", Some("KONDUCTOR_TTL")),
+            ("CONDUCTOR_URL", None),
+            ("KONDIKTER_SEMAFORE", None),
+            ("KONDUCTOR_SEMAPHORE", None),
+            ("KONDUCTOR", None),
+            ("HISTORY", None),
+            ("", None),
+            ("éé KONDUCTOR_TTL", None),
+        ] {
+            let found = environment(&[(name, "x")]).nearly_ours();
+            let expected: Vec<_> = expected.map(|meant| (name.to_owned(), meant)).into_iter().collect();
+            assert_eq!(found, expected, "{name}");
+        }
+        assert_eq!(environment(&[("KONDUKTOR_SEMAPHORE", "")]).nearly_ours(), [], "empty is unset");
+    }
+
+    #[test]
+    fn what_is_held_around_is_read_as_it_was_written() {
+        let held = BTreeMap::from([("fd01-1c3/semaphore/turns".to_owned(), 2), ("3f2a-b".to_owned(), 1)]);
+        let text = print_held(&held);
+        assert_eq!(text, "3f2a-b:1,fd01-1c3/semaphore/turns:2");
+        assert_eq!(environment(&[(TREE_HOLDS, &text)]).held_around(), held);
+        for text in ["", ",", "a", "a:", "a:b", ":1", "a:-1"] {
+            assert_eq!(environment(&[(TREE_HOLDS, text)]).held_around(), BTreeMap::new(), "{text}");
+        }
+    }
+
+    proptest! {
+        /// No name that is so near is left out by the first look.
+        #[test]
+        fn the_first_look_lets_all_through_that_are_near(
+            input in prop::sample::select(inputs().collect::<Vec<_>>()),
+            edits in prop::collection::vec((0..40_usize, 0..4_u8, "[A-Z_]"), 0..=NEARLY),
+        ) {
+            let mut name: Vec<char> = input.chars().collect();
+            for (at, edit, letter) in edits {
+                let (at, letter) = (at % name.len(), letter.chars().next().unwrap());
+                match edit {
+                    0 => name[at] = letter,
+                    1 => name.insert(at, letter),
+                    2 => _ = name.remove(at),
+                    _ if at + 1 < name.len() => name.swap(at, at + 1),
+                    _ => {}
+                }
+            }
+            let name: String = name.into_iter().collect();
+            prop_assert!(begins_nearly_like_ours(&name), "{}", name);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The entrypoint of a Job's container: acquires, runs and supervises the command, releases.
 //!
 //! - `settings`: everything that can be set; `cli`, `environment`, `values`, `signal`, `config`: what was asked for,
-//!   valid or refused; `copy`: the one thing to ask for that runs no command;
+//!   valid or refused; `doubts`: what is valid and hardly meant; `copy`: the one thing to ask for that runs no command;
 //! - `supervisor`: the core, which decides from events alone what to do next;
 //! - `driver`: the loop that carries it out: processes, signals, timers, and the thread that talks to the API server;
 //! - `log`: what people see.
@@ -12,6 +12,7 @@
 mod cli;
 mod config;
 mod copy;
+mod doubts;
 mod driver;
 mod environment;
 mod log;
@@ -23,6 +24,7 @@ mod supervisor;
 mod values;
 
 use std::{
+    ffi::OsString,
     io::{self, Write as _},
     path::Path,
     process::ExitCode,
@@ -39,9 +41,15 @@ use self::{
 
 /// The whole of `konductor-run`.
 pub fn main() -> ExitCode {
+    main_with(std::env::args_os())
+}
+
+/// The same with this command line, of which the first word is the program's name. For a program that becomes
+/// `konductor-run`: it must have no other thread, and must not have changed what happens to signals.
+pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Before anything else: from here on a signal waits until the loop reads it.
     let exit = match Found::block_all() {
-        Ok(found) => run(&found),
+        Ok(found) => run(words, &found),
         Err(error) => {
             log::init(Log::default());
             fail(Exit::Internal, &format!("cannot block signals: {error}"))
@@ -55,9 +63,9 @@ pub fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-fn run(found: &Found) -> Exit {
+fn run(words: impl IntoIterator<Item = OsString>, found: &Found) -> Exit {
     let environment = Environment::new(std::env::vars_os());
-    let (line, wrong) = match CommandLine::read(std::env::args_os()) {
+    let (line, wrong) = match CommandLine::read(words) {
         Reading::Line(line) => (line, None),
         Reading::Text(text) => return print(&text),
         Reading::Wrong { message, line } => (line, Some(message)),
@@ -74,7 +82,12 @@ fn run(found: &Found) -> Exit {
         Err(error) => return fail(Exit::Usage, &error.to_string()),
     }
     match Config::new(&line, environment) {
-        Ok(config) => driver::supervise(config, found),
+        Ok(config) => {
+            for doubt in doubts::doubts(&line, &config) {
+                tracing::warn!("{doubt}");
+            }
+            driver::supervise(&config, found)
+        }
         Err(error) => fail(Exit::Usage, &error.to_string()),
     }
 }

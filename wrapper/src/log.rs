@@ -5,6 +5,7 @@
 //!   are written by a thread, which is started with the first of them. Whoever has a line to say sees it out for the
 //!   moment that this usually takes, so that it comes before what the command says next; and no longer. As many as are
 //!   worth keeping wait their turn. What is lost is counted, and the number is said when there is room again.
+//! - A warning that repeats is said ever more seldom, with a count ([`Repeats`]), unless more is asked for.
 //! - Whatever a message quotes (a path, an argument, an answer of the API server), it is one line, and no longer than
 //!   what a pipe takes whole: control characters are shown rather than sent, and what is too long is cut. As JSON it
 //!   stays JSON.
@@ -19,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use konductor::{Boottime, Repeats};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -62,19 +64,39 @@ pub(crate) fn init(log: Log) {
     let others = if log.level == LevelFilter::TRACE { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let targets =
         Targets::new().with_default(others).with_target("konductor_run", log.level).with_target("konductor", log.level);
-    let format = if log.json { Format::Json } else { Format::Text };
-    WRITER.queue().format = format;
+    let shape = if log.json { Shape::Json } else { Shape::Text };
+    WRITER.queue().shape = shape;
+    let repeats = (log.level <= LevelFilter::INFO).then(Mutex::default);
+    let format = Format { shape, repeats };
     let layer = tracing_subscriber::fmt::layer().with_writer(|| Stderr).event_format(format);
     tracing_subscriber::registry().with(targets).with(layer).init();
 }
 
 /// The format of a line of the log.
+struct Format {
+    shape: Shape,
+    repeats: Option<Mutex<Repeats>>,
+}
+
+/// What a line looks like.
 #[derive(Clone, Copy)]
-enum Format {
+enum Shape {
     /// `konductor-run: [warning: ]message`; container runtimes add the time.
     Text,
     /// One object: `timestamp`, `level`, `target`, `message`.
     Json,
+}
+
+impl Format {
+    /// A message with how often it was left out; none if it is left out now.
+    fn counted(&self, level: Level, message: String) -> Option<String> {
+        // No line waits for another: a thread may have ended while it wrote one.
+        let repeats =
+            self.repeats.as_ref().filter(|_| level == Level::WARN).and_then(|repeats| repeats.try_lock().ok());
+        let Some(mut repeats) = repeats else { return Some(message) };
+        let again = repeats.take(&message, Boottime::now().0)?;
+        Some(format!("{message}{again}"))
+    }
 }
 
 impl<S, N> FormatEvent<S, N> for Format
@@ -85,13 +107,13 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Text<'_>, event: &Event<'_>) -> fmt::Result {
         let mut message = Message::default();
         event.record(&mut message);
-        let Message(message) = message;
         let metadata = event.metadata();
-        writeln!(out, "{}", self.line(*metadata.level(), metadata.target(), &message))
+        let Some(message) = self.counted(*metadata.level(), message.0) else { return Ok(()) };
+        writeln!(out, "{}", self.shape.line(*metadata.level(), metadata.target(), &message))
     }
 }
 
-impl Format {
+impl Shape {
     /// A line without its end.
     fn line(self, level: Level, target: &str, message: &str) -> String {
         match self {
@@ -210,12 +232,12 @@ struct Queue {
     /// The thread has a line in hand.
     writing: bool,
     started: bool,
-    format: Format,
+    shape: Shape,
 }
 
 impl Queue {
     const fn new() -> Self {
-        Self { lines: VecDeque::new(), lost: 0, writing: false, started: false, format: Format::Text }
+        Self { lines: VecDeque::new(), lost: 0, writing: false, started: false, shape: Shape::Text }
     }
 
     fn is_busy(&self) -> bool {
@@ -226,7 +248,7 @@ impl Queue {
     fn confess(&mut self) {
         if self.lost > 0 {
             let message = format!("{} lines of this log are lost: nobody took them", self.lost);
-            let line = self.format.line(Level::WARN, env!("CARGO_CRATE_NAME"), &message) + "\n";
+            let line = self.shape.line(Level::WARN, env!("CARGO_CRATE_NAME"), &message) + "\n";
             self.lines.push_back(line.into_bytes());
             self.lost = 0;
         }
@@ -336,6 +358,27 @@ mod tests {
         let expected =
             r#"{"level":"WARN","message":"say \"hm\"\n","target":"konductor_run","timestamp":"2026-01-01T00:00:00Z"}"#;
         assert_eq!(parsed(&line), parsed(expected));
+    }
+
+    #[test]
+    fn a_warning_that_repeats_is_said_once_unless_more_is_asked_for() {
+        let format = |repeats| Format { json: false, repeats };
+        let said = |format: &Format, level, text: &str| format.counted(level, text.to_owned());
+        let usual = format(Some(Mutex::default()));
+        for (level, text, expected) in [
+            (Level::WARN, "refused", true),
+            (Level::WARN, "refused", false),
+            (Level::WARN, "no answer", true),
+            (Level::WARN, "refused", false),
+            (Level::ERROR, "lost", true),
+            (Level::ERROR, "lost", true),
+            (Level::INFO, "holding", true),
+            (Level::INFO, "holding", true),
+        ] {
+            assert_eq!(said(&usual, level, text), expected.then(|| text.to_owned()), "{level} {text}");
+        }
+        let all = format(None);
+        assert_eq!([(); 2].map(|()| said(&all, Level::WARN, "refused")), [(); 2].map(|()| Some("refused".to_owned())));
     }
 
     #[test]

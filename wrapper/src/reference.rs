@@ -47,7 +47,20 @@ const SURROUNDINGS: &str = "
 With nothing to hold, the command's environment is exactly that of `konductor-run`. One `konductor-run` inside another
 replaces what the outer one has set, but for the tokens of what only the outer one holds. What the outer one was to
 hold, to wait for and to arrive at is in the environment, too: an inner one that is to do something else says so by the
-same flags, or has the variables unset.
+same flags, or has the variables unset. One that asks for what the outer ones hold, and for more than is left by the
+lock's count, would wait for its own end: it ends at once with 64.
+";
+
+const NEWS: &str = "
+## What the log says while it waits
+
+- The place in the queue, once each time it changes; and what else is in the way, as the operator says it: a semaphore
+  that is paused, or has less than is asked for, or why a gate is closed. A gate's reasons are told as they change, no
+  more than one in 5 s; how many have arrived at a barrier only at first, and with `-v`.
+- That nobody has answered, after 10 s and then ever more seldom, with the command that shows whether the operator runs.
+- What fails and is tried again, once, and again ever more seldom with a count; with `-v` each time.
+- What is valid and hardly meant: something that says how to hold, while nothing says what; a variable that is one or
+  two letters off one of these, or in another case.
 ";
 
 const FAILURES: &str = "
@@ -85,6 +98,27 @@ env:
 ```
 ";
 
+const SYSTEM: &str = "
+## Where the system says no
+
+- A file that can be executed, and that is neither a program for this machine nor begins with `#!`, is run by `/bin/sh`
+  if it is a text, as `execvp`, shells, tini and dumb-init do. A program for another machine is 126, and the message
+  says for which; so it does of an interpreter or loader that is not there, a filesystem that is mounted noexec, and
+  arguments and variables that are too much for the system.
+- 126 and 127 are the command's fault. What is refused before the command is executed (no more processes, threads or
+  descriptors, a call that a sandbox forbids) is 70, and the message names the call.
+- What is refused for a moment (EAGAIN, ENOMEM, EMFILE, ENFILE, a file that is still open for writing) is tried again:
+  for 5 s before anything is asked for, for 10 s when the command is to be started, and by a waiter for as long as it
+  waits.
+- In emulated containers and sandboxes (qemu-user, gVisor, old seccomp profiles) an init needs fork, signalfd, pipes and
+  process groups, and nothing that is newer. Whoever holds something, or arrives at a barrier, must be PID 1 or be
+  allowed `PR_SET_CHILD_SUBREAPER`: else nobody could know when the last process of the command has ended.
+- `--parent-death-signal` is about the parent's process: the end of the thread that has started `konductor-run` is not
+  its death, other than to the kernel.
+- `/dev` is not needed. Without `/proc`, PID 1 still ends all that is left; any other `konductor-run` then only finds
+  what has stayed in the command's process group, says so, and waits for the end of the rest.
+";
+
 fn page() -> String {
     let mut page = format!(
         "# konductor-run\n\n    {}\n\nRuns COMMAND while holding what it needs, and supervises it as an init would.\n\n\
@@ -101,9 +135,11 @@ fn page() -> String {
     page += "\nA duration is a number and a unit, or several: `30s`, `1h30m`, `1.5s`, `200ms`. A signal is a name with \
              or without\n`SIG`, or a number: `TERM`, `SIGTERM`, `15`, `RTMIN+1`, `RTMAX-1`.\n";
     page += RENDEZVOUS;
+    page += NEWS;
     page += SIGNALS;
     section(&mut page, "What the command gets", ["variable", "value"], &exports());
     page += SURROUNDINGS;
+    page += SYSTEM;
     section(&mut page, "Exit codes", ["code", "meaning", "what to do"], &codes());
     page += FAILURES;
     page

@@ -267,7 +267,7 @@ pub(crate) const PARENT_DEATH_SIGNAL: Setting = Setting {
     value: "SIGNAL",
     accepts: "a signal like TERM, RTMIN+1 or 15",
     default: Some("none"),
-    meaning: "What konductor-run gets when its parent process dies",
+    meaning: "What to get when its parent process dies",
     ..ONE
 };
 pub(crate) const LOG_FORMAT: Setting = Setting {
@@ -330,7 +330,7 @@ pub(crate) const COPY_TO: Setting = Setting {
     topic: Topic::Other,
     value: "PATH",
     accepts: "the path of a file or folder",
-    meaning: "Run nothing: copy this program to PATH, for an init container that feeds a volume",
+    meaning: "Copy this program to PATH, as an init container, and run nothing",
     ..ONE
 };
 
@@ -372,11 +372,15 @@ pub(crate) const FENCING_TOKEN: &str = "KONDUCTOR_FENCING_TOKEN";
 /// For the command: ids of the process trees that it belongs to. Whatever outlives a `konductor-run` that held
 /// something is found by them and killed.
 pub(crate) const TREE: &str = "KONDUCTOR_TREE";
+/// For the command: what the process trees that it belongs to hold, `LOCK:PERMITS` separated by commas. A
+/// `konductor-run` in there that asks for more than is left would wait for itself.
+pub(crate) const TREE_HOLDS: &str = "KONDUCTOR_TREE_HOLDS";
 /// What the command is told beside the token of each thing that it holds, and what that is.
-pub(crate) const EXPORTS: [(&str, &str); 3] = [
+pub(crate) const EXPORTS: [(&str, &str); 4] = [
     (HELD, "What is held, in the order in which it was taken: `lease/report,semaphore/ware-house`"),
     (FENCING_TOKEN, "The fencing token, when exactly one thing is held"),
     (TREE, "Whose processes these are, should `konductor-run` be killed: not for use, and not to be taken away"),
+    (TREE_HOLDS, "What one `konductor-run` inside another need not wait for: not for use either"),
 ];
 /// For the command: `KONDUCTOR_TOKEN_<KIND>_<NAME>`, the fencing token of each thing held.
 pub(crate) const TOKEN_PREFIX: &str = "KONDUCTOR_TOKEN_";

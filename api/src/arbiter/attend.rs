@@ -5,8 +5,10 @@
 //! of who is dead, or silent for its whole TTL, is safe for whoever has seen it, in whatever term: the write fails if
 //! anything was written to the claim meanwhile.
 
+use std::time::Duration;
+
 use super::{
-    Claim, ClaimChange, ClaimState, Happening, Look, Now, Plan, Reign, View, Write,
+    Claim, ClaimChange, ClaimState, Happening, Look, Now, Plan, Reign, Uid, View, Write,
     decide::{expires_at, granted},
     entry::{Entry, Role, Unseen},
 };
@@ -16,7 +18,7 @@ use crate::{
 };
 
 pub(super) fn attend(view: &View, now: Now, plan: &mut Plan) {
-    for (due, uid) in &view.due {
+    for (due, uid) in what_is_due(view) {
         if *due > now.monotonic {
             plan.look_again_at(*due);
             break;
@@ -42,6 +44,23 @@ pub(super) fn attend(view: &View, now: Now, plan: &mut Plan) {
     }
 }
 
+/// What is due and, once the list of a takeover has ended, what has to carry the own term, in the order of their times.
+/// What is both comes once, as the latter.
+fn what_is_due(view: &View) -> impl Iterator<Item = &(Duration, Uid)> {
+    let stamping = matches!(view.reign, Reign::Restamping { .. });
+    let comes_as_restamp = move |(_, uid): &&(Duration, Uid)| {
+        let filed = view.claims.get(uid).and_then(|entry| entry.filed.as_ref());
+        stamping && filed.is_some_and(|filed| filed.restamp.is_some())
+    };
+    let mut restamps = view.restamps.iter().filter(move |_| stamping).peekable();
+    let mut due = view.due.iter().filter(move |due| !comes_as_restamp(due)).peekable();
+    std::iter::from_fn(move || match (restamps.peek(), due.peek()) {
+        (Some(restamp), Some(other)) if restamp > other => due.next(),
+        (Some(_), _) => restamps.next(),
+        (None, _) => due.next(),
+    })
+}
+
 fn end_of_waiter(entry: &Entry, now: Now) -> ClaimChange {
     if let Some(reason) = &entry.claim.revoke {
         let state = ClaimState { revoked: true, ..over_state(entry, &format!("revoked: {reason}"), now) };
@@ -59,6 +78,7 @@ fn end_of_waiter(entry: &Entry, now: Now) -> ClaimChange {
 
 fn attend_holder(view: &View, entry: &Entry, now: Now, plan: &mut Plan) {
     let claim = &entry.claim;
+    let stamping = matches!(view.reign, Reign::Restamping { .. });
     let silent = entry.expires(view.parent_ttl()) <= now.monotonic;
     if entry.dead {
         over(entry, "its pod has ended", now, plan);
@@ -76,7 +96,7 @@ fn attend_holder(view: &View, entry: &Entry, now: Now, plan: &mut Plan) {
         {
             plan.looks.push(Look { claim: claim.uid.clone(), pod: pod.clone() });
         }
-        if entry.filed.as_ref().is_some_and(|filed| filed.unstamped) {
+        if stamping && entry.filed.as_ref().is_some_and(|filed| filed.unstamped) {
             restamp(view, entry, now, plan);
         } else if let (true, Some(reason)) = (entry.wants_revoking(), &claim.revoke) {
             let message = format!("{} of {} is being revoked: {reason}", claim.name, claim.holder);

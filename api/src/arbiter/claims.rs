@@ -44,18 +44,13 @@ impl View {
             }
             let mut entry = Entry::new(claim, now.monotonic);
             if let Some(unseen) = self.remove_unread(&uid) {
-                entry.adopted = entry.granted() && (unseen.adopted || self.may_adopt(&entry));
+                let shown = unseen.listed || matches!(self.reign, Reign::Restamping { .. });
+                entry.adopted = entry.granted() && unseen.adopted || shown && self.may_adopt(&entry);
             }
             self.claims.insert(uid.clone(), entry);
         }
         self.note_term(term, now);
         self.refile(&uid, now);
-    }
-
-    /// Whether a claim that could not be read at the takeover is taken over now that it can be.
-    fn may_adopt(&self, entry: &Entry) -> bool {
-        let Reign::Restamping { settled, .. } = self.reign else { return false };
-        entry.claim.state.term >= settled || entry.is_foreign(self.parent.as_ref())
     }
 
     /// A claim that cannot be read was seen, at any version, by a watch, a read, or a page of a list. If somebody may
@@ -68,8 +63,12 @@ impl View {
             return;
         }
         // Also if something newer is known: the list may be what shows that it was granted before.
-        if claim.may_hold && self.listing {
-            self.listed.insert(uid.clone());
+        let listed = claim.may_hold && self.listing;
+        if listed {
+            self.adopt(&uid, now);
+            if let Some(unseen) = self.unread.get_mut(&uid) {
+                unseen.listed = true;
+            }
         }
         let known = self.claims.get(&uid).map(|entry| entry.claim.version);
         let known = known.or_else(|| self.unread.get(&uid).map(|unseen| unseen.claim.version));
@@ -83,9 +82,13 @@ impl View {
         self.unfile(&uid, now);
         let weight = self.claims.remove(&uid).map(|entry| entry.claim.weight);
         let before = self.remove_unread(&uid);
-        let (busy, known) = before.map_or((false, None), |unseen| (unseen.busy, unseen.weight));
+        let (busy, known, before) =
+            before.map_or((false, None, false), |unseen| (unseen.busy, unseen.weight, unseen.listed));
+        let listed = listed || before;
         let weight = weight.or(known);
         if claim.may_hold {
+            // Waiters are told what is in their way.
+            self.queue_changed = true;
             self.unread_holders += 1;
             match weight {
                 Some(weight) => self.in_use += weight,
@@ -94,7 +97,7 @@ impl View {
         }
         self.note_summary_change(now);
         let (since, retry) = (now.monotonic, Retry::default());
-        self.unread.insert(uid.clone(), Unseen { claim, weight, adopted, busy, retry, since, due: None });
+        self.unread.insert(uid.clone(), Unseen { claim, weight, adopted, listed, busy, retry, since, due: None });
         self.with_unread(&uid, |_| ());
     }
 
@@ -182,15 +185,9 @@ impl View {
 
     /// An adopted claim that has to carry the own term before this leader settles.
     fn is_unstamped(&self, entry: &Entry) -> bool {
-        let Reign::Restamping { term, .. } = self.reign else { return false };
+        let (Reign::Listing { term, .. } | Reign::Restamping { term, .. }) = self.reign else { return false };
         let (parent, state) = (self.parent.as_ref(), &entry.claim.state);
         entry.granted() && entry.adopted && state.term != term && !entry.is_foreign(parent)
-    }
-
-    /// Files those claims anew whose part depends on the reign.
-    pub(super) fn refile_granted(&mut self, now: Now) {
-        let granted: Vec<Uid> = self.granted.iter().cloned().collect();
-        self.refile_all(&granted, now);
     }
 
     /// Files those claims anew that expire after the parent's TTL. Grants say their own, so there are hardly any.
@@ -222,9 +219,10 @@ impl View {
             token: claim.state.token,
             over_since: (role == Role::Over).then_some(entry.over_since),
             unstamped,
+            restamp: (unstamped && entry.busy.is_none()).then(|| entry.retry.at()),
             parents_ttl: role == Role::Holding && entry.has_parents_ttl(),
             doubtful: role == Role::Holding && entry.is_doubtful(),
-            due: entry.due(role, parent_ttl, unstamped),
+            due: entry.due(role, parent_ttl),
         };
         match &entry.filed {
             Some(before) if *before == filed => {}
@@ -258,12 +256,16 @@ impl View {
                 _ => {}
             }
         }
-        if before.due != filed.due {
-            if let Some(due) = before.due {
-                self.due.remove(&(due, uid.clone()));
-            }
-            if let Some(due) = filed.due {
-                self.due.insert((due, uid));
+        for (index, before, filed) in
+            [(&mut self.due, before.due, filed.due), (&mut self.restamps, before.restamp, filed.restamp)]
+        {
+            if before != filed {
+                if let Some(before) = before {
+                    index.remove(&(before, uid.clone()));
+                }
+                if let Some(filed) = filed {
+                    index.insert((filed, uid.clone()));
+                }
             }
         }
     }
@@ -283,6 +285,9 @@ impl View {
                 self.holders.insert((filed.token.unwrap_or(u64::MAX), uid.clone()));
                 self.granted.insert(uid.clone());
                 self.unstamped += usize::from(filed.unstamped);
+                if let Some(at) = filed.restamp {
+                    self.restamps.insert((at, uid.clone()));
+                }
                 if filed.doubtful {
                     self.doubtful.insert(uid.clone());
                 }
@@ -314,6 +319,9 @@ impl View {
                 self.holders.remove(&(filed.token.unwrap_or(u64::MAX), uid.clone()));
                 self.granted.remove(&uid);
                 self.unstamped -= usize::from(filed.unstamped);
+                if let Some(at) = filed.restamp {
+                    self.restamps.remove(&(at, uid.clone()));
+                }
                 if filed.doubtful {
                     self.doubtful.remove(&uid);
                 }

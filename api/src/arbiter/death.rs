@@ -19,6 +19,9 @@
 //! init container that is always restarted, concerns itself alone.) Everywhere else the next start withdraws the claim
 //! that its predecessor left, so that nothing is lost but the time until then.
 //!
+//! A claim that speaks for its whole pod ends with the pod: the pod is terminal, and no container is reported to run.
+//! (One that is reported to wait was never started again, and in a terminal pod never is.)
+//!
 //! That a pod does not exist proves nothing of a client that may have started something: its node may be out of reach,
 //! and the pod was deleted by force.
 
@@ -102,9 +105,15 @@ pub struct ContainerSeen {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerStateSeen {
+    /// Whether it runs.
+    pub running: Option<RunningSeen>,
     /// How its last start has ended, if it has.
     pub terminated: Option<TerminatedSeen>,
 }
+
+/// That a start of a container runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct RunningSeen {}
 
 /// How a start of a container has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -114,11 +123,13 @@ pub struct TerminatedSeen {
     pub exit_code: i64,
 }
 
-/// What the pod with this UID shows of the container that the claim speaks for.
+/// What the pod with this UID shows of the container that the claim speaks for, or of itself if the claim speaks for the
+/// whole pod.
 pub fn pod_sight(uid: &str, spec: &PodSpecSeen, status: &PodStatusSeen, claim: &PodReference) -> PodSight {
+    let ended = || if claim.is_whole() { status.has_ended() } else { has_ended(spec, status, &claim.container) };
     if uid != claim.uid {
         PodSight::Gone
-    } else if has_ended(spec, status, &claim.container) {
+    } else if ended() {
         PodSight::Ended
     } else {
         PodSight::Lives
@@ -147,6 +158,12 @@ pub fn has_ended(spec: &PodSpecSeen, status: &PodStatusSeen, container: &str) ->
 }
 
 impl PodStatusSeen {
+    /// Whether the whole pod has ended for good.
+    pub fn has_ended(&self) -> bool {
+        let mut all = self.container_statuses.iter().chain(&self.init_container_statuses);
+        self.is_terminal() && all.all(|seen| seen.state.running.is_none())
+    }
+
     /// The kubelet says that nothing of the pod runs, or will run again.
     fn is_terminal(&self) -> bool {
         let collected = |condition: &PodConditionSeen| {

@@ -79,6 +79,8 @@ pub(super) struct Filed {
     pub(super) over_since: Option<Duration>,
     /// Has to carry the own term before anything is granted.
     pub(super) unstamped: bool,
+    /// When that can be written, once the list of the takeover has ended.
+    pub(super) restamp: Option<Duration>,
     /// When its holder has been silent for too long follows from the parent's TTL: its grant says none.
     pub(super) parents_ttl: bool,
     /// Its grant went without an answer too often.
@@ -127,8 +129,7 @@ impl Entry {
 
     /// It would be filed otherwise if this operator had not got as far in taking the parent over.
     pub(super) fn depends_on_reign(&self) -> bool {
-        let filed = self.filed.as_ref();
-        self.granting.is_some() || filed.is_none_or(|filed| filed.role == Role::Stray || filed.unstamped)
+        self.granting.is_some() || self.role().is_none_or(|role| role == Role::Stray)
     }
 
     pub(super) fn role(&self) -> Option<Role> {
@@ -212,7 +213,7 @@ impl Entry {
     }
 
     /// When decide has to look at the claim, if at any time. Expired ones are filed by age instead.
-    pub(super) fn due(&self, role: Role, parent_ttl: Duration, unstamped: bool) -> Option<Duration> {
+    pub(super) fn due(&self, role: Role, parent_ttl: Duration) -> Option<Duration> {
         if self.busy.is_some() {
             return None;
         }
@@ -222,7 +223,7 @@ impl Entry {
             Role::Waiting if self.is_lost() => Duration::ZERO,
             Role::Waiting => self.proof_due?,
             Role::Holding if self.is_doubtful() => return None,
-            Role::Holding if self.dead || self.in_doubt() || unstamped || self.wants_revoking() => Duration::ZERO,
+            Role::Holding if self.dead || self.in_doubt() || self.wants_revoking() => Duration::ZERO,
             Role::Holding if self.is_absent() => Duration::ZERO,
             Role::Holding => {
                 let proof = self.proof_due.unwrap_or(Duration::MAX);
@@ -256,6 +257,8 @@ pub(super) struct Unseen {
     pub(super) weight: Option<u64>,
     /// It had been taken over when it could be read.
     pub(super) adopted: bool,
+    /// Seen during the list of the takeover, which may be what shows that it was granted before.
+    pub(super) listed: bool,
     /// Its deletion is under way.
     pub(super) busy: bool,
     pub(super) retry: Retry,

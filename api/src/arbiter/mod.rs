@@ -40,7 +40,8 @@
 //! nobody waits longer for that; everything else goes on.
 //!
 //! # Who is dead
-//! A holder that was silent for its whole TTL, by this operator's own clock. Sooner, one whose container has certainly
+//! A holder that was silent for its whole TTL, by this operator's own clock and as it has seen itself, also before it
+//! led. An operator that has just been started counts from its first sight. Sooner, one whose container has certainly
 //! ended ([`pod_sight`] says what proves that): the pods of those that miss a renewal are looked at ([`Plan::looks`]).
 //! That a pod is gone proves nothing of a holder, which may run on a node that is out of reach.
 //!
@@ -82,13 +83,15 @@ mod waiters;
 pub use answers::Outcome;
 pub use death::{
     ContainerSeen, ContainerSpecSeen, ContainerStateSeen, PodConditionSeen, PodSight, PodSpecSeen, PodStatusSeen,
-    TerminatedSeen, has_ended, pod_sight,
+    RunningSeen, TerminatedSeen, has_ended, pod_sight,
 };
 pub use decide::decide;
 pub use parts::{
     Claim, ClaimState, Identity, Now, Parent, ParentState, ParentSummary, Tenure, Uid, Unread, Unreadable, Version,
 };
 pub use plan::{ClaimChange, ClaimWrite, Happening, Look, ParentChange, ParentWrite, Plan, Write};
+pub use prove::usual_message;
 pub use status::claim_status;
 pub use takeover::Reign;
+pub use tell::WAITS_FOR;
 pub use view::View;

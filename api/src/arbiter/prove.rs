@@ -82,7 +82,7 @@ fn asking_message(usual: &str, now: Now) -> String {
     format!("{usual}{ASKING} (asked at {at})")
 }
 
-/// What the message would be if its client had not been asked.
-pub(super) fn usual_message(message: &str) -> &str {
+/// What a message to a waiter would be if its client had not been asked: what people are to read.
+pub fn usual_message(message: &str) -> &str {
     message.split_once(ASKING).map_or(message, |(usual, _)| usual)
 }

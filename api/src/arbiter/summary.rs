@@ -1,6 +1,6 @@
 //! What people see of a parent.
 
-use super::{Claim, Parent, ParentState, ParentSummary, Tenure, View};
+use super::{Claim, Parent, ParentState, ParentSummary, Reign, Tenure, View};
 use crate::limits::HOLDERS_SHOWN;
 
 impl View {
@@ -8,6 +8,11 @@ impl View {
     pub(super) fn free(&self, parent: &Parent) -> u64 {
         // Nobody knows how much an unreadable claim holds.
         if self.unknown > 0 { 0 } else { parent.capacity.saturating_sub(self.in_use) }
+    }
+
+    /// Nothing is granted, however much is free, because of a claim that cannot be read.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.unknown > 0 || self.unread_holders > 0 && matches!(self.reign, Reign::Restamping { .. })
     }
 
     /// What people should see of the parent now.

@@ -57,7 +57,8 @@ pub(super) fn tell(view: &View, now: Now, plan: &mut Plan) {
             too_heavy.entry(waiter.weight).or_insert_with(|| Words::new(view, waiter.weight))
         };
         let position = ahead;
-        ahead += u64::from(fits);
+        // Who asks for more than there is lets others pass. Where there is nothing at all, nobody passes anybody.
+        ahead += u64::from(fits || capacity == 0);
         let halved = waiter.ahead.is_none_or(|told| position < told && position <= told / 2);
         let told = waiter.pending && !halved && words.digest == waiter.message;
         if told || waiter.telling || asked.contains(&*place.uid) {
@@ -97,14 +98,21 @@ pub(super) fn tell(view: &View, now: Now, plan: &mut Plan) {
     }
 }
 
+/// How each message to a waiter begins. The lock follows, and if it is more than others in front, `, which` and why.
+pub const WAITS_FOR: &str = "waits for";
+
 pub(super) fn waiting_message(view: &View, weight: u64) -> String {
-    let (kind, name) = (view.kind, &view.name);
+    let waits = format!("{WAITS_FOR} {} {}", view.kind, view.name);
     match view.parent.as_ref().map(|parent| parent.capacity) {
-        None => format!("waits for {kind} {name}, which does not exist yet"),
-        Some(0) => format!("waits for {kind} {name}, which is paused: it has 0 permits"),
+        None => format!("{waits}, which does not exist yet"),
+        Some(0) => format!("{waits}, which is paused: it has 0 permits"),
         Some(capacity) if weight > capacity => {
-            format!("asks for {weight} permits of {kind} {name}, which has {capacity}: waits until it has more")
+            let noun = if capacity == 1 { "permit" } else { "permits" };
+            format!("{waits}, which has {capacity} {noun}, fewer than the {weight} that are asked for")
         }
-        Some(_) => format!("waits for {kind} {name}"),
+        Some(_) if view.is_held_up() => {
+            format!("{waits}, which has a claim that cannot be read and may hold everything")
+        }
+        Some(_) => waits,
     }
 }

@@ -29,8 +29,6 @@ pub struct View {
     pub(super) parent_busy: Option<Version>,
     pub(super) parent_retry: Retry,
     pub(super) listing: bool,
-    /// Claims that the list under way shows as granted, or cannot show.
-    pub(super) listed: BTreeSet<Uid>,
     /// The highest term that the parent or a claim has shown.
     pub(super) floor: u64,
     pub(super) sequence: u64,
@@ -49,7 +47,10 @@ pub struct View {
     pub(super) unread_holders: usize,
     /// Those of them whose weight is not known.
     pub(super) unknown: usize,
+    /// Adopted claims that do not carry the own term yet.
     pub(super) unstamped: usize,
+    /// Those of them that no write is under way for, by when they can be written to.
+    pub(super) restamps: BTreeSet<(Duration, Uid)>,
     pub(super) doubtful: BTreeSet<Uid>,
     /// Holders whose grants say no TTL.
     pub(super) parents_ttl: BTreeSet<Uid>,
@@ -76,7 +77,6 @@ impl View {
             parent_busy: None,
             parent_retry: Retry::default(),
             listing: false,
-            listed: BTreeSet::new(),
             floor: 0,
             sequence: 0,
             claims: BTreeMap::new(),
@@ -89,6 +89,7 @@ impl View {
             unknown: 0,
             unread_holders: 0,
             unstamped: 0,
+            restamps: BTreeSet::new(),
             doubtful: BTreeSet::new(),
             parents_ttl: BTreeSet::new(),
             doubt_raised_at: None,

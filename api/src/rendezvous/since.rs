@@ -12,16 +12,26 @@
 //! week would not end under an operator that is restarted every day. So it grants what the wall clock says has passed,
 //! but has itself seen the wait for [`OWN_WAIT`], or for all of it if that is shorter. So:
 //! - a wait that this process saw begin ends early under no clock at all. The standby sees what the leader sees, so a
-//!   change of leader costs nothing;
+//!   change of leader costs nothing but what an outage does;
 //! - a wait up to [`OWN_WAIT`] never ends early, and a restart makes it late by its own length at most;
 //! - a longer one ends late by at most [`OWN_WAIT`] a restart, and early only if the wall clock was wrong when
 //!   this process found it: by as much as it was wrong, and not within [`OWN_WAIT`].
+//!
+//! # What an outage costs
+//! A leader that gets no answers does not lead any more, and begins again when it does. A wait that has run out
+//! meanwhile is not over at once: what was waited for may have come without being seen, or have been kept from coming.
+//! So whoever begins to lead calls no wait over before it has led for [`ANSWERED_FOR`], or for all of the wait if that is
+//! shorter.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::{GoDuration, arbiter::Now, limits::OWN_WAIT};
+use crate::{
+    GoDuration,
+    arbiter::Now,
+    limits::{ANSWERED_FOR, OWN_WAIT},
+};
 
 /// Since when something has been so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,24 +40,34 @@ pub struct Since {
     seen: Duration,
     /// How long it had been so before, as far as is known.
     before: Duration,
+    /// Since when this operator leads, by its own clock.
+    answered: Option<Duration>,
 }
 
 impl Since {
     /// It began now.
     pub fn begun(now: Now) -> Self {
-        Self { seen: now.monotonic, before: Duration::ZERO }
+        Self { seen: now.monotonic, before: Duration::ZERO, answered: None }
     }
 
     /// It was found so now, and is said to have begun at `start`.
     pub fn found(start: Timestamp, now: Now) -> Self {
-        Self { seen: now.monotonic, before: Duration::try_from(now.wall.duration_since(start)).unwrap_or_default() }
+        let before = Duration::try_from(now.wall.duration_since(start)).unwrap_or_default();
+        Self { seen: now.monotonic, before, answered: None }
+    }
+
+    /// The same to an operator that leads since `answered`, by its own clock.
+    #[must_use]
+    pub fn answered(self, answered: Duration) -> Self {
+        Self { answered: Some(answered), ..self }
     }
 
     /// How much of a wait is left.
     pub fn left(self, GoDuration(wait): GoDuration, now: Now) -> Duration {
         let own = now.monotonic.saturating_sub(self.seen);
         let by_all = wait.saturating_sub(self.before.saturating_add(own));
-        by_all.max(wait.min(OWN_WAIT).saturating_sub(own))
+        let answered = self.answered.map_or(Duration::MAX, |answered| now.monotonic.saturating_sub(answered));
+        by_all.max(wait.min(OWN_WAIT).saturating_sub(own)).max(wait.min(ANSWERED_FOR).saturating_sub(answered))
     }
 }
 
@@ -57,6 +77,10 @@ mod tests {
 
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
 
     fn now(own: u64, wall: i64) -> Now {
         Now { monotonic: Duration::from_secs(own), wall: Timestamp::from_second(wall).expect("a time") }
@@ -73,6 +97,10 @@ mod tests {
             ("found, long", Since::found(start, now(5, far)), 48 * HOUR, now(5, far), 24 * HOUR),
             ("found, long gone", Since::found(start, now(5, far)), 2 * HOUR, now(5, far), HOUR),
             ("found, the clock set afterwards", Since::found(start, now(5, 0)), 2 * HOUR, now(5, far), 2 * HOUR),
+            ("run out in an outage", Since::begun(now(5, 0)).answered(secs(200)), MINUTE, now(200, 0), 30),
+            ("led for long", Since::begun(now(5, 0)).answered(secs(20)), MINUTE, now(65, 0), 0),
+            ("short, run out in an outage", Since::begun(now(5, 0)).answered(secs(200)), 10, now(203, 0), 7),
+            ("begun after the outage", Since::begun(now(300, 0)).answered(secs(200)), MINUTE, now(310, 0), 50),
             ("found, from the future", Since::found(now(0, far).wall, now(5, 0)), 2 * HOUR, now(5, 0), 2 * HOUR),
         ] {
             let wait = GoDuration(Duration::from_secs(wait));

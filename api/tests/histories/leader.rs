@@ -175,6 +175,10 @@ impl Notes {
             let may_hold = |uid: &String| self.claims.get(uid).is_none_or(|claim| self.is_foreign(claim));
             self.foreign = shown.into_iter().filter(may_hold).collect();
         }
+        self.list_ended();
+    }
+
+    fn list_ended(&mut self) {
         self.listing = false;
         self.gone_while_listing.clear();
     }
@@ -328,6 +332,14 @@ impl Leader {
         let counts = self.waits_for(term);
         self.notes.listed(counts);
         self.operator.listed(term, vec![], now);
+    }
+
+    /// The list under way fails, whatever it has shown.
+    pub(crate) fn list_fails(&mut self) {
+        if self.list.take().is_some() {
+            self.notes.list_ended();
+            self.operator.view.list_failed();
+        }
     }
 
     fn waits_for(&self, term: u64) -> bool {

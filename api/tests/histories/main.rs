@@ -46,6 +46,8 @@ pub(crate) enum Step {
     /// The list under way shows so many more claims.
     Page(usize, usize),
     Listed(usize),
+    /// The list under way fails, and has to be asked for again.
+    ListFails(usize),
     Arrive {
         operator: usize,
         write: usize,
@@ -137,6 +139,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => operator().prop_map(Step::List),
         3 => (operator(), 1..4_usize).prop_map(|(operator, claims)| Step::Page(operator, claims)),
         4 => operator().prop_map(Step::Listed),
+        2 => operator().prop_map(Step::ListFails),
         24 => (operator(), which(), fate).prop_map(|(operator, write, fate)| Step::Arrive { operator, write, fate }),
         20 => (operator(), which()).prop_map(|(operator, answer)| Step::Answer { operator, answer }),
         6 => which().prop_map(Step::LateArrival),

@@ -130,6 +130,7 @@ impl World {
                 self.leaders[operator].page(usize::MAX, now);
                 self.leaders[operator].listed(now);
             }
+            Step::ListFails(operator) => self.leaders[operator].list_fails(),
             Step::Arrive { operator, write, fate } => self.arrive(operator, write, fate),
             Step::Answer { operator, answer } => {
                 let leader = &mut self.leaders[operator];

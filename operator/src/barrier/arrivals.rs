@@ -11,6 +11,7 @@ use std::{
     mem,
     ops::Bound::{Excluded, Included, Unbounded},
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -214,6 +215,8 @@ pub(crate) struct Arrivals {
     /// A namespace is being looked through for arrivals that nobody owns.
     scanning: bool,
     marked: HashSet<Key>,
+    /// Since when this process leads, if it ever has.
+    leads_since: Option<Duration>,
 }
 
 impl Arrivals {
@@ -223,9 +226,10 @@ impl Arrivals {
     }
 
     /// This process leads, or does not any more.
-    pub(crate) fn lead(&mut self, leading: bool) {
+    pub(crate) fn lead(&mut self, leading: bool, now: Now) {
         self.orphans.lead(leading);
         if leading {
+            self.leads_since = Some(now.monotonic);
             self.tasks.push("", Task::Seek(None));
         }
     }
@@ -343,7 +347,9 @@ impl Arrivals {
         let attendance = self.attendances.get(key);
         let first = attendance.and_then(|attendance| attendance.crowd.first());
         let end = attendance.and_then(|attendance| attendance.known.as_ref()?.end.as_ref()).map(|(_, since)| *since);
-        Sightings { first: first.and_then(|(second, since)| Some((second, since?))), end }
+        let answered = |since: Since| self.leads_since.map_or(since, |at| since.answered(at));
+        let first = first.and_then(|(second, since)| Some((second, answered(since?))));
+        Sightings { first, end: end.map(answered) }
     }
 
     /// An arrival to be adopted, if there is one and room to do it.

@@ -75,8 +75,8 @@ impl Kind for Barriers {
         (metadata.labels, metadata.owners) = Default::default();
     }
 
-    fn lead(&mut self, leading: bool) {
-        self.arrivals.lead(leading);
+    fn lead(&mut self, leading: bool, now: Now) {
+        self.arrivals.lead(leading, now);
     }
 
     fn parent(&mut self, key: &Key, barrier: Option<&BarrierObject>, now: Now) {

@@ -167,7 +167,7 @@ fn a_standby_keeps_no_orphans_and_a_new_leader_finds_them_all() {
     arrive(&mut arrivals, "owned", Some("one"), at(0, 0));
     settle(&mut arrivals, 100);
     assert_eq!(arrivals.next_adoption(at(0, 0)), None);
-    arrivals.lead(true);
+    arrivals.lead(true, at(0, 0));
     let mut adopted = std::collections::BTreeSet::new();
     loop {
         settle(&mut arrivals, 100);
@@ -205,6 +205,28 @@ fn a_wall_clock_that_is_ahead_opens_no_quorum() {
     assert_eq!(phase(&arrivals, at(700, 0)), Some(RendezvousPhase::Waiting));
 }
 
+#[test]
+fn a_quorum_does_not_open_because_its_time_has_run_out_in_an_outage() {
+    let mut arrivals = listed();
+    let barrier = barrier("one", &json!({ "expected": 2, "quorum": 1, "timeout": "10m" }));
+    arrivals.barrier(&key(), Some(&barrier), at(0, 0));
+    arrivals.lead(true, at(0, 0));
+    arrive(&mut arrivals, "a", Some("one"), at(100, 100));
+    let phase = |arrivals: &Arrivals, now| {
+        let plan = arrivals.decide(&key(), &barrier, now).expect("a plan");
+        plan.write.and_then(|write| write.status.phase)
+    };
+    // The leader got no answers, and those who were to arrive got none either.
+    arrivals.lead(false, at(500, 500));
+    arrivals.lead(true, at(1000, 1000));
+    assert_eq!(phase(&arrivals, at(1000, 1000)), Some(RendezvousPhase::Waiting));
+    assert_eq!(phase(&arrivals, at(1029, 1029)), Some(RendezvousPhase::Waiting));
+    arrive(&mut arrivals, "b", Some("one"), at(1029, 1029));
+    assert_eq!(phase(&arrivals, at(1029, 1029)), Some(RendezvousPhase::Open));
+    arrivals.take(gone("b"), at(1029, 1029));
+    assert_eq!(phase(&arrivals, at(1030, 1030)), Some(RendezvousPhase::Open), "by its quorum");
+}
+
 fn gone(name: &str) -> Event<Lenient<Arrived>> {
     Event::Delete(Deleted { namespace: "n".into(), name: name.into(), uid: name.into(), version: 2 })
 }
@@ -222,7 +244,7 @@ fn arrivals_that_cannot_be_adopted_leave_those_of_other_namespaces_room_and_have
     for number in 0..300 {
         arrivals.take(Event::Apply(arrival_in("z", &format!("z{number:03}"), None, 0)), at(0, 0));
     }
-    arrivals.lead(true);
+    arrivals.lead(true, at(0, 0));
     let (mut adopted, mut attempts) = (BTreeSet::new(), BTreeMap::<_, u32>::new());
     let mut try_all = |second: u64| {
         let now = at(second, 0);

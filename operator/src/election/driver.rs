@@ -7,7 +7,7 @@ use konductor_cluster::{
     Endpoint, Program, RequestError,
     backoff::{Backoff, random},
     follow::{Event, Source},
-    object::Lenient,
+    object::{Described, Lenient},
 };
 use kube::Client;
 use serde::de::IgnoredAny;
@@ -18,10 +18,13 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Candidate, NAME, Outcome, Step, Write,
+    Candidate, NAME, Outcome, Pod, Step, Write,
     record::{LeaseObject, Record, Spec},
 };
-use crate::clock::{Clock, wall};
+use crate::{
+    clock::{Clock, wall},
+    pods::PodEndpoint,
+};
 
 /// How long one read or write of the lease may take. The leader's own deadline can cut it shorter.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,6 +59,15 @@ impl Elector {
             self.tell(now);
             let until = match self.candidate.step(now, wall()) {
                 Step::Wait(until) => until,
+                Step::Look(pod) => {
+                    let looked = timeout(REQUEST_TIMEOUT, requests.is_gone(&pod)).await;
+                    let gone = looked.unwrap_or(false);
+                    if gone {
+                        info!(pod = pod.name, "the pod that held the lease of the election is gone");
+                    }
+                    self.candidate.looked(gone, self.clock.monotonic());
+                    continue;
+                }
                 Step::Write(write) => {
                     let problem = self.write(&requests, write, now).await;
                     if problem != complaint {
@@ -132,13 +144,15 @@ type Leases = Endpoint<Lease, Spec, IgnoredAny>;
 /// Requests about the lease.
 struct Requests {
     endpoint: Leases,
+    pods: PodEndpoint,
     namespace: String,
 }
 
 impl Requests {
     fn new(client: Client, namespace: &str) -> Self {
-        let endpoint = Endpoint::namespaced(client, Program::OPERATOR, namespace);
-        Self { endpoint, namespace: namespace.to_owned() }
+        let endpoint = Endpoint::namespaced(client.clone(), Program::OPERATOR, namespace);
+        let pods = Endpoint::namespaced(client, Program::OPERATOR, namespace);
+        Self { endpoint, pods, namespace: namespace.to_owned() }
     }
 
     /// Writes, and looks at the lease if it is not what the write takes it for.
@@ -166,6 +180,14 @@ impl Requests {
             Ok(lease) => read(lease).map(Some),
             Err(error) if error.is_absent(NAME) => Ok(None),
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Whether this pod is known not to exist any more.
+    async fn is_gone(&self, pod: &Pod) -> bool {
+        match self.pods.get(&pod.name).await {
+            Ok(found) => found.metadata().uid != pod.uid,
+            Err(error) => error.is_absent(&pod.name),
         }
     }
 
@@ -248,9 +270,13 @@ mod tests {
         contended: bool,
         version: u64,
         lease: Option<Value>,
+        /// The UID of the pod `operator-a`, if there is one.
+        pod: Option<&'static str>,
         /// What was written, and when.
         writes: Vec<Instant>,
         reads: usize,
+        /// How often a pod was looked at.
+        looks: usize,
     }
 
     impl Server {
@@ -283,7 +309,14 @@ mod tests {
             self.lease.as_ref()?["spec"]["holderIdentity"].as_str()
         }
 
-        fn answer(&mut self, method: &Method, is_list: bool, body: &[u8]) -> (StatusCode, Value) {
+        fn answer(&mut self, method: &Method, path: &str, is_list: bool, body: &[u8]) -> (StatusCode, Value) {
+            if path.ends_with("/pods/operator-a") {
+                self.looks += 1;
+                return match self.pod {
+                    Some(uid) => (StatusCode::OK, json!({ "metadata": { "name": "operator-a", "uid": uid } })),
+                    None => absent("operator-a"),
+                };
+            }
             let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(body).expect("JSON") };
             match *method {
                 Method::GET if is_list => {
@@ -330,8 +363,12 @@ mod tests {
     }
 
     fn no_lease() -> (StatusCode, Value) {
-        let (code, mut status) = failure(404, "no such lease");
-        status["details"] = json!({ "name": NAME });
+        absent(NAME)
+    }
+
+    fn absent(name: &str) -> (StatusCode, Value) {
+        let (code, mut status) = failure(404, "there is none");
+        status["details"] = json!({ "name": name });
         (code, status)
     }
 
@@ -353,7 +390,8 @@ mod tests {
                 if is_watch || server.lock().expect("no panic").is_silent() {
                     return std::future::pending().await;
                 }
-                let (status, answer) = server.lock().expect("no panic").answer(&parts.method, is_list, &body);
+                let (status, answer) =
+                    server.lock().expect("no panic").answer(&parts.method, parts.uri.path(), is_list, &body);
                 let body = Full::new(Bytes::from(answer.to_string()));
                 Ok::<_, Infallible>(http::Response::builder().status(status).body(body).expect("a response"))
             }
@@ -431,6 +469,34 @@ mod tests {
         let server = scene.resign().await;
         let server = server.lock().expect("no panic");
         assert_eq!((server.holder(), server.writes.len()), (Some("other"), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_left_its_lease_behind_with_its_pod_keeps_nobody_waiting() {
+        // There is no such pod; another one has its name; it is still about to end.
+        for (pod, at_most) in [(None, SECOND), (Some("another"), SECOND), (Some("u-1"), 9 * SECOND)] {
+            let mut server = Server { pod, ..Server::default() };
+            server.put(lease_of("operator-a_u-1"));
+            let mut scene = Scene::begin(server);
+            let begun = Instant::now();
+            sleep(SECOND / 2).await;
+            scene.server().pod.take_if(|uid| *uid == "u-1");
+            scene.leading.wait_for(|leads| *leads).await.expect("it takes part");
+            assert!(begun.elapsed() <= at_most, "{pod:?}: {:?}", begun.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pod_of_a_leader_that_renews_is_looked_at_once() {
+        let mut server = Server { pod: Some("u-1"), ..Server::default() };
+        server.put(lease_of("operator-a_u-1"));
+        let scene = Scene::begin(server);
+        sleep(6 * SECOND).await;
+        assert_eq!(scene.server().looks, 1);
+        // It is silent now.
+        sleep(5 * SECOND).await;
+        assert!((2..=5).contains(&scene.server().looks), "{} looks", scene.server().looks);
+        assert!(!scene.leads());
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,10 @@
 //! whole duration by its own monotonic clock, and the leader steps down a third of the duration before anybody could
 //! get there.
 //!
+//! A holder whose name says which pod it is ([`Pod`]) is not waited for when that pod does not exist any more, which is
+//! looked at when the holder is first seen, and when it has missed a renewal. So who was killed with its pod, or could
+//! not give the lease back because an uninstall had taken its rights away first, keeps nobody waiting for long.
+//!
 //! Between two writes there is a pause, whatever became of the first, so no state of the API server makes a candidate
 //! spin.
 //!
@@ -35,13 +39,36 @@ pub const LONGEST: Duration = Duration::from_mins(10);
 /// The longest pause between two writes; a short lease makes it shorter, so that the leader has time for several.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// A holder's pod is looked at when it was silent for this part of the lease's duration, as (numerator, denominator):
+/// it renews after each third.
+const MISSED: (u32, u32) = (5, 12);
+
 /// What the candidate should do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Nothing before this time, unless something is observed.
     Wait(Duration),
+    /// Look whether the holder's pod exists.
+    Look(Pod),
     /// Write the lease.
     Write(Write),
+}
+
+/// The pod that a candidate is, as its name in the election says: the pod's name, `_`, and its UID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// The pod's name.
+    pub name: String,
+    /// Its UID: another pod may get the same name.
+    pub uid: String,
+}
+
+impl Pod {
+    /// No name of a pod has the separator in it, nor has one that this program makes up.
+    fn of(holder: &str) -> Option<Self> {
+        let (name, uid) = holder.split_once('_')?;
+        (!name.is_empty() && !uid.is_empty()).then(|| Self { name: name.into(), uid: uid.into() })
+    }
 }
 
 /// A write that makes the lease the candidate's.
@@ -95,6 +122,10 @@ impl Sighting {
     fn version(&self) -> Option<u64> {
         self.lease.as_ref()?.version()
     }
+
+    fn is_held(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.holder().is_some())
+    }
 }
 
 /// One contender for the lease. Times are on its own monotonic clock.
@@ -107,12 +138,14 @@ pub struct Candidate {
     renewed: Option<Duration>,
     /// Nothing is written before this time.
     rests_until: Duration,
+    /// When this holder's pod was last looked at, and whether it was gone.
+    looked: Option<(String, Duration, bool)>,
 }
 
 impl Candidate {
     /// A contender with this name; its leases last so long, in whole seconds.
     pub fn new(identity: String, duration: Duration) -> Self {
-        Self { identity, duration, seen: None, renewed: None, rests_until: Duration::ZERO }
+        Self { identity, duration, seen: None, renewed: None, rests_until: Duration::ZERO, looked: None }
     }
 
     /// A watch or list shows the lease; `None` when there is none.
@@ -164,6 +197,13 @@ impl Candidate {
             }
             Outcome::Failed => {
                 self.rests_until = now + pause;
+                // Who is not answered cannot see another one renew, nor can that one: it is waited for anew. So who led
+                // before an outage leads after it.
+                if !self.holds()
+                    && let Some(sighting) = self.seen.as_mut().filter(|sighting| sighting.is_held())
+                {
+                    sighting.since = now;
+                }
                 None
             }
         }
@@ -176,10 +216,18 @@ impl Candidate {
         }
     }
 
+    /// The holder's pod was looked at, as [`Step::Look`] says, and was `gone` or not, as far as is known.
+    pub fn looked(&mut self, gone: bool, now: Duration) {
+        self.looked = self.holder().map(|holder| (holder.to_owned(), now, gone));
+    }
+
     /// Whether the lease is its own, by what was seen last.
     fn holds(&self) -> bool {
-        let lease = self.seen.as_ref().and_then(|sighting| sighting.lease.as_ref());
-        lease.and_then(Record::holder) == Some(&self.identity)
+        self.holder() == Some(&self.identity)
+    }
+
+    fn holder(&self) -> Option<&str> {
+        self.seen.as_ref()?.lease.as_ref()?.holder()
     }
 
     /// Until when it leads, if it leads: two thirds of the duration after the last successful write was sent.
@@ -202,9 +250,14 @@ impl Candidate {
             (Some(holder), Some(renewed)) if *holder == self.identity => renewed + self.duration / 3,
             // Its own, of an earlier life.
             (Some(holder), None) if *holder == self.identity => now,
-            (Some(_), _) => {
-                let duration = lease.as_ref().and_then(Record::duration).unwrap_or(self.duration);
-                *since + duration.min(LONGEST)
+            (Some(holder), _) => {
+                let duration = lease.as_ref().and_then(Record::duration).unwrap_or(self.duration).min(LONGEST);
+                match self.look(holder, *since, duration) {
+                    Look::Gone => now,
+                    Look::At(at, pod) if at <= now => return Step::Look(pod),
+                    Look::At(at, _) => at.min(*since + duration),
+                    Look::Never => *since + duration,
+                }
             }
         };
         let due = due.max(self.rests_until);
@@ -215,10 +268,33 @@ impl Candidate {
         }
     }
 
+    /// When to look at the pod of this holder, another one, who was last heard of at `since`.
+    fn look(&self, holder: &str, since: Duration, duration: Duration) -> Look {
+        let Some(pod) = Pod::of(holder) else { return Look::Never };
+        match &self.looked {
+            Some((looked, _, true)) if looked == holder => Look::Gone,
+            Some((looked, at, false)) if looked == holder => {
+                let (part, whole) = MISSED;
+                Look::At((since + duration * part / whole).max(*at + PAUSE.min(self.duration / 10)), pod)
+            }
+            _ => Look::At(since, pod),
+        }
+    }
+
     /// What gives this lease up, as a merge patch, if it is this candidate's.
     pub fn release(&self, lease: &Record) -> Option<Value> {
         (lease.holder() == Some(&self.identity)).then(|| lease.released())
     }
+}
+
+/// Whether a holder's pod is to be looked at.
+enum Look {
+    /// It is known to be gone.
+    Gone,
+    /// At this time.
+    At(Duration, Pod),
+    /// It is not known to be a pod.
+    Never,
 }
 
 #[cfg(test)]
@@ -300,6 +376,54 @@ mod tests {
         let Step::Write(Write::Patch(taken)) = step(&candidate, 17 * SECOND) else { panic!("not taken") };
         assert_eq!(taken["metadata"]["resourceVersion"], "2");
         assert_eq!(taken["spec"]["leaseTransitions"], 4);
+    }
+
+    #[test]
+    fn a_holder_whose_pod_is_gone_is_not_waited_for() {
+        let pod = || Step::Look(Pod { name: "operator-a".into(), uid: "u-1".into() });
+        let mut candidate = having_seen(Some(lease(1, Some("operator-a_u-1"))), SECOND);
+        assert_eq!(step(&candidate, SECOND), pod());
+        candidate.looked(false, SECOND);
+        // While it renews, nobody looks again.
+        assert_eq!(step(&candidate, SECOND), Step::Wait(SECOND + 10 * SECOND * 5 / 12));
+        candidate.observe(Some(lease(2, Some("operator-a_u-1"))), 4 * SECOND);
+        let missed = 4 * SECOND + 10 * SECOND * 5 / 12;
+        assert_eq!(step(&candidate, 5 * SECOND), Step::Wait(missed));
+        assert_eq!(step(&candidate, missed), pod());
+        candidate.looked(false, missed);
+        // Not again and again without a pause, and not for longer than it is waited for.
+        let next = missed + Duration::from_millis(1500);
+        assert_eq!(step(&candidate, missed), Step::Wait(next));
+        assert_eq!(step(&candidate, next), pod());
+        candidate.looked(true, next);
+        assert_eq!(written(&step(&candidate, next)), Some(("me", Some("2"))));
+        // What was found of one says nothing of the next.
+        candidate.observe(Some(lease(3, Some("operator-b_u-2"))), next);
+        assert_eq!(step(&candidate, next), Step::Look(Pod { name: "operator-b".into(), uid: "u-2".into() }));
+    }
+
+    #[test]
+    fn only_who_says_that_it_is_a_pod_is_looked_at() {
+        for holder in ["host-1a2b3c4d", "other", "_", "a_", "_a"] {
+            let candidate = having_seen(Some(lease(1, Some(holder))), SECOND);
+            assert_eq!(step(&candidate, SECOND), Step::Wait(11 * SECOND), "{holder}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_answered_waits_for_the_holder_anew() {
+        let mut candidate = having_seen(Some(lease(1, Some("other"))), SECOND);
+        candidate.answered(Outcome::Failed, 11 * SECOND, 16 * SECOND, 0);
+        assert_eq!(step(&candidate, 18 * SECOND), Step::Wait(26 * SECOND));
+        // The holder that was not answered either takes up what it had at once.
+        let mut holder = leader(1, SECOND);
+        holder.expire(60 * SECOND);
+        holder.answered(Outcome::Failed, 60 * SECOND, 61 * SECOND, 0);
+        assert_eq!(written(&step(&holder, 63 * SECOND)), Some(("me", Some("1"))));
+        // Nor is what nobody holds waited for.
+        let mut free = having_seen(Some(lease(1, None)), SECOND);
+        free.answered(Outcome::Failed, SECOND, 2 * SECOND, 0);
+        assert_eq!(written(&step(&free, 4 * SECOND)), Some(("me", Some("1"))));
     }
 
     #[test]

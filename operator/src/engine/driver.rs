@@ -115,7 +115,7 @@ async fn drive<P: Plugin>(
             Some(seen) = seen.recv() => Woken::Seen(seen),
             () = sleep_until(clock.instant(wake)) => Woken::Due,
         };
-        let begun = clock.monotonic();
+        let (begun, worked) = (clock.monotonic(), clock.processor());
         match woken {
             Woken::Leading(leading) => engine.lead(leading, clock.now()),
             Woken::Done(done) => take(&mut engine, done, clock),
@@ -136,7 +136,8 @@ async fn drive<P: Plugin>(
             let performed = P::perform(common.client.clone(), request);
             tasks.spawn(async move { (ticket, performed.await) });
         }
-        common.metrics.turn(this_loop, clock.monotonic().saturating_sub(begun));
+        let (took, worked) = (clock.monotonic().saturating_sub(begun), clock.processor().saturating_sub(worked));
+        common.metrics.turn(this_loop, took, worked);
         // Where much is left to do, nothing above waits: others get their turn here.
         tokio::task::yield_now().await;
     }

@@ -12,6 +12,7 @@ use std::{
     mem,
     ops::Bound::{Excluded, Unbounded},
     sync::Arc,
+    time::Duration,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -140,6 +141,8 @@ pub(super) struct DependencyCache {
     units: HashMap<String, Arc<[String]>>,
     /// Gates to be decided on.
     marked: Vec<Key>,
+    /// Since when this process leads, if it ever has.
+    leads_since: Option<Duration>,
 }
 
 impl DependencyCache {
@@ -151,6 +154,13 @@ impl DependencyCache {
     /// The gates to be decided on since this was asked last.
     pub(super) fn take_marked(&mut self) -> Vec<Key> {
         mem::take(&mut self.marked)
+    }
+
+    /// This process leads from now on, or does not any more.
+    pub(super) fn lead(&mut self, leading: bool, now: Now) {
+        if leading {
+            self.leads_since = Some(now.monotonic);
+        }
     }
 
     /// All gates have been seen.
@@ -622,7 +632,7 @@ impl DependencyCache {
             generation: gate.metadata.generation,
             status: gate.status.as_ref(),
             findings: findings?,
-            waiting: note.waiting.as_ref().map(|(_, since)| *since),
+            waiting: note.waiting.as_ref().map(|(_, since)| self.leads_since.map_or(*since, |at| since.answered(at))),
         };
         Some(decide(&view, now))
     }

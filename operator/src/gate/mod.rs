@@ -76,6 +76,10 @@ impl Kind for Gates {
         self.cache.gates_listed();
     }
 
+    fn lead(&mut self, leading: bool, now: Now) {
+        self.cache.lead(leading, now);
+    }
+
     fn observe(&mut self, seen: GateSeen, _now: Now) {
         if self.sources.is_current(&seen) {
             self.cache.take(seen);

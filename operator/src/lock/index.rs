@@ -14,6 +14,7 @@ use crate::{
     engine::WorkQueue,
     key::{Key, ParentKey},
     pods::{Ended, Graveyard, Tenants},
+    tasks::next_absent,
 };
 
 /// UIDs of deleted objects that are remembered: answers to requests can be that much later than the watches.
@@ -63,6 +64,13 @@ pub(super) struct Index {
     claim_epoch: u32,
     gone: HashSet<Uid>,
     gone_in_order: VecDeque<Uid>,
+    absent: VecDeque<Absent>,
+}
+
+/// What a consistent list of this version did not show.
+enum Absent {
+    Parent(Key, Uid, Version),
+    Claim(Uid, Version),
 }
 
 impl Index {
@@ -79,6 +87,7 @@ impl Index {
             claim_epoch: 0,
             gone: HashSet::new(),
             gone_in_order: VecDeque::new(),
+            absent: VecDeque::new(),
         }
     }
 
@@ -142,25 +151,47 @@ impl Index {
         self.parent_epoch += 1;
     }
 
-    /// The locks that are gone, as a consistent list of this version did not show them. What is newer than the list may
-    /// have come after it.
-    pub(super) fn parents_listed(&self, version: Version) -> Vec<(Key, Uid)> {
-        let gone = self.entries.iter().filter_map(|(key, entry)| {
+    /// A consistent list of all locks, of this version, has ended. What it did not show is gone if it is not newer: see
+    /// [`Index::forget_absent`].
+    pub(super) fn parents_listed(&mut self, version: Version) {
+        let absent = self.entries.iter().filter_map(|(key, entry)| {
             let parent = entry.parent.as_ref()?;
             let gone = parent.epoch != self.parent_epoch && parent.version <= version;
-            gone.then(|| (key.clone(), parent.uid.clone()))
+            gone.then(|| Absent::Parent(key.clone(), parent.uid.clone(), version))
         });
-        gone.collect()
+        self.absent.extend(absent);
     }
 
     pub(super) fn claims_listing(&mut self) {
         self.claim_epoch += 1;
     }
 
-    /// The claims that are gone, as a consistent list of this version did not show them.
-    pub(super) fn claims_listed(&self, version: Version) -> Vec<Uid> {
+    /// The same of all claims.
+    pub(super) fn claims_listed(&mut self, version: Version) {
         let gone = |claim: &ClaimNotes| claim.epoch != self.claim_epoch && claim.version <= version;
-        self.claims.iter().filter(|(_, claim)| gone(claim)).map(|(uid, _)| uid.clone()).collect()
+        let absent = self.claims.iter().filter(|(_, claim)| gone(claim));
+        self.absent.extend(absent.map(|(uid, _)| Absent::Claim(uid.clone(), version)));
+    }
+
+    /// Forgets some of what lists have not shown, as that may be all there was. Returns whether more is left. Until then
+    /// it counts as there, and an answer may show that it is: then it has come after the list.
+    pub(super) fn forget_absent(&mut self, now: Now, work_queue: &mut WorkQueue) -> bool {
+        for absent in next_absent(&mut self.absent) {
+            match absent {
+                Absent::Parent(key, uid, version) => {
+                    let known = self.parent(&key);
+                    if known.is_some_and(|parent| parent.uid == uid && parent.version <= version) {
+                        self.parent_gone(&key, &uid, now, work_queue);
+                    }
+                }
+                Absent::Claim(uid, version) => {
+                    if self.claim(&uid).is_some_and(|claim| claim.version <= version) {
+                        self.claim_gone(&uid, now, work_queue);
+                    }
+                }
+            }
+        }
+        !self.absent.is_empty()
     }
 
     /// A lock of this UID was seen, though it cannot be read: at least it is there.

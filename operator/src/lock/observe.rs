@@ -38,9 +38,7 @@ impl<K: Kind> Locks<K> {
         match seen {
             Seen::Parent(Event::Init) => self.index.parents_listing(),
             Seen::Parent(Event::InitDone { version }) => {
-                for (key, uid) in self.index.parents_listed(version) {
-                    self.parent_gone(&key, &uid, turn);
-                }
+                self.index.parents_listed(version);
                 self.metrics.filled(self.caches.parents);
             }
             Seen::Parent(Event::Apply(found)) => self.observe_parent(*found, turn),
@@ -49,9 +47,7 @@ impl<K: Kind> Locks<K> {
             }
             Seen::Claim(Event::Init) => self.index.claims_listing(),
             Seen::Claim(Event::InitDone { version }) => {
-                for uid in self.index.claims_listed(version) {
-                    self.claim_gone(&uid, turn);
-                }
+                self.index.claims_listed(version);
                 self.metrics.filled(self.caches.claims);
             }
             Seen::Claim(Event::Apply(found)) => self.observe_claim(*found, turn),

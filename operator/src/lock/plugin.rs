@@ -178,6 +178,10 @@ impl<K: Kind> Plugin for Locks<K> {
         self.take(seen, turn);
     }
 
+    fn prepare(&mut self, turn: &mut LockTurn<'_>) -> bool {
+        self.index.forget_absent(turn.now, turn.work_queue)
+    }
+
     fn decide(&mut self, key: &Key, turn: &mut LockTurn<'_>) {
         let Some(entry) = self.index.for_decision(key, turn.now) else { return };
         let plan = decide(&entry.view, turn.now);

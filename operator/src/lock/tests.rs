@@ -246,6 +246,44 @@ fn a_list_of_many_pages_takes_a_lock_over_page_by_page() {
 }
 
 #[test]
+fn a_thousand_claims_that_a_list_does_not_show_are_forgotten_in_several_turns_and_what_came_after_it_never() {
+    let (mut engine, mut server) = (engine(), Server::default());
+    let semaphore = server.put("semaphore", "n", "s", &json!({ "permits": 1000 }));
+    see_lock(&mut engine, &semaphore, at(0.));
+    for claim in 0..=1000 {
+        let permits = if claim == 1000 { 600 } else { 1 };
+        let spec = json!({ "semaphore": "s", "permits": permits, "holder": "h", "instance": "i" });
+        let permit = server.put("permit", "n", &format!("c{claim:04}"), &spec);
+        see_claim(&mut engine, &permit, at(0.));
+    }
+    engine.lead(true, at(0.));
+    work_for_a_second(&mut engine, &mut server, 0.);
+    assert_eq!(server.phases()["Granted"], 1000);
+
+    // All that hold are gone. One waits for most of what they held, and another one comes after the list.
+    server.permits.retain(|(_, name), _| name == "c1000");
+    server.version += 1;
+    let version = server.version;
+    engine.observe(Seen::Claim(Event::Init), at(1.));
+    see_claim(&mut engine, &server.permits.values().next().expect("the one that waits").clone(), at(1.));
+    engine.observe(Seen::Claim(Event::InitDone { version }), at(1.));
+    let spec = json!({ "semaphore": "s", "holder": "h", "instance": "i" });
+    let late = server.put("permit", "n", "late", &spec);
+    see_claim(&mut engine, &late, at(1.));
+    let mut turns = 0;
+    while !server.phases().contains_key("Granted") && turns < 100 {
+        turns += 1;
+        for (ticket, request) in engine.turn(at(1.), || true) {
+            let answer = server.answer(&key_of(&request), request).expect("an answer");
+            engine.answered(&ticket, answer, at(1.));
+        }
+    }
+    assert!((3..100).contains(&turns), "there was room after {turns} turns");
+    work_for_a_second(&mut engine, &mut server, 1.);
+    assert_eq!(server.phases(), HashMap::from([("Granted".to_owned(), 2)]));
+}
+
+#[test]
 fn a_namespace_that_nobody_answers_for_keeps_no_other_waiting_and_is_served_when_it_is_answered() {
     let (mut engine, mut server) = (engine(), Server::default());
     engine.lead(true, at(0.));

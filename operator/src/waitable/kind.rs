@@ -71,7 +71,7 @@ pub(crate) trait Kind: Sized + Send + 'static {
     fn parents_listed(&mut self);
 
     /// This process leads from now on, or does not any more.
-    fn lead(&mut self, _leading: bool) {}
+    fn lead(&mut self, leading: bool, now: Now);
 
     /// Takes in what was seen. What decisions it may change is worked out by [`Kind::prepare`].
     fn observe(&mut self, seen: Self::Seen, now: Now);

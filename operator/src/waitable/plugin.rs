@@ -1,6 +1,11 @@
 //! What the engine is told about what is waited for.
 
-use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt::Debug,
+    sync::Arc,
+    time::Duration,
+};
 
 use konductor_api::{
     Rendezvous, RendezvousPhase,
@@ -25,6 +30,7 @@ use crate::{
     events::{News, Recorder, Severity, reference},
     key::{Key, ParentKey},
     metrics::{CacheId, KindLabels, Metrics, ParentLabels, WriteLabels},
+    tasks::next_absent,
 };
 
 /// A parent that waits for a time is looked at this often meanwhile, as the wall clock may be set.
@@ -113,6 +119,8 @@ pub(crate) struct Waitables<K: Kind> {
     kind: K,
     entries: HashMap<Key, Entry<K>>,
     epoch: u32,
+    /// What a list of this version did not show.
+    absent: VecDeque<(Key, String, Version)>,
     cache: CacheId,
     recorder: Recorder,
     metrics: Arc<Metrics>,
@@ -134,6 +142,7 @@ impl<K: Kind> Waitables<K> {
             kind,
             entries: HashMap::new(),
             epoch: 0,
+            absent: VecDeque::new(),
             cache: metrics.register_cache(K::Parent::KIND.plural),
             recorder: recorder.clone(),
             metrics: metrics.clone(),
@@ -175,17 +184,26 @@ impl<K: Kind> Waitables<K> {
     }
 
     /// All parents were listed at this version: what the list did not show and is not newer is gone.
-    fn listed(&mut self, version: Version, turn: &mut KindTurn<'_, K>) {
-        let gone = self.entries.iter().filter_map(|(key, entry)| {
+    fn listed(&mut self, version: Version) {
+        let absent = self.entries.iter().filter_map(|(key, entry)| {
             let metadata = &entry.object.metadata;
             let gone = entry.epoch != self.epoch && metadata.version <= version;
-            gone.then(|| (key.clone(), metadata.uid.clone()))
+            gone.then(|| (key.clone(), metadata.uid.clone(), version))
         });
-        for (key, uid) in gone.collect::<Vec<_>>() {
-            self.gone(&key, &uid, turn);
-        }
+        self.absent.extend(absent);
         self.kind.parents_listed();
         self.metrics.filled(self.cache);
+    }
+
+    /// Forgets some of what lists have not shown, as that may be all there was. Returns whether more is left.
+    fn forget_absent(&mut self, turn: &mut KindTurn<'_, K>) -> bool {
+        for (key, uid, version) in next_absent(&mut self.absent) {
+            // An answer may have shown it meanwhile: then it has come after the list.
+            if self.entries.get(&key).is_some_and(|entry| entry.object.metadata.version <= version) {
+                self.gone(&key, &uid, turn);
+            }
+        }
+        !self.absent.is_empty()
     }
 
     /// What to write of a parent now; and sends what waits for nothing else.
@@ -358,7 +376,7 @@ impl<K: Kind> Plugin for Waitables<K> {
     }
 
     fn lead(&mut self, turn: &mut KindTurn<'_, K>) {
-        self.kind.lead(turn.leading);
+        self.kind.lead(turn.leading, turn.now);
         for (key, job) in turn.lanes.clear() {
             match (job, self.entries.get_mut(&key)) {
                 (Job::Status, Some(entry)) => entry.queued = None,
@@ -376,7 +394,7 @@ impl<K: Kind> Plugin for Waitables<K> {
     fn observe(&mut self, seen: Seen<K>, turn: &mut KindTurn<'_, K>) {
         match seen {
             Seen::Parent(Event::Init) => self.epoch += 1,
-            Seen::Parent(Event::InitDone { version }) => self.listed(version, turn),
+            Seen::Parent(Event::InitDone { version }) => self.listed(version),
             Seen::Parent(Event::Apply(object)) => self.apply(*object, turn),
             Seen::Parent(Event::Delete(Deleted { namespace, name, uid, .. })) => {
                 self.gone(&ParentKey::new(namespace, name).into(), &uid, turn);
@@ -386,9 +404,10 @@ impl<K: Kind> Plugin for Waitables<K> {
     }
 
     fn prepare(&mut self, turn: &mut KindTurn<'_, K>) -> bool {
+        let absent = self.forget_absent(turn);
         self.chores(turn);
         let mut changed = Vec::new();
-        let more = self.kind.prepare(turn.now, &mut changed);
+        let more = absent | self.kind.prepare(turn.now, &mut changed);
         for key in changed {
             if let Some(entry) = self.entries.get_mut(&key) {
                 // Not at once: what changes all the time is no reason to ask all the time.

@@ -132,12 +132,20 @@ impl AnyClaim {
 pub(super) struct AnyParent {
     metadata: ParentMetadata,
     #[serde(default, deserialize_with = "lenient")]
+    spec: ParentSpec,
+    #[serde(default, deserialize_with = "lenient")]
     status: Option<ParentStatus>,
 }
 
 #[derive(Deserialize)]
 struct ParentMetadata {
     uid: String,
+}
+
+#[derive(Default, Deserialize)]
+struct ParentSpec {
+    #[serde(default, deserialize_with = "lenient")]
+    permits: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -148,7 +156,8 @@ struct ParentStatus {
 
 impl AnyParent {
     pub(super) fn seen(self) -> ParentSeen {
-        ParentSeen::Found { uid: self.metadata.uid, term: self.status.and_then(|status| status.term) }
+        let term = self.status.and_then(|status| status.term);
+        ParentSeen::Found { uid: self.metadata.uid, term, permits: self.spec.permits }
     }
 }
 
@@ -345,7 +354,7 @@ mod tests {
             }
         }
         for (what, text) in ["semaphores", "leases"].into_iter().flat_map(corpus) {
-            let ParentSeen::Found { uid, term } = read::<AnyParent>(&what, &text).seen() else { panic!("{what}") };
+            let ParentSeen::Found { uid, term, .. } = read::<AnyParent>(&what, &text).seen() else { panic!("{what}") };
             assert_eq!((uid.is_empty(), term), (false, None), "{what}");
         }
         for (what, text) in ["barriers", "gates"].into_iter().flat_map(corpus) {
@@ -374,9 +383,11 @@ mod tests {
                 let status = json!({ field: odd });
                 assert_eq!(claim(json!({ "instance": "i" }), status.clone()), nothing, "{status}");
             }
-            let parent = json!({ "metadata": metadata, "status": { "term": odd } }).to_string();
-            let nothing = ParentSeen::Found { uid: "u".into(), term: None };
-            assert_eq!(read::<AnyParent>("", &parent).seen(), nothing, "{odd}");
+            let nothing = ParentSeen::Found { uid: "u".into(), term: None, permits: None };
+            for spec in [odd.clone(), json!({ "permits": odd })] {
+                let parent = json!({ "metadata": metadata, "spec": spec, "status": { "term": odd } }).to_string();
+                assert_eq!(read::<AnyParent>("", &parent).seen(), nothing, "{odd}");
+            }
             let status = json!({ "phase": odd, "observedGeneration": odd, "conditions": odd });
             let barrier = read::<AnyRendezvous>("", &json!({ "metadata": metadata, "status": status }).to_string());
             let seen = barrier.seen();

@@ -188,9 +188,15 @@ fn trouble(status: StatusCode, headers: &http::HeaderMap, body: &[u8], method: &
         StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::GONE | StatusCode::TOO_MANY_REQUESTS => {
             transient(message)
         }
+        StatusCode::FORBIDDEN if is_terminating(said.details.as_ref()) => Trouble::Other(Failure::Terminating(message)),
         status if status.is_client_error() => Trouble::Other(Failure::Refused(message)),
         _ => transient(message),
     }
+}
+
+/// Whether something cannot be created because its namespace is being deleted.
+fn is_terminating(details: Option<&StatusDetails>) -> bool {
+    details.is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
 }
 
 /// In seconds; API servers do not send dates.
@@ -367,6 +373,22 @@ mod tests {
             assert_eq!(matches!(failure, Failure::Missing(_)), missing, "{why}: {failure:?}");
             assert_eq!(matches!(failure, Failure::Transient { .. }), !missing, "{why}: {failure:?}");
         }
+    }
+
+    #[test]
+    fn a_namespace_that_is_being_deleted_is_told_from_other_refusals() {
+        let message = r#"permits.konductor.io "a" is forbidden: unable to create new content in namespace etl because it is being terminated"#;
+        let refusal = |causes: Value| {
+            let details = json!({ "name": "a", "group": "konductor.io", "kind": "permits", "causes": causes });
+            let status = json!({ "status": "Failure", "reason": "Forbidden", "message": message, "details": details });
+            let (body, headers) = (status.to_string(), http::HeaderMap::new());
+            trouble(StatusCode::FORBIDDEN, &headers, body.as_bytes(), &Method::POST, &Subject::All).into_failure()
+        };
+        let terminating = json!([{
+            "reason": "NamespaceTerminating", "field": "metadata.namespace", "message": "namespace etl is being terminated",
+        }]);
+        assert_eq!(refusal(terminating), Failure::Terminating(message.into()));
+        assert_eq!(refusal(json!([])), Failure::Refused(message.into()));
     }
 
     #[test]

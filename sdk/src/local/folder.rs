@@ -128,6 +128,15 @@ pub(super) enum FolderError {
     Unsteady { path: String },
 }
 
+impl FolderError {
+    /// Whether the system has no room for a moment, which says nothing about the folder.
+    pub(super) fn is_momentary(&self) -> bool {
+        let Self::System { source, .. } = self else { return false };
+        let momentary = [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE];
+        momentary.into_iter().any(|errno| source.raw_os_error() == Some(errno as i32))
+    }
+}
+
 type Result<T> = std::result::Result<T, FolderError>;
 
 /// What a transaction is to change, besides taking out the dead.

@@ -22,6 +22,10 @@ pub(super) const DEPTH: usize = 16;
 /// longer one.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
+/// How often it is tried again to take part at all, when the system has no room for it for a moment (threads, open files,
+/// memory): with the pauses 15 s, after which it is a person's to know.
+pub(super) const FIRST_TRIES: u32 = 4;
+
 /// How often a folder that is deleted and made again while it is being opened is opened anew.
 pub(super) const REOPEN: usize = 16;
 

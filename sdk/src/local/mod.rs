@@ -29,6 +29,7 @@ mod yaml;
 use std::{
     fs::File,
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -43,7 +44,7 @@ use self::{
     watch::{Bell, Watches},
 };
 use crate::{
-    AcquireError, Boottime, Command, Event, Request, Wanted, chain,
+    AcquireError, Boottime, Command, Event, LockSeen, Request, Wanted, chain,
     protocol::{
         WAIT,
         limits::{RELEASE_WITHIN, WITHDRAW_WITHIN},
@@ -83,6 +84,12 @@ impl Local {
 }
 
 impl FolderLock {
+    /// Which lock of this machine it is, whatever path leads to the folder.
+    fn id(&self) -> Option<String> {
+        let folder = std::fs::metadata(&*self.folder).ok()?;
+        Some(format!("{:x}-{:x}/{}/{}", folder.dev(), folder.ino(), self.kind, self.name))
+    }
+
     fn failed(&self, doing: &'static str, source: io::Error) -> FolderError {
         FolderError::System { doing, path: self.folder.display().to_string(), source }
     }
@@ -126,7 +133,8 @@ pub(crate) async fn drive(
     if local.inherit {
         fcntl(&fifo, FcntlArg::F_SETFD(FdFlag::empty()))?;
     }
-    on_event(Event::Held { fencing_token: token, ttl: Duration::MAX, deadline: Boottime::NEVER });
+    let lock = place.id().unwrap_or_default();
+    on_event(Event::Held { fencing_token: token, ttl: Duration::MAX, deadline: Boottime::NEVER, lock });
     // Also when nobody can send any more.
     let _ = commands.recv().await;
     release(&place, mine.name, fifo, RELEASE_WITHIN).await;
@@ -164,8 +172,11 @@ async fn acquire(
             _ => Ok(false),
         };
         let pause = match (standing, followed) {
-            (Err(error), _) if !accepted => {
-                on_event(Event::Failed { error: AcquireError::Folder(chain(&error)) });
+            (Err(error), _) if !(accepted || error.is_momentary() && failures < limits::FIRST_TRIES) => {
+                let system = error.is_momentary();
+                let error = chain(&error);
+                let error = if system { AcquireError::System(error) } else { AcquireError::Folder(error) };
+                on_event(Event::Failed { error });
                 return Ok(None);
             }
             (Err(error), _) | (Ok(_), Err(error)) => {
@@ -180,11 +191,12 @@ async fn acquire(
                 (mine, watches, next, accepted) = (None, Watches::default(), Next::Transact, true);
                 continue;
             }
-            (Ok(Standing::Waiting { ahead, message, missing, .. }), Ok(missed)) => {
+            (Ok(Standing::Waiting { ahead, message, permits, .. }), Ok(missed)) => {
                 (accepted, failures) = (true, 0);
-                let word = (ahead, message.clone(), missing);
+                let word = (ahead, message.clone(), permits);
                 if told.as_ref() != Some(&word) {
-                    on_event(Event::Waiting { ahead, message, parent_missing: missing });
+                    let lock = permits.and_then(|permits| Some(LockSeen { id: place.id()?, permits }));
+                    on_event(Event::Waiting { ahead, message, parent_missing: permits.is_none(), lock });
                     told = Some(word);
                 }
                 if missed {
@@ -266,7 +278,7 @@ async fn decide(
         } else {
             // Somebody was stopped in the middle of another transaction.
             let message = "another process keeps the folder locked".to_owned();
-            on_event(Event::Waiting { ahead: None, message, parent_missing: false });
+            on_event(Event::Waiting { ahead: None, message, parent_missing: false, lock: None });
             asking.await
         };
         return asked.map(|(claim, standing)| (Some(claim), standing));
@@ -316,6 +328,7 @@ async fn apart<T: Send + 'static>(
     work: impl FnOnce(&FolderLock) -> Result<T, FolderError> + Send + 'static,
 ) -> Result<T, FolderError> {
     let own = place.clone();
-    let done = tokio::task::spawn_blocking(move || work(&own)).await;
-    done.unwrap_or_else(|error| Err(place.failed("decide in", io::Error::other(error))))
+    konductor_cluster::apart::apart(move || work(&own))
+        .await
+        .unwrap_or_else(|error| Err(place.failed("start a thread to decide in", error)))
 }

@@ -177,8 +177,8 @@ pub(super) enum Standing {
         ahead: Option<u64>,
         /// For people.
         message: String,
-        /// No manifest names the lock.
-        missing: bool,
+        /// What the lock has; none if no manifest names it.
+        permits: Option<u64>,
         /// What to look at meanwhile.
         duty: Duty,
     },
@@ -206,9 +206,8 @@ pub(super) fn standings(state: &State) -> BTreeMap<&str, Standing> {
     queue.sort_by_key(|claim| (Reverse(claim.priority), claim.ticket));
     for (place, claim) in queue.into_iter().enumerate() {
         let duty = Duty { first: place == 0, claims: std::mem::replace(&mut front, [claim.name.clone()].into()) };
-        let (ahead, message, missing) =
-            (claim.ahead, claim.message.clone().unwrap_or_default(), state.permits.is_none());
-        all.insert(&claim.name, Standing::Waiting { ahead, message, missing, duty });
+        let (ahead, message) = (claim.ahead, claim.message.clone().unwrap_or_default());
+        all.insert(&claim.name, Standing::Waiting { ahead, message, permits: state.permits, duty });
     }
     all
 }

@@ -51,9 +51,9 @@ fn shown(state: &State) -> Vec<String> {
     let standings = standings(state);
     let one = |name: &String| match &standings[name.as_str()] {
         Standing::Held { .. } => format!("{name} holds"),
-        Standing::Waiting { ahead, missing, duty, .. } => {
+        Standing::Waiting { ahead, permits, duty, .. } => {
             let first = if duty.first { " first" } else { "" };
-            let missing = if *missing { " for what is missing" } else { "" };
+            let missing = if permits.is_none() { " for what is missing" } else { "" };
             let looks: Vec<_> = duty.claims.iter().map(String::as_str).collect();
             format!("{name} waits{missing}{first} behind {}, looks at {}", ahead.unwrap(), looks.join(" "))
         }

@@ -4,6 +4,9 @@
 //! Taken by an earlier start of this container, the claim speaks for a process that is dead (the kubelet starts a
 //! container again only after the former has ended) and is deleted. Taken by this start, it is that of a sibling
 //! process, which is alive: another name.
+//!
+//! The claim of a holder by its name is everybody's who asks in that name: found there, it is taken up. Who made it may
+//! have renewed it long ago, so it is renewed before it counts; one that has expired makes room for a new one.
 
 use konductor_api::ClaimPhase;
 
@@ -76,8 +79,13 @@ impl Asking {
     }
 
     fn name(&self, context: &Context, turn: &Turn) -> String {
+        if let Some(holder) = &context.holder
+            && self.sibling == 0
+        {
+            return name::of_holder(context.kind, &context.parent, holder, context.pod.as_ref());
+        }
         match &context.pod {
-            Some(pod) if self.sibling < limits::SIBLINGS => {
+            Some(pod) if context.holder.is_none() && self.sibling < limits::SIBLINGS => {
                 name::derived(context.kind, &context.parent, pod, self.sibling)
             }
             _ => name::random(&context.parent, turn.draw.id),
@@ -125,6 +133,13 @@ impl Asking {
     /// Whose claim is it that has the name?
     fn judge(mut self, claim: ClaimSeen, context: &mut Context, turn: &mut Turn) -> Stage {
         if claim.instance == context.instance {
+            if context.holder.is_some() {
+                if claim.phase == Some(ClaimPhase::Expired) {
+                    self.next = Next::Clear(claim.uid);
+                    return Stage::Asking(self);
+                }
+                context.renewed_at = None;
+            }
             return Waiting::begin(claim, context, turn);
         }
         let here = |pod: &&konductor_api::PodReference| {
@@ -133,7 +148,7 @@ impl Asking {
         let alive = |pod: &konductor_api::PodReference| {
             claim.phase != Some(ClaimPhase::Expired) && claim.pod.as_ref().is_some_and(|p| p.start == pod.start)
         };
-        match context.pod.as_ref().filter(here) {
+        match context.pod.as_ref().filter(|pod| !pod.is_whole()).filter(here) {
             Some(pod) if !alive(pod) => self.next = Next::Clear(claim.uid),
             _ => {
                 self.sibling += 1;

@@ -13,6 +13,8 @@ pub(super) struct Context {
     pub(super) kind: LockKind,
     pub(super) parent: String,
     pub(super) pod: Option<PodReference>,
+    /// By whose name the claim is found again, if it is.
+    pub(super) holder: Option<String>,
     /// The claim's name and instance, of the present attempt to acquire.
     pub(super) name: String,
     pub(super) instance: String,
@@ -71,6 +73,7 @@ impl Context {
             kind,
             parent,
             pod,
+            holder: None,
             name: String::new(),
             instance: String::new(),
             renewed_at: None,
@@ -114,7 +117,10 @@ impl Context {
 
     /// Makes the present attempt a new one: another instance, renewed by nobody yet.
     pub(super) fn new_instance(&mut self, draw: Draw) {
-        self.instance = name::instance(draw.id);
+        self.instance = match &self.holder {
+            None => name::instance(draw.id),
+            Some(holder) => name::instance_of_holder(self.kind, &self.parent, holder, self.pod.as_ref()),
+        };
         self.renewed_at = None;
     }
 }

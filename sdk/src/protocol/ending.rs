@@ -92,7 +92,9 @@ impl Ending {
             }
             (Call::Create { .. }, Err(_)) => context.tries.at_once(),
             (Call::Read { .. }, Err(Failure::Missing(_)))
-            | (Call::Delete { .. }, Ok(_) | Err(Failure::Missing(_) | Failure::Conflict(_))) => {
+            | (Call::Delete { .. }, Ok(_) | Err(Failure::Missing(_) | Failure::Conflict(_)))
+            // Nothing of ours stays in a namespace that is being deleted.
+            | (Call::Read { .. } | Call::Delete { .. }, Err(Failure::Terminating(_))) => {
                 self.uid = None;
                 self.unsure = false;
             }

@@ -38,6 +38,12 @@ pub const RELEASE_REQUEST: Duration = Duration::from_secs(2);
 /// once it has lasted this long: API servers refuse for a moment while they start and have not yet read their rules.
 pub const REFUSED_FOR: Duration = Duration::from_secs(10);
 
+/// The longest pause between two attempts while a refusal is doubted, and the most that the time between two refusals in
+/// a row counts: at least four of them are needed, so one that was cut short by an outage is not taken for one that has
+/// lasted. Ten thousand clients that doubt the same make five thousand requests a second, which are refused before they
+/// cost much, for [`REFUSED_FOR`] and not for longer.
+pub const REFUSED_APART: Duration = Duration::from_secs(3);
+
 /// A watch that lasted this long has worked; one that ends sooner is tried again ever more slowly.
 pub const WATCH_WORKED: Duration = Duration::from_secs(10);
 

@@ -44,6 +44,14 @@ impl Machine {
         Self { context, stage: Stage::Asking(Asking::first()), alarm: None }
     }
 
+    /// The claim on `parent` that belongs to a holder by its name: whoever asks in that name, in the same pod or in
+    /// none, means the same claim. One that is there already is taken up, and renewed before it counts as held.
+    pub fn of_holder(kind: LockKind, parent: String, holder: String, pod: Option<PodReference>) -> Self {
+        let mut context = Context::new(kind, parent, pod);
+        context.holder = Some(holder);
+        Self { context, stage: Stage::Asking(Asking::first()), alarm: None }
+    }
+
     /// Takes one input in at `now` and says what to do. `now` never goes back.
     pub fn step(&mut self, input: Input, now: Boottime, draw: Draw) -> Vec<Effect> {
         let mut turn = Turn::new(now, draw);
@@ -86,7 +94,7 @@ impl Stage {
             Input::Answered(answer) => {
                 let Some((call, sent_at)) = context.answered() else { return self };
                 if answer.is_ok() {
-                    context.tries.succeeded(call.operation());
+                    context.tries.accepted(call.operation());
                 }
                 self.answered(&call, sent_at, answer, context, turn)
             }
@@ -96,14 +104,17 @@ impl Stage {
             },
             Input::Watched(seen) => match self {
                 Self::Waiting(waiting) => waiting.watched(seen, context, turn),
+                Self::Holding(holding) => holding.watched(&seen, context, turn),
                 other => other,
             },
             Input::WatchedDeletion(uid) => match self {
                 Self::Waiting(waiting) => waiting.watched_deletion(&uid, context, turn),
+                Self::Holding(holding) => holding.watched_deletion(&uid, context, turn),
                 other => other,
             },
             Input::WatchEnded(end) => match self {
-                Self::Waiting(waiting) => waiting.watch_ended(end, context, turn),
+                Self::Waiting(waiting) => waiting.watch_ended(&end, context, turn),
+                Self::Holding(holding) => holding.watch_ended(&end, turn),
                 other => other,
             },
         }
@@ -130,7 +141,7 @@ impl Stage {
         match self {
             Self::Asking(asking) => asking.release(None, context, turn),
             Self::Waiting(waiting) => waiting.release(None, context, turn),
-            Self::Holding(holding) => Ending::release(Some(holding.uid), context, turn),
+            Self::Holding(holding) => holding.release(context, turn),
             Self::Lost(uid) => Ending::release(uid, context, turn),
             Self::Ending(_) | Self::Over => self,
         }

@@ -27,12 +27,18 @@
 //! out; so a client that is told that its turn is near, and has not renewed for long, renews once. A claim that
 //! somebody revokes while it waits has been refused: it is not asked for again.
 //!
-//! Once held, the watch is closed: the answers to renewals say everything that matters, and ten thousand holders cost
-//! the API server no open connection. A revocation is therefore seen at the next renewal.
+//! Once held, the watch stays, as a stream that is idle but for the renewals: a revocation is seen as soon as it is
+//! written. But the answers to renewals alone say whether the claim is still held. That a watch is lost, or refused,
+//! loses nothing; it is opened again after pauses.
+//!
+//! A claim may belong to a holder by its name ([`Machine::of_holder`]): its name and instance follow from the holder's,
+//! so that one process acquires it, leaves it to its TTL, and another one renews or releases it.
 //!
 //! A refusal (RBAC, admission) ends an attempt at once if it is the first answer there is; after an acceptance, or a
-//! server that did not answer, it must have lasted for [`limits::REFUSED_FOR`]; and a claim that is held ignores
-//! refusals until its deadline: rules flap during upgrades, and the command that is protected has until then anyway.
+//! server that did not answer, it must have lasted for [`limits::REFUSED_FOR`] without interruption, and whatever is not
+//! answered interrupts it; and a claim that is held ignores refusals until its deadline: rules flap during upgrades, and
+//! the command that is protected has until then anyway. That the namespace is being deleted is final at once: it does
+//! not come back.
 
 use std::time::Duration;
 
@@ -43,6 +49,7 @@ use crate::{Boottime, Event};
 mod asking;
 mod chance;
 mod context;
+mod cure;
 mod ending;
 mod holding;
 pub mod limits;
@@ -50,12 +57,15 @@ mod machine;
 mod name;
 mod tries;
 mod waiting;
+mod watching;
 
 pub use chance::Draw;
+pub(crate) use cure::Cure;
 pub use konductor_api::limits::FRESH;
 pub use machine::Machine;
-pub(crate) use name::{hashed, random};
+pub(crate) use name::{OF_HOLDER, hashed, of_holder, random};
 pub(crate) use tries::{Pauses, Tries};
+pub(crate) use watching::Watching;
 
 /// What goes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +187,8 @@ pub enum Failure {
     NotServed(String),
     /// There is no such namespace.
     NoNamespace(String),
+    /// The namespace is being deleted: nothing can be created in it any more, and what is in it goes.
+    Terminating(String),
     /// The object is another than the one meant, or was changed meanwhile.
     Conflict(String),
     /// The server refuses, whatever it said, and credentials read anew did not help.
@@ -201,6 +213,8 @@ pub enum ParentSeen {
         uid: String,
         /// `status.term`; none before an operator has seen it.
         term: Option<u64>,
+        /// `spec.permits`, where the kind has that.
+        permits: Option<u64>,
     },
 }
 

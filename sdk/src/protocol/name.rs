@@ -15,13 +15,34 @@ pub(super) fn derived(kind: LockKind, parent: &str, pod: &PodReference, sibling:
     if sibling == 0 { name } else { format!("{name}-{}", sibling + 1) }
 }
 
+/// The name of the claim on `parent` that belongs to a holder by its name, in a pod or in none.
+pub(crate) fn of_holder(kind: LockKind, parent: &str, holder: &str, pod: Option<&PodReference>) -> String {
+    hashed(parent, &holder_parts(kind, parent, holder, pod))
+}
+
+/// How the instance of such a claim begins.
+pub(crate) const OF_HOLDER: &str = "holder-";
+
+/// The instance of that claim: the same for whoever asks in the holder's name.
+pub(super) fn instance_of_holder(kind: LockKind, parent: &str, holder: &str, pod: Option<&PodReference>) -> String {
+    let parts = holder_parts(kind, parent, holder, pod);
+    format!("{OF_HOLDER}{:016x}{:016x}", hash(FNV_START, &parts), hash(FNV_START ^ FNV_PRIME, &parts))
+}
+
+fn holder_parts<'a>(kind: LockKind, parent: &'a str, holder: &'a str, pod: Option<&'a PodReference>) -> [&'a str; 5] {
+    [kind.name, parent, "holder", pod.map_or("", |pod| &pod.uid), holder]
+}
+
 /// A name of what belongs to `parent`, the same for the same parts.
 pub(crate) fn hashed(parent: &str, parts: &[&str]) -> String {
-    let hash = parts.iter().fold(FNV_START, |hash, part| {
+    format!("{}-{:016x}", kept(parent), hash(FNV_START, parts))
+}
+
+fn hash(start: u64, parts: &[&str]) -> u64 {
+    parts.iter().fold(start, |hash, part| {
         // A separator that is in none of the parts.
         part.bytes().chain([0]).fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME))
-    });
-    format!("{}-{hash:016x}", kept(parent))
+    })
 }
 
 /// A name that nobody else has.
@@ -59,6 +80,25 @@ mod tests {
         let name = derived(Semaphore::KIND, "warehouse", &pod("u1", "main", "start-1"), 0);
         assert_eq!(name, derived(Semaphore::KIND, "warehouse", &pod("u1", "main", "start-2"), 0));
         assert_eq!(name, "warehouse-84347e155ce198cf", "names must not change from release to release");
+    }
+
+    #[test]
+    fn a_holder_has_one_claim_on_a_lock_in_each_pod() {
+        let kind = Semaphore::KIND;
+        let whole = PodReference::whole("etl-0", "u1");
+        let name = of_holder(kind, "warehouse", "nightly", None);
+        assert_eq!(name, "warehouse-55465cca3691785b", "names must not change from release to release");
+        assert_eq!(name, of_holder(kind, "warehouse", "nightly", None));
+        let others = [
+            of_holder(kind, "warehouse", "daily", None),
+            of_holder(kind, "warehouse", "nightly", Some(&whole)),
+            of_holder(Lease::KIND, "warehouse", "nightly", None),
+            derived(kind, "warehouse", &whole, 0),
+        ];
+        assert!(others.iter().all(|other| *other != name), "{others:?}");
+        let instances = [None, Some(&whole)].map(|pod| instance_of_holder(kind, "warehouse", "nightly", pod));
+        assert_ne!(instances[0], instances[1]);
+        assert!(instances.iter().all(|instance| instance.len() <= 64), "{instances:?}");
     }
 
     #[test]

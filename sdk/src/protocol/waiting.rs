@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use konductor_api::{ClaimPhase, limits::ASKED_AHEAD};
+use konductor_api::{ClaimPhase, arbiter::usual_message, limits::ASKED_AHEAD};
 
 use super::{
-    Answer, Call, ClaimSeen, Effect, FRESH, Failure, Grant, ParentSeen, Pauses, WAIT, WATCH, WatchEnd,
+    Answer, Call, ClaimSeen, Effect, FRESH, Failure, Grant, ParentSeen, Pauses, WAIT, WATCH, WatchEnd, Watching,
     asking::Asking,
     context::{Context, Turn},
     ending::Ending,
@@ -13,7 +13,7 @@ use super::{
     limits,
     machine::Stage,
 };
-use crate::{AcquireError, Boottime, Event};
+use crate::{AcquireError, Boottime, Event, LockSeen};
 
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -23,8 +23,7 @@ pub(super) struct Waiting {
     unseen: bool,
     /// The operator has said that the turn is near, to a client that it has not heard of for long: renew.
     asked_to_renew: bool,
-    watching_since: Boottime,
-    watch_failures: u32,
+    watch: Watching,
     /// What the parent is being asked for.
     asked: Option<Question>,
     asks: u32,
@@ -33,9 +32,10 @@ pub(super) struct Waiting {
     confirmed: Option<Grant>,
     /// The grant for which a renewal was sent before it was confirmed, to save a round trip. Only one is.
     renewed_for: Option<Grant>,
-    /// The message for which the parent was last looked at, and whether it was missing then.
+    /// The message for which the parent was last looked at, whether it was missing then, and what it was.
     looked_for: Option<String>,
     parent_missing: bool,
+    parent: Option<LockSeen>,
     told: Option<(Option<u64>, String, bool)>,
 }
 
@@ -51,15 +51,15 @@ impl Waiting {
     pub(super) fn begin(claim: ClaimSeen, context: &mut Context, turn: &mut Turn) -> Stage {
         context.tries.at_once();
         context.tries.forgive();
-        turn.effects.push(Effect::Watch { name: context.name.clone(), version: claim.version });
+        let mut watch = Watching::closed();
+        open(&mut watch, &claim, context, turn);
         turn.tell(Event::Asked);
         Stage::Waiting(Self {
             asked_to_renew: is_asked_to_renew(&ClaimSeen::default(), &claim, context, turn),
             claim,
             began_at: turn.now,
             unseen: false,
-            watching_since: turn.now,
-            watch_failures: 0,
+            watch,
             asked: None,
             asks: 0,
             ask_at: None,
@@ -67,6 +67,7 @@ impl Waiting {
             renewed_for: None,
             looked_for: None,
             parent_missing: false,
+            parent: None,
             told: None,
         })
     }
@@ -90,7 +91,7 @@ impl Waiting {
         let late = context.renewed_at.is_none_or(|at| turn.now.since(at) > fresh);
         let confirmed = self.confirmed.as_ref() == Some(&grant);
         if let (true, false, Some(renewed_at)) = (confirmed, late, context.renewed_at) {
-            return Holding::begin(self.claim.uid, &grant, renewed_at, context, turn);
+            return Holding::begin(self.claim, &grant, renewed_at, self.watch, context, turn);
         }
         if !confirmed {
             self.ask(Question::Confirm(grant.clone()), turn);
@@ -138,10 +139,11 @@ impl Waiting {
         if self.looked_for.as_ref() != Some(message) {
             return self.ask(Question::Look(message.clone()), turn);
         }
-        let word = (self.claim.ahead, message.clone(), self.parent_missing);
+        // That its client is asked to renew concerns nobody else.
+        let word = (self.claim.ahead, usual_message(message).to_owned(), self.parent_missing);
         if self.told.as_ref() != Some(&word) {
             let (ahead, message, parent_missing) = word.clone();
-            turn.tell(Event::Waiting { ahead, message, parent_missing });
+            turn.tell(Event::Waiting { ahead, message, parent_missing, lock: self.parent.clone() });
             self.told = Some(word);
         }
     }
@@ -154,14 +156,14 @@ impl Waiting {
     ) -> Stage {
         let Some(question) = self.asked.take() else { return Stage::Waiting(self) };
         if answer.is_ok() {
-            context.tries.succeeded(context.kind.read);
+            context.tries.accepted(context.kind.read);
         }
         match (question, answer) {
-            (Question::Confirm(grant), Ok(ParentSeen::Found { uid, term })) if uid == grant.parent_uid => {
+            (Question::Confirm(grant), Ok(ParentSeen::Found { uid, term, .. })) if uid == grant.parent_uid => {
                 if term == Some(grant.term) {
                     self.confirmed = Some(grant);
                 } else {
-                    self.ask_later(None, turn);
+                    self.ask_later(None, limits::PAUSE, turn);
                 }
             }
             // A UID never comes back, and the answer is newer than the grant.
@@ -171,6 +173,13 @@ impl Waiting {
             (Question::Look(message), Ok(parent)) => {
                 self.looked_for = Some(message);
                 self.parent_missing = parent == ParentSeen::Missing;
+                self.parent = match parent {
+                    ParentSeen::Found { uid, permits, .. } => {
+                        let permits = if context.kind.exclusive { Some(1) } else { permits };
+                        permits.map(|permits| LockSeen { id: uid, permits })
+                    }
+                    ParentSeen::Missing => None,
+                };
             }
             (question, Err(failure)) => {
                 if let Some(error) = context.tries.believed(context.kind.read, &failure, turn.now) {
@@ -181,22 +190,22 @@ impl Waiting {
                     self.looked_for = Some(message);
                 }
                 let (message, retry_after) = failure.into_parts();
-                self.ask_later(retry_after, turn);
+                self.ask_later(retry_after, context.tries.longest(limits::PAUSE), turn);
                 turn.tell_retrying(context.kind.read, message);
             }
         }
         Stage::Waiting(self)
     }
 
-    fn ask_later(&mut self, retry_after: Option<Duration>, turn: &Turn) {
+    fn ask_later(&mut self, retry_after: Option<Duration>, longest: Duration, turn: &Turn) {
         self.asks += 1;
-        let pause = turn.draw.pause(self.asks, limits::PAUSE);
+        let pause = turn.draw.pause(self.asks, longest);
         self.ask_at = Some(turn.now + pause.max(retry_after.unwrap_or_default().min(limits::RETRY_AFTER)));
     }
 
     pub(super) fn watched(mut self, claim: ClaimSeen, context: &mut Context, turn: &mut Turn) -> Stage {
-        context.tries.succeeded(WATCH);
-        self.watch_failures = 0;
+        context.tries.accepted(WATCH);
+        self.watch.shows();
         if claim.instance != context.instance {
             return self.ask_again(false, "the claim was replaced by another of the same name", context, turn);
         }
@@ -221,27 +230,18 @@ impl Waiting {
         Stage::Waiting(self)
     }
 
-    pub(super) fn watch_ended(mut self, end: WatchEnd, context: &mut Context, turn: &mut Turn) -> Stage {
+    pub(super) fn watch_ended(mut self, end: &WatchEnd, context: &mut Context, turn: &mut Turn) -> Stage {
         self.unseen = true;
-        if turn.now.since(self.watching_since) >= limits::WATCH_WORKED {
-            self.watch_failures = 0;
+        let has_worked = self.watch.has_worked(turn.now);
+        if let Some(error) = context.tries.watch_ended(WATCH, end, has_worked, turn.now) {
+            return self.release(Some(error), context, turn);
         }
-        let message = match end {
-            WatchEnd::Closed | WatchEnd::Outdated => None,
-            WatchEnd::Failed(message) => Some(message),
-            WatchEnd::Refused(message) => {
-                if let Some(error) = context.tries.believed(WATCH, &Failure::Refused(message.clone()), turn.now) {
-                    return self.release(Some(error), context, turn);
-                }
-                Some(message)
-            }
-        };
-        if self.watch_failures > 0 || message.is_some() {
-            context.tries.not_before(turn.now + turn.draw.pause(self.watch_failures + 1, limits::PAUSE));
+        let longest = context.tries.longest(limits::PAUSE);
+        if let Some(at) = self.watch.ended(end, longest, turn.now, turn.draw) {
+            context.tries.not_before(at);
         }
-        self.watch_failures += 1;
-        if let Some(message) = message {
-            turn.tell_retrying(WATCH, message);
+        if let Some(trouble) = end.trouble() {
+            turn.tell_retrying(WATCH, trouble);
         }
         Stage::Waiting(self)
     }
@@ -262,8 +262,7 @@ impl Waiting {
                     self.asked_to_renew = false;
                 } else {
                     self.unseen = false;
-                    self.watching_since = turn.now;
-                    turn.effects.push(Effect::Watch { name: context.name.clone(), version: claim.version });
+                    open(&mut self.watch, &claim, context, turn);
                 }
                 self.sees(claim, context, turn);
             }
@@ -304,6 +303,12 @@ impl Waiting {
         turn.effects.push(Effect::Unwatch);
         Ending::withdraw(Some(self.claim.uid), false, error, context, turn)
     }
+}
+
+/// Opens a watch of the claim as it was seen; it replaces an earlier one.
+pub(super) fn open(watch: &mut Watching, claim: &ClaimSeen, context: &Context, turn: &mut Turn) {
+    watch.opened(turn.now);
+    turn.effects.push(Effect::Watch { name: context.name.clone(), version: claim.version });
 }
 
 /// Whether the operator has told a claim anew that its turn is near, and may not have heard of its client for long. (It

@@ -3,7 +3,10 @@
 use std::future::Future;
 
 use super::{Arriving, Awaited, Progress, RendezvousError, arrive, wait};
-use crate::{AcquireError, Client, guard::default_holder};
+use crate::{
+    AcquireError, Client, Repeats,
+    guard::{default_holder, log_retrying},
+};
 
 impl Client {
     /// The barrier of this name: to be waited for, or to arrive at.
@@ -75,7 +78,7 @@ async fn outcome<F: Future<Output = ()>>(
     pursue: impl FnOnce(Box<dyn FnMut(Progress) + Send>) -> F,
 ) -> Result<(), RendezvousError> {
     let (end, ended) = tokio::sync::oneshot::channel();
-    let mut end = Some(end);
+    let (mut end, mut repeats) = (Some(end), Repeats::default());
     let mut finish = move |outcome| {
         // Who is no longer interested has dropped the future.
         let _ = end.take().map(|end| end.send(outcome));
@@ -83,7 +86,7 @@ async fn outcome<F: Future<Output = ()>>(
     pursue(Box::new(move |progress| match progress {
         Progress::Seen => tracing::debug!("seen"),
         Progress::Waiting { message, missing } => tracing::info!(missing, "{message}"),
-        Progress::Retrying { operation, error } => tracing::warn!("cannot {operation}, trying again: {error}"),
+        Progress::Retrying { operation, error } => log_retrying(operation, &error, &mut repeats),
         Progress::RoundOver { failed, message } => {
             tracing::warn!(failed, "arrived after the round was over: {message}");
         }

@@ -7,7 +7,7 @@ use konductor_api::{ArrivalSpec, Barrier, Rendezvous, RendezvousKind, Rendezvous
 use super::{Arriving, Progress, RendezvousError};
 use crate::{
     Boottime,
-    protocol::{Draw, Failure, Pauses, Tries, WatchEnd, hashed, limits, random},
+    protocol::{Draw, Failure, Pauses, Tries, WatchEnd, Watching, hashed, limits, random},
 };
 
 /// The creation for people.
@@ -102,9 +102,7 @@ pub(crate) struct Machine {
     /// What to ask next, or what is being asked.
     next: Call,
     calling: bool,
-    watching: bool,
-    watching_since: Boottime,
-    watch_failures: u32,
+    watch: Watching,
     tries: Tries,
     /// What was last told, so that nothing is said twice.
     told: Option<Progress>,
@@ -136,9 +134,7 @@ impl Machine {
             goal,
             next: Call::Look,
             calling: false,
-            watching: false,
-            watching_since: Boottime(Duration::ZERO),
-            watch_failures: 0,
+            watch: Watching::closed(),
             tries: Tries::default(),
             told: None,
             names: 0,
@@ -173,15 +169,18 @@ impl Machine {
             Input::Time => {}
             Input::Answered(answer) => {
                 self.calling = false;
+                if answer.is_ok() {
+                    self.tries.accepted(self.operation());
+                }
                 self.answered(answer, turn);
             }
             Input::Watched(seen) => {
-                self.tries.succeeded(self.kind().watch);
-                self.watch_failures = 0;
+                self.tries.accepted(self.kind().watch);
+                self.watch.shows();
                 self.see(Some(seen), turn);
             }
             Input::WatchedDeletion => self.see(None, turn),
-            Input::WatchEnded(end) => self.watch_ended(end, turn),
+            Input::WatchEnded(end) => self.watch_ended(&end, turn),
         }
     }
 
@@ -248,7 +247,7 @@ impl Machine {
 
     fn advance(&mut self, turn: &mut Turn) {
         self.alarm = None;
-        if self.over || self.calling || self.watching {
+        if self.over || self.calling || self.watch.is_open() {
             return;
         }
         if let Some(at) = self.tries.retry_at().filter(|at| *at > turn.now) {
@@ -260,7 +259,6 @@ impl Machine {
     }
 
     fn looked(&mut self, version: String, found: Option<RendezvousSeen>, turn: &mut Turn) {
-        self.tries.succeeded(self.operation());
         if let Goal::Arrive(arriving) = &self.goal {
             self.late = found.as_ref().and_then(RendezvousSeen::round_over);
             self.next = arriving.creation(found, self.names, turn.draw);
@@ -270,8 +268,7 @@ impl Machine {
         self.tries.at_once();
         self.see(found, turn);
         if !self.over {
-            self.watching = true;
-            self.watching_since = turn.now;
+            self.watch.opened(turn.now);
             turn.effects.push(Effect::Watch { version });
         }
     }
@@ -308,29 +305,16 @@ impl Machine {
         }
     }
 
-    fn watch_ended(&mut self, end: WatchEnd, turn: &mut Turn) {
-        self.watching = false;
-        if turn.now.since(self.watching_since) >= limits::WATCH_WORKED {
-            self.watch_failures = 0;
-            self.tries.succeeded(self.kind().watch);
+    fn watch_ended(&mut self, end: &WatchEnd, turn: &mut Turn) {
+        let watch = self.kind().watch;
+        if let Some(error) = self.tries.watch_ended(watch, end, self.watch.has_worked(turn.now), turn.now) {
+            return self.end(Progress::Failed { error: error.into() }, turn);
         }
-        let error = match end {
-            WatchEnd::Closed | WatchEnd::Outdated => None,
-            WatchEnd::Failed(message) => Some(message),
-            WatchEnd::Refused(message) => {
-                let failure = Failure::Refused(message.clone());
-                if let Some(error) = self.tries.believed(self.kind().watch, &failure, turn.now) {
-                    return self.end(Progress::Failed { error: error.into() }, turn);
-                }
-                Some(message)
-            }
-        };
-        if self.watch_failures > 0 || error.is_some() {
-            self.tries.not_before(turn.now + turn.draw.pause(self.watch_failures + 1, limits::PAUSE));
+        if let Some(at) = self.watch.ended(end, self.tries.longest(limits::PAUSE), turn.now, turn.draw) {
+            self.tries.not_before(at);
         }
-        self.watch_failures += 1;
-        if let Some(error) = error {
-            turn.tell(Progress::Retrying { operation: self.kind().watch, error });
+        if let Some(trouble) = end.trouble() {
+            turn.tell(Progress::Retrying { operation: watch, error: trouble.into() });
         }
     }
 

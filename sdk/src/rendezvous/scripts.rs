@@ -72,6 +72,7 @@ fn input(line: &str) -> Input {
         "no-namespace" => Err(Failure::NoNamespace(rest.into())),
         "not-served" => Err(Failure::NotServed(rest.into())),
         "missing" => Err(Failure::Missing(rest.into())),
+        "terminating" => Err(Failure::Terminating(rest.into())),
         "refused" => Err(Failure::Refused(rest.into())),
         "failed" => Err(Failure::Transient { message: rest.into(), retry_after: None }),
         "busy" => Err(Failure::Transient { message: rest.into(), retry_after: Some(Duration::from_secs(3)) }),

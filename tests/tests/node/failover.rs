@@ -62,6 +62,8 @@ async fn leader(scene: &Scene) -> Pod {
     Api::namespaced(scene.client.clone(), SYSTEM).get(&name).await.expect("the leader is a pod of this name")
 }
 
+/// The pod's name, of a holder that is called by that and its UID.
 fn holder(lease: &Lease) -> Option<String> {
-    lease.spec.as_ref()?.holder_identity.clone().filter(|holder| !holder.is_empty())
+    let (pod, _) = lease.spec.as_ref()?.holder_identity.as_ref()?.split_once('_')?;
+    Some(pod.to_owned())
 }

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use konductor_api::{ClaimPhase, Permit, Semaphore};
 use konductor_tests::{wait_for, wait_gone};
@@ -49,6 +50,8 @@ async fn upgrading_and_removing_the_chart_leaves_semaphores_and_permits_alone() 
     helm(&["uninstall", "konductor", "--namespace", SYSTEM, "--wait"]).await;
     let crds: Api<CustomResourceDefinition> = Api::all(scene.client.clone());
     crds.get("semaphores.konductor.io").await.expect("the definition of semaphores is kept");
+    let roles: Api<ClusterRole> = Api::all(scene.client.clone());
+    roles.get("konductor-workload").await.expect("the role of workloads is kept");
     assert!(scene.api::<Semaphore>().get_opt("one").await.expect("ask for the semaphore").is_some());
     assert_eq!(scene.permits().await.len(), 2, "permits are kept");
 
@@ -62,11 +65,12 @@ async fn upgrading_and_removing_the_chart_leaves_semaphores_and_permits_alone() 
     assert!(token(&second) > token(&before));
 
     // Who says so gets rid of everything.
-    install(&["--set", "crds.keep=false"]).await;
+    install(&["--set", "crds.keep=false", "--set", "rbac.keep=false"]).await;
     helm(&["uninstall", "konductor", "--namespace", SYSTEM, "--wait"]).await;
     for resource in ["permits", "semaphores", "leases", "leaserequests"] {
         wait_gone(&crds, &format!("{resource}.konductor.io"), LIMIT).await;
     }
+    wait_gone(&roles, "konductor-workload", LIMIT).await;
     install(&[]).await;
     ready(&scene, 2).await;
 }

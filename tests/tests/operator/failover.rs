@@ -79,6 +79,26 @@ async fn a_leader_that_is_asked_to_end_hands_over_at_once() {
     scene.claim_status("a", |status| status.term > before.term).await;
 }
 
+/// As after an uninstall, which takes an operator's rights away before it could give its lease back.
+#[tokio::test]
+async fn a_leader_whose_pod_is_gone_is_not_waited_for() {
+    let control_plane = ControlPlane::start().await;
+    let installed = Installed::on(&control_plane, true).await;
+    // Nobody could wait for such a lease to end.
+    let arguments = ["--lease-duration", "10m"];
+    let gone = "konductor-operator-a_9d6c3b1e-0000-4000-8000-000000000000";
+    let mut leader = installed.operator(gone, &arguments);
+    installed.wait_leader(gone, LIMIT).await;
+    leader.signal(Signal::SIGKILL);
+    leader.expect_exit(LIMIT, 137).await;
+
+    let begun = konductor::Boottime::now();
+    let next = installed.operator("next", &arguments);
+    installed.wait_leader("next", LIMIT).await;
+    let took = konductor::Boottime::now().since(begun);
+    assert!(took <= Duration::from_secs(15), "{took:?}: {}", next.stderr());
+}
+
 #[tokio::test]
 async fn two_operators_that_both_lead_never_grant_more_than_there_is() {
     let control_plane = ControlPlane::start().await;

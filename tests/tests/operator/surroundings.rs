@@ -1,9 +1,10 @@
 //! What is around the decisions: usage, health, metrics, a cluster where Konductor is not installed yet.
 
+use std::collections::HashMap;
 use std::process::Command;
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use konductor_tests::{Binaries, ControlPlane, Installed, Process, eventually, get, install_crds};
+use konductor_tests::{Binaries, ControlPlane, Installed, Process, eventually, get, install_crds, tool, workspace};
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -16,12 +17,93 @@ async fn bad_usage_is_refused_with_64() {
         (vec!["--election=maybe"], "invalid value 'maybe'"),
         (vec!["--lease-duration=1s"], "from 2s to 10m"),
         (vec!["--no-such-flag"], "unexpected argument '--no-such-flag'"),
+        (vec!["--log=loud"], "wanted error, warn, info, debug or trace, found \"loud\""),
     ] {
         let mut command = Command::new(Binaries::built().operator());
         command.args(arguments);
         let mut operator = Process::spawn("usage", command);
         operator.expect_exit(LIMIT, 64).await;
         assert!(operator.stderr().contains(complaint), "{}", operator.stderr());
+    }
+}
+
+#[tokio::test]
+async fn the_chart_takes_the_levels_that_the_operator_takes() {
+    for (level, is_one) in [
+        ("error", true),
+        ("warn", true),
+        ("info", true),
+        ("debug", true),
+        ("trace", true),
+        ("info,kube=debug,h2::proto=off", true),
+        ("loud", false),
+        ("Debug", false),
+        ("", false),
+        ("info,debug", false),
+        ("info,kube=loud", false),
+    ] {
+        let mut helm = Command::new(tool("helm"));
+        helm.args(["template", "konductor", "charts/konductor", "--set-json"])
+            .arg(format!("log.level={}", json!(level)));
+        let output = helm.current_dir(workspace()).output().expect("run helm");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), is_one, "{level}: {complaint}");
+        assert!(is_one || complaint.contains("level"), "{level}: {complaint}");
+        let mut command = Command::new(Binaries::built().operator());
+        command.env("KONDUCTOR_LOG", level);
+        let mut operator = Process::spawn("level", command);
+        // Without a cluster it comes no further than that.
+        operator.expect_exit(LIMIT, if is_one { 1 } else { 64 }).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_logged_in_detail_is_its_own() {
+    let control_plane = ControlPlane::start().await;
+    let installed = Installed::on(&control_plane, true).await;
+    let operator = installed.operator("detailed", &["--log", "debug", "--log-format", "json"]);
+    operator.wait_stderr(LIMIT, "this process leads").await;
+    let scene = Scene::<konductor_api::Semaphore>::of(control_plane.namespace("detailed").await);
+    scene.semaphore("s", 1).await;
+    scene.claim("s", "a").await;
+    scene.granted("a").await;
+    let logs = operator.stderr();
+    for line in logs.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let (target, level) = (line["target"].as_str().unwrap_or_default(), line["level"].as_str());
+        assert!(target.starts_with("konductor") || level == Some("WARN"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn that_it_follows_again_is_told_to_who_has_read_of_trouble() {
+    let mut control_plane = ControlPlane::start().await;
+    let installed = Installed::on(&control_plane, true).await;
+    let operator = installed.operator("follower", &["--log-format", "json"]);
+    operator.wait_stderr(LIMIT, "this process leads").await;
+    let said = |what: &str| operator.stderr().lines().filter(|line| line.contains(what)).count();
+    assert_eq!(said("following"), 0, "there was no trouble: {}", operator.stderr());
+    control_plane.api_server.stop();
+    control_plane.api_server.start().await;
+    operator.wait_stderr(LIMIT, "following again").await;
+    let scene = Scene::<konductor_api::Semaphore>::of(control_plane.namespace("follower").await);
+    scene.semaphore("s", 1).await;
+    scene.claim("s", "a").await;
+    scene.granted("a").await;
+    let logs = operator.stderr();
+    let lines = logs.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("each line is JSON"));
+    // Pods are followed by two watches, of which each may have stopped.
+    let (mut troubled, mut followed) = (HashMap::new(), HashMap::new());
+    for line in lines {
+        let Some(resource) = line["resource"].as_str().map(str::to_owned) else { continue };
+        if line["level"] == "WARN" {
+            *troubled.entry(resource).or_insert(0) += 1;
+        } else if line["message"].as_str().is_some_and(|message| message.starts_with("following")) {
+            let times: &mut u32 = followed.entry(resource.clone()).or_insert(0);
+            *times += 1;
+            assert!(*times <= if resource == "pods" || resource == "leases" { 2 } else { 1 }, "{resource}: {logs}");
+            assert!(troubled.get(&resource) >= Some(times), "{resource} was not said to have stopped: {logs}");
+        }
     }
 }
 
@@ -94,8 +176,13 @@ async fn a_replica_whose_rights_are_taken_away_says_so_and_is_not_ready() {
         .expect("patch");
     let answer = readiness("503").await;
     assert!(answer.contains("forbidden"), "{answer}");
-    let (_, metrics) = get(&operator, "/metrics").await;
-    assert!(metrics.contains(r#"konductor_watch_failing{resource="semaphores"} 1"#), "{metrics}");
+    // Whichever was the first to fail; all watches end within half a minute.
+    eventually(3 * LIMIT, "the watch of semaphores to fail", || async {
+        let (_, metrics) = get(&operator, "/metrics").await;
+        let fails = metrics.contains(r#"konductor_watch_failing{resource="semaphores"} 1"#);
+        if fails { Ok(()) } else { Err(metrics) }
+    })
+    .await;
     let restored = Patch::Merge(json!({ "rules": before.rules }));
     roles.patch("konductor-operator", &PatchParams::default(), &restored).await.expect("patch");
     readiness("200").await;

@@ -60,9 +60,14 @@ impl Hand {
     }
 
     pub(crate) async fn grant(&self, claim: &str, term: u64, token: u64) {
+        self.grant_for("5s", claim, term, token).await;
+    }
+
+    /// As [`Hand::grant`], with this TTL.
+    pub(crate) async fn grant_for(&self, ttl: &str, claim: &str, term: u64, token: u64) {
         let semaphore = self.namespace.api::<Semaphore>().get(SEMAPHORE).await.expect("read the semaphore");
         let status = json!({
-            "phase": "Granted", "term": term, "parentUid": semaphore.metadata.uid, "fencingToken": token, "ttl": "5s",
+            "phase": "Granted", "term": term, "parentUid": semaphore.metadata.uid, "fencingToken": token, "ttl": ttl,
             "message": null,
         });
         self.write(claim, status).await;

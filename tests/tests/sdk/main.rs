@@ -69,8 +69,58 @@ async fn a_revocation_is_a_loss_and_the_claim_stays_until_released() {
     assert!(hand.claims().await.is_empty());
 }
 
+/// A claim that is held for so long that no renewal is due while the test looks on, and its name.
+async fn held_for_long(hand: &Hand) -> (Claim, String) {
+    hand.term(1).await;
+    let mut claim = Claim::start(&hand.client, request());
+    let name = hand.only_claim().await.name_any();
+    hand.grant_for("1h", &name, 1, 11).await;
+    let event = claim.next_but_trouble().await;
+    assert!(matches!(event, Event::Held { fencing_token: 11, .. }), "{event:?}");
+    (claim, name)
+}
+
 #[tokio::test]
-async fn a_claim_that_was_deleted_or_replaced_by_hand_is_lost_at_the_next_renewal() {
+async fn what_becomes_of_a_claim_that_is_held_is_seen_long_before_its_next_renewal() {
+    let hand = Hand::new(ControlPlane::shared().await, "watched").await;
+    let (mut claim, name) = held_for_long(&hand).await;
+    // A takeover, and another's edit, change nothing.
+    hand.term(2).await;
+    hand.write(&name, json!({ "term": 2 })).await;
+    hand.write(&name, json!({ "phase": "Revoking", "message": "revoked: maintenance" })).await;
+    let revoked = Boottime::now();
+    let reason = LossReason::Revoked("revoked: maintenance".into());
+    assert_eq!(claim.next_but_trouble().await, Event::Lost { reason });
+    let took = Boottime::now().since(revoked);
+    assert!(took <= Duration::from_secs(2), "{took:?}");
+    claim.release();
+    claim.released().await;
+
+    let (mut claim, name) = held_for_long(&hand).await;
+    hand.namespace.api::<Permit>().delete(&name, &DeleteParams::default()).await.expect("delete");
+    assert_eq!(claim.next_but_trouble().await, Event::Lost { reason: LossReason::Deleted });
+    claim.release();
+    claim.released().await;
+}
+
+#[tokio::test]
+async fn a_lost_watch_loses_no_claim_and_is_opened_again() {
+    let mut control_plane = ControlPlane::start().await;
+    let hand = Hand::new(&control_plane, "reopened").await;
+    let (mut claim, name) = held_for_long(&hand).await;
+    control_plane.api_server.stop();
+    let event = claim.next().await;
+    assert!(matches!(event, Event::Retrying { .. }), "{event:?}");
+    control_plane.api_server.start().await;
+    hand.write(&name, json!({ "phase": "Revoking", "message": "revoked: maintenance" })).await;
+    let reason = LossReason::Revoked("revoked: maintenance".into());
+    assert_eq!(claim.next_but_trouble().await, Event::Lost { reason });
+    claim.release();
+    claim.released().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_was_deleted_or_replaced_by_hand_is_lost() {
     let hand = Hand::new(ControlPlane::shared().await, "deleted").await;
     let permits = hand.namespace.api::<Permit>();
     let (mut claim, name) = hand.held().await;
@@ -84,7 +134,8 @@ async fn a_claim_that_was_deleted_or_replaced_by_hand_is_lost_at_the_next_renewa
     permits.delete(&name, &DeleteParams::default()).await.expect("delete");
     another.metadata = kube::api::ObjectMeta { name: Some(name), ..Default::default() };
     permits.create(&kube::api::PostParams::default(), &another).await.expect("create another");
-    assert_eq!(claim.next_but_trouble().await, Event::Lost { reason: LossReason::Replaced });
+    // The watch shows the deletion first.
+    assert_eq!(claim.next_but_trouble().await, Event::Lost { reason: LossReason::Deleted });
     claim.release();
     claim.released().await;
     // Not ours to delete.
@@ -263,7 +314,8 @@ async fn a_missing_semaphore_is_said_to_be_missing() {
     let name = hand.only_claim().await.name_any();
     hand.write(&name, json!({ "phase": "Pending", "ahead": 3, "message": "does not exist yet" })).await;
     let message = "does not exist yet".to_owned();
-    assert_eq!(claim.next_but_trouble().await, Event::Waiting { ahead: Some(3), message, parent_missing: true });
+    let waiting = Event::Waiting { ahead: Some(3), message, parent_missing: true, lock: None };
+    assert_eq!(claim.next_but_trouble().await, waiting);
 }
 
 /// HTTP/2: the watch, the requests beside it and the renewals after it share what one TLS handshake has set up.

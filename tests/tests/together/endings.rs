@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Namespace;
+use konductor::Boottime;
 use konductor_api::REVOKE_ANNOTATION;
 use konductor_tests::{Process, Signal};
-use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::scene::{LIMIT, SHORT_TTL, Scene, seconds, shared};
@@ -80,6 +82,12 @@ async fn who_may_not_claim_is_refused() {
     stranger.expect_exit(LIMIT, 77).await;
     assert_eq!(stranger.stdout(), "");
     assert!(stranger.stderr().contains("cannot create resource"), "{}", stranger.stderr());
+    let namespace = &scene.namespace.name;
+    let cure = format!(
+        "kubectl create rolebinding konductor --namespace {namespace} --clusterrole konductor-workload --serviceaccount \
+         {namespace}:stranger"
+    );
+    assert!(stranger.stderr().contains(&cure), "{}", stranger.stderr());
     scene.assert_no_claims().await;
 }
 
@@ -144,7 +152,48 @@ async fn a_revoked_claim_ends_the_command() {
 }
 
 #[tokio::test]
-async fn a_claim_that_is_deleted_ends_the_command_at_the_next_renewal() {
+async fn a_revocation_reaches_a_holder_whose_next_renewal_is_far_away() {
+    let scene = shared("revoked-soon").await;
+    scene.semaphore(1).await;
+    let mut holder = scene.holder("holder", &["--ttl", "1h"]);
+    scene.record.started(LIMIT, 1).await;
+    let claim = scene.claim("holder").await;
+    let patch = json!({ "metadata": { "annotations": { REVOKE_ANNOTATION: "the database moves" } } });
+    let revoked = Boottime::now();
+    let patched = scene.permits().patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
+    patched.expect("annotate a Permit");
+    holder.wait_stderr(LIMIT, "the database moves").await;
+    let took = Boottime::now().since(revoked);
+    assert!(took <= Duration::from_secs(2), "{took:?}");
+    holder.expect_exit(LIMIT, 79).await;
+    scene.assert_no_claims().await;
+}
+
+/// Nothing ends a namespace here but a controller, which there is none of: it stays as it is while it goes.
+#[tokio::test]
+async fn in_a_namespace_that_goes_all_is_over_at_once() {
+    let scene = shared("going").await;
+    scene.semaphore(1).await;
+    let holder = scene.holder("holder", &["--ttl", "1h", "--barrier", "b", "--arrive", "always"]);
+    scene.record.started(LIMIT, 1).await;
+    let namespaces = Api::<Namespace>::all(scene.namespace.client.clone());
+    namespaces.delete(&scene.namespace.name, &DeleteParams::default()).await.expect("delete a namespace");
+    let begun = Boottime::now();
+    let mut late = scene.run("late", &[], &["true"]);
+    late.expect_exit(LIMIT, 77).await;
+    assert!(late.stderr().contains("is being terminated"), "{}", late.stderr());
+    // What has ended cannot arrive any more; what was held is given back.
+    scene.let_go();
+    let mut holder = holder;
+    holder.expect_exit(LIMIT, 77).await;
+    assert!(holder.stderr().contains("could not arrive at barrier b: "), "{}", holder.stderr());
+    let took = Boottime::now().since(begun);
+    assert!(took <= Duration::from_secs(8), "{took:?}");
+    scene.assert_no_claims().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_is_deleted_ends_the_command() {
     let (scene, mut holder) = full("deleted").await;
     let claim = scene.claim("holder").await;
     scene.permits().delete(&claim.name_any(), &DeleteParams::default()).await.expect("delete a Permit");

@@ -53,6 +53,22 @@ impl Scene {
         jobs.patch_status(name, &PatchParams::default(), &patch).await.expect("write the status of a Job");
     }
 
+    /// Writes what the Job controller would of a Job that has failed.
+    async fn job_fails(&self, name: &str) {
+        let now = "2030-01-01T00:00:00Z";
+        let one = |kind: &str| {
+            json!({
+                "type": kind, "status": "True", "reason": "BackoffLimitExceeded", "lastTransitionTime": now,
+                "lastProbeTime": now,
+            })
+        };
+        let conditions = [one("FailureTarget"), one("Failed")];
+        let status = json!({ "startTime": now, "active": 0, "failed": 1, "conditions": conditions });
+        let jobs: Api<Job> = self.namespace.api();
+        let patch = Patch::Merge(json!({ "status": status }));
+        jobs.patch_status(name, &PatchParams::default(), &patch).await.expect("write the status of a Job");
+    }
+
     async fn arrivals(&self) -> Vec<Arrival> {
         let api: Api<Arrival> = self.namespace.api();
         api.list(&ListParams::default()).await.expect("list arrivals").items
@@ -108,6 +124,22 @@ async fn a_pipeline_goes_on_when_all_have_arrived() {
 }
 
 #[tokio::test]
+async fn why_a_gate_is_closed_is_told_as_it_changes() {
+    let scene = shared("reason").await;
+    scene.job("first").await;
+    scene.gate_of_job("done", "first").await;
+    let waiter = scene.writes("after", &["--gate", "done"], &[]);
+    let told = |state: &str| format!("konductor-run: waiting for gate done: 0 of 1 conditions met: Job first {state}");
+    waiter.wait_stderr(LIMIT, &told("is active, wanted Complete\n")).await;
+    scene.job_fails("first").await;
+    waiter.wait_stderr(LIMIT, &told("has failed, wanted Complete\n")).await;
+    let mut once = scene.writes("once", &["--gate", "done", "--wait-timeout", "0"], &[]);
+    once.expect_exit(LIMIT, 75).await;
+    let expected = "gate done is not open: 0 of 1 conditions met: Job first has failed, wanted Complete\n";
+    assert!(once.stderr().ends_with(expected), "{}", once.stderr());
+}
+
+#[tokio::test]
 async fn a_gate_lets_through_when_its_job_is_complete() {
     let scene = shared("gate").await;
     let mut waiter = scene.writes("after", &["--gate", "done"], &[]);
@@ -127,13 +159,14 @@ async fn a_wait_that_is_over_says_so() {
     let scene = shared("closed").await;
     scene.gate_of_job("g", "never").await;
     scene.create::<Barrier>("b", json!({ "expected": 2 })).await;
-    for (what, name) in [("gate", "g"), ("wait-barrier", "b")] {
+    let (gate, barrier) = ("0 of 1 conditions met: Job never does not exist", "0 of 2 have arrived");
+    for (what, name, why) in [("gate", "g", gate), ("wait-barrier", "b", barrier)] {
         let shown = format!("{} {name}", what.trim_start_matches("wait-"));
         for (timeout, outcome, code, message) in [
-            ("1s", "fail", 75, format!("timed out waiting for {shown}")),
-            ("1s", "skip", 0, format!("{shown} is not open: skipping the command")),
-            ("0", "fail", 75, format!("{shown} is not open")),
-            ("0", "skip", 0, format!("{shown} is not open: skipping the command")),
+            ("1s", "fail", 75, format!("timed out waiting for {shown}: {why}\n")),
+            ("1s", "skip", 0, format!("{shown} is not open: skipping the command ({why})\n")),
+            ("0", "fail", 75, format!("{shown} is not open: {why}\n")),
+            ("0", "skip", 0, format!("{shown} is not open: skipping the command ({why})\n")),
         ] {
             let flag = format!("--{what}");
             let flags = [&flag, name, "--wait-timeout", timeout, "--on-timeout", outcome];

@@ -3,11 +3,12 @@
 use std::process::Command;
 use std::time::Duration;
 
-use konductor_tests::{Process, Signal};
+use konductor_tests::{Binaries, Process, Signal, helm_template};
 use kube::ResourceExt;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::json;
 
-use crate::scene::{LIMIT, SHORT_TTL, Scene, seconds, shared};
+use crate::scene::{LIMIT, SHORT_TTL, Scene, exclusive, seconds, shared};
 
 #[tokio::test]
 async fn a_waiter_says_its_place_in_the_queue_once_each_time_it_changes() {
@@ -38,6 +39,97 @@ async fn a_waiter_says_its_place_in_the_queue_once_each_time_it_changes() {
     let places = ["2 ahead", "1 ahead", "next in line"].map(|place| format!("waiting for semaphore s: {place}"));
     assert_eq!(waited, places);
     assert!(held.starts_with("holding semaphore s, fencing token "), "{held}");
+}
+
+#[tokio::test]
+async fn a_waiter_says_what_else_is_in_the_way() {
+    let scene = shared("reasons").await;
+    scene.semaphore(3).await;
+    let mut heavy = scene.run("heavy", &["--semaphore", "s:4"], &["true"]);
+    heavy
+        .wait_stderr(LIMIT, "waiting for semaphore s, which has 3 permits, fewer than the 4 that are asked for\n")
+        .await;
+    scene.resize(0).await;
+    heavy.wait_stderr(LIMIT, "waiting for semaphore s, which is paused: it has 0 permits\n").await;
+    let mut behind = scene.run("behind", &[], &["true"]);
+    behind.wait_stderr(LIMIT, "waiting for semaphore s, which is paused: it has 0 permits; 1 ahead\n").await;
+    let mut once = scene.run("once", &["--wait-timeout", "0"], &["true"]);
+    once.expect_exit(LIMIT, 75).await;
+    assert_eq!(once.stderr(), "konductor-run: error: semaphore s is not free: it is paused: it has 0 permits\n");
+    for waiter in [&heavy, &behind] {
+        assert!(!waiter.stderr().contains("next in line"), "{}", waiter.stderr());
+    }
+    scene.resize(4).await;
+    heavy.expect_exit(LIMIT, 0).await;
+    behind.expect_exit(LIMIT, 0).await;
+}
+
+#[tokio::test]
+async fn a_waiter_that_nobody_answers_says_so_and_what_to_look_at() {
+    let (control_plane, installed) = exclusive().await;
+    let scene = Scene::new(&control_plane, "unanswered").await;
+    scene.semaphore(1).await;
+    let mut waiter = scene.run("waiter", &[], &["true"]);
+    let nobody = |about: &str| {
+        format!(
+            "konductor-run: warning: nobody has answered about {about} for 10s: does Konductor's operator run? kubectl \
+             get pods --all-namespaces --selector app.kubernetes.io/name=konductor\n"
+        )
+    };
+    waiter.wait_stderr(LIMIT, &nobody("semaphore s")).await;
+    let gate = json!({
+        "metadata": { "name": "g" },
+        "spec": { "conditions": [{ "type": "Semaphore", "name": "s", "state": "Available" }] },
+    });
+    let gates: kube::Api<konductor_api::Gate> = scene.namespace.api();
+    gates.create(&PostParams::default(), &serde_json::from_value(gate).expect("a Gate")).await.expect("create a Gate");
+    let mut behind = scene.run("behind", &["--gate", "g"], &["true"]);
+    behind.wait_stderr(LIMIT, &nobody("gate g")).await;
+    // What the command shows: the chart's operator, if it runs.
+    let pods = helm_template("another-name", "elsewhere", &[]);
+    let operator = pods.iter().find(|object| object.types.as_ref().is_some_and(|types| types.kind == "Deployment"));
+    let labels = &operator.expect("the chart has an operator").data["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(labels["app.kubernetes.io/name"], "konductor");
+    let _operator = installed.operator("late", &[]);
+    waiter.expect_exit(LIMIT, 0).await;
+    behind.expect_exit(LIMIT, 0).await;
+}
+
+#[tokio::test]
+async fn what_the_outer_one_holds_is_refused_to_an_inner_one() {
+    let scene = shared("nested").await;
+    scene.semaphore(3).await;
+    let run = Binaries::built().run().to_str().expect("a path is text");
+    let inner = |flags: &'static str| [run, "-q", flags, "--", "echo", "started"];
+    let mut refused = scene.run("outer", &["-q", "--semaphore", "s:2"], &inner("--semaphore=s:2"));
+    refused.expect_exit(LIMIT, 64).await;
+    assert_eq!(
+        (refused.stdout().as_str(), refused.stderr().as_str()),
+        (
+            "",
+            "konductor-run: error: cannot acquire semaphore s: the konductor-run that this one runs in holds 2 of 3 \
+             until this one has ended, so 2 more will never be free; unset KONDUCTOR_SEMAPHORE and KONDUCTOR_LEASE for \
+             what is not to take them again\n"
+        )
+    );
+    let mut taken = scene.run("outer", &["-q", "--semaphore", "s:2"], &inner("--semaphore=s:1"));
+    taken.expect_exit(LIMIT, 0).await;
+    assert_eq!(taken.stdout(), "started\n");
+    // Another namespace's semaphore of the same name is another, and is waited for.
+    let other = shared("nested-elsewhere").await;
+    other.semaphore(1).await;
+    let mut holder = other.holder("holder", &[]);
+    other.record.started(LIMIT, 1).await;
+    let elsewhere = other.kubeconfig.to_str().expect("a path is text");
+    let kubeconfig = format!("KUBECONFIG={elsewhere}");
+    let command = ["env", &kubeconfig, run, "--semaphore=s", "--", "echo", "started"];
+    let mut waits = scene.run("outer", &["-q", "--semaphore", "s:3"], &command);
+    waits.wait_stderr(LIMIT, "waiting for semaphore s: next in line").await;
+    other.let_go();
+    holder.expect_exit(LIMIT, 0).await;
+    waits.expect_exit(LIMIT, 0).await;
+    assert_eq!(waits.stdout(), "started\n");
+    scene.assert_no_claims().await;
 }
 
 /// `run` with a /dev of its own, as a container has one; afterwards its output ends with its termination message.

@@ -9,10 +9,11 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 
 use konductor::{
-    Client, Command, ConnectOptions, Request,
+    Client, Command, ConnectOptions, Exit, Request,
     rendezvous::{self, Arriving, Awaited},
 };
 use nix::{
@@ -20,12 +21,15 @@ use nix::{
     sys::eventfd::{EfdFlags, EventFd},
 };
 use tokio::{
-    runtime,
+    runtime::{self, Runtime},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::{JoinSet, LocalSet},
 };
 
-use super::{fault, found};
+use super::{
+    fault, found,
+    refusal::{Refusal, pause, refused},
+};
 use crate::supervisor::Event;
 
 /// What the supervisor wants of the client, by the index in [`Wishes`].
@@ -75,22 +79,24 @@ impl Teller {
 
 impl ClientThread {
     /// Starts the thread, which connects at once and asks for nothing before it is told.
-    pub(super) fn start(options: ConnectOptions, wishes: Wishes) -> nix::Result<Self> {
-        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+    pub(super) fn start(options: ConnectOptions, wishes: Wishes) -> Result<Self, Refusal> {
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        let wake = Arc::new(wake.map_err(refused("hear from the client", "eventfd(2)"))?);
         let (news_in, news) = mpsc::channel();
         let (orders, orders_out) = unbounded_channel();
         let teller = Teller { news: news_in, wake: Arc::clone(&wake) };
-        fault::watch(Arc::clone(&wake));
         let work = move || {
+            fault::watch(Arc::clone(&teller.wake));
             // The C library has unblocked two of its own.
-            let worked = found::block().map_err(Into::into).and_then(|()| work(options, wishes, orders_out, &teller));
-            if let Err(error) = worked {
+            let blocked = found::block().map_err(refused("block signals", "rt_sigprocmask(2)"));
+            if let Err(error) = blocked.and_then(|()| work(options, wishes, orders_out, &teller)) {
                 teller.tell(Event::ClientFailed { error: error.to_string() });
             }
         };
         let spawned = thread::Builder::new().name("client".to_owned()).spawn(work);
-        spawned.map_err(|error| error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw))?;
-        found::block()?;
+        let spawned = spawned.map_err(|error| error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw));
+        spawned.map_err(refused("start a thread", "clone3(2)"))?;
+        found::block().map_err(refused("block signals", "rt_sigprocmask(2)"))?;
         Ok(Self { orders, news, wake, failed: false })
     }
 
@@ -100,10 +106,10 @@ impl ClientThread {
     }
 
     /// Adds all that the thread has told since.
-    pub(super) fn read(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
+    pub(super) fn read(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         match self.wake.read() {
             Ok(_) | Err(Errno::EAGAIN) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(refused("hear from the client", "read(2) of an eventfd")(error)),
         }
         events.extend(self.news.try_iter());
         if let Some(error) = fault::said().filter(|_| !self.failed) {
@@ -126,11 +132,33 @@ fn work(
     wishes: Wishes,
     orders: UnboundedReceiver<Order>,
     teller: &Teller,
-) -> std::io::Result<()> {
-    let block = || found::block().expect("a mask can be set");
-    let runtime = runtime::Builder::new_current_thread().enable_all().on_thread_start(block).build()?;
-    LocalSet::new().block_on(&runtime, serve(options, wishes, orders, teller));
+) -> Result<(), Refusal> {
+    konductor::on_thread_start(block);
+    LocalSet::new().block_on(&runtime()?, serve(options, wishes, orders, teller));
     Ok(())
+}
+
+/// For threads that others start: the C library unblocks one of its own signals in each.
+fn block() {
+    found::block().expect("a mask can be set");
+}
+
+/// What the thread waits with, for as long as it takes to get it.
+fn runtime() -> Result<Runtime, Refusal> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let built = runtime::Builder::new_current_thread().enable_all().on_thread_start(block).build();
+        let built = built.map_err(|error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw));
+        match built.map_err(refused("wait for answers", "epoll_create1(2) or eventfd(2)")) {
+            Ok(runtime) => return Ok(runtime),
+            Err(refusal) => {
+                let next = pause(&refusal, waited).ok_or(refusal)?;
+                tracing::debug!("{refusal}; trying again");
+                thread::sleep(next);
+                waited += next;
+            }
+        }
+    }
 }
 
 async fn serve(options: ConnectOptions, wishes: Wishes, mut orders: UnboundedReceiver<Order>, teller: &Teller) {
@@ -147,7 +175,7 @@ async fn serve(options: ConnectOptions, wishes: Wishes, mut orders: UnboundedRec
         let client = match &client {
             Ok(client) => client.clone(),
             Err(error) => {
-                teller.tell(Event::Unreachable { error: konductor::chain(error) });
+                teller.tell(Event::Unreachable { exit: Exit::from(error), error: konductor::chain(error) });
                 continue;
             }
         };

@@ -1,9 +1,10 @@
-//! What this process found when it was started, for the command to find: signal mask, dispositions, closed descriptors;
-//! and who its parent is, to know when that is gone.
+//! What this process found when it was started, for the command to find: signal mask, dispositions, closed descriptors,
+//! and what is in its environment without being a variable; and who its parent is, to know when that is gone.
 //!
-//! All else passes from process to process by itself. These three do not: signals are blocked from the first line of
+//! All else passes from process to process by itself. The first three do not: signals are blocked from the first line of
 //! `main`, and std's start-up code ignores SIGPIPE and opens /dev/null in the place of a closed standard stream,
-//! without saying so. Hence a look before it.
+//! without saying so (and aborts where there is no /dev). Hence a look before it, and something in their place, so that
+//! nothing that this process opens is ever taken for a standard stream.
 //!
 //! Signals 32 and 33 are the C library's: its functions leave them out of every mask and disposition, and its first
 //! thread unblocks them, as each further one does with the first of them. It would lose its own (to cancel a thread, or
@@ -12,15 +13,17 @@
 #![expect(unsafe_code, reason = "masks, dispositions and descriptors as the kernel has them, before std changes them")]
 
 use std::{
+    ffi::{CStr, CString, c_char},
     mem::size_of,
     ptr,
     sync::atomic::{AtomicBool, AtomicU8, Ordering},
+    time::Duration,
 };
 
 use nix::{
     errno::Errno,
     libc::{self, c_int},
-    sys::prctl,
+    sys::{prctl, time::TimeSpec},
     unistd::{Pid, getpid, getppid},
 };
 
@@ -49,17 +52,30 @@ static LOOK: extern "C" fn() = {
             // SAFETY: asks about a number; it need not be a descriptor.
             if unsafe { libc::fcntl(stream, libc::F_GETFD) } == -1 {
                 CLOSED.fetch_or(1 << stream, Ordering::Relaxed);
+                fill();
             }
         }
     }
     look
 };
 
+/// Opens something of no use under the lowest number that is free: what reads as empty and takes all, or at least a
+/// folder, of which nobody can read or write anything.
+fn fill() {
+    for (path, flags) in [(c"/dev/null", libc::O_RDWR), (c"/", libc::O_RDONLY | libc::O_DIRECTORY)] {
+        // SAFETY: the path ends with a zero. Restored for the command by `Found::restore`.
+        if unsafe { libc::open(path.as_ptr(), flags) } >= 0 {
+            return;
+        }
+    }
+}
+
 /// Mask and dispositions as they were, and the parent; the descriptors are remembered from before.
 #[derive(Debug)]
 pub(crate) struct Found {
     mask: Mask,
     ignored: Vec<c_int>,
+    odd: Vec<CString>,
     parent: Pid,
 }
 
@@ -71,12 +87,13 @@ impl Found {
             libc::SIGPIPE => PIPE_IGNORED.load(Ordering::Relaxed),
             signal => is_ignored(signal),
         });
-        let found = Self { mask, ignored: ignored.collect(), parent: getppid() };
+        let found = Self { mask, ignored: ignored.collect(), odd: odd_entries(), parent: getppid() };
         // With SIGCHLD ignored the kernel would reap, and the command's exit code would be gone.
         set(libc::SIGCHLD, libc::SIG_DFL)?;
         // A new thread does not block them until it has called `block`; till then one of these must not end us all.
+        // Emulators keep them for themselves, and then no such signal comes.
         for signal in LIBRARYS {
-            set(signal, libc::SIG_IGN)?;
+            let _ = set(signal, libc::SIG_IGN);
         }
         Ok(found)
     }
@@ -86,30 +103,67 @@ impl Found {
         self.ignored.contains(&signal)
     }
 
-    /// Asks for a signal when the parent dies, or when it has died meanwhile.
-    pub(super) fn when_parent_dies(&self, signal: c_int) -> nix::Result<()> {
-        // SAFETY: neither call takes a pointer.
-        Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) })?;
-        if getppid() != self.parent {
-            // SAFETY: as above.
-            Errno::result(unsafe { libc::kill(getpid().as_raw(), signal) })?;
-        }
-        Ok(())
+    /// What is in the environment without being a variable, as it has no name or no value: nothing can be asked of it,
+    /// but a program may look for it.
+    pub(super) fn odd_entries(&self) -> &[CString] {
+        &self.odd
+    }
+
+    /// Who the parent was.
+    pub(super) fn parent(&self) -> Pid {
+        self.parent
+    }
+
+    /// Waits for so long, or until one of these signals arrives that was not ignored: which one.
+    pub(super) fn wait(&self, pause: Duration, signals: &[c_int]) -> Option<c_int> {
+        let awaited = signals.iter().filter(|signal| !self.ignored(**signal));
+        let mask = awaited.fold(0, |mask: Mask, signal| mask | 1 << (signal - 1));
+        let pause = TimeSpec::from_duration(pause);
+        let (mask, nobody): (_, *mut libc::siginfo_t) = (&raw const mask, ptr::null_mut());
+        // SAFETY: set and time are there for the call, and the set is as large as it is told.
+        let signal =
+            unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, mask, nobody, pause.as_ref(), size_of::<Mask>()) };
+        c_int::try_from(signal).ok().filter(|signal| *signal > 0)
     }
 
     /// Puts everything back. For the child, before it becomes the command: calls only what is safe after a fork.
     pub(super) fn restore(&self) -> nix::Result<()> {
-        for signal in [libc::SIGPIPE, libc::SIGCHLD, LIBRARYS[0], LIBRARYS[1]] {
-            set(signal, if self.ignored(signal) { libc::SIG_IGN } else { libc::SIG_DFL })?;
+        let disposition = |signal| if self.ignored(signal) { libc::SIG_IGN } else { libc::SIG_DFL };
+        for signal in [libc::SIGPIPE, libc::SIGCHLD] {
+            set(signal, disposition(signal))?;
+        }
+        for signal in LIBRARYS {
+            // Where this is refused, it was before.
+            let _ = set(signal, disposition(signal));
         }
         for stream in libc::STDIN_FILENO..=libc::STDERR_FILENO {
             if CLOSED.load(Ordering::Relaxed) & (1 << stream) != 0 {
-                // SAFETY: it is std's /dev/null, and nothing of this process's code runs after this.
+                // SAFETY: it is what `fill` has opened, and nothing of this process's code runs after this.
                 unsafe { libc::close(stream) };
             }
         }
         set_mask(self.mask).map(drop)
     }
+}
+
+fn odd_entries() -> Vec<CString> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    let mut odd = Vec::new();
+    // SAFETY: a list of texts that ends with a null pointer, or none at all; nothing has changed it since the start.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let text = CStr::from_ptr(*entry);
+            // A name has one character at least, which may be an equals sign.
+            if !text.to_bytes().iter().skip(1).any(|byte| *byte == b'=') {
+                odd.push(text.to_owned());
+            }
+            entry = entry.add(1);
+        }
+    }
+    odd
 }
 
 /// Blocks all signals for this thread. To be called again by the first thread when it has started another one, and by

@@ -5,11 +5,18 @@
 
 mod client;
 mod fault;
+mod format;
 pub(crate) mod found;
+mod pages;
+mod parent;
 mod process;
+mod refusal;
 mod signals;
 mod terminal;
 mod termination_log;
+#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+mod threads;
+mod timer;
 mod tree;
 mod watchdog;
 mod witness;
@@ -25,27 +32,26 @@ use nix::{
     errno::Errno,
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        prctl,
-        time::TimeSpec,
-        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
-    },
+    sys::prctl,
     unistd::{chdir, gethostname, getpgrp},
 };
 
 use self::{
     client::{ClientThread, Order, Wishes},
     found::Found,
+    parent::Parent,
     process::{Place, Program},
+    refusal::{Refusal, pause, refused},
     signals::Signals,
     terminal::Terminal,
+    timer::Timer,
     tree::Tree,
     watchdog::Watchdog,
     witness::Witness,
 };
 use crate::{
     config::{Config, Leftovers},
-    settings,
+    environment, settings,
     supervisor::{Effect, Event, Settings, Supervisor},
 };
 
@@ -57,8 +63,15 @@ const PROGRAM: konductor::Program = konductor::Program::new("konductor-run");
 /// Signals that end the waiting for a claim.
 const ENDING_SIGNALS: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
+/// What was needed only to start is given back when the command has run for so many milliseconds without an event: most of
+/// it would be needed again to end a shorter one.
+const LETS_GO_AFTER: u16 = 100;
+
+/// The pause between two looks when the system cannot say that something has happened.
+const BLIND: Duration = Duration::from_millis(10);
+
 /// Runs the configured command and says how it all ended.
-pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
+pub(crate) fn supervise(config: &Config, found: &Found) -> Exit {
     let program = match Program::find(&config.command, &config.environment) {
         Ok(program) => program,
         Err(failure) => {
@@ -67,8 +80,10 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         }
     };
     let settings = Settings {
-        awaited: config.awaited.iter().map(ToString::to_string).collect(),
+        awaited: config.awaited.clone(),
         claims: config.claims.iter().map(ToString::to_string).collect(),
+        permits: config.claims.iter().map(permits).collect(),
+        held_around: config.held_around.clone(),
         arrivals: config.arrivals.iter().map(ToString::to_string).collect(),
         arrive_on: config.arrive_on,
         wait_timeout: config.wait_timeout,
@@ -80,18 +95,48 @@ pub(crate) fn supervise(config: Config, found: &Found) -> Exit {
         exit_codes: config.exit_codes.clone(),
         ending_signals: ENDING_SIGNALS.into_iter().filter(|signal| !found.ignored(*signal)).collect(),
     };
-    let outcome = Driver::new(config, program, found, &settings.ending_signals).and_then(|mut driver| {
-        let outcome = driver.run(Supervisor::new(settings));
-        if outcome.is_err() {
+    let outcome = match prepare(config, &program, found, &settings.ending_signals) {
+        Ok(Prepared::Driver(mut driver)) => driver.run(Supervisor::new(settings)).inspect_err(|_| {
             // Without its loop this process protects nothing any more.
             driver.tree.kill();
-        }
-        outcome
-    });
-    outcome.unwrap_or_else(|error| {
-        report(&format!("the system refuses what a supervisor needs: {error}"));
+        }),
+        Ok(Prepared::Ended(signal)) => Ok(Exit::Signal(signal)),
+        Err(refusal) => Err(refusal),
+    };
+    outcome.unwrap_or_else(|refusal| {
+        report(&refusal.to_string());
         Exit::Internal
     })
+}
+
+/// What has come of the preparation.
+enum Prepared<'a> {
+    Driver(Box<Driver<'a>>),
+    /// A signal that ends the waiting has arrived before.
+    Ended(i32),
+}
+
+/// Has all that the loop needs, trying again for a while when something is refused that others may give back.
+fn prepare<'a>(
+    config: &'a Config,
+    program: &'a Program,
+    found: &'a Found,
+    ending: &[i32],
+) -> Result<Prepared<'a>, Refusal> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match Driver::new(config, program, found, ending) {
+            Ok(driver) => return Ok(Prepared::Driver(Box::new(driver))),
+            Err(refusal) => {
+                let next = pause(&refusal, waited).ok_or(refusal)?;
+                tracing::debug!("{refusal}; trying again");
+                if let Some(signal) = found.wait(next, &ENDING_SIGNALS) {
+                    return Ok(Prepared::Ended(signal));
+                }
+                waited += next;
+            }
+        }
+    }
 }
 
 /// An environment's variables.
@@ -99,12 +144,12 @@ type Variables = Vec<(OsString, OsString)>;
 
 /// All that the loop waits for and acts upon.
 struct Driver<'a> {
-    config: Config,
-    program: Program,
+    config: &'a Config,
+    program: &'a Program,
     found: &'a Found,
     holder: String,
     signals: Signals,
-    timer: TimerFd,
+    timer: Timer,
     client: Option<ClientThread>,
     tree: Tree,
     /// While something is held and the tree is alive.
@@ -112,38 +157,37 @@ struct Driver<'a> {
     /// What the command is known by when this process is gone.
     mark: String,
     terminal: Terminal,
+    /// What was needed only to start is given back.
+    has_let_go: bool,
 }
 
 impl<'a> Driver<'a> {
-    fn new(config: Config, program: Program, found: &'a Found, ending: &[i32]) -> nix::Result<Self> {
-        prctl::set_child_subreaper(true)?;
-        if let Some(signal) = config.parent_death_signal {
-            found.when_parent_dies(signal)?;
-        }
-        let signals = Signals::before_the_command(ending)?;
-        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+    fn new(config: &'a Config, program: &'a Program, found: &'a Found, ending: &[i32]) -> Result<Self, Refusal> {
+        adopt_orphans(config)?;
+        let parent = config.parent_death_signal.map(|signal| Parent::watch(found.parent(), signal));
+        let parent = parent.transpose().map_err(refused("watch the parent process", "prctl(2) PR_SET_PDEATHSIG"))?;
         let mut driver = Self {
             holder: String::new(),
-            signals,
-            timer,
+            signals: Signals::before_the_command(ending, parent).map_err(refused("read signals", "signalfd4(2)"))?,
+            timer: Timer::default(),
             client: None,
-            tree: Tree::new(config.signals.scope)?,
+            tree: Tree::new(config.signals.scope),
             watchdog: None,
             mark: watchdog::mark(),
             terminal: Terminal::default(),
+            has_let_go: false,
             config,
             program,
             found,
         };
-        let Config { awaited, claims, arrivals, .. } = &driver.config;
-        if !(awaited.is_empty() && claims.is_empty() && arrivals.is_empty()) {
+        if !(config.awaited.is_empty() && config.claims.is_empty() && config.arrivals.is_empty()) {
             driver.connect()?;
         }
         Ok(driver)
     }
 
     /// The loop, until the supervisor says how it all ended.
-    fn run(&mut self, mut supervisor: Supervisor) -> nix::Result<Exit> {
+    fn run(&mut self, mut supervisor: Supervisor) -> Result<Exit, Refusal> {
         let mut events = VecDeque::from([Event::Started]);
         loop {
             while let Some(event) = events.pop_front() {
@@ -155,9 +199,11 @@ impl<'a> Driver<'a> {
                 }
             }
             self.wait()?;
-            self.signals.read(&mut events)?;
+            self.read_signals(&mut events)?;
             self.reap(&mut events)?;
-            self.read_timer(&mut events)?;
+            if self.timer.has_come(Boottime::now()) {
+                events.push_back(Event::Timer);
+            }
             self.look_after_watchdog(&mut events)?;
             if let Some(client) = &mut self.client {
                 client.read(&mut events)?;
@@ -165,20 +211,22 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn apply(&mut self, effect: Effect, events: &mut VecDeque<Event>) -> nix::Result<()> {
+    fn apply(&mut self, effect: Effect, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         match effect {
             Effect::Await(index) => self.order(Order::Await(index)),
             Effect::Acquire(index) => self.order(Order::Acquire(index)),
             Effect::Release(index) => self.order(Order::Release(index)),
             Effect::Arrive(index) => self.order(Order::Arrive(index)),
             Effect::ReadSignals => {
-                self.signals.hear_all()?;
-                self.signals.read(events)?;
+                self.signals.hear_all().map_err(refused("read signals", "signalfd4(2)"))?;
+                self.read_signals(events)?;
                 events.push_back(Event::SignalsRead);
             }
-            Effect::Spawn { tokens, deadline } => match self.spawn(&tokens, deadline) {
+            Effect::Spawn { tokens, locks, deadline } => match self.spawn(&tokens, &locks, deadline) {
                 Ok(command) => self.tree.adopt(command),
-                Err(failure) => events.push_front(Event::NotSpawned { exit: failure.exit, error: failure.error }),
+                Err(process::Failure { exit, error, momentary }) => {
+                    events.push_front(Event::NotSpawned { exit, error, momentary });
+                }
             },
             Effect::TellWatchdog(deadline) => self.extend_watchdog(deadline),
             Effect::EndWatchdog => self.end_watchdog(),
@@ -187,12 +235,7 @@ impl<'a> Driver<'a> {
             Effect::Stop(signal) => self.stop(signal, events)?,
             Effect::TerminateTree => self.tree.terminate(),
             Effect::KillTree => self.tree.kill(),
-            Effect::Arm(Some(at)) => {
-                // Zero would disarm it.
-                let at = TimeSpec::from_duration(at.0.max(Duration::from_nanos(1)));
-                self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
-            }
-            Effect::Arm(None) => self.timer.unset()?,
+            Effect::Arm(at) => self.timer.set(at),
             Effect::Log(level, message) => say(level, &message),
             Effect::Report(message) => report(&message),
             Effect::Exit(_) => unreachable!("the loop ends there"),
@@ -205,32 +248,47 @@ impl<'a> Driver<'a> {
     }
 
     /// Until something is to be read.
-    fn wait(&mut self) -> nix::Result<()> {
-        let mut sources = vec![
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
-        ];
+    fn wait(&mut self) -> Result<(), Refusal> {
+        let mut sources = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        sources.extend(self.timer.source().map(|timer| PollFd::new(timer, PollFlags::POLLIN)));
         sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
         sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
-        let patience = match self.signals.patience() {
-            _ if self.tree.has_more() => PollTimeout::ZERO,
-            None => PollTimeout::NONE,
-            Some(patience) => PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX),
+        let starts = self.tree.command().is_some() && !self.has_let_go;
+        let answer = self.signals.patience();
+        let patience = match (self.tree.has_more(), self.timer.patience(Boottime::now())) {
+            (true, _) => PollTimeout::ZERO,
+            (false, PollTimeout::NONE) if answer.is_some() => answer.unwrap_or(PollTimeout::NONE),
+            (false, PollTimeout::NONE) if starts => LETS_GO_AFTER.into(),
+            (false, patience) => patience,
         };
         match poll(&mut sources, patience) {
-            Ok(0) if !self.tree.has_more() => {
+            Ok(0) if answer == Some(patience) => {
                 self.signals.give_up_witness();
+                Ok(())
+            }
+            Ok(0) if starts && patience == LETS_GO_AFTER.into() => {
+                pages::let_go();
+                self.has_let_go = true;
                 Ok(())
             }
             // A stop and continue can end the call; then there is nothing to read.
             Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(error),
+            // Without memory for the call a look finds out, now and then.
+            Err(Errno::ENOMEM | Errno::EAGAIN) => {
+                std::thread::sleep(BLIND);
+                Ok(())
+            }
+            Err(error) => Err(refused("wait for what happens", "poll(2)")(error)),
         }
     }
 
-    fn reap(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
+    fn read_signals(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
+        self.signals.read(events).map_err(refused("read signals", "read(2) of a signalfd"))
+    }
+
+    fn reap(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         let command = self.tree.command();
-        let reaped = self.tree.reap()?;
+        let reaped = self.tree.reap().map_err(refused("wait for the command", "wait4(2)"))?;
         if let Some(signal) = reaped.stopped {
             let in_front = !self.tree.shares_group()
                 && [libc::SIGTTIN, libc::SIGTTOU].contains(&signal)
@@ -240,6 +298,9 @@ impl<'a> Driver<'a> {
         if let (Some(exit), Some(command)) = (reaped.command, command) {
             self.terminal.take_back(command);
             events.push_back(Event::CommandEnded(exit));
+        }
+        if reaped.killed {
+            events.push_back(Event::Killed);
         }
         if reaped.empty {
             events.push_back(Event::TreeEmpty);
@@ -258,33 +319,27 @@ impl<'a> Driver<'a> {
     }
 
     /// Stops as a job: returns when somebody has continued us, or at once when the kernel does not stop us.
-    fn stop(&mut self, signal: i32, events: &mut VecDeque<Event>) -> nix::Result<()> {
+    fn stop(&mut self, signal: i32, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         if let Some(command) = self.tree.command() {
             self.terminal.take_back(command);
         }
-        if !signals::stop(signal, self.tree.command())? {
+        let stopped = signals::stop(signal, self.tree.command());
+        if !stopped.map_err(refused("stop as a job", "kill(2) or rt_sigprocmask(2)"))? {
             events.push_back(Event::NotStopped(signal));
         }
         Ok(())
     }
 
-    fn read_timer(&self, events: &mut VecDeque<Event>) -> nix::Result<()> {
-        match self.timer.wait() {
-            Ok(()) => events.push_back(Event::Timer),
-            Err(Errno::EAGAIN) => {}
-            Err(error) => return Err(error),
+    fn spawn(
+        &mut self,
+        tokens: &[u64],
+        locks: &[String],
+        deadline: Option<Boottime>,
+    ) -> Result<nix::unistd::Pid, process::Failure> {
+        if let Some(deadline) = deadline {
+            self.start_watchdog(deadline)?;
         }
-        Ok(())
-    }
-
-    fn spawn(&mut self, tokens: &[u64], deadline: Option<Boottime>) -> Result<nix::unistd::Pid, process::Failure> {
-        if let Some(deadline) = deadline
-            && let Err(error) = self.start_watchdog(deadline)
-        {
-            let error = format!("cannot start the watchdog: {error}");
-            return Err(process::Failure { exit: Exit::Internal, error });
-        }
-        let environment = self.config.environment.with(&self.exports(tokens));
+        let environment = self.config.environment.with(&self.exports(tokens, locks));
         let holds = !tokens.is_empty();
         let spawned = if terminal::is_member_of_a_job() {
             self.spawn_in_job(environment, holds)
@@ -314,9 +369,9 @@ impl<'a> Driver<'a> {
         Ok(started.pid)
     }
 
-    fn start_watchdog(&mut self, deadline: Boottime) -> nix::Result<()> {
+    fn start_watchdog(&mut self, deadline: Boottime) -> Result<(), Refusal> {
         let watchdog = Watchdog::start(deadline, self.tree.others(), &self.mark)?;
-        self.tree.watched_by(Some(watchdog.pid()));
+        self.tree.watched_by(Some(watchdog.pid()), watchdog.counts());
         self.watchdog = Some(watchdog);
         Ok(())
     }
@@ -328,19 +383,18 @@ impl<'a> Driver<'a> {
         // One that does not listen would end the command too early.
         self.end_watchdog();
         if let Err(error) = self.start_watchdog(deadline) {
-            tracing::warn!("cannot start the watchdog: {error}; the next renewal tries again");
+            tracing::warn!("{error}; the next renewal tries again");
         }
     }
 
     fn end_watchdog(&mut self) {
         self.watchdog = None;
-        self.tree.watched_by(None);
+        self.tree.watched_by(None, false);
     }
 
-    fn look_after_watchdog(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
-        if let Some(watchdog) = &self.watchdog
-            && watchdog.has_ended()?
-        {
+    fn look_after_watchdog(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
+        let ended = self.watchdog.as_ref().map(Watchdog::has_ended).transpose();
+        if ended.map_err(refused("look after the watchdog", "poll(2)"))? == Some(true) {
             self.end_watchdog();
             events.push_back(Event::WatchdogEnded);
         }
@@ -348,7 +402,7 @@ impl<'a> Driver<'a> {
     }
 
     /// What the command is told about what is held. With nothing held, it sees what an outer `konductor-run` says.
-    fn exports(&self, tokens: &[u64]) -> Vec<(String, Option<String>)> {
+    fn exports(&self, tokens: &[u64], locks: &[String]) -> Vec<(String, Option<String>)> {
         let wanted = &self.config.claims;
         if wanted.is_empty() {
             return Vec::new();
@@ -363,6 +417,7 @@ impl<'a> Driver<'a> {
             (settings::HOLDER.variable.unwrap_or_default().to_owned(), Some(self.holder.clone())),
             (settings::FENCING_TOKEN.to_owned(), only),
             (settings::TREE.to_owned(), Some(self.trees())),
+            (settings::TREE_HOLDS.to_owned(), Some(self.tree_holds(locks))),
         ]
         .into_iter()
         .chain(each)
@@ -375,14 +430,25 @@ impl<'a> Driver<'a> {
         outer.map_or_else(|| self.mark.clone(), |outer| format!("{outer},{}", self.mark))
     }
 
+    /// What the trees hold that the command belongs to.
+    fn tree_holds(&self, locks: &[String]) -> String {
+        let mut all = self.config.held_around.clone();
+        for (lock, wanted) in locks.iter().zip(&self.config.claims) {
+            *all.entry(lock.clone()).or_default() += permits(wanted);
+        }
+        environment::print_held(&all)
+    }
+
     /// Starts the side that talks to the API server.
-    fn connect(&mut self) -> nix::Result<()> {
+    fn connect(&mut self) -> Result<(), Refusal> {
         let crate::config::Pod { name, uid, container } = self.config.pod.clone();
         let sources = PodSources::read(name, uid, container);
         let pod = sources.pod();
-        self.holder = match &self.config.holder {
-            Some(holder) => holder.clone(),
-            None => identity::default_holder(sources.pod_name(), &gethostname()?.to_string_lossy(), std::process::id()),
+        self.holder = if let Some(holder) = &self.config.holder {
+            holder.clone()
+        } else {
+            let host = gethostname().map_err(refused("name the holder", "uname(2)"))?;
+            identity::default_holder(sources.pod_name(), &host.to_string_lossy(), std::process::id())
         };
         let requests = self.config.claims.iter().map(|wanted| self.request(wanted, pod.clone()));
         let index = self.config.environment.raw(identity::COMPLETION_INDEX).map(|index| index.to_string_lossy());
@@ -419,6 +485,35 @@ impl<'a> Driver<'a> {
             holder: self.holder.clone(),
             pod,
         }
+    }
+}
+
+/// How many permits are wanted; a lease has one.
+fn permits(wanted: &Wanted) -> u64 {
+    match wanted {
+        Wanted::Lease { .. } => 1,
+        Wanted::Semaphore { permits, .. } => u64::from(*permits),
+    }
+}
+
+/// Orphans of the tree come to this process from now on, as they do to PID 1 by themselves. When this is refused, an
+/// init works but for them; but who holds something, or says when the work is done, must know that the last one is dead.
+fn adopt_orphans(config: &Config) -> Result<(), Refusal> {
+    if tree::is_init() {
+        return Ok(());
+    }
+    let adopted = prctl::set_child_subreaper(true);
+    match adopted.map_err(refused(
+        "see the end of all that the command starts, as PID 1 would",
+        "prctl(2) PR_SET_CHILD_SUBREAPER",
+    )) {
+        Err(refusal) if config.claims.is_empty() && config.arrivals.is_empty() => {
+            if config.leftovers == Leftovers::End {
+                tracing::warn!("{refusal}; not all that the command leaves behind is ended");
+            }
+            Ok(())
+        }
+        adopted => adopted,
     }
 }
 

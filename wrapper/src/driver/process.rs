@@ -1,18 +1,23 @@
 //! From a command line to a running process, with nothing of ours in it.
 //!
-//! The child gets a process group of its own (or stays in this process's, as a member of its job), the signal mask and dispositions as found, and no descriptor of ours (all
-//! of them close on exec). There is no shell in between: the file is found in `PATH` before anything is acquired, so
-//! that a misspelt command costs no wait in a queue, and it is executed by its path, so that a text without `#!` is not
-//! handed to `/bin/sh`. That the command runs is known when the child's end of a close-on-exec pipe has closed.
+//! The child gets a process group of its own (or stays in this process's, as a member of its job), the signal mask and
+//! dispositions as found, and no descriptor of ours (all of them close on exec). There is no shell in between: the file is found in `PATH` before anything is acquired, so
+//! that a misspelt command costs no wait in a queue, and it is executed by its path; a text without `#!` is then handed to
+//! `/bin/sh`, as execvp would. That the command runs is known when the child's end of a close-on-exec pipe has closed.
+//!
+//! What the child cannot do before it becomes the command is the system's refusal and not the command's fault.
 #![expect(unsafe_code, reason = "fork(2) and execve(2)")]
 
 use std::{
-    ffi::{CString, OsStr, OsString},
+    ffi::{CStr, CString, OsStr, OsString},
     fs::{self, File},
     io::Read as _,
     os::{
         fd::OwnedFd,
-        unix::ffi::{OsStrExt as _, OsStringExt as _},
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::MetadataExt as _,
+        },
     },
     path::{Path, PathBuf},
 };
@@ -22,23 +27,54 @@ use nix::{
     errno::Errno,
     fcntl::OFlag,
     libc,
-    sys::{prctl, signal::Signal, wait::waitpid},
+    sys::{
+        prctl,
+        signal::Signal,
+        statvfs::{FsFlags, statvfs},
+        wait::waitpid,
+    },
     unistd::{
         AccessFlags, ForkResult, Pid, access, execve, fork, getpid, getppid, pipe2, read, setpgid, tcsetpgrp, write,
     },
 };
 
-use super::found::{self, Found, Mask};
+use super::{
+    format::{self, Format},
+    found::{self, Found, Mask},
+    refusal::{Refusal, is_momentary, refused},
+};
 use crate::environment::Environment;
 
 /// Where a command is looked for when there is no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// What runs a text that does not say what it is for.
+const SHELL: &CStr = c"/bin/sh";
+
+/// What a new process does before it becomes the command, each with the call that may be refused.
+const STEPS: [(&str, &str); 6] = [
+    ("give the command a process group", "setpgid(2)"),
+    ("give the command the terminal", "tcsetpgrp(3)"),
+    ("have the command end with konductor-run", "prctl(2) PR_SET_PDEATHSIG"),
+    ("restore the command's signals", "rt_sigaction(2) or rt_sigprocmask(2)"),
+    EXECUTE,
+    ("have the command join the job", "rt_sigpending(2), read(2) or write(2)"),
+];
+const GROUP: u8 = 0;
+const FOREGROUND: u8 = 1;
+const PARENT: u8 = 2;
+const RESTORE: u8 = 3;
+const EXEC: u8 = 4;
+const JOIN: u8 = 5;
+const EXECUTE: (&str, &str) = ("execute the command", "execve(2)");
 
 /// Why a command does not run.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) exit: Exit,
     pub(super) error: String,
+    /// It may run in a moment.
+    pub(super) momentary: bool,
 }
 
 /// Where a command's process is among others.
@@ -56,6 +92,15 @@ pub(super) struct Started {
     /// The signals that waited for it before its first instruction, in this process's group.
     pub(super) pending: Mask,
 }
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self { exit: Exit::Internal, error: refusal.to_string(), momentary: is_momentary(refusal.errno) }
+    }
+}
+
+/// What stopped a new process on its way to the command: the step, and why.
+type Stopped = (u8, Errno);
 
 /// A command that has been found.
 #[derive(Debug)]
@@ -82,7 +127,7 @@ impl Program {
         &self,
         environment: Vec<(OsString, OsString)>,
         found: &Found,
-        place: Place,
+        mut place: Place,
         holds: bool,
     ) -> Result<Started, Failure> {
         let environment = environment.into_iter().map(|(mut name, value)| {
@@ -90,23 +135,48 @@ impl Program {
             name.push(value);
             text(name)
         });
-        let environment = environment.collect::<Result<Vec<_>, _>>()?;
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|error| self.failure(error))?;
+        let mut environment = environment.collect::<Result<Vec<_>, _>>()?;
+        environment.extend_from_slice(found.odd_entries());
+        let mut start = |program: &Self| program.start(&environment, found, &mut place, holds);
+        match start(self)? {
+            Ok(started) => Ok(started),
+            Err((EXEC, Errno::E2BIG)) => Err(self.too_long(&environment)),
+            Err((EXEC, Errno::ENOEXEC)) => match start(&self.as_script()?)? {
+                Ok(started) => Ok(started),
+                Err((EXEC, Errno::ENOENT)) => {
+                    Err(self.cannot("a script without #!, and there is no /bin/sh to run it"))
+                }
+                Err(stopped) => Err(self.failure(stopped)),
+            },
+            Err(stopped) => Err(self.failure(stopped)),
+        }
+    }
+
+    /// Starts it as it is. The outer error is the system's, before there is a process.
+    fn start(
+        &self,
+        environment: &[CString],
+        found: &Found,
+        place: &mut Place,
+        holds: bool,
+    ) -> Result<Result<Started, Stopped>, Refusal> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(refused("start the command", "pipe2(2)"))?;
         let gate = match place {
             Place::Own(_) => None,
-            Place::Job(_) => Some(pipe2(OFlag::O_CLOEXEC).map_err(|error| self.failure(error))?),
+            Place::Job(_) => Some(pipe2(OFlag::O_CLOEXEC).map_err(refused("start the command", "pipe2(2)"))?),
         };
         let parent = getpid();
         // SAFETY: the child calls only functions that are safe after a fork, with memory prepared above (but for two
         // small lists of pointers inside `execve`: glibc's own fork leaves its allocator usable), and never returns.
-        match unsafe { fork() }.map_err(|error| self.failure(error))? {
+        match unsafe { fork() }.map_err(refused("start the command", "fork(2)"))? {
             ForkResult::Child => {
-                let Err(error) = take_place(&place, gate, &writer)
-                    .and_then(|()| self.become_command(&environment, found, holds.then_some(parent)));
+                let Err((step, error)) = take_place(place, gate, &writer)
+                    .and_then(|()| self.become_command(environment, found, holds.then_some(parent)));
+                let [a, b, c, d] = (error as i32).to_ne_bytes();
                 // If this fails, too, the parent sees an end of file and then this exit code.
-                let _ = write(&writer, &(error as i32).to_ne_bytes());
+                let _ = write(&writer, &[step, a, b, c, d]);
                 // SAFETY: ends this process at once, without running anything of the parent's.
-                unsafe { libc::_exit(i32::from(Exit::NotExecutable.code())) }
+                unsafe { libc::_exit(i32::from(Exit::Internal.code())) }
             }
             ForkResult::Parent { child } => {
                 drop(writer);
@@ -117,12 +187,12 @@ impl Program {
                     // Should one of these fail, the child is gone, and what follows finds that out.
                     let _ = write(&gate, &[0]).is_ok() && reader.read_exact(&mut pending).is_ok();
                 }
-                match refusal(reader) {
-                    None => Ok(Started { pid: child, pending: Mask::from_ne_bytes(pending) }),
-                    Some(error) => {
+                match stopped(reader) {
+                    None => Ok(Ok(Started { pid: child, pending: Mask::from_ne_bytes(pending) })),
+                    Some(stopped) => {
                         // Its code is known already; this only reaps it.
                         let _ = waitpid(child, None);
-                        Err(self.failure(error))
+                        Ok(Err(stopped))
                     }
                 }
             }
@@ -135,63 +205,113 @@ impl Program {
         environment: &[CString],
         found: &Found,
         parent: Option<Pid>,
-    ) -> Result<std::convert::Infallible, Errno> {
+    ) -> Result<std::convert::Infallible, Stopped> {
+        let at = |step: u8| move |error: Errno| (step, error);
         if let Some(parent) = parent {
-            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            prctl::set_pdeathsig(Signal::SIGKILL).map_err(at(PARENT))?;
             if getppid() != parent {
-                return Err(Errno::ESRCH);
+                return Err((PARENT, Errno::ESRCH));
             }
         }
-        found.restore()?;
-        execve(&self.path, &self.arguments, environment)
+        found.restore().map_err(at(RESTORE))?;
+        execve(&self.path, &self.arguments, environment).map_err(at(EXEC))
     }
 
-    fn failure(&self, error: Errno) -> Failure {
-        let path = self.path.to_string_lossy();
-        let (exit, error) = match error {
-            Errno::ENOENT if Path::new(OsStr::from_bytes(self.path.to_bytes())).exists() => (
-                Exit::NotExecutable,
-                format!("cannot execute {path}: the interpreter that it names (after #!, or its loader) is not there"),
-            ),
-            Errno::ENOENT | Errno::ENOTDIR => (Exit::NotFound, format!("cannot execute {path}: it is gone")),
-            Errno::ENOEXEC => (
-                Exit::NotExecutable,
-                format!("cannot execute {path}: not a program for this machine, and no script that begins with #!"),
-            ),
-            error => (Exit::NotExecutable, format!("cannot execute {path}: {}", error.desc())),
-        };
-        Failure { exit, error }
+    /// The same, for `/bin/sh` to run.
+    fn as_script(&self) -> Result<Self, Failure> {
+        match format::of(self.file()) {
+            Format::Script => {
+                let before = [SHELL.to_owned(), self.path.clone()];
+                let arguments = before.into_iter().chain(self.arguments.iter().skip(1).cloned()).collect();
+                Ok(Self { path: SHELL.to_owned(), arguments })
+            }
+            Format::Program(Some(machine)) => {
+                Err(self.cannot(&format!("a program for {machine}, and this machine is {}", std::env::consts::ARCH)))
+            }
+            Format::Program(None) => Err(self.cannot("neither a program for this machine nor a script")),
+            Format::Unreadable(why) => {
+                Err(self.cannot(&format!("not a program, and as a script not to be read: {why}")))
+            }
+        }
+    }
+
+    fn file(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.path.to_bytes()))
+    }
+
+    fn cannot(&self, why: &str) -> Failure {
+        let error = format!("cannot execute {}: {why}", self.path.to_string_lossy());
+        Failure { exit: Exit::NotExecutable, error, momentary: false }
+    }
+
+    /// In a namespace with thousands of Services their variables alone can be too much.
+    fn too_long(&self, environment: &[CString]) -> Failure {
+        let bytes = |texts: &[CString]| texts.iter().map(|text| text.as_bytes_with_nul().len()).sum::<usize>();
+        self.cannot(&format!(
+            "its {} arguments ({} bytes) and {} variables ({} bytes) are more than the system takes (a pod with \
+             enableServiceLinks: false gets none for Services)",
+            self.arguments.len(),
+            bytes(&self.arguments),
+            environment.len(),
+            bytes(environment),
+        ))
+    }
+
+    fn failure(&self, (step, error): Stopped) -> Failure {
+        match error {
+            _ if step != EXEC || is_momentary(error) => {
+                let (doing, call) = STEPS.get(usize::from(step)).copied().unwrap_or(EXECUTE);
+                Refusal { doing, call, errno: error }.into()
+            }
+            Errno::ENOENT | Errno::EACCES if self.file().exists() => match format::missing_interpreter(self.file()) {
+                Some(missing) => self.cannot(&missing),
+                None => self.cannot(error.desc()),
+            },
+            Errno::ENOENT | Errno::ENOTDIR => Failure { exit: Exit::NotFound, ..self.cannot("it is gone") },
+            // Whoever writes it will close it.
+            Errno::ETXTBSY => Failure { momentary: true, ..self.cannot("it is open for writing") },
+            error => self.cannot(error.desc()),
+        }
     }
 }
 
 /// In the child: where it belongs. As a member of the job it waits until it may begin, and tells what waits for it.
-fn take_place(place: &Place, gate: Option<(OwnedFd, OwnedFd)>, told: &OwnedFd) -> Result<(), Errno> {
+fn take_place(place: &Place, gate: Option<(OwnedFd, OwnedFd)>, told: &OwnedFd) -> Result<(), Stopped> {
+    let at = |step: u8| move |error: Errno| (step, error);
     if let Place::Own(terminal) = place {
-        setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+        setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at(GROUP))?;
         if let Some(terminal) = terminal {
-            tcsetpgrp(terminal, getpid())?;
+            tcsetpgrp(terminal, getpid()).map_err(at(FOREGROUND))?;
         }
     }
     if let Some((gate, parents)) = gate {
         drop(parents);
-        if read(&gate, &mut [0])? == 0 {
-            return Err(Errno::ESRCH);
+        if read(&gate, &mut [0]).map_err(at(JOIN))? == 0 {
+            return Err((PARENT, Errno::ESRCH));
         }
-        write(told, &found::pending()?.to_ne_bytes())?;
+        let pending = found::pending().map_err(at(JOIN))?;
+        write(told, &pending.to_ne_bytes()).map_err(at(JOIN))?;
     }
     Ok(())
 }
 
 /// What the child says before it gives up; nothing when it has become the command.
-fn refusal(mut reader: File) -> Option<Errno> {
-    let mut number = [0; 4];
-    reader.read_exact(&mut number).ok().map(|()| Errno::from_raw(i32::from_ne_bytes(number)))
+fn stopped(mut reader: File) -> Option<Stopped> {
+    let mut said = [0; 5];
+    let [step, number @ ..] = reader.read_exact(&mut said).ok().map(|()| said)?;
+    Some((step, Errno::from_raw(i32::from_ne_bytes(number))))
+}
+
+/// Whether nothing can be executed on this file's filesystem.
+fn is_noexec(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|filesystem| filesystem.flags().contains(FsFlags::ST_NOEXEC))
 }
 
 fn text(text: OsString) -> Result<CString, Failure> {
     CString::new(text.into_vec()).map_err(|_| Failure {
         exit: Exit::NotExecutable,
         error: "cannot execute the command: an argument or variable has a zero byte in it".to_owned(),
+        momentary: false,
     })
 }
 
@@ -209,8 +329,10 @@ fn look_up(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
     for candidate in candidates.into_iter().filter(|_| !name.is_empty()) {
         let why = match fs::metadata(&candidate) {
             Ok(file) if file.is_dir() => "it is a directory",
-            Ok(_) => match access(&candidate, AccessFlags::X_OK) {
+            Ok(file) if !file.is_file() => "it is not a plain file",
+            Ok(file) => match access(&candidate, AccessFlags::X_OK) {
                 Ok(()) => return Ok(candidate),
+                Err(_) if file.mode() & 0o111 != 0 && is_noexec(&candidate) => "its filesystem is mounted noexec",
                 Err(error) => error.desc(),
             },
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Errno::EACCES.desc(),
@@ -219,11 +341,15 @@ fn look_up(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
         refused.get_or_insert_with(|| format!("cannot execute {}: {why}", candidate.display()));
     }
     Err(match refused {
-        Some(error) => Failure { exit: Exit::NotExecutable, error },
-        None if direct => Failure { exit: Exit::NotFound, error: format!("there is no {shown}") },
+        Some(error) => Failure { exit: Exit::NotExecutable, error, momentary: false },
         None => Failure {
             exit: Exit::NotFound,
-            error: format!("there is no command {shown:?} in PATH ({})", path.to_string_lossy()),
+            error: if direct {
+                format!("there is no {shown}")
+            } else {
+                format!("there is no command {shown:?} in PATH ({})", path.to_string_lossy())
+            },
+            momentary: false,
         },
     })
 }

@@ -18,11 +18,11 @@ use std::{
     collections::VecDeque,
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd},
-    time::Duration,
 };
 
 use nix::{
     libc::{self, c_int},
+    poll::PollTimeout,
     sys::{
         signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask},
         signalfd::{SfdFlags, SignalFd, siginfo},
@@ -33,6 +33,7 @@ use nix::{
 
 use super::{
     found::{self, Mask},
+    parent::{NEWS, Parent},
     witness::{Counts, Witness},
 };
 use crate::supervisor::{Event, Queued, Received, TERMINAL_STOPS};
@@ -40,9 +41,9 @@ use crate::supervisor::{Event, Queued, Received, TERMINAL_STOPS};
 /// How many signals one look takes: more than there are standard ones, so that all of those are among them.
 const MOST: usize = 64;
 
-/// How long the witness may take to answer: longer than it ever waits for a processor. One that somebody has stopped
+/// How long the witness may take to answer, in milliseconds: longer than it ever waits for a processor. One that somebody has stopped
 /// is not waited for.
-const ANSWER: Duration = Duration::from_secs(1);
+const ANSWER: u16 = 1_000;
 
 /// Numbers of signals, of which zero is none.
 pub(super) const SIGNALS: usize = found::LAST as usize + 1;
@@ -89,6 +90,8 @@ pub(super) fn stop(signal: c_int, command: Option<Pid>) -> nix::Result<bool> {
 /// The signals that have arrived.
 pub(super) struct Signals {
     descriptor: SignalFd,
+    /// Whose death is news.
+    parent: Option<Parent>,
     /// While the command shares this process's group.
     job: Option<Job>,
 }
@@ -106,10 +109,10 @@ struct Job {
 
 impl Signals {
     /// Only those that matter while there is no command yet: `ending` ones, and job control.
-    pub(super) fn before_the_command(ending: &[c_int]) -> nix::Result<Self> {
-        let control = TERMINAL_STOPS.iter().chain(&[libc::SIGCONT, libc::SIGCHLD]);
+    pub(super) fn before_the_command(ending: &[c_int], parent: Option<Parent>) -> nix::Result<Self> {
+        let control = TERMINAL_STOPS.iter().chain(&[libc::SIGCONT, libc::SIGCHLD, NEWS]);
         let mask = ending.iter().chain(control).fold(0, |mask, signal| mask | bit(*signal));
-        Ok(Self { descriptor: descriptor(mask)?, job: None })
+        Ok(Self { descriptor: descriptor(mask)?, parent, job: None })
     }
 
     /// From now on all are read.
@@ -125,8 +128,8 @@ impl Signals {
     }
 
     /// How long the wait for news may take, if there is a bound: the witness has been asked.
-    pub(super) fn patience(&self) -> Option<Duration> {
-        self.job.as_ref().filter(|job| job.asked).map(|_| ANSWER)
+    pub(super) fn patience(&self) -> Option<PollTimeout> {
+        self.job.as_ref().filter(|job| job.asked).map(|_| ANSWER.into())
     }
 
     /// Nothing at all has happened for that long.
@@ -138,7 +141,7 @@ impl Signals {
     pub(super) fn read(&mut self, events: &mut VecDeque<Event>) -> nix::Result<()> {
         let Some(job) = &mut self.job else {
             let tell = |info| events.push_back(Event::Signal(received(&info, false)));
-            return take(&self.descriptor, tell);
+            return take(&self.descriptor, self.parent, tell);
         };
         if job.asked {
             match job.witness.as_mut().map(Witness::answer) {
@@ -146,13 +149,13 @@ impl Signals {
                 Some(Ok(Some(heard))) => {
                     // What has come before the witness looked is there by now, and other things are, too.
                     let mut later = Vec::new();
-                    take(&self.descriptor, |info| later.push(info))?;
+                    take(&self.descriptor, self.parent, |info| later.push(info))?;
                     job.tell(Some(&heard), later, events);
                 }
                 Some(Err(_)) | None => job.witness = None,
             }
         }
-        take(&self.descriptor, |info| job.batch.push(info))?;
+        take(&self.descriptor, self.parent, |info| job.batch.push(info))?;
         if !job.batch.is_empty() && job.witness.as_mut().is_none_or(|witness| witness.ask().is_err()) {
             job.witness = None;
             job.tell(None, Vec::new(), events);
@@ -260,10 +263,11 @@ fn is_of_a_terminal(info: &siginfo) -> bool {
 }
 
 /// Takes what has arrived from others, as much as one look may.
-fn take(descriptor: &SignalFd, mut tell: impl FnMut(siginfo)) -> nix::Result<()> {
+fn take(descriptor: &SignalFd, parent: Option<Parent>, mut tell: impl FnMut(siginfo)) -> nix::Result<()> {
     for _ in 0..MOST {
         let Some(info) = descriptor.read_signal()? else { break };
-        if number(&info) != libc::SIGCHLD && !is_own(&info) {
+        let of_parent = parent.is_some_and(|parent| parent.is_news(&info));
+        if number(&info) != libc::SIGCHLD && !is_own(&info) && !of_parent {
             tell(info);
         }
     }

@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
 };
 
-use nix::libc;
+use nix::{libc, unistd::close};
 
 use crate::log::one_line;
 
@@ -25,8 +25,13 @@ pub(crate) fn report(message: &str) {
 
 /// Adds a line, after what the command may have written. Never creates the file: outside a container it is not there.
 fn append(line: &str) -> io::Result<()> {
-    let mut file =
-        OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(TERMINATION_LOG)?;
+    let open =
+        || OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(TERMINATION_LOG);
+    let mut file = open().or_else(|error| match error.raw_os_error() {
+        // Nobody but the command reads the standard input, and that has its own by now, or is never started.
+        Some(libc::EMFILE) => close(libc::STDIN_FILENO).map_err(io::Error::from).and_then(|()| open()),
+        _ => Err(error),
+    })?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }

@@ -15,6 +15,9 @@
 //! among them, and a container's group is seldom delegated; pidfds would have to be had before the process can fork
 //! again.
 //!
+//! Where this process is neither PID 1 nor allowed to be a subreaper, orphans go elsewhere and are not known any more:
+//! enough for an init, and not for one that holds something.
+//!
 //! Children that were there before the command (of a script that has since become `konductor-run`, like a `tee` for the
 //! log) are not the command's: they are reaped, and otherwise left alone.
 #![expect(unsafe_code, reason = "real-time signals, which nix's kill and waitpid do not know")]
@@ -56,6 +59,8 @@ pub(super) struct Reaped {
     pub(super) command: Option<Exit>,
     /// The signal that has stopped the command.
     pub(super) stopped: Option<c_int>,
+    /// Some have ended by being killed with the tree: they were alive then.
+    pub(super) killed: bool,
     /// Any process at all, and no other waits to be reaped.
     pub(super) some: bool,
     /// Nothing of the tree is left.
@@ -66,6 +71,8 @@ pub(super) struct Reaped {
 #[derive(Debug)]
 pub(super) struct Tree {
     command: Option<Pid>,
+    /// The process group that the command has of its own.
+    group: Option<Pid>,
     /// Children that were there before the command.
     others: BTreeSet<pid_t>,
     /// Children that no wait for all children sees, and that are not the command's either.
@@ -78,32 +85,36 @@ pub(super) struct Tree {
     scope: Scope,
     /// The last look has left some for the next one.
     more: bool,
+    /// The tree was killed.
+    killing: bool,
 }
 
 impl Tree {
     /// A tree without any process yet.
-    pub(super) fn new(scope: Scope) -> nix::Result<Self> {
+    pub(super) fn new(scope: Scope) -> Self {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let others = match waitid(Id::All, look) {
             Err(Errno::ECHILD) => BTreeSet::new(),
-            Err(error) => return Err(error),
-            Ok(_) => children().unwrap_or_default(),
+            // Who is not told may have some.
+            Ok(_) | Err(_) => children().unwrap_or_default(),
         };
-        Ok(Self {
+        Self {
             command: None,
+            group: None,
             others,
             watchdog: None,
             witness: None,
             shares_group: false,
-            is_init: getpid().as_raw() == 1,
+            is_init: is_init(),
             scope,
             more: false,
-        })
+            killing: false,
+        }
     }
 
     /// Takes in the command, which has been started.
     pub(super) fn adopt(&mut self, command: Pid) {
-        self.command = Some(command);
+        (self.command, self.group) = (Some(command), Some(command).filter(|_| !self.shares_group));
     }
 
     /// The command will share this process's group.
@@ -121,9 +132,12 @@ impl Tree {
         self.witness = witness;
     }
 
-    /// This child is the watchdog, or there is none.
-    pub(super) fn watched_by(&mut self, watchdog: Option<pid_t>) {
-        self.watchdog = watchdog;
+    /// This child is the watchdog, or there is none. `counts`: waiting for all children waits for it as well.
+    pub(super) fn watched_by(&mut self, watchdog: Option<pid_t>, counts: bool) {
+        if let Some(before) = std::mem::replace(&mut self.watchdog, watchdog) {
+            self.others.remove(&before);
+        }
+        self.others.extend(watchdog.filter(|_| counts));
     }
 
     /// Children that are not the command's, but for the watchdog and the witness.
@@ -162,6 +176,10 @@ impl Tree {
                 }
                 Ok(pid) => {
                     some = true;
+                    reaped.killed |= self.killing
+                        && self.is_ours(pid)
+                        && libc::WIFSIGNALED(status)
+                        && libc::WTERMSIG(status) == libc::SIGKILL;
                     self.others.remove(&pid);
                     if self.command == Some(Pid::from_raw(pid)) {
                         self.command = None;
@@ -219,14 +237,15 @@ impl Tree {
             }
             Err(error) => {
                 Self::without_proc(&error);
-                self.signal_group(libc::SIGTERM);
-                self.signal_group(libc::SIGCONT);
+                self.signal_those_left(libc::SIGTERM);
+                self.signal_those_left(libc::SIGCONT);
             }
         }
     }
 
     /// Kills every process of the tree.
-    pub(super) fn kill(&self) {
+    pub(super) fn kill(&mut self) {
+        self.killing = true;
         if self.is_init {
             return send(-1, libc::SIGKILL);
         }
@@ -245,13 +264,26 @@ impl Tree {
                         return;
                     }
                 }
-                Err(error) => return Self::without_proc(&error),
+                Err(error) => {
+                    Self::without_proc(&error);
+                    return self.signal_those_left(libc::SIGKILL);
+                }
             }
         }
     }
 
     fn without_proc(error: &io::Error) {
-        tracing::warn!("cannot look for processes that left the command's group: {error}");
+        tracing::warn!("cannot look for processes that left the command's group: {error}; waiting for their end");
+    }
+
+    /// Sends a signal to what is left of the command's process group, also when the command itself is reaped: as long
+    /// as a child of ours is in it, reaped or not, its number is nobody else's.
+    fn signal_those_left(&self, signal: c_int) {
+        let Some(group) = self.group else { return self.signal_group(signal) };
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        if waitid(Id::PGid(group), look).is_ok() {
+            send(-group.as_raw(), signal);
+        }
     }
 
     /// Every process of the tree.
@@ -336,6 +368,11 @@ pub(super) struct Process {
     pub(super) zombie: bool,
 }
 
+/// Whether this process is the init of its PID namespace.
+pub(super) fn is_init() -> bool {
+    getpid().as_raw() == 1
+}
+
 fn children() -> io::Result<BTreeSet<pid_t>> {
     let own = getpid().as_raw();
     Ok(processes()?.into_iter().filter(|process| process.parent == own).map(|process| process.pid).collect())
@@ -343,7 +380,10 @@ fn children() -> io::Result<BTreeSet<pid_t>> {
 
 /// All processes, if /proc shows this process's own PID namespace.
 fn processes() -> io::Result<Vec<Process>> {
-    let own = fs::read_link("/proc/self")?;
+    let own = fs::read_link("/proc/self").map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::other("no proc filesystem is mounted on /proc"),
+        _ => error,
+    })?;
     if own.as_os_str() != getpid().to_string().as_str() {
         return Err(io::Error::other("/proc is that of another PID namespace"));
     }

@@ -14,7 +14,8 @@
 //! there before.
 //!
 //! *What waits for it.* Nobody by mistake: it is a child without a signal for its end, which waitpid(2) does not count
-//! unless asked to. That it is gone is seen by the pipe.
+//! unless asked to. That it is gone is seen by the pipe. (Emulators know no such children; there it is one that counts,
+//! and that [`Tree`](super::tree::Tree) knows.)
 //!
 //! *Whom it kills.* As PID 1's watchdog: all in the namespace. Else first whom the kernel lists as children, and
 //! theirs, which takes no time also where there are thousands of other processes and little time for each; then all
@@ -43,14 +44,16 @@ use nix::{
         prctl,
         signal::{Signal, kill},
         stat::Mode,
-        time::TimeSpec,
-        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
         wait::{WaitPidFlag, waitpid},
     },
     unistd::{Pid, chdir, getpid, pipe2, read, setsid, write},
 };
 
-use super::tree;
+use super::{
+    refusal::{Refusal, refused},
+    timer::Timer,
+    tree,
+};
 
 /// The watchdog's name, of 15 letters at most.
 const NAME: &CStr = c"konductor-wdog";
@@ -77,6 +80,7 @@ const TRIES: u32 = 10;
 pub(super) struct Watchdog {
     pid: Pid,
     pipe: OwnedFd,
+    counts: bool,
 }
 
 /// What this process's tree is known by, in the environment of each of its processes: no other one on this machine has
@@ -96,19 +100,26 @@ struct Charge<'a> {
 
 impl Watchdog {
     /// Starts a watchdog of the tree below this process, but for the children that are to be spared.
-    pub(super) fn start(deadline: Boottime, spared: &BTreeSet<pid_t>, mark: &str) -> nix::Result<Self> {
-        let (theirs, ours) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    pub(super) fn start(deadline: Boottime, spared: &BTreeSet<pid_t>, mark: &str) -> Result<Self, Refusal> {
+        let start = "start the watchdog";
+        let pipe = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK);
+        let (theirs, ours) = pipe.map_err(refused(start, "pipe2(2)"))?;
         let charge = Charge { wrapper: getpid(), spared, mark: mark.as_bytes() };
-        // SAFETY: without any flag the child is a copy that shares no memory. It makes system calls only, with memory
-        // that was there before or is on its stack, and never returns.
-        let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) })? as pid_t;
+        // SAFETY: with no flag but the signal of its end the child is a copy that shares no memory. It makes system
+        // calls only, with memory that was there before or is on its stack, and never returns.
+        let clone = |end: libc::c_int| Errno::result(unsafe { libc::syscall(libc::SYS_clone, end, 0, 0, 0, 0) });
+        let (cloned, counts) = match clone(0) {
+            Err(Errno::EINVAL) => (clone(libc::SIGCHLD), true),
+            cloned => (cloned, false),
+        };
+        let pid = cloned.map_err(refused(start, "clone(2)"))? as pid_t;
         if pid == 0 {
             drop(ours);
             let code = i32::from(charge.watch(&theirs, deadline).is_err());
             // SAFETY: ends this process at once, without running anything of the parent's.
             unsafe { libc::_exit(code) }
         }
-        Ok(Self { pid: Pid::from_raw(pid), pipe: ours })
+        Ok(Self { pid: Pid::from_raw(pid), pipe: ours, counts })
     }
 
     /// Tells the watchdog a later deadline.
@@ -125,6 +136,13 @@ impl Watchdog {
     /// The id of the watchdog's process.
     pub(super) fn pid(&self) -> pid_t {
         self.pid.as_raw()
+    }
+}
+
+impl Watchdog {
+    /// Whether waiting for all children waits for it as well.
+    pub(super) fn counts(&self) -> bool {
+        self.counts
     }
 }
 
@@ -156,14 +174,15 @@ fn nanoseconds(at: Boottime) -> u64 {
 impl Charge<'_> {
     /// What the watchdog does from its start to its end.
     fn watch(&self, pipe: &OwnedFd, mut deadline: Boottime) -> nix::Result<()> {
-        let timer = settle_in(pipe)?;
+        settle_in(pipe);
         let pipe = pipe.as_fd();
+        let mut timer = Timer::default();
         loop {
-            // Zero would disarm it.
-            let at = TimeSpec::from_duration(deadline.0.max(Duration::from_nanos(1)));
-            timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
-            let mut sources = [PollFd::new(pipe, PollFlags::POLLIN), PollFd::new(timer.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut sources, PollTimeout::NONE) {
+            timer.set(Some(deadline));
+            // Without a timer the pipe twice, which does no harm.
+            let sources = [pipe, timer.source().unwrap_or(pipe)];
+            let mut sources = sources.map(|source| PollFd::new(source, PollFlags::POLLIN));
+            match poll(&mut sources, timer.patience(Boottime::now())) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error),
             }
@@ -277,13 +296,13 @@ impl Charge<'_> {
     }
 }
 
-/// Leaves the parent's surroundings, with nothing open but the pipe, and the timer that is returned.
-fn settle_in(pipe: &OwnedFd) -> nix::Result<TimerFd> {
-    prctl::set_name(NAME)?;
-    setsid()?;
-    chdir(c"/")?;
+/// Leaves the parent's surroundings, with nothing open but the pipe. What is refused of this is no reason not to watch:
+/// it is then found, or keeps something busy, a little more easily.
+fn settle_in(pipe: &OwnedFd) {
+    let _ = prctl::set_name(NAME);
+    let _ = setsid();
+    let _ = chdir(c"/");
     close_all_but(pipe.as_raw_fd());
-    TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK)
 }
 
 /// Closes all descriptors but one, in a copy of this process that uses no other.

@@ -75,9 +75,9 @@ impl Supervisor {
         }
     }
 
-    /// The command has been started: what has waited for it comes first.
-    pub(super) fn forward_early(&mut self, out: &mut Vec<Effect>) {
-        out.extend(self.early.drain(..).map(forward));
+    /// The command has been started: what has waited for it comes first. It is kept, should the start have failed.
+    pub(super) fn forward_early(&self, out: &mut Vec<Effect>) {
+        out.extend(self.early.iter().copied().map(forward));
     }
 
     /// The command has been stopped by `signal`; `in_front`: for want of the terminal, whose

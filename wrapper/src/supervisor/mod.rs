@@ -24,6 +24,7 @@
 mod jobs;
 mod rendezvous;
 mod rules;
+mod told;
 
 #[cfg(test)]
 mod properties;
@@ -32,8 +33,13 @@ mod scripts;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use konductor::{Boottime, Event as ClaimEvent, Exit, rendezvous::Progress};
+use konductor::{
+    Boottime, Event as ClaimEvent, Exit,
+    rendezvous::{Awaited, Progress},
+};
 use tracing::Level;
+
+use self::told::Told;
 
 pub(crate) use jobs::TERMINAL_STOPS;
 
@@ -65,6 +71,11 @@ pub(crate) const LAST_ARRIVAL: Duration = Duration::from_secs(8);
 /// less time.
 pub(crate) const KILLING: Duration = Duration::from_millis(250);
 
+/// How long it is tried to start a command that cannot be started for a moment (no more processes, a file that is open
+/// for writing), and the pauses: while others wait for what is held, and longer than a burst of processes lasts.
+pub(crate) const STARTING: Duration = Duration::from_secs(10);
+pub(crate) const STARTING_PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
 /// How soon after its start a watchdog that has ended is not worth another one before the next renewal: whatever ends
 /// it would end the next as well.
 pub(crate) const WATCHDOG_LASTS: Duration = Duration::from_secs(1);
@@ -72,10 +83,14 @@ pub(crate) const WATCHDOG_LASTS: Duration = Duration::from_secs(1);
 /// What the rules need to know from the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// What to see open before anything is held, as shown to people (`gate weekend`).
-    pub(crate) awaited: Vec<String>,
+    /// What to see open before anything is held.
+    pub(crate) awaited: Vec<Awaited>,
     /// What to hold, in the order in which it is taken, as shown to people (`semaphore warehouse`).
     pub(crate) claims: Vec<String>,
+    /// How many permits of each of these.
+    pub(crate) permits: Vec<u64>,
+    /// How much those who run this process hold of locks, by the locks' ids.
+    pub(crate) held_around: BTreeMap<String, u64>,
     /// Where to arrive when the command has ended, as shown to people (`barrier extracted`).
     pub(crate) arrivals: Vec<String>,
     /// When to arrive at those barriers.
@@ -142,6 +157,8 @@ pub(crate) enum Event {
     Arrival(usize, Progress),
     /// What was ordered cannot be asked for: there is no cluster to connect to.
     Unreachable {
+        /// How to end because of it.
+        exit: Exit,
         /// Why the client cannot connect.
         error: String,
     },
@@ -160,7 +177,11 @@ pub(crate) enum Event {
         exit: Exit,
         /// What to tell people.
         error: String,
+        /// Whether it may be started in a moment.
+        momentary: bool,
     },
+    /// Some processes of the tree were alive when it was killed.
+    Killed,
     /// The command itself has ended. [`Event::Remaining`] or [`Event::TreeEmpty`] follows.
     CommandEnded(Exit),
     /// A signal has stopped the command.
@@ -200,6 +221,8 @@ pub(crate) enum Effect {
     Spawn {
         /// A fencing token for each of [`Settings::claims`].
         tokens: Vec<u64>,
+        /// The id of the lock that each of them is on.
+        locks: Vec<String>,
         /// When the tree must be dead: a watchdog is started first that sees to it.
         deadline: Option<Boottime>,
     },
@@ -281,6 +304,15 @@ enum LastHeard {
 struct Ending {
     kill_at: Boottime,
     killed: bool,
+    /// Killed because its time to end was over, and nobody was told of a process that had not.
+    overdue: bool,
+}
+
+/// Since when the command cannot be started, and when to try again.
+#[derive(Clone, Copy, Debug)]
+struct Unstarted {
+    since: Boottime,
+    again_at: Option<Boottime>,
 }
 
 /// What the watchdog was last told, and when it was started.
@@ -296,6 +328,8 @@ pub(crate) struct Supervisor {
     settings: Settings,
     phase: Phase,
     claims: Vec<ClaimState>,
+    /// The id of the lock that each claim is on, once it has been held.
+    locks: Vec<String>,
     /// The arrivals that are being made.
     arriving: Vec<bool>,
     /// Why nobody talks to the API server any more.
@@ -309,6 +343,8 @@ pub(crate) struct Supervisor {
     halted: bool,
     ending: Option<Ending>,
     watchdog: Option<WatchdogState>,
+    /// A command that cannot be started for a moment.
+    unstarted: Option<Unstarted>,
     /// What has arrived for a command that is to be started. The driver leaves it where it is until then: the kernel's
     /// limit on waiting signals bounds it.
     early: Vec<Received>,
@@ -319,7 +355,6 @@ pub(crate) struct Supervisor {
     last_heard: LastHeard,
     /// The latest trouble on the way to the cluster.
     trouble: Option<String>,
-    /// The latest news of the queue, so that nothing is said twice.
-    told: Option<String>,
+    told: Told,
     armed: Option<Boottime>,
 }

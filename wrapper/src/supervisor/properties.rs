@@ -29,6 +29,8 @@ enum Happening {
     Unreachable,
     ClientFails,
     WatchdogEnds,
+    /// The next times that the command is to be started, there is no process to be had.
+    NotSpawned(u32),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +94,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Unreachable),
         1 => Just(Happening::ClientFails),
         1 => Just(Happening::WatchdogEnds),
+        1 => (0..3_u32).prop_map(Happening::NotSpawned),
     ]
 }
 
@@ -101,10 +104,12 @@ fn settings() -> impl Strategy<Value = Settings> {
     let map = prop::sample::select(vec![BTreeMap::new(), BTreeMap::from([(15, Some(3)), (10, None)])]);
     (0..4_usize, proptest::option::of(0..20_000_u64), any::<bool>(), 0..20_000_u64, any::<bool>(), map, rendezvous)
         .prop_map(|(claims, wait, skip_on_timeout, grace, leaves, signals, (awaited, arrivals, arrive_on))| Settings {
-            awaited: (0..awaited).map(|gate| format!("gate {gate}")).collect(),
+            awaited: (0..awaited).map(|gate| Awaited::gate(gate.to_string())).collect(),
             arrivals: (0..arrivals).map(|barrier| format!("barrier {barrier}")).collect(),
             arrive_on,
             claims: (0..claims).map(|claim| format!("semaphore {claim}")).collect(),
+            permits: vec![1; claims],
+            held_around: BTreeMap::new(),
             wait_timeout: wait.map(Duration::from_millis),
             skip_on_timeout,
             local: false,
@@ -123,6 +128,8 @@ fn plain() -> Settings {
         arrivals: Vec::new(),
         arrive_on: ArriveOn::Success,
         claims: Vec::new(),
+        permits: Vec::new(),
+        held_around: BTreeMap::new(),
         wait_timeout: None,
         skip_on_timeout: false,
         local: false,
@@ -169,6 +176,8 @@ struct World {
     ended_well: bool,
     tree_alive: bool,
     killed: bool,
+    /// How often the command cannot be started for a moment.
+    not_spawned: u32,
     lost: bool,
     /// This process is asked to stop; every second time the kernel does not.
     stopping: Option<i32>,
@@ -206,6 +215,7 @@ impl World {
             ended_well: false,
             tree_alive: false,
             killed: false,
+            not_spawned: 0,
             lost: false,
             stopping: None,
             kernel_stops: false,
@@ -227,7 +237,7 @@ impl World {
         self.lost |= late && self.tree_alive;
         let effects = self.supervisor.step(event, self.now);
         assert!(self.exit.is_none() || effects.is_empty(), "effects after the exit: {effects:?}");
-        let mut read_signals = false;
+        let (mut read_signals, mut not_spawned) = (false, false);
         for effect in effects {
             match effect {
                 Effect::Await(index) => self.begins_to_wait(index),
@@ -245,20 +255,9 @@ impl World {
                     self.releasing[index] = true;
                 }
                 Effect::ReadSignals => read_signals = true,
-                Effect::Spawn { tokens, deadline } => {
-                    assert!(!self.spawned, "started twice");
-                    assert!(!self.signalled, "started after a signal to end");
-                    assert!(self.met(self.awaited.len()), "started before it has waited");
-                    assert_eq!(tokens.len(), self.claims.len());
-                    for claim in &self.claims {
-                        assert!(
-                            matches!(claim, ClaimSeen::Held { deadline, .. } if self.now < *deadline - KILLING),
-                            "{claim:?}"
-                        );
-                    }
-                    assert_eq!(deadline, self.fence(), "the watchdog has another deadline");
-                    (self.watchdog, self.last_told) = (deadline, deadline);
-                    (self.spawned, self.command_alive, self.tree_alive) = (true, true, true);
+                Effect::Spawn { tokens, locks, deadline } => {
+                    assert_eq!((locks.len(), tokens.len()), (self.claims.len(), self.claims.len()));
+                    not_spawned = !self.spawns(deadline);
                 }
                 Effect::TellWatchdog(deadline) => {
                     assert!(self.tree_alive, "a watchdog of nothing");
@@ -269,6 +268,8 @@ impl World {
                     assert!(!self.tree_alive, "a live tree without a watchdog");
                     self.watchdog = None;
                 }
+                // There is nobody yet.
+                Effect::Forward(_) | Effect::Continue if not_spawned => {}
                 Effect::Forward(received) => {
                     let dropped = self.supervisor.settings.signals.get(&received.signal) == Some(&None);
                     assert!(self.command_alive && !dropped);
@@ -308,10 +309,30 @@ impl World {
                 self.tell(Event::NotStopped(signal));
             }
         }
+        if not_spawned {
+            self.tell(Event::NotSpawned { exit: Exit::Internal, error: "no process".to_owned(), momentary: true });
+        }
         if read_signals {
             self.read_signals();
             self.tell(Event::SignalsRead);
         }
+    }
+
+    /// Whether the command runs then: there may be no process to be had.
+    fn spawns(&mut self, deadline: Option<Boottime>) -> bool {
+        assert!(!self.spawned, "started twice");
+        assert!(!self.signalled, "started after a signal to end");
+        assert!(self.met(self.awaited.len()), "started before it has waited");
+        for claim in &self.claims {
+            let lasts = matches!(claim, ClaimSeen::Held { deadline, .. } if self.now < *deadline - KILLING);
+            assert!(lasts, "{claim:?}");
+        }
+        assert_eq!(deadline, self.fence(), "the watchdog has another deadline");
+        (self.watchdog, self.last_told) = (deadline, deadline);
+        let runs = self.not_spawned == 0;
+        (self.spawned, self.command_alive, self.tree_alive) = (runs, runs, runs);
+        self.not_spawned = self.not_spawned.saturating_sub(1);
+        runs
     }
 
     fn begins_to_wait(&mut self, index: usize) {
@@ -393,6 +414,7 @@ impl World {
             Happening::Stopped(signal, in_front) if self.command_alive => {
                 self.tell(Event::CommandStopped { signal, in_front });
             }
+            Happening::NotSpawned(times) => self.not_spawned = times,
             Happening::Continued => self.tell(Event::Signal(Received { signal: 18, queued: None, shared: false })),
             Happening::Hears(index, news) if index < self.claims.len() && !self.client_failed => self.hear(index, news),
             Happening::CommandEnds(code) if self.command_alive => {
@@ -424,7 +446,7 @@ impl World {
             Happening::Unreachable if !self.client_failed && self.has_asked() && !self.is_answered() => {
                 self.client_failed = true;
                 // One may be released in the same step: the time that was up comes first.
-                self.tell(Event::Unreachable { error: "no cluster".to_owned() });
+                self.tell(Event::Unreachable { exit: Exit::Unreachable, error: "no cluster".to_owned() });
                 self.claims.fill(ClaimSeen::Absent);
                 assert!(self.exit.is_some(), "waits for nobody");
                 assert!(self.exit != Some(Exit::Code(0)), "nobody was asked");
@@ -444,12 +466,15 @@ impl World {
         let (next, event) = match (news, claim) {
             (ClaimNews::Asked, ClaimSeen::Asked) => (claim, ClaimEvent::Asked),
             (ClaimNews::Waiting(ahead, missing), ClaimSeen::Asked) => {
-                (claim, ClaimEvent::Waiting { ahead, message: String::new(), parent_missing: missing })
+                (claim, ClaimEvent::Waiting { ahead, message: String::new(), parent_missing: missing, lock: None })
             }
             (ClaimNews::Held(millis), ClaimSeen::Asked) => {
                 let ttl = Duration::from_millis(millis);
                 let deadline = self.now + ttl;
-                (ClaimSeen::Held { ttl, deadline }, ClaimEvent::Held { fencing_token: 1, ttl, deadline })
+                (
+                    ClaimSeen::Held { ttl, deadline },
+                    ClaimEvent::Held { fencing_token: 1, ttl, deadline, lock: "p".into() },
+                )
             }
             (ClaimNews::Extended, ClaimSeen::Held { ttl, .. }) => {
                 let deadline = self.now + ttl;
@@ -529,9 +554,11 @@ fn on_the_way_to_the_start() -> impl Strategy<Value = Vec<Happening>> {
     let signal = || prop::sample::select(vec![1, 10, 15, 34]);
     let happening = prop_oneof![
         2 => signal().prop_map(Happening::Signal),
+        1 => (0..3_u32).prop_map(Happening::NotSpawned),
         3 => signal().prop_map(Happening::Arrives),
         9 => (0..2_usize).prop_map(|claim| Happening::Hears(claim, ClaimNews::Held(15_000))),
         1 => Just(Happening::Passes(1)),
+        1 => Just(Happening::Passes(100)),
     ];
     prop::collection::vec(happening, 0..8)
 }

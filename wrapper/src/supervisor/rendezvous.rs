@@ -21,6 +21,7 @@ impl Supervisor {
     pub(super) fn await_next(&mut self, index: usize, out: &mut Vec<Effect>) {
         if index < self.settings.awaited.len() {
             self.phase = Phase::Awaiting { next: index };
+            self.told.begin();
             out.push(Effect::Await(index));
         } else {
             self.ask_next(0, out);
@@ -32,13 +33,14 @@ impl Supervisor {
         if self.phase != (Phase::Awaiting { next: index }) {
             return;
         }
-        let name = self.settings.awaited[index].clone();
+        let name = self.settings.awaited[index].to_string();
         match progress {
             Progress::Seen => {
                 (self.contact_until, self.last_heard) = (None, LastHeard::Contact);
+                self.told.asked(now);
                 out.push(Effect::Log(Level::DEBUG, format!("{name} is there; the operator has not looked at it yet")));
             }
-            Progress::Waiting { message, missing } => self.closed(&name, &message, missing, now, out),
+            Progress::Waiting { message, missing } => self.closed(index, &message, missing, now, out),
             Progress::Retrying { operation, error } => self.retrying(&name, operation, error, out),
             Progress::Done => {
                 out.push(Effect::Log(Level::INFO, format!("{name} is open")));
@@ -56,24 +58,6 @@ impl Supervisor {
         self.verdict = Some(exit);
         out.push(Effect::Report(format!("cannot wait for {}: {error}", self.settings.awaited[index])));
         self.give_back(RELEASE, now, out);
-    }
-
-    fn closed(&mut self, name: &str, message: &str, missing: bool, now: Boottime, out: &mut Vec<Effect>) {
-        self.contact_until = None;
-        self.last_heard = if missing { LastHeard::Missing } else { LastHeard::Queued };
-        if self.tries_once() {
-            return self.time_out(now, out);
-        }
-        // How far it has come changes with each of ten thousand arrivals: of that, people hear when they ask for more.
-        let news = if missing {
-            format!("waiting for {name}, which does not exist yet")
-        } else {
-            format!("waiting for {name}")
-        };
-        let level = if self.told.as_ref() == Some(&news) { Level::DEBUG } else { Level::INFO };
-        let why = if message.is_empty() { String::new() } else { format!(": {message}") };
-        out.push(Effect::Log(level, format!("{news}{why}")));
-        self.told = Some(news);
     }
 
     /// Nothing is alive: arrive, if the work is done, and then let go of everything.

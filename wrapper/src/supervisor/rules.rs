@@ -6,8 +6,9 @@ use konductor::{Boottime, Event as ClaimEvent, Exit, LossReason};
 use tracing::Level;
 
 use super::{
-    ClaimState, Effect, Ending, Event, FIRST_CONTACT, KILLING, LastHeard, Phase, RELEASE, Settings, Supervisor,
-    TRY_ONCE, WATCHDOG_LASTS, WITHDRAWAL, WatchdogState,
+    ClaimState, Effect, Ending, Event, FIRST_CONTACT, KILLING, LastHeard, Phase, RELEASE, STARTING, STARTING_PAUSES,
+    Settings, Supervisor, TRY_ONCE, Told, Unstarted, WATCHDOG_LASTS, WITHDRAWAL, WatchdogState,
+    told::{LOOK, Word},
 };
 
 impl Supervisor {
@@ -16,6 +17,7 @@ impl Supervisor {
         Self {
             phase: Phase::Awaiting { next: 0 },
             claims: vec![ClaimState::Absent; settings.claims.len()],
+            locks: vec![String::new(); settings.claims.len()],
             arriving: vec![false; settings.arrivals.len()],
             cut_off: None,
             verdict: None,
@@ -24,12 +26,13 @@ impl Supervisor {
             halted: false,
             ending: None,
             watchdog: None,
+            unstarted: None,
             early: Vec::new(),
             wait_until: None,
             contact_until: None,
             last_heard: LastHeard::Nothing,
             trouble: None,
-            told: None,
+            told: Told::default(),
             armed: None,
             settings,
         }
@@ -45,16 +48,12 @@ impl Supervisor {
             Event::Claim(index, news) => self.hear(index, news, now, &mut out),
             Event::Awaited(index, progress) => self.awaited(index, progress, now, &mut out),
             Event::Arrival(index, progress) => self.arrival(index, progress, now, &mut out),
-            Event::Unreachable { error } => self.unreachable(&error, now, &mut out),
+            Event::Unreachable { exit, error } => self.unreachable(exit, &error, now, &mut out),
             Event::ClientFailed { error } => self.client_failed(&error, now, &mut out),
             Event::Signal(signal) => self.signal(signal, now, &mut out),
             Event::SignalsRead => self.spawn(now, &mut out),
-            Event::NotSpawned { exit, error } => {
-                self.command_alive = false;
-                self.verdict = Some(exit);
-                out.push(Effect::Report(error));
-                self.give_back(RELEASE, now, &mut out);
-            }
+            Event::NotSpawned { exit, error, momentary } => self.not_spawned(exit, error, momentary, now, &mut out),
+            Event::Killed => self.killed(&mut out),
             Event::CommandEnded(exit) => {
                 self.command_ended(exit, now, &mut out);
             }
@@ -84,6 +83,10 @@ impl Supervisor {
                 out.push(Effect::Report(format!("lost {claim} before the command was started: it was not renewed")));
                 self.give_back(RELEASE, now, out);
             }
+            Phase::Ready if due(self.unstarted.and_then(|unstarted| unstarted.again_at)) => {
+                self.unstarted = self.unstarted.map(|unstarted| Unstarted { again_at: None, ..unstarted });
+                out.push(Effect::ReadSignals);
+            }
             Phase::Awaiting { .. } | Phase::Acquiring { .. } if due(self.contact_until) || due(self.wait_until) => {
                 self.time_out(now, out);
             }
@@ -97,11 +100,11 @@ impl Supervisor {
                     let urgent = due(self.fence());
                     self.lose(&claim, "it was not renewed in time", urgent, now, out);
                 }
-                if let Some(Ending { kill_at, killed: false }) = self.ending
+                if let Some(Ending { kill_at, killed: false, .. }) = self.ending
                     && kill_at <= now
                 {
                     self.kill(now, out);
-                    out.push(Effect::Log(Level::WARN, "killed what had not ended in time".to_owned()));
+                    self.ending = self.ending.map(|ending| Ending { overdue: true, ..ending });
                 }
             }
             Phase::Releasing { until } if until <= now => {
@@ -119,14 +122,18 @@ impl Supervisor {
             | Phase::Releasing { .. }
             | Phase::Over => {}
         }
+        self.tell_due(now, out);
     }
 
     fn next_due(&self) -> Option<Boottime> {
         match self.phase {
             Phase::Awaiting { .. } | Phase::Acquiring { .. } => {
-                [self.last_call(), self.wait_until, self.contact_until].into_iter().flatten().min()
+                [self.last_call(), self.wait_until, self.contact_until, self.told.due()].into_iter().flatten().min()
             }
-            Phase::Ready => self.last_call(),
+            Phase::Ready => {
+                let again_at = self.unstarted.and_then(|unstarted| unstarted.again_at);
+                self.last_call().into_iter().chain(again_at).min()
+            }
             Phase::Running => match self.ending {
                 Some(Ending { killed: true, .. }) => None,
                 Some(Ending { kill_at, .. }) if self.verdict == Some(Exit::Lost) => Some(kill_at),
@@ -184,6 +191,7 @@ impl Supervisor {
 
     fn ask(&mut self, index: usize, out: &mut Vec<Effect>) {
         self.phase = Phase::Acquiring { next: index };
+        self.told.begin();
         self.claims[index] = ClaimState::Asked;
         out.push(Effect::Acquire(index));
     }
@@ -191,9 +199,14 @@ impl Supervisor {
     fn hear(&mut self, index: usize, news: ClaimEvent, now: Boottime, out: &mut Vec<Effect>) {
         let name = self.settings.claims[index].clone();
         match news {
-            ClaimEvent::Asked => self.asked(index, out),
-            ClaimEvent::Waiting { ahead, parent_missing, .. } => self.waiting(index, ahead, parent_missing, now, out),
-            ClaimEvent::Held { fencing_token, ttl, deadline } => self.hold(index, fencing_token, ttl, deadline, out),
+            ClaimEvent::Asked => self.asked(index, now, out),
+            ClaimEvent::Waiting { ahead, message, parent_missing: missing, lock } => {
+                self.waiting(index, &Word { ahead, message, missing, lock }, now, out);
+            }
+            ClaimEvent::Held { fencing_token, ttl, deadline, lock } => {
+                self.locks[index] = lock;
+                self.hold(index, fencing_token, ttl, deadline, out);
+            }
             ClaimEvent::Extended { deadline: new } => {
                 if let ClaimState::Held { deadline, .. } = &mut self.claims[index] {
                     *deadline = (*deadline).max(new);
@@ -222,22 +235,29 @@ impl Supervisor {
         }
     }
 
-    fn cannot_acquire(&mut self, index: usize, exit: Exit, error: &str, now: Boottime, out: &mut Vec<Effect>) {
+    pub(super) fn cannot_acquire(
+        &mut self,
+        index: usize,
+        exit: Exit,
+        error: &str,
+        now: Boottime,
+        out: &mut Vec<Effect>,
+    ) {
         self.verdict = Some(exit);
         out.push(Effect::Report(format!("cannot acquire {}: {error}", self.settings.claims[index])));
         self.give_back(RELEASE, now, out);
     }
 
     /// There is nobody to ask, so nothing is held and nothing is to be given back.
-    fn unreachable(&mut self, error: &str, now: Boottime, out: &mut Vec<Effect>) {
+    fn unreachable(&mut self, exit: Exit, error: &str, now: Boottime, out: &mut Vec<Effect>) {
         if let Phase::Running | Phase::Over = self.phase {
             return;
         }
         self.claims.fill(ClaimState::Absent);
         match self.phase {
-            Phase::Awaiting { next } => self.cannot_wait(next, Exit::Unreachable, error, now, out),
-            Phase::Acquiring { next } => self.cannot_acquire(next, Exit::Unreachable, error, now, out),
-            Phase::Arriving { .. } => self.give_up_arriving(Exit::Unreachable, error, now, out),
+            Phase::Awaiting { next } => self.cannot_wait(next, exit, error, now, out),
+            Phase::Acquiring { next } => self.cannot_acquire(next, exit, error, now, out),
+            Phase::Arriving { .. } => self.give_up_arriving(exit, error, now, out),
             Phase::Releasing { .. } => self.finish(out),
             Phase::Ready | Phase::Running | Phase::Over => {}
         }
@@ -248,32 +268,14 @@ impl Supervisor {
         self.trouble = Some(error);
     }
 
-    fn asked(&mut self, index: usize, out: &mut Vec<Effect>) {
+    fn asked(&mut self, index: usize, now: Boottime, out: &mut Vec<Effect>) {
         if self.claims[index] == ClaimState::Asked {
             self.contact_until = None;
             self.last_heard = LastHeard::Contact;
+            if !self.settings.local {
+                self.told.asked(now);
+            }
             out.push(Effect::Log(Level::DEBUG, format!("asked for {}", self.settings.claims[index])));
-        }
-    }
-
-    fn waiting(&mut self, index: usize, ahead: Option<u64>, missing: bool, now: Boottime, out: &mut Vec<Effect>) {
-        if self.claims[index] != ClaimState::Asked {
-            return;
-        }
-        self.contact_until = None;
-        let name = &self.settings.claims[index];
-        let news = match (missing, ahead) {
-            (true, _) => format!("waiting for {name}, which does not exist yet"),
-            (false, None) => format!("waiting for {name}"),
-            (false, Some(0)) => format!("waiting for {name}: next in line"),
-            (false, Some(ahead)) => format!("waiting for {name}: {ahead} ahead"),
-        };
-        self.last_heard = if missing { LastHeard::Missing } else { LastHeard::Queued };
-        if self.tries_once() {
-            self.time_out(now, out);
-        } else if self.told.as_ref() != Some(&news) {
-            out.push(Effect::Log(Level::INFO, news.clone()));
-            self.told = Some(news);
         }
     }
 
@@ -298,11 +300,41 @@ impl Supervisor {
             _ => None,
         });
         let deadline = self.fence();
-        out.push(Effect::Spawn { tokens: tokens.collect(), deadline });
+        out.push(Effect::Spawn { tokens: tokens.collect(), locks: self.locks.clone(), deadline });
         self.watchdog = deadline.map(|deadline| WatchdogState { deadline, started: now });
         self.phase = Phase::Running;
         self.command_alive = true;
         self.forward_early(out);
+    }
+
+    /// There is no command. If there may be one in a moment, it is tried again, with all that has arrived for it.
+    fn not_spawned(&mut self, exit: Exit, error: String, momentary: bool, now: Boottime, out: &mut Vec<Effect>) {
+        self.command_alive = false;
+        let first = self.unstarted.is_none();
+        let since = self.unstarted.map_or(now, |unstarted| unstarted.since);
+        let lasted = now.since(since);
+        if momentary && lasted < STARTING && self.phase == Phase::Running && self.verdict.is_none() {
+            self.end_watchdog(out);
+            self.phase = Phase::Ready;
+            let again_at = Some(now + lasted.clamp(STARTING_PAUSES[0], STARTING_PAUSES[1]));
+            self.unstarted = Some(Unstarted { since, again_at });
+            if first {
+                out.push(Effect::Log(Level::WARN, format!("{error}; trying again")));
+            }
+            return;
+        }
+        self.verdict = Some(exit);
+        out.push(Effect::Report(error));
+        self.give_back(RELEASE, now, out);
+    }
+
+    /// Something was alive when the tree was killed.
+    fn killed(&mut self, out: &mut Vec<Effect>) {
+        if let Some(ending) = &mut self.ending
+            && std::mem::take(&mut ending.overdue)
+        {
+            out.push(Effect::Log(Level::WARN, "killed what had not ended in time".to_owned()));
+        }
     }
 
     /// Once something is lost, no renewal of anything else changes when the tree must be dead.
@@ -444,14 +476,14 @@ impl Supervisor {
         if let Some(ending) = &mut self.ending {
             ending.kill_at = ending.kill_at.min(kill_at);
         } else {
-            self.ending = Some(Ending { kill_at, killed: false });
+            self.ending = Some(Ending { kill_at, killed: false, overdue: false });
             out.push(Effect::TerminateTree);
         }
     }
 
     fn kill(&mut self, now: Boottime, out: &mut Vec<Effect>) {
         if !matches!(self.ending, Some(Ending { killed: true, .. })) {
-            self.ending = Some(Ending { kill_at: now, killed: true });
+            self.ending = Some(Ending { kill_at: now, killed: true, overdue: false });
             out.push(Effect::KillTree);
         }
     }
@@ -463,11 +495,11 @@ impl Supervisor {
     /// Waiting has taken too long.
     pub(super) fn time_out(&mut self, now: Boottime, out: &mut Vec<Effect>) {
         let (name, wanted) = match self.phase {
-            Phase::Awaiting { next } => (&self.settings.awaited[next], "open"),
-            Phase::Acquiring { next } => (&self.settings.claims[next], "free"),
+            Phase::Awaiting { next } => (self.settings.awaited[next].to_string(), "open"),
+            Phase::Acquiring { next } => (self.settings.claims[next].clone(), "free"),
             _ => return,
         };
-        let tries_once = self.tries_once();
+        let (tries_once, because) = (self.tries_once(), self.because());
         let (exit, message) = match self.last_heard {
             LastHeard::Nothing | LastHeard::Contact if self.settings.local => {
                 (Exit::TimedOut, format!("timed out waiting for {name}: other processes keep the folder busy"))
@@ -477,17 +509,18 @@ impl Supervisor {
                 (Exit::Unreachable, format!("cannot reach the cluster to ask for {name}: {trouble}"))
             }
             LastHeard::Contact => {
-                (Exit::TimedOut, format!("no answer about {name}: does Konductor's operator run in this cluster?"))
+                (Exit::TimedOut, format!("no answer about {name}: does Konductor's operator run? {LOOK}"))
             }
             LastHeard::Missing if tries_once => {
                 (Exit::NoSuchPrimitive, format!("there is no {name} in this namespace: create it, or let me wait"))
             }
             LastHeard::Missing => (Exit::TimedOut, format!("timed out waiting for {name}, which does not exist")),
             LastHeard::Queued if self.settings.skip_on_timeout => {
-                (Exit::Skipped, format!("{name} is not {wanted}: skipping the command"))
+                let because = because.strip_prefix(": ").map(|why| format!(" ({why})")).unwrap_or_default();
+                (Exit::Skipped, format!("{name} is not {wanted}: skipping the command{because}"))
             }
-            LastHeard::Queued if tries_once => (Exit::TimedOut, format!("{name} is not {wanted}")),
-            LastHeard::Queued => (Exit::TimedOut, format!("timed out waiting for {name}")),
+            LastHeard::Queued if tries_once => (Exit::TimedOut, format!("{name} is not {wanted}{because}")),
+            LastHeard::Queued => (Exit::TimedOut, format!("timed out waiting for {name}{}", self.told.why)),
         };
         self.verdict = Some(exit);
         out.push(match exit {

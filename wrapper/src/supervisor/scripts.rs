@@ -3,7 +3,7 @@
 //! A script is a sentence (`# ...`), settings (`key: value`), and events (`TIME EVENT`), each followed by the effects
 //! that are expected, indented. `UPDATE_GOLDEN=1 cargo test -p konductor-run scripts` writes what happens now.
 
-use konductor::{AcquireError, LossReason, RendezvousError};
+use konductor::{AcquireError, LockSeen, LossReason, RendezvousError};
 use konductor_api::GoDuration;
 
 use super::*;
@@ -37,6 +37,8 @@ fn defaults() -> Settings {
         arrivals: Vec::new(),
         arrive_on: ArriveOn::Success,
         claims: vec!["semaphore a".to_owned()],
+        permits: vec![1],
+        held_around: BTreeMap::new(),
         wait_timeout: None,
         skip_on_timeout: false,
         local: false,
@@ -49,10 +51,27 @@ fn defaults() -> Settings {
 }
 
 fn set(settings: &mut Settings, key: &str, value: &str) {
-    let names = || value.split(", ").filter(|name| *name != "none").map(str::to_owned).collect();
+    let names = || -> Vec<String> { value.split(", ").filter(|name| *name != "none").map(str::to_owned).collect() };
     match key {
-        "claims" => settings.claims = names(),
-        "awaited" => settings.awaited = names(),
+        "claims" => {
+            settings.claims = names();
+            settings.permits = vec![1; settings.claims.len()];
+        }
+        "permits" => settings.permits = vec![number(value)],
+        "held-around" => {
+            let (lock, permits) = value.split_once('=').unwrap_or_else(|| panic!("not a lock: {value}"));
+            settings.held_around.insert(lock.to_owned(), number(permits));
+        }
+        "awaited" => {
+            settings.awaited = names()
+                .iter()
+                .map(|awaited: &String| match awaited.split_once(' ') {
+                    Some(("gate", name)) => Awaited::gate(name),
+                    Some(("barrier", name)) => Awaited::barrier(name),
+                    _ => panic!("not a barrier or a gate: {awaited}"),
+                })
+                .collect();
+        }
         "arrivals" => settings.arrivals = names(),
         "arrive" if value == "always" => settings.arrive_on = ArriveOn::AnyEnd,
         "wait-timeout" => settings.wait_timeout = Some(duration(value)),
@@ -112,9 +131,14 @@ fn read_event(line: &str) -> Event {
         }
         "not-stopped" => return Event::NotStopped(number(first)),
         "signals-read" => return Event::SignalsRead,
-        "unreachable" => return Event::Unreachable { error: rest.to_owned() },
+        "unreachable" => return Event::Unreachable { exit: Exit::Unreachable, error: rest.to_owned() },
+        "no-token" => return Event::Unreachable { exit: Exit::Refused, error: rest.to_owned() },
         "client-failed" => return Event::ClientFailed { error: rest.to_owned() },
-        "not-spawned" => return Event::NotSpawned { exit: Exit::NotFound, error: rest.to_owned() },
+        "not-spawned" => return Event::NotSpawned { exit: Exit::NotFound, error: rest.to_owned(), momentary: false },
+        "not-spawned-yet" => {
+            return Event::NotSpawned { exit: Exit::Internal, error: rest.to_owned(), momentary: true };
+        }
+        "some-killed" => return Event::Killed,
         "ended" => return Event::CommandEnded(Exit::Code(number(first))),
         "killed" => return Event::CommandEnded(Exit::Signal(number(first))),
         "remaining" => return Event::Remaining,
@@ -122,12 +146,20 @@ fn read_event(line: &str) -> Event {
         "watchdog-ended" => return Event::WatchdogEnded,
         "timer" => return Event::Timer,
         "asked" => ClaimEvent::Asked,
-        "waiting" if tail == "missing" => waiting(None, true),
-        "waiting" => waiting(Some(number(field("ahead"))), false),
+        "waiting" if tail == "missing" => waiting(None, "", None),
+        "waiting" => {
+            let (tail, message) = tail.split_once(" message=").unwrap_or((tail, ""));
+            let lock = tail.split_once(" lock=").map(|(_, lock)| {
+                let (id, permits) = lock.split_once(':').unwrap_or_else(|| panic!("not a lock: {lock}"));
+                LockSeen { id: id.to_owned(), permits: number(permits) }
+            });
+            waiting(Some(number(field("ahead"))), message, lock)
+        }
         "held" => ClaimEvent::Held {
             fencing_token: number(field("token")),
             ttl: duration(field("ttl")),
             deadline: time(field("deadline")),
+            lock: "p".to_owned(),
         },
         "extended" => ClaimEvent::Extended { deadline: time(field("deadline")) },
         "retrying" => ClaimEvent::Retrying { operation: "renew", error: tail.to_owned() },
@@ -141,8 +173,9 @@ fn read_event(line: &str) -> Event {
     Event::Claim(number(first), news)
 }
 
-fn waiting(ahead: Option<u64>, parent_missing: bool) -> ClaimEvent {
-    ClaimEvent::Waiting { ahead, message: String::new(), parent_missing }
+/// A claim without a place in the queue waits for what is missing.
+fn waiting(ahead: Option<u64>, message: &str, lock: Option<LockSeen>) -> ClaimEvent {
+    ClaimEvent::Waiting { ahead, message: message.to_owned(), parent_missing: ahead.is_none(), lock }
 }
 
 fn refused(operation: &'static str, message: &str) -> AcquireError {
@@ -172,8 +205,8 @@ fn show(effect: &Effect) -> String {
         Effect::Acquire(index) => format!("acquire {index}"),
         Effect::Release(index) => format!("release {index}"),
         Effect::ReadSignals => "read signals".to_owned(),
-        Effect::Spawn { tokens, deadline: None } => format!("spawn {tokens:?}"),
-        Effect::Spawn { tokens, deadline: Some(at) } => {
+        Effect::Spawn { tokens, deadline: None, .. } => format!("spawn {tokens:?}"),
+        Effect::Spawn { tokens, deadline: Some(at), .. } => {
             format!("spawn {tokens:?}, watchdog until {}", GoDuration(at.0))
         }
         Effect::TellWatchdog(at) => format!("watchdog until {}", GoDuration(at.0)),

@@ -5,7 +5,9 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env,
+    ffi::CString,
+    fs,
     io::{self, BufRead as _, Read as _, Write as _},
     mem::MaybeUninit,
     os::fd::{AsFd as _, AsRawFd as _},
@@ -21,7 +23,7 @@ use nix::{
         signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask},
         signalfd::{SfdFlags, SignalFd},
     },
-    unistd::{ForkResult, Pid, close, fork, getpid, getsid, pause, pipe, setsid},
+    unistd::{ForkResult, Pid, close, execve, fork, getpid, getsid, pause, pipe, setsid},
 };
 
 use crate::harness::{Run, leave_terminal, run};
@@ -53,6 +55,8 @@ static ENTER: extern "C" fn() = {
             Some("listener") => listen(&argument),
             Some("daemon") => daemon(),
             Some("context") => context(),
+            Some("odd") => odd(),
+            Some("refuse") => crate::refused::launch(),
             Some(other) => panic!("no such actor: {other}"),
             None => leave_terminal(),
         }
@@ -151,6 +155,14 @@ fn by_default<T>(signals: &[Signal], act: impl FnOnce() -> T) -> T {
     let outcome = act();
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None).unwrap();
     outcome
+}
+
+/// Executes its arguments with an environment that no shell could make.
+fn odd() {
+    let words: Vec<_> = env::args().skip(2).map(|word| CString::new(word).unwrap()).collect();
+    let environment = [c"A=1", c"no equals sign", c"", c"=", c"=no name", c"==name", c"B="];
+    let Err(error) = execve(&words[0], &words, &environment);
+    panic!("{error}")
 }
 
 /// Says when it is continued. Everything else does what it does by default. (A shell may be stopped between the start

@@ -37,6 +37,16 @@ fn without_any_configuration_it_is_69_at_once() {
 }
 
 #[test]
+fn a_pod_without_a_token_is_77_at_once_with_what_to_set() {
+    let pod = sh("echo started").flags("--semaphore warehouse").env("HOME", "/nonexistent");
+    let pod = pod.env("KUBERNETES_SERVICE_HOST", "127.0.0.1").env("KUBERNETES_SERVICE_PORT", "1");
+    let (ended, took) = timed(|| pod.end());
+    assert_eq!((ended.code(), ended.stdout.as_str()), (77, ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("set automountServiceAccountToken: true in the pod's spec"), "{}", ended.stderr);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
 fn a_cluster_that_refuses_connections_is_69_when_the_wait_is_over() {
     let home = kubeconfig(&closed());
     let ended = holding(&home).flags("--wait-timeout 1s --on-timeout skip").end();
@@ -96,4 +106,18 @@ fn a_misspelt_command_is_said_before_anything_is_asked_for() {
     let (code, took) = timed(|| run.code());
     assert_eq!(code, 127);
     assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn what_fails_again_and_again_is_said_once() {
+    let home = kubeconfig(&closed());
+    let said = |flags: &str| {
+        let ended = holding(&home).flags("--wait-timeout 3s").flags(flags).end();
+        let warning = "konductor-run: warning: semaphore warehouse: cannot create the claim yet, trying again: ";
+        (ended.stderr.lines().filter(|line| line.starts_with(warning)).count(), ended.stderr)
+    };
+    let (warnings, log) = said("");
+    assert_eq!(warnings, 1, "{log}");
+    let (warnings, log) = said("-v");
+    assert!(warnings > 2, "whoever asks for more is told of each attempt: {log}");
 }

@@ -54,6 +54,16 @@ fn the_command_finds_what_it_would_find_without_us() {
 }
 
 #[test]
+fn what_is_in_the_environment_without_being_a_variable_is_passed_on() {
+    let own = std::env::current_exe().expect("a process has an executable");
+    let run = run(["/usr/bin/env"]).under(&format!("{} actor:odd", own.display()));
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let (with, without) = (run.end(), run.bare());
+    assert_eq!(lines(&with.stdout), lines(&without.stdout), "{}", with.stderr);
+    assert_eq!(without.stdout.lines().count(), 7);
+}
+
+#[test]
 fn while_something_is_held_it_finds_only_what_is_documented_beside() {
     let folder = tempfile::tempdir().unwrap();
     let manifest = "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata: {name: turns}\nspec: {permits: 1}\n";
@@ -73,6 +83,7 @@ fn while_something_is_held_it_finds_only_what_is_documented_beside() {
         "variable KONDUCTOR_HOLDER: none",
         "variable KONDUCTOR_TOKEN_SEMAPHORE_TURNS: none",
         "variable KONDUCTOR_TREE: none",
+        "variable KONDUCTOR_TREE_HOLDS: none",
     ];
     assert_eq!(others, expected, "{}", with.stderr);
     assert!(with.stdout.contains("parent's death: Some(SIGKILL)"), "{}", with.stdout);

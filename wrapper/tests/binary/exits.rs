@@ -69,9 +69,27 @@ fn what_cannot_run_is_126_and_what_is_not_there_127() {
         ("no such command", "konductor-no-such-command".to_owned(), 127, "there is no command "),
         ("no name", String::new(), 127, "there is no command \"\""),
         ("a directory", "/tmp".to_owned(), 126, "it is a directory"),
+        ("a device", "/dev/null".to_owned(), 126, "it is not a plain file"),
         ("no x bit", file("plain", "#!/bin/sh\n", 0o644), 126, "ermission denied"),
-        ("no such interpreter", file("lost", &format!("#!{nothing}\n"), 0o755), 126, "interpreter"),
-        ("no program", file("text", "exit 0\n", 0o755), 126, "not a program"),
+        (
+            "no such interpreter",
+            file("lost", &format!("#!{nothing}\n"), 0o755),
+            126,
+            &format!("names, {nothing}, is not"),
+        ),
+        (
+            "a Windows line",
+            file("dos", "#!/bin/sh\r\nexit 0\r\n", 0o755),
+            126,
+            "/bin/sh\\r, is not there (the line has a",
+        ),
+        ("no program to interpret", file("odd", "#!/etc/passwd\n", 0o755), 126, "/etc/passwd, cannot be executed"),
+        (
+            "another machine's",
+            file("arm", "\x7fELF\x02\x01\x01_________\x02\0\x28\0", 0o755),
+            126,
+            "a program for arm, and",
+        ),
         ("a program through a file", file("a", "#!/bin/sh\n", 0o755) + "/b", 127, "there is no "),
     ] {
         let ended = run([path.as_str()]).end();
@@ -79,6 +97,53 @@ fn what_cannot_run_is_126_and_what_is_not_there_127() {
         assert!(ended.stderr.starts_with("konductor-run: error: "), "{why}: {}", ended.stderr);
         assert!(ended.stderr.contains(message) && ended.stderr.lines().count() == 1, "{why}: {}", ended.stderr);
     }
+}
+
+#[test]
+fn a_script_that_does_not_say_what_it_is_for_runs_by_the_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, code, output) in [
+        ("echo \"$0 $# $2\"; exit 3\n", 3, "FILE 2 b c\n"),
+        ("# no such line as #!/bin/false\nexit 4\n", 4, ""),
+        ("", 0, ""),
+        // What has no line at all that a kernel would look at.
+        ("\n\nexit 5", 5, ""),
+        ("exit 6\n\0\0archive", 6, ""),
+    ] {
+        let path = folder.path().join("script");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = path.to_str().unwrap();
+        let ended = run([path, "a", "b c"]).end();
+        let expected = output.replace("FILE", path);
+        assert_eq!((ended.code(), ended.stdout), (code, expected), "{text:?}: {}", ended.stderr);
+        // Found in PATH, it is the same.
+        let ended = run(["script", "a", "b c"]).env("PATH", folder.path().to_str().unwrap()).end();
+        assert_eq!(ended.code(), code, "{text:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_filesystem_without_programs_is_named() {
+    let rootless = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
+    let run = run(["/mnt/program"]).under(&format!("unshare {rootless} --mount"));
+    let prepare = "mount -t tmpfs -o noexec none /mnt && echo exit 3 >/mnt/program && chmod 755 /mnt/program";
+    let ended = run.after(&format!("{prepare} && exec \"$@\"")).end();
+    assert_eq!(ended.code(), 126, "{}", ended.stderr);
+    assert!(ended.stderr.contains("/mnt/program: its filesystem is mounted noexec"), "{}", ended.stderr);
+}
+
+#[test]
+fn without_a_shell_such_a_script_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("script");
+    fs::write(&path, "exit 3\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let rootless = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
+    let run = run([path.to_str().unwrap()]).under(&format!("unshare {rootless} --mount"));
+    let ended = run.after("mount -t tmpfs none /usr/bin && exec \"$@\"").end();
+    assert_eq!(ended.code(), 126, "{}", ended.stderr);
+    assert!(ended.stderr.contains("no /bin/sh"), "{}", ended.stderr);
 }
 
 #[test]

@@ -38,6 +38,41 @@ fn the_parents_death_is_a_signal_when_wanted() {
 }
 
 #[test]
+fn a_thread_of_the_parent_that_ends_is_not_the_parents_death() {
+    let script = "trap 'exit 3' USR1; echo; read -r _; exit 4";
+    let spawn = || (sh(script).flags("--parent-death-signal USR1").with_stdin(), nix::unistd::gettid());
+    // The kernel's signal comes with the end of the thread that has started it.
+    let (mut run, thread) = std::thread::spawn(spawn).join().unwrap();
+    let task = format!("/proc/self/task/{thread}");
+    eventually("the thread is gone", || (!std::path::Path::new(&task).exists()).then_some(()));
+    run.line();
+    assert_eq!(run.end().code(), 4);
+}
+
+#[test]
+fn a_signal_of_the_parents_own_is_forwarded() {
+    let mut run =
+        sh("trap 'exit 3' USR1; echo; while :; do sleep 0.01; done").flags("--parent-death-signal USR1").start();
+    run.line();
+    run.signal(10);
+    assert_eq!(run.end().code(), 3);
+}
+
+#[test]
+fn what_was_needed_only_to_start_is_given_back_while_the_command_runs() {
+    let mut run = sh("echo; read -r _; exit 3").with_stdin();
+    run.line();
+    let resident = |field: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", run.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the kernel says it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+    };
+    eventually("half of it is given back", || (2 * resident("VmRSS:") < resident("VmHWM:")).then_some(()));
+    run.write_line();
+    assert_eq!(run.end().code(), 3);
+}
+
+#[test]
 fn a_log_that_nobody_reads_stalls_nothing() {
     let fill = "dd if=/dev/zero of=/dev/stderr oflag=nonblock bs=4096 count=1000 2>/dev/null; exit 3";
     let mut run = sh(fill).flags("-vv").start();

@@ -1,6 +1,7 @@
 //! Without a cluster: several real processes, one folder.
 
 mod crowd;
+mod nested;
 mod trouble;
 
 use std::{

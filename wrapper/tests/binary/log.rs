@@ -66,7 +66,7 @@ fn own_failures_are_the_termination_message() {
             "cannot copy this program to /nowhere/at/all: there is no folder /nowhere/at",
         ),
         (69, "HOME=/nowhere \"$0\" --semaphore a -- true", "cannot acquire semaphore a: "),
-        (70, "(ulimit -n 4; exec \"$0\" -- true)", "the system refuses what a supervisor needs: EMFILE"),
+        (70, "(ulimit -n 4; exec \"$0\" -- true)", "cannot start the command: the system refuses pipe2(2): EMFILE"),
         (70, "\"$0\" --copy-to /proc/konductor-run", "cannot copy this program to "),
         (126, "\"$0\" -- /", "cannot execute /: it is a directory"),
         (127, "\"$0\" -- konductor-no-such-command", "there is no command \"konductor-no-such-command\" in PATH"),

@@ -12,6 +12,7 @@ mod jobs;
 mod local;
 mod log;
 mod pid1;
+mod refused;
 mod signals;
 mod start;
 mod terminal;

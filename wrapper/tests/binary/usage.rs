@@ -83,3 +83,25 @@ fn a_quiet_init_says_nothing() {
     let ended = run(["sh", "-c", "exit 3"]).end();
     assert_eq!((ended.code(), ended.stdout.as_str(), ended.stderr.as_str()), (3, "", ""));
 }
+
+#[test]
+fn what_is_hardly_meant_is_warned_about_and_the_command_runs() {
+    for (flags, variables, expected) in [
+        ("--local .", [].as_slice(), "nothing is held: --local says how, and no --semaphore or --lease says what"),
+        (
+            "",
+            &[("KONDUCTOR_SEMAPHORE", ""), ("KONDUCTOR_WAIT_TIMEOUT", "5m")],
+            "nothing is held: KONDUCTOR_SEMAPHORE is empty, and KONDUCTOR_WAIT_TIMEOUT says that something was meant",
+        ),
+        (
+            "",
+            &[("KONDUKTOR_SEMAPHORE", "a")],
+            "nothing reads the variable KONDUKTOR_SEMAPHORE: did you mean KONDUCTOR_SEMAPHORE?",
+        ),
+    ] {
+        let run = run(["echo", "ran"]).flags(flags);
+        let ended = variables.iter().fold(run, |run, (name, value)| run.env(name, value)).end();
+        assert_eq!((ended.code(), ended.stdout.as_str()), (0, "ran\n"));
+        assert_eq!(ended.stderr, format!("konductor-run: warning: {expected}\n"));
+    }
+}

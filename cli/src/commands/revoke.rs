@@ -1,0 +1,117 @@
+//! `koncli revoke`: asks a holder to end, or takes away by force.
+
+use konductor_api::REVOKE_ANNOTATION;
+use serde_json::{Value, json};
+
+use super::{
+    claim::{claims_on, delete, holds_nothing},
+    object::{self, Change},
+};
+use crate::{
+    args::{DryRun, DryRunArgs, OldWaitArgs, OutputArgs, parse_holder},
+    cluster::{ApiError, Call, Cluster},
+    context::Context,
+    error::{DONE, Error, Outcome},
+    kind::{LEASE, LEASE_REQUEST, ObjectName, PERMIT, Resource, SEMAPHORE},
+    trouble::explain,
+};
+
+/// What to revoke.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// A semaphore or lease, or a claim itself: permit/NAME, leaserequest/NAME.
+    #[arg(value_name = "KIND/NAME")]
+    object: ObjectName,
+    /// Whose claims; needed unless a claim is named.
+    #[arg(long, value_name = "NAME", value_parser = parse_holder)]
+    holder: Option<String>,
+    /// Why, as the holder and others are told.
+    #[arg(long, value_name = "TEXT", default_value = "asked for by koncli")]
+    reason: String,
+    /// Delete the claim instead of asking: the next one is let in at once, whatever the holder still does.
+    #[arg(long)]
+    force: bool,
+    /// Do not ask whether --force is meant.
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    old: OldWaitArgs,
+}
+
+/// Asks holders to end.
+pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
+    let resource = args.object.resource;
+    let kind = match (resource, &args.holder) {
+        (PERMIT | LEASE_REQUEST, _) => resource,
+        (SEMAPHORE | LEASE, Some(_)) => resource.claims().expect("a lock has claims").0,
+        (SEMAPHORE | LEASE, None) => {
+            return Err(Error::usage(format!("whose claim on {} is to be revoked? say --holder NAME", args.object))
+                .advise(format!("koncli {resource} status {} shows who holds it", args.object.name)));
+        }
+        _ => {
+            return Err(Error::usage(format!("a {resource} is held by nobody: name a semaphore or lease, or a claim")));
+        }
+    };
+    let cluster = context.cluster().await?;
+    let claims = find(&cluster, args, kind).await?;
+    if args.force && !args.yes && args.dry_run.dry_run == DryRun::None {
+        agreed(context, &claims)?;
+    }
+    for claim in &claims {
+        let name = claim["metadata"]["name"].as_str().unwrap_or_default();
+        if args.force {
+            match delete(&cluster, kind, claim, args.dry_run.dry_run).await {
+                Ok(()) | Err(ApiError::Refused { code: 404 | 409, .. }) => {}
+                Err(error) => return Err(explain(&cluster, error, kind, Some(name)).await),
+            }
+            let suffix = args.dry_run.dry_run.suffix();
+            context.screen.confirm(&format!("{}/{name} deleted{suffix}", kind.qualified()));
+        } else {
+            let metadata =
+                json!({ "uid": claim["metadata"]["uid"], "annotations": { REVOKE_ANNOTATION: args.reason } });
+            let patch = json!({ "metadata": metadata });
+            let change = Change { resource: kind, name, patch, verb: "revoked" };
+            object::change(context, &cluster, change, args.dry_run.dry_run, &args.output).await?;
+        }
+    }
+    Ok(DONE)
+}
+
+/// The claims that are meant.
+async fn find(cluster: &Cluster, args: &Args, kind: Resource) -> Result<Vec<Value>, Error> {
+    let ObjectName { resource, name } = &args.object;
+    if *resource == kind {
+        return match cluster.call(Call::get(cluster.path(kind, name))).await {
+            Ok(claim) => Ok(vec![claim]),
+            Err(error) => Err(explain(cluster, error, kind, Some(name)).await),
+        };
+    }
+    let holder = args.holder.as_deref().unwrap_or_default();
+    let claims = claims_on(cluster, *resource, name, Some(holder)).await?;
+    if claims.is_empty() {
+        return Err(holds_nothing(cluster, *resource, name, holder).await);
+    }
+    Ok(claims)
+}
+
+/// Says what force risks, and asks.
+fn agreed(context: &Context, claims: &[Value]) -> Result<(), Error> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    for claim in claims {
+        let pod = claim["spec"]["pod"]["name"].as_str().map(|pod| format!(" (pod {pod})")).unwrap_or_default();
+        context.screen.warn(&format!(
+            "{} of {}{pod} is deleted: until it notices, at its next renewal, it goes on beside the next holder",
+            text(&claim["metadata"]["name"]),
+            text(&claim["spec"]["holder"]),
+        ));
+    }
+    match context.screen.asks("Delete?") {
+        Some(true) => Ok(()),
+        Some(false) => Err(Error::usage("nothing was deleted")),
+        None => Err(Error::usage("there is nobody to ask whether --force is meant: say so with -y")),
+    }
+}

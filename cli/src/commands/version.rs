@@ -1,0 +1,26 @@
+//! `koncli version`.
+
+use serde_json::json;
+
+use crate::{
+    args::OutputArgs,
+    context::Context,
+    error::{DONE, Outcome},
+};
+
+/// How to print it.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Prints the version of this program.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let version = env!("CARGO_PKG_VERSION");
+    match args.output.print(json!({ "name": "koncli", "version": version }))? {
+        Some(text) => context.screen.text(&text),
+        None => context.screen.line(&format!("koncli {version}")),
+    }
+    Ok(DONE)
+}

@@ -1,0 +1,369 @@
+//! `koncli wait`: until objects are as wanted. It lists each once and then watches, and never asks again and again.
+
+use std::{pin::pin, str::FromStr, time::Duration};
+
+use futures::{StreamExt as _, future::try_join_all};
+use konductor::{Boottime, Exit};
+use konductor_cluster::backoff::Backoff;
+use serde_json::Value;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use super::barrier;
+use crate::{
+    args::TimeoutArgs,
+    cluster::{ApiError, Call, Cluster},
+    context::Context,
+    error::{DONE, Error, Outcome},
+    kind::{BARRIER, GATE, JOB, LEASE_REQUEST, ObjectName, PERMIT, Resource},
+    patience::{News, Patience},
+    trouble::{condition, explain},
+    waiting::{Stop, wait_for},
+    why,
+};
+
+/// What to wait for.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// What to wait for: all of them.
+    #[arg(required = true, value_name = "KIND/NAME")]
+    objects: Vec<ObjectName>,
+    /// open, failed, granted, complete, or condition=TYPE[=VALUE]; when absent, what is good news of the kind: a barrier
+    /// or gate that is open, a job that is complete, a claim that is granted.
+    #[arg(long = "for", value_name = "STATE")]
+    goal: Option<Goal>,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
+}
+
+/// The state that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Of barriers and gates.
+    Open,
+    /// Of barriers, gates and jobs.
+    Failed,
+    /// Of claims.
+    Granted,
+    /// Of jobs.
+    Complete,
+    /// A condition has this value.
+    Condition(String, String),
+}
+
+impl FromStr for Goal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "open" => Ok(Self::Open),
+            "failed" => Ok(Self::Failed),
+            "granted" => Ok(Self::Granted),
+            "complete" => Ok(Self::Complete),
+            _ => {
+                let condition = text.strip_prefix("condition=").filter(|rest| !rest.is_empty());
+                let condition = condition.ok_or("use open, failed, granted, complete or condition=TYPE[=VALUE]")?;
+                let (kind, value) = condition.split_once('=').unwrap_or((condition, "True"));
+                Ok(Self::Condition(kind.to_owned(), value.to_owned()))
+            }
+        }
+    }
+}
+
+impl Goal {
+    /// What is good news of a kind.
+    fn of(resource: Resource) -> Option<Self> {
+        match resource {
+            BARRIER | GATE => Some(Self::Open),
+            JOB => Some(Self::Complete),
+            PERMIT | LEASE_REQUEST => Some(Self::Granted),
+            _ => None,
+        }
+    }
+
+    /// Whether objects of a kind can ever be in it.
+    fn fits(&self, resource: Resource) -> bool {
+        match self {
+            Self::Open => matches!(resource, BARRIER | GATE),
+            Self::Failed => matches!(resource, BARRIER | GATE | JOB),
+            Self::Granted => matches!(resource, PERMIT | LEASE_REQUEST),
+            Self::Complete => resource == JOB,
+            Self::Condition(..) => true,
+        }
+    }
+
+    /// In a word.
+    fn name(&self) -> String {
+        match self {
+            Self::Open => "open".to_owned(),
+            Self::Failed => "failed".to_owned(),
+            Self::Granted => "granted".to_owned(),
+            Self::Complete => "complete".to_owned(),
+            Self::Condition(kind, value) if value == "True" => kind.clone(),
+            Self::Condition(kind, value) => format!("{kind}={value}"),
+        }
+    }
+}
+
+/// Waits for all that was named.
+pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
+    let mut goals = Vec::new();
+    for object in &args.objects {
+        let goal = args.goal.clone().or_else(|| Goal::of(object.resource)).ok_or_else(|| {
+            Error::usage(format!("what is {object} waited for? say --for condition=TYPE, as in condition=Ready"))
+        })?;
+        if !goal.fits(object.resource) {
+            return Err(Error::usage(format!("a {} is never {}: choose another --for", object.resource, goal.name())));
+        }
+        goals.push((object.clone(), goal));
+    }
+    let cluster = context.cluster().await?;
+    wait(context, &cluster, goals, args.timeout.timeout).await
+}
+
+/// Waits until all of these are in this state.
+pub(crate) async fn all(
+    context: &Context,
+    cluster: &Cluster,
+    objects: &[ObjectName],
+    goal: &Goal,
+    timeout: Option<Duration>,
+) -> Outcome {
+    let goals = objects.iter().map(|object| (object.clone(), goal.clone())).collect();
+    wait(context, cluster, goals, timeout).await
+}
+
+async fn wait(
+    context: &Context,
+    cluster: &Cluster,
+    goals: Vec<(ObjectName, Goal)>,
+    timeout: Option<Duration>,
+) -> Outcome {
+    let (news_in, mut news) = unbounded_channel();
+    let waits = goals.iter().map(|(object, goal)| {
+        let news = &news_in;
+        async move {
+            if *goal == Goal::Open {
+                barrier::open(cluster, object, news).await?;
+            } else {
+                reach(cluster, object, goal, news).await?;
+            }
+            context.screen.confirm(&format!("{}/{} {}", object.resource.qualified(), object.name, goal.name()));
+            Ok(())
+        }
+    });
+    let waits = pin!(try_join_all(waits));
+    let names: Vec<_> = goals.iter().map(|(object, _)| object.to_string()).collect();
+    let patience = Patience::new(names.join(" and "), Boottime::now(), timeout);
+    match wait_for(context, patience, waits, &mut news).await {
+        Ok(_) => Ok(DONE),
+        Err(Stop::Because(error)) if error.exit == Exit::TimedOut => {
+            let mut error = error;
+            for (object, _) in &goals {
+                error = why::in_short(cluster, object).await.into_iter().fold(error, Error::advise);
+            }
+            Err(error)
+        }
+        Err(stop) => stop.outcome(),
+    }
+}
+
+/// How an object stands to a goal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Reached,
+    /// It will not be reached any more.
+    Never(String),
+    NotYet(String),
+}
+
+/// How an object, as the API has it, stands to a goal.
+fn judge(object: &Value, goal: &Goal) -> Verdict {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let is = |kind: &str| condition(object, kind).filter(|condition| condition["status"] == "True");
+    let why = |condition: &Value| {
+        let parts = [text(&condition["reason"]), text(&condition["message"])];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+    };
+    // A status that answers an older spec says nothing of this one. Jobs have no such field.
+    let generation = &object["metadata"]["generation"];
+    let observed = &object["status"]["observedGeneration"];
+    if !observed.is_null() && observed != generation && *goal != Goal::Granted {
+        return Verdict::NotYet("the status is not of the present spec yet".to_owned());
+    }
+    match goal {
+        Goal::Complete => match (is("Complete"), is("Failed")) {
+            (Some(_), _) => Verdict::Reached,
+            (None, Some(failed)) => Verdict::Never(format!("it has failed ({})", why(failed))),
+            (None, None) => Verdict::NotYet(of_job(object)),
+        },
+        Goal::Failed => match (is("Failed"), is("Complete")) {
+            (Some(_), _) => Verdict::Reached,
+            (None, Some(_)) => Verdict::Never("it is complete".to_owned()),
+            (None, None) => Verdict::NotYet(condition(object, "Open").map(why).unwrap_or_default()),
+        },
+        Goal::Open => match (is("Open"), is("Failed")) {
+            (Some(_), _) => Verdict::Reached,
+            (None, Some(failed)) => Verdict::Never(format!("it has failed ({})", why(failed))),
+            (None, None) => Verdict::NotYet(condition(object, "Open").map(why).unwrap_or_default()),
+        },
+        Goal::Granted => match object["status"]["phase"].as_str() {
+            Some("Granted") => Verdict::Reached,
+            Some("Expired" | "Revoking") => {
+                Verdict::Never(format!("it is over ({})", text(&object["status"]["message"])))
+            }
+            _ => Verdict::NotYet(text(&object["status"]["message"])),
+        },
+        Goal::Condition(kind, value) => match condition(object, kind) {
+            Some(found) if text(&found["status"]).eq_ignore_ascii_case(value) => Verdict::Reached,
+            Some(found) => Verdict::NotYet(format!("{kind} is {} ({})", text(&found["status"]), why(found))),
+            None => Verdict::NotYet(format!("it has no condition {kind} yet")),
+        },
+    }
+}
+
+/// How far a job has come.
+fn of_job(job: &Value) -> String {
+    let count = |field: &str| job["status"][field].as_u64().unwrap_or(0);
+    format!("{} active, {} succeeded, {} failed", count("active"), count("succeeded"), count("failed"))
+}
+
+/// Waits until an object is as wanted: a list of its name, and then a watch from there.
+async fn reach(cluster: &Cluster, object: &ObjectName, goal: &Goal, news: &UnboundedSender<News>) -> Result<(), Error> {
+    let selector = format!("metadata.name={}", object.name);
+    let call = Call::get(cluster.all(object.resource)).with("fieldSelector", selector);
+    let mut backoff = Backoff::default();
+    let mut contact = false;
+    loop {
+        match look(cluster, &call, object, goal, news, &mut contact, &mut backoff).await {
+            Ok(Some(verdict)) => return verdict,
+            // Watches end by themselves after a while.
+            Ok(None) => backoff.pause().await,
+            Err(error) if error.is_passing() => {
+                let _ = news.send(News::Trouble(format!("{object}: {error}")));
+                backoff.pause().await;
+            }
+            Err(error) => return Err(explain(cluster, error, object.resource, None).await),
+        }
+    }
+}
+
+/// Lists and watches until there is a verdict; `None` if the watch has ended before.
+async fn look(
+    cluster: &Cluster,
+    call: &Call,
+    object: &ObjectName,
+    goal: &Goal,
+    news: &UnboundedSender<News>,
+    contact: &mut bool,
+    backoff: &mut Backoff,
+) -> Result<Option<Result<(), Error>>, ApiError> {
+    let list = cluster.call(call.clone()).await?;
+    if !std::mem::replace(contact, true) {
+        let _ = news.send(News::Contact);
+    }
+    let tell = |found: Option<&Value>| {
+        let (message, missing) = match found.map(|found| judge(found, goal)) {
+            Some(Verdict::Reached) => return Some(Ok(())),
+            Some(Verdict::Never(why)) => {
+                return Some(Err(Error::new(Exit::Failed, format!("{object} will not be {}: {why}", goal.name()))));
+            }
+            Some(Verdict::NotYet(message)) => (message, false),
+            None => (String::new(), true),
+        };
+        let _ = news.send(News::Waiting { object: object.to_string(), message, ahead: None, missing });
+        None
+    };
+    if let Some(verdict) = tell(list["items"].get(0)) {
+        return Ok(Some(verdict));
+    }
+    let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    let mut events = Box::pin(cluster.watch(call.clone(), version).await?);
+    while let Some(event) = events.next().await {
+        let event = event?;
+        backoff.reset();
+        let verdict = match event {
+            (word, _) if word == "BOOKMARK" => None,
+            (word, _) if word == "DELETED" => tell(None),
+            (_, found) => tell(Some(&found)),
+        };
+        if verdict.is_some() {
+            return Ok(verdict);
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(conditions: &[(&str, &str)]) -> Value {
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|(kind, status)| json!({ "type": kind, "status": status, "reason": "R", "message": "m" }))
+            .collect();
+        json!({ "metadata": { "generation": 2 }, "status": { "conditions": conditions } })
+    }
+
+    #[test]
+    fn a_goal_is_reached_will_never_be_or_not_yet() {
+        let failed = Verdict::Never("it has failed (R: m)".to_owned());
+        for (goal, conditions, expected) in [
+            (Goal::Complete, &[("Complete", "True")][..], Verdict::Reached),
+            (Goal::Complete, &[("Failed", "True")], failed.clone()),
+            (Goal::Complete, &[("Failed", "False")], Verdict::NotYet("0 active, 0 succeeded, 0 failed".to_owned())),
+            (
+                Goal::Complete,
+                &[("FailureTarget", "True")],
+                Verdict::NotYet("0 active, 0 succeeded, 0 failed".to_owned()),
+            ),
+            (Goal::Failed, &[("Failed", "True")], Verdict::Reached),
+            (Goal::Failed, &[("Complete", "True")], Verdict::Never("it is complete".to_owned())),
+            (Goal::Failed, &[("Open", "False")], Verdict::NotYet("R: m".to_owned())),
+            (Goal::Open, &[("Open", "True")], Verdict::Reached),
+            (Goal::Open, &[("Open", "False"), ("Failed", "True")], failed),
+            (Goal::Condition("Ready".into(), "True".into()), &[("Ready", "True")], Verdict::Reached),
+            (Goal::Condition("Ready".into(), "false".into()), &[("Ready", "False")], Verdict::Reached),
+            (
+                Goal::Condition("Ready".into(), "True".into()),
+                &[("Ready", "False")],
+                Verdict::NotYet("Ready is False (R: m)".to_owned()),
+            ),
+            (
+                Goal::Condition("Ready".into(), "True".into()),
+                &[],
+                Verdict::NotYet("it has no condition Ready yet".to_owned()),
+            ),
+        ] {
+            assert_eq!(judge(&object(conditions), &goal), expected, "{goal:?} {conditions:?}");
+        }
+        for (phase, expected) in [
+            ("Granted", Verdict::Reached),
+            ("Expired", Verdict::Never("it is over (m)".to_owned())),
+            ("Pending", Verdict::NotYet("m".to_owned())),
+        ] {
+            let claim = json!({ "status": { "phase": phase, "message": "m" } });
+            assert_eq!(judge(&claim, &Goal::Granted), expected, "{phase}");
+        }
+    }
+
+    #[test]
+    fn a_status_of_an_older_spec_counts_for_nothing() {
+        let mut gate = object(&[("Ready", "True")]);
+        gate["status"]["observedGeneration"] = json!(1);
+        let ready = Goal::Condition("Ready".into(), "True".into());
+        assert!(matches!(judge(&gate, &ready), Verdict::NotYet(_)));
+        gate["status"]["observedGeneration"] = json!(2);
+        assert_eq!(judge(&gate, &ready), Verdict::Reached);
+    }
+
+    #[test]
+    fn goals_are_said_in_a_word() {
+        assert_eq!("Open".parse(), Ok(Goal::Open));
+        assert_eq!("condition=Ready".parse(), Ok(Goal::Condition("Ready".into(), "True".into())));
+        assert_eq!("condition=Ready=False".parse(), Ok(Goal::Condition("Ready".into(), "False".into())));
+        assert!("condition=".parse::<Goal>().is_err() && "closed".parse::<Goal>().is_err());
+    }
+}

@@ -1,0 +1,21 @@
+//! What every command is given: what was said for all of them, and where its words go.
+
+use crate::{cluster::Cluster, error::Error, globals::Globals, screen::Screen};
+
+/// The surroundings of a command.
+pub(crate) struct Context {
+    /// What was said for all commands.
+    pub(crate) globals: Globals,
+    /// Where words go.
+    pub(crate) screen: Screen,
+}
+
+impl Context {
+    /// A connection to the cluster that was chosen.
+    pub(crate) async fn cluster(&self) -> Result<Cluster, Error> {
+        if self.globals.local.is_some() {
+            return Err(Error::usage("this needs a cluster: a folder (--local) knows semaphores and leases only"));
+        }
+        Cluster::connect(&self.globals).await
+    }
+}

@@ -1,0 +1,98 @@
+//! What every command takes: which cluster, as whom, how much is said.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Where to look, and how to speak.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Globals {
+    /// The namespace; that of the kubeconfig's context, or of the pod, when absent.
+    #[arg(short, long, global = true, env = "KONCLI_NAMESPACE", value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// The context of the kubeconfig to use.
+    #[arg(long, global = true, env = "KONCLI_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The kubeconfig to use; that of KUBECONFIG, the pod's service account, or ~/.kube/config when absent.
+    #[arg(long, global = true, env = "KONCLI_KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The user to impersonate.
+    #[arg(long = "as", global = true, env = "KONCLI_AS", value_name = "USER")]
+    pub(crate) as_user: Option<String>,
+    /// A group to impersonate (repeatable).
+    #[arg(long = "as-group", global = true, env = "KONCLI_AS_GROUP", value_delimiter = ',', value_name = "GROUP")]
+    pub(crate) as_group: Vec<String>,
+    /// No cluster: the locks in this folder, between the processes of this machine.
+    #[arg(long, global = true, env = "KONCLI_LOCAL", value_name = "DIR")]
+    pub(crate) local: Option<PathBuf>,
+    /// Say only what goes wrong.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more on stderr; twice for all.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Whether to use colors; auto: on a terminal, unless `NO_COLOR` or TERM=dumb says no.
+    #[arg(long, global = true, env = "KONCLI_COLOR", value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorWhen,
+    /// Where the operator is, for `why`, which otherwise looks for it; elsewhere it makes no difference (old scripts).
+    #[arg(long, global = true, hide = true, value_name = "NAMESPACE")]
+    pub(crate) operator_namespace: Option<String>,
+    /// Taken for old scripts: error, warn, info, debug or trace.
+    #[arg(long, global = true, hide = true, env = "KONCLI_LOG", value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+/// When to use colors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// On a terminal that has them.
+    #[default]
+    Auto,
+    /// Also elsewhere.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl ColorWhen {
+    /// Whether to use colors, given what the environment says and whether it goes to a terminal.
+    pub(crate) fn decide(self, terminal: bool, variable: impl Fn(&str) -> Option<String>) -> bool {
+        let set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto if set("NO_COLOR") => false,
+            Self::Auto if variable("CLICOLOR_FORCE").is_some_and(|value| !matches!(value.as_str(), "" | "0")) => true,
+            Self::Auto => terminal && variable("TERM").is_none_or(|term| term != "dumb"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colors_are_for_terminals_that_want_them() {
+        let nothing: &[(&str, &str)] = &[];
+        for (when, terminal, variables, expected) in [
+            (ColorWhen::Auto, true, nothing, true),
+            (ColorWhen::Auto, false, nothing, false),
+            (ColorWhen::Auto, true, &[("NO_COLOR", "1")][..], false),
+            (ColorWhen::Auto, true, &[("NO_COLOR", "")][..], true),
+            (ColorWhen::Auto, true, &[("TERM", "dumb")][..], false),
+            (ColorWhen::Auto, false, &[("CLICOLOR_FORCE", "1")][..], true),
+            (ColorWhen::Auto, false, &[("CLICOLOR_FORCE", "0")][..], false),
+            (ColorWhen::Auto, false, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")][..], false),
+            (ColorWhen::Always, false, &[("NO_COLOR", "1")][..], true),
+            (ColorWhen::Never, true, &[("CLICOLOR_FORCE", "1")][..], false),
+        ] {
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(variable, _)| *variable == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(when.decide(terminal, variable), expected, "{when:?} {terminal} {variables:?}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Who asks: a name that is the same for the next command, so that it finds what this one has acquired.
+
+use konductor::{PodReference, identity::PodSources};
+use konductor_api::limits::MAX_HOLDER;
+
+/// A holder and the pod that it is in, if it is in one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Who {
+    /// The name.
+    pub(crate) holder: String,
+    /// The whole pod: the container that acquires may be one that ends long before what it protects.
+    pub(crate) pod: Option<PodReference>,
+}
+
+impl Who {
+    /// Whoever runs this process, under the name that was given.
+    pub(crate) fn found(given: Option<&str>) -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let (name, uid) = (variable("KONDUCTOR_POD_NAME"), variable("KONDUCTOR_POD_UID"));
+        let sources = PodSources::read(name, uid, None);
+        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+        let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
+        Self::of(given, sources.pod_name(), sources.pod_uid(), user, host)
+    }
+
+    fn of(
+        given: Option<&str>,
+        pod_name: Option<String>,
+        pod_uid: Option<String>,
+        user: Option<String>,
+        host: Option<String>,
+    ) -> Self {
+        let unknown = || "unknown".to_owned();
+        let own = || match &pod_name {
+            Some(name) => name.clone(),
+            None => format!("{}@{}", user.unwrap_or_else(unknown), host.unwrap_or_else(unknown)),
+        };
+        let holder: String = given.map_or_else(own, str::to_owned).chars().take(MAX_HOLDER as usize).collect();
+        let pod = pod_name.filter(|name| konductor::name::is_name(name)).zip(pod_uid);
+        Self { holder, pod: pod.map(|(name, uid)| PodReference::whole(name, uid)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_is_the_pod_or_the_person_unless_told() {
+        let text = |text: &str| Some(text.to_owned());
+        let person = Who::of(None, None, None, text("ann"), text("laptop"));
+        assert_eq!(person, Who { holder: "ann@laptop".to_owned(), pod: None });
+        let pod = Who::of(None, text("load-x7k2p"), text("u1"), text("root"), text("load-x7k2p"));
+        assert_eq!(pod, Who { holder: "load-x7k2p".to_owned(), pod: Some(PodReference::whole("load-x7k2p", "u1")) });
+        let named = Who::of(Some("nightly"), text("load-x7k2p"), text("u1"), None, None);
+        assert_eq!((named.holder.as_str(), named.pod.is_some()), ("nightly", true));
+        let half = Who::of(None, text("load-x7k2p"), None, None, None);
+        assert_eq!(half.pod, None, "a name without a UID is no proof of anything");
+    }
+}

@@ -1,0 +1,216 @@
+//! The reference page `docs/koncli.md`, the page of exit codes and the man pages in `docs/man`: written from the parser,
+//! and compared with what is committed.
+//!
+//! `UPDATE_DOCS=1 cargo test -p konductor-cli reference` writes them anew.
+
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+
+use clap::{Arg, Command, CommandFactory as _};
+use konductor::exit;
+
+use crate::{args::CommandLine, status::summary::FIELDS};
+
+const HEAD: &str = "\
+# koncli
+
+The command line for people and scripts: see, wait for, acquire and explain Konductor's semaphores, leases, barriers and
+gates. The same program is a plugin of kubectl when it is called `kubectl-konductor` (`kubectl konductor ...`).
+
+    koncli barrier wait stage-1 --timeout 30m
+    token=$(koncli semaphore acquire warehouse --timeout 10m) && ./load --token \"$token\"; koncli semaphore release warehouse
+    koncli wait job/extract gate/business-hours --timeout 1h
+
+Each flag can come before or after what it belongs to. A flag wins over its variable.
+";
+
+const BEHAVIOUR: &str = "
+## Acquiring without a process that holds
+
+`koncli semaphore acquire` and `koncli lease acquire` print the fencing token and end; what they acquired stays until it is
+released, or until its time to live has passed since the last `renew`.
+
+- *Whose it is.* A claim belongs to its holder by the holder's name: `--holder`, else the pod's name, else `USER@HOST`.
+  Whoever acquires again in that name, in the same pod or in none, has the same claim, and renews it. `release` and `renew`
+  find it by that name.
+- *In a pod* the claim is tied to the pod and to no container of it, so an init container may acquire and another
+  container release; it is free when the pod has ended. The pod is known from `KONDUCTOR_POD_NAME` and
+  `KONDUCTOR_POD_UID`, or from its token.
+- *What others hold*, a container's `konductor-run` or another pod, is released only with `--force`. `koncli revoke` asks
+  it to end instead.
+- *Waiting* ends when it is asked for and not before: without `--timeout` it does not end; `--timeout 0` tries once. Ctrl-C
+  and TERM withdraw. Nothing is asked for again and again: it watches.
+- *Renewing* is yours: work that takes longer than the time to live needs `koncli ... renew` meanwhile, or
+  [konductor-run](konductor-run.md), which renews by itself and ends the work when it cannot. `renew` ends with 79 when it
+  is held no longer.
+
+## Rights
+
+`konductor-view` is enough for what only looks (`list`, `status`, `events`, `why`, `top`, `wait`, and `barrier wait` and
+`gate wait`); `konductor-workload` for `acquire`, `renew`, `release`, `arrive` and for waiting for barriers and gates; `konductor-edit`
+for all that creates, changes and deletes, `revoke` among them. Jobs and pods can be waited for with Kubernetes' own `view`;
+`operator` says what it may not read. A refusal names the right that is missing, and a line that grants it.
+
+## Summaries
+
+`koncli status KIND NAME -o json` (and `koncli KIND status NAME -o json`) is one flat object, without NAME a list of
+them. Fields are only ever added; what is not known is null. `list -o json` has the API's own objects.
+";
+
+fn page() -> String {
+    let mut page = HEAD.to_owned();
+    let root = command();
+    section(&mut page, "Everywhere", ["flag", "variable", "meaning"], &rows(&root));
+    for top in shown(&root) {
+        let _ = write!(page, "\n## {}\n\n{}\n", top.get_name(), about(top));
+        if top.has_subcommands() {
+            for leaf in shown(top) {
+                let _ = write!(page, "\n### {} {}\n\n{}\n", top.get_name(), leaf.get_name(), about(leaf));
+                flags(&mut page, leaf);
+            }
+        } else {
+            flags(&mut page, top);
+        }
+    }
+    page += BEHAVIOUR;
+    let fields = FIELDS.map(|(kind, names, meaning)| {
+        let names: Vec<_> = names.split(", ").map(code).collect();
+        [kind.to_owned(), names.join(", "), meaning.to_owned()]
+    });
+    table(&mut page, ["of", "fields", "meaning"], &fields);
+    page += "\n## Exit codes\n\n0 when it is done; [all others](exit-codes.md).\n";
+    page
+}
+
+fn exit_codes() -> String {
+    let mut page = String::from(
+        "# Exit codes\n\n`konductor-run` passes the codes of its command on and has these of its own; `koncli` has the \
+         same ones. 128+n is what\nsignal n has ended. A Job's `podFailurePolicy` can tell them apart.\n\n",
+    );
+    let rows =
+        exit::OWN.map(|(exit, meaning, advice)| [exit.code().to_string(), meaning.to_owned(), advice.to_owned()]);
+    table(&mut page, ["code", "meaning", "what to do"], &rows);
+    page
+}
+
+/// The parser, as it is without any variable set.
+fn command() -> Command {
+    let mut command = CommandLine::command();
+    command.build();
+    command
+}
+
+fn shown(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|command| !command.is_hide_set())
+}
+
+fn about(command: &Command) -> String {
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    if about.ends_with('.') { about } else { format!("{about}.") }
+}
+
+/// How a command is called, and its own flags.
+fn flags(page: &mut String, command: &Command) {
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").lines().next().unwrap_or_default().to_owned();
+    let _ = write!(page, "\n    {usage}\n");
+    let rows = rows(command);
+    if !rows.is_empty() {
+        page.push('\n');
+        table(page, ["flag", "variable", "meaning"], &rows);
+    }
+}
+
+/// A command's own arguments: of the root, what holds for all.
+fn rows(command: &Command) -> Vec<[String; 3]> {
+    let everywhere = CommandLine::command();
+    let is_root = command.get_name() == everywhere.get_name();
+    let known = |arg: &Arg| everywhere.get_arguments().any(|known| known.get_id() == arg.get_id());
+    let own = command.get_arguments().filter(|arg| !arg.is_hide_set() && (is_root || !known(arg)));
+    let own = own.filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"));
+    own.map(row).collect()
+}
+
+fn row(arg: &Arg) -> [String; 3] {
+    let value = arg.get_value_names().map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+    let value = value.filter(|_| arg.get_action().takes_values()).unwrap_or_default();
+    let short = arg.get_short().map(|short| format!("-{short}"));
+    let long = arg.get_long().map(|long| format!("--{long}"));
+    let names: Vec<_> = short.into_iter().chain(long).collect();
+    let flag = if names.is_empty() { value } else { format!("{} {value}", names.join(", ")).trim_end().to_owned() };
+    let meaning =
+        arg.get_help().map(|help| help.to_string().replace('|', "\\|").replace('\n', " ")).unwrap_or_default();
+    let choices: Vec<_> = if arg.get_action().takes_values() {
+        arg.get_possible_values()
+            .iter()
+            .filter(|value| !value.is_hide_set())
+            .map(|value| code(value.get_name()))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    let choices = if choices.is_empty() { String::new() } else { format!(" ({})", choices.join(", ")) };
+    let variable = arg.get_env().map(|name| code(&name.to_string_lossy())).unwrap_or_default();
+    [code(&flag), variable, format!("{meaning}{choices}")]
+}
+
+fn code(text: &str) -> String {
+    format!("`{text}`")
+}
+
+fn section<const N: usize>(page: &mut String, title: &str, columns: [&str; N], rows: &[[String; N]]) {
+    let _ = write!(page, "\n## {title}\n\n");
+    table(page, columns, rows);
+}
+
+fn table<const N: usize>(page: &mut String, columns: [&str; N], rows: &[[String; N]]) {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    *page += &line(&columns.map(str::to_owned));
+    *page += &"|---".repeat(N);
+    *page += "|\n";
+    for row in rows {
+        *page += &line(row);
+    }
+}
+
+/// The man pages by their files' names.
+fn man_pages() -> BTreeMap<String, String> {
+    let mut pages = BTreeMap::new();
+    add_man_page(&command(), "koncli", &mut pages);
+    pages
+}
+
+fn add_man_page(command: &Command, name: &str, pages: &mut BTreeMap<String, String>) {
+    let mut text = Vec::new();
+    // A parser's names are static unless clap is built with more.
+    let title: &'static str = name.to_owned().leak();
+    let named = command.clone().name(title).bin_name(name.replace('-', " "));
+    clap_mangen::Man::new(named).render(&mut text).expect("a page");
+    pages.insert(format!("{name}.1"), String::from_utf8(text).expect("UTF-8"));
+    for inner in shown(command) {
+        add_man_page(inner, &format!("{name}-{}", inner.get_name()), pages);
+    }
+}
+
+#[test]
+fn the_reference_pages_are_what_the_parser_says() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let pages = [("koncli.md".to_owned(), page()), ("exit-codes.md".to_owned(), exit_codes())];
+    let man_pages = man_pages().into_iter().map(|(name, text)| (format!("man/{name}"), text));
+    let pages: BTreeMap<_, _> = pages.into_iter().chain(man_pages).collect();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let _ = fs::remove_dir_all(docs.join("man"));
+        fs::create_dir_all(docs.join("man")).expect("a folder");
+        for (name, text) in &pages {
+            fs::write(docs.join(name), text).expect("the page can be written");
+        }
+    }
+    for (name, text) in &pages {
+        let committed = fs::read_to_string(docs.join(name)).unwrap_or_default();
+        assert!(
+            committed == *text,
+            "docs/{name} is not what the parser says: UPDATE_DOCS=1 cargo test -p konductor-cli reference"
+        );
+    }
+    let there = fs::read_dir(docs.join("man")).expect("a folder").count();
+    assert_eq!(there, pages.len() - 2, "a man page of a command that is no more");
+}

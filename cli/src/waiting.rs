@@ -1,0 +1,113 @@
+//! Waiting for something while saying how it stands, until it is there, the time is up, or a signal comes.
+
+use std::{future::Future, pin::Pin, time::Duration};
+
+use konductor::{Boottime, Exit, clock::Alarm};
+use konductor_api::GoDuration;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc::UnboundedReceiver,
+};
+
+use crate::{
+    context::Context,
+    error::Error,
+    patience::{News, Patience, told},
+};
+
+/// Why the waiting has ended without what was waited for.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// This signal came.
+    Signal(i32),
+    /// The time is up, or it cannot come any more.
+    Because(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Because(error)
+    }
+}
+
+impl Stop {
+    /// How the program ends then.
+    pub(crate) fn outcome(self) -> crate::error::Outcome {
+        match self {
+            Self::Signal(signal) => Ok(Exit::Signal(signal)),
+            Self::Because(error) => Err(error),
+        }
+    }
+}
+
+/// Waits for `goal`, which tells its news, as long as `patience` lasts.
+pub(crate) async fn wait_for<T>(
+    context: &Context,
+    mut patience: Patience,
+    mut goal: Pin<&mut impl Future<Output = Result<T, Error>>>,
+    news: &mut UnboundedReceiver<News>,
+) -> Result<T, Stop> {
+    let began = Boottime::now();
+    let mut line = context.screen.progress();
+    let mut alarm = Alarm::new().map_err(|error| system(&error))?;
+    let mut signals = Signals::new().map_err(|error| system(&error))?;
+    let mut told_last = String::new();
+    loop {
+        alarm.set(Some(patience.ends()).filter(|at| *at != Boottime::NEVER)).map_err(|error| system(&error))?;
+        tokio::select! {
+            biased;
+            reached = &mut goal => return reached.map_err(Stop::Because),
+            Some(news) = news.recv() => {
+                match &news {
+                    News::Waiting { object, message, ahead, missing } => {
+                        told_last = told(object, message, *ahead, *missing);
+                        line.says(&told_last);
+                    }
+                    News::Trouble(why) => line.notes(&format!("{why} (trying again)")),
+                    News::Note(text) => line.notes(text),
+                    News::Contact => {}
+                }
+                if patience.hears(&news) {
+                    return Err(patience.in_vain(Boottime::now()).into());
+                }
+            }
+            signal = signals.next() => return Err(Stop::Signal(signal)),
+            rung = alarm.ring() => {
+                rung.map_err(|error| system(&error))?;
+                return Err(patience.in_vain(Boottime::now()).into());
+            }
+            () = tokio::time::sleep(Duration::from_secs(1)), if line.is_live() && !told_last.is_empty() => {
+                let elapsed = GoDuration(Duration::from_secs(Boottime::now().since(began).as_secs()));
+                line.shows(&format!("{told_last} ({elapsed})"));
+            }
+        }
+    }
+}
+
+fn system(error: &std::io::Error) -> Error {
+    Error::internal(format!("the operating system does not let this process wait: {error}"))
+}
+
+/// The signals that end the waiting.
+pub(crate) struct Signals([tokio::signal::unix::Signal; 3]);
+
+/// Their numbers: HUP, INT and TERM.
+const NUMBERS: [i32; 3] = [1, 2, 15];
+
+impl Signals {
+    /// From here on they end nothing by themselves.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let [hangup, interrupt, terminate] = NUMBERS.map(|number| signal(SignalKind::from_raw(number)));
+        Ok(Self([hangup?, interrupt?, terminate?]))
+    }
+
+    /// The next one.
+    pub(crate) async fn next(&mut self) -> i32 {
+        let [hangup, interrupt, terminate] = &mut self.0;
+        tokio::select! {
+            _ = hangup.recv() => NUMBERS[0],
+            _ = interrupt.recv() => NUMBERS[1],
+            _ = terminate.recv() => NUMBERS[2],
+        }
+    }
+}

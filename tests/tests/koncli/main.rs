@@ -1,0 +1,11 @@
+//! `koncli` against a real API server and a real operator: what it prints, to the letter (ages are shown as AGE), how it
+//! ends, and what it changes.
+
+mod commands;
+mod connect;
+mod crowd;
+mod errors;
+mod holders;
+mod rights;
+mod scene;
+mod waits;

@@ -1,0 +1,389 @@
+//! Where the system says no: calls that an emulator, a sandbox or a limit refuses, each with nothing to hold, with
+//! something to hold that is free, and with something that has to be waited for.
+//!
+//! A launcher, which is this binary as well, has the kernel refuse a call to all that it then executes: always, or as
+//! long as a file exists.
+#![expect(unsafe_code, reason = "prctl(2), seccomp(2) and what answers for it")]
+
+use std::{env, fs, io::Read as _, os::unix::process::CommandExt as _, path::Path, process::Command, ptr};
+
+use nix::{
+    errno::Errno,
+    libc::{self, c_long},
+};
+
+use crate::harness::{Ended, Run, Running, run, sh};
+
+const TERM: i32 = 15;
+
+/// A call, and its first argument if only that one is refused.
+#[derive(Clone, Copy)]
+struct Call(c_long, Option<c_long>);
+
+const SUBREAPER: Call = Call(libc::SYS_prctl, Some(libc::PR_SET_CHILD_SUBREAPER as c_long));
+const PARENT_DEATH: Call = Call(libc::SYS_prctl, Some(libc::PR_SET_PDEATHSIG as c_long));
+const NAME: Call = Call(libc::SYS_prctl, Some(libc::PR_SET_NAME as c_long));
+/// What fork(3) is made of, and what starts a thread.
+const FORK: Call = Call(libc::SYS_clone, None);
+const THREAD: Call = Call(libc::SYS_clone3, None);
+
+const fn any(call: c_long) -> Call {
+    Call(call, None)
+}
+
+impl Run {
+    /// Below a launcher that has this call refused for as long as the file exists, or always.
+    fn refused(self, call: Call, errno: Errno, while_there: Option<&Path>) -> Self {
+        let own = env::current_exe().expect("a process has an executable");
+        let Call(number, argument) = call;
+        let argument = argument.map_or("any".to_owned(), |argument| argument.to_string());
+        let file = while_there.map_or("-".to_owned(), |file| file.display().to_string());
+        self.under(&format!("{} actor:refuse {number} {argument} {} {file}", own.display(), errno as i32))
+    }
+}
+
+/// The launcher: `CALL ARGUMENT ERRNO FILE COMMAND...`.
+pub(crate) fn launch() {
+    let arguments: Vec<String> = env::args().skip(2).collect();
+    let [call, argument, errno, file, command @ ..] = &arguments[..] else { panic!("not a launch: {arguments:?}") };
+    let number = |text: &String| text.parse::<u32>().expect("a number");
+    let (call, errno) = (number(call), number(errno));
+    let argument = (argument != "any").then(|| number(argument));
+    let answer = match file.as_str() {
+        "-" => libc::SECCOMP_RET_ERRNO | errno,
+        file => {
+            answer_while_there(Path::new(file), errno as i32, || {
+                filter(call, argument, libc::SECCOMP_RET_USER_NOTIF, true)
+            });
+            panic!("{}", Command::new(&command[0]).args(&command[1..]).exec())
+        }
+    };
+    filter(call, argument, answer, false);
+    panic!("{}", Command::new(&command[0]).args(&command[1..]).exec())
+}
+
+/// Has the kernel answer a call of this process, and of all that it starts, with `answer`. The descriptor of who is
+/// asked, if somebody is to be.
+fn filter(call: u32, argument: Option<u32>, answer: u32, asks: bool) -> i32 {
+    let load = |offset| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let unless = |value, skip| instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, skip, value);
+    let done = |value| instruction(libc::BPF_RET | libc::BPF_K, 0, 0, value);
+    // Number and arguments as `seccomp_data` has them; of the first argument the lower half.
+    let mut program = vec![load(0), unless(call, if argument.is_some() { 3 } else { 1 })];
+    program.extend(argument.into_iter().flat_map(|argument| [load(16), unless(argument, 1)]));
+    program.extend([done(answer), done(libc::SECCOMP_RET_ALLOW)]);
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    let flags = if asks { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { 0 };
+    // SAFETY: the program is there for the call, which copies it.
+    let listener = unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    };
+    Errno::result(listener).expect("the kernel filters calls") as i32
+}
+
+fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+/// Starts a process, nobody's child, that refuses the calls it is asked about for as long as the file exists, and ends
+/// with the last process that can ask.
+fn answer_while_there(file: &Path, errno: i32, filter: impl FnOnce() -> i32) {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    // The descriptor that comes later is in the table that both have; so is all that is closed before the execution.
+    // SAFETY: this process has one thread, and both children end without running anything of their parent's.
+    let clone = || unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_FILES | libc::SIGCHLD, 0, 0, 0, 0) };
+    let child = clone();
+    if child == 0 {
+        if clone() == 0 {
+            let mut listener = [0; 4];
+            nix::unistd::read(&reader, &mut listener).unwrap();
+            answer(i32::from_ne_bytes(listener), file, errno);
+        }
+        // SAFETY: as above.
+        unsafe { libc::_exit(0) }
+    }
+    // SAFETY: waits for the child above.
+    assert_eq!(unsafe { libc::waitpid(child as i32, ptr::null_mut(), 0) }, child as i32);
+    let listener = filter();
+    nix::unistd::write(&writer, &listener.to_ne_bytes()).unwrap();
+    std::mem::forget((reader, writer));
+}
+
+fn answer(listener: i32, file: &Path, errno: i32) {
+    // `_IOWR('!', 0, struct seccomp_notif)` and `_IOWR('!', 1, struct seccomp_notif_resp)`.
+    const RECEIVE: u32 = 0xc050_2100;
+    const SEND: u32 = 0xc018_2101;
+    loop {
+        let mut source = libc::pollfd { fd: listener, events: libc::POLLIN, revents: 0 };
+        // SAFETY: all structures are as the calls expect them, and there for each call.
+        unsafe {
+            libc::poll(&raw mut source, 1, -1);
+            if source.revents & libc::POLLHUP != 0 {
+                return;
+            }
+            let mut asked: libc::seccomp_notif = std::mem::zeroed();
+            // Who has asked may have been killed.
+            if libc::ioctl(listener, libc::c_ulong::from(RECEIVE), &raw mut asked) != 0 {
+                continue;
+            }
+            let refuses = file.exists();
+            let mut answer: libc::seccomp_notif_resp = std::mem::zeroed();
+            answer.id = asked.id;
+            if refuses {
+                answer.error = -errno;
+            } else {
+                answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+            }
+            libc::ioctl(listener, libc::c_ulong::from(SEND), &raw mut answer);
+        }
+    }
+}
+
+/// What a run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Case {
+    /// An init with nothing to hold.
+    Plain,
+    /// A semaphore of a folder, which is free.
+    Holding,
+    /// The same, when it is not free for a while.
+    Waiting,
+}
+
+/// A folder with a semaphore of one permit.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata: {name: turn}\nspec: {permits: 1}\n";
+    fs::write(folder.path().join("turn.yaml"), manifest).unwrap();
+    folder
+}
+
+fn with_turn(run: Run, folder: &Path) -> Run {
+    run.flags(&format!("--local {} --semaphore turn", folder.display()))
+}
+
+/// Reads the log until one of these is in it, or it ends.
+fn read_log<const N: usize>(run: &mut Running, texts: [&str; N]) -> String {
+    let log = run.0.stderr.as_mut().expect("stderr is a pipe");
+    let (mut read, mut byte) = (Vec::new(), [0]);
+    let is_there = |read: &[u8]| texts.iter().any(|text| String::from_utf8_lossy(read).contains(text));
+    while !is_there(&read) && log.read(&mut byte).expect("stderr can be read") == 1 {
+        read.extend(byte);
+    }
+    String::from_utf8(read).expect("the log is text")
+}
+
+/// How a command that ends with 3 does.
+fn outcome(case: Case, prepare: impl FnOnce(Run) -> Run) -> Ended {
+    let command = prepare(sh("exit 3"));
+    if case == Case::Plain {
+        return command.end();
+    }
+    let folder = folder();
+    if case == Case::Holding {
+        return with_turn(command, folder.path()).end();
+    }
+    let mut holder = with_turn(sh("echo; exec sleep 1000"), folder.path()).start();
+    holder.line();
+    let mut waiter = with_turn(command, folder.path()).start();
+    let log = read_log(&mut waiter, ["waiting for semaphore turn", "trying again"]);
+    holder.signal(TERM);
+    holder.end();
+    let ended = waiter.end();
+    Ended { stderr: log + &ended.stderr, ..ended }
+}
+
+/// Nothing comes of a call that is refused: it is not needed, or there is another way.
+const WORKS: &str = "";
+
+#[test]
+fn what_is_refused_is_not_needed_or_is_named() {
+    use Errno::{EINVAL, ENOSYS, EPERM};
+    let subreaper = "prctl(2) PR_SET_CHILD_SUBREAPER";
+    let (parent_death, thread) = ("prctl(2) PR_SET_PDEATHSIG", "clone3(2)");
+    for (what, call, errno, [plain, holding, waiting]) in [
+        ("qemu-user", SUBREAPER, EINVAL, [WORKS, subreaper, subreaper]),
+        ("a filter", SUBREAPER, EPERM, [WORKS, subreaper, subreaper]),
+        ("pdeathsig", PARENT_DEATH, EPERM, [WORKS, parent_death, parent_death]),
+        ("a name", NAME, EPERM, [WORKS; 3]),
+        ("a child whose end is no signal", Call(libc::SYS_clone, Some(0)), EINVAL, [WORKS; 3]),
+        ("clone3", THREAD, ENOSYS, [WORKS; 3]),
+        // The C library falls back only on ENOSYS; in the static binary there is no such call.
+        ("clone3 of an old filter", THREAD, EPERM, [WORKS, thread, thread]),
+        ("pidfd_open", any(libc::SYS_pidfd_open), ENOSYS, [WORKS; 3]),
+        ("close_range", any(libc::SYS_close_range), ENOSYS, [WORKS; 3]),
+        ("close_range", any(libc::SYS_close_range), EPERM, [WORKS; 3]),
+        ("memfd_create", any(libc::SYS_memfd_create), ENOSYS, [WORKS; 3]),
+        ("statx", any(libc::SYS_statx), ENOSYS, [WORKS; 3]),
+        ("statx", any(libc::SYS_statx), EPERM, [WORKS; 3]),
+        ("faccessat2", any(libc::SYS_faccessat2), ENOSYS, [WORKS; 3]),
+        ("getrandom", any(libc::SYS_getrandom), ENOSYS, [WORKS; 3]),
+        ("timerfd_create", any(libc::SYS_timerfd_create), ENOSYS, [WORKS; 3]),
+        ("timerfd_create", any(libc::SYS_timerfd_create), EINVAL, [WORKS; 3]),
+        ("waitid", any(libc::SYS_waitid), ENOSYS, [WORKS; 3]),
+        ("chdir", any(libc::SYS_chdir), EPERM, [WORKS; 3]),
+        ("inotify_init1", any(libc::SYS_inotify_init1), ENOSYS, [WORKS; 3]),
+        ("signalfd4", any(libc::SYS_signalfd4), ENOSYS, ["signalfd4(2)"; 3]),
+        ("eventfd2", any(libc::SYS_eventfd2), ENOSYS, [WORKS, "eventfd(2)", "eventfd(2)"]),
+        ("epoll_create1", any(libc::SYS_epoll_create1), ENOSYS, [WORKS, "epoll_create1(2)", "epoll_create1(2)"]),
+        ("pipe2", any(libc::SYS_pipe2), ENOSYS, ["pipe2(2)"; 3]),
+        ("setpgid", any(libc::SYS_setpgid), EPERM, ["setpgid(2)"; 3]),
+        ("fork", FORK, EPERM, ["fork(2)"; 3]),
+    ] {
+        for (case, expected) in [(Case::Plain, plain), (Case::Holding, holding), (Case::Waiting, waiting)] {
+            let ended = outcome(case, |run| run.refused(call, errno, None));
+            let code = if expected == WORKS { 3 } else { 70 };
+            assert_eq!(ended.code(), code, "{what}, {errno}, {case:?}: {}", ended.stderr);
+            assert!(ended.stderr.contains(expected), "{what}, {errno}, {case:?}: {}", ended.stderr);
+            let named = expected == WORKS || ended.stderr.contains(&errno.to_string());
+            assert!(named && !ended.stderr.contains("defect"), "{what}, {errno}, {case:?}: {}", ended.stderr);
+        }
+    }
+}
+
+#[test]
+fn pid_1_needs_no_subreaper() {
+    for case in [Case::Plain, Case::Holding] {
+        let ended = outcome(case, |run| run.in_pid_1().refused(SUBREAPER, Errno::EINVAL, None));
+        assert_eq!(ended.code(), 3, "{case:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn without_a_timer_of_the_kernels_the_grace_is_kept() {
+    let run = sh("trap '' TERM; (setsid sleep 1000 &); exit 0").flags("--grace 300ms");
+    let ended = run.refused(any(libc::SYS_timerfd_create), Errno::ENOSYS, None).end();
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("killed what had not ended in time"), "{}", ended.stderr);
+}
+
+/// Starts a run while something is refused, and lets it go on when that is in its log.
+fn refused_for_a_moment(case: Case, call: Call, errno: Errno) -> Ended {
+    let (folder, there) = (folder(), tempfile::NamedTempFile::new().unwrap());
+    let run = sh("exit 3").flags("-v").refused(call, errno, Some(there.path()));
+    let run = if case == Case::Plain { run } else { with_turn(run, folder.path()) };
+    let mut run = run.start();
+    let log = read_log(&mut run, ["trying again"]);
+    drop(there);
+    let ended = run.end();
+    Ended { stderr: log + &ended.stderr, ..ended }
+}
+
+#[test]
+fn what_is_refused_for_a_moment_is_tried_again() {
+    use Errno::{EAGAIN, EMFILE, ENFILE, ENOMEM};
+    for (what, case, call, errno) in [
+        ("a process", Case::Plain, FORK, EAGAIN),
+        ("a process", Case::Holding, FORK, EAGAIN),
+        ("a process", Case::Plain, FORK, ENOMEM),
+        ("a descriptor before the command", Case::Plain, any(libc::SYS_pipe2), EMFILE),
+        ("a descriptor for signals", Case::Plain, any(libc::SYS_signalfd4), ENFILE),
+        ("a descriptor for signals", Case::Holding, any(libc::SYS_signalfd4), EMFILE),
+        ("a thread", Case::Holding, THREAD, EAGAIN),
+        ("a descriptor to wait with", Case::Holding, any(libc::SYS_epoll_create1), ENFILE),
+    ] {
+        let ended = refused_for_a_moment(case, call, errno);
+        assert_eq!(ended.code(), 3, "{what}, {errno}, {case:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_waiter_that_gets_no_thread_for_a_moment_goes_on_waiting() {
+    let (folder, there) = (folder(), tempfile::tempdir().unwrap());
+    let mut holder = with_turn(sh("echo; exec sleep 1000"), folder.path()).start();
+    holder.line();
+    let refusing = there.path().join("refusing");
+    let mut waiter = with_turn(sh("exit 3"), folder.path()).refused(THREAD, Errno::EAGAIN, Some(&refusing)).start();
+    let log = read_log(&mut waiter, ["next in line\n"]);
+    fs::write(&refusing, "").unwrap();
+    holder.signal(TERM);
+    holder.end();
+    let log = log + &read_log(&mut waiter, ["cannot start a thread"]);
+    fs::remove_file(&refusing).unwrap();
+    let ended = waiter.end();
+    assert_eq!(ended.code(), 3, "{log}{}", ended.stderr);
+}
+
+#[test]
+fn a_signal_ends_the_trying() {
+    for (call, errno) in [(FORK, Errno::EAGAIN), (any(libc::SYS_signalfd4), Errno::ENFILE)] {
+        let there = tempfile::NamedTempFile::new().unwrap();
+        let mut run = sh("exit 3").flags("-v").refused(call, errno, Some(there.path())).start();
+        let log = read_log(&mut run, ["trying again"]);
+        run.signal(TERM);
+        let ended = run.end();
+        assert_eq!(ended.code(), 128 + TERM, "{log}{}", ended.stderr);
+    }
+}
+
+#[test]
+fn what_stays_refused_is_named_and_not_the_commands_fault() {
+    for (call, errno, expected) in [
+        (FORK, Errno::EAGAIN, "fork(2): EAGAIN"),
+        (any(libc::SYS_pipe2), Errno::EMFILE, "pipe2(2): EMFILE"),
+        (any(libc::SYS_signalfd4), Errno::ENOMEM, "signalfd4(2): ENOMEM"),
+    ] {
+        let ended = sh("exit 3").refused(call, errno, None).end();
+        assert_eq!(ended.code(), 70, "{errno}: {}", ended.stderr);
+        assert!(ended.stderr.contains(expected) && ended.stderr.contains("limit"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn standard_streams_that_are_closed_stay_closed_also_without_dev() {
+    let script = "for n in 0 1 2; do [ -e /proc/self/fd/$n ] || printf $n >&9; done";
+    for (streams, expected) in [("<&-", "0"), (">&-", "1"), ("<&- >&-", "01"), ("<&- >&- 2>&-", "012")] {
+        for dev in ["", "mount -t tmpfs none /dev &&"] {
+            let rootless = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
+            let run = sh(script).under(&format!("unshare {rootless} --mount"));
+            let ended = run.after(&format!("{dev} exec \"$@\" 9>&1 {streams}")).end();
+            assert_eq!((ended.code(), ended.stdout.as_str()), (0, expected), "{streams} {dev}: {}", ended.stderr);
+        }
+    }
+}
+
+#[test]
+fn leftovers_in_the_commands_group_are_ended_without_proc() {
+    let rootless = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
+    let run = sh("(trap '' TERM; exec sleep 1000) & sleep 1000 & exit 3").flags("--grace 200ms");
+    let ended =
+        run.under(&format!("unshare {rootless} --mount")).after("mount -t tmpfs none /proc && exec \"$@\"").end();
+    assert_eq!(ended.code(), 3, "{}", ended.stderr);
+    assert!(ended.stderr.contains("no proc filesystem is mounted on /proc"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("killed what had not ended in time"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_file_that_is_open_for_writing_is_waited_for() {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path).unwrap();
+    std::io::Write::write_all(&mut file, b"#!/bin/sh\nexit 3\n").unwrap();
+    let mut run = run([path.to_str().unwrap()]).start();
+    let log = read_log(&mut run, ["open for writing; trying again"]);
+    drop(file);
+    let ended = run.end();
+    assert_eq!(ended.code(), 3, "{log}{}", ended.stderr);
+}
+
+#[test]
+fn too_large_an_environment_is_named_with_its_size() {
+    let folder = folder();
+    let mut holder = with_turn(sh("echo; exec sleep 1000"), folder.path()).start();
+    holder.line();
+    let large = "x".repeat(100_000);
+    let run = sh("exit 3").env("SOME_SERVICE", &large).env("ANOTHER_SERVICE", &large);
+    let mut waiter = with_turn(run, folder.path()).start();
+    let log = read_log(&mut waiter, ["next in line"]);
+    // The kernel takes a quarter of the stack for them, and 128 KiB in any case.
+    let limit = format!("--pid {} --stack=65536", waiter.pid());
+    let limited = Command::new("prlimit").args(limit.split(' ')).status().expect("prlimit, of util-linux");
+    assert!(limited.success());
+    holder.signal(TERM);
+    holder.end();
+    let ended = waiter.end();
+    assert_eq!(ended.code(), 126, "{log}{}", ended.stderr);
+    assert!(ended.stderr.contains("3 arguments (") && ended.stderr.contains("enableServiceLinks"), "{}", ended.stderr);
+}
