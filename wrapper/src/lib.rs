@@ -55,6 +55,11 @@ pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             fail(Exit::Internal, &format!("cannot block signals: {error}"))
         }
     };
+    log::flush();
+    if let Exit::Signal(signal) = exit {
+        // Shells end a script or a loop when a signal has ended what it runs, and not for 128 and its number.
+        driver::found::die_by(signal);
+    }
     ExitCode::from(exit.code())
 }
 

@@ -1,21 +1,31 @@
 //! The log, on stderr only: stdout is the command's.
 //!
-//! - A line must never delay a deadline. It goes out in one write, only when stderr takes it at once; when nobody reads
-//!   the other end of a full pipe, lines are dropped.
+//! - A line must never delay a deadline. Whether stderr takes it at once nobody can tell: what it was asked a moment ago
+//!   the command may have filled since, and to make it refuse instead of wait would show in the command, too. So lines
+//!   are written by a thread, which is started with the first of them. Whoever has a line to say sees it out for the
+//!   moment that this usually takes, so that it comes before what the command says next; and no longer. As many as are
+//!   worth keeping wait their turn. What is lost is counted, and the number is said when there is room again.
 //! - A warning that repeats is said ever more seldom, with a count ([`Repeats`]), unless more is asked for.
 //! - Whatever a message quotes (a path, an argument, an answer of the API server), it is one line, and no longer than
 //!   what a pipe takes whole: control characters are shown rather than sent, and what is too long is cut. As JSON it
 //!   stays JSON.
 
 use std::{
+    collections::VecDeque,
     fmt::{self, Write as _},
     io,
-    sync::Mutex,
+    os::fd::AsFd as _,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
 };
 
 use konductor::{Boottime, Repeats};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::write,
+};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -24,7 +34,7 @@ use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     fmt::{
         FmtContext, FormatEvent, FormatFields,
-        format::Writer,
+        format::Writer as Text,
         time::{FormatTime as _, SystemTime},
     },
     layer::SubscriberExt as _,
@@ -32,12 +42,21 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::config::Log;
+use crate::{config::Log, driver::found};
 
 /// A pipe with room for anything has room for this much (`PIPE_BUF`), and no other process writes in between.
 const MAX_LINE: usize = 4096;
 /// What stands in for the rest of a message that is too long.
 const CUT: &str = "...";
+/// How many lines wait their turn: what a busy minute says, in a quarter of a megabyte at most.
+const KEPT: usize = 64;
+/// How long a line is seen out: a hundred times what it takes on a machine that has enough to do, and a small part of
+/// what lies between any timer and its deadline.
+const AT_ONCE: Duration = Duration::from_millis(20);
+/// How long the last lines are seen out before the process ends. A reader that is only slow takes them in that time.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Enough for a thread that only writes.
+const STACK: usize = 64 << 10;
 
 /// Sets up the log for the whole process.
 pub(crate) fn init(log: Log) {
@@ -45,18 +64,27 @@ pub(crate) fn init(log: Log) {
     let others = if log.level == LevelFilter::TRACE { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let targets =
         Targets::new().with_default(others).with_target("konductor_run", log.level).with_target("konductor", log.level);
+    let shape = if log.json { Shape::Json } else { Shape::Text };
+    WRITER.queue().shape = shape;
     let repeats = (log.level <= LevelFilter::INFO).then(Mutex::default);
-    let format = Format { json: log.json, repeats };
+    let format = Format { shape, repeats };
     let layer = tracing_subscriber::fmt::layer().with_writer(|| Stderr).event_format(format);
     tracing_subscriber::registry().with(targets).with(layer).init();
 }
 
 /// The format of a line of the log.
 struct Format {
-    /// One object: `timestamp`, `level`, `target`, `message`. Otherwise `konductor-run: [warning: ]message`; container
-    /// runtimes add the time.
-    json: bool,
+    shape: Shape,
     repeats: Option<Mutex<Repeats>>,
+}
+
+/// What a line looks like.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// `konductor-run: [warning: ]message`; container runtimes add the time.
+    Text,
+    /// One object: `timestamp`, `level`, `target`, `message`.
+    Json,
 }
 
 impl Format {
@@ -76,19 +104,27 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Text<'_>, event: &Event<'_>) -> fmt::Result {
         let mut message = Message::default();
         event.record(&mut message);
-        let level = *event.metadata().level();
-        let Some(message) = self.counted(level, message.0) else { return Ok(()) };
-        let line = if self.json {
-            let mut time = String::new();
-            SystemTime.format_time(&mut Writer::new(&mut time))?;
-            json(&time, level, event.metadata().target(), &message)
-        } else {
-            text(level, &message)
-        };
-        writeln!(out, "{line}")
+        let metadata = event.metadata();
+        let Some(message) = self.counted(*metadata.level(), message.0) else { return Ok(()) };
+        writeln!(out, "{}", self.shape.line(*metadata.level(), metadata.target(), &message))
+    }
+}
+
+impl Shape {
+    /// A line without its end.
+    fn line(self, level: Level, target: &str, message: &str) -> String {
+        match self {
+            Self::Text => text(level, message),
+            Self::Json => {
+                let mut time = String::new();
+                // Writing to a string cannot fail.
+                let _ = SystemTime.format_time(&mut Text::new(&mut time));
+                json(&time, level, target, message)
+            }
+        }
     }
 }
 
@@ -162,24 +198,144 @@ fn cut(text: &str, room: usize, length: impl Fn(char) -> usize) -> String {
     if whole == text.len() { text.to_owned() } else { text[..kept].to_owned() + CUT }
 }
 
-/// Writes what is taken at once.
+/// Hands lines to the thread that writes them.
 struct Stderr;
 
 impl io::Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let stderr = io::stderr();
-        let mut ready = [PollFd::new(std::os::fd::AsFd::as_fd(&stderr), PollFlags::POLLOUT)];
-        let takes = poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0);
-        if takes {
-            // Nobody can be told that this failed.
-            let _ = io::Write::write(&mut stderr.lock(), line);
-        }
+        WRITER.say(line.to_vec());
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Sees out what has been said, for as long as it may take at the end of a process.
+pub(crate) fn flush() {
+    WRITER.see_out(WRITER.queue(), LAST_WORDS);
+}
+
+static WRITER: Writer = Writer { queue: Mutex::new(Queue::new()), changed: Condvar::new() };
+
+/// What is to be written, and the thread that does it.
+struct Writer {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+struct Queue {
+    lines: VecDeque<Vec<u8>>,
+    /// How many lines have been lost since the last one that was kept.
+    lost: u64,
+    /// The thread has a line in hand.
+    writing: bool,
+    started: bool,
+    shape: Shape,
+}
+
+impl Queue {
+    const fn new() -> Self {
+        Self { lines: VecDeque::new(), lost: 0, writing: false, started: false, shape: Shape::Text }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.writing || !self.lines.is_empty()
+    }
+
+    /// Says how many were lost, if any were.
+    fn confess(&mut self) {
+        if self.lost > 0 {
+            let message = format!("{} lines of this log are lost: nobody took them", self.lost);
+            let line = self.shape.line(Level::WARN, env!("CARGO_CRATE_NAME"), &message) + "\n";
+            self.lines.push_back(line.into_bytes());
+            self.lost = 0;
+        }
+    }
+}
+
+impl Writer {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing in here leaves it half changed.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&'static self, line: Vec<u8>) {
+        let mut queue = self.queue();
+        if queue.lines.len() >= KEPT {
+            queue.lost += 1;
+            return;
+        }
+        if !queue.started {
+            let write = || {
+                // The C library has unblocked two of its own, here and there.
+                let _ = found::block();
+                self.write();
+            };
+            let started = thread::Builder::new().name("log".to_owned()).stack_size(STACK).spawn(write);
+            let _ = found::block();
+            queue.started = started.is_ok();
+        }
+        if !queue.started {
+            // Without a thread the risk is taken, for a line that may say why there is none.
+            if poll(&mut [PollFd::new(io::stderr().as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO) == Ok(1) {
+                let _ = write(io::stderr(), &line);
+            }
+            return;
+        }
+        let waits = queue.is_busy();
+        queue.confess();
+        queue.lines.push_back(line);
+        self.changed.notify_all();
+        if !waits {
+            self.see_out(queue, AT_ONCE);
+        }
+    }
+
+    /// Waits until all is written, or for so long.
+    fn see_out(&self, queue: MutexGuard<Queue>, patience: Duration) {
+        drop(self.changed.wait_timeout_while(queue, patience, |queue| queue.is_busy()));
+    }
+
+    /// What the thread does.
+    fn write(&self) {
+        let mut queue = self.queue();
+        loop {
+            let Some(line) = queue.lines.pop_front() else {
+                self.changed.notify_all();
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            queue.writing = true;
+            drop(queue);
+            let written = write_all(&line);
+            queue = self.queue();
+            queue.writing = false;
+            match written {
+                Ok(()) if queue.lines.is_empty() => queue.confess(),
+                Ok(()) => {}
+                // What has no end to be read from any more has none later. Others may take the next line.
+                Err(_) => queue.lost += 1,
+            }
+        }
+    }
+}
+
+/// Writes a line to stderr, however long that takes: also where somebody has made it refuse instead of wait.
+fn write_all(mut line: &[u8]) -> nix::Result<()> {
+    let stderr = io::stderr();
+    while !line.is_empty() {
+        match write(&stderr, line) {
+            Ok(count) => line = &line[count..],
+            Err(Errno::EAGAIN) => {
+                poll(&mut [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
+            }
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -206,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_warning_that_repeats_is_said_once_unless_more_is_asked_for() {
-        let format = |repeats| Format { json: false, repeats };
+        let format = |repeats| Format { shape: Shape::Text, repeats };
         let said = |format: &Format, level, text: &str| format.counted(level, text.to_owned());
         let usual = format(Some(Mutex::default()));
         for (level, text, expected) in [

@@ -20,13 +20,22 @@ const SIGNALS: &str = "
 - Every signal that arrives goes to the command with its own number; real-time ones each, in their order. CHLD is not
   forwarded, and KILL and STOP reach nobody but `konductor-run` itself. A value that sigqueue(3) has sent along, and who
   has sent it, go with the signal to the command alone (`--signal-scope child`): no call sends a value to a group.
-- While it waits, HUP, INT, QUIT and TERM end the wait: what was taken is given back, and the exit code is 128+n. After
-  that the command is not started any more. One of them that was ignored from the start (nohup) stays ignored.
+- In a terminal's job (beside a script, in a pipeline, below `make` or `timeout`) the command stays in the job's process
+  group, as it would without `konductor-run`. What the terminal or the shell sends to the whole job reaches it by itself,
+  as it is; what is sent to `konductor-run` alone is forwarded to the command alone. Everywhere else the command has a
+  group of its own. [More on terminals](terminal.md).
+- While it waits, HUP, INT, QUIT and TERM end the wait: what was taken is given back, and it ends by that signal. After
+  that the command is not started any more. One of them that was ignored from the start (nohup) stays ignored. TSTP, TTIN
+  and TTOU stop the waiting until it is continued. All other signals are kept for the command.
 - When the terminal stops the command (Ctrl-Z), `konductor-run` stops with it, and both go on together. It says first
   until when, if something is held. Where no shell could continue it (PID 1) nothing is stopped. A command that SIGSTOP
   stops is renewed for.
-- CONT goes to the whole process group. What is mapped is mapped on its way to the command; what is dropped is ignored
-  from start to end.
+- CONT goes to the whole of the command's own process group. What is mapped is mapped on its way to the command; what is
+  dropped is ignored from start to end.
+- When a signal has ended the command, `konductor-run` dies by the same signal, without a core, so that scripts and loops
+  end as they would. PID 1 cannot, and exits with 128+n; and a code that is mapped is told as it is mapped.
+- What the kernel sends because of `konductor-run`'s own use of something (PIPE and XFSZ for a log that cannot be
+  written, XCPU for processor time) does not reach the command.
 - When the command has ended, what it has left behind gets TERM and, after the grace, KILL. Only then is anything
   released.
 - When something that is held cannot be renewed, all of the command's processes get TERM a third of the TTL or the
@@ -188,7 +197,12 @@ fn exports() -> Vec<[String; 2]> {
 fn codes() -> Vec<[String; 3]> {
     let command = [
         ("0 to 255".to_owned(), "the command's own", ""),
-        ("128+n".to_owned(), "signal n has killed the command, or has ended the wait before it was started", ""),
+        (
+            "128+n".to_owned(),
+            "signal n has killed the command, or has ended the wait before it was started (told by a death by n, but for \
+             PID 1)",
+            "",
+        ),
     ];
     let own = exit::OWN.map(|(exit, meaning, advice)| (exit.code().to_string(), meaning, advice));
     command

@@ -23,18 +23,18 @@ use std::{
 use nix::{
     errno::Errno,
     libc::{self, c_int},
-    sys::time::TimeSpec,
-    unistd::{Pid, getppid},
+    sys::{prctl, time::TimeSpec},
+    unistd::{Pid, getpid, getppid},
 };
 
 /// The last signal's number on Linux.
-const LAST: c_int = 64;
+pub(super) const LAST: c_int = 64;
 
 /// The signals that the C library uses between threads.
 const LIBRARYS: [c_int; 2] = [32, 33];
 
 /// A set of signals as the kernel has it: the first is the lowest bit.
-type Mask = u64;
+pub(super) type Mask = u64;
 
 /// Whether SIGPIPE was ignored.
 static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
@@ -168,7 +168,7 @@ fn odd_entries() -> Vec<CString> {
 
 /// Blocks all signals for this thread. To be called again by the first thread when it has started another one, and by
 /// each other thread.
-pub(super) fn block() -> nix::Result<()> {
+pub(crate) fn block() -> nix::Result<()> {
     set_mask(Mask::MAX).map(drop)
 }
 
@@ -179,6 +179,33 @@ fn set_mask(mask: Mask) -> nix::Result<Mask> {
     // SAFETY: both sets are as large as the call is told.
     Errno::result(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new, old, size) })?;
     Ok(before)
+}
+
+/// What waits for this process, or for this thread.
+pub(super) fn pending() -> nix::Result<Mask> {
+    let mut pending: Mask = 0;
+    // SAFETY: the set is as large as the call is told.
+    Errno::result(unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, size_of::<Mask>()) })?;
+    Ok(pending)
+}
+
+/// Ends this process by a signal, so that its parent sees what has ended the command. It leaves no core: that of the
+/// command tells what there is to tell. Returns if the kernel does not end it, like PID 1.
+pub(crate) fn die_by(signal: c_int) {
+    if getpid().as_raw() == 1 {
+        return;
+    }
+    // KILL has no other.
+    let _ = (prctl::set_dumpable(false), set_default(signal));
+    // SAFETY: the call takes no pointers.
+    unsafe { libc::kill(getpid().as_raw(), signal) };
+    // The others stay blocked: none of them is to come first.
+    let _ = set_mask(Mask::MAX & !(1 << (signal - 1)));
+}
+
+/// Gives a signal its default action.
+pub(super) fn set_default(signal: c_int) -> nix::Result<()> {
+    set(signal, libc::SIG_DFL)
 }
 
 /// What the kernel calls `sigaction`, without handlers and masks: the first field is the disposition, all others are

@@ -19,8 +19,9 @@ mod threads;
 mod timer;
 mod tree;
 mod watchdog;
+mod witness;
 
-use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
+use std::{collections::VecDeque, ffi::OsString, os::fd::AsFd as _, time::Duration};
 
 use konductor::{
     Boottime, ConnectOptions, Exit, Local, PodReference, Request, Wanted,
@@ -39,13 +40,14 @@ use self::{
     client::{ClientThread, Order, Wishes},
     found::Found,
     parent::Parent,
-    process::Program,
+    process::{Place, Program},
     refusal::{Refusal, pause, refused},
     signals::Signals,
     terminal::Terminal,
     timer::Timer,
     tree::Tree,
     watchdog::Watchdog,
+    witness::Witness,
 };
 use crate::{
     config::{Config, Leftovers},
@@ -93,7 +95,7 @@ pub(crate) fn supervise(config: &Config, found: &Found) -> Exit {
         exit_codes: config.exit_codes.clone(),
         ending_signals: ENDING_SIGNALS.into_iter().filter(|signal| !found.ignored(*signal)).collect(),
     };
-    let outcome = match prepare(config, &program, found) {
+    let outcome = match prepare(config, &program, found, &settings.ending_signals) {
         Ok(Prepared::Driver(mut driver)) => driver.run(Supervisor::new(settings)).inspect_err(|_| {
             // Without its loop this process protects nothing any more.
             driver.tree.kill();
@@ -117,10 +119,15 @@ enum Prepared<'a> {
 }
 
 /// Has all that the loop needs, trying again for a while when something is refused that others may give back.
-fn prepare<'a>(config: &'a Config, program: &'a Program, found: &'a Found) -> Result<Prepared<'a>, Refusal> {
+fn prepare<'a>(
+    config: &'a Config,
+    program: &'a Program,
+    found: &'a Found,
+    ending: &[i32],
+) -> Result<Prepared<'a>, Refusal> {
     let mut waited = Duration::ZERO;
     loop {
-        match Driver::new(config, program, found) {
+        match Driver::new(config, program, found, ending) {
             Ok(driver) => return Ok(Prepared::Driver(Box::new(driver))),
             Err(refusal) => {
                 let next = pause(&refusal, waited).ok_or(refusal)?;
@@ -133,6 +140,9 @@ fn prepare<'a>(config: &'a Config, program: &'a Program, found: &'a Found) -> Re
         }
     }
 }
+
+/// An environment's variables.
+type Variables = Vec<(OsString, OsString)>;
 
 /// All that the loop waits for and acts upon.
 struct Driver<'a> {
@@ -156,13 +166,13 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(config: &'a Config, program: &'a Program, found: &'a Found) -> Result<Self, Refusal> {
+    fn new(config: &'a Config, program: &'a Program, found: &'a Found, ending: &[i32]) -> Result<Self, Refusal> {
         adopt_orphans(config)?;
         let parent = config.parent_death_signal.map(|signal| Parent::watch(found.parent(), signal));
         let parent = parent.transpose().map_err(refused("watch the parent process", "prctl(2) PR_SET_PDEATHSIG"))?;
         let mut driver = Self {
             holder: String::new(),
-            signals: Signals::new(parent).map_err(refused("read signals", "signalfd4(2)"))?,
+            signals: Signals::before_the_command(ending, parent).map_err(refused("read signals", "signalfd4(2)"))?,
             timer: Timer::default(),
             client: None,
             // Whatever outlives this process goes on holding.
@@ -217,6 +227,7 @@ impl<'a> Driver<'a> {
             Effect::Release(index) => self.order(Order::Release(index)),
             Effect::Arrive(index) => self.order(Order::Arrive(index)),
             Effect::ReadSignals => {
+                self.signals.hear_all().map_err(refused("read signals", "signalfd4(2)"))?;
                 self.read_signals(events)?;
                 events.push_back(Event::SignalsRead);
             }
@@ -255,12 +266,18 @@ impl<'a> Driver<'a> {
         sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
         sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
         let starts = self.tree.command().is_some() && !self.has_let_go;
+        let answer = self.signals.patience();
         let patience = match (self.tree.has_more(), self.timer.patience(Boottime::now())) {
             (true, _) => PollTimeout::ZERO,
+            (false, PollTimeout::NONE) if answer.is_some() => answer.unwrap_or(PollTimeout::NONE),
             (false, PollTimeout::NONE) if starts => LETS_GO_AFTER.into(),
             (false, patience) => patience,
         };
         match poll(&mut sources, patience) {
+            Ok(0) if answer == Some(patience) => {
+                self.signals.give_up_witness();
+                Ok(())
+            }
             Ok(0) if starts && patience == LETS_GO_AFTER.into() => {
                 pages::let_go();
                 self.has_let_go = true;
@@ -277,7 +294,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn read_signals(&self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
+    fn read_signals(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         self.signals.read(events).map_err(refused("read signals", "read(2) of a signalfd"))
     }
 
@@ -285,7 +302,9 @@ impl<'a> Driver<'a> {
         let command = self.tree.command();
         let reaped = self.tree.reap().map_err(refused("wait for the command", "wait4(2)"))?;
         if let Some(signal) = reaped.stopped {
-            let in_front = [libc::SIGTTIN, libc::SIGTTOU].contains(&signal) && self.terminal.is_asked_for();
+            let in_front = !self.tree.shares_group()
+                && [libc::SIGTTIN, libc::SIGTTOU].contains(&signal)
+                && self.terminal.is_asked_for();
             events.push_back(Event::CommandStopped { signal, in_front });
         }
         if let (Some(exit), Some(command)) = (reaped.command, command) {
@@ -305,9 +324,9 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Continues the command, in the foreground if it is ours.
+    /// Continues the command, in the foreground if it is ours to give.
     fn resume(&mut self) {
-        if let Some(command) = self.tree.command() {
+        if let Some(command) = self.tree.command().filter(|_| !self.tree.shares_group()) {
             self.terminal.give(command);
         }
         self.tree.signal_group(libc::SIGCONT);
@@ -318,7 +337,8 @@ impl<'a> Driver<'a> {
         if let Some(command) = self.tree.command() {
             self.terminal.take_back(command);
         }
-        if !signals::stop_group().map_err(refused("stop as a job", "kill(2) or rt_sigprocmask(2)"))? {
+        let stopped = signals::stop(signal, self.tree.command());
+        if !stopped.map_err(refused("stop as a job", "kill(2) or rt_sigprocmask(2)"))? {
             events.push_back(Event::NotStopped(signal));
         }
         Ok(())
@@ -335,14 +355,32 @@ impl<'a> Driver<'a> {
         }
         let environment = self.config.environment.with(&self.exports(tokens, locks));
         let holds = !tokens.is_empty();
-        let terminal = self.terminal.offer();
-        let spawned = self.program.spawn(environment, self.found, terminal.as_ref(), holds);
-        match &spawned {
+        let spawned = if terminal::is_member_of_a_job() {
+            self.spawn_in_job(environment, holds)
+        } else {
+            let terminal = self.terminal.offer();
+            let spawned = self.program.spawn(environment, self.found, Place::Own(terminal.as_ref()), holds);
+            spawned.inspect_err(|_| self.terminal.take_back(getpgrp())).map(|started| started.pid)
+        };
+        if spawned.is_ok() {
             // The command has its own working directory by now; ours is to keep no file system busy.
-            Ok(_) => drop(chdir("/")),
-            Err(_) => self.terminal.take_back(getpgrp()),
+            let _ = chdir("/");
         }
         spawned
+    }
+
+    fn spawn_in_job(&mut self, environment: Variables, holds: bool) -> Result<nix::unistd::Pid, process::Failure> {
+        let (mut witness, mut ours) = (None, 0);
+        let mut joined = || {
+            // Without one the terminal's own signals are known all the same.
+            witness = Witness::start().inspect_err(|error| tracing::debug!("cannot start the witness: {error}")).ok();
+            ours = found::pending().unwrap_or_default();
+        };
+        let started = self.program.spawn(environment, self.found, Place::Job(&mut joined), holds)?;
+        self.tree.share_group();
+        self.tree.witnessed_by(witness.as_ref().map(Witness::pid));
+        self.signals.share_group(started.pid, witness, ours, started.pending);
+        Ok(started.pid)
     }
 
     fn start_watchdog(&mut self, deadline: Boottime) -> Result<(), Refusal> {

@@ -14,7 +14,7 @@ use nix::{
 };
 
 /// One of the C library's two, which no program sends to another.
-const NEWS: c_int = 33;
+pub(super) const NEWS: c_int = 33;
 
 /// A parent that is looked after.
 #[derive(Clone, Copy, Debug)]

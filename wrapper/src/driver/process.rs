@@ -1,7 +1,7 @@
 //! From a command line to a running process, with nothing of ours in it.
 //!
-//! The child gets a process group of its own, the signal mask and dispositions as found, and no descriptor of ours (all
-//! of them close on exec). There is no shell in between: the file is found in `PATH` before anything is acquired, so
+//! The child gets a process group of its own (or stays in this process's, as a member of its job), the signal mask and
+//! dispositions as found, and no descriptor of ours (all of them close on exec). There is no shell in between: the file is found in `PATH` before anything is acquired, so
 //! that a misspelt command costs no wait in a queue, and it is executed by its path; a text without `#!` is then handed to
 //! `/bin/sh`, as execvp would. That the command runs is known when the child's end of a close-on-exec pipe has closed.
 //!
@@ -33,12 +33,14 @@ use nix::{
         statvfs::{FsFlags, statvfs},
         wait::waitpid,
     },
-    unistd::{AccessFlags, ForkResult, Pid, access, execve, fork, getpid, getppid, pipe2, setpgid, tcsetpgrp, write},
+    unistd::{
+        AccessFlags, ForkResult, Pid, access, execve, fork, getpid, getppid, pipe2, read, setpgid, tcsetpgrp, write,
+    },
 };
 
 use super::{
     format::{self, Format},
-    found::Found,
+    found::{self, Found, Mask},
     refusal::{Refusal, is_momentary, refused},
 };
 use crate::environment::Environment;
@@ -50,18 +52,20 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const SHELL: &CStr = c"/bin/sh";
 
 /// What a new process does before it becomes the command, each with the call that may be refused.
-const STEPS: [(&str, &str); 5] = [
+const STEPS: [(&str, &str); 6] = [
     ("give the command a process group", "setpgid(2)"),
     ("give the command the terminal", "tcsetpgrp(3)"),
     ("have the command end with konductor-run", "prctl(2) PR_SET_PDEATHSIG"),
     ("restore the command's signals", "rt_sigaction(2) or rt_sigprocmask(2)"),
     EXECUTE,
+    ("have the command join the job", "rt_sigpending(2), read(2) or write(2)"),
 ];
 const GROUP: u8 = 0;
 const FOREGROUND: u8 = 1;
 const PARENT: u8 = 2;
 const RESTORE: u8 = 3;
 const EXEC: u8 = 4;
+const JOIN: u8 = 5;
 const EXECUTE: (&str, &str) = ("execute the command", "execve(2)");
 
 /// Why a command does not run.
@@ -71,6 +75,22 @@ pub(super) struct Failure {
     pub(super) error: String,
     /// It may run in a moment.
     pub(super) momentary: bool,
+}
+
+/// Where a command's process is among others.
+pub(super) enum Place<'a> {
+    /// In a process group of its own, with the foreground of this terminal.
+    Own(Option<&'a File>),
+    /// In this process's group. The command begins when this has been called.
+    Job(&'a mut dyn FnMut()),
+}
+
+/// A command that has been started.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) pid: Pid,
+    /// The signals that waited for it before its first instruction, in this process's group.
+    pub(super) pending: Mask,
 }
 
 impl From<Refusal> for Failure {
@@ -107,9 +127,9 @@ impl Program {
         &self,
         environment: Vec<(OsString, OsString)>,
         found: &Found,
-        terminal: Option<&File>,
+        mut place: Place,
         holds: bool,
-    ) -> Result<Pid, Failure> {
+    ) -> Result<Started, Failure> {
         let environment = environment.into_iter().map(|(mut name, value)| {
             name.push("=");
             name.push(value);
@@ -117,12 +137,12 @@ impl Program {
         });
         let mut environment = environment.collect::<Result<Vec<_>, _>>()?;
         environment.extend_from_slice(found.odd_entries());
-        let start = |program: &Self| program.start(&environment, found, terminal, holds);
+        let mut start = |program: &Self| program.start(&environment, found, &mut place, holds);
         match start(self)? {
-            Ok(pid) => Ok(pid),
+            Ok(started) => Ok(started),
             Err((EXEC, Errno::E2BIG)) => Err(self.too_long(&environment)),
             Err((EXEC, Errno::ENOEXEC)) => match start(&self.as_script()?)? {
-                Ok(pid) => Ok(pid),
+                Ok(started) => Ok(started),
                 Err((EXEC, Errno::ENOENT)) => {
                     Err(self.cannot("a script without #!, and there is no /bin/sh to run it"))
                 }
@@ -137,16 +157,21 @@ impl Program {
         &self,
         environment: &[CString],
         found: &Found,
-        terminal: Option<&File>,
+        place: &mut Place,
         holds: bool,
-    ) -> Result<Result<Pid, Stopped>, Refusal> {
+    ) -> Result<Result<Started, Stopped>, Refusal> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(refused("start the command", "pipe2(2)"))?;
+        let gate = match place {
+            Place::Own(_) => None,
+            Place::Job(_) => Some(pipe2(OFlag::O_CLOEXEC).map_err(refused("start the command", "pipe2(2)"))?),
+        };
         let parent = getpid();
         // SAFETY: the child calls only functions that are safe after a fork, with memory prepared above (but for two
         // small lists of pointers inside `execve`: glibc's own fork leaves its allocator usable), and never returns.
         match unsafe { fork() }.map_err(refused("start the command", "fork(2)"))? {
             ForkResult::Child => {
-                let Err((step, error)) = self.become_command(environment, found, terminal, holds.then_some(parent));
+                let Err((step, error)) = take_place(place, gate, &writer)
+                    .and_then(|()| self.become_command(environment, found, holds.then_some(parent)));
                 let [a, b, c, d] = (error as i32).to_ne_bytes();
                 // If this fails, too, the parent sees an end of file and then this exit code.
                 let _ = write(&writer, &[step, a, b, c, d]);
@@ -155,8 +180,15 @@ impl Program {
             }
             ForkResult::Parent { child } => {
                 drop(writer);
+                let mut reader = File::from(reader);
+                let mut pending = [0; size_of::<Mask>()];
+                if let (Place::Job(joined), Some((_, gate))) = (place, gate) {
+                    joined();
+                    // Should one of these fail, the child is gone, and what follows finds that out.
+                    let _ = write(&gate, &[0]).is_ok() && reader.read_exact(&mut pending).is_ok();
+                }
                 match stopped(reader) {
-                    None => Ok(Ok(child)),
+                    None => Ok(Ok(Started { pid: child, pending: Mask::from_ne_bytes(pending) })),
                     Some(stopped) => {
                         // Its code is known already; this only reaps it.
                         let _ = waitpid(child, None);
@@ -172,14 +204,9 @@ impl Program {
         &self,
         environment: &[CString],
         found: &Found,
-        terminal: Option<&File>,
         parent: Option<Pid>,
     ) -> Result<std::convert::Infallible, Stopped> {
         let at = |step: u8| move |error: Errno| (step, error);
-        setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at(GROUP))?;
-        if let Some(terminal) = terminal {
-            tcsetpgrp(terminal, getpid()).map_err(at(FOREGROUND))?;
-        }
         if let Some(parent) = parent {
             prctl::set_pdeathsig(Signal::SIGKILL).map_err(at(PARENT))?;
             if getppid() != parent {
@@ -248,10 +275,30 @@ impl Program {
     }
 }
 
+/// In the child: where it belongs. As a member of the job it waits until it may begin, and tells what waits for it.
+fn take_place(place: &Place, gate: Option<(OwnedFd, OwnedFd)>, told: &OwnedFd) -> Result<(), Stopped> {
+    let at = |step: u8| move |error: Errno| (step, error);
+    if let Place::Own(terminal) = place {
+        setpgid(Pid::from_raw(0), Pid::from_raw(0)).map_err(at(GROUP))?;
+        if let Some(terminal) = terminal {
+            tcsetpgrp(terminal, getpid()).map_err(at(FOREGROUND))?;
+        }
+    }
+    if let Some((gate, parents)) = gate {
+        drop(parents);
+        if read(&gate, &mut [0]).map_err(at(JOIN))? == 0 {
+            return Err((PARENT, Errno::ESRCH));
+        }
+        let pending = found::pending().map_err(at(JOIN))?;
+        write(told, &pending.to_ne_bytes()).map_err(at(JOIN))?;
+    }
+    Ok(())
+}
+
 /// What the child says before it gives up; nothing when it has become the command.
-fn stopped(reader: OwnedFd) -> Option<Stopped> {
+fn stopped(mut reader: File) -> Option<Stopped> {
     let mut said = [0; 5];
-    let [step, number @ ..] = File::from(reader).read_exact(&mut said).ok().map(|()| said)?;
+    let [step, number @ ..] = reader.read_exact(&mut said).ok().map(|()| said)?;
     Some((step, Errno::from_raw(i32::from_ne_bytes(number))))
 }
 

@@ -1,9 +1,15 @@
-//! The terminal's foreground belongs to the command while it runs, if it was ours: a command in a background group
-//! could neither read nor be reached by Ctrl-C.
+//! The terminal, and whose signals are whose.
 //!
-//! It is given at the start when standard input is the terminal, and otherwise to a command that asks for it (by trying
-//! to read or to change it, which stops it): several commands that one person has started at once do not fight over it,
-//! and Ctrl-C then reaches us and is forwarded.
+//! *As a member of a job.* A terminal's shell counts on it that all processes of a job are in one group: the script or
+//! the loop that runs us, other parts of a pipeline, `make`, `timeout`. The group has the foreground, gets Ctrl-C and
+//! Ctrl-Z, stops and goes on as a whole. So there the command stays in our group, as it would without us: whatever is
+//! sent to the group reaches it by itself, and only what is sent to us alone is forwarded ([`super::witness`]).
+//!
+//! *Otherwise* (no terminal, the first process of its session, as in `docker run -it` and `ssh -t`, or PID 1) there is
+//! no job to belong to, and the command gets a group of its own, which signals can be forwarded to as a whole. If the
+//! foreground is ours, it then belongs to the command while that runs: a command in a background group could neither
+//! read nor be reached by Ctrl-C. It is given at the start when standard input is the terminal, and otherwise to a
+//! command that asks for it (by trying to read or to change it, which stops it).
 //!
 //! The terminal is opened anew each time: a descriptor that stays open would keep the file system of /dev busy.
 
@@ -17,12 +23,18 @@ use nix::{
     errno::Errno,
     libc,
     sys::signal::killpg,
-    unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp},
+    unistd::{Pid, getpgrp, getpid, getsid, tcgetpgrp, tcsetpgrp},
 };
 
 const TERMINAL: &str = "/dev/tty";
 
-/// Who has the foreground.
+/// Whether this process is a member of a terminal's job, beside others that count on its group.
+pub(super) fn is_member_of_a_job() -> bool {
+    let own = getpid();
+    own.as_raw() != 1 && getsid(None) != Ok(own) && open().is_some()
+}
+
+/// Who has the foreground, when the command has a group of its own.
 #[derive(Debug, Default)]
 pub(super) struct Terminal {
     /// Whether the command uses the terminal.

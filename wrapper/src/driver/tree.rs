@@ -69,14 +69,18 @@ pub(super) struct Reaped {
 
 /// The tree of one command.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent: any combination can occur")]
 pub(super) struct Tree {
     command: Option<Pid>,
-    /// The command's process group.
+    /// The process group that the command has of its own.
     group: Option<Pid>,
     /// Children that were there before the command.
     others: BTreeSet<pid_t>,
-    /// A child that no wait for all children sees, and that is not the command's either.
+    /// Children that no wait for all children sees, and that are not the command's either.
     watchdog: Option<pid_t>,
+    witness: Option<pid_t>,
+    /// The command shares this process's group, which others may be in, too.
+    shares_group: bool,
     is_init: bool,
     /// Who gets what is forwarded.
     scope: Scope,
@@ -100,6 +104,8 @@ impl Tree {
             group: None,
             others,
             watchdog: None,
+            witness: None,
+            shares_group: false,
             is_init: is_init(),
             scope,
             more: false,
@@ -109,7 +115,22 @@ impl Tree {
 
     /// Takes in the command, which has been started.
     pub(super) fn adopt(&mut self, command: Pid) {
-        (self.command, self.group) = (Some(command), Some(command));
+        (self.command, self.group) = (Some(command), Some(command).filter(|_| !self.shares_group));
+    }
+
+    /// The command will share this process's group.
+    pub(super) fn share_group(&mut self) {
+        self.shares_group = true;
+    }
+
+    /// Whether the command shares this process's group.
+    pub(super) fn shares_group(&self) -> bool {
+        self.shares_group
+    }
+
+    /// This child is the witness, if there is one.
+    pub(super) fn witnessed_by(&mut self, witness: Option<pid_t>) {
+        self.witness = witness;
     }
 
     /// This child is the watchdog, or there is none. `counts`: waiting for all children waits for it as well.
@@ -120,16 +141,16 @@ impl Tree {
         self.others.extend(watchdog.filter(|_| counts));
     }
 
-    /// Children that are not the command's, but for the watchdog.
+    /// Children that are not the command's, but for the watchdog and the witness.
     pub(super) fn others(&self) -> &BTreeSet<pid_t> {
         &self.others
     }
 
     fn is_ours(&self, child: pid_t) -> bool {
-        !self.others.contains(&child) && self.watchdog != Some(child)
+        !self.others.contains(&child) && ![self.watchdog, self.witness].contains(&Some(child))
     }
 
-    /// The process group of the command, as long as the command is not reaped.
+    /// The command, which is its group's leader unless it shares ours, as long as it is not reaped.
     pub(super) fn command(&self) -> Option<Pid> {
         self.command
     }
@@ -186,17 +207,19 @@ impl Tree {
     pub(super) fn forward(&self, received: Received) {
         let Some(command) = self.command else { return };
         match (self.scope, received.queued) {
-            (Scope::Group, _) => self.signal_group(received.signal),
-            (Scope::Child, None) => send(command.as_raw(), received.signal),
-            (Scope::Child, Some(queued)) => send_queued(command.as_raw(), received.signal, queued),
+            (Scope::Group, _) if !self.shares_group => self.signal_group(received.signal),
+            (_, None) => send(command.as_raw(), received.signal),
+            (_, Some(queued)) => send_queued(command.as_raw(), received.signal, queued),
         }
     }
 
-    /// Sends a signal to the command's process group.
+    /// Sends a signal to the command's process group, or to the command alone when the group is not its own.
     pub(super) fn signal_group(&self, signal: c_int) {
-        if let Some(command) = self.command {
+        match self.command.map(Pid::as_raw) {
+            Some(command) if self.shares_group => send(command, signal),
             // The group exists as long as its leader has not been reaped.
-            send(-command.as_raw(), signal);
+            Some(command) => send(-command, signal),
+            None => {}
         }
     }
 
@@ -257,7 +280,7 @@ impl Tree {
     /// Sends a signal to what is left of the command's process group, also when the command itself is reaped: as long
     /// as a child of ours is in it, reaped or not, its number is nobody else's.
     fn signal_those_left(&self, signal: c_int) {
-        let Some(group) = self.group else { return };
+        let Some(group) = self.group else { return self.signal_group(signal) };
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         if waitid(Id::PGid(group), look).is_ok() {
             send(-group.as_raw(), signal);

@@ -468,10 +468,15 @@ fn settle_in(kept: &[RawFd]) {
     show_name();
     let _ = setsid();
     let _ = chdir(c"/");
+    close_all_but(kept);
+}
+
+/// Closes all descriptors but these, which are sorted, in a copy of this process that uses no others.
+pub(super) fn close_all_but(kept: &[RawFd]) {
     let mut from = 0;
     for next in kept.iter().copied().chain([libc::c_int::MAX]) {
         if from < next {
-            // Before Linux 5.9 the others stay open for as long as there is something to watch, which harms nobody.
+            // Before Linux 5.9 the others stay open for as long as this process is there, which harms nobody.
             // SAFETY: nothing else runs in this process, and it uses nothing of what is closed.
             unsafe { libc::syscall(libc::SYS_close_range, from, next - 1, 0) };
         }

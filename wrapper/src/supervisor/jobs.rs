@@ -1,17 +1,19 @@
 //! Signals and job control: what becomes of a signal that has arrived, and of a command that a signal has stopped.
 //!
 //! A signal keeps its number on the way to the command, unless the configuration says otherwise. Before the command
-//! runs there is nobody to forward to: what then ends the waiting ends it, and everything that arrives once nothing
-//! stands before the start any more is kept for the command. A signal that is dropped is as if it were ignored, from
-//! start to end.
+//! runs there is nobody to forward to: what then ends the waiting ends it, what stops a job stops it, and everything
+//! else is kept for the command. A signal that is dropped is as if it were ignored, from start to end.
 //!
-//! The command is a job of its own, in a process group of its own, and a shell that started this process waits for this
-//! process. So when the terminal stops the command (TSTP, TTIN, TTOU), this process stops as well, as a job: the whole
-//! group, by the default action of TSTP, so that the kernel decides. It does not stop what nobody could continue: PID
-//! 1, or a group with no shell above it. Then the command is continued at once after a TSTP, as the kernel would not
-//! have stopped it in this process's place, and stays stopped when it wanted a terminal that is not its own.
+//! As a member of a terminal's job the command is in the same group as this process. What was sent to the whole group
+//! has reached it already ([`Received::shared`]) and is not sent again, nor mapped, nor dropped.
 //!
-//! SIGSTOP is somebody's deliberate act upon the command alone: everything else goes on, renewals too.
+//! A shell that started this process waits for this process. So when the terminal stops the command (TSTP, TTIN, TTOU),
+//! this process stops as well, by the same signal, so that the kernel decides. It does not stop what nobody could
+//! continue: PID 1, or a group with no shell above it. Then the command is continued at once after a TSTP, as the kernel
+//! would not have stopped it in this process's place, and stays stopped when it wanted a terminal that is not its own.
+//!
+//! SIGSTOP is somebody's deliberate act upon the command alone: everything else goes on, renewals too. Unless TSTP has
+//! asked for it: many programs of the whole screen clean up and then stop themselves by SIGSTOP.
 
 use konductor::{Boottime, Exit};
 use konductor_api::GoDuration;
@@ -23,12 +25,16 @@ use std::time::Duration;
 use super::{Effect, LAST_ARRIVAL, Phase, Received, Supervisor, WITHDRAWAL};
 
 /// What a terminal stops a job with.
-const TERMINAL_STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+pub(crate) const TERMINAL_STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
 impl Supervisor {
     /// A signal has arrived.
     pub(super) fn signal(&mut self, received: Received, now: Boottime, out: &mut Vec<Effect>) {
         let name = signal_name(received.signal);
+        if received.shared && self.phase == Phase::Running && self.command_alive {
+            out.push(Effect::Log(Level::DEBUG, format!("{name}: the command has got it, too")));
+            return self.note_stop(received.signal, now, out);
+        }
         let mapped = self.settings.signals.get(&received.signal).copied();
         let Some(signal) = mapped.unwrap_or(Some(received.signal)) else {
             return out.push(Effect::Log(Level::DEBUG, format!("{name}: dropping")));
@@ -43,7 +49,13 @@ impl Supervisor {
             Phase::Awaiting { .. } | Phase::Acquiring { .. } if TERMINAL_STOPS.contains(&received.signal) => {
                 self.stop(received.signal, "it is lost", now, out);
             }
-            Phase::Ready => self.early.push(Received { signal, ..received }),
+            // A CONT has done its work.
+            Phase::Awaiting { .. } | Phase::Acquiring { .. } if received.signal == libc::SIGCONT => {
+                out.push(Effect::Log(Level::DEBUG, format!("{name}: nothing to forward it to")));
+            }
+            Phase::Awaiting { .. } | Phase::Acquiring { .. } | Phase::Ready => {
+                self.early.push(Received { signal, ..received });
+            }
             Phase::Running if self.command_alive => {
                 let message = match mapped {
                     None => format!("{name}: forwarding"),
@@ -51,6 +63,7 @@ impl Supervisor {
                 };
                 out.push(Effect::Log(Level::DEBUG, message));
                 out.push(forward(Received { signal, ..received }));
+                self.note_stop(signal, now, out);
             }
             Phase::Arriving { until } if ends => {
                 self.phase = Phase::Arriving { until: until.min(now + LAST_ARRIVAL) };
@@ -74,7 +87,10 @@ impl Supervisor {
             return;
         }
         let name = signal_name(signal);
-        if !TERMINAL_STOPS.contains(&signal) {
+        if signal == libc::SIGSTOP && self.suspending {
+            self.stop(libc::SIGTSTP, "the command is ended", now, out);
+        } else if !TERMINAL_STOPS.contains(&signal) {
+            self.halted = true;
             out.push(Effect::Log(Level::INFO, format!("{name} has stopped the command; CONT continues it")));
         } else if in_front {
             // It could not know that it would use the terminal; or a shell has brought a running job to the front.
@@ -82,6 +98,18 @@ impl Supervisor {
         } else {
             out.push(Effect::Log(Level::DEBUG, format!("{name} has stopped the command: stopping as well")));
             self.stop(signal, "the command is ended", now, out);
+        }
+    }
+
+    /// The command has got a signal that may stop or continue it. The news that it has stopped come before or after.
+    fn note_stop(&mut self, signal: i32, now: Boottime, out: &mut Vec<Effect>) {
+        match signal {
+            libc::SIGTSTP if self.halted && self.ending.is_none() => {
+                self.stop(signal, "the command is ended", now, out);
+            }
+            libc::SIGTSTP => self.suspending = true,
+            libc::SIGCONT => (self.suspending, self.halted) = (false, false),
+            _ => {}
         }
     }
 

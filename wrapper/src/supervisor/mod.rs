@@ -41,6 +41,8 @@ use tracing::Level;
 
 use self::told::Told;
 
+pub(crate) use jobs::TERMINAL_STOPS;
+
 /// How long the API server may leave the first request unanswered. Shorter than any pod's start timeout, longer than
 /// the restart of an API server that another one replaces; the Job's own backoff takes over from there.
 pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(30);
@@ -127,6 +129,8 @@ pub(crate) struct Received {
     pub(crate) signal: i32,
     /// What came with it, when it was sent by sigqueue(3).
     pub(crate) queued: Option<Queued>,
+    /// Whether the command has got it, too: it was sent to the whole group, and the command shares ours.
+    pub(crate) shared: bool,
 }
 
 /// What sigqueue(3) sends with a signal.
@@ -227,12 +231,13 @@ pub(crate) enum Effect {
     TellWatchdog(Boottime),
     /// End the watchdog.
     EndWatchdog,
-    /// Send a signal to the command, and to its process group if that is configured.
+    /// Send a signal to the command, and to its process group if it has one of its own and that is configured.
     Forward(Received),
-    /// Give the command the terminal's foreground, if it is ours, and continue its process group.
+    /// Continue the command and the process group that it has of its own, with the terminal's foreground if that is
+    /// ours to give.
     Continue,
-    /// Stop this process's whole group as a job, because of this signal; the foreground is taken back first. What comes
-    /// after is either CONT or [`Event::NotStopped`].
+    /// Stop this process as a job, by this signal; the foreground is taken back first. What comes after is either CONT
+    /// or [`Event::NotStopped`].
     Stop(i32),
     /// Ask every process of the tree to end.
     TerminateTree,
@@ -337,11 +342,16 @@ pub(crate) struct Supervisor {
     /// What the exit will be; a loss replaces anything else.
     verdict: Option<Exit>,
     command_alive: bool,
+    /// The command has got a TSTP, and no CONT since.
+    suspending: bool,
+    /// SIGSTOP has stopped the command, and nothing has continued it.
+    halted: bool,
     ending: Option<Ending>,
     watchdog: Option<WatchdogState>,
     /// A command that cannot be started for a moment.
     unstarted: Option<Unstarted>,
-    /// What has arrived for a command that is about to be started; the kernel's limit on waiting signals bounds it.
+    /// What has arrived for a command that is to be started. The driver leaves it where it is until then: the kernel's
+    /// limit on waiting signals bounds it.
     early: Vec<Received>,
     /// When waiting for the claims ends.
     wait_until: Option<Boottime>,

@@ -13,6 +13,8 @@ enum Happening {
     /// Time passes unnoticed: the process was frozen.
     Frozen(u64),
     Signal(i32),
+    /// One that the command has got as well.
+    Shared(i32),
     /// A signal that is not read yet.
     Arrives(i32),
     Stopped(i32, bool),
@@ -78,6 +80,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => (0..8_000_u64).prop_map(Happening::Passes),
         1 => (0..60_000_u64).prop_map(Happening::Frozen),
         1 => prop::sample::select(vec![1, 2, 10, 15, 18, 20, 34]).prop_map(Happening::Signal),
+        1 => prop::sample::select(vec![2, 15, 18, 20]).prop_map(Happening::Shared),
         1 => prop::sample::select(vec![1, 10, 15, 34]).prop_map(Happening::Arrives),
         1 => (prop::sample::select(vec![19, 20, 21, 22]), any::<bool>())
             .prop_map(|(signal, in_front)| Happening::Stopped(signal, in_front)),
@@ -398,14 +401,21 @@ impl World {
                 if ends && !self.spawned {
                     self.ended_by.get_or_insert(signal);
                 }
-                self.owed += usize::from(self.command_alive || self.supervisor.phase == Phase::Ready && !ends);
-                self.tell(Event::Signal(Received { signal, queued: None }));
+                let waits =
+                    matches!(self.supervisor.phase, Phase::Awaiting { .. } | Phase::Acquiring { .. } | Phase::Ready);
+                self.owed += usize::from(self.command_alive || waits && !ends);
+                self.tell(Event::Signal(Received { signal, queued: None, shared: false }));
+            }
+            Happening::Shared(signal) if self.command_alive => {
+                let before = self.forwarded;
+                self.tell(Event::Signal(Received { signal, queued: None, shared: true }));
+                assert_eq!(self.forwarded, before, "a signal was doubled");
             }
             Happening::Stopped(signal, in_front) if self.command_alive => {
                 self.tell(Event::CommandStopped { signal, in_front });
             }
             Happening::NotSpawned(times) => self.not_spawned = times,
-            Happening::Continued => self.tell(Event::Signal(Received { signal: 18, queued: None })),
+            Happening::Continued => self.tell(Event::Signal(Received { signal: 18, queued: None, shared: false })),
             Happening::Hears(index, news) if index < self.claims.len() && !self.client_failed => self.hear(index, news),
             Happening::CommandEnds(code) if self.command_alive => {
                 self.command_alive = false;

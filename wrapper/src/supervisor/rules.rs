@@ -22,6 +22,8 @@ impl Supervisor {
             cut_off: None,
             verdict: None,
             command_alive: false,
+            suspending: false,
+            halted: false,
             ending: None,
             watchdog: None,
             unstarted: None,

@@ -121,8 +121,10 @@ fn read_event(line: &str) -> Event {
     let news = match verb {
         "started" => return Event::Started,
         "signal" => {
-            let queued = (!tail.is_empty()).then(|| Queued { pid: 7, uid: 8, value: number(field("value")) });
-            return Event::Signal(Received { signal: number(first), queued });
+            let shared = tail == "shared";
+            let alone = tail.is_empty() || shared;
+            let queued = (!alone).then(|| Queued { pid: 7, uid: 8, value: number(field("value")) });
+            return Event::Signal(Received { signal: number(first), queued, shared });
         }
         "stopped" => {
             return Event::CommandStopped { signal: number(first), in_front: tail == "in front" };
@@ -213,8 +215,8 @@ fn show(effect: &Effect) -> String {
         }
         Effect::TellWatchdog(at) => format!("watchdog until {}", show_time(*at)),
         Effect::EndWatchdog => "end the watchdog".to_owned(),
-        Effect::Forward(Received { signal, queued: None }) => format!("forward {signal}"),
-        Effect::Forward(Received { signal, queued: Some(queued) }) => {
+        Effect::Forward(Received { signal, queued: None, .. }) => format!("forward {signal}"),
+        Effect::Forward(Received { signal, queued: Some(queued), .. }) => {
             format!("forward {signal} value={}", queued.value)
         }
         Effect::Continue => "continue the command".to_owned(),

@@ -8,7 +8,7 @@ use std::{
     env,
     ffi::CString,
     fs,
-    io::{self, Read as _, Write as _},
+    io::{self, BufRead as _, Read as _, Write as _},
     mem::MaybeUninit,
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
@@ -20,13 +20,13 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
-        signal::{SigSet, SigmaskHow, Signal, pthread_sigmask},
+        signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask},
         signalfd::{SfdFlags, SignalFd},
     },
     unistd::{ForkResult, Pid, close, execve, fork, getpid, getsid, pause, pipe, setsid},
 };
 
-use crate::harness::{Run, run};
+use crate::harness::{Run, leave_terminal, run};
 
 /// What the first argument begins with.
 const ACTOR: &str = "actor:";
@@ -46,17 +46,19 @@ static ENTER: extern "C" fn() = {
     extern "C" fn enter() {
         let mut arguments = env::args().skip(1);
         let first = arguments.next().unwrap_or_default();
-        let count = arguments.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let argument = arguments.next().unwrap_or_default();
         match first.strip_prefix(ACTOR) {
             Some("receiver") => receive(),
             Some("continued") => continued(),
-            Some("orphans") => orphans(count),
+            Some("screen") => screen(),
+            Some("orphans") => orphans(argument.parse().expect("a number")),
+            Some("listener") => listen(&argument),
             Some("daemon") => daemon(),
             Some("context") => context(),
             Some("odd") => odd(),
             Some("refuse") => crate::refused::launch(),
             Some(other) => panic!("no such actor: {other}"),
-            None => {}
+            None => leave_terminal(),
         }
     }
     enter
@@ -88,6 +90,73 @@ fn receive() {
     }
 }
 
+/// What ends [`listen`], and what it is asked by.
+pub(crate) const MARK: i32 = 40;
+pub(crate) const READ: i32 = 41;
+pub(crate) const CHANGE: i32 = 42;
+
+/// Writes each signal that it receives to a file, and then does as a program that was written with care: it stops when
+/// the terminal asks for it, and at the end dies by the last signal that asked for that. Asked to, it reads a line from
+/// the terminal, or changes the terminal.
+fn listen(path: &str) -> ! {
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    let mut hear = |what: &str| file.write_all(format!("{what}\n").as_bytes()).unwrap();
+    prctl::set_dumpable(false).unwrap();
+    let all = SigSet::all();
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&all), None).unwrap();
+    let signals = SignalFd::with_flags(&all, SfdFlags::empty()).unwrap();
+    let terminal = || fs::OpenOptions::new().read(true).write(true).open("/dev/tty").unwrap();
+    let mut last = None;
+    hear("ready");
+    loop {
+        let signal = signals.read_signal().unwrap().expect("the read blocks").ssi_signo as i32;
+        let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |signal| signal.to_string());
+        match signal {
+            READ => {
+                let mut line = String::new();
+                let terminal = terminal();
+                let read = by_default(&[Signal::SIGTTIN], || io::BufReader::new(terminal).read_line(&mut line));
+                hear(&format!("read {:?} {line:?}", read.map_err(|error| error.raw_os_error())));
+            }
+            CHANGE => {
+                let terminal = terminal();
+                let settings = nix::sys::termios::tcgetattr(&terminal).unwrap();
+                let now = nix::sys::termios::SetArg::TCSANOW;
+                let changed =
+                    by_default(&[Signal::SIGTTOU], || nix::sys::termios::tcsetattr(&terminal, now, &settings));
+                hear(&format!("changed {changed:?}"));
+            }
+            LAST => match last {
+                None => exit(0),
+                Some(signal) => {
+                    by_default(&[signal], || kill(getpid(), signal).unwrap());
+                    // PID 1 is not ended by it.
+                    exit(128 + signal as i32)
+                }
+            },
+            _ => hear(&name),
+        }
+        match signal {
+            libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM => last = Signal::try_from(signal).ok(),
+            libc::SIGTSTP => by_default(&[Signal::SIGTSTP], || kill(getpid(), Signal::SIGTSTP).unwrap()),
+            _ => {}
+        }
+    }
+}
+
+/// Does something while signals have their default actions.
+fn by_default<T>(signals: &[Signal], act: impl FnOnce() -> T) -> T {
+    let set: SigSet = signals.iter().copied().collect();
+    for signal in signals {
+        // SAFETY: the default is no handler.
+        unsafe { nix::sys::signal::signal(*signal, nix::sys::signal::SigHandler::SigDfl) }.unwrap();
+    }
+    pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&set), None).unwrap();
+    let outcome = act();
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None).unwrap();
+    outcome
+}
+
 /// Executes its arguments with an environment that no shell could make.
 fn odd() {
     let words: Vec<_> = env::args().skip(2).map(|word| CString::new(word).unwrap()).collect();
@@ -106,6 +175,20 @@ fn continued() {
     loop {
         only.wait().unwrap();
         say("continued");
+    }
+}
+
+/// Asked to stop by the terminal, it cleans up first and then stops itself, as programs of the whole screen do.
+fn screen() {
+    let mut only = SigSet::empty();
+    only.add(Signal::SIGTSTP);
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&only), None).unwrap();
+    say("ready");
+    loop {
+        only.wait().unwrap();
+        say("cleaned");
+        kill(getpid(), Signal::SIGSTOP).unwrap();
+        say("back");
     }
 }
 

@@ -1,6 +1,10 @@
 //! Exit codes: the command's own, exactly, and those of commands that cannot run.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
+    path::Path,
+};
 
 use crate::harness::{run, sh};
 
@@ -16,9 +20,27 @@ fn death_by_a_signal_is_128_and_its_number() {
     // Not those that stop or are ignored by default; and the C library has 32 and 33 ignored in what a test starts.
     // Whoever runs the tests may have others ignored.
     let deadly = (1..=64).filter(|n| ![17, 18, 19, 20, 21, 22, 23, 28, 32, 33].contains(n));
+    let folder = tempfile::tempdir().unwrap();
     for signal in deadly {
-        let script = format!("ulimit -c 0; kill -{signal} $$; while :; do :; done");
-        assert_eq!(sh(&script).under("env --default-signal").code(), 128 + signal, "signal {signal}");
+        // The command leaves no core, and konductor-run would find no limit.
+        let script = format!("ulimit -S -c 0; kill -{signal} $$; while :; do :; done");
+        let before = format!("cd {} && ulimit -S -c unlimited; exec \"$@\"", folder.path().display());
+        let ended = sh(&script).under("env --default-signal").after(&before).end();
+        // As a shell tells it, which sees the death itself.
+        assert_eq!(ended.code(), 128 + signal, "signal {signal}");
+        assert_eq!((ended.status.signal(), ended.status.core_dumped()), (Some(signal), false), "signal {signal}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "a core");
+}
+
+#[test]
+fn what_ends_by_a_signal_in_place_of_the_command_is_told_as_a_code_when_that_is_mapped() {
+    for (flags, script, code) in [
+        ("--exit-code-map 143=143", "kill $$; sleep 1000", Some(143)),
+        ("--exit-code-map 3=143", "exit 3", Some(143)),
+        ("--map-signal TERM=INT", "kill $$; sleep 1000", None),
+    ] {
+        assert_eq!(sh(script).flags(flags).end().status.code(), code, "{flags}");
     }
 }
 

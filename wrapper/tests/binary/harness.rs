@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{Read as _, Write as _},
-    os::unix::process::ExitStatusExt as _,
+    os::{fd::AsRawFd as _, unix::process::ExitStatusExt as _},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -34,9 +34,10 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// The exit code; a signal's death has none.
+    /// The exit code as a shell tells it: a death by signal n is 128 + n.
     pub(crate) fn code(&self) -> i32 {
-        self.status.code().unwrap_or_else(|| panic!("killed by signal {:?}: {}", self.status.signal(), self.stderr))
+        let signal = self.status.signal().map(|signal| 128 + signal);
+        self.status.code().or(signal).expect("it has ended")
     }
 }
 
@@ -236,6 +237,17 @@ pub(crate) fn timed<T>(act: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let outcome = act();
     (outcome, start.elapsed())
+}
+
+/// Leaves the terminal of whoever runs the tests, if there is one: in a terminal's job a command has its place in the
+/// job, and only the tests about terminals mean that.
+#[expect(unsafe_code, reason = "ioctl(2)")]
+pub(crate) fn leave_terminal() {
+    let is_leader = nix::unistd::getsid(None) == Ok(nix::unistd::getpid());
+    if let Some(terminal) = fs::File::open("/dev/tty").ok().filter(|_| !is_leader) {
+        // SAFETY: the call takes no pointers.
+        unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCNOTTY) };
+    }
 }
 
 /// Whether the process runs (a zombie does not).

@@ -2,11 +2,16 @@
 
 use std::{
     ffi::OsStr,
+    io::Read as _,
     os::unix::ffi::OsStrExt as _,
     process::{Command, Stdio},
 };
 
-use crate::harness::{KONDUCTOR_RUN, run};
+use crate::{
+    actors::{LAST, act},
+    harness::{KONDUCTOR_RUN, Running, eventually, run},
+    terminal,
+};
 
 fn stderr(command: &mut Command) -> String {
     String::from_utf8(command.stdin(Stdio::null()).output().expect("the binary can be started").stderr).expect("text")
@@ -84,5 +89,58 @@ fn own_failures_are_the_termination_message() {
         assert_eq!(output.status.code(), Some(code), "{why}");
         assert!(said.starts_with(&format!("before\nkonductor-run: {message}")), "{why}");
         assert_eq!(said.lines().count(), 2, "{why}");
+    }
+}
+
+#[test]
+fn a_log_that_waits_for_room_holds_up_no_signal() {
+    // A terminal says that there is room when there is some, and then a whole line may have to wait.
+    let (near, far) = terminal::pair();
+    let mut run = act("receiver", "").flags("-v").command().stderr(far).spawn().map(Running).unwrap();
+    assert!(run.line().starts_with("ready"));
+    // A line has 35 bytes at least, and a terminal keeps 64 KiB.
+    for _ in 0..4_000 {
+        run.signal(28);
+        assert_eq!(run.line(), "28");
+    }
+    run.signal(LAST);
+    assert_eq!(run.line(), LAST.to_string());
+    let ended = eventually("it ends", || run.0.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(0));
+    drop(near);
+}
+
+#[test]
+fn lines_that_nobody_takes_are_counted_and_the_number_is_said() {
+    for (format, said) in [("text", "konductor-run: warning: "), ("json", "\"level\":\"WARN\",\"message\":\"")] {
+        let mut run = act("receiver", "").flags(&format!("-v --log-format {format}")).start();
+        assert!(run.line().starts_with("ready"));
+        let stderr = run.0.stderr.take().unwrap();
+        // A line has 35 bytes at least, and a pipe has 64 KiB.
+        let sent = 10_000;
+        for _ in 0..sent {
+            run.signal(28);
+            assert_eq!(run.line(), "28");
+        }
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            let mut stderr = stderr;
+            stderr.read_to_string(&mut text).map(|_| text)
+        });
+        // It is said when there is room again, and not only with the next line.
+        run.signal(LAST);
+        assert_eq!(run.line(), LAST.to_string());
+        assert_eq!(run.end().code(), 0);
+        let text = reader.join().unwrap().unwrap();
+        let lost = text.lines().filter_map(|line| line.split_once(" lines of this log are lost: nobody took them"));
+        let lost: Vec<usize> = lost
+            .map(|(line, _)| {
+                line.split_once(said).and_then(|(_, number)| number.parse().ok()).expect("a line of its own")
+            })
+            .collect();
+        assert!(!lost.is_empty(), "{format}: it is not said");
+        // Beside what was sent, the last signal and the end.
+        let kept = text.lines().count() - lost.len();
+        assert_eq!(kept + lost.iter().sum::<usize>(), sent + 2, "{format}: {kept} kept, {lost:?} lost");
     }
 }

@@ -8,6 +8,7 @@ mod copy;
 mod exits;
 mod harness;
 mod init;
+mod jobs;
 mod local;
 mod log;
 mod pid1;

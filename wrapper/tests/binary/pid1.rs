@@ -1,6 +1,9 @@
 //! As PID 1 of a PID namespace, which a container's entrypoint is.
 
-use crate::harness::{children, eventually, run, sh};
+use crate::{
+    actors::{LAST, act},
+    harness::{children, eventually, run, sh},
+};
 
 #[test]
 fn exit_codes_are_passed_through() {
@@ -9,6 +12,24 @@ fn exit_codes_are_passed_through() {
     }
     assert_eq!(sh("kill -9 $$").in_pid_1().code(), 137);
     assert_eq!(run(["konductor-no-such-command"]).in_pid_1().code(), 127);
+}
+
+#[test]
+fn each_signal_arrives_once_with_its_own_number() {
+    let mut run = act("receiver", "").in_pid_1().start();
+    assert!(run.line().starts_with("ready"));
+    let init = run.init();
+    for signal in (1..=LAST).filter(|signal| ![9, 17, 19].contains(signal)) {
+        crate::harness::signal_process(init, signal);
+        assert_eq!(run.line(), signal.to_string());
+    }
+    assert_eq!(run.end().code(), 0);
+}
+
+#[test]
+fn death_by_a_signal_is_a_code() {
+    // By default PID 1 is not killed by any, so it has no other way to tell.
+    assert_eq!(sh("kill $$; sleep 1000").in_pid_1().end().status.code(), Some(143));
 }
 
 #[test]

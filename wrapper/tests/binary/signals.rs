@@ -6,7 +6,7 @@ use nix::{errno::Errno, libc};
 
 use crate::{
     actors::{LAST, act},
-    harness::{Run, Running, eventually, sh},
+    harness::{Run, Running, children, eventually, sh},
 };
 
 /// The first and the last real-time signal that the storms use; the very last ends the receiver.
@@ -155,4 +155,49 @@ fn a_signal_that_arrives_before_the_command_is_kept_for_it() {
         let lines: Vec<_> = ended.stdout.lines().skip(1).collect();
         assert_eq!((ended.code(), lines.as_slice()), (0, ["10", "34", "34", "64"].as_slice()));
     }
+}
+
+#[test]
+fn a_signal_that_arrives_while_something_is_waited_for_is_kept_for_the_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: it}\n";
+    std::fs::write(folder.path().join("it.yaml"), manifest).unwrap();
+    let wants = format!("--lease it --local {}", folder.path().display());
+    let mut holder = sh("echo; exec sleep 1000").flags(&wants).start();
+    holder.line();
+    let wants = format!("{wants} --map-signal USR2=WINCH --map-signal URG=0");
+    // Blocked for the command, too: before its first instruction it has the default actions.
+    let mut run = act("receiver", "").flags(&wants).under("env --block-signal").start();
+    let state = folder.path().join(".konductor/leases/it/state.json");
+    eventually("it is in the queue", || {
+        let state: serde_json::Value = serde_json::from_slice(&std::fs::read(&state).ok()?).ok()?;
+        (state["claims"].as_array()?.len() == 2).then_some(())
+    });
+    assert!(children(run.pid()).is_empty());
+    // Those that do not merge are not even counted by us; of the others one waits.
+    for signal in [14, 34, 12, 14, 23, 36, 34, 10] {
+        run.signal(signal);
+    }
+    holder.signal(15);
+    assert!(run.line().starts_with("ready"));
+    run.signal(LAST);
+    let ended = run.end();
+    let lines: Vec<_> = ended.stdout.lines().collect();
+    assert_eq!((ended.code(), lines.as_slice()), (0, ["10", "14", "28", "34", "34", "36", "64"].as_slice()));
+}
+
+#[test]
+fn a_log_that_may_not_grow_is_not_the_commands_business() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let before = format!("ulimit -S -f 1; exec \"$@\" 2>{}", log.display());
+    let mut run = receiver(&act("receiver", "").flags("-v").after(&before));
+    for _ in 0..100 {
+        run.signal(28);
+        assert_eq!(run.line(), "28");
+    }
+    assert!(std::fs::metadata(&log).unwrap().len() >= 512, "the limit is not reached");
+    run.signal(LAST);
+    assert_eq!(received(&mut run), Vec::<String>::new());
+    assert_eq!(run.end().code(), 0);
 }
