@@ -190,7 +190,8 @@ impl Logged {
     /// It has failed; `is_new`: for another reason than before. Returns whether to log that.
     fn failed(&mut self, why: &str, is_new: bool, now: Duration) -> Option<Repeated> {
         self.failures = self.failures.saturating_add(1);
-        let again = self.repeats.take(why, now).filter(|_| is_new);
+        // What lasts is said once; but once it is, also if it came too soon after the last time to be said at first.
+        let again = if is_new || !self.is_complaint { self.repeats.take(why, now) } else { None };
         self.is_complaint |= again.is_some();
         again
     }

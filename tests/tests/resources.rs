@@ -358,9 +358,9 @@ async fn tables_answer_the_first_question() {
     let namespace = namespace().await;
     for (resource, expected) in [
         ("semaphores", "Name, Phase, Permits, In use, Waiting, Age, Holders, Term"),
-        ("permits", "Name, Semaphore, Phase, Permits, Ahead, Holder, Renewed, Age, Token, Priority, Message"),
+        ("permits", "Name, Semaphore, Phase, Permits, Ahead, Holder, Held, Renewed, Age, Token, Priority, Message"),
         ("leases", "Name, Phase, Holder, Since, Waiting, Age, Token, Term"),
-        ("leaserequests", "Name, Lease, Phase, Ahead, Holder, Renewed, Age, Token, Priority, Message"),
+        ("leaserequests", "Name, Lease, Phase, Ahead, Holder, Held, Renewed, Age, Token, Priority, Message"),
         ("barriers", "Name, Phase, Arrived, Expected, Round, Age, Opened, Message"),
         ("arrivals", "Name, Barrier, Holder, Age, Key"),
         ("gates", "Name, Phase, Met, Total, Override, Age, Message"),

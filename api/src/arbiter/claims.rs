@@ -357,6 +357,9 @@ impl Entry {
             self.heard = now.monotonic;
             self.renewal_seen = now.monotonic;
             self.proof_due = None;
+            // A late grant that was sent before, and never done, says nothing of the next one, whoever makes it: its
+            // client has just been heard, and need not renew before it starts.
+            self.granting_late = false;
             // It lives, wherever its pod is.
             self.gone = false;
         }

@@ -161,7 +161,9 @@ impl PodStatusSeen {
     /// Whether the whole pod has ended for good.
     pub fn has_ended(&self) -> bool {
         let mut all = self.container_statuses.iter().chain(&self.init_container_statuses);
-        self.is_terminal() && all.all(|seen| seen.state.running.is_none())
+        // A kubelet that rejects a pod after it has started anew says nothing of its containers, which may still run.
+        let is_told = !self.container_statuses.is_empty();
+        self.is_terminal() && is_told && all.all(|seen| seen.state.running.is_none())
     }
 
     /// The kubelet says that nothing of the pod runs, or will run again.

@@ -85,7 +85,8 @@ pub fn decide(view: &View<'_>, clocks: Now) -> Plan<GateStatus> {
     let waiting = view.waiting.filter(|_| accepted);
     let due = timeout.map(|timeout| (later(after(since, timeout), waiting, timeout, clocks), timeout));
     let enough = match r#match {
-        Match::All => met == total,
+        // One without conditions is opened by hand.
+        Match::All => total > 0 && met == total,
         Match::Any => met > 0,
     };
     let rule = match r#match {

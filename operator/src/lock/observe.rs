@@ -315,9 +315,10 @@ impl<K: Kind> Locks<K> {
                     warn!(kind = K::KIND.name, namespace, name, "cannot take over yet, trying again: {error}");
                 }
                 // A token that has become too old, or does not work, is of no use: the list begins anew.
+                let pause = pause(failures);
+                let failures = failures.saturating_add(1);
                 let from = from.filter(|_| !error.is_outdated() && !failures.is_multiple_of(ATTEMPTS));
-                let job = Job::Page { term, from, failures: failures.saturating_add(1) };
-                return turn.lanes.push_at(Lane::List, key, job, now.monotonic + pause(failures));
+                return turn.lanes.push_at(Lane::List, key, Job::Page { term, from, failures }, now.monotonic + pause);
             }
         };
         let mut readable = Vec::new();

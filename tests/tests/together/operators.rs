@@ -142,7 +142,7 @@ async fn without_resources_and_without_an_operator_it_says_so() {
     scene.semaphore(1).await;
     let mut briefly = scene.witness("briefly", &["--wait-timeout", "10s", "--on-timeout", "skip"], HOLD);
     briefly.expect_exit(LIMIT, 75).await;
-    let message = "no answer about semaphore s: does Konductor's operator run in this cluster?";
+    let message = "no answer about semaphore s: does Konductor's operator run? kubectl get pods";
     assert!(briefly.stderr().contains(message), "{}", briefly.stderr());
     scene.assert_no_claims().await;
 
