@@ -65,7 +65,12 @@ pub(crate) fn init(log: Log) {
     let targets =
         Targets::new().with_default(others).with_target("konductor_run", log.level).with_target("konductor", log.level);
     let shape = if log.json { Shape::Json } else { Shape::Text };
-    WRITER.queue().shape = shape;
+    {
+        // Room for all that it keeps: no other thread is to be refused memory while it has the queue.
+        let mut queue = WRITER.queue();
+        queue.shape = shape;
+        queue.lines.reserve_exact(KEPT + 2);
+    }
     let repeats = (log.level <= LevelFilter::INFO).then(Mutex::default);
     let format = Format { shape, repeats };
     let layer = tracing_subscriber::fmt::layer().with_writer(|| Stderr).event_format(format);

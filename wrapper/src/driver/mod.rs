@@ -295,7 +295,10 @@ impl<'a> Driver<'a> {
     }
 
     fn read_signals(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
-        self.signals.read(events).map_err(refused("read signals", "read(2) of a signalfd"))
+        let read = self.signals.read(events).map_err(refused("read signals", "read(2) of a signalfd"));
+        // Once it is given up, another process may get its number.
+        self.tree.witnessed_by(self.signals.witness());
+        read
     }
 
     fn reap(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
@@ -309,9 +312,11 @@ impl<'a> Driver<'a> {
         }
         if let (Some(exit), Some(command)) = (reaped.command, command) {
             self.terminal.take_back(command);
+            events.push_back(Event::CommandEnded(exit));
+        }
+        if reaped.command.is_some() || reaped.some && self.tree.command().is_none() {
             // Another process may get its number.
             self.tell_command();
-            events.push_back(Event::CommandEnded(exit));
         }
         if reaped.killed {
             events.push_back(Event::Killed);
@@ -388,7 +393,7 @@ impl<'a> Driver<'a> {
         let mut watchdog = Watchdog::start(deadline, self.tree.others(), &self.mark, &kept)?;
         self.tree.watched_by(Some(watchdog.pid()), watchdog.counts());
         // One that does not listen is replaced when it is seen to have ended.
-        let _ = watchdog.tell_command(self.tree.command());
+        let _ = watchdog.tell_command(self.tree.known_command());
         self.watchdog = Some(watchdog);
         Ok(())
     }
@@ -411,7 +416,7 @@ impl<'a> Driver<'a> {
 
     /// Tells the watchdog which process is the command, so that it knows the command's group when this process is gone.
     fn tell_command(&mut self) {
-        let command = self.tree.command();
+        let command = self.tree.known_command();
         // One that does not listen is replaced when it is seen to have ended.
         let _ = self.watchdog.as_mut().map(|watchdog| watchdog.tell_command(command));
     }

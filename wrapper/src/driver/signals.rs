@@ -132,6 +132,11 @@ impl Signals {
         self.job.as_ref().filter(|job| job.asked).map(|_| ANSWER.into())
     }
 
+    /// The process id of the witness, while there is one.
+    pub(super) fn witness(&self) -> Option<libc::pid_t> {
+        self.job.as_ref()?.witness.as_ref().map(Witness::pid)
+    }
+
     /// Nothing at all has happened for that long.
     pub(super) fn give_up_witness(&mut self) {
         self.job.iter_mut().for_each(|job| job.witness = None);

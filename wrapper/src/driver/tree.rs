@@ -42,8 +42,8 @@ use crate::{
     supervisor::{Queued, Received},
 };
 
-/// Enough for the first four fields of /proc/PID/stat: a name has at most 64 bytes.
-pub(super) const MAX_STAT: usize = 256;
+/// Enough for the first 22 fields of /proc/PID/stat: a name has at most 64 bytes, a number at most 20 digits.
+pub(super) const MAX_STAT: usize = 512;
 
 /// How many children one look reaps: a few milliseconds' work.
 const MOST: usize = 256;
@@ -277,14 +277,20 @@ impl Tree {
         tracing::warn!("cannot look for processes that left the command's group: {error}; waiting for their end");
     }
 
-    /// Sends a signal to what is left of the command's process group, also when the command itself is reaped: as long
-    /// as a child of ours is in it, reaped or not, its number is nobody else's.
+    /// Sends a signal to what is left of the command's process group, also when the command itself is reaped.
     fn signal_those_left(&self, signal: c_int) {
-        let Some(group) = self.group else { return self.signal_group(signal) };
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        if waitid(Id::PGid(group), look).is_ok() {
+        if self.group.is_none() {
+            self.signal_group(signal);
+        } else if let Some(group) = self.known_command() {
             send(-group.as_raw(), signal);
         }
+    }
+
+    /// The command's process id, as long as no other process or group can have that number: until the command is reaped,
+    /// and while a child of ours is left in the group that it leads.
+    pub(super) fn known_command(&self) -> Option<Pid> {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        self.command.or_else(|| self.group.filter(|group| waitid(Id::PGid(*group), look).is_ok()))
     }
 
     /// Every process of the tree.
@@ -369,6 +375,8 @@ pub(super) struct Process {
     pub(super) group: pid_t,
     /// Its first thread has ended; the others may run on.
     pub(super) zombie: bool,
+    /// When it began, in ticks since boot: with the number it is one process and no other.
+    pub(super) started: u64,
 }
 
 /// Whether this process is the init of its PID namespace.
@@ -413,7 +421,9 @@ pub(super) fn process(stat: &[u8]) -> Option<Process> {
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
-    Some(Process { pid, parent, group, zombie: matches!(state, "Z" | "X") })
+    // The 22nd field.
+    let started = fields.nth(16)?.parse().ok()?;
+    Some(Process { pid, parent, group, zombie: matches!(state, "Z" | "X"), started })
 }
 
 #[cfg(test)]
@@ -424,18 +434,21 @@ mod tests {
 
     #[test]
     fn lines_of_proc_are_read_whatever_the_name() {
+        const REST: &str = "7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 5";
         for (stat, expected) in [
-            ("7 (sh) S 1 7 7 0", Some((7, 1))),
-            ("7 (a) Z 9 (b) R 4 7 7", Some((7, 4))),
-            ("7 () R 0 7", Some((7, 0))),
+            ("7 (sh) S 1 7", Some((7, 1, 7, 5))),
+            ("7 (a) Z 9 (b) R 4 6", Some((7, 4, 6, 5))),
+            ("7 () R 0 7", Some((7, 0, 7, 5))),
+            ("7 (sh) Z 1 7", Some((7, 1, 7, 5))),
             ("7 (sh) S 1", None),
-            ("7 (sh) Z 1 7", Some((7, 1))),
             ("7 (sh) S", None),
-            ("x (sh) S 1", None),
+            ("x (sh) S 1 7", None),
             ("", None),
         ] {
-            let found = process(stat.as_bytes()).map(|process| (process.pid, process.parent));
+            let found = process(format!("{stat} {REST}").as_bytes())
+                .map(|process| (process.pid, process.parent, process.group, process.started));
             assert_eq!(found, expected, "{stat}");
+            assert_eq!(process(stat.as_bytes()), None, "{stat}: cut");
         }
     }
 

@@ -25,9 +25,9 @@
 //! theirs, which takes no time also where there are thousands of other processes and little time for each; then all
 //! below `konductor-run`, by the parents in /proc, again and again until a look finds none alive. When `konductor-run`
 //! is gone, parents no longer tell all, but the environment does: all that the command starts has `KONDUCTOR_TREE` in
-//! it, with an id that is this tree's only. So does the command's process group. Whoever has either is of the tree, and
-//! so is who descends from one who has. What has dropped its environment, left the group and lost its parents is not
-//! found then. (As PID 1, `konductor-run` takes everything with it.)
+//! it, with an id that is this tree's only. So does the command's process group, but in a terminal's job, whose group is
+//! not the command's own. The command and whoever has either is of the tree, and so is who descends from one of these.
+//! What has dropped its environment, left the group and lost its parents is not found then. (As PID 1, `konductor-run` takes everything with it.)
 //!
 //! What may not be killed, as it runs as another user (sudo), is not waited for when there is a deadline: what is held is
 //! somebody else's then. Without one, its end is.
@@ -107,6 +107,26 @@ struct Told {
     deadline: Boottime,
     /// The command, as long as its process id is its own.
     command: Option<pid_t>,
+}
+
+/// The command, as it was found when the wrapper was gone.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    pid: pid_t,
+    /// When it began, if it was still there: another process may get its number later.
+    started: Option<u64>,
+}
+
+impl Known {
+    /// What is known of it now.
+    fn of(pid: pid_t) -> Self {
+        Self { pid, started: stat(pid).map(|process| process.started) }
+    }
+
+    /// Whether this process is the command, or in the group that the command leads.
+    fn has(self, process: &tree::Process) -> bool {
+        process.group == self.pid || process.pid == self.pid && Some(process.started) == self.started
+    }
 }
 
 /// How many bytes tell it.
@@ -196,9 +216,13 @@ impl Watchdog {
         self.tell()
     }
 
-    /// Tells the watchdog which process is the command; none once it has been reaped.
+    /// Tells the watchdog which process is the command; none once the number may be another's.
     pub(super) fn tell_command(&mut self, command: Option<Pid>) -> nix::Result<()> {
-        self.told.command = command.map(Pid::as_raw);
+        let command = command.map(Pid::as_raw);
+        if self.told.command == command {
+            return Ok(());
+        }
+        self.told.command = command;
         self.tell()
     }
 
@@ -292,11 +316,14 @@ impl Charge<'_> {
         }
         self.kill_children(self.wrapper.as_raw(), LEVELS);
         let [mut pause, longest] = PAUSES;
-        let mut quiet = 0;
+        let (mut quiet, mut command) = (0, None);
         while quiet < QUIET {
             // Asked at each look: it may be killed meanwhile.
             let orphaned = is_closed(pipe, &mut told).unwrap_or(true);
-            match self.kill_once(orphaned, told.command) {
+            if orphaned && command.is_none() {
+                command = told.command.map(Known::of);
+            }
+            match self.kill_once(orphaned, command) {
                 Ok(Look { killed: 0, spared }) if spared == 0 || !self.holds() => quiet += 1,
                 Ok(Look { killed: 0, .. }) => pause = pause.saturating_mul(2).clamp(longest, PATIENT),
                 Ok(_) => (quiet, pause) = (0, pause.min(longest)),
@@ -344,7 +371,7 @@ impl Charge<'_> {
 
     /// One look at all processes. All are found before any is killed, as what descends from one that is dead is not
     /// found by its parents any more.
-    fn kill_once(&self, orphaned: bool, command: Option<pid_t>) -> nix::Result<Look> {
+    fn kill_once(&self, orphaned: bool, command: Option<Known>) -> nix::Result<Look> {
         let own = getpid();
         let (mut found, mut number, mut strangers) = ([0; LOOK], 0, Strangers::default());
         each_process(|pid| {
@@ -376,15 +403,15 @@ impl Charge<'_> {
         ancestry(pid, |process| (process.parent == self.wrapper.as_raw()).then(|| !self.spared.contains(&process.pid)))
     }
 
-    /// Whether this process was the wrapper's that is gone: by its environment or its group, or that of one from whom it
-    /// descends.
-    fn is_left(&self, pid: pid_t, command: Option<pid_t>, strangers: &mut Strangers) -> bool {
+    /// Whether this process was the wrapper's that is gone: it is the command, or by its environment or its group, or by
+    /// that of one from whom it descends.
+    fn is_left(&self, pid: pid_t, command: Option<Known>, strangers: &mut Strangers) -> bool {
         let mut parent = 0;
         let is_left = ancestry(pid, |process| {
             if process.pid == pid {
                 parent = process.parent;
             }
-            if Some(process.group) == command {
+            if command.is_some_and(|command| command.has(process)) {
                 Some(true)
             } else if strangers.has(process.pid) {
                 Some(false)
@@ -658,9 +685,13 @@ mod tests {
             (pid, Some(child), false),
             (getpid().as_raw(), Some(pid), false),
         ] {
-            assert_eq!(charge.is_left(it, command, &mut Strangers::default()), expected, "{it} {command:?}");
+            assert_eq!(
+                charge.is_left(it, command.map(Known::of), &mut Strangers::default()),
+                expected,
+                "{it} {command:?}"
+            );
         }
-        let look = charge.kill_once(true, Some(pid)).expect("/proc is there");
+        let look = charge.kill_once(true, Some(Known::of(pid))).expect("/proc is there");
         assert!(look.killed <= 2 && look.spared == 0, "{look:?}");
         assert!(!shell.wait().expect("it is our child").success());
         while stat(child).is_some_and(|process| !process.zombie) {

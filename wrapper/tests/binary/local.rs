@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use crate::harness::{Ended, Run, Running, eventually, is_alive, kill, run, sh, timed};
+use crate::harness::{Ended, Run, Running, children, eventually, is_alive, kill, run, sh, timed};
 
 const TERM: i32 = 15;
 const KILL: i32 = 9;
@@ -200,6 +200,24 @@ fn what_has_closed_the_lock_is_dead_before_the_next_one_starts() {
         assert_eq!(seconds.len(), 2000, "{layers}");
         assert!(seconds.iter().all(|line| *line == "second"), "{layers}: it ran beside the second");
     }
+}
+
+#[test]
+fn what_the_command_has_left_in_its_group_is_dead_before_the_next_one_starts() {
+    let folder = Folder::new(1);
+    let leaves = "env -i sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.01; done' & exit";
+    let mut holder = run(["bash", "-c", CLOSED, "bash"])
+        .flags(&format!("-q --grace 60s --local {} --semaphore turns", folder.path().display()))
+        .arguments("eval")
+        .argument(leaves)
+        .start();
+    let left: i32 = holder.line().parse().unwrap();
+    // The command has been reaped, and what it leaves behind does not mind TERM.
+    eventually("it is konductor-run's", || (parent(left) == Some(holder.pid())).then_some(()));
+    eventually("nothing else is left", || (children(holder.pid()).len() <= 2).then_some(()));
+    holder.signal(KILL);
+    token(&folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN").end());
+    assert!(!is_alive(left));
 }
 
 #[test]
