@@ -5,7 +5,7 @@
 //!   wrong;
 //! - [`object`], `sieve`: reading little of each object, and each on its own, as others may have written anything into
 //!   it;
-//! - [`backoff`], [`clock`], [`cause`]: waiting, time, and errors for people;
+//! - [`backoff`], [`clock`], [`server_time`], [`cause`]: waiting, time, and errors for people;
 //! - [`apart`]: work that would keep everything else waiting;
 //! - [`repeats`]: what is said again and again.
 
@@ -28,6 +28,7 @@ mod proxy;
 pub mod refusal;
 pub mod repeats;
 mod resolve;
+pub mod server_time;
 mod sieve;
 mod time;
 

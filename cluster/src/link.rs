@@ -14,7 +14,7 @@ use std::{
 
 use http::{
     HeaderValue, Uri,
-    header::{AUTHORIZATION, USER_AGENT},
+    header::{AUTHORIZATION, DATE, USER_AGENT},
 };
 use hyper_util::{
     client::legacy::{
@@ -29,7 +29,7 @@ use kube::{
 };
 use tower::{BoxError, Service, ServiceBuilder};
 
-use crate::{Boottime, Program, apart::apart, resolve::Resolver};
+use crate::{Boottime, Program, apart::apart, resolve::Resolver, server_time};
 
 /// Why there is no connection.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -197,8 +197,22 @@ where
         .option_layer(config.auth_layer()?)
         .layer(named.extra_headers_layer()?)
         .map_err(BoxError::from)
+        .map_future(notes_the_time)
         .service(http.build::<_, Body>(connector));
     Ok(kube::Client::new(service, config.default_namespace.clone()))
+}
+
+/// The same answer, of which the API server's time is noted.
+async fn notes_the_time<B, E>(
+    answer: impl Future<Output = Result<http::Response<B>, E>>,
+) -> Result<http::Response<B>, E> {
+    let sent = Boottime::now();
+    let answer = answer.await?;
+    let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
+    if let Some(date) = date.filter(|_| Boottime::now().since(sent) <= server_time::PROMPT) {
+        server_time::note(date);
+    }
+    Ok(answer)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use konductor_api::arbiter::Now;
+use konductor_cluster::server_time;
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
@@ -41,8 +42,7 @@ impl Clock {
     }
 }
 
-/// The wall clock, for people to read.
-#[expect(clippy::disallowed_methods, reason = "the one place where the operator reads the wall clock")]
+/// The wall clock, for people to read: the API server's, as far as it is known.
 pub fn wall() -> Timestamp {
-    Timestamp::now()
+    server_time::wall()
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use konductor_api::{
     ClaimSpec, GoDuration, Lease, LeaseRequestSpec, Lock, PermitSpec, Semaphore, claim::renewal_patch,
 };
-use konductor_cluster::Link;
+use konductor_cluster::{Link, server_time};
 use kube::{
     Resource,
     core::{WatchEvent, object::HasSpec},
@@ -147,11 +147,11 @@ impl Backend {
         (self.text)(name, claim)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "shown to people; that it changes is what counts")]
+    /// Shown to people, by the API server's clock; that it changes is what counts.
     fn next_renew_time(&mut self) -> Timestamp {
         // A wall clock that was set back must not repeat a value, and the API keeps microseconds.
         let after_last = self.renew_time.as_microsecond().saturating_add(1);
-        let next = Timestamp::from_microsecond(Timestamp::now().as_microsecond().max(after_last));
+        let next = Timestamp::from_microsecond(server_time::wall().as_microsecond().max(after_last));
         self.renew_time = next.unwrap_or(Timestamp::MAX);
         self.renew_time
     }

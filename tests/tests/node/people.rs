@@ -35,9 +35,10 @@ async fn kubectl_shows_who_holds_and_who_waits() {
     }
     for asked in ["permits", "pmt"] {
         let table = Table::of(&scene.kubectl(&["get", asked]).await);
-        let columns = ["NAME", "SEMAPHORE", "PHASE", "PERMITS", "AHEAD", "HOLDER", "RENEWED", "AGE"];
+        let columns = ["NAME", "SEMAPHORE", "PHASE", "PERMITS", "AHEAD", "HOLDER", "HELD", "RENEWED", "AGE"];
         assert_eq!(table.header, columns);
         assert_eq!(table.row("first")[..6], ["first", "warehouse", "Granted", "1", "", "first's job"]);
+        assert!(!table.row("first")[6].is_empty() && table.row("second")[6].is_empty(), "{table:?}");
         assert_eq!(table.row("second")[..6], ["second", "warehouse", "Pending", "2", "0", "second's job"]);
         assert_eq!(table.row("third")[..6], ["third", "warehouse", "Pending", "1", "1", "third's job"]);
     }
@@ -128,6 +129,7 @@ async fn in_phase(scene: &Scene, name: &str, phase: ClaimPhase) {
 }
 
 /// A table as kubectl prints it: columns begin where their headings do.
+#[derive(Debug)]
 struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
