@@ -120,7 +120,8 @@ pub enum Event {
         /// Why it is no longer held.
         reason: LossReason,
     },
-    /// The claim is gone, or left to others who may rely on it ([`run_for_holder`](crate::run_for_holder)). The last event.
+    /// The claim is gone, or left to others who may rely on it ([`run_for_holder`](crate::run_for_holder)). The last
+    /// event.
     Released,
     /// The claim was given up because it could not be deleted in time; it ends when its TTL has passed. The last event.
     Abandoned {
@@ -192,7 +193,7 @@ pub enum AcquireError {
     /// The claim of this name, the holder's, was granted by a lock that has been deleted since. It was found, so others
     /// may rely on it, and it is left alone.
     #[error(
-        "the holder's claim {0} was granted by a lock that has been deleted since: release it, if nothing relies on it"
+        "the holder's claim {0} was granted by a lock that has been deleted since (release it if nothing relies on it)"
     )]
     Orphaned(String),
     /// The API server does not know the resource.

@@ -22,9 +22,9 @@ pub(super) struct Context {
     pub(super) renewed_at: Option<Boottime>,
     /// Whether the claim was found in its holder's name, and not created here as far as is known.
     pub(super) taken_up: bool,
-    /// Whether somebody else may work under the claim: it was taken up, and seen held. Its instance does not tell, which
-    /// is that of all who ask in the holder's name. Nothing here deletes it before it has expired. (The price: a claim
-    /// whose create was not answered here and that is granted and then given up stays for its TTL, as it looks the same.)
+    /// Whether somebody else may work under the claim: it was taken up, and seen held. Its instance does not tell: it is
+    /// that of all who ask in the holder's name. Nothing here deletes it before it has expired. (The price: a claim whose
+    /// create was not answered here, and that is granted and then given up, stays for its TTL, as it looks the same.)
     pub(super) relied_on: bool,
     /// Claims in a row that came to nothing soon after they were created.
     pub(super) rounds: u32,

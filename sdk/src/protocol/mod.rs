@@ -64,7 +64,7 @@ pub use chance::Draw;
 pub(crate) use cure::Cure;
 pub use konductor_api::limits::FRESH;
 pub use machine::Machine;
-pub(crate) use name::{OF_HOLDER, hashed, of_holder, random};
+pub(crate) use name::{OF_HOLDER, hashed, instance_of_holder, of_holder, random};
 pub(crate) use tries::{Pauses, Tries};
 pub(crate) use watching::Watching;
 
