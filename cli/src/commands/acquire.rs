@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use konductor::{AcquireError, Boottime, Command, Event, Exit, Request, Wanted, claim_of_holder, instance_of_holder, run_for_holder};
+use konductor::{
+    AcquireError, Boottime, Command, Event, Exit, Request, Wanted, claim_of_holder, instance_of_holder, run_for_holder,
+};
 use konductor_api::GoDuration;
 use konductor_cluster::backoff::Backoff;
 use serde_json::{Value, json};
@@ -71,13 +73,8 @@ pub(crate) async fn run(context: &Context, wanted: Wanted, args: &Args) -> Outco
     let lock = resource_of(&wanted);
     let (kind, field) = lock.claims().expect("a lock has claims");
     let ours = Ours::of(kind, &wanted, &who);
-    let request = Request {
-        wanted,
-        priority: args.priority,
-        ttl: args.ttl,
-        holder: who.holder.clone(),
-        pod: who.pod.clone(),
-    };
+    let request =
+        Request { wanted, priority: args.priority, ttl: args.ttl, holder: who.holder.clone(), pod: who.pod.clone() };
     if args.dry_run.dry_run != DryRun::None {
         return dry_run(context, &cluster, field, &ours, &request, args).await;
     }
