@@ -441,7 +441,7 @@ mod tests {
             tell.send(Event::Released).expect("somebody listens");
         });
         let mut claim = Claim { running, progress: Progress::NotBegun, events };
-        let asked = tokio::time::timeout(Duration::from_secs(60), claim.next()).await;
+        let asked = tokio::time::timeout(Duration::from_mins(1), claim.next()).await;
         assert_eq!((asked, claim.progress), (Ok(Some(Event::Asked)), Progress::UnderWay));
         release.send(()).expect("it waits");
         let Withdrawn { surely, granted } = claim.withdrawn().await;
