@@ -18,7 +18,9 @@ pub(crate) fn after_help() -> String {
 const EXAMPLES: &str = "\
 Examples:
   koncli semaphore create warehouse --permits 3
-  koncli semaphore acquire warehouse --timeout 10m && ./load && koncli semaphore release warehouse
+  h=$(hostname)-$$    # each run has a holder of its own: those with the same one share a claim
+  koncli semaphore acquire warehouse --holder \"$h\" --timeout 10m &&
+    { ./load; koncli semaphore release warehouse --holder \"$h\"; }
   koncli barrier arrive stage-1 --key orders && koncli barrier wait stage-1 --timeout 30m
   koncli gate create ready --condition job/extract=Complete && koncli gate wait ready
   koncli wait job/extract barrier/stage-1 --timeout 1h

@@ -17,7 +17,7 @@ The command line for people and scripts: see, wait for, acquire and explain Kond
 gates. The same program is a plugin of kubectl when it is called `kubectl-konductor` (`kubectl konductor ...`).
 
     koncli barrier wait stage-1 --timeout 30m
-    token=$(koncli semaphore acquire warehouse --timeout 10m) && ./load --token \"$token\"; koncli semaphore release warehouse
+    koncli semaphore acquire warehouse --holder \"$(hostname)-$$\" --timeout 10m
     koncli wait job/extract gate/business-hours --timeout 1h
 
 Each flag can come before or after what it belongs to. A flag wins over its variable.
@@ -32,6 +32,16 @@ released, or until its time to live has passed since the last `renew`.
 - *Whose it is.* A claim belongs to its holder by the holder's name: `--holder`, else the pod's name, else `USER@HOST`.
   Whoever acquires again in that name, in the same pod or in none, has the same claim, and renews it. `release` and `renew`
   find it by that name.
+- *Each run has a holder of its own.* Two runs with the same holder, as two of one user on one machine are without
+  `--holder`, share one claim, and the release of the one frees it under the other. Release only what was acquired, also
+  because a run that has failed to acquire would release what another one holds:
+
+      h=$(hostname)-$$
+      token=$(koncli semaphore acquire warehouse --holder \"$h\" --timeout 10m) && {
+          ./load --token \"$token\"; koncli semaphore release warehouse --holder \"$h\"; }
+
+- *What is held already* in that name is renewed, and a line on stderr says so. An `acquire` that found it held and is then
+  interrupted, or refused as it is being revoked, leaves it to whoever works under it.
 - *In a pod* the claim is tied to the pod and to no container of it, so an init container may acquire and another
   container release; it is free when the pod has ended. The pod is known from `KONDUCTOR_POD_NAME` and
   `KONDUCTOR_POD_UID`, or from its token.

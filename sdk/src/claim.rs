@@ -120,7 +120,8 @@ pub enum Event {
         /// Why it is no longer held.
         reason: LossReason,
     },
-    /// The claim is gone. The last event.
+    /// The claim is gone, or left to others who may rely on it ([`run_for_holder`](crate::run_for_holder)). The last
+    /// event.
     Released,
     /// The claim was given up because it could not be deleted in time; it ends when its TTL has passed. The last event.
     Abandoned {
@@ -189,6 +190,12 @@ pub enum AcquireError {
     /// Somebody revoked the claim before it was held. The operator's word, with the reason that was given.
     #[error("the claim was ended before it was held ({0})")]
     Revoked(String),
+    /// The claim of this name, the holder's, was granted by a lock that has been deleted since. It was found, so others
+    /// may rely on it, and it is left alone.
+    #[error(
+        "the holder's claim {0} was granted by a lock that has been deleted since (release it if nothing relies on it)"
+    )]
+    Orphaned(String),
     /// The API server does not know the resource.
     #[error("cannot {operation}: {message} (are Konductor's custom resources installed?)")]
     NotInstalled {

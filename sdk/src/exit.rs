@@ -117,7 +117,8 @@ impl From<&AcquireError> for Exit {
             AcquireError::Refused { .. }
             | AcquireError::Name(_)
             | AcquireError::Folder(_)
-            | AcquireError::Revoked(_) => Self::Refused,
+            | AcquireError::Revoked(_)
+            | AcquireError::Orphaned(_) => Self::Refused,
         }
     }
 }
@@ -176,6 +177,7 @@ mod tests {
         for (error, code) in [
             (refused.clone(), 77),
             (AcquireError::Revoked("revoked: maintenance".to_owned()), 77),
+            (AcquireError::Orphaned("warehouse-1".to_owned()), 77),
             (AcquireError::Name("A".to_owned()), 77),
             (AcquireError::Folder("no folder".to_owned()), 77),
             (AcquireError::System("no timer".to_owned()), 70),

@@ -85,4 +85,4 @@ pub use konductor_cluster::{Repeats, apart::on_thread_start, chain};
 pub use kube::Config;
 pub use local::Local;
 pub use rendezvous::{BarrierHandle, GateHandle, RendezvousError};
-pub use run::{claim_of_holder, is_of_holder, run, run_for_holder};
+pub use run::{claim_of_holder, instance_of_holder, is_of_holder, run, run_for_holder};

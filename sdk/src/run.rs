@@ -44,7 +44,9 @@ pub async fn run(
 }
 
 /// Acquires a claim that belongs to [`Request::holder`] by its name, in the pod of the request or in none: like
-/// [`run`], but whoever asks in that name means the same claim, and takes up the one that is there.
+/// [`run`], but whoever asks in that name means the same claim, and takes up the one that is there. What was taken up
+/// and is held is not deleted by a release: others may work under it. Nor is a claim whose create was never answered
+/// and that was granted meanwhile; it ends with its TTL.
 ///
 /// Dropping the future once it is held leaves it for its TTL, for others to renew or release who know the name: it is
 /// called [`claim_of_holder`]. Without a cluster a claim ends with its process, so there are none of these.
@@ -72,6 +74,11 @@ pub async fn run_for_holder(
 /// What the claim on `wanted` is called that belongs to a holder by its name, in this pod or in none.
 pub fn claim_of_holder(wanted: &Wanted, holder: &str, pod: Option<&PodReference>) -> String {
     protocol::of_holder(wanted.kind(), wanted.name(), holder, pod)
+}
+
+/// The instance of that claim.
+pub fn instance_of_holder(wanted: &Wanted, holder: &str, pod: Option<&PodReference>) -> String {
+    protocol::instance_of_holder(wanted.kind(), wanted.name(), holder, pod)
 }
 
 /// Whether a claim of this instance belongs to a holder by its name.

@@ -1,8 +1,13 @@
 //! `acquire`: asks for a claim in a holder's name, waits for its turn, and leaves it to its time to live.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
 
-use konductor::{AcquireError, Boottime, Command, Event, Exit, Request, Wanted, claim_of_holder, run_for_holder};
+use konductor::{
+    AcquireError, Boottime, Command, Event, Exit, Request, Wanted, claim_of_holder, instance_of_holder, run_for_holder,
+};
 use konductor_api::GoDuration;
 use konductor_cluster::backoff::Backoff;
 use serde_json::{Value, json};
@@ -67,24 +72,21 @@ pub(crate) async fn run(context: &Context, wanted: Wanted, args: &Args) -> Outco
     let who = Who::found(args.holder.holder.as_deref());
     let lock = resource_of(&wanted);
     let (kind, field) = lock.claims().expect("a lock has claims");
-    let name = claim_of_holder(&wanted, &who.holder, who.pod.as_ref());
-    let request = Request {
-        wanted: wanted.clone(),
-        priority: args.priority,
-        ttl: args.ttl,
-        holder: who.holder.clone(),
-        pod: who.pod.clone(),
-    };
+    let ours = Ours::of(kind, &wanted, &who);
+    let request =
+        Request { wanted, priority: args.priority, ttl: args.ttl, holder: who.holder.clone(), pod: who.pod.clone() };
     if args.dry_run.dry_run != DryRun::None {
-        return dry_run(context, &cluster, kind, field, &name, &request, args).await;
+        return dry_run(context, &cluster, field, &ours, &request, args).await;
     }
-    no_other_wish(&cluster, kind, &name, &request).await?;
-    let held = match acquire(context, &cluster, lock, request, args).await {
+    let (before, held) = match acquire(context, &cluster, lock, &ours, request, args).await {
         Ok(held) => held,
         Err(stop) => return stop.outcome(),
     };
     let until = GoDuration(held.ttl);
     context.screen.note(&format!("{} holds {lock}/{}, for {until} unless it is renewed", who.holder, args.name));
+    if before.granted(held.fencing_token) {
+        context.screen.note(&format!("{} held it already: the same claim, renewed", who.holder));
+    }
     let shown = match args.output.look(false) {
         Some(_) => format!("{}\n", held.fencing_token),
         None => args.output.print(held_claim(&cluster, lock, &args.name, &who, held).await?)?.unwrap_or_default(),
@@ -93,19 +95,81 @@ pub(crate) async fn run(context: &Context, wanted: Wanted, args: &Args) -> Outco
     Ok(DONE)
 }
 
-/// A claim in this holder's name that is there must be for the same.
-async fn no_other_wish(cluster: &Cluster, kind: Resource, name: &str, request: &Request) -> Result<(), Error> {
-    let claim = match cluster.call(Call::get(cluster.path(kind, name))).await {
-        Ok(claim) => claim,
-        Err(error) if error.is_absent(name) => return Ok(()),
-        Err(error) => return Err(explain(cluster, error, kind, Some(name)).await),
-    };
-    match differs(&claim, request) {
-        Some(difference) if claim["status"]["phase"] != "Expired" => {
-            Err(Error::usage(format!("{} has a claim on {} already, {difference}", request.holder, request.wanted))
-                .advise("release it first, or name another --holder"))
+/// The claim that belongs to the holder by its name.
+#[derive(Debug)]
+struct Ours {
+    kind: Resource,
+    name: String,
+    instance: String,
+}
+
+impl Ours {
+    fn of(kind: Resource, wanted: &Wanted, who: &Who) -> Self {
+        let pod = who.pod.as_ref();
+        let name = claim_of_holder(wanted, &who.holder, pod);
+        Self { kind, name, instance: instance_of_holder(wanted, &who.holder, pod) }
+    }
+
+    /// Looks what has its name before anything is asked for, which must be for the same.
+    async fn found_before(&self, cluster: &Cluster, request: &Request) -> Result<Before, Error> {
+        let answer = cluster.call(Call::get(cluster.path(self.kind, &self.name))).await;
+        match Before::told(answer, &self.name) {
+            Ok(Before::There(claim)) => match differs(&claim, request) {
+                Some(difference) if claim["status"]["phase"] != "Expired" => Err(Error::usage(format!(
+                    "{} has a claim on {} already, {difference}",
+                    request.holder, request.wanted
+                ))
+                .advise("release it first, or name another --holder")),
+                _ => Ok(Before::There(claim)),
+            },
+            Ok(before) => Ok(before),
+            Err(error) => Err(explain(cluster, error, self.kind, Some(&self.name)).await),
         }
-        _ => Ok(()),
+    }
+
+    /// Whether a claim that is left behind may be deleted: one that this process knows, and that nobody else can hold.
+    /// `known` is its UID, when one was seen before.
+    fn may_delete(&self, claim: &Value, before: &Before, known: Option<&str>) -> bool {
+        let uid = claim["metadata"]["uid"].as_str();
+        let same = claim["spec"]["instance"] == *self.instance && known.is_none_or(|known| uid == Some(known));
+        let held = matches!(claim["status"]["phase"].as_str(), Some("Granted" | "Revoking"));
+        same && !(held && *before != Before::Absent)
+    }
+}
+
+/// What had the claim's name before anything was asked for.
+#[derive(Debug, PartialEq)]
+enum Before {
+    /// It could not be seen.
+    Unknown,
+    /// Nothing.
+    Absent,
+    /// This claim.
+    There(Value),
+}
+
+impl Before {
+    /// What an answer says of it. A failure that may pass is no answer: the asking itself tells whether it does.
+    fn told(answer: Result<Value, ApiError>, name: &str) -> Result<Self, ApiError> {
+        match answer {
+            Ok(claim) => Ok(Self::There(claim)),
+            Err(error) if error.is_absent(name) => Ok(Self::Absent),
+            Err(error) if error.is_passing() => Ok(Self::Unknown),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn uid(&self) -> Option<&str> {
+        match self {
+            Self::There(claim) => claim["metadata"]["uid"].as_str(),
+            Self::Unknown | Self::Absent => None,
+        }
+    }
+
+    /// Whether this grant was there.
+    fn granted(&self, fencing_token: u64) -> bool {
+        matches!(self, Self::There(claim)
+            if claim["status"]["phase"] == "Granted" && claim["status"]["fencingToken"] == fencing_token)
     }
 }
 
@@ -127,55 +191,55 @@ fn differs(claim: &Value, request: &Request) -> Option<String> {
     }
 }
 
-/// Asks and waits.
+/// Asks and waits. All of it counts for `--timeout`.
 async fn acquire(
     context: &Context,
     cluster: &Cluster,
     lock: Resource,
+    ours: &Ours,
     request: Request,
     args: &Args,
-) -> Result<Held, Stop> {
+) -> Result<(Before, Held), Stop> {
     let object = ObjectName { resource: lock, name: args.name.clone() };
-    let (kind, _) = lock.claims().expect("a lock has claims");
-    let claim = claim_of_holder(&request.wanted, &request.holder, request.pod.as_ref());
     let doing = format!("acquire {object}");
-    let (tell, mut events) = unbounded_channel();
+    let (tell, events) = unbounded_channel();
     let (commands, orders) = unbounded_channel();
-    let mut running = pin!(run_for_holder(cluster.client(), request, orders, move |event| {
+    let running = pin!(run_for_holder(cluster.client(), request.clone(), orders, move |event| {
         // Nobody listens any more when the program is about to end.
         let _ = tell.send(event);
     }));
+    let mut claim = Claim { running, progress: Progress::NotBegun, events };
+    let mut before = Before::Unknown;
     let (news_in, mut news) = unbounded_channel();
-    let stop = {
+    let patience = Patience::new(object.to_string(), Boottime::now(), args.timeout.timeout);
+    let waited = {
         let held = pin!(async {
+            before = ours.found_before(cluster, &request).await?;
             loop {
-                let event = tokio::select! {
-                    biased;
-                    event = events.recv() => event,
-                    () = &mut running => events.recv().await,
-                };
-                if let Some(outcome) = takes(event, &object, &doing, &news_in) {
+                if let Some(outcome) = takes(claim.next().await, &object, &doing, &news_in) {
                     return outcome;
                 }
             }
         });
-        let patience = Patience::new(object.to_string(), Boottime::now(), args.timeout.timeout);
-        match wait_for(context, patience, held, &mut news).await {
-            Ok(held) => return Ok(held),
-            Err(stop) => stop,
-        }
+        wait_for(context, patience, held, &mut news).await
     };
-    // What could not be acquired is gone; all else is withdrawn.
-    if !matches!(&stop, Stop::Because(error) if error.exit != Exit::TimedOut && error.exit != Exit::NoSuchPrimitive) {
+    let stop = match waited {
+        Ok(held) => return Ok((before, held)),
+        Err(stop) => stop,
+    };
+    // What has never begun has left nothing behind, and what is over has withdrawn by itself.
+    if claim.progress == Progress::UnderWay {
         let _ = commands.send(Command::Release);
-        let withdrawing = tokio::time::timeout(WITHDRAWAL, withdraw(running, &mut events)).await;
-        if let Ok(Withdrawn { note: Some(note), .. }) = &withdrawing {
-            context.screen.note(note);
+        let withdrawing = tokio::time::timeout(WITHDRAWAL, claim.withdrawn()).await;
+        if let Ok(Withdrawn { granted: true, .. }) = &withdrawing
+            && before == Before::Absent
+        {
+            context.screen.note("it was granted in the moment in which the waiting ended, and is handed back");
         }
         // The SDK gives up soon, for pods that are to end. Here there is time, and what is left behind may be granted to
         // nobody for a whole time to live.
         if !withdrawing.is_ok_and(|withdrawn| withdrawn.surely) {
-            clean_up(context, cluster, kind, &claim).await;
+            clean_up(context, cluster, ours, &before).await;
         }
     }
     Err(match stop {
@@ -185,6 +249,50 @@ async fn acquire(
         }
         stop => stop,
     })
+}
+
+/// How far a claim is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    NotBegun,
+    UnderWay,
+    /// It must not be polled again.
+    Over,
+}
+
+/// A claim that is driven while its events are taken.
+struct Claim<'a, F> {
+    running: Pin<&'a mut F>,
+    progress: Progress,
+    events: UnboundedReceiver<Event>,
+}
+
+impl<F: Future<Output = ()>> Claim<'_, F> {
+    /// The next event; none when all is told.
+    async fn next(&mut self) -> Option<Event> {
+        if self.progress != Progress::Over {
+            self.progress = Progress::UnderWay;
+            tokio::select! {
+                biased;
+                Some(event) = self.events.recv() => return Some(event),
+                () = &mut self.running => self.progress = Progress::Over,
+            }
+        }
+        self.events.recv().await
+    }
+
+    /// Drives it to its end.
+    async fn withdrawn(mut self) -> Withdrawn {
+        let mut withdrawn = Withdrawn { surely: false, granted: false };
+        while let Some(event) = self.next().await {
+            match event {
+                Event::Held { .. } => withdrawn.granted = true,
+                Event::Released => withdrawn.surely = true,
+                _ => {}
+            }
+        }
+        withdrawn
+    }
 }
 
 /// What an event means to who waits: an outcome, or news.
@@ -218,48 +326,41 @@ fn takes(
 
 /// How a withdrawal went.
 struct Withdrawn {
-    /// Whether nothing is left.
+    /// Whether nothing is left that is to be deleted.
     surely: bool,
-    /// What people should know of it.
-    note: Option<String>,
-}
-
-/// Drives the claim to its end.
-async fn withdraw(running: impl Future<Output = ()>, events: &mut UnboundedReceiver<Event>) -> Withdrawn {
-    running.await;
-    let (mut surely, mut note) = (false, None);
-    while let Ok(event) = events.try_recv() {
-        match event {
-            Event::Held { .. } => {
-                note = Some("it was granted in the moment in which the waiting ended, and is handed back".to_owned());
-            }
-            Event::Released => surely = true,
-            _ => {}
-        }
-    }
-    Withdrawn { surely, note }
+    /// Whether it was granted before.
+    granted: bool,
 }
 
 /// How long a claim that could not be withdrawn at once is tried to be deleted: as long as one that was held.
 const CLEAN_UP: Duration = Duration::from_secs(10);
 
-/// Deletes the claim of this name if it is there.
-async fn clean_up(context: &Context, cluster: &Cluster, kind: Resource, name: &str) {
+/// Deletes the claim if it is there, is still the one that was asked for here, and nobody else can rely on it.
+async fn clean_up(context: &Context, cluster: &Cluster, ours: &Ours, before: &Before) {
+    let path = cluster.path(ours.kind, &ours.name);
     let deleting = async {
+        let mut known = before.uid().map(str::to_owned);
         let mut backoff = Backoff::default();
         loop {
-            let found = cluster.call(Call::get(cluster.path(kind, name))).await;
-            let outcome = match found {
-                Ok(claim) => super::claim::delete(cluster, kind, &claim, DryRun::None).await,
+            let outcome = match cluster.call(Call::get(path.clone())).await {
+                Ok(claim) if !ours.may_delete(&claim, before, known.as_deref()) => return,
+                Ok(claim) => {
+                    let (uid, version) = (&claim["metadata"]["uid"], &claim["metadata"]["resourceVersion"]);
+                    known = uid.as_str().map(str::to_owned);
+                    // As it was seen: it may be granted, and relied on, meanwhile.
+                    let options = json!({ "preconditions": { "uid": uid, "resourceVersion": version } });
+                    cluster.call(Call::delete(path.clone(), &options, DryRun::None)).await.map(|_| ())
+                }
                 Err(error) => Err(error),
             };
             match outcome {
-                Ok(()) | Err(ApiError::Refused { code: 403 | 404 | 409, .. }) => return,
+                Ok(()) | Err(ApiError::Refused { code: 403 | 404, .. }) => return,
                 Err(_) => backoff.pause().await,
             }
         }
     };
     if tokio::time::timeout(CLEAN_UP, deleting).await.is_err() {
+        let Ours { kind, name, .. } = ours;
         context
             .screen
             .warn(&format!("{kind}/{name} could not be deleted: nobody renews it, so it ends with its time to live"));
@@ -277,9 +378,8 @@ async fn held_claim(cluster: &Cluster, lock: Resource, name: &str, who: &Who, he
 async fn dry_run(
     context: &Context,
     cluster: &Cluster,
-    kind: Resource,
     field: &str,
-    name: &str,
+    ours: &Ours,
     request: &Request,
     args: &Args,
 ) -> Outcome {
@@ -296,12 +396,96 @@ async fn dry_run(
     if let Some(pod) = &request.pod {
         spec["pod"] = json!(pod);
     }
-    object::create_in(context, cluster, kind, name, spec, args.dry_run.dry_run, &args.output).await
+    object::create_in(context, cluster, ours.kind, &ours.name, spec, args.dry_run.dry_run, &args.output).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ours() -> Ours {
+        let who = Who { holder: "h".to_owned(), pod: None };
+        Ours::of(crate::kind::PERMIT, &Wanted::Semaphore { name: "s".to_owned(), permits: 1 }, &who)
+    }
+
+    fn claim(uid: &str, instance: &str, phase: &str) -> Value {
+        let status = json!({ "phase": phase, "fencingToken": 7 });
+        json!({ "metadata": { "uid": uid }, "spec": { "instance": instance }, "status": status })
+    }
+
+    fn refused(code: u16, name: &str) -> ApiError {
+        let text = String::new;
+        ApiError::Refused { code, reason: text(), message: text(), name: name.to_owned(), kind: text() }
+    }
+
+    #[tokio::test]
+    async fn what_has_failed_is_over_and_is_not_polled_again() {
+        let (tell, events) = unbounded_channel();
+        let error = AcquireError::NoNamespace { operation: "create the claim", message: "no".to_owned() };
+        let failed = Event::Failed { error };
+        let told = failed.clone();
+        let running = pin!(async move { tell.send(told).expect("somebody listens") });
+        let mut claim = Claim { running, progress: Progress::NotBegun, events };
+        assert_eq!(claim.next().await, Some(failed));
+        assert_eq!(claim.progress, Progress::Over);
+        assert_eq!((claim.next().await, claim.next().await), (None, None), "without a panic");
+    }
+
+    #[tokio::test]
+    async fn what_is_told_before_the_end_is_withdrawn() {
+        let (tell, events) = unbounded_channel();
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        let running = pin!(async move {
+            tell.send(Event::Asked).expect("somebody listens");
+            released.await.expect("a release");
+            tell.send(Event::Released).expect("somebody listens");
+        });
+        let mut claim = Claim { running, progress: Progress::NotBegun, events };
+        let asked = tokio::time::timeout(Duration::from_mins(1), claim.next()).await;
+        assert_eq!((asked, claim.progress), (Ok(Some(Event::Asked)), Progress::UnderWay));
+        release.send(()).expect("it waits");
+        let Withdrawn { surely, granted } = claim.withdrawn().await;
+        assert_eq!((surely, granted), (true, false));
+    }
+
+    #[test]
+    fn only_what_was_made_here_is_deleted_when_it_is_held() {
+        let ours = ours();
+        let own = ours.instance.as_str();
+        let there = || Before::There(claim("a", own, "Granted"));
+        for (claim, before, known, expected) in [
+            (claim("a", own, "Granted"), Before::Absent, None, true),
+            (claim("a", own, "Pending"), Before::Unknown, None, true),
+            (claim("a", own, "Granted"), Before::Unknown, None, false),
+            (claim("a", own, "Granted"), there(), Some("a"), false),
+            (claim("a", own, "Revoking"), there(), Some("a"), false),
+            (claim("a", own, "Expired"), there(), Some("a"), true),
+            (claim("b", own, "Pending"), there(), Some("a"), false),
+            (claim("b", own, "Granted"), Before::Absent, Some("a"), false),
+            (claim("a", "0123", "Pending"), Before::Absent, None, false),
+        ] {
+            assert_eq!(ours.may_delete(&claim, &before, known), expected, "{claim} {before:?} {known:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_does_not_end_the_first_look() {
+        let passing = [ApiError::Unanswered("connection refused".to_owned()), refused(429, ""), refused(500, "")];
+        for error in passing {
+            assert_eq!(Before::told(Err(error), "s-1").expect("it goes on"), Before::Unknown);
+        }
+        assert_eq!(Before::told(Err(refused(404, "s-1")), "s-1").expect("it goes on"), Before::Absent);
+        for code in [401, 403, 404] {
+            assert!(Before::told(Err(refused(code, "")), "s-1").is_err(), "{code}");
+        }
+    }
+
+    #[test]
+    fn held_already_is_the_same_grant() {
+        let before = Before::There(claim("a", "i", "Granted"));
+        assert!(before.granted(7) && !before.granted(8));
+        assert!(!Before::There(claim("a", "i", "Expired")).granted(7) && !Before::Absent.granted(7));
+    }
 
     #[test]
     fn a_claim_that_is_there_must_be_for_the_same() {

@@ -6,7 +6,8 @@
 //! process, which is alive: another name.
 //!
 //! The claim of a holder by its name is everybody's who asks in that name: found there, it is taken up. Who made it may
-//! have renewed it long ago, so it is renewed before it counts; one that has expired makes room for a new one.
+//! have renewed it long ago, so it is renewed before it counts; one that has expired makes room for a new one. Others may
+//! work under one that is held, so nobody deletes it who has only found it.
 
 use konductor_api::ClaimPhase;
 
@@ -139,6 +140,7 @@ impl Asking {
                     return Stage::Asking(self);
                 }
                 context.renewed_at = None;
+                context.taken_up = true;
             }
             return Waiting::begin(claim, context, turn);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use konductor_api::{LockKind, PodReference};
+use konductor_api::{ClaimPhase, LockKind, PodReference};
 
 use super::{Call, Draw, Effect, Failure, Pauses, Tries, name};
 use crate::{Boottime, Event};
@@ -20,6 +20,12 @@ pub(super) struct Context {
     pub(super) instance: String,
     /// When the last successful renewal was sent; the first create of this instance counts as one.
     pub(super) renewed_at: Option<Boottime>,
+    /// Whether the claim was found in its holder's name, and not created here as far as is known.
+    pub(super) taken_up: bool,
+    /// Whether somebody else may work under the claim: it was taken up, and seen held. Its instance does not tell: it is
+    /// that of all who ask in the holder's name. Nothing here deletes it before it has expired. (The price: a claim whose
+    /// create was not answered here, and that is granted and then given up, stays for its TTL, as it looks the same.)
+    pub(super) relied_on: bool,
     /// Claims in a row that came to nothing soon after they were created.
     pub(super) rounds: u32,
     /// The request under way, and when it was sent.
@@ -77,6 +83,8 @@ impl Context {
             name: String::new(),
             instance: String::new(),
             renewed_at: None,
+            taken_up: false,
+            relied_on: false,
             rounds: 0,
             call: None,
             tries: Tries::default(),
@@ -122,5 +130,16 @@ impl Context {
             Some(holder) => name::instance_of_holder(self.kind, &self.parent, holder, self.pod.as_ref()),
         };
         self.renewed_at = None;
+        self.taken_up = false;
+        self.relied_on = false;
+    }
+
+    /// Notes in which phase the claim was seen.
+    pub(super) fn saw(&mut self, phase: Option<ClaimPhase>) {
+        match phase {
+            Some(ClaimPhase::Granted | ClaimPhase::Revoking) => self.relied_on |= self.taken_up,
+            Some(ClaimPhase::Expired) => self.relied_on = false,
+            Some(ClaimPhase::Pending) | None => {}
+        }
     }
 }

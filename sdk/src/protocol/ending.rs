@@ -1,4 +1,7 @@
-//! Giving a claim up: deleted by its UID, or given up trying after a bound.
+//! Giving a claim up: deleted by its UID, or given up trying after a bound. The claim of a holder by its name is left
+//! alone when somebody else may work under it.
+
+use konductor_api::ClaimPhase;
 
 use super::{
     Answer, Call, Failure, Pauses,
@@ -22,13 +25,13 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// Deletes a claim that was held.
+    /// Deletes a claim that was held, unless somebody else may rely on it.
     pub(super) fn release(uid: Option<String>, context: &mut Context, turn: &mut Turn) -> Stage {
         let until = turn.now + limits::RELEASE_WITHIN;
         Self { error: None, until, uid, unsure: false, trouble: String::new() }.begin(context, turn)
     }
 
-    /// Deletes a claim that was never held. `unsure`: whether one may exist although its UID is not known.
+    /// Deletes a claim that was never held, unless somebody else may rely on it. `unsure`: whether one may exist although its UID is not known.
     pub(super) fn withdraw(
         uid: Option<String>,
         unsure: bool,
@@ -40,7 +43,13 @@ impl Ending {
         Self { error, until, uid, unsure, trouble: String::new() }.begin(context, turn)
     }
 
-    fn begin(self, context: &mut Context, turn: &mut Turn) -> Stage {
+    fn begin(mut self, context: &mut Context, turn: &mut Turn) -> Stage {
+        if context.relied_on {
+            self.uid = None;
+        } else if context.taken_up && self.uid.take().is_some() {
+            // The others who wait with it may have been granted it by now.
+            self.unsure = true;
+        }
         // A create is waited for: dropping it would leave a claim behind, or not.
         if !matches!(context.calling(), Some(Call::Create { .. })) {
             context.cancel_call(turn);
@@ -81,6 +90,14 @@ impl Ending {
         turn: &mut Turn,
     ) -> Stage {
         match (call, answer) {
+            // Others who ask in the holder's name may work under it: its instance is theirs, too.
+            (Call::Read { .. }, Ok(Answer::Claim(claim)))
+                if context.holder.is_some()
+                    && matches!(claim.phase, Some(ClaimPhase::Granted | ClaimPhase::Revoking)) =>
+            {
+                self.uid = None;
+                self.unsure = false;
+            }
             (Call::Create { .. } | Call::Read { .. }, Ok(Answer::Claim(claim))) => {
                 self.uid = (claim.instance == context.instance).then_some(claim.uid);
                 self.unsure = false;

@@ -177,6 +177,8 @@ impl Holding {
         context.cancel_call(turn);
         turn.effects.push(Effect::Unwatch);
         let exists = !matches!(reason, LossReason::Deleted | LossReason::Replaced);
+        // Nobody works under what has expired.
+        context.relied_on &= reason != LossReason::Expired;
         turn.tell(Event::Lost { reason });
         Stage::Lost(exists.then_some(self.uid))
     }

@@ -45,7 +45,9 @@ impl Machine {
     }
 
     /// The claim on `parent` that belongs to a holder by its name: whoever asks in that name, in the same pod or in
-    /// none, means the same claim. One that is there already is taken up, and renewed before it counts as held.
+    /// none, means the same claim. One that is there already is taken up, and renewed before it counts as held. Others
+    /// may work under it then, so an [`Input::Release`] deletes it only while it is not held. What was created here and
+    /// is held is deleted, but not when the answer to the create was never seen: that claim stays for its TTL.
     pub fn of_holder(kind: LockKind, parent: String, holder: String, pod: Option<PodReference>) -> Self {
         let mut context = Context::new(kind, parent, pod);
         context.holder = Some(holder);

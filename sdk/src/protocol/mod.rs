@@ -32,7 +32,8 @@
 //! loses nothing; it is opened again after pauses.
 //!
 //! A claim may belong to a holder by its name ([`Machine::of_holder`]): its name and instance follow from the holder's,
-//! so that one process acquires it, leaves it to its TTL, and another one renews or releases it.
+//! so that one process acquires it, leaves it to its TTL, and another one renews or releases it. Who finds it held and
+//! gives up, or may not hold it, leaves it alone: somebody may work under it.
 //!
 //! A refusal (RBAC, admission) ends an attempt at once if it is the first answer there is; after an acceptance, or a
 //! server that did not answer, it must have lasted for [`limits::REFUSED_FOR`] without interruption, and whatever is not
@@ -63,7 +64,7 @@ pub use chance::Draw;
 pub(crate) use cure::Cure;
 pub use konductor_api::limits::FRESH;
 pub use machine::Machine;
-pub(crate) use name::{OF_HOLDER, hashed, of_holder, random};
+pub(crate) use name::{OF_HOLDER, hashed, instance_of_holder, of_holder, random};
 pub(crate) use tries::{Pauses, Tries};
 pub(crate) use watching::Watching;
 

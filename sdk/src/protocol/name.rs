@@ -24,7 +24,7 @@ pub(crate) fn of_holder(kind: LockKind, parent: &str, holder: &str, pod: Option<
 pub(crate) const OF_HOLDER: &str = "holder-";
 
 /// The instance of that claim: the same for whoever asks in the holder's name.
-pub(super) fn instance_of_holder(kind: LockKind, parent: &str, holder: &str, pod: Option<&PodReference>) -> String {
+pub(crate) fn instance_of_holder(kind: LockKind, parent: &str, holder: &str, pod: Option<&PodReference>) -> String {
     let parts = holder_parts(kind, parent, holder, pod);
     format!("{OF_HOLDER}{:016x}{:016x}", hash(FNV_START, &parts), hash(FNV_START ^ FNV_PRIME, &parts))
 }

@@ -51,6 +51,7 @@ impl Waiting {
     pub(super) fn begin(claim: ClaimSeen, context: &mut Context, turn: &mut Turn) -> Stage {
         context.tries.at_once();
         context.tries.forgive();
+        context.saw(claim.phase);
         let mut watch = Watching::closed();
         open(&mut watch, &claim, context, turn);
         turn.tell(Event::Asked);
@@ -167,6 +168,10 @@ impl Waiting {
                 }
             }
             // A UID never comes back, and the answer is newer than the grant.
+            (Question::Confirm(_), Ok(_)) if context.relied_on => {
+                let error = AcquireError::Orphaned(context.name.clone());
+                return self.release(Some(error), context, turn);
+            }
             (Question::Confirm(_), Ok(_)) => {
                 return self.ask_again(true, "what granted the claim has been deleted", context, turn);
             }
@@ -214,8 +219,9 @@ impl Waiting {
     }
 
     /// Takes in what is newer than what was seen.
-    fn sees(&mut self, claim: ClaimSeen, context: &Context, turn: &Turn) {
+    fn sees(&mut self, claim: ClaimSeen, context: &mut Context, turn: &Turn) {
         if claim.version > self.claim.version {
+            context.saw(claim.phase);
             self.asked_to_renew |= is_asked_to_renew(&self.claim, &claim, context, turn);
             self.claim = claim;
             self.asks = 0;

@@ -33,6 +33,33 @@ async fn a_holder_that_asks_twice_has_one_claim_that_is_renewed() {
 }
 
 #[tokio::test]
+async fn who_asks_again_says_so_and_frees_nothing_under_the_first() {
+    let scene = Scene::new("koncli-again").await;
+    scene.semaphore("s", 1).await;
+    let first = scene.run("semaphore acquire s --holder me").await;
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert!(!first.stderr.contains("already"), "{}", first.stderr);
+    let again = scene.run("semaphore acquire s --holder me").await;
+    assert_eq!((again.code, &again.stdout), (0, &first.stdout), "{}", again.stderr);
+    assert!(again.stderr.contains("me held it already: the same claim, renewed"), "{}", again.stderr);
+    // Whoever works under it is asked to end, and is given the time for it.
+    scene.prints("revoke semaphore/s --holder me --reason maintenance").await;
+    scene.comes_to_say("semaphore status s -o jsonpath={.claims[*].phase}", "Revoking\n").await;
+    let refused = scene.run("semaphore acquire s --holder me --timeout 60s").await;
+    assert_eq!(refused.code, 77, "{}", refused.stderr);
+    assert!(refused.stderr.contains("maintenance"), "{}", refused.stderr);
+    scene.says("semaphore status s -o jsonpath={.claims[*].holder}", "me\n").await;
+}
+
+#[tokio::test]
+async fn acquiring_in_a_namespace_that_does_not_exist_is_an_error() {
+    let scene = Scene::new("koncli-nowhere").await;
+    let ran = scene.run("semaphore acquire s -n no-such-namespace --timeout 60s").await;
+    assert_eq!(ran.code, 78, "{}", ran.stderr);
+    assert!(ran.stderr.contains("the namespace must exist first"), "{}", ran.stderr);
+}
+
+#[tokio::test]
 async fn in_a_pod_a_claim_is_the_pods_and_ends_with_it() {
     let scene = Scene::new("koncli-pod").await;
     scene.semaphore("s", 1).await;
