@@ -363,7 +363,7 @@ async fn clean_up(context: &Context, cluster: &Cluster, ours: &Ours, before: &Be
         let Ours { kind, name, .. } = ours;
         context
             .screen
-            .warn(&format!("{kind}/{name} could not be deleted: nobody renews it, so it ends with its time to live"));
+            .warn(&format!("{kind}/{name} may be left behind: nobody renews it, so it ends with its time to live"));
     }
 }
 
