@@ -267,11 +267,11 @@ impl<'a> Driver<'a> {
         sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
         let starts = self.tree.command().is_some() && !self.has_let_go;
         let now = Boottime::now();
-        let bounds = [self.signals.patience(now), self.timer.patience(now)];
-        let bound = bounds.into_iter().filter_map(|bound| bound.as_millis()).min();
-        let (patience, lets_go) = match bound.map(PollTimeout::try_from) {
+        let bounds = [self.signals.patience(now), self.timer.patience(now)].into_iter();
+        let bound = bounds.filter(|bound| *bound != PollTimeout::NONE).min_by_key(|bound| i32::from(*bound));
+        let (patience, lets_go) = match bound {
             _ if self.tree.has_more() => (PollTimeout::ZERO, false),
-            Some(bound) => (bound.unwrap_or(PollTimeout::MAX), false),
+            Some(bound) => (bound, false),
             None if starts => (LETS_GO_AFTER.into(), true),
             None => (PollTimeout::NONE, false),
         };
