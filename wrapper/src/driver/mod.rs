@@ -266,19 +266,17 @@ impl<'a> Driver<'a> {
         sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
         sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
         let starts = self.tree.command().is_some() && !self.has_let_go;
-        let answer = self.signals.patience();
-        let patience = match (self.tree.has_more(), self.timer.patience(Boottime::now())) {
-            (true, _) => PollTimeout::ZERO,
-            (false, PollTimeout::NONE) if answer.is_some() => answer.unwrap_or(PollTimeout::NONE),
-            (false, PollTimeout::NONE) if starts => LETS_GO_AFTER.into(),
-            (false, patience) => patience,
+        let now = Boottime::now();
+        let bounds = [self.signals.patience(now), self.timer.patience(now)].into_iter();
+        let bound = bounds.filter(|bound| *bound != PollTimeout::NONE).min_by_key(|bound| i32::from(*bound));
+        let (patience, lets_go) = match bound {
+            _ if self.tree.has_more() => (PollTimeout::ZERO, false),
+            Some(bound) => (bound, false),
+            None if starts => (LETS_GO_AFTER.into(), true),
+            None => (PollTimeout::NONE, false),
         };
         match poll(&mut sources, patience) {
-            Ok(0) if answer == Some(patience) => {
-                self.signals.give_up_witness();
-                Ok(())
-            }
-            Ok(0) if starts && patience == LETS_GO_AFTER.into() => {
+            Ok(0) if lets_go => {
                 pages::let_go();
                 self.has_let_go = true;
                 Ok(())

@@ -3,7 +3,8 @@
 //! The child gets a process group of its own (or stays in this process's, as a member of its job), the signal mask and
 //! dispositions as found, and no descriptor of ours (all of them close on exec). There is no shell in between: the file is found in `PATH` before anything is acquired, so
 //! that a misspelt command costs no wait in a queue, and it is executed by its path; a text without `#!` is then handed to
-//! `/bin/sh`, as execvp would. That the command runs is known when the child's end of a close-on-exec pipe has closed.
+//! `/bin/sh`, as execvp would. That the command runs is known when the child's end of a close-on-exec pipe has closed. One that is
+//! stopped before that is a stopped command: the only loop of this process must not wait for who continues it.
 //!
 //! What the child cannot do before it becomes the command is the system's refusal and not the command's fault.
 #![expect(unsafe_code, reason = "fork(2) and execve(2)")]
@@ -13,13 +14,14 @@ use std::{
     fs::{self, File},
     io::Read as _,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, OwnedFd},
         unix::{
             ffi::{OsStrExt as _, OsStringExt as _},
             fs::MetadataExt as _,
         },
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use konductor::Exit;
@@ -27,11 +29,12 @@ use nix::{
     errno::Errno,
     fcntl::OFlag,
     libc,
+    poll::{PollFd, PollFlags, poll},
     sys::{
         prctl,
         signal::Signal,
         statvfs::{FsFlags, statvfs},
-        wait::waitpid,
+        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
     unistd::{
         AccessFlags, ForkResult, Pid, access, execve, fork, getpid, getppid, pipe2, read, setpgid, tcsetpgrp, write,
@@ -58,7 +61,7 @@ const STEPS: [(&str, &str); 6] = [
     ("have the command end with konductor-run", "prctl(2) PR_SET_PDEATHSIG"),
     ("restore the command's signals", "rt_sigaction(2) or rt_sigprocmask(2)"),
     EXECUTE,
-    ("have the command join the job", "rt_sigpending(2), read(2) or write(2)"),
+    ("have the command join the job", "read(2)"),
 ];
 const GROUP: u8 = 0;
 const FOREGROUND: u8 = 1;
@@ -66,7 +69,13 @@ const PARENT: u8 = 2;
 const RESTORE: u8 = 3;
 const EXEC: u8 = 4;
 const JOIN: u8 = 5;
+/// What a new process says instead of a step when it has joined the job. The signals that wait for it follow.
+const JOINED: u8 = u8::MAX;
 const EXECUTE: (&str, &str) = ("execute the command", "execve(2)");
+
+/// How many milliseconds a new process may say nothing before a look whether it has been stopped: seldom enough to cost
+/// nothing while a file is slow to be executed, and no person notices that a stop is late by it.
+const SILENCE: u16 = 20;
 
 /// Why a command does not run.
 #[derive(Debug)]
@@ -173,23 +182,23 @@ impl Program {
                 let Err((step, error)) = take_place(place, gate, &writer)
                     .and_then(|()| self.become_command(environment, found, holds.then_some(parent)));
                 let [a, b, c, d] = (error as i32).to_ne_bytes();
-                // If this fails, too, the parent sees an end of file and then this exit code.
+                // If this fails, too, the parent sees an end of file and then this exit code; so it does when it has
+                // not listened to the end, as this process was stopped. The write must not end it in another way.
+                let _ = found::block();
                 let _ = write(&writer, &[step, a, b, c, d]);
                 // SAFETY: ends this process at once, without running anything of the parent's.
                 unsafe { libc::_exit(i32::from(Exit::Internal.code())) }
             }
             ForkResult::Parent { child } => {
                 drop(writer);
-                let mut reader = File::from(reader);
-                let mut pending = [0; size_of::<Mask>()];
                 if let (Place::Job(joined), Some((_, gate))) = (place, gate) {
                     joined();
-                    // Should one of these fail, the child is gone, and what follows finds that out.
-                    let _ = write(&gate, &[0]).is_ok() && reader.read_exact(&mut pending).is_ok();
+                    // Should this fail, the child is gone, and what follows finds that out.
+                    let _ = write(&gate, &[0]);
                 }
-                match stopped(reader) {
-                    None => Ok(Ok(Started { pid: child, pending: Mask::from_ne_bytes(pending) })),
-                    Some(stopped) => {
+                match hear(File::from(reader), child) {
+                    (pending, None) => Ok(Ok(Started { pid: child, pending })),
+                    (_, Some(stopped)) => {
                         // Its code is known already; this only reaps it.
                         let _ = waitpid(child, None);
                         Ok(Err(stopped))
@@ -289,17 +298,50 @@ fn take_place(place: &Place, gate: Option<(OwnedFd, OwnedFd)>, told: &OwnedFd) -
         if read(&gate, &mut [0]).map_err(at(JOIN))? == 0 {
             return Err((PARENT, Errno::ESRCH));
         }
-        let pending = found::pending().map_err(at(JOIN))?;
-        write(told, &pending.to_ne_bytes()).map_err(at(JOIN))?;
+        // Where the system does not tell, nothing is known to wait, as for the parent.
+        let [a, b, c, d, e, f, g, h] = found::pending().unwrap_or_default().to_ne_bytes();
+        // Nobody listens to one that has been stopped on the way.
+        let _ = write(told, &[JOINED, a, b, c, d, e, f, g, h]);
     }
     Ok(())
 }
 
-/// What the child says before it gives up; nothing when it has become the command.
-fn stopped(mut reader: File) -> Option<Stopped> {
-    let mut said = [0; 5];
-    let [step, number @ ..] = reader.read_exact(&mut said).ok().map(|()| said)?;
-    Some((step, Errno::from_raw(i32::from_ne_bytes(number))))
+/// Listens to a new process until it has become the command, has given up, or has been stopped before either: the
+/// signals that waited for it, and why it has given up.
+fn hear(mut reader: File, child: Pid) -> (Mask, Option<Stopped>) {
+    let mut pending = Mask::default();
+    while has_news(&reader, child) {
+        // What is said at once arrives as a whole: it is shorter than what a pipe takes in one piece.
+        let mut first = [0];
+        let (mut mask, mut number) = ([0; size_of::<Mask>()], [0; size_of::<i32>()]);
+        match reader.read_exact(&mut first).map(|()| first) {
+            Ok([JOINED]) if reader.read_exact(&mut mask).is_ok() => pending = Mask::from_ne_bytes(mask),
+            Ok([step]) if reader.read_exact(&mut number).is_ok() => {
+                return (pending, Some((step, Errno::from_raw(i32::from_ne_bytes(number)))));
+            }
+            Ok(_) | Err(_) => break,
+        }
+    }
+    (pending, None)
+}
+
+/// Waits for what a new process says, or the end of it. Not so when it has been stopped: a terminal's stop waits until
+/// the command's mask is there, and stops it before it is executed. Then it is a command that has been stopped, for who
+/// knows when to continue it.
+fn has_news(reader: &File, child: Pid) -> bool {
+    let look = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    loop {
+        match poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], SILENCE) {
+            Ok(0) => {}
+            Ok(_) => return true,
+            // Signals are blocked, but this process may have been stopped and continued.
+            Err(Errno::EINTR) => continue,
+            Err(_) => std::thread::sleep(Duration::from_millis(SILENCE.into())),
+        }
+        if matches!(waitid(Id::Pid(child), look), Ok(WaitStatus::Stopped(..))) {
+            return false;
+        }
+    }
 }
 
 /// Whether nothing can be executed on this file's filesystem.

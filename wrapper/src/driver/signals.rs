@@ -18,8 +18,10 @@ use std::{
     collections::VecDeque,
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd},
+    time::Duration,
 };
 
+use konductor::Boottime;
 use nix::{
     libc::{self, c_int},
     poll::PollTimeout,
@@ -41,9 +43,9 @@ use crate::supervisor::{Event, Queued, Received, TERMINAL_STOPS};
 /// How many signals one look takes: more than there are standard ones, so that all of those are among them.
 const MOST: usize = 64;
 
-/// How long the witness may take to answer, in milliseconds: longer than it ever waits for a processor. One that somebody has stopped
-/// is not waited for.
-const ANSWER: u16 = 1_000;
+/// How long the witness may take to answer: longer than it ever waits for a processor. One that somebody has stopped is
+/// not waited for.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// Numbers of signals, of which zero is none.
 pub(super) const SIGNALS: usize = found::LAST as usize + 1;
@@ -100,8 +102,8 @@ pub(super) struct Signals {
 struct Job {
     command: Pid,
     witness: Option<Witness>,
-    /// Whether the witness has been asked and has not answered yet.
-    asked: bool,
+    /// When the witness has been asked what it has not answered yet.
+    asked: Option<Boottime>,
     /// What has been read and is not told yet.
     batch: Vec<siginfo>,
     sorter: Sorter,
@@ -124,22 +126,21 @@ impl Signals {
     /// `theirs`: what waited for the command a moment later.
     pub(super) fn share_group(&mut self, command: Pid, witness: Option<Witness>, ours: Mask, theirs: Mask) {
         let sorter = Sorter { first: Some((ours, theirs)), carried: [0; SIGNALS] };
-        self.job = Some(Job { command, witness, asked: false, batch: Vec::new(), sorter });
+        self.job = Some(Job { command, witness, asked: None, batch: Vec::new(), sorter });
     }
 
     /// How long the wait for news may take, if there is a bound: the witness has been asked.
-    pub(super) fn patience(&self) -> Option<PollTimeout> {
-        self.job.as_ref().filter(|job| job.asked).map(|_| ANSWER.into())
+    pub(super) fn patience(&self, now: Boottime) -> PollTimeout {
+        self.job.as_ref().and_then(|job| job.asked).map_or(PollTimeout::NONE, |asked| {
+            // Rounded up, so that it does not look too early again and again.
+            let left = ANSWER.saturating_sub(now.since(asked)) + Duration::from_micros(999);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        })
     }
 
     /// The process id of the witness, while there is one.
     pub(super) fn witness(&self) -> Option<libc::pid_t> {
         self.job.as_ref()?.witness.as_ref().map(Witness::pid)
-    }
-
-    /// Nothing at all has happened for that long.
-    pub(super) fn give_up_witness(&mut self) {
-        self.job.iter_mut().for_each(|job| job.witness = None);
     }
 
     /// Tells signals that have arrived, in the kernel's order: all standard ones, and as many others as fit.
@@ -148,16 +149,16 @@ impl Signals {
             let tell = |info| events.push_back(Event::Signal(received(&info, false)));
             return take(&self.descriptor, self.parent, tell);
         };
-        if job.asked {
+        if let Some(asked) = job.asked {
             match job.witness.as_mut().map(Witness::answer) {
-                Some(Ok(None)) => return Ok(()),
+                Some(Ok(None)) if Boottime::now().since(asked) < ANSWER => return Ok(()),
                 Some(Ok(Some(heard))) => {
                     // What has come before the witness looked is there by now, and other things are, too.
                     let mut later = Vec::new();
                     take(&self.descriptor, self.parent, |info| later.push(info))?;
                     job.tell(Some(&heard), later, events);
                 }
-                Some(Err(_)) | None => job.witness = None,
+                Some(Ok(None) | Err(_)) | None => job.witness = None,
             }
         }
         take(&self.descriptor, self.parent, |info| job.batch.push(info))?;
@@ -165,7 +166,7 @@ impl Signals {
             job.witness = None;
             job.tell(None, Vec::new(), events);
         }
-        job.asked = !job.batch.is_empty();
+        job.asked = (!job.batch.is_empty()).then(Boottime::now);
         Ok(())
     }
 }
@@ -331,7 +332,7 @@ fn has(mask: Mask, signal: c_int) -> bool {
 impl AsFd for Signals {
     /// Readable when there is something to tell.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        let asked = self.job.as_ref().filter(|job| job.asked).and_then(|job| job.witness.as_ref());
+        let asked = self.job.as_ref().filter(|job| job.asked.is_some()).and_then(|job| job.witness.as_ref());
         asked.map_or(self.descriptor.as_fd(), AsFd::as_fd)
     }
 }

@@ -32,8 +32,8 @@ pub(super) struct Timer {
 impl Timer {
     /// Wakes up at this time instead of the one before.
     pub(super) fn set(&mut self, at: Option<Boottime>) {
-        // What never comes is not waited for.
-        let at = at.filter(|at| *at != Boottime::NEVER);
+        // What never comes is not waited for, nor a little before that: the kernel's clock does not go so far.
+        let at = at.filter(|at| i64::try_from(at.0.as_secs()).is_ok());
         self.at = at;
         if at.is_some() && self.fd.is_none() {
             let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
@@ -106,6 +106,9 @@ mod tests {
             timer.set(never);
         }
         assert!(!timer.has_come(Boottime::NEVER));
+        timer.set(Some(Boottime::NEVER - Duration::from_secs(30)));
+        assert!(timer.source().is_some(), "the kernel is not asked for it");
+        assert_eq!(timer.patience(now), PollTimeout::NONE);
     }
 
     #[test]

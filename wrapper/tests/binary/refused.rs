@@ -2,7 +2,7 @@
 //! something to hold that is free, and with something that has to be waited for.
 //!
 //! A launcher, which is this binary as well, has the kernel refuse a call to all that it then executes: always, or as
-//! long as a file exists.
+//! long as a file exists. Instead of refusing it, it can have the call wait until the file is gone.
 #![expect(unsafe_code, reason = "prctl(2), seccomp(2) and what answers for it")]
 
 use std::{env, fs, io::Read as _, os::unix::process::CommandExt as _, path::Path, process::Command, ptr};
@@ -12,7 +12,10 @@ use nix::{
     libc::{self, c_long},
 };
 
-use crate::harness::{Ended, Run, Running, run, sh};
+use crate::{
+    harness::{Ended, KONDUCTOR_RUN, Run, Running, children, eventually, is_alive, run, sh, signal_process},
+    terminal::{INTERRUPT, PROMPT, SHELLS, SUSPEND, Terminal},
+};
 
 const TERM: i32 = 15;
 
@@ -23,6 +26,9 @@ struct Call(c_long, Option<c_long>);
 const SUBREAPER: Call = Call(libc::SYS_prctl, Some(libc::PR_SET_CHILD_SUBREAPER as c_long));
 const PARENT_DEATH: Call = Call(libc::SYS_prctl, Some(libc::PR_SET_PDEATHSIG as c_long));
 const NAME: Call = Call(libc::SYS_prctl, Some(libc::PR_SET_NAME as c_long));
+/// In the place of an error: the call is made when the file is gone.
+const WAITS: &str = "0";
+
 /// What fork(3) is made of, and what starts a thread.
 const FORK: Call = Call(libc::SYS_clone, None);
 const THREAD: Call = Call(libc::SYS_clone3, None);
@@ -34,12 +40,16 @@ const fn any(call: c_long) -> Call {
 impl Run {
     /// Below a launcher that has this call refused for as long as the file exists, or always.
     fn refused(self, call: Call, errno: Errno, while_there: Option<&Path>) -> Self {
-        let own = env::current_exe().expect("a process has an executable");
-        let Call(number, argument) = call;
-        let argument = argument.map_or("any".to_owned(), |argument| argument.to_string());
-        let file = while_there.map_or("-".to_owned(), |file| file.display().to_string());
-        self.under(&format!("{} actor:refuse {number} {argument} {} {file}", own.display(), errno as i32))
+        self.under(&launcher(call, &(errno as i32).to_string(), while_there))
     }
+}
+
+/// The words before a command that has this call refused.
+fn launcher(Call(number, argument): Call, errno: &str, while_there: Option<&Path>) -> String {
+    let own = env::current_exe().expect("a process has an executable");
+    let argument = argument.map_or("any".to_owned(), |argument| argument.to_string());
+    let file = while_there.map_or("-".to_owned(), |file| file.display().to_string());
+    format!("{} actor:refuse {number} {argument} {errno} {file}", own.display())
 }
 
 /// The launcher: `CALL ARGUMENT ERRNO FILE COMMAND...`.
@@ -96,6 +106,8 @@ fn answer_while_there(file: &Path, errno: i32, filter: impl FnOnce() -> i32) {
     let child = clone();
     if child == 0 {
         if clone() == 0 {
+            // What a terminal sends to the job is not for it.
+            nix::unistd::setsid().unwrap();
             let mut listener = [0; 4];
             nix::unistd::read(&reader, &mut listener).unwrap();
             answer(i32::from_ne_bytes(listener), file, errno);
@@ -127,7 +139,11 @@ fn answer(listener: i32, file: &Path, errno: i32) {
             if libc::ioctl(listener, libc::c_ulong::from(RECEIVE), &raw mut asked) != 0 {
                 continue;
             }
-            let refuses = file.exists();
+            if errno == 0 {
+                // Nobody waits for longer than that, so that this process ends in any case.
+                eventually("the call may be made", || (!file.exists()).then_some(()));
+            }
+            let refuses = errno != 0 && file.exists();
             let mut answer: libc::seccomp_notif_resp = std::mem::zeroed();
             answer.id = asked.id;
             if refuses {
@@ -387,4 +403,112 @@ fn too_large_an_environment_is_named_with_its_size() {
     let ended = waiter.end();
     assert_eq!(ended.code(), 126, "{log}{}", ended.stderr);
     assert!(ended.stderr.contains("3 arguments (") && ended.stderr.contains("enableServiceLinks"), "{}", ended.stderr);
+}
+
+/// A script that runs `konductor-run` with a lease to hold, and a file as long as which exists what becomes the command
+/// waits before it has the command's signal mask.
+fn held_at_the_start(folder: &Path) -> (String, std::path::PathBuf) {
+    let (hold, command, script) = (folder.join("hold"), folder.join("command"), folder.join("script"));
+    let manifest = "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: it}\n";
+    fs::write(folder.join("it.yaml"), manifest).unwrap();
+    fs::write(&command, "echo started\nexec cat\n").unwrap();
+    let flags = format!("--local {} --lease it", folder.display());
+    let hold_it = format!("echo >{}\n", hold.display());
+    fs::write(&script, hold_it + &format!("exec {KONDUCTOR_RUN} {flags} -- sh {}\n", command.display())).unwrap();
+    (script.display().to_string(), hold)
+}
+
+#[test]
+fn a_job_that_is_suspended_before_its_command_is_executed_stops_and_comes_back() {
+    for shell in SHELLS {
+        let folder = tempfile::tempdir().unwrap();
+        let (script, hold) = held_at_the_start(folder.path());
+        let mut terminal = Terminal::with_shell(shell);
+        terminal.line(&format!("{} sh {script}", launcher(PARENT_DEATH, WAITS, Some(&hold))));
+        let job = eventually("the shell has a job", || children(terminal.program.id() as i32).first().copied());
+        // The watchdog, what becomes the command, and the witness, which is started when that has joined the job.
+        eventually("the command is on its way", || (children(job).len() == 3).then_some(()));
+        terminal.write(SUSPEND);
+        terminal.expect("^Z");
+        fs::remove_file(&hold).unwrap();
+        terminal.expect("Stopped");
+        terminal.expect(PROMPT);
+        assert!(!terminal.shown.contains("started\r\n"), "{}", terminal.shown);
+        terminal.line("fg");
+        terminal.expect("started\r\n");
+        terminal.expect_echo("one");
+        terminal.write(INTERRUPT);
+        terminal.expect_code(130);
+    }
+}
+
+#[test]
+fn pid_1_in_a_terminal_continues_a_command_that_is_stopped_before_it_is_executed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (script, hold) = held_at_the_start(folder.path());
+    let rootless = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
+    let unshare = format!("unshare {rootless} --fork --pid --mount-proc --kill-child setsid --ctty");
+    let launcher = launcher(PARENT_DEATH, WAITS, Some(&hold));
+    let mut terminal = Terminal::with(&format!("{launcher} {unshare} sh {script}"));
+    eventually("the command has the terminal", || {
+        let init = children(terminal.program.id() as i32).first().copied()?;
+        let foreground = nix::unistd::tcgetpgrp(&terminal.near).ok()?;
+        children(init).contains(&foreground.as_raw()).then_some(())
+    });
+    terminal.write(SUSPEND);
+    terminal.expect("^Z");
+    fs::remove_file(&hold).unwrap();
+    // Nobody else could continue it.
+    terminal.expect("started\r\n");
+    terminal.expect_echo("one");
+    terminal.write(INTERRUPT);
+    let ended = eventually("it ends", || terminal.program.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(130), "{}", terminal.shown);
+}
+
+#[test]
+fn a_command_joins_the_job_also_where_nobody_says_which_signals_wait() {
+    let mut terminal = Terminal::with_shell(SHELLS[0]);
+    let launcher = launcher(any(libc::SYS_rt_sigpending), "38", None);
+    terminal.line(&format!("{launcher} {KONDUCTOR_RUN} -- sh -c 'echo star\"\"ted; exec cat'"));
+    terminal.expect("started\r\n");
+    terminal.expect_echo("one");
+    terminal.write(INTERRUPT);
+    terminal.expect_code(130);
+}
+
+#[test]
+fn a_witness_that_does_not_answer_is_given_up_whatever_else_happens() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, refuse) = (folder.path().join("log"), folder.path().join("refuse"));
+    fs::write(folder.path().join("it.yaml"), "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: it}\n")
+        .unwrap();
+    let own = env::current_exe().unwrap();
+    let mut terminal = Terminal::with_shell(SHELLS[0]);
+    // Without a timer of the kernel's it looks every moment, and a watchdog that cannot be had is tried every second.
+    terminal.line(&format!(
+        "{} {} {KONDUCTOR_RUN} --local {} --lease it -- {} actor:receiver >{}",
+        launcher(any(libc::SYS_timerfd_create), "38", None),
+        launcher(FORK, "1", Some(&refuse)),
+        folder.path().display(),
+        own.display(),
+        log.display()
+    ));
+    let lines = || fs::read_to_string(&log).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+    eventually("the command listens", || (lines().len() == 1).then_some(()));
+    let job = children(terminal.program.id() as i32)[0];
+    let named = |name: &str| {
+        let is_it = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
+        children(job).into_iter().find(is_it)
+    };
+    fs::write(&refuse, "").unwrap();
+    let watchdog = eventually("it has a watchdog", || named("konductor-wdog"));
+    signal_process(watchdog, 9);
+    eventually("there is no watchdog", || (!children(job).contains(&watchdog)).then_some(()));
+    signal_process(eventually("it has a witness", || named("konductor-group")), 19);
+    signal_process(job, 10);
+    eventually("the signal arrives", || (lines().len() == 2).then_some(()));
+    signal_process(job, 64);
+    eventually("it ends", || (!is_alive(job)).then_some(()));
+    assert_eq!(lines()[1..], ["10", "64"]);
 }

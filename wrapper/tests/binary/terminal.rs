@@ -111,7 +111,7 @@ impl Terminal {
     }
 
     /// What the shell says about the last job's exit code.
-    fn expect_code(&mut self, code: i32) {
+    pub(crate) fn expect_code(&mut self, code: i32) {
         self.expect(PROMPT);
         self.line("echo code=$?");
         self.expect(&format!("code={code}\r\n"));
@@ -119,7 +119,7 @@ impl Terminal {
     }
 
     /// A line goes to the program in the foreground, which is `cat`, and comes back.
-    fn expect_echo(&mut self, text: &str) {
+    pub(crate) fn expect_echo(&mut self, text: &str) {
         self.line(text);
         self.expect(&format!("{text}\r\n{text}\r\n"));
     }
