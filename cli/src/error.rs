@@ -109,7 +109,9 @@ mod tests {
             (vec![Exit::NoSuchPrimitive, Exit::Refused, Exit::TimedOut], Some(Exit::Refused)),
         ] {
             let mut failures = Failures::default();
-            exits.iter().for_each(|exit| failures.add(&screen, Error::new(*exit, "")));
+            for exit in &exits {
+                failures.add(&screen, Error::new(*exit, ""));
+            }
             assert_eq!(failures.outcome().err().map(|error| error.exit), expected, "{exits:?}");
         }
     }

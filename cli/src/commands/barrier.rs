@@ -296,7 +296,7 @@ async fn reset(context: &Context, args: &ResetArgs) -> Outcome {
 }
 
 /// How long the old barrier may take to go, and the new one to come: two requests without an answer.
-const RESET: Duration = Duration::from_secs(60);
+const RESET: Duration = Duration::from_mins(1);
 
 /// The barrier that takes the place of an old one. Finalizers are not taken over: whoever sets them does so by itself,
 /// and nobody may be left to take them away.

@@ -315,7 +315,7 @@ async fn look(
         backoff.reset();
         let verdict = match event {
             (word, _) if word == "BOOKMARK" => None,
-            (word, last) if word == "DELETED" => tell(deleted(resource, known, &last, goal)),
+            (word, found) if word == "DELETED" => tell(deleted(resource, known, &found, goal)),
             (_, found) => tell(stands(resource, known, Some(&found), goal)),
         };
         if verdict.is_some() {

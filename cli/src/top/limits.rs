@@ -35,4 +35,4 @@ pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The pause after an answer that there is no right or no such resource: that changes when people change it, and an API
 /// server that is asked all the same by everybody who looks on has other things to do.
-pub(crate) const DENIED: Duration = Duration::from_secs(60);
+pub(crate) const DENIED: Duration = Duration::from_mins(1);
