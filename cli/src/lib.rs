@@ -35,7 +35,7 @@ use konductor::Exit;
 use self::{
     args::{Command, CommandLine},
     context::Context,
-    error::{Error, Outcome},
+    error::{DONE, Error, Outcome},
     screen::Screen,
 };
 
@@ -76,6 +76,13 @@ pub fn main() -> ExitCode {
         context.screen.error(&error);
         error.exit
     });
+    let exit = match context.screen.unwritten() {
+        Some(error) => {
+            context.screen.error(&error);
+            if exit == DONE { error.exit } else { exit }
+        }
+        None => exit,
+    };
     ExitCode::from(exit.code())
 }
 
@@ -133,7 +140,9 @@ fn log(globals: &globals::Globals) {
         (Some(level), _) => level,
         _ => tracing::Level::ERROR,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    // That stderr is closed would be told on stderr, which ends the program.
+    log.log_internal_errors(false).init();
 }
 
 async fn run(command: &Command, raw: Vec<OsString>, context: &Context) -> Outcome {

@@ -98,6 +98,15 @@ pub(crate) fn nearest<'a>(wanted: &str, names: &'a [String]) -> Option<&'a str> 
     near.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, name)| name)
 }
 
+/// A text as one word of a shell.
+pub(crate) fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// The one line that would give a right that the API server has refused with this message, where there is a role for it.
 pub(crate) fn binding(message: &str) -> Option<String> {
     let denied = Denied::read(message).filter(|denied| denied.namespace.is_some())?;
@@ -170,8 +179,8 @@ impl Denied {
             None => (String::new(), "clusterrolebinding", "clusterrole"),
         };
         let subject = match user.strip_prefix("system:serviceaccount:") {
-            Some(account) => format!("--serviceaccount={account}"),
-            None => format!("--user={user}"),
+            Some(account) => format!("--serviceaccount={}", quoted(account)),
+            None => format!("--user={}", quoted(user)),
         };
         let named = if group.is_empty() { resource.clone() } else { format!("{resource}.{group}") };
         let wanted = format!(

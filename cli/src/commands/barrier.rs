@@ -9,7 +9,8 @@ use konductor::{
     rendezvous::{self, Arriving, Awaited, Progress},
 };
 use konductor_api::{GoDuration, limits::MAX_EXPECTED};
-use serde_json::json;
+use konductor_cluster::backoff::Backoff;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::{
@@ -18,14 +19,14 @@ use super::{
 };
 use crate::{
     args::{DryRun, DryRunArgs, HolderArgs, OldWaitArgs, OutputArgs, TimeoutArgs, parse_duration, parse_holder},
-    cluster::{Call, Cluster},
+    cluster::{ApiError, Call, Cluster},
     context::Context,
     error::{DONE, Error, Outcome},
     holder::Who,
     kind::{ARRIVAL, BARRIER, ObjectName, parse_name},
     patience::{News, Patience},
     status,
-    trouble::{explain, of_rendezvous},
+    trouble::{explain, of_rendezvous, quoted},
     waiting::wait_for,
 };
 
@@ -264,39 +265,26 @@ async fn reset(context: &Context, args: &ResetArgs) -> Outcome {
         Ok(old) => old,
         Err(error) => return Err(explain(&cluster, error, BARRIER, Some(&args.name)).await),
     };
-    let mut metadata = json!({ "name": args.name, "namespace": cluster.namespace });
-    for field in ["labels", "annotations", "ownerReferences", "finalizers"] {
-        if !old["metadata"][field].is_null() {
-            metadata[field] = old["metadata"][field].clone();
+    let mut new = successor(&old);
+    match args.dry_run.dry_run {
+        DryRun::Client => {}
+        DryRun::Server => {
+            if let Err(error) = cluster.call(deletion(&path, &old, DryRun::Server)).await {
+                return Err(explain(&cluster, error, BARRIER, Some(&args.name)).await);
+            }
         }
-    }
-    let mut new = json!({
-        "apiVersion": BARRIER.api_version(), "kind": BARRIER.kind, "metadata": metadata, "spec": old["spec"],
-    });
-    let dry_run = args.dry_run.dry_run;
-    if dry_run != DryRun::Client {
-        // Not one that somebody has changed since: that is to be reset as it is.
-        let preconditions =
-            json!({ "uid": old["metadata"]["uid"], "resourceVersion": old["metadata"]["resourceVersion"] });
-        let options = json!({ "preconditions": preconditions, "propagationPolicy": "Background" });
-        let delete = Call::delete(&path, &options, dry_run);
-        if let Err(error) = cluster.call(delete).await {
-            return Err(explain(&cluster, error, BARRIER, Some(&args.name)).await);
-        }
-        if dry_run == DryRun::None {
+        DryRun::None => {
+            remove(&cluster, &old, &new).await?;
             // Those that came before the operator could say whose they are would count again.
             let selector = format!("spec.barrier={}", args.name);
-            let arrivals = Call::delete(cluster.all(ARRIVAL), &json!({}), dry_run).with("fieldSelector", selector);
+            let arrivals = Call::delete(cluster.all(ARRIVAL), &json!({}), DryRun::None).with("fieldSelector", selector);
             let cleared = cluster.call(arrivals).await;
-            new = match cluster.call(Call::create(cluster.all(BARRIER), &new)).await {
+            new = match create(&cluster, &new).await {
                 Ok(new) => new,
                 Err(error) => {
                     let error = explain(&cluster, error, BARRIER, None).await;
-                    return Err(Error::new(
-                        Exit::Refused,
-                        format!("{object} was deleted, and cannot be created again: {error}", object = args.name),
-                    )
-                    .advise(format!("kubectl apply -f - <<< '{new}'")));
+                    let message = format!("{} was deleted, and cannot be created again: {error}", args.name);
+                    return Err(Error::new(error.exit, message).advise(by_hand(&new)));
                 }
             };
             if let Err(error) = cleared {
@@ -304,5 +292,128 @@ async fn reset(context: &Context, args: &ResetArgs) -> Outcome {
             }
         }
     }
-    object::done(context, BARRIER, &new, "reset", dry_run, &args.output)
+    object::done(context, BARRIER, &new, "reset", args.dry_run.dry_run, &args.output)
+}
+
+/// How long the old barrier may take to go, and the new one to come: two requests without an answer.
+const RESET: Duration = Duration::from_mins(1);
+
+/// The barrier that takes the place of an old one. Finalizers are not taken over: whoever sets them does so by itself,
+/// and nobody may be left to take them away.
+fn successor(old: &Value) -> Value {
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "labels", "annotations", "ownerReferences"] {
+        if !old["metadata"][field].is_null() {
+            metadata[field] = old["metadata"][field].clone();
+        }
+    }
+    json!({ "apiVersion": BARRIER.api_version(), "kind": BARRIER.kind, "metadata": metadata, "spec": old["spec"] })
+}
+
+/// How to create it when this program cannot.
+fn by_hand(new: &Value) -> String {
+    format!("printf %s {} | kubectl create -f -", quoted(&new.to_string()))
+}
+
+/// The request to delete a barrier, but not one that somebody has changed since: that is to be reset as it is.
+fn deletion(path: &str, old: &Value, dry_run: DryRun) -> Call {
+    let metadata = &old["metadata"];
+    let preconditions = json!({ "uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"] });
+    Call::delete(path, &json!({ "preconditions": preconditions, "propagationPolicy": "Background" }), dry_run)
+}
+
+/// Deletes the old barrier and waits until it is gone.
+async fn remove(cluster: &Cluster, old: &Value, new: &Value) -> Result<(), Error> {
+    let name = old["metadata"]["name"].as_str().unwrap_or_default();
+    let path = cluster.path(BARRIER, name);
+    let (mut is_going, mut last) = (false, None);
+    let removing = async {
+        let mut backoff = Backoff::default();
+        loop {
+            if !is_going {
+                match cluster.call(deletion(&path, old, DryRun::None)).await {
+                    Ok(_) => is_going = true,
+                    Err(error) if error.is_passing() => last = Some(error),
+                    // After an answer that was lost, what is there tells whether it has come to pass.
+                    Err(_) if last.is_some() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            match cluster.call(Call::get(&path)).await {
+                Ok(found) if found["metadata"]["uid"] != old["metadata"]["uid"] => return Ok(()),
+                Ok(found) => is_going |= !found["metadata"]["deletionTimestamp"].is_null(),
+                Err(error) if error.is_absent(name) => return Ok(()),
+                Err(error) if error.is_passing() => last = Some(error),
+                Err(error) => return Err(error),
+            }
+            backoff.pause().await;
+        }
+    };
+    let removed = tokio::time::timeout(RESET, removing).await;
+    let error = match (removed, last) {
+        (Ok(Ok(())), _) => return Ok(()),
+        (Ok(Err(error)), _) => explain(cluster, error, BARRIER, Some(name)).await,
+        (Err(_), Some(error)) if !is_going => explain(cluster, error, BARRIER, Some(name)).await,
+        (Err(_), _) => Error::new(
+            Exit::TimedOut,
+            format!("barrier/{name} is deleted, and not gone after {}: a finalizer keeps it", GoDuration(RESET)),
+        ),
+    };
+    Err(if is_going { error.advise(format!("when it is gone: {}", by_hand(new))) } else { error })
+}
+
+/// Creates the new barrier. An answer that is lost is asked for again: nobody else would create it.
+async fn create(cluster: &Cluster, new: &Value) -> Result<Value, ApiError> {
+    let name = new["metadata"]["name"].as_str().unwrap_or_default();
+    let mut last = None;
+    let creating = async {
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match cluster.call(Call::create(cluster.all(BARRIER), new)).await {
+                Ok(new) => return Ok(new),
+                Err(error) => error,
+            };
+            if error.is_passing() {
+                last = Some(error);
+                backoff.pause().await;
+                continue;
+            }
+            if last.is_some() && error.code() == Some(409) {
+                // The one that is there is the one whose answer was lost, if it is alike.
+                let found = cluster.call(Call::get(cluster.path(BARRIER, name))).await;
+                if let Ok(found) = found
+                    && found["spec"] == new["spec"]
+                {
+                    return Ok(found);
+                }
+            }
+            return Err(error);
+        }
+    };
+    let created = tokio::time::timeout(RESET, creating).await;
+    let late = || ApiError::Unanswered(format!("no answer within {}", GoDuration(RESET)));
+    created.unwrap_or_else(|_| Err(last.unwrap_or_else(late)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_barrier_begins_anew_as_it_was_but_for_who_keeps_it() {
+        let old = json!({
+            "metadata": {
+                "name": "b", "namespace": "etl", "uid": "u", "resourceVersion": "7", "labels": { "a": "b" },
+                "annotations": { "note": "it's" }, "finalizers": ["example.com/gone"], "deletionTimestamp": "x",
+            },
+            "spec": { "expected": 2 }, "status": { "phase": "Open" },
+        });
+        let new = successor(&old);
+        let metadata = json!({
+            "name": "b", "namespace": "etl", "labels": { "a": "b" }, "annotations": { "note": "it's" },
+        });
+        assert_eq!(new["metadata"], metadata);
+        assert_eq!((&new["spec"], &new["status"]), (&old["spec"], &Value::Null));
+        assert!(by_hand(&new).contains(r"it'\''s"), "{}", by_hand(&new));
+    }
 }

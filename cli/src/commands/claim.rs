@@ -9,10 +9,10 @@ use crate::{
     args::{DryRun, DryRunArgs, HolderArgs, OldWaitArgs, OutputArgs},
     cluster::{ApiError, Call, Cluster},
     context::Context,
-    error::{DONE, Error, Outcome},
+    error::{DONE, Error, Failures, Outcome},
     holder::Who,
     kind::{LEASE, Resource, SEMAPHORE, parse_name},
-    trouble::{explain, nearest},
+    trouble::{explain, nearest, quoted},
 };
 
 /// What to release.
@@ -136,6 +136,7 @@ pub(crate) async fn release(context: &Context, lock: Resource, args: &ReleaseArg
         Choice::None => return Err(holds_nothing(&cluster, lock, &args.name, &who.holder).await),
     };
     let (claim_kind, _) = lock.claims().expect("a lock has claims");
+    let mut failures = Failures::default();
     for claim in chosen {
         match delete(&cluster, claim_kind, claim, args.dry_run.dry_run).await {
             // Whoever releases at the same time has done the same.
@@ -148,10 +149,10 @@ pub(crate) async fn release(context: &Context, lock: Resource, args: &ReleaseArg
                     context.screen.confirm(&format!("{}/{name} released{suffix}", claim_kind.qualified()));
                 }
             }
-            Err(error) => return Err(explain(&cluster, error, claim_kind, None).await),
+            Err(error) => failures.add(&context.screen, explain(&cluster, error, claim_kind, None).await),
         }
     }
-    Ok(DONE)
+    failures.outcome()
 }
 
 /// Deletes this very claim, and none that has taken its name since.
@@ -179,7 +180,7 @@ fn of_others(lock: Resource, name: &str, who: &Who, claims: &[&Value]) -> Error 
         Exit::Refused,
         format!("what {} holds of {lock}/{name} was acquired elsewhere: {}", who.holder, places.join("; ")),
     )
-    .advise(format!("koncli revoke {lock}/{name} --holder {} asks it to end", who.holder))
+    .advise(format!("koncli revoke {lock}/{name} --holder {} asks it to end", quoted(&who.holder)))
     .advise("--force releases it at once, whatever still relies on it")
 }
 
@@ -192,7 +193,7 @@ pub(crate) async fn holds_nothing(cluster: &Cluster, lock: Resource, name: &str,
     holders.sort();
     holders.dedup();
     match nearest(holder, &holders) {
-        Some(near) => error.advise(format!("did you mean --holder {near}?")),
+        Some(near) => error.advise(format!("did you mean --holder {}?", quoted(near))),
         None if holders.is_empty() => {
             error.advise(format!("nobody does; koncli {lock} status {name} shows how it stands"))
         }
@@ -213,10 +214,13 @@ pub(crate) async fn renew(context: &Context, lock: Resource, args: &RenewArgs) -
         Choice::None => return Err(holds_nothing(&cluster, lock, &args.name, &who.holder).await),
     };
     let (claim_kind, _) = lock.claims().expect("a lock has claims");
+    let mut failures = Failures::default();
     for claim in chosen {
-        renew_one(context, &cluster, claim_kind, claim, args).await?;
+        if let Err(error) = renew_one(context, &cluster, claim_kind, claim, args).await {
+            failures.add(&context.screen, error);
+        }
     }
-    Ok(DONE)
+    failures.outcome()
 }
 
 async fn renew_one(

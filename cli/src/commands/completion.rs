@@ -113,7 +113,7 @@ enum Source {
 /// Prints what could come next. Silent when nothing can be found out.
 pub(crate) async fn complete(words: &[String], context: &Context) -> Outcome {
     let last = words.last().map_or("", String::as_str);
-    let (source, globals) = next(&CommandLine::command(), words);
+    let (source, globals) = next(&CommandLine::command(), words, context.globals.clone());
     let (mut candidates, mut directive) = (Vec::new(), NO_FILES);
     match source {
         Source::Fixed(fixed) => candidates = fixed,
@@ -166,6 +166,10 @@ fn contexts(globals: &Globals) -> Vec<String> {
 
 async fn from_cluster(globals: &Globals, resource: &Resource) -> Vec<String> {
     let asking = async {
+        // A folder is no cluster, and no command that takes names goes to one then.
+        if globals.local.is_some() {
+            return Vec::new();
+        }
         let Ok(cluster) = Cluster::connect(globals).await else { return Vec::new() };
         if *resource == NAMESPACE {
             crate::trouble::names_at(&cluster, NAMESPACE.path(None)).await
@@ -176,10 +180,11 @@ async fn from_cluster(globals: &Globals, resource: &Resource) -> Vec<String> {
     tokio::time::timeout(PATIENCE, asking).await.unwrap_or_default()
 }
 
-/// What can be at the place of the last word, and what was said before it for all commands.
-fn next(root: &Command, words: &[String]) -> (Source, Globals) {
+/// What can be at the place of the last word, and what the command would take for all commands: what was said before
+/// that word, and what the environment says where nothing was.
+fn next(root: &Command, words: &[String], mut globals: Globals) -> (Source, Globals) {
+    let mut groups = Vec::new();
     let (last, before) = words.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
-    let mut globals = Globals::default();
     let mut path = vec![root];
     let mut positionals = 0;
     let mut pending: Option<&Arg> = None;
@@ -187,11 +192,11 @@ fn next(root: &Command, words: &[String]) -> (Source, Globals) {
     for word in before {
         let current = path[path.len() - 1];
         if let Some(flag) = pending.take() {
-            note(&mut globals, flag, word);
+            note(&mut globals, &mut groups, flag, word);
         } else if let Some(flag) = flag(&path, word) {
             if takes_value(flag) {
                 match word.split_once('=') {
-                    Some((_, value)) => note(&mut globals, flag, value),
+                    Some((_, value)) => note(&mut globals, &mut groups, flag, value),
                     None => pending = Some(flag),
                 }
             }
@@ -202,6 +207,9 @@ fn next(root: &Command, words: &[String]) -> (Source, Globals) {
             positionals += 1;
             given.push(word.as_str());
         }
+    }
+    if !groups.is_empty() {
+        globals.as_group = groups;
     }
     let source = match pending {
         Some(flag) => of_flag(flag),
@@ -231,13 +239,14 @@ fn takes_value(arg: &Arg) -> bool {
 }
 
 /// Takes in what was said of the cluster.
-fn note(globals: &mut Globals, flag: &Arg, value: &str) {
+fn note(globals: &mut Globals, groups: &mut Vec<String>, flag: &Arg, value: &str) {
     match flag.get_id().as_str() {
         "namespace" => globals.namespace = Some(value.to_owned()),
         "context" => globals.context = Some(value.to_owned()),
         "kubeconfig" => globals.kubeconfig = Some(value.into()),
         "as_user" => globals.as_user = Some(value.to_owned()),
-        "as_group" => globals.as_group.push(value.to_owned()),
+        "as_group" => groups.extend(value.split(',').map(str::to_owned)),
+        "local" => globals.local = Some(value.into()),
         _ => {}
     }
 }
@@ -316,7 +325,7 @@ mod tests {
 
     fn source(line: &str) -> Source {
         let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
-        next(&CommandLine::command(), &words).0
+        next(&CommandLine::command(), &words, Globals::default()).0
     }
 
     fn has(source: &Source, word: &str) -> bool {
@@ -361,9 +370,20 @@ mod tests {
     #[test]
     fn the_cluster_that_was_chosen_is_the_one_that_is_asked() {
         let words = ["-n", "etl", "semaphore", "--context=c", "acquire", "--as", "ann", ""].map(str::to_owned);
-        let (_, globals) = next(&CommandLine::command(), &words);
+        let environment = || Globals {
+            namespace: Some("from-env".to_owned()),
+            kubeconfig: Some("env.yaml".into()),
+            as_group: vec!["a".to_owned()],
+            ..Globals::default()
+        };
+        let (_, globals) = next(&CommandLine::command(), &words, environment());
+        assert_eq!(globals.kubeconfig.as_deref(), Some("env.yaml".as_ref()));
+        assert_eq!(globals.as_group, ["a"]);
         assert_eq!(globals.namespace.as_deref(), Some("etl"));
         assert_eq!(globals.context.as_deref(), Some("c"));
         assert_eq!(globals.as_user.as_deref(), Some("ann"));
+        let words = ["--as-group", "b,c", "gate", "wait", ""].map(str::to_owned);
+        let (_, globals) = next(&CommandLine::command(), &words, environment());
+        assert_eq!((globals.namespace.as_deref(), globals.as_group), (Some("from-env"), vec!["b".into(), "c".into()]));
     }
 }

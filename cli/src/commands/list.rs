@@ -101,7 +101,8 @@ impl Listing<'_> {
         if !self.watch {
             return Ok(DONE);
         }
-        loop {
+        // Who closes the pipe has seen enough.
+        while !context.screen.is_over() {
             match self.follow(context, cluster, &call, &mut table, &mut version, &mut backoff).await? {
                 Ended::Quietly => {}
                 Ended::Outdated => {
@@ -122,6 +123,7 @@ impl Listing<'_> {
             }
             backoff.pause().await;
         }
+        Ok(DONE)
     }
 
     /// Items of a list need not say what they are: those of Kubernetes' own kinds do not.
@@ -178,6 +180,9 @@ impl Listing<'_> {
             let mut list = if object["rows"].is_array() { object } else { json!({ "items": [object] }) };
             (self.choose)(&mut list);
             self.piece(context, table, &list)?;
+            if context.screen.is_over() {
+                break;
+            }
         }
         Ok(Ended::Quietly)
     }

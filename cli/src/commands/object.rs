@@ -6,7 +6,7 @@ use crate::{
     args::{DryRun, DryRunArgs, OutputArgs},
     cluster::{Call, Cluster},
     context::Context,
-    error::{DONE, Error, Outcome},
+    error::{DONE, Failures, Outcome},
     kind::{Resource, parse_name},
     trouble::explain,
 };
@@ -116,11 +116,11 @@ pub(crate) fn done(
     Ok(DONE)
 }
 
-/// Deletes objects by their names. All are tried; the first failure is how it ends.
+/// Deletes objects by their names. All are tried; the gravest failure is how it ends.
 pub(crate) async fn delete(context: &Context, resource: Resource, args: &DeleteArgs) -> Outcome {
     let cluster = context.cluster().await?;
     let dry_run = args.dry_run.dry_run;
-    let mut failure: Option<Error> = None;
+    let mut failures = Failures::default();
     for name in &args.names {
         match remove(&cluster, resource, name, dry_run).await {
             Ok(()) => match args.output.format() {
@@ -131,14 +131,11 @@ pub(crate) async fn delete(context: &Context, resource: Resource, args: &DeleteA
             },
             Err(error) if args.ignore_not_found && error.is_absent(name) => {}
             Err(error) => {
-                let error = explain(&cluster, error, resource, Some(name)).await;
-                if let Some(former) = failure.replace(error) {
-                    context.screen.error(&former);
-                }
+                failures.add(&context.screen, explain(&cluster, error, resource, Some(name)).await);
             }
         }
     }
-    failure.map_or(Ok(DONE), Err)
+    failures.outcome()
 }
 
 async fn remove(

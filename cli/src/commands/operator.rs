@@ -10,16 +10,14 @@ use crate::{
     context::Context,
     error::{DONE, Error, Outcome},
     kind::{POD, Resource},
-    output::table::aligned,
+    output::table::{aligned, plain},
+    trouble::explain,
+    why::{ELECTION, OPERATOR_NAMESPACE, leads},
 };
 use konductor::Exit;
 
-/// The Lease of coordination.k8s.io by which operators elect their leader, and how operators are labelled by the chart.
-const ELECTION: &str = "konductor-operator";
+/// How operators are labelled by the chart.
 const LABELS: &str = "app.kubernetes.io/name=konductor,app.kubernetes.io/component=operator";
-
-/// Where the chart's page says to install it.
-const USUAL: &str = "konductor-system";
 
 const ELECTIONS: Resource = Resource::foreign("coordination.k8s.io", "Lease", "leases", "lease");
 const DEFINITIONS: Resource =
@@ -41,36 +39,49 @@ pub(crate) struct Args {
 /// Shows it. What may not be read is a line of the answer.
 pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
     let cluster = context.cluster().await?;
-    let said = context.globals.namespace.clone().or_else(|| context.globals.operator_namespace.clone());
-    let namespace = match said {
-        Some(namespace) => namespace,
-        None => installed_in(&cluster).await?,
-    };
+    let said = context.globals.operator_namespace.clone().or_else(|| context.globals.namespace.clone());
     #[expect(clippy::disallowed_methods, reason = "ages are shown to people")]
     let now = Timestamp::now();
-    let summary = summary(&cluster, &namespace, now).await?;
+    let namespace = match said {
+        Some(namespace) => namespace,
+        None => installed_in(&cluster, now).await?,
+    };
+    let (summary, unknown) = summary(&cluster, &namespace, now).await;
     match args.output.print(summary.clone())? {
         Some(text) => context.screen.text(&text),
-        None => context.screen.text(&screen(&summary, now)),
+        None => context.screen.text(&screen(&summary, unknown.is_none(), now)),
     }
-    Ok(if summary["leader"].is_null() { Exit::NoSuchPrimitive } else { DONE })
+    Ok(match unknown {
+        Some(exit) => exit,
+        None if summary["leader"].is_null() => Exit::NoSuchPrimitive,
+        None => DONE,
+    })
 }
 
 /// The namespace in which operators elect their leader, if it may be looked for.
-async fn installed_in(cluster: &Cluster) -> Result<String, Error> {
+async fn installed_in(cluster: &Cluster, now: Timestamp) -> Result<String, Error> {
     let call = Call::get(ELECTIONS.path(None)).with("fieldSelector", format!("metadata.name={ELECTION}"));
     match cluster.call(call).await {
-        Ok(list) => Ok(list["items"][0]["metadata"]["namespace"].as_str().unwrap_or(USUAL).to_owned()),
+        Ok(list) => Ok(likeliest(&list, now).unwrap_or(OPERATOR_NAMESPACE).to_owned()),
         Err(ApiError::Unanswered(why)) => {
             Err(Error::new(Exit::Unreachable, format!("cannot reach {}: {why}", cluster.server))
                 .advise("see that there is a way to the API server: kubectl version; then try again"))
         }
-        Err(ApiError::Refused { .. }) => Ok(USUAL.to_owned()),
+        Err(ApiError::Refused { .. }) => Ok(OPERATOR_NAMESPACE.to_owned()),
     }
 }
 
-/// All that is known, with what could not be read.
-async fn summary(cluster: &Cluster, namespace: &str, now: Timestamp) -> Result<Value, Error> {
+/// Where the operator most likely is: anybody may call a lease like its own, so that one whose holder renews it is
+/// believed first, and of such the one in the usual namespace.
+fn likeliest(list: &Value, now: Timestamp) -> Option<&str> {
+    let items = list["items"].as_array().into_iter().flatten();
+    let namespace = |election: &&Value| election["metadata"]["namespace"].as_str() == Some(OPERATOR_NAMESPACE);
+    let best = items.min_by_key(|election| (!leads(election, now), !namespace(election)));
+    best.and_then(|election| election["metadata"]["namespace"].as_str())
+}
+
+/// All that is known, with what could not be read; and how the program ends when it is not known who leads.
+async fn summary(cluster: &Cluster, namespace: &str, now: Timestamp) -> (Value, Option<Exit>) {
     let mut unread = Vec::new();
     let mut read = |what: &str, answer: Result<Value, ApiError>| match answer {
         Ok(value) => value,
@@ -82,6 +93,12 @@ async fn summary(cluster: &Cluster, namespace: &str, now: Timestamp) -> Result<V
         }
     };
     let election = cluster.call(Call::get(format!("{}/{ELECTION}", ELECTIONS.path(Some(namespace))))).await;
+    let unknown = match &election {
+        Err(error) if error.code() != Some(404) => {
+            Some(explain(cluster, error.clone(), ELECTIONS, Some(ELECTION)).await.exit)
+        }
+        _ => None,
+    };
     let election = read("the election", election);
     let pods = cluster.list(Call::get(POD.path(Some(namespace))).with("labelSelector", LABELS)).await;
     let pods = read("the replicas", pods);
@@ -100,13 +117,10 @@ async fn summary(cluster: &Cluster, namespace: &str, now: Timestamp) -> Result<V
         .filter(|policy| policy["metadata"]["labels"]["app.kubernetes.io/name"] == "konductor")
         .map(|policy| json!({ "name": policy["metadata"]["name"], "version": version(policy) }))
         .collect();
-    let lasts = election["spec"]["leaseDurationSeconds"].as_i64().unwrap_or(0);
-    let renewed = election["spec"]["renewTime"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
-    let alive = renewed.is_some_and(|at| now.as_second() - at.as_second() <= lasts);
     let holder = election["spec"]["holderIdentity"].clone();
-    Ok(json!({
+    let summary = json!({
         "namespace": namespace,
-        "leader": if alive && holder.as_str().is_some_and(|holder| !holder.is_empty()) { holder } else { Value::Null },
+        "leader": if leads(&election, now) { holder } else { Value::Null },
         "leaderSince": election["spec"]["acquireTime"],
         "leaderRenewed": election["spec"]["renewTime"],
         "transitions": election["spec"]["leaseTransitions"],
@@ -114,7 +128,8 @@ async fn summary(cluster: &Cluster, namespace: &str, now: Timestamp) -> Result<V
         "customResources": definitions,
         "admissionPolicies": policies,
         "unread": unread,
-    }))
+    });
+    (summary, unknown)
 }
 
 fn replica(pod: &Value) -> Value {
@@ -127,8 +142,8 @@ fn replica(pod: &Value) -> Value {
     })
 }
 
-/// The same for people.
-fn screen(summary: &Value, now: Timestamp) -> String {
+/// The same for people; whether anybody leads may not be known.
+fn screen(summary: &Value, known: bool, now: Timestamp) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let age = |value: &Value| {
         value.as_str().and_then(|at| at.parse().ok()).map_or("-".to_owned(), |at| crate::output::age(at, now))
@@ -136,6 +151,7 @@ fn screen(summary: &Value, now: Timestamp) -> String {
     let list = |field: &str| summary[field].as_array().cloned().unwrap_or_default();
     let mut rows = vec![vec!["Namespace:".to_owned(), text(&summary["namespace"])]];
     let leader = match summary["leader"].as_str() {
+        _ if !known => "not known".to_owned(),
         Some(leader) => format!("{leader}, for {}", age(&summary["leaderSince"])),
         None if summary["leaderRenewed"].is_string() => {
             format!("none; the last one was heard {} ago", age(&summary["leaderRenewed"]))
@@ -163,5 +179,53 @@ fn screen(summary: &Value, now: Timestamp) -> String {
         rows.push(vec![head.to_owned(), names]);
     }
     rows.extend(list("unread").iter().map(|line| vec!["Not read:".to_owned(), text(line)]));
+    // A lease can be a stranger's, and so can what it says.
+    for cell in rows.iter_mut().flatten() {
+        *cell = plain(cell);
+    }
     aligned(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:01:00Z".parse().expect("a time")
+    }
+
+    fn election(namespace: &str, renewed: &str) -> Value {
+        json!({
+            "metadata": { "name": ELECTION, "namespace": namespace },
+            "spec": { "holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": renewed },
+        })
+    }
+
+    #[test]
+    fn of_several_leases_the_one_that_lives_is_believed_and_then_the_usual_one() {
+        let (lives, slow, dead) = ("2026-01-01T00:00:55Z", "2026-01-01T00:00:43Z", "2026-01-01T00:00:00Z");
+        for (leases, expected) in [
+            (vec![], None),
+            (vec![("a", dead)], Some("a")),
+            (vec![("a", lives), (OPERATOR_NAMESPACE, lives)], Some(OPERATOR_NAMESPACE)),
+            (vec![("a", dead), (OPERATOR_NAMESPACE, dead)], Some(OPERATOR_NAMESPACE)),
+            (vec![(OPERATOR_NAMESPACE, dead), ("a", lives)], Some("a")),
+            // Clocks differ by seconds.
+            (vec![(OPERATOR_NAMESPACE, dead), ("a", slow)], Some("a")),
+        ] {
+            let items: Vec<_> = leases.iter().map(|(namespace, renewed)| election(namespace, renewed)).collect();
+            assert_eq!(likeliest(&json!({ "items": items }), now()), expected, "{leases:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_claimed_and_nothing_is_obeyed() {
+        let nobody = json!({ "namespace": "n", "leader": null, "unread": ["the election: forbidden"] });
+        let shown = screen(&nobody, false, now());
+        assert!(shown.contains("not known\n") && !shown.contains("nothing is granted"), "{shown}");
+        assert!(screen(&nobody, true, now()).contains("nothing is granted"));
+        let evil = json!({ "namespace": "n", "leader": "a\u{1b}[2J", "replicas": [{ "name": "b\u{202e}" }] });
+        let shown = screen(&evil, true, now());
+        assert!(shown.contains("a [2J") && !shown.contains(['\u{1b}', '\u{202e}']), "{shown}");
+    }
 }

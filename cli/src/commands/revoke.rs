@@ -11,7 +11,7 @@ use crate::{
     args::{DryRun, DryRunArgs, OldWaitArgs, OutputArgs, parse_holder},
     cluster::{ApiError, Call, Cluster},
     context::Context,
-    error::{DONE, Error, Outcome},
+    error::{Error, Failures, Outcome},
     kind::{LEASE, LEASE_REQUEST, ObjectName, PERMIT, Resource, SEMAPHORE},
     trouble::explain,
 };
@@ -58,15 +58,19 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
     };
     let cluster = context.cluster().await?;
     let claims = find(&cluster, args, kind).await?;
-    if args.force && !args.yes && args.dry_run.dry_run == DryRun::None {
-        agreed(context, &claims)?;
+    if args.force && args.dry_run.dry_run == DryRun::None {
+        agreed(context, &claims, args.yes)?;
     }
+    let mut failures = Failures::default();
     for claim in &claims {
         let name = claim["metadata"]["name"].as_str().unwrap_or_default();
         if args.force {
             match delete(&cluster, kind, claim, args.dry_run.dry_run).await {
                 Ok(()) | Err(ApiError::Refused { code: 404 | 409, .. }) => {}
-                Err(error) => return Err(explain(&cluster, error, kind, Some(name)).await),
+                Err(error) => {
+                    failures.add(&context.screen, explain(&cluster, error, kind, Some(name)).await);
+                    continue;
+                }
             }
             let suffix = args.dry_run.dry_run.suffix();
             context.screen.confirm(&format!("{}/{name} deleted{suffix}", kind.qualified()));
@@ -75,10 +79,13 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
                 json!({ "uid": claim["metadata"]["uid"], "annotations": { REVOKE_ANNOTATION: args.reason } });
             let patch = json!({ "metadata": metadata });
             let change = Change { resource: kind, name, patch, verb: "revoked" };
-            object::change(context, &cluster, change, args.dry_run.dry_run, &args.output).await?;
+            match object::change(context, &cluster, change, args.dry_run.dry_run, &args.output).await {
+                Ok(_) => unheard(claim).into_iter().for_each(|note| context.screen.note(&note)),
+                Err(error) => failures.add(&context.screen, error),
+            }
         }
     }
-    Ok(DONE)
+    failures.outcome()
 }
 
 /// The claims that are meant.
@@ -98,8 +105,20 @@ async fn find(cluster: &Cluster, args: &Args, kind: Resource) -> Result<Vec<Valu
     Ok(claims)
 }
 
-/// Says what force risks, and asks.
-fn agreed(context: &Context, claims: &[Value]) -> Result<(), Error> {
+/// That nobody hears of the revocation, if it is so.
+fn unheard(claim: &Value) -> Option<String> {
+    let is_of_holder = claim["spec"]["instance"].as_str().is_some_and(konductor::is_of_holder);
+    let holder = claim["spec"]["holder"].as_str().unwrap_or_default();
+    is_of_holder.then(|| {
+        format!(
+            "{holder} acquired it by a command, and no process of it hears of this before it renews: it counts as held \
+             until it is released or its time to live has passed"
+        )
+    })
+}
+
+/// Says what force risks, and asks unless the answer is known.
+fn agreed(context: &Context, claims: &[Value], yes: bool) -> Result<(), Error> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     for claim in claims {
         let pod = claim["spec"]["pod"]["name"].as_str().map(|pod| format!(" (pod {pod})")).unwrap_or_default();
@@ -109,9 +128,24 @@ fn agreed(context: &Context, claims: &[Value]) -> Result<(), Error> {
             text(&claim["spec"]["holder"]),
         ));
     }
+    if yes {
+        return Ok(());
+    }
     match context.screen.asks("Delete?") {
         Some(true) => Ok(()),
         Some(false) => Err(Error::usage("nothing was deleted")),
         None => Err(Error::usage("there is nobody to ask whether --force is meant: say so with -y")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_hears_nothing_of_a_revocation_is_told_of() {
+        let claim = |instance: &str| json!({ "spec": { "holder": "nightly", "instance": instance } });
+        assert!(unheard(&claim("holder-1")).expect("a note").starts_with("nightly acquired it by a command"));
+        assert_eq!(unheard(&claim("0123456789abcdef")), None);
     }
 }

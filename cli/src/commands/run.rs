@@ -15,8 +15,16 @@ pub(crate) fn become_it(globals: &Globals, words: Vec<OsString>) -> ExitCode {
 }
 
 /// The command line. What was said for all commands comes first, and what is repeated after `run` wins.
-fn line(globals: &Globals, words: Vec<OsString>) -> Vec<OsString> {
+fn line(globals: &Globals, mut words: Vec<OsString>) -> Vec<OsString> {
     let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    for word in &mut words[..end] {
+        // koncli's short form, which konductor-run does not have.
+        let Some(value) = word.to_str().and_then(|word| word.strip_prefix("-n")) else { continue };
+        *word = match value.strip_prefix('=').unwrap_or(value) {
+            "" => "--namespace".into(),
+            value => format!("--namespace={value}").into(),
+        };
+    }
     let said = |flag: &str| {
         words[..end]
             .iter()
@@ -67,6 +75,9 @@ mod tests {
         for (given, expected) in [
             ("-- ls --local", "konductor-run --namespace etl --local locks --verbose -- ls --local"),
             ("--namespace=b -- ls", "konductor-run --local locks --verbose --namespace=b -- ls"),
+            ("-n b -- ls -n", "konductor-run --local locks --verbose --namespace b -- ls -n"),
+            ("-nb -- ls", "konductor-run --local locks --verbose --namespace=b -- ls"),
+            ("-n=b -- ls", "konductor-run --local locks --verbose --namespace=b -- ls"),
         ] {
             assert_eq!(line(&globals, words(given)), words(expected));
         }

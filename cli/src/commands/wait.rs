@@ -173,7 +173,32 @@ enum Verdict {
     Reached,
     /// It will not be reached any more.
     Never(String),
+    /// The object is there no longer, and does not come again.
+    Gone(&'static str),
     NotYet(String),
+}
+
+/// How what is found stands to a goal, if it is there. `known` is the uid of what was there before: of a claim or a job
+/// that is deleted, another one of the same name says nothing.
+fn stands(resource: Resource, known: &mut Option<String>, found: Option<&Value>, goal: &Goal) -> Option<Verdict> {
+    let is_once = matches!(resource, PERMIT | LEASE_REQUEST | JOB);
+    let uid = found.map(|found| found["metadata"]["uid"].as_str().unwrap_or_default().to_owned());
+    if is_once && known.is_some() && uid != *known {
+        return Some(Verdict::Gone(match uid {
+            None => "it was deleted",
+            Some(_) => "it was deleted, and another one has its name now",
+        }));
+    }
+    *known = uid.or(known.take());
+    found.map(|found| judge(found, goal))
+}
+
+/// How what was deleted stands to a goal: a job may have ended as wanted before.
+fn deleted(resource: Resource, known: &mut Option<String>, last: &Value, goal: &Goal) -> Option<Verdict> {
+    if resource == JOB && judge(last, goal) == Verdict::Reached {
+        return Some(Verdict::Reached);
+    }
+    stands(resource, known, None, goal)
 }
 
 /// How an object, as the API has it, stands to a goal.
@@ -232,9 +257,11 @@ async fn reach(cluster: &Cluster, object: &ObjectName, goal: &Goal, news: &Unbou
     let selector = format!("metadata.name={}", object.name);
     let call = Call::get(cluster.all(object.resource)).with("fieldSelector", selector);
     let mut backoff = Backoff::default();
+    let mut known = None;
     let mut contact = false;
     loop {
-        match look(cluster, &call, object, goal, news, &mut contact, &mut backoff).await {
+        let looking = look(cluster, &call, object, goal, news, (&mut contact, &mut known), &mut backoff);
+        match looking.await {
             Ok(Some(verdict)) => return verdict,
             // Watches end by themselves after a while.
             Ok(None) => backoff.pause().await,
@@ -254,18 +281,22 @@ async fn look(
     object: &ObjectName,
     goal: &Goal,
     news: &UnboundedSender<News>,
-    contact: &mut bool,
+    (contact, known): (&mut bool, &mut Option<String>),
     backoff: &mut Backoff,
 ) -> Result<Option<Result<(), Error>>, ApiError> {
     let list = cluster.call(call.clone()).await?;
     if !std::mem::replace(contact, true) {
         let _ = news.send(News::Contact);
     }
-    let tell = |found: Option<&Value>| {
-        let (message, missing) = match found.map(|found| judge(found, goal)) {
+    let tell = |verdict: Option<Verdict>| {
+        let (message, missing) = match verdict {
             Some(Verdict::Reached) => return Some(Ok(())),
             Some(Verdict::Never(why)) => {
                 return Some(Err(Error::new(Exit::Failed, format!("{object} will not be {}: {why}", goal.name()))));
+            }
+            Some(Verdict::Gone(why)) => {
+                let message = format!("{object} will not be {}: {why}", goal.name());
+                return Some(Err(Error::new(Exit::NoSuchPrimitive, message)));
             }
             Some(Verdict::NotYet(message)) => (message, false),
             None => (String::new(), true),
@@ -273,7 +304,8 @@ async fn look(
         let _ = news.send(News::Waiting { object: object.to_string(), message, ahead: None, missing });
         None
     };
-    if let Some(verdict) = tell(list["items"].get(0)) {
+    let resource = object.resource;
+    if let Some(verdict) = tell(stands(resource, known, list["items"].get(0), goal)) {
         return Ok(Some(verdict));
     }
     let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
@@ -283,8 +315,8 @@ async fn look(
         backoff.reset();
         let verdict = match event {
             (word, _) if word == "BOOKMARK" => None,
-            (word, _) if word == "DELETED" => tell(None),
-            (_, found) => tell(Some(&found)),
+            (word, found) if word == "DELETED" => tell(deleted(resource, known, &found, goal)),
+            (_, found) => tell(stands(resource, known, Some(&found), goal)),
         };
         if verdict.is_some() {
             return Ok(verdict);
@@ -347,6 +379,34 @@ mod tests {
             let claim = json!({ "status": { "phase": phase, "message": "m" } });
             assert_eq!(judge(&claim, &Goal::Granted), expected, "{phase}");
         }
+    }
+
+    #[test]
+    fn what_is_deleted_does_not_come_again_but_for_what_people_make_anew() {
+        let found = |uid: &str, conditions: &[(&str, &str)]| {
+            let mut found = object(conditions);
+            found["metadata"]["uid"] = json!(uid);
+            found
+        };
+        let complete = found("1", &[("Complete", "True")]);
+        for (resource, goal) in
+            [(JOB, Goal::Complete), (PERMIT, Goal::Granted), (LEASE_REQUEST, Goal::Granted), (GATE, Goal::Failed)]
+        {
+            let known = || Some("1".to_owned());
+            let is_over = resource != GATE;
+            assert_eq!(stands(resource, &mut None, None, &goal), None, "{resource}: it may come");
+            let gone = stands(resource, &mut known(), None, &goal);
+            assert_eq!(gone, is_over.then_some(Verdict::Gone("it was deleted")), "{resource}");
+            let other = stands(resource, &mut known(), Some(&found("2", &[])), &goal);
+            assert_eq!(matches!(other, Some(Verdict::Gone(_))), is_over, "{resource}");
+            let same = stands(resource, &mut known(), Some(&found("1", &[])), &goal);
+            assert!(matches!(same, Some(Verdict::NotYet(_))), "{resource}: {same:?}");
+        }
+        let mut known = None;
+        stands(JOB, &mut known, Some(&found("1", &[])), &Goal::Complete);
+        assert_eq!(deleted(JOB, &mut known.clone(), &complete, &Goal::Complete), Some(Verdict::Reached));
+        let half_done = found("1", &[]);
+        assert_eq!(deleted(JOB, &mut known, &half_done, &Goal::Complete), Some(Verdict::Gone("it was deleted")));
     }
 
     #[test]

@@ -104,9 +104,13 @@ fn text(cell: &Value) -> String {
     plain(&text)
 }
 
-/// A text without anything that a terminal would obey.
+/// A text without anything that a terminal would obey: controls (C0, DEL and C1), and what turns the direction of
+/// writing, which shows a text as another one.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+    let is_obeyed = |character: char| {
+        character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|character| if is_obeyed(character) { ' ' } else { character }).collect()
 }
 
 #[cfg(test)]
@@ -140,6 +144,12 @@ mod tests {
         let look = Look { wide: true, namespaces: true, no_headers: true };
         let shown = Table::new(&table(), look).piece(&table());
         assert_eq!(shown, "etl   a           3        x\nn     warehouse   <none>   evil [2J\n");
+    }
+
+    #[test]
+    fn nothing_that_is_obeyed_is_left() {
+        assert_eq!(plain("a\u{9b}2J\u{7f}b\r\tü"), "a 2J b  ü");
+        assert_eq!(plain("\u{202e}gnp\u{202c}.\u{2066}x\u{2069}"), " gnp . x ");
     }
 
     #[test]

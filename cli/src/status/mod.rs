@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{OldWaitArgs, OutputArgs, SelectionArgs},
-    cluster::{Call, Cluster},
+    cluster::{ApiError, Call, Cluster},
     context::Context,
     error::{DONE, Error, Outcome},
     kind::{PARENTS, Resource, parse_name},
@@ -95,19 +95,26 @@ async fn show(
                 Ok(object) => object,
                 Err(error) => return Err(explain(&cluster, error, *kind, Some(name)).await),
             }],
-            None => listed(&cluster, selection.call(&cluster, *kind), *kind).await?,
+            None => match listed(&cluster, selection.call(&cluster, *kind), *kind).await {
+                Ok(objects) => objects,
+                Err(error) => return Err(explain(&cluster, error, *kind, None).await),
+            },
         };
         let claims = match kind.claims() {
             Some((claims, field)) if !objects.is_empty() => {
                 let field = name.map(|name| format!("{field}={name}"));
                 let only =
                     SelectionArgs { all_namespaces: selection.all_namespaces, field_selector: field, selector: None };
-                // Without the right to see them there is still what the lock itself tells.
-                listed(&cluster, only.call(&cluster, claims), claims).await.unwrap_or_default()
+                match listed(&cluster, only.call(&cluster, claims), claims).await {
+                    Ok(claims) => Some(claims),
+                    // Without the right to see them there is still what the lock itself tells.
+                    Err(error) if error.is_forbidden() => None,
+                    Err(error) => return Err(explain(&cluster, error, claims, None).await),
+                }
             }
-            _ => Vec::new(),
+            _ => None,
         };
-        summaries.extend(objects.iter().map(|object| summary::of(*kind, object, &claims)));
+        summaries.extend(objects.iter().map(|object| summary::of(*kind, object, claims.as_deref())));
     }
     let value = match (name, summaries.as_slice()) {
         (Some(_), [one]) => one.clone(),
@@ -134,18 +141,14 @@ async fn show(
     Ok(DONE)
 }
 
-async fn listed(cluster: &Cluster, call: Call, resource: Resource) -> Result<Vec<Value>, Error> {
-    match cluster.list(call).await {
-        Ok(mut list) => {
-            let mut items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
-            // Of a list, the items need not say what they are.
-            for item in &mut items {
-                item["kind"] = json!(resource.kind);
-            }
-            Ok(items)
-        }
-        Err(error) => Err(explain(cluster, error, resource, None).await),
+async fn listed(cluster: &Cluster, call: Call, resource: Resource) -> Result<Vec<Value>, ApiError> {
+    let mut list = cluster.list(call).await?;
+    let mut items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    // Of a list, the items need not say what they are.
+    for item in &mut items {
+        item["kind"] = json!(resource.kind);
     }
+    Ok(items)
 }
 
 fn plurals(kinds: &[Resource]) -> String {

@@ -54,8 +54,8 @@ pub(crate) const FIELDS: [(&str, &str, &str); 41] = [
     ("gate", "conditions", "each with type, name, namespace, state, met and message"),
 ];
 
-/// The summary of an object, with the claims on it (and on others of its kind) as far as they may be seen.
-pub(crate) fn of(kind: Resource, object: &Value, claims: &[Value]) -> Value {
+/// The summary of an object, with the claims on it (and on others of its kind) if they may be seen.
+pub(crate) fn of(kind: Resource, object: &Value, claims: Option<&[Value]>) -> Value {
     let (spec, status) = (&object["spec"], &object["status"]);
     let open = condition(object, "Open");
     let message = open.or_else(|| condition(object, "Saturated")).or_else(|| condition(object, "Ready"));
@@ -69,9 +69,10 @@ pub(crate) fn of(kind: Resource, object: &Value, claims: &[Value]) -> Value {
     });
     let more = match kind {
         SEMAPHORE => {
-            let claims = claims_of("semaphore", object, claims);
+            let claims = claims.map(|claims| claims_of("semaphore", object, claims));
             let mut names: Vec<_> = claims
                 .iter()
+                .flatten()
                 .filter(|claim| claim["phase"] != "Pending")
                 .map(|claim| claim["holder"].clone())
                 .collect();
@@ -93,7 +94,7 @@ pub(crate) fn of(kind: Resource, object: &Value, claims: &[Value]) -> Value {
             json!({
                 "holder": status["holder"], "available": available, "waiting": status["waiting"],
                 "fencingToken": status["fencingToken"], "acquiredAt": status["acquiredAt"], "ttl": spec["ttl"],
-                "claims": claims_of("lease", object, claims),
+                "claims": claims.map(|claims| claims_of("lease", object, claims)),
             })
         }
         BARRIER => {
@@ -193,7 +194,7 @@ mod tests {
         let claims = [permit("a", "Granted", 1, 0)];
         for kind in crate::kind::PARENTS {
             let object = json!({ "spec": { "conditions": [{}] }, "metadata": { "name": "s", "namespace": "etl" } });
-            let summary = of(kind, &object, &claims);
+            let summary = of(kind, &object, Some(&claims));
             let described = |of: &str| -> Vec<&str> {
                 let fields = FIELDS.iter().filter(|(kind, ..)| *kind == of);
                 fields.flat_map(|(_, names, _)| names.split(", ")).collect()
@@ -222,20 +223,29 @@ mod tests {
             permit("early", "Pending", 6, 0),
             other,
         ];
-        let summary = of(SEMAPHORE, &semaphore(), &claims);
+        let summary = of(SEMAPHORE, &semaphore(), Some(&claims));
         let names: Vec<_> =
             summary["claims"].as_array().expect("claims").iter().map(|claim| claim["name"].clone()).collect();
         assert_eq!(names, ["holder", "urgent", "early", "late"]);
         assert_eq!((&summary["holders"], &summary["available"]), (&json!(["holder"]), &json!(0)));
-        assert_eq!(of(SEMAPHORE, &semaphore(), &[])["holders"], json!(["a"]), "what the semaphore tells of them");
+        let unclaimed = of(SEMAPHORE, &semaphore(), Some(&[]));
+        assert_eq!(unclaimed["holders"], json!(["a"]), "what the semaphore tells of them");
+        assert_eq!(unclaimed["claims"], json!([]));
+        let forbidden = of(SEMAPHORE, &semaphore(), None);
+        assert_eq!(
+            (&forbidden["holders"], &forbidden["claims"]),
+            (&json!(["a"]), &Value::Null),
+            "not seen is not none"
+        );
+        assert_eq!(of(LEASE, &json!({}), None)["claims"], Value::Null);
         assert_eq!(name(&summary), "semaphore.konductor.io/s\n");
     }
 
     #[test]
     fn a_barrier_says_who_is_missing() {
         let barrier = json!({ "spec": { "expected": 3 }, "status": { "arrived": 1, "phase": "Waiting" } });
-        let summary = of(BARRIER, &barrier, &[]);
+        let summary = of(BARRIER, &barrier, None);
         assert_eq!((&summary["missing"], &summary["open"]), (&json!(2), &json!(false)));
-        assert_eq!(of(BARRIER, &json!({ "spec": { "expected": 3 } }), &[])["missing"], Value::Null);
+        assert_eq!(of(BARRIER, &json!({ "spec": { "expected": 3 } }), None)["missing"], Value::Null);
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    limits::{HASTY, LONGEST_PAUSE, WATCH_SECONDS, WATCH_SLACK},
+    limits::{DENIED, HASTY, LONGEST_PAUSE, WATCH_SECONDS, WATCH_SLACK},
     state::Event,
 };
 use crate::{
@@ -55,6 +55,7 @@ pub(super) async fn follow(cluster: Cluster, kind: Kind, namespace: Option<Strin
                 }
             }
             Err(End::Failed(error)) => {
+                let is_denied = matches!(error.code(), Some(403 | 404));
                 // A version that is too old, and anything else that is said no to: what is there is read anew.
                 if error.code().is_some() {
                     version = None;
@@ -62,7 +63,12 @@ pub(super) async fn follow(cluster: Cluster, kind: Kind, namespace: Option<Strin
                 if events.send(Event::Trouble(kind, Some(error.to_string()))).await.is_err() {
                     return;
                 }
-                backoff.pause().await;
+                if is_denied {
+                    // It ends sooner when nobody listens any more.
+                    let _ = timeout(DENIED, events.closed()).await;
+                } else {
+                    backoff.pause().await;
+                }
             }
         }
     }

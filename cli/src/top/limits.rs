@@ -32,3 +32,7 @@ pub(crate) const HASTY: Duration = Duration::from_secs(1);
 
 /// The longest pause between two tries while the API server is away: who looks on sees it back soon.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pause after an answer that there is no right or no such resource: that changes when people change it, and an API
+/// server that is asked all the same by everybody who looks on has other things to do.
+pub(crate) const DENIED: Duration = Duration::from_mins(1);

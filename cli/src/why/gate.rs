@@ -20,6 +20,7 @@ use super::{
     seen::{BarrierSeen, GateSeen, JobSeen, Kind, LockSeen},
     world::{Look, Of, Walk, Which},
 };
+use crate::trouble::quoted;
 
 /// What bears on a gate. `path` are the gates through which the walk came here.
 pub(super) fn explain(walk: &Walk<'_>, namespace: &str, name: &str, path: &mut Vec<Ref>) -> Vec<Reason> {
@@ -138,7 +139,7 @@ fn closed(walk: &Walk<'_>, namespace: &str, gates_of: &str) -> Option<Reason> {
         return None;
     }
     let list = annotation.filter(|list| !list.is_empty()).map(|list| format!("{list},")).unwrap_or_default();
-    let value = lock::quoted(&format!("{list}{gates_of}"));
+    let value = quoted(&format!("{list}{gates_of}"));
     let command = format!("kubectl annotate namespace {namespace} --overwrite {GATES_FROM_ANNOTATION}={value}");
     let (namespace, gates_of) = (namespace.to_owned(), gates_of.to_owned());
     Some(walk.reason(Cause::NamespaceClosed { namespace, gates_of, command }))

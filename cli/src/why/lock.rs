@@ -18,16 +18,7 @@ use super::{
     seen::{BarrierSeen, Claim, GateSeen, JobSeen, Kind, LockSeen, Named, NodeSeen, PodSeen, created},
     world::{Look, Of, Several, Walk, Which},
 };
-use crate::trouble::nearest;
-
-/// A text as one word of a shell.
-pub(super) fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
+use crate::trouble::{nearest, quoted};
 
 fn reference(claim: &Claim) -> Ref {
     Ref::new(claim.kind, &claim.metadata.namespace, &claim.metadata.name)
@@ -287,7 +278,9 @@ fn holder(walk: &Walk<'_>, claim: &Claim) -> Reason {
     let bare = |how| Way { how, at: None, command: None };
     let namespace = &claim.metadata.namespace;
     let command = format!("koncli revoke {lock} --holder {} -n {namespace}", quoted(&claim.spec.holder));
-    let revocation = (!revoking).then_some(Way { how: How::Revocation, at: None, command: Some(command) });
+    // What was acquired by a command line has no process that would hear of it.
+    let is_heard = !konductor::is_of_holder(&claim.spec.instance);
+    let revocation = (!revoking && is_heard).then_some(Way { how: How::Revocation, at: None, command: Some(command) });
     let silent = fate == Some(Fate::Gone) || node_ready == Some(false);
     let is_whole = claim.spec.pod.as_ref().is_some_and(PodReference::is_whole);
     let ends = if is_whole { How::PodEnds } else { How::ContainerEnds };

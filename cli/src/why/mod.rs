@@ -32,6 +32,7 @@ use konductor::Exit;
 
 pub(crate) use self::{
     collect::collect,
+    operator::{ELECTION, NAMESPACE as OPERATOR_NAMESPACE},
     read::read,
     reason::Answer,
     seen::{Claim, Kind, Seen},
@@ -110,6 +111,12 @@ fn exit(answer: &Answer) -> Exit {
 #[expect(clippy::disallowed_methods, reason = "a driver: ages are counted to the moment of the question")]
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
+}
+
+/// Whether the holder of this election's lease, as the API has it, leads.
+pub(crate) fn leads(election: &serde_json::Value, now: Timestamp) -> bool {
+    let seen = read(Kind::Election, &election.to_string());
+    matches!(&seen, Some(Seen::Election(election)) if operator::leads(election, now))
 }
 
 /// The same in a few lines, for who has waited in vain. Never fails, and takes [`limits::IN_SHORT`] at most: what cannot

@@ -7,7 +7,7 @@ use super::{
     limits::{CLAIMS_OF_POD, PODS, PODS_SHOWN},
     lock::{self, explain_claim},
     reason::{At, Cause, Reason, Ref, Wish},
-    seen::{ArrivalSeen, Claim, Container, JobSeen, Kind, NodeSeen, PodSeen, created},
+    seen::{ArrivalSeen, Claim, JobSeen, Kind, NodeSeen, PodSeen, created},
     wishes::wishes,
     world::{Look, Walk, Which},
 };
@@ -28,10 +28,14 @@ fn of_pod(walk: &Walk<'_>, pod: &PodSeen) -> Vec<Reason> {
         reasons.push(stands(walk, pod));
     }
     let mut claims = Vec::new();
+    let mut unread = Vec::new();
     for kind in [Kind::Permit, Kind::LeaseRequest] {
         let fields = Which::Fields(format!("spec.pod.uid={}", pod.metadata.uid), CLAIMS_OF_POD);
         let found = walk.several::<Claim>(kind, Some(namespace), fields);
         claims.extend(found.items);
+        if !found.read {
+            unread.push(kind);
+        }
         if found.more {
             reasons.push(walk.reason(Cause::NotShown { count: None, of: format!("{}s of this pod", kind.name()) }));
         }
@@ -41,7 +45,11 @@ fn of_pod(walk: &Walk<'_>, pod: &PodSeen) -> Vec<Reason> {
     let claimed = |wish: &(Kind, String)| claims.iter().any(|one| (one.kind.lock(), &one.lock) == (wish.0, &wish.1));
     reasons.extend(claims.iter().map(|claim| explain_claim(walk, claim)));
     let fields = Which::Fields(format!("spec.holder={}", pod.metadata.name), CLAIMS_OF_POD);
-    let arrivals = walk.several::<ArrivalSeen>(Kind::Arrival, Some(namespace), fields).items;
+    let found = walk.several::<ArrivalSeen>(Kind::Arrival, Some(namespace), fields);
+    let arrivals = found.items;
+    if !found.read {
+        unread.push(Kind::Arrival);
+    }
     for ArrivalSeen { metadata, spec } in &arrivals {
         let arrived =
             Cause::Arrived { holder: spec.holder.clone(), key: spec.key.clone(), at: created(metadata).map(At) };
@@ -59,27 +67,29 @@ fn of_pod(walk: &Walk<'_>, pod: &PodSeen) -> Vec<Reason> {
                 if wish == Wish::ArriveAt && arrivals.iter().any(|one| one.spec.barrier == name) {
                     continue;
                 }
-                reasons.push(wished(walk, namespace, container, wish, kind, &name));
+                let claimed = (wish == Wish::Hold && !unread.contains(&kind.claims())).then_some(false);
+                let object = Ref::new(kind, namespace, &name);
+                let wants = Cause::Wants { container: container.name.clone(), object, to: wish, claimed };
+                reasons.push(walk.reason(wants).because(behind(walk, namespace, wish, kind, &name)));
             }
         }
     }
     let told = claims.len() + arrivals.len();
-    if told == 0 && reasons.iter().all(|reason| !matches!(reason.cause, Cause::Wants { .. })) {
+    // Of what could not be read it may hold anything.
+    if told == 0 && unread.is_empty() && reasons.iter().all(|reason| !matches!(reason.cause, Cause::Wants { .. })) {
         reasons.push(walk.reason(Cause::Nothing { object: Ref::new(Kind::Pod, namespace, &pod.metadata.name) }));
     }
     reasons
 }
 
-/// What a container is yet to ask for, with where that stands.
-fn wished(walk: &Walk<'_>, namespace: &str, container: &Container, to: Wish, kind: Kind, name: &str) -> Reason {
-    let wants =
-        walk.reason(Cause::Wants { container: container.name.clone(), object: Ref::new(kind, namespace, name), to });
-    wants.because(match (kind, to) {
+/// Where that stands which a container is yet to ask for.
+fn behind(walk: &Walk<'_>, namespace: &str, to: Wish, kind: Kind, name: &str) -> Vec<Reason> {
+    match (kind, to) {
         (Kind::Gate, _) => gate::explain(walk, namespace, name, &mut Vec::new()),
         (Kind::Barrier, Wish::WaitFor) => barrier::explain(walk, namespace, name),
         (Kind::Barrier, _) => barrier::brief(walk, namespace, name),
         _ => lock::explain_lock(walk, kind, namespace, name),
-    })
+    }
 }
 
 /// Why a pod does not run, for reasons that are none of Konductor's.

@@ -624,6 +624,9 @@ pub(crate) enum Cause {
         object: Ref,
         /// `Hold`, `WaitFor` or `ArriveAt`.
         to: Wish,
+        /// Of what it is to hold: false, it has no claim on it now; absent when that is not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        claimed: Option<bool>,
     },
     /// It neither holds nor waits for anything that Konductor knows of.
     Nothing {

@@ -245,8 +245,11 @@ pub(super) fn of(cause: &Cause, now: Timestamp) -> String {
             let counts = format!("pods {active} active, {succeeded} succeeded, {failed} failed");
             format!("{job} {state}{at}, {counts}{}", told(message.as_ref()))
         }
-        Cause::Wants { container, object, to } => match to {
-            Wish::Hold => format!("container {container} is to hold {object}; it has no claim on it now"),
+        Cause::Wants { container, object, to, claimed } => match to {
+            Wish::Hold if *claimed == Some(false) => {
+                format!("container {container} is to hold {object}; it has no claim on it now")
+            }
+            Wish::Hold => format!("container {container} is to hold {object}"),
             Wish::WaitFor => format!("container {container} is to wait for {object}"),
             Wish::ArriveAt => format!("container {container} is to arrive at {object} when it ends"),
         },

@@ -45,9 +45,8 @@ fn flags(container: &Container) -> Vec<&str> {
     let is_ours = |word: &&str| word.rsplit('/').next() == Some("konductor-run");
     let run = words.iter().position(is_ours).map(|at| at + 1);
     let of_cli = words.windows(2).position(|two| two[0].rsplit('/').next() == Some("koncli") && two[1] == "run");
-    // An image whose entrypoint it is has arguments alone.
-    let bare = (container.command.is_empty() && words.first().is_some_and(|word| word.starts_with("--"))).then_some(0);
-    let Some(begin) = run.or(of_cli.map(|at| at + 2)).or(bare) else { return Vec::new() };
+    // Arguments alone are those of an image's entrypoint, which nothing here tells; Konductor's own take no flags there.
+    let Some(begin) = run.or(of_cli.map(|at| at + 2)) else { return Vec::new() };
     words[begin..].iter().copied().take_while(|word| *word != "--").collect()
 }
 
@@ -87,13 +86,15 @@ mod tests {
         let command = json!(["/bin/konductor-run", "--semaphore", "cache:3", "--barrier=done", "--", "--lease", "x"]);
         let flags = ["WaitFor gate/hours", "Hold semaphore/cache", "ArriveAt barrier/done"];
         assert_eq!(of(json!({ "command": command, "env": env })), flags);
-        assert_eq!(of(json!({ "args": ["--lease", "leader", "--", "work"] })), ["Hold lease/leader"]);
+        let args = json!(["--lease", "leader", "--", "work"]);
+        assert_eq!(of(json!({ "command": ["/konductor-run"], "args": args })), ["Hold lease/leader"]);
         assert_eq!(of(json!({ "command": ["koncli", "run", "--wait-barrier", "b"] })), ["WaitFor barrier/b"]);
     }
 
     #[test]
     fn flags_of_other_programs_say_nothing() {
         assert!(of(json!({ "command": ["other"], "args": ["--lease", "x"] })).is_empty());
+        assert!(of(json!({ "args": ["--lease", "x"] })).is_empty(), "whatever the image's entrypoint makes of it");
         assert!(of(json!({ "command": ["sh", "-c", "konductor-run --lease x"] })).is_empty());
     }
 }

@@ -216,7 +216,9 @@ async fn events_and_revocation() {
     let refused = scene.run("revoke semaphore/s --holder me --force").await;
     assert_eq!(refused.code, 64, "nobody was asked: {}", refused.stderr);
     assert!(refused.stderr.contains("goes on beside the next holder"), "what it risks: {}", refused.stderr);
-    scene.says("revoke semaphore/s --holder me --force -y", &format!("{name} deleted\n")).await;
+    let forced = scene.run("revoke semaphore/s --holder me --force -y").await;
+    assert_eq!((forced.code, forced.stdout), (0, format!("{name} deleted\n")));
+    assert!(forced.stderr.contains("goes on beside the next holder"), "also who is sure is told: {}", forced.stderr);
 }
 
 #[tokio::test]
