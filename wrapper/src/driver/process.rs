@@ -299,9 +299,10 @@ fn take_place(place: &Place, gate: Option<(OwnedFd, OwnedFd)>, told: &OwnedFd) -
             return Err((PARENT, Errno::ESRCH));
         }
         // Where the system does not tell, nothing is known to wait, as for the parent.
-        let [a, b, c, d, e, f, g, h] = found::pending().unwrap_or_default().to_ne_bytes();
+        let mut joined = [JOINED; 1 + size_of::<Mask>()];
+        joined[1..].copy_from_slice(&found::pending().unwrap_or_default().to_ne_bytes());
         // Nobody listens to one that has been stopped on the way.
-        let _ = write(told, &[JOINED, a, b, c, d, e, f, g, h]);
+        let _ = write(told, &joined);
     }
     Ok(())
 }
