@@ -329,11 +329,14 @@ async fn remove(cluster: &Cluster, old: &Value, new: &Value) -> Result<(), Error
     let (mut is_going, mut last) = (false, None);
     let removing = async {
         let mut backoff = Backoff::default();
+        let mut old = old.clone();
         loop {
+            let mut overtaken = None;
             if !is_going {
-                match cluster.call(deletion(&path, old, DryRun::None)).await {
+                match cluster.call(deletion(&path, &old, DryRun::None)).await {
                     Ok(_) => is_going = true,
                     Err(error) if error.is_passing() => last = Some(error),
+                    Err(error) if error.code() == Some(409) => overtaken = Some(error),
                     // After an answer that was lost, what is there tells whether it has come to pass.
                     Err(_) if last.is_some() => {}
                     Err(error) => return Err(error),
@@ -341,7 +344,14 @@ async fn remove(cluster: &Cluster, old: &Value, new: &Value) -> Result<(), Error
             }
             match cluster.call(Call::get(&path)).await {
                 Ok(found) if found["metadata"]["uid"] != old["metadata"]["uid"] => return Ok(()),
-                Ok(found) => is_going |= !found["metadata"]["deletionTimestamp"].is_null(),
+                Ok(found) => {
+                    is_going |= !found["metadata"]["deletionTimestamp"].is_null();
+                    // The operator writes the status all the time; what is wanted of it may not have changed.
+                    match overtaken {
+                        Some(error) if found["spec"] != old["spec"] => return Err(error),
+                        _ => old = found,
+                    }
+                }
                 Err(error) if error.is_absent(name) => return Ok(()),
                 Err(error) if error.is_passing() => last = Some(error),
                 Err(error) => return Err(error),

@@ -363,7 +363,9 @@ fn standard_streams_that_are_closed_stay_closed_also_without_dev() {
 #[test]
 fn leftovers_in_the_commands_group_are_ended_without_proc() {
     let rootless = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
-    let run = sh("(trap '' TERM; exec sleep 1000) & sleep 1000 & exit 3").flags("--grace 200ms");
+    // The one that does not mind TERM has said so before the command ends.
+    let deaf = "{ (trap '' TERM; echo deaf; exec sleep 1000 >/dev/null) & } | read -r _";
+    let run = sh(&format!("{deaf}; sleep 1000 & exit 3")).flags("--grace 200ms");
     let ended =
         run.under(&format!("unshare {rootless} --mount")).after("mount -t tmpfs none /proc && exec \"$@\"").end();
     assert_eq!(ended.code(), 3, "{}", ended.stderr);
