@@ -353,7 +353,13 @@ fn without_numbers(text: &str) -> String {
     let mut out = String::new();
     for piece in text.split_inclusive(|c: char| !c.is_ascii_digit()) {
         let digits = piece.trim_end_matches(|c: char| !c.is_ascii_digit());
-        out += if digits.len() > 3 { "N" } else { digits };
+        // A code stands behind an equals sign. A shell puts blanks in front of what it takes for a short number.
+        if digits.len() > 2 && !out.ends_with('=') {
+            out.truncate(out.trim_end_matches(' ').len() + usize::from(out.ends_with(' ')));
+            out += "N";
+        } else {
+            out += digits;
+        }
         out += &piece[digits.len()..];
     }
     out

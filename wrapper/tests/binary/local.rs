@@ -205,7 +205,9 @@ fn what_has_closed_the_lock_is_dead_before_the_next_one_starts() {
 #[test]
 fn what_the_command_has_left_in_its_group_is_dead_before_the_next_one_starts() {
     let folder = Folder::new(1);
-    let leaves = "env -i sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.01; done' & exit";
+    // The command ends when what it leaves behind has said that it does not mind TERM.
+    let leaves = "{ env -i sh -c 'trap \"\" TERM; echo $$; exec >/dev/null; while :; do sleep 0.01; done' & } | \
+                  { read -r left; echo $left; }; exit";
     let mut holder = run(["bash", "-c", CLOSED, "bash"])
         .flags(&format!("-q --grace 60s --local {} --semaphore turns", folder.path().display()))
         .arguments("eval")
