@@ -149,6 +149,24 @@ pub(crate) struct TimeoutArgs {
     pub(crate) old: OldWaitArgs,
 }
 
+/// How a command writes.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct WriteArgs {
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    old: OldWaitArgs,
+}
+
+impl WriteArgs {
+    /// Where its requests end.
+    pub(crate) fn dry_run(&self) -> DryRun {
+        self.dry_run.dry_run
+    }
+}
+
 /// What old scripts say of waiting: all commands here wait for the answer.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct OldWaitArgs {

@@ -18,7 +18,7 @@ use super::{
     wait::{self, Goal},
 };
 use crate::{
-    args::{DryRun, DryRunArgs, HolderArgs, OldWaitArgs, OutputArgs, TimeoutArgs, parse_duration, parse_holder},
+    args::{DryRun, DryRunArgs, HolderArgs, TimeoutArgs, WriteArgs, parse_duration, parse_holder},
     cluster::{ApiError, Call, Cluster},
     context::Context,
     error::{DONE, Error, Outcome},
@@ -69,11 +69,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     reset_after: Option<Duration>,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    old: OldWaitArgs,
+    write: WriteArgs,
 }
 
 /// Who arrives.
@@ -116,11 +112,7 @@ pub(crate) struct ResetArgs {
     #[arg(value_name = "NAME", value_parser = parse_name)]
     name: String,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    old: OldWaitArgs,
+    write: WriteArgs,
 }
 
 /// Does it.
@@ -136,7 +128,7 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
                     spec[field] = json!(GoDuration(value));
                 }
             }
-            object::create(context, BARRIER, &args.name, spec, args.dry_run.dry_run, &args.output).await
+            object::create(context, BARRIER, &args.name, spec, args.write.dry_run(), &args.write.output).await
         }
         Command::Arrive(args) => arrive(context, args).await,
         Command::Wait(args) => {
@@ -266,7 +258,7 @@ async fn reset(context: &Context, args: &ResetArgs) -> Outcome {
         Err(error) => return Err(explain(&cluster, error, BARRIER, Some(&args.name)).await),
     };
     let mut new = successor(&old);
-    match args.dry_run.dry_run {
+    match args.write.dry_run() {
         DryRun::Client => {}
         DryRun::Server => {
             if let Err(error) = cluster.call(deletion(&path, &old, DryRun::Server)).await {
@@ -292,7 +284,7 @@ async fn reset(context: &Context, args: &ResetArgs) -> Outcome {
             }
         }
     }
-    object::done(context, BARRIER, &new, "reset", args.dry_run.dry_run, &args.output)
+    object::done(context, BARRIER, &new, "reset", args.write.dry_run(), &args.write.output)
 }
 
 /// How long the old barrier may take to go, and the new one to come: two requests without an answer.

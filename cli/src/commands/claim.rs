@@ -6,7 +6,7 @@ use konductor_api::claim::renewal_patch;
 use serde_json::{Value, json};
 
 use crate::{
-    args::{DryRun, DryRunArgs, HolderArgs, OldWaitArgs, OutputArgs},
+    args::{DryRun, HolderArgs, WriteArgs},
     cluster::{ApiError, Call, Cluster},
     context::Context,
     error::{DONE, Error, Failures, Outcome},
@@ -30,11 +30,7 @@ pub(crate) struct ReleaseArgs {
     #[arg(long)]
     ignore_not_found: bool,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    old: OldWaitArgs,
+    write: WriteArgs,
 }
 
 /// What to renew.
@@ -46,11 +42,7 @@ pub(crate) struct RenewArgs {
     #[command(flatten)]
     holder: HolderArgs,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    old: OldWaitArgs,
+    write: WriteArgs,
 }
 
 /// The kind of lock that is wanted.
@@ -138,14 +130,14 @@ pub(crate) async fn release(context: &Context, lock: Resource, args: &ReleaseArg
     let (claim_kind, _) = lock.claims().expect("a lock has claims");
     let mut failures = Failures::default();
     for claim in chosen {
-        match delete(&cluster, claim_kind, claim, args.dry_run.dry_run).await {
+        match delete(&cluster, claim_kind, claim, args.write.dry_run()).await {
             // Whoever releases at the same time has done the same.
             Ok(()) | Err(ApiError::Refused { code: 404 | 409, .. }) => {
-                if let Some(text) = args.output.print(claim.clone())? {
+                if let Some(text) = args.write.output.print(claim.clone())? {
                     context.screen.text(&text);
                 } else {
                     let name = claim["metadata"]["name"].as_str().unwrap_or_default();
-                    let suffix = args.dry_run.dry_run.suffix();
+                    let suffix = args.write.dry_run().suffix();
                     context.screen.confirm(&format!("{}/{name} released{suffix}", claim_kind.qualified()));
                 }
             }
@@ -232,7 +224,7 @@ async fn renew_one(
 ) -> Result<(), Error> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (name, uid) = (text(&claim["metadata"]["name"]), text(&claim["metadata"]["uid"]));
-    let dry_run = args.dry_run.dry_run;
+    let dry_run = args.write.dry_run();
     let mut renewed = claim.clone();
     if dry_run != DryRun::Client {
         #[expect(clippy::disallowed_methods, reason = "shown to people; that it changes is what counts")]
@@ -260,7 +252,7 @@ async fn renew_one(
             .advise("koncli ... acquire waits until it is"));
         }
     }
-    if let Some(text) = args.output.print(renewed.clone())? {
+    if let Some(text) = args.write.output.print(renewed.clone())? {
         context.screen.text(&text);
     } else {
         let ttl = status["ttl"].as_str().unwrap_or("its time to live");

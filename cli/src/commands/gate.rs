@@ -11,7 +11,7 @@ use super::{
     wait::{self, Goal},
 };
 use crate::{
-    args::{DryRunArgs, OldWaitArgs, OutputArgs, TimeoutArgs, parse_duration},
+    args::{TimeoutArgs, WriteArgs, parse_duration},
     context::Context,
     error::Outcome,
     kind::{BARRIER, GATE, JOB, LEASE, ObjectName, Resource, SEMAPHORE, parse_name},
@@ -57,11 +57,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     gate_timeout: Option<Duration>,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    old: OldWaitArgs,
+    write: WriteArgs,
 }
 
 /// How many conditions are to be met.
@@ -157,11 +153,7 @@ pub(crate) struct OverrideArgs {
     #[arg(value_name = "NAME", value_parser = parse_name)]
     name: String,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    old: OldWaitArgs,
+    write: WriteArgs,
 }
 
 impl CreateArgs {
@@ -185,7 +177,7 @@ impl CreateArgs {
 pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
     match command {
         Command::Create(args) => {
-            object::create(context, GATE, &args.name, args.spec(), args.dry_run.dry_run, &args.output).await
+            object::create(context, GATE, &args.name, args.spec(), args.write.dry_run(), &args.write.output).await
         }
         Command::Wait(args) => {
             let object = ObjectName { resource: GATE, name: args.name.clone() };
@@ -205,7 +197,7 @@ async fn decide(context: &Context, args: &OverrideArgs, how: &Value, verb: &str)
     let cluster = context.cluster().await?;
     let patch = json!({ "spec": { "override": how } });
     let change = object::Change { resource: GATE, name: &args.name, patch, verb };
-    object::change(context, &cluster, change, args.dry_run.dry_run, &args.output).await
+    object::change(context, &cluster, change, args.write.dry_run(), &args.write.output).await
 }
 
 #[cfg(test)]

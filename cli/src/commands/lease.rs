@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{acquire, claim, list, object};
 use crate::{
-    args::{DryRunArgs, OldWaitArgs, OutputArgs, parse_duration},
+    args::{WriteArgs, parse_duration},
     context::Context,
     error::Outcome,
     kind::{LEASE, parse_name},
@@ -46,11 +46,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     ttl: Option<Duration>,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    old: OldWaitArgs,
+    write: WriteArgs,
 }
 
 /// Does it.
@@ -58,7 +54,7 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
     match command {
         Command::Create(args) => {
             let spec = args.ttl.map_or(json!({}), |ttl| json!({ "ttl": GoDuration(ttl) }));
-            object::create(context, LEASE, &args.name, spec, args.dry_run.dry_run, &args.output).await
+            object::create(context, LEASE, &args.name, spec, args.write.dry_run(), &args.write.output).await
         }
         Command::Acquire(args) => acquire::run(context, Wanted::Lease { name: args.name.clone() }, args).await,
         Command::Release(args) => claim::release(context, LEASE, args).await,

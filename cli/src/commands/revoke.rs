@@ -8,7 +8,7 @@ use super::{
     object::{self, Change},
 };
 use crate::{
-    args::{DryRun, DryRunArgs, OldWaitArgs, OutputArgs, parse_holder},
+    args::{DryRun, WriteArgs, parse_holder},
     cluster::{ApiError, Call, Cluster},
     context::Context,
     error::{Error, Failures, Outcome},
@@ -35,11 +35,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    old: OldWaitArgs,
+    write: WriteArgs,
 }
 
 /// Asks holders to end.
@@ -58,28 +54,28 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
     };
     let cluster = context.cluster().await?;
     let claims = find(&cluster, args, kind).await?;
-    if args.force && args.dry_run.dry_run == DryRun::None {
+    if args.force && args.write.dry_run() == DryRun::None {
         agreed(context, &claims, args.yes)?;
     }
     let mut failures = Failures::default();
     for claim in &claims {
         let name = claim["metadata"]["name"].as_str().unwrap_or_default();
         if args.force {
-            match delete(&cluster, kind, claim, args.dry_run.dry_run).await {
+            match delete(&cluster, kind, claim, args.write.dry_run()).await {
                 Ok(()) | Err(ApiError::Refused { code: 404 | 409, .. }) => {}
                 Err(error) => {
                     failures.add(&context.screen, explain(&cluster, error, kind, Some(name)).await);
                     continue;
                 }
             }
-            let suffix = args.dry_run.dry_run.suffix();
+            let suffix = args.write.dry_run().suffix();
             context.screen.confirm(&format!("{}/{name} deleted{suffix}", kind.qualified()));
         } else {
             let metadata =
                 json!({ "uid": claim["metadata"]["uid"], "annotations": { REVOKE_ANNOTATION: args.reason } });
             let patch = json!({ "metadata": metadata });
             let change = Change { resource: kind, name, patch, verb: "revoked" };
-            match object::change(context, &cluster, change, args.dry_run.dry_run, &args.output).await {
+            match object::change(context, &cluster, change, args.write.dry_run(), &args.write.output).await {
                 Ok(_) => unheard(claim).into_iter().for_each(|note| context.screen.note(&note)),
                 Err(error) => failures.add(&context.screen, error),
             }

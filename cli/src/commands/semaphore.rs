@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{acquire, claim, list, object};
 use crate::{
-    args::{DryRunArgs, OldWaitArgs, OutputArgs, parse_duration},
+    args::{WriteArgs, parse_duration},
     context::Context,
     error::Outcome,
     kind::{SEMAPHORE, parse_name},
@@ -54,11 +54,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "HOW")]
     queueing: Option<QueueingArg>,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    old: OldWaitArgs,
+    write: WriteArgs,
 }
 
 /// Who may go when the first in line does not fit.
@@ -92,11 +88,7 @@ pub(crate) struct ResizeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_PERMITS as u32)))]
     permits: u32,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    old: OldWaitArgs,
+    write: WriteArgs,
 }
 
 /// Does it.
@@ -112,7 +104,7 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
                 Some(QueueingArg::BestEffort) => spec["queueing"] = json!("BestEffortFIFO"),
                 None => {}
             }
-            object::create(context, SEMAPHORE, &args.name, spec, args.dry_run.dry_run, &args.output).await
+            object::create(context, SEMAPHORE, &args.name, spec, args.write.dry_run(), &args.write.output).await
         }
         Command::Acquire(args) => {
             let wanted = Wanted::Semaphore { name: args.common.name.clone(), permits: args.permits };
@@ -124,7 +116,7 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
             let cluster = context.cluster().await?;
             let patch = json!({ "spec": { "permits": args.permits } });
             let change = object::Change { resource: SEMAPHORE, name: &args.name, patch, verb: "resized" };
-            object::change(context, &cluster, change, args.dry_run.dry_run, &args.output).await
+            object::change(context, &cluster, change, args.write.dry_run(), &args.write.output).await
         }
         Command::Status(args) => status::one(context, SEMAPHORE, args).await,
         Command::List(args) => list::run(context, SEMAPHORE, args).await,

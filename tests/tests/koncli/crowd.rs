@@ -16,18 +16,7 @@ async fn of_fifty_that_acquire_at_once_three_hold() {
     scene.semaphore("s", PERMITS as u32).await;
     let mut times = 0;
     for round in 0..ROUNDS {
-        let crowd: Vec<_> = (0..CROWD)
-            .map(|one| (one, scene.start(&format!("semaphore acquire s --holder h{one} --timeout 0 -q"))))
-            .collect();
-        let mut held = Vec::new();
-        for (one, process) in crowd {
-            let ran = ended(process).await;
-            match ran.code {
-                0 => held.push(one),
-                75 => {}
-                code => panic!("round {round}, holder {one}: {code}\n{}", ran.stderr),
-            }
-        }
+        let held = let_in(&scene, "semaphore acquire s", round).await;
         // All may be told to wait when the operator has not seen the last release yet.
         assert!(held.len() <= PERMITS, "round {round}: {held:?} hold");
         times += held.len();
@@ -47,18 +36,7 @@ async fn of_fifty_that_acquire_a_lease_at_once_one_holds() {
     scene.prints("wait lease/l --for condition=Ready --timeout 60s").await;
     let mut times = 0;
     for round in 0..ROUNDS {
-        let crowd: Vec<_> = (0..CROWD)
-            .map(|one| (one, scene.start(&format!("lease acquire l --holder h{one} --timeout 0 -q"))))
-            .collect();
-        let mut held = Vec::new();
-        for (one, process) in crowd {
-            let ran = ended(process).await;
-            match ran.code {
-                0 => held.push(one),
-                75 => {}
-                code => panic!("round {round}, holder {one}: {code}\n{}", ran.stderr),
-            }
-        }
+        let held = let_in(&scene, "lease acquire l", round).await;
         assert!(held.len() <= 1, "round {round}: {held:?} hold");
         assert!(granted::<LeaseRequest>(&scene.namespace.api()).await <= 1, "round {round}");
         times += held.len();
@@ -68,6 +46,22 @@ async fn of_fifty_that_acquire_a_lease_at_once_one_holds() {
         free(&scene, "lease/l").await;
     }
     assert!(times > 0, "nobody ever held");
+}
+
+/// Those of a crowd that are let in when all try once, at the same time.
+async fn let_in(scene: &Scene, acquire: &str, round: usize) -> Vec<usize> {
+    let crowd: Vec<_> =
+        (0..CROWD).map(|one| (one, scene.start(&format!("{acquire} --holder h{one} --timeout 0 -q")))).collect();
+    let mut held = Vec::new();
+    for (one, process) in crowd {
+        let ran = ended(process).await;
+        match ran.code {
+            0 => held.push(one),
+            75 => {}
+            code => panic!("round {round}, holder {one}: {code}\n{}", ran.stderr),
+        }
+    }
+    held
 }
 
 async fn granted<C>(claims: &Api<C>) -> usize
