@@ -49,8 +49,8 @@ pub(super) fn attend(view: &View, now: Now, plan: &mut Plan) {
 fn what_is_due(view: &View) -> impl Iterator<Item = &(Duration, Uid)> {
     let stamping = matches!(view.reign, Reign::Restamping { .. });
     let comes_as_restamp = move |(_, uid): &&(Duration, Uid)| {
-        let filed = view.claims.get(uid).and_then(|entry| entry.filed.as_ref());
-        stamping && filed.is_some_and(|filed| filed.restamp.is_some())
+        let filed = || view.claims.get(uid)?.filed.as_ref();
+        stamping && filed().is_some_and(|filed| filed.restamp.is_some())
     };
     let mut restamps = view.restamps.iter().filter(move |_| stamping).peekable();
     let mut due = view.due.iter().filter(move |due| !comes_as_restamp(due)).peekable();
