@@ -52,22 +52,24 @@ impl ControlPlane {
 
     /// Starts a control plane for the caller alone, and returns when it is ready.
     pub async fn start() -> Self {
-        Self::start_with(tool("kube-apiserver"), false).await
+        Self::start_with(None, false).await
     }
 
     /// As [`ControlPlane::start`], with the API server of this minor of Kubernetes, like `1.36`.
     pub async fn start_of(minor: &str) -> Self {
-        Self::start_with(tool_of(minor, "kube-apiserver"), false).await
+        Self::start_with(Some(minor), false).await
     }
 
     /// As [`ControlPlane::start`], but what is written is on the disk before it is acknowledged, as in a real cluster:
     /// for figures, not for tests.
     pub async fn start_durable() -> Self {
-        Self::start_with(tool("kube-apiserver"), true).await
+        Self::start_with(None, true).await
     }
 
-    async fn start_with(api_server: PathBuf, durable: bool) -> Self {
+    async fn start_with(minor: Option<&str>, durable: bool) -> Self {
         let etcd = tool("etcd");
+        let api_server = "kube-apiserver";
+        let api_server = minor.map_or_else(|| tool(api_server), |minor| tool_of(minor, api_server));
         let folder = Folder(reaper::folder("control-plane"));
         let authority = Authority::new(&folder.0);
         let (token_key, token_public_key) = pki::token_keys(&folder.0);
@@ -126,8 +128,7 @@ impl ControlPlane {
             .arg(format!("--kubeconfig={}", self.admin_kubeconfig().display()))
             .arg(format!("--service-account-private-key-file={}", self.token_key.display()))
             .arg(format!("--root-ca-file={}", self.access.authority().display()))
-            .args(["--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=true"])
-            .arg("--controllers=*,-cloud-node-lifecycle-controller,-node-route-controller,-service-lb-controller");
+            .args(["--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=true"]);
         self.controllers = Some(Process::spawn_quiet("kube-controller-manager", command));
     }
 

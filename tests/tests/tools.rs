@@ -193,3 +193,21 @@ fn every_version_is_pinned_and_said_to_be_supported() {
     assert!(read("charts/konductor/Chart.yaml").contains(&format!("\nkubeVersion: \">={oldest}.0-0\"\n")), "{oldest}");
     assert!(read("README.md").contains(&format!("(Kubernetes {oldest} or newer)")), "{oldest}");
 }
+
+#[test]
+fn workflows_call_our_scripts_and_pin_what_is_not_ours() {
+    for (workflow, scripts) in
+        [("pull-request", &[".ci/run"] as &[_]), ("release", &["release/all", "release/publish"])]
+    {
+        let text = read(&format!(".github/workflows/{workflow}.yml"));
+        for action in text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("uses: ")) {
+            let version = action.split_once("@v").map(|(_, version)| version);
+            assert!(version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit())), "{action}");
+        }
+        for script in scripts {
+            assert!(text.contains(script), "{workflow} does not call {script}");
+            let mode = std::fs::metadata(workspace().join(script)).expect("it is there").permissions().mode();
+            assert_eq!(mode & 0o111, 0o111, "{script}");
+        }
+    }
+}

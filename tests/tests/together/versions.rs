@@ -82,7 +82,8 @@ async fn resources_and_operator_change_under_holders_and_go_back() {
     let installed = Installed::on(&control_plane, false).await;
     let client = &installed.system.client;
     install_crds_of(client, &earlier).await;
-    let mut operator = installed.operator("before", &[]);
+    let start = |name: &str| installed.operator(name, &["--lease-duration", "3s"]);
+    let mut operator = start("before");
     let scene = Scene::new(&control_plane, "versions").await;
     scene.semaphore(1).await;
     let mut holder = scene.holder("holder", &[]);
@@ -95,7 +96,7 @@ async fn resources_and_operator_change_under_holders_and_go_back() {
         install_crds_of(client, &resources).await;
         operator.signal(Signal::SIGKILL);
         operator.expect_exit(LIMIT, 137).await;
-        operator = installed.operator(name, &[]);
+        operator = start(name);
         waiters.push(scene.witness(name, &[], Duration::ZERO));
         scene.waiting(waiters.len() as u64).await;
         let now = scene.claim("holder").await;
