@@ -148,6 +148,14 @@ fn the_minor_that_is_named_is_built_whatever_the_assets_hold() {
         assert_eq!(stdout(&output).trim_end(), path.to_str().expect("UTF-8"));
     }
     assert_eq!(machine.builds(), versions().len());
+    // A node is never newer than its control plane, and at most three minors older.
+    for version in versions() {
+        let output = machine.install(&["kubelet"]).env("KONDUCTOR_TEST_KUBERNETES", minor(&version)).output();
+        let path = stdout(output.as_ref().expect("run the script")).trim_end().to_owned();
+        let (_, kubelet) = path.trim_end_matches("/kubelet").rsplit_once("-v").expect("a version");
+        let number = |version: &str| minor(version).trim_start_matches("1.").parse::<u32>().expect("a minor");
+        assert!((0..=3).contains(&number(&version).checked_sub(number(kubelet)).expect("not newer")), "{path}");
+    }
 
     let output = install(Some("1.9"));
     assert_eq!(output.status.code(), Some(1));
