@@ -22,10 +22,11 @@ use serde_json::{Value, json};
 use crate::scene::{LIMIT, Scene, WITNESS, all_succeed};
 
 /// Rules that came later, and why nothing breaks them that was valid before.
-const LATER_RULES: [(&str, &str, &str); 3] = [
+const LATER_RULES: [(&str, &str, &str); 4] = [
     ("gates", "size(self.conditions) > 0 || has(self.override)", "before, there had to be a condition"),
     ("permits", POD_RULE, "before, both had to be there"),
     ("leaserequests", POD_RULE, "before, both had to be there"),
+    ("arrivals", POD_RULE, "before, there was no pod"),
 ];
 const POD_RULE: &str = "!has(self.pod) || has(self.pod.container) == has(self.pod.start)";
 
