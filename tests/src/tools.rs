@@ -15,7 +15,7 @@ pub fn workspace() -> &'static Path {
 }
 
 /// The path of a cluster program: `etcd`, `etcdctl`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`,
-/// `kubelet` or `helm`. Builds it when this user has none of the pinned version yet, which takes minutes.
+/// `kubelet`, `helm` or `helm4`. Builds it when this user has none of the pinned version yet, which takes minutes.
 ///
 /// Panics with what to install when there is no way to get it; a later call then panics at once with the same words.
 pub fn tool(program: &str) -> PathBuf {
