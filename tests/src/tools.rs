@@ -18,8 +18,8 @@ pub fn workspace() -> &'static Path {
 const MINOR: &str = "KONDUCTOR_TEST_KUBERNETES";
 
 /// The path of a cluster program: `etcd`, `etcdctl`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`,
-/// `kubelet` or `helm`. Builds it when this user has none of the pinned version yet, which takes minutes. Kubernetes'
-/// own are of the newest minor, or of the one that `KONDUCTOR_TEST_KUBERNETES` names.
+/// `kubelet`, `helm` or `helm4`. Builds it when this user has none of the pinned version yet, which takes minutes.
+/// Kubernetes' own are of the newest minor, or of the one that `KONDUCTOR_TEST_KUBERNETES` names.
 ///
 /// Panics with what to install when there is no way to get it; a later call then panics at once with the same words.
 pub fn tool(program: &str) -> PathBuf {
