@@ -219,7 +219,7 @@ async fn a_folder_is_looked_at_as_a_cluster_is() {
     let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
     let variables = [("koncli", path(Binaries::built().koncli())), ("KONCLI_LOCAL", path(folder.path()))];
     let terminal = Terminal::open((100, 24), &variables).await;
-    terminal.line("$koncli run --holder me --semaphore gpu -- sleep 600 & $koncli top; echo ended with $?");
+    terminal.line("$koncli run --holder me --semaphore gpu -- sleep 600 2>/dev/null & $koncli top; echo ended with $?");
     let held = terminal.until(LIMIT, "who holds", |screen| screen.contains("1/2") && screen.contains("gpu")).await;
     assert!(held.contains("koncli top · folder "), "{held}");
     manifest(1);

@@ -82,7 +82,7 @@ fn said(scene: &Scene, ran: &Ran) -> Vec<String> {
 
 fn lines(scene: &Scene, text: &str, before: &str) -> Vec<String> {
     let text = text.replace(&scene.namespace.name, "NAMESPACE").replace(&scene.system, "SYSTEM");
-    text.lines().map(|line| format!("{before}{}", plain(line))).collect()
+    text.lines().map(|line| format!("{before}{}", plain(line)).trim_end().to_owned()).collect()
 }
 
 /// A line without what is another one each time.
