@@ -1,6 +1,10 @@
 //! What every command is given: what was said for all of them, and where its words go.
 
-use crate::{cluster::Cluster, error::Error, globals::Globals, screen::Screen};
+use std::time::Duration;
+
+use konductor_cluster::Login;
+
+use crate::{cluster::Cluster, error::Error, globals::Globals, patience::TRY_ONCE, screen::Screen};
 
 /// The surroundings of a command.
 pub(crate) struct Context {
@@ -13,9 +17,18 @@ pub(crate) struct Context {
 impl Context {
     /// A connection to the cluster that was chosen.
     pub(crate) async fn cluster(&self) -> Result<Cluster, Error> {
+        self.cluster_within(None).await
+    }
+
+    /// The same, for a command that waits this long: so may a login, which takes no time from the waiting.
+    pub(crate) async fn cluster_within(&self, timeout: Option<Duration>) -> Result<Cluster, Error> {
         if self.globals.local.is_some() {
             return Err(Error::usage("this needs a cluster: a folder (--local) knows semaphores and leases only"));
         }
-        Cluster::connect(&self.globals).await
+        let mut login = Login::default();
+        if let Some(timeout) = timeout {
+            login.limit = login.limit.min(if timeout.is_zero() { TRY_ONCE } else { timeout });
+        }
+        Cluster::connect(&self.globals, login).await
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use konductor_cluster::Choice;
 
 /// Where to look, and how to speak.
 #[derive(Args, Clone, Debug, Default)]
@@ -41,6 +42,18 @@ pub(crate) struct Globals {
     /// Taken for old scripts: error, warn, info, debug or trace.
     #[arg(long, global = true, hide = true, env = "KONCLI_LOG", value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
+}
+
+impl Globals {
+    /// Which cluster is meant, and as whom.
+    pub(crate) fn choice(&self) -> Choice {
+        Choice {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            user: self.as_user.clone(),
+            groups: self.as_group.clone(),
+        }
+    }
 }
 
 /// When to use colors.

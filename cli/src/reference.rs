@@ -49,9 +49,27 @@ released, or until its time to live has passed since the last `renew`.
   it to end instead.
 - *Waiting* ends when it is asked for and not before: without `--timeout` it does not end; `--timeout 0` tries once. Ctrl-C
   and TERM withdraw. Nothing is asked for again and again: it watches.
+- *What is deleted meanwhile* may come again when it is a barrier or a gate, and is waited for; a claim or a Job does not,
+  and waiting for it ends with 78.
 - *Renewing* is yours: work that takes longer than the time to live needs `koncli ... renew` meanwhile, or
   [konductor-run](konductor-run.md), which renews by itself and ends the work when it cannot. `renew` ends with 79 when it
   is held no longer.
+
+## The cluster, and logging in
+
+The cluster is that of `--kubeconfig`, of `KUBECONFIG`, of the pod, or of `~/.kube/config`, as for kubectl.
+
+- *Login programs* (`exec`: those of EKS, GKE and AKS; `client.authentication.k8s.io/v1` and `v1beta1`) are run once, and
+  again when the API server no longer accepts what they gave. They may ask only where stdin is a terminal. One that takes
+  longer than `--timeout`, or than 15 minutes, is ended. The auth-provider `oidc` works as well, with its refresh token;
+  others are refused by name.
+- *Proxies* (`http://`) are those of the kubeconfig's `proxy-url`, or of `HTTPS_PROXY` unless `NO_PROXY` names the API server.
+
+## In images
+
+`konductor/cli` holds nothing but `koncli`. To have it beside a shell:
+
+    COPY --from=konductor/cli:0.1.0 /koncli /usr/bin/koncli
 
 ## Rights
 

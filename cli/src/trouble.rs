@@ -8,6 +8,7 @@ use crate::{
     cluster::{ApiError, Call, Cluster, Form},
     error::Error,
     kind::Resource,
+    kubeconfig::LOG_IN,
 };
 
 /// How different a name may be from what was typed, and still be what was meant: half of it.
@@ -20,7 +21,7 @@ const INSTALL: &str =
 /// What the failure of a request about a kind, or about one object of it, means.
 pub(crate) async fn explain(cluster: &Cluster, error: ApiError, resource: Resource, name: Option<&str>) -> Error {
     let message = match (&error, name) {
-        (ApiError::Refused { .. }, _) => error.to_string(),
+        (ApiError::Refused { .. } | ApiError::NoLogin(_), _) => error.to_string(),
         (ApiError::Unanswered(why), Some(name)) => {
             format!("cannot reach {} about {resource}/{name}: {why}", cluster.server)
         }
@@ -40,6 +41,7 @@ pub(crate) async fn explain(cluster: &Cluster, error: ApiError, resource: Resour
 fn classify(error: &ApiError, message: String, resource: Resource) -> Error {
     match error {
         ApiError::Unanswered(_) => unreachable(message),
+        ApiError::NoLogin(_) => Error::new(Exit::Unreachable, message).advise(LOG_IN),
         ApiError::Refused { code, reason, kind, .. } => match (code, reason.as_str()) {
             (404, _) if kind == "namespaces" => Error::new(Exit::NoSuchPrimitive, message)
                 .advise("choose another with -n, or create it: kubectl create namespace NAME"),

@@ -68,7 +68,7 @@ pub(crate) async fn run(context: &Context, wanted: Wanted, args: &Args) -> Outco
         return Err(Error::usage("in a folder (--local) a claim ends with the process that holds it")
             .advise("koncli run --local DIR --semaphore NAME -- COMMAND holds it while the command runs"));
     }
-    let cluster = context.cluster().await?;
+    let cluster = context.cluster_within(args.timeout.timeout).await?;
     let who = Who::found(args.holder.holder.as_deref());
     let lock = resource_of(&wanted);
     let (kind, field) = lock.claims().expect("a lock has claims");
@@ -211,7 +211,7 @@ async fn acquire(
     let mut claim = Claim { running, progress: Progress::NotBegun, events };
     let mut before = Before::Unknown;
     let (news_in, mut news) = unbounded_channel();
-    let patience = Patience::new(object.to_string(), Boottime::now(), args.timeout.timeout);
+    let patience = Patience::new(object.to_string(), Boottime::now(), args.timeout.timeout).with(&cluster.server);
     let waited = {
         let held = pin!(async {
             before = ours.found_before(cluster, &request).await?;

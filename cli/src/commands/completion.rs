@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use clap::{Arg, Command, CommandFactory as _, ValueEnum};
 use konductor::Exit;
+use konductor_cluster::Login;
 
 use crate::{
     args::CommandLine,
-    cluster::{Cluster, read_kubeconfig},
+    cluster::Cluster,
     context::Context,
     error::{DONE, Outcome},
     globals::Globals,
@@ -158,7 +159,7 @@ fn plain(names: Vec<String>) -> Vec<(String, String)> {
 }
 
 fn contexts(globals: &Globals) -> Vec<String> {
-    let kubeconfig = read_kubeconfig(globals.kubeconfig.as_deref());
+    let kubeconfig = konductor_cluster::read_kubeconfig(globals.kubeconfig.as_deref());
     kubeconfig
         .map(|kubeconfig| kubeconfig.contexts.into_iter().map(|context| context.name).collect())
         .unwrap_or_default()
@@ -170,7 +171,9 @@ async fn from_cluster(globals: &Globals, resource: &Resource) -> Vec<String> {
         if globals.local.is_some() {
             return Vec::new();
         }
-        let Ok(cluster) = Cluster::connect(globals).await else { return Vec::new() };
+        // Nobody is asked in the middle of a line. A login that takes longer goes on, and the next TAB may find it done.
+        let login = Login { asks: false, ..Login::default() };
+        let Ok(cluster) = Cluster::connect(globals, login).await else { return Vec::new() };
         if *resource == NAMESPACE {
             crate::trouble::names_at(&cluster, NAMESPACE.path(None)).await
         } else {

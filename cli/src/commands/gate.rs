@@ -181,7 +181,7 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
         }
         Command::Wait(args) => {
             let object = ObjectName { resource: GATE, name: args.name.clone() };
-            let cluster = context.cluster().await?;
+            let cluster = context.cluster_within(args.timeout.timeout).await?;
             wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, args.timeout.timeout).await
         }
         Command::Open(args) => decide(context, args, &json!("Open"), "opened").await,
