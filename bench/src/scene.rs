@@ -79,6 +79,8 @@ impl Scene {
     pub(crate) fn client_program(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut run = clean(program);
         run.args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        // kubectl keeps files of its own there.
+        run.env("HOME", self.kubeconfig.parent().expect("it is in a folder"));
         run
     }
 

@@ -51,8 +51,7 @@ fn classify(error: &ApiError, message: String, resource: Resource) -> Error {
             )
             .advise(INSTALL),
             (404, _) => Error::new(Exit::NoSuchPrimitive, message),
-            (401, _) => Error::new(Exit::Refused, format!("the API server does not accept the credentials: {message}"))
-                .advise("log in anew, or choose others with --context; kubectl auth whoami shows who you are"),
+            (401, _) => not_accepted(&message),
             (403, _) => refused(message),
             (409, "AlreadyExists") => Error::new(Exit::Refused, message)
                 .advise(format!("koncli {resource} status NAME shows the one that is there")),
@@ -61,6 +60,14 @@ fn classify(error: &ApiError, message: String, resource: Resource) -> Error {
             _ => unreachable(message),
         },
     }
+}
+
+/// What the API server says to whom it does not know, and nothing more.
+const UNKNOWN: &str = "Unauthorized";
+
+fn not_accepted(message: &str) -> Error {
+    Error::new(Exit::Refused, format!("the API server does not accept the credentials: {message}"))
+        .advise("log in anew, or choose others with --context; kubectl auth whoami shows who you are")
 }
 
 fn unreachable(message: String) -> Error {
@@ -127,6 +134,10 @@ pub(crate) fn refused(message: String) -> Error {
 pub(crate) fn of_request(doing: &str, error: &AcquireError) -> Error {
     let exit = Exit::from(error);
     match error {
+        AcquireError::Refused { message, .. } if message == UNKNOWN => {
+            let told = not_accepted(message);
+            Error { message: format!("cannot {doing}: {told}"), ..told }
+        }
         AcquireError::Refused { message, .. } => {
             let told = refused(message.clone());
             Error { exit, message: format!("cannot {doing}: {error}"), ..told }

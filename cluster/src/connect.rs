@@ -201,13 +201,11 @@ fn cluster_of<'a>(kubeconfig: &'a Kubeconfig, chosen: Option<&str>) -> Result<Op
     {
         return Err(dangling("user", user, users()));
     }
-    match kubeconfig.clusters.iter().find(|known| known.name == context.cluster) {
-        Some(named) => Ok(named.cluster.as_ref()),
-        None => {
-            let known = kubeconfig.clusters.iter().map(|known| known.name.clone()).collect();
-            Err(dangling("cluster", &context.cluster, known))
-        }
+    if let Some(named) = kubeconfig.clusters.iter().find(|known| known.name == context.cluster) {
+        return Ok(named.cluster.as_ref());
     }
+    let known = kubeconfig.clusters.iter().map(|known| known.name.clone()).collect();
+    Err(dangling("cluster", &context.cluster, known))
 }
 
 /// A client for all of the Kubernetes API, of the cluster of [`find_cluster`]. It repeats no request. Its clones share

@@ -15,6 +15,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use konductor_api::GoDuration;
 use kube::{
     Config,
     client::AuthError,
@@ -98,7 +99,7 @@ pub enum LoginError {
         status: ExitStatus,
     },
     /// It has not answered, or not ended.
-    #[error("the kubeconfig's login program {program:?} has taken longer than {} ms, and was ended", limit.as_millis())]
+    #[error("the kubeconfig's login program {program:?} has taken longer than {}, and was ended", GoDuration(*limit))]
     TooLong {
         /// Its name.
         program: String,

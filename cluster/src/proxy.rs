@@ -18,19 +18,18 @@ pub(crate) fn chosen(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<Uri>, Failure> {
     let either = |upper: &str, lower: &str| [upper, lower].into_iter().filter_map(&variable).find(|v| !v.is_empty());
-    let proxy = match named {
-        Some(named) => named.to_owned(),
-        None => {
-            let of_all = either("HTTPS_PROXY", "https_proxy").filter(|_| server.scheme_str() == Some("https"));
-            let Some(proxy) = of_all else { return Ok(None) };
-            let excepted = either("NO_PROXY", "no_proxy").unwrap_or_default();
-            // Only whether it goes by a proxy is asked: any will do.
-            if Matcher::builder().all("http://proxy").no(excepted).build().intercept(server).is_none() {
-                return Ok(None);
-            }
-            // As curl and Go read it.
-            if proxy.contains("://") { proxy } else { format!("http://{proxy}") }
+    let proxy = if let Some(named) = named {
+        named.to_owned()
+    } else {
+        let of_all = either("HTTPS_PROXY", "https_proxy").filter(|_| server.scheme_str() == Some("https"));
+        let Some(proxy) = of_all else { return Ok(None) };
+        let excepted = either("NO_PROXY", "no_proxy").unwrap_or_default();
+        // Only whether it goes by a proxy is asked: any will do.
+        if Matcher::builder().all("http://proxy").no(excepted).build().intercept(server).is_none() {
+            return Ok(None);
         }
+        // As curl and Go read it.
+        if proxy.contains("://") { proxy } else { format!("http://{proxy}") }
     };
     // It may hold a password.
     let shown = proxy.rsplit_once('@').map_or(proxy.as_str(), |(_, host)| host);

@@ -156,7 +156,7 @@ async fn summary(cluster: &Cluster, namespace: &str, now: Timestamp) -> (Value, 
     (summary, unknown)
 }
 
-/// The version that an object is of: by its label, or else by the tag of the image that it runs.
+/// The version that an object is of: by the tag of the image that it runs, or else by its label.
 fn version(object: &Value) -> Value {
     let label = &object["metadata"]["labels"]["app.kubernetes.io/version"];
     let pod = if object["spec"]["template"].is_null() { object } else { &object["spec"]["template"] };
