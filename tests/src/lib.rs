@@ -45,7 +45,7 @@ pub use control_plane::{ApiServer, ControlPlane};
 pub use gateway::{Fate, Gateway, Rule};
 pub use installed::Installed;
 pub use namespace::{ContainerState, TestNamespace};
-pub use process::Process;
+pub use process::{Process, executable};
 pub use proxy::{Network, Proxy};
 pub use scrape::get;
 pub use tools::{Binaries, tool, workspace};

@@ -1,10 +1,10 @@
 //! `tests/tools/install`, with a compiler that is a stand-in: what is tried here is how it finds, builds and caches.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use konductor_tests::workspace;
+use konductor_tests::{executable, workspace};
 use tempfile::TempDir;
 
 /// What the script needs of a machine besides a compiler.
@@ -64,11 +64,6 @@ echo build >>"$BUILDS"
     fn builds(&self) -> usize {
         std::fs::read_to_string(self.path().join("builds")).unwrap_or_default().lines().count()
     }
-}
-
-fn executable(path: &Path, text: &str) {
-    std::fs::write(path, text).expect("write a program");
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("make it executable");
 }
 
 fn stdout(output: &Output) -> &str {

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use konductor_tests::{Binaries, Process};
+use konductor_tests::{Binaries, Process, executable};
 use serde_json::Value;
 
 use crate::scene::{Scene, ended};
@@ -127,8 +127,7 @@ async fn kubectl_runs_it_as_its_plugin_and_completes_its_names() {
     let folder = tempfile::tempdir().expect("a folder");
     symlink(Binaries::built().koncli(), folder.path().join("kubectl-konductor")).expect("a link");
     let script = folder.path().join("kubectl_complete-konductor");
-    std::fs::write(&script, scene.prints("completion kubectl").await).expect("a script");
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+    executable(&script, &scene.prints("completion kubectl").await);
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a PATH"));
     let kubeconfig = scene.namespace.user_kubeconfig("ann", Some("system:masters"));
     let kubectl = |words: &[&str]| {
