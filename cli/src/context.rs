@@ -15,16 +15,13 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// A connection to the cluster that was chosen.
+    /// A connection to the cluster that was chosen. What is asked of a folder was seen to before, or refused.
     pub(crate) async fn cluster(&self) -> Result<Cluster, Error> {
         self.cluster_within(None).await
     }
 
     /// The same, for a command that waits this long: so may a login, which takes no time from the waiting.
     pub(crate) async fn cluster_within(&self, timeout: Option<Duration>) -> Result<Cluster, Error> {
-        if self.globals.local.is_some() {
-            return Err(Error::usage("this needs a cluster: a folder (--local) knows semaphores and leases only"));
-        }
         let mut login = Login::default();
         if let Some(timeout) = timeout {
             login.limit = login.limit.min(if timeout.is_zero() { TRY_ONCE } else { timeout });

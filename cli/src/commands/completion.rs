@@ -14,6 +14,7 @@ use crate::{
     error::{DONE, Outcome},
     globals::Globals,
     kind::{ALL, BARRIER, GATE, JOB, LEASE, PARENTS, Resource, SEMAPHORE},
+    local,
     trouble::names,
 };
 
@@ -78,7 +79,7 @@ _koncli() {
     [[ -n $line ]] && found+=("${line%%$'\t'*}")
   done
   ((directive & 2)) && options=(-S '')
-  if ((${#found})); then compadd $options -a found; else _files; fi
+  if ((${#found})); then compadd "${options[@]}" -a found; else _files; fi
 }
 compdef _koncli koncli
 "#;
@@ -167,9 +168,10 @@ fn contexts(globals: &Globals) -> Vec<String> {
 
 async fn from_cluster(globals: &Globals, resource: &Resource) -> Vec<String> {
     let asking = async {
-        // A folder is no cluster, and no command that takes names goes to one then.
-        if globals.local.is_some() {
-            return Vec::new();
+        if let Some(folder) = globals.folder() {
+            let objects = folder.snapshot().map(|view| local::objects(&view, *resource)).unwrap_or_default();
+            let named = objects.iter().filter_map(|object| object["metadata"]["name"].as_str());
+            return named.map(str::to_owned).collect();
         }
         // Nobody is asked in the middle of a line. A login that takes longer goes on, and the next TAB may find it done.
         let login = Login { asks: false, ..Login::default() };
