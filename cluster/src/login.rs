@@ -348,13 +348,13 @@ mod tests {
     /// Far more than any of these takes.
     const LIMIT: Duration = Duration::from_mins(2);
 
-    fn exec(script: &str, more: Value) -> ExecConfig {
+    fn exec(script: &str, more: &Value) -> ExecConfig {
         let mut exec = json!({ "apiVersion": VERSIONS[0], "command": "sh", "args": ["-c", script] });
         exec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         serde_json::from_value(exec).expect("an exec")
     }
 
-    fn runs(script: &str, more: Value) -> Result<Option<String>, String> {
+    fn runs(script: &str, more: &Value) -> Result<Option<String>, String> {
         let login = Login { limit: LIMIT, asks: false };
         run(&exec(script, more), login).map(|status| status.token).map_err(|error| error.to_string())
     }
@@ -369,9 +369,9 @@ mod tests {
                 "{apiVersion:client.authentication.k8s.io/v1beta1,kind:ExecCredential,spec:{interactive:false}}",
             ),
         ] {
-            assert_eq!(runs(echo, more), Ok(Some(expected.to_owned())));
+            assert_eq!(runs(echo, &more), Ok(Some(expected.to_owned())));
         }
-        let mut with_cluster = exec("", json!({ "provideClusterInfo": true }));
+        let mut with_cluster = exec("", &json!({ "provideClusterInfo": true }));
         with_cluster.cluster = Some(ExecAuthCluster { server: Some("https://a".to_owned()), ..Default::default() });
         let (_, command) = command(&with_cluster, Login { limit: LIMIT, asks: true }).expect("a command");
         let told = command.get_envs().find(|(name, _)| *name == "KUBERNETES_EXEC_INFO").and_then(|(_, told)| told);
@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn a_program_is_given_its_variables_and_no_input() {
         let more = json!({ "env": [{ "name": "WHO", "value": "me" }] });
-        assert_eq!(runs(r#"printf '{"status":{"token":"%s"}}' "$WHO$(cat)""#, more), Ok(Some("me".to_owned())));
+        assert_eq!(runs(r#"printf '{"status":{"token":"%s"}}' "$WHO$(cat)""#, &more), Ok(Some("me".to_owned())));
     }
 
     #[test]
@@ -390,7 +390,7 @@ mod tests {
         let modes = [ExecInteractiveMode::Never, ExecInteractiveMode::IfAvailable, ExecInteractiveMode::Always];
         assert_eq!(modes.each_ref().map(|mode| is_interactive(Some(mode), false)), [Some(false), Some(false), None]);
         assert_eq!(modes.map(|mode| is_interactive(Some(&mode), true)), [Some(false), Some(true), Some(true)]);
-        let refused = runs("", json!({ "interactiveMode": "Always" })).expect_err("there is no terminal");
+        let refused = runs("", &json!({ "interactiveMode": "Always" })).expect_err("there is no terminal");
         assert!(refused.contains("interactiveMode: Always"), "{refused}");
     }
 
@@ -414,11 +414,11 @@ mod tests {
     #[test]
     fn what_goes_wrong_names_the_program_and_none_of_its_secrets() {
         let secret = json!({ "env": [{ "name": "PASSWORD", "value": "hunter2" }] });
-        let failed = runs("echo hunter2; exit 3", secret).expect_err("it fails");
+        let failed = runs("echo hunter2; exit 3", &secret).expect_err("it fails");
         assert_eq!(failed, "the kubeconfig's login program \"sh\" has failed: exit status: 3");
-        let absent = runs("", json!({ "command": "no-such-login" })).expect_err("it is not there");
+        let absent = runs("", &json!({ "command": "no-such-login" })).expect_err("it is not there");
         assert_eq!(absent, "there is no login program \"no-such-login\", which the kubeconfig names");
-        let old = runs("", json!({ "apiVersion": "client.authentication.k8s.io/v1alpha1" })).expect_err("too old");
+        let old = runs("", &json!({ "apiVersion": "client.authentication.k8s.io/v1alpha1" })).expect_err("too old");
         assert!(old.contains("v1alpha1"), "{old}");
     }
 
@@ -426,14 +426,14 @@ mod tests {
     fn a_program_that_hangs_is_ended() {
         for script in ["exec sleep 1000", "echo '{}'; exec sleep 1000", "exec >&-; exec sleep 1000"] {
             let login = Login { limit: Duration::from_millis(200), asks: false };
-            let error = run(&exec(script, json!({})), login).map(|_| ()).expect_err("it hangs");
+            let error = run(&exec(script, &json!({})), login).map(|_| ()).expect_err("it hangs");
             assert!(matches!(error, LoginError::TooLong { .. }), "{script}: {error}");
         }
     }
 
     #[test]
     fn credentials_that_are_there_need_no_program() {
-        let script = exec("", json!({}));
+        let script = exec("", &json!({}));
         assert!(is_needed(&AuthInfo { exec: Some(script.clone()), ..AuthInfo::default() }));
         let token = Some("a".to_owned().into());
         assert!(!is_needed(&AuthInfo { exec: Some(script), token, ..AuthInfo::default() }));
