@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Arrive(ArriveArgs),
     /// Wait until a barrier is open.
     Wait(WaitArgs),
-    /// Begin anew, with nobody arrived: the barrier is deleted and created again.
+    /// Begin anew, with nobody arrived: the barrier is deleted and created again, which may take up to a minute.
     Reset(ResetArgs),
     /// How it stands.
     Status(status::OneArgs),
@@ -137,8 +137,8 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
         Command::Arrive(args) => arrive(context, args).await,
         Command::Wait(args) => {
             let object = ObjectName { resource: BARRIER, name: args.name.clone() };
-            let cluster = context.cluster().await?;
             let (timeout, output) = (args.timeout.timeout, &args.output);
+            let cluster = context.cluster_within(timeout).await?;
             wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, output).await
         }
         Command::Reset(args) => reset(context, args).await,
@@ -168,7 +168,7 @@ fn arriving(args: &ArriveArgs) -> Arriving {
 }
 
 async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
-    let cluster = context.cluster().await?;
+    let cluster = context.cluster_within(args.timeout.timeout).await?;
     let arriving = arriving(args);
     let object = ObjectName { resource: BARRIER, name: args.name.clone() };
     let dry_run = args.dry_run.dry_run;
@@ -219,7 +219,7 @@ async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
         outcome.unwrap_or_else(|| Err(Error::internal("the arrival has ended without a word")))
     });
     // To arrive is not to wait: `--timeout` is for what comes after.
-    let patience = Patience::new(object.to_string(), Boottime::now(), None);
+    let patience = Patience::new(object.to_string(), Boottime::now(), None).with(&cluster.server);
     if let Err(stop) = wait_for(context, patience, arrived, &mut news).await {
         return stop.outcome();
     }
