@@ -13,6 +13,7 @@ mod parent;
 mod process;
 mod refusal;
 mod signals;
+mod stop;
 mod terminal;
 mod termination_log;
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
@@ -333,12 +334,13 @@ impl<'a> Driver<'a> {
         self.tree.signal_group(libc::SIGCONT);
     }
 
-    /// Stops as a job: returns when somebody has continued us, or at once when the kernel does not stop us.
+    /// Stops as a job while the command stands still: returns when somebody has continued us, or at once when the kernel
+    /// does not stop us.
     fn stop(&mut self, signal: i32, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         if let Some(command) = self.tree.command() {
             self.terminal.take_back(command);
         }
-        let stopped = signals::stop(signal, self.tree.command());
+        let stopped = stop::stop(signal, &self.tree, &mut self.signals);
         if !stopped.map_err(refused("stop as a job", "kill(2) or rt_sigprocmask(2)"))? {
             events.push_back(Event::NotStopped(signal));
         }
