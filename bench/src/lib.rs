@@ -8,10 +8,11 @@
 //! clients authenticate with tokens of `ServiceAccount`s as in a pod, and etcd writes to the disk.
 //!
 //! - `scene`: the control plane with Konductor installed, and the programs;
-//! - `inits`, `people`, `whole`, `writes`, `handoff`, `holding`, `throughput`, `footprint`: what is measured;
+//! - `inits`, `people`, `whole`, `writes`, `admission`, `handoff`, `holding`, `throughput`, `footprint`: what is measured;
 //! - `line`: commands that say when they run;
 //! - `sample`, `table`: figures, and how they are shown.
 
+mod admission;
 mod footprint;
 mod handoff;
 mod holding;
@@ -134,6 +135,7 @@ pub async fn main() {
         "idle",
         "whole",
         "writes",
+        "admission",
         "handoff",
         "holding",
         "throughput",
@@ -153,6 +155,7 @@ pub async fn main() {
             "idle" => footprint::idle(&scene, effort, &mut table).await,
             "whole" => whole::measure(&scene, effort, &mut table).await,
             "writes" => writes::measure(&scene, effort, &mut table).await,
+            "admission" => admission::measure(&mut scene, effort, &mut table).await,
             "handoff" => handoff::measure(&scene, effort, &mut table).await,
             "holding" => holding::measure(&scene, effort, &mut table).await,
             "throughput" => throughput::cycles(&scene, effort, &mut table).await,

@@ -79,6 +79,8 @@ pub(crate) enum ApiError {
         name: String,
         /// The kind that it is about, in the plural.
         kind: String,
+        /// The fields that it is about, when it is about some.
+        fields: Vec<String>,
     },
     /// No whole answer came.
     #[error("{0}")]
@@ -100,6 +102,16 @@ impl ApiError {
     /// Whether the object of this name is known not to be there.
     pub(crate) fn is_absent(&self, wanted: &str) -> bool {
         matches!(self, Self::Refused { code: 404, name, .. } if name == wanted)
+    }
+
+    /// Whether the object is another than the one that was meant by its UID, or has changed meanwhile.
+    pub(crate) fn is_another(&self) -> bool {
+        match self {
+            Self::Refused { code: 409, .. } => true,
+            // UIDs cannot be changed, as a patch with another one would.
+            Self::Refused { code: 422, fields, .. } => fields.iter().any(|field| field == "metadata.uid"),
+            Self::Refused { .. } | Self::Unanswered(_) => false,
+        }
     }
 
     /// Whether the API server does not know the resource at all.
@@ -137,12 +149,14 @@ impl ApiError {
             message => message,
         };
         let details = &said["details"];
+        let causes = details["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
         Self::Refused {
             code: status.as_u16(),
             reason: text(&said["reason"]),
             message,
             name: text(&details["name"]),
             kind: text(&details["kind"]),
+            fields: causes.iter().map(|cause| text(&cause["field"])).collect(),
         }
     }
 }

@@ -94,7 +94,8 @@ The cluster is that of `--kubeconfig`, of `KUBECONFIG`, of the pod, or of `~/.ku
 
 `konductor-view` is enough for what only looks (`list`, `status`, `events`, `why`, `top`, `wait`, and `barrier wait` and
 `gate wait`); `konductor-workload` for `acquire`, `renew`, `release`, `arrive` and for waiting for barriers and gates; `konductor-edit`
-for all that creates, changes and deletes, `revoke` among them. Jobs and pods can be waited for with Kubernetes' own `view`;
+for all that creates, changes and deletes, `revoke` among them. ([Whose claims](security.md) each may write is a matter of its own,
+with a role for who may only revoke.) Jobs and pods can be waited for with Kubernetes' own `view`;
 `operator` says what it may not read. A refusal names the right that is missing, and a line that grants it.
 
 ## Summaries

@@ -1,7 +1,7 @@
 //! From what the cluster or the SDK says to what people can do about it.
 
 use konductor::{AcquireError, Exit, RendezvousError};
-use konductor_api::GROUP;
+use konductor_api::{GROUP, admission::ADMINISTER};
 use serde_json::Value;
 
 use crate::{
@@ -125,9 +125,18 @@ pub(crate) fn binding(message: &str) -> Option<String> {
 
 /// What the API server refuses, with the rights that would help if it is a matter of rights.
 pub(crate) fn refused(message: String) -> Error {
-    let advice = Denied::read(&message).map(|denied| denied.advice());
+    let advice = Denied::read(&message).map(|denied| denied.advice()).or_else(|| policed(&message));
     let error = Error::new(Exit::Refused, message);
     advice.into_iter().flatten().fold(error, Error::advise)
+}
+
+/// What would help against a refusal by Konductor's own admission policies.
+fn policed(message: &str) -> Option<Vec<String>> {
+    message.contains(&format!("takes the verb {ADMINISTER} on ")).then(|| {
+        vec![format!(
+            "the ClusterRole konductor-edit has the verb {ADMINISTER}; docs/security.md says who may write which claim"
+        )]
+    })
 }
 
 /// What the SDK could not acquire, or wait for.
@@ -276,6 +285,15 @@ mod tests {
     fn what_an_admission_policy_refuses_is_no_matter_of_rights() {
         let message = "permits.konductor.io \"x\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: no";
         assert_eq!(refused(message.to_owned()).advice, [""; 0]);
+    }
+
+    #[test]
+    fn what_konductors_own_policies_refuse_says_who_may() {
+        let message = "permits.konductor.io \"x\" is forbidden: ValidatingAdmissionPolicy 'konductor-claims' with binding \
+                       'konductor-claims' denied request: this claim speaks for the pod a (UID u1), and you are ann, who is \
+                       no pod; to write what speaks for others takes the verb administer on permits";
+        let [advice] = refused(message.to_owned()).advice.try_into().expect("one line");
+        assert!(advice.starts_with("the ClusterRole konductor-edit has the verb administer"), "{advice}");
     }
 
     #[test]

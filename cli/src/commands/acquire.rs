@@ -462,7 +462,14 @@ mod tests {
 
     fn refused(code: u16, name: &str) -> ApiError {
         let text = String::new;
-        ApiError::Refused { code, reason: text(), message: text(), name: name.to_owned(), kind: text() }
+        ApiError::Refused {
+            code,
+            reason: text(),
+            message: text(),
+            name: name.to_owned(),
+            kind: text(),
+            fields: Vec::new(),
+        }
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use konductor::{
     identity::{ArrivalIdentity, COMPLETION_INDEX, PodSources, arrival_key},
     rendezvous::{self, Arriving, Awaited, Progress},
 };
-use konductor_api::{GoDuration, limits::MAX_EXPECTED};
+use konductor_api::{ArrivalSpec, GoDuration, limits::MAX_EXPECTED};
 use konductor_cluster::backoff::Backoff;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
@@ -164,7 +164,7 @@ fn arriving(args: &ArriveArgs) -> Arriving {
             arrival_key(&said, sources.pod_uid(), container.as_deref(), index.as_deref(), &who.holder)
         }
     };
-    Arriving { barrier: args.name.clone(), key, holder: who.holder }
+    Arriving { barrier: args.name.clone(), key, holder: who.holder, pod: who.pod }
 }
 
 async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
@@ -175,7 +175,8 @@ async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
     let key = arriving.key.clone();
     let confirmation = format!("{}/{} arrived ({key})", BARRIER.qualified(), args.name);
     if dry_run != DryRun::None {
-        let spec = json!({ "barrier": arriving.barrier, "holder": arriving.holder, "key": arriving.key });
+        let Arriving { barrier, key, holder, pod } = arriving;
+        let spec = ArrivalSpec { barrier, key, holder, pod };
         let mut arrival = json!({
             "apiVersion": ARRIVAL.api_version(), "kind": ARRIVAL.kind,
             "metadata": { "generateName": format!("{}-", args.name) }, "spec": spec,
@@ -210,7 +211,10 @@ async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
                 Progress::Retrying { operation, error } => {
                     News::Trouble(format!("{object}: cannot {operation} yet: {error}"))
                 }
-                // At a barrier that is not open, or not there, one arrives all the same.
+                // Not for the barrier, which one arrives at whether it is open or not, but for a quota.
+                Progress::Waiting { message, missing } => {
+                    News::Waiting { object: object.to_string(), message, ahead: None, missing }
+                }
                 _ => News::Contact,
             };
             let _ = news_in.send(said);

@@ -484,6 +484,12 @@ impl<'a> Driver<'a> {
             let host = gethostname().map_err(refused("name the holder", "uname(2)"))?;
             identity::default_holder(sources.pod_name(), &host.to_string_lossy(), std::process::id())
         };
+        if pod.as_ref().is_some_and(PodReference::is_whole) {
+            tracing::info!(
+                "cannot tell which container of the pod this is, as its termination log is not among the mounts: what it \
+                 asks for speaks for the whole pod, and is free at once when all of the pod has ended"
+            );
+        }
         let requests = self.config.claims.iter().map(|wanted| self.request(wanted, pod.clone()));
         let index = self.config.environment.raw(identity::COMPLETION_INDEX).map(|index| index.to_string_lossy());
         let key = identity::arrival_key(
@@ -497,6 +503,7 @@ impl<'a> Driver<'a> {
             barrier: barrier.name.clone(),
             key: key.clone(),
             holder: self.holder.clone(),
+            pod: pod.clone(),
         };
         let wishes = Wishes {
             awaited: self.config.awaited.clone(),
