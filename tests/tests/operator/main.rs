@@ -9,5 +9,6 @@ mod failover;
 mod gate;
 mod hostile;
 mod leases;
+mod news;
 mod rendezvous;
 mod surroundings;
