@@ -10,5 +10,6 @@ mod gate;
 mod hostile;
 mod leases;
 mod news;
+mod oncall;
 mod rendezvous;
 mod surroundings;
