@@ -1,6 +1,8 @@
 //! The two formats of figures: OpenMetrics for who asks for it, as Prometheus does, and the classic text format for all
 //! others: people with curl, `promtool check metrics`, agents that know nothing newer.
 
+use std::fmt::Write as _;
+
 /// A format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
@@ -52,9 +54,10 @@ fn classic(text: &str) -> String {
                     _ => ("", kind),
                 };
                 if let Some(words) = help.take() {
-                    classic += &format!("# HELP {name}{suffix} {words}\n");
+                    // Writing to a string cannot fail.
+                    let _ = writeln!(classic, "# HELP {name}{suffix} {words}");
                 }
-                classic += &format!("# TYPE {name}{suffix} {kind}\n");
+                let _ = writeln!(classic, "# TYPE {name}{suffix} {kind}");
             }
             _ => {
                 classic += line;

@@ -22,8 +22,8 @@ async fn job_with_claim(scene: &Scene, name: &str, semaphore: &str) {
     let owner = json!({
         "apiVersion": "batch/v1", "kind": "Job", "name": job.name_any(), "uid": job.uid(), "controller": true,
     });
-    let owned = Patch::Merge(json!({ "metadata": { "ownerReferences": [owner] } }));
-    scene.namespace.api::<Pod>().patch(name, &PatchParams::default(), &owned).await.expect("own a pod");
+    let patch = Patch::Merge(json!({ "metadata": { "ownerReferences": [owner] } }));
+    scene.namespace.api::<Pod>().patch(name, &PatchParams::default(), &patch).await.expect("own a pod");
     claim_of_pod(scene, name, semaphore, name, &pod.uid().expect("a uid")).await;
 }
 

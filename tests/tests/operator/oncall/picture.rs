@@ -58,9 +58,9 @@ pub(crate) fn draw(dashboard: &Value, ask: impl Fn(&str) -> Vec<Series>) -> Stri
         let unit = panel["fieldConfig"]["defaults"]["unit"].as_str().unwrap_or_default();
         let inner = Area(x + 8.0, y + 24.0, w - 16.0, h - 32.0);
         if panel["type"] == "stat" {
-            figure(&mut picture, inner, panel, unit, &found)
+            figure(&mut picture, inner, panel, unit, &found);
         } else {
-            lines(&mut picture, inner, unit, &found)
+            lines(&mut picture, inner, unit, &found);
         }
     }
     picture + "</svg>\n"
@@ -95,7 +95,7 @@ fn shown(value: f64, unit: &str) -> String {
     let scaled = |steps: &[(f64, &str)]| {
         let (factor, name) = steps.iter().rev().find(|(factor, _)| value.abs() >= *factor).unwrap_or(&steps[0]);
         let scaled = value / factor;
-        let digits = if scaled.fract().abs() < 0.05 || scaled.abs() >= 100.0 { 0 } else { 1 };
+        let digits = usize::from(scaled.fract().abs() >= 0.05 && scaled.abs() < 100.0);
         format!("{scaled:.digits$}{name}")
     };
     match unit {
@@ -112,7 +112,7 @@ fn shown(value: f64, unit: &str) -> String {
 fn figure(picture: &mut String, Area(x, y, w, h): Area, panel: &Value, unit: &str, found: &[(String, Series)]) {
     let last = found.first().and_then(|(_, series)| series.values.last()).map_or(f64::NAN, |(_, value)| *value);
     let steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"].as_array().into_iter().flatten();
-    let reached = steps.filter(|step| step["value"].as_f64().is_none_or(|from| last >= from)).last();
+    let reached = steps.filter(|step| step["value"].as_f64().is_none_or(|from| last >= from)).next_back();
     let colour = match reached.and_then(|step| step["color"].as_str()) {
         Some("green") => COLOURS[0],
         Some("orange") => COLOURS[1],

@@ -31,15 +31,11 @@ fn all<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
     }
 }
 
-fn alerts() -> Vec<Value> {
+/// All alerts.
+pub(crate) fn alerts() -> Vec<Value> {
     let rules = yaml(RULES);
-    rules["groups"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .flat_map(|group| group["rules"].as_array().cloned())
-        .flatten()
-        .collect()
+    let groups = rules["groups"].as_array().into_iter().flatten();
+    groups.filter_map(|group| group["rules"].as_array().cloned()).flatten().collect()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{
     dashboard::{dashboard, expanded, queries},
     prometheus::{Prometheus, promtool},
-    rules::RULES,
+    rules::{RULES, alerts},
 };
 use crate::cluster::{LIMIT, Scene, namespace, shared};
 
@@ -134,7 +134,7 @@ async fn a_prometheus_finds_the_operator_and_has_what_each_panel_and_alert_asks_
         let found = prometheus.ask("rules", &[])?;
         let rules = found["groups"][0]["rules"].as_array().cloned().unwrap_or_default();
         let well = rules.iter().filter(|rule| rule["health"] == "ok").count();
-        if well == 7 && rules.len() == 7 { Ok(()) } else { Err(found.to_string()) }
+        if well == alerts().len() && rules.len() == well { Ok(()) } else { Err(found.to_string()) }
     })
     .await;
 }
