@@ -149,8 +149,8 @@ impl Program {
             });
             variables.chain(odd_entries().into_iter().map(Ok)).collect::<Result<Vec<_>, _>>()
         };
-        let changed = if changes.is_empty() { None } else { Some(entries()?) };
-        let mut start = |program: &Self| program.start(changed.as_deref(), found, &mut place, holds);
+        let altered = if changes.is_empty() { None } else { Some(entries()?) };
+        let mut start = |program: &Self| program.start(altered.as_deref(), found, &mut place, holds);
         match start(self)? {
             Ok(started) => Ok(started),
             Err((EXEC, Errno::E2BIG)) => Err(self.too_long(&entries()?)),

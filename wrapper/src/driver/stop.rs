@@ -167,8 +167,17 @@ mod tests {
         }
     }
 
+    /// What the witness is asked.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Question {
+        No,
+        Asked,
+        Answered(Mask),
+    }
+
     /// A job (this process, its witness and the command), a person and a shell. All that happens comes in the order of
     /// `turns`: at each point where another process may run, the next ones say which do.
+    #[expect(clippy::struct_excessive_bools, reason = "each is a state of the kernel's, apart from all others")]
     struct Machine {
         kind: Kind,
         /// Nobody could continue the job.
@@ -186,7 +195,7 @@ mod tests {
         batch: Vec<c_int>,
         /// What waits for the witness, and its answer, if it has been asked.
         witness: Mask,
-        asked: Option<Option<Mask>>,
+        asked: Question,
         /// What the person still does, and has done last.
         keys: usize,
         last: c_int,
@@ -246,8 +255,8 @@ mod tests {
         }
 
         fn witness_runs(&mut self) {
-            if self.asked == Some(None) {
-                self.asked = Some(Some(std::mem::take(&mut self.witness)));
+            if self.asked == Question::Asked {
+                self.asked = Question::Answered(std::mem::take(&mut self.witness));
             }
         }
 
@@ -369,7 +378,7 @@ mod tests {
         while idle < 4 {
             machine.others();
             let mut events = VecDeque::new();
-            if let Some(Some(answer)) = machine.asked {
+            if let Question::Answered(answer) = machine.asked {
                 let later = machine.take();
                 let mut heard = [0; SIGNALS];
                 for signal in [CONT, TSTP].into_iter().filter(|signal| answer & bit(*signal) != 0) {
@@ -383,19 +392,23 @@ mod tests {
                         events.push_back(Event::Signal(Received { signal, queued: None, shared }));
                     }
                 }
-                machine.asked = None;
+                machine.asked = Question::No;
             }
-            if machine.asked.is_none() {
+            if machine.asked == Question::No {
                 machine.others();
                 let more = machine.take();
                 machine.batch.extend(more);
-                machine.asked = (!machine.batch.is_empty()).then_some(None);
+                machine.asked = if machine.batch.is_empty() { Question::No } else { Question::Asked };
             }
             machine.others();
             if let Some(signal) = machine.command.report.take() {
                 events.push_back(Event::CommandStopped { signal, in_front: false });
             }
-            idle = if events.is_empty() && machine.asked.is_none() && machine.turns.is_empty() { idle + 1 } else { 0 };
+            idle = if events.is_empty() && machine.asked == Question::No && machine.turns.is_empty() {
+                idle + 1
+            } else {
+                0
+            };
             if machine.turns.is_empty() {
                 machine.settle();
             }
@@ -430,7 +443,7 @@ mod tests {
         ) {
             let mut machine = Machine {
                 kind, orphaned, turns: turns.into(), command: Command::default(), pending: 0, by_itself: false,
-                open: false, stands: false, seen: false, batch: Vec::new(), witness: 0, asked: None, keys, last: CONT,
+                open: false, stands: false, seen: false, batch: Vec::new(), witness: 0, asked: Question::No, keys, last: CONT,
             };
             play(&mut machine);
             let stopped = machine.last == TSTP && !orphaned;
