@@ -1,17 +1,14 @@
 //! The cluster: which one, as whom, and requests to it. What comes back is the API's own JSON, so that nothing that this
 //! program does not know is lost.
 
-use std::{env, fmt::Write as _, path::Path, sync::Arc, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use konductor::{Client, Program, chain};
-use konductor_cluster::{Line, Link};
-use kube::{
-    client::Body,
-    config::{Config, KubeConfigOptions, Kubeconfig},
-};
+use konductor_cluster::{ConnectError, Line, Link};
+use kube::{client::Body, config::Config};
 use serde_json::{Value, json};
 
 use crate::{args::DryRun, error::Error, globals::Globals, kind::Resource};
@@ -232,16 +229,7 @@ pub(crate) type WatchEvent = (String, Value);
 impl Cluster {
     /// Finds the cluster that was chosen. No request is made yet.
     pub(crate) async fn connect(globals: &Globals) -> Result<Self, Error> {
-        let mut config = find(globals).await?;
-        if let Some(user) = &globals.as_user {
-            config.auth_info.impersonate = Some(user.clone());
-        }
-        if !globals.as_group.is_empty() {
-            if config.auth_info.impersonate.is_none() {
-                return Err(Error::usage("--as-group goes with --as: whom to impersonate?"));
-            }
-            config.auth_info.impersonate_groups = Some(globals.as_group.clone());
-        }
+        let config = find(globals).await?;
         let namespace = globals.namespace.clone().unwrap_or_else(|| config.default_namespace.trim().to_owned());
         if !konductor::name::is_label(&namespace) {
             return Err(Error::usage(format!("{namespace:?} is not a name that a namespace can have")));
@@ -381,42 +369,18 @@ async fn exchange(line: Line, request: http::Request<Vec<u8>>) -> Result<http::R
 
 /// The configuration that was chosen.
 async fn find(globals: &Globals) -> Result<Config, Error> {
-    if globals.kubeconfig.is_none() && globals.context.is_none() {
-        return konductor_cluster::find_cluster().await.map_err(|error| {
-            Error::new(Exit::Unreachable, chain(&error))
-                .advise("set KUBECONFIG, or name a file with --kubeconfig; --local DIR works without a cluster")
-        });
-    }
-    let unusable = |error: &(dyn std::error::Error + 'static)| {
-        Error::new(Exit::Unreachable, format!("the kubeconfig cannot be used: {}", chain(error)))
-    };
-    let kubeconfig = read_kubeconfig(globals.kubeconfig.as_deref()).map_err(|error| unusable(&*error))?;
-    if let Some(context) = &globals.context
-        && kubeconfig.contexts.iter().all(|known| known.name != *context)
-    {
-        let known: Vec<_> = kubeconfig.contexts.iter().map(|known| known.name.as_str()).collect();
-        return Err(Error::new(Exit::Unreachable, format!("the kubeconfig has no context {context:?}"))
-            .advise(format!("it has: {}", known.join(", "))));
-    }
-    let options = KubeConfigOptions { context: globals.context.clone(), ..KubeConfigOptions::default() };
-    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(&error))
-}
-
-/// The kubeconfig in this file; without one, as kubectl finds it.
-pub(crate) fn read_kubeconfig(file: Option<&Path>) -> Result<Kubeconfig, Box<dyn std::error::Error>> {
-    let absolute = |file: &Path| std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    if let Some(file) = file {
-        return Ok(Kubeconfig::read_from(absolute(file))?);
-    }
-    let value = env::var_os("KUBECONFIG").unwrap_or_default();
-    let mut files = env::split_paths(&value).filter(|path| !path.as_os_str().is_empty()).peekable();
-    if files.peek().is_none() {
-        return Ok(Kubeconfig::read()?);
-    }
-    let merged = files.try_fold(Kubeconfig::default(), |merged, file| {
-        Kubeconfig::read_from(absolute(&file)).and_then(|next| merged.merge(next))
-    })?;
-    Ok(merged)
+    globals.choice().find().await.map_err(|error| match error {
+        ConnectError::NoUser => Error::usage("--as-group goes with --as: whom to impersonate?"),
+        ConnectError::NoContext { wanted, known } => {
+            Error::new(Exit::Unreachable, format!("the kubeconfig has no context {wanted:?}"))
+                .advise(format!("it has: {}", known.join(", ")))
+        }
+        ConnectError::Config { source } if globals.kubeconfig.is_some() || globals.context.is_some() => {
+            Error::new(Exit::Unreachable, format!("the kubeconfig cannot be used: {}", chain(&*source)))
+        }
+        error => Error::new(Exit::Unreachable, chain(&error))
+            .advise("set KUBECONFIG, or name a file with --kubeconfig; --local DIR works without a cluster"),
+    })
 }
 
 #[cfg(test)]

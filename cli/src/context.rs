@@ -11,11 +11,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// A connection to the cluster that was chosen.
+    /// A connection to the cluster that was chosen. What is asked of a folder was seen to before, or refused.
     pub(crate) async fn cluster(&self) -> Result<Cluster, Error> {
-        if self.globals.local.is_some() {
-            return Err(Error::usage("this needs a cluster: a folder (--local) knows semaphores and leases only"));
-        }
         Cluster::connect(&self.globals).await
     }
 }

@@ -29,6 +29,8 @@ pub(crate) enum News {
         /// Whether it does not exist.
         missing: bool,
     },
+    /// Who holds what is waited for.
+    Holder(String),
     /// Something failed and is tried again.
     Trouble(String),
     /// People should know this.
@@ -76,7 +78,7 @@ impl Patience {
                     *trouble = Some(why.clone());
                 }
             }
-            News::Contact | News::Note(_) => {}
+            News::Contact | News::Note(_) | News::Holder(_) => {}
         }
         false
     }
@@ -134,9 +136,24 @@ pub(crate) fn told(object: &str, message: &str, ahead: Option<u64>, missing: boo
     }
 }
 
+/// The line that is written over on a terminal: what was told last, who holds it, and for how long it is waited for.
+pub(crate) fn live(told: &str, holder: Option<&str>, waited: Duration) -> String {
+    let holder = holder.map(|holder| format!("; {holder}")).unwrap_or_default();
+    format!("{told}{holder} ({})", GoDuration(Duration::from_secs(waited.as_secs())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_on_a_terminal_says_the_position_the_holder_and_the_time() {
+        let told = told("semaphore/s", "3 of 3 permits in use", Some(2), false);
+        let line = live(&told, Some("held by a, b and others"), Duration::from_millis(61_500));
+        let expected = "waiting for semaphore/s: 2 ahead; 3 of 3 permits in use; held by a, b and others (1m1s)";
+        assert_eq!(line, expected);
+        assert_eq!(live("waiting for gate/g", None, Duration::ZERO), "waiting for gate/g (0s)");
+    }
 
     fn at(seconds: u64) -> Boottime {
         Boottime(Duration::from_secs(1000 + seconds))

@@ -45,13 +45,33 @@ released, or until its time to live has passed since the last `renew`.
 - *In a pod* the claim is tied to the pod and to no container of it, so an init container may acquire and another
   container release; it is free when the pod has ended. The pod is known from `KONDUCTOR_POD_NAME` and
   `KONDUCTOR_POD_UID`, or from its token.
-- *What others hold*, a container's `konductor-run` or another pod, is released only with `--force`. `koncli revoke` asks
-  it to end instead.
+- *What others hold* is released only with `--force`: what a container's `konductor-run` or another process renews, what is
+  another pod's, and what another person on a machine has acquired. Which of them it is, the claim tells: a holder with
+  an `@` is one person (`USER@HOST`, as is taken when no name is said), and released by nobody else; a name without one
+  is of whoever knows it, on any machine, so that one runner can release what another one has acquired. `koncli revoke`
+  asks a holder to end instead.
 - *Waiting* ends when it is asked for and not before: without `--timeout` it does not end; `--timeout 0` tries once. Ctrl-C
   and TERM withdraw. Nothing is asked for again and again: it watches.
 - *Renewing* is yours: work that takes longer than the time to live needs `koncli ... renew` meanwhile, or
   [konductor-run](konductor-run.md), which renews by itself and ends the work when it cannot. `renew` ends with 79 when it
   is held no longer.
+
+- *In vain.* An `acquire` that has waited in vain says why, from its own place in the queue, before it withdraws. Where the
+  API server has never answered, it ends (69) about when it was told to; a claim whose creation came through all the same
+  ends with its time to live.
+
+## In a folder
+
+With `--local DIR` (or `KONCLI_LOCAL`) `list`, `status`, `wait`, `why`, `top` and completion show what the [folder](local.md)
+has, and `run` is `konductor-run --local`. Semaphores, leases and the claims on them are shown as objects of the API, so
+`-o` and `-w` mean the same; there are no labels to select by. All else needs a cluster, and is refused by its name.
+
+## Old scripts
+
+What scripts for the first konductor say is taken: `--wait-for-update`, `--update-timeout`, `--wait-duration` and `--wait` change
+nothing, as every command here waits for the answer to what it asks, and `acquire` and `wait` as long as `--timeout` says;
+`--operator-namespace` says where `why`, `operator` and `top` look for the operator; `--log-level` (`KONCLI_LOG`) says how much is
+logged on stderr (`error`, `warn`, `info`, `debug`, `trace`); `-o text` is the table.
 
 ## Rights
 

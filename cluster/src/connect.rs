@@ -1,6 +1,9 @@
 //! From the surroundings of a process to a connection.
 
-use std::{env, path::Path};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
@@ -38,6 +41,17 @@ pub enum ConnectError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The kubeconfig does not know the context that was chosen.
+    #[error("the kubeconfig has no context {wanted:?}")]
+    NoContext {
+        /// The one that was chosen.
+        wanted: String,
+        /// Those that it knows.
+        known: Vec<String>,
+    },
+    /// Groups were named to be impersonated, and no user.
+    #[error("a group is impersonated together with a user, and no user is named")]
+    NoUser,
     /// A namespace that cannot exist.
     #[error("{0:?} is not a name that a namespace can have")]
     Namespace(String),
@@ -59,15 +73,82 @@ pub async fn find_cluster() -> Result<Config, ConnectError> {
 /// As kube finds it, but with absolute paths: the working directory may be another one when a token file is read again.
 async fn find_kubeconfig() -> Result<Config, KubeconfigError> {
     let options = KubeConfigOptions::default();
+    match merged_kubeconfig()? {
+        None => Config::from_kubeconfig(&options).await,
+        Some(merged) => Config::from_custom_kubeconfig(merged, &options).await,
+    }
+}
+
+/// What the files of `KUBECONFIG` say together; none when it names none.
+fn merged_kubeconfig() -> Result<Option<Kubeconfig>, KubeconfigError> {
     let value = env::var_os("KUBECONFIG").unwrap_or_default();
     let mut files = env::split_paths(&value).filter(|path| !path.as_os_str().is_empty()).peekable();
     if files.peek().is_none() {
-        return Config::from_kubeconfig(&options).await;
+        return Ok(None);
     }
     let merged = files.try_fold(Kubeconfig::default(), |merged, file| {
-        Kubeconfig::read_from(std::path::absolute(&file).unwrap_or(file)).and_then(|next| merged.merge(next))
+        Kubeconfig::read_from(absolute(&file)).and_then(|next| merged.merge(next))
     })?;
-    Config::from_custom_kubeconfig(merged, &options).await
+    Ok(Some(merged))
+}
+
+fn absolute(file: &Path) -> PathBuf {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned())
+}
+
+/// The kubeconfig in this file; without one, as kubectl finds it.
+pub fn read_kubeconfig(file: Option<&Path>) -> Result<Kubeconfig, KubeconfigError> {
+    if let Some(file) = file {
+        return Kubeconfig::read_from(absolute(file));
+    }
+    merged_kubeconfig()?.map_or_else(Kubeconfig::read, Ok)
+}
+
+/// Which cluster, and as whom, when that was said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// The kubeconfig; found as by [`find_cluster`] when absent.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig; its current one when absent.
+    pub context: Option<String>,
+    /// The user to impersonate.
+    pub user: Option<String>,
+    /// The groups to impersonate, together with a user.
+    pub groups: Vec<String>,
+}
+
+impl Choice {
+    /// Where the cluster is that was chosen, and as whom to talk to it.
+    pub async fn find(&self) -> Result<Config, ConnectError> {
+        let mut config = if self.kubeconfig.is_none() && self.context.is_none() {
+            find_cluster().await?
+        } else {
+            self.in_kubeconfig().await?
+        };
+        if let Some(user) = &self.user {
+            config.auth_info.impersonate = Some(user.clone());
+        }
+        if !self.groups.is_empty() {
+            if config.auth_info.impersonate.is_none() {
+                return Err(ConnectError::NoUser);
+            }
+            config.auth_info.impersonate_groups = Some(self.groups.clone());
+        }
+        Ok(config)
+    }
+
+    async fn in_kubeconfig(&self) -> Result<Config, ConnectError> {
+        let unusable = |error: KubeconfigError| ConnectError::Config { source: error.into() };
+        let kubeconfig = read_kubeconfig(self.kubeconfig.as_deref()).map_err(unusable)?;
+        if let Some(context) = &self.context
+            && kubeconfig.contexts.iter().all(|known| known.name != *context)
+        {
+            let known = kubeconfig.contexts.into_iter().map(|known| known.name).collect();
+            return Err(ConnectError::NoContext { wanted: context.clone(), known });
+        }
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(unusable)
+    }
 }
 
 /// A client for all of the Kubernetes API, of the cluster of [`find_cluster`]. It repeats no request. Its clones share

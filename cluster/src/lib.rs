@@ -34,7 +34,7 @@ mod time;
 
 pub use cause::chain;
 pub use clock::Boottime;
-pub use connect::{ConnectError, find_cluster, kube_client};
+pub use connect::{Choice, ConnectError, find_cluster, kube_client, read_kubeconfig};
 pub use endpoint::{Endpoint, Page, PageRequest};
 pub use link::{Failure, Line, Link};
 pub use program::Program;

@@ -45,6 +45,11 @@ impl Installed {
             kind == "ServiceAccount" || kind.contains("Role")
         });
         apply(&system.client, &system.name, &objects).await;
+        Self::found(system).await
+    }
+
+    /// What a release called `konductor` has installed in this namespace. Returns when its rights are in force.
+    pub async fn found(system: TestNamespace) -> Self {
         let everywhere = Api::<ClusterRole>::all(system.client.clone()).get(SERVICE_ACCOUNT).await.expect("its role");
         system.wait_allowed(SERVICE_ACCOUNT, None, &everywhere.rules.unwrap_or_default()).await;
         let here = system.api::<Role>().get(SERVICE_ACCOUNT).await.expect("its role here");

@@ -31,7 +31,7 @@ use std::{
     process::ExitCode,
 };
 
-use konductor::Exit;
+use konductor::{Choice, Exit};
 
 use self::{
     cli::{CommandLine, Reading},
@@ -42,15 +42,15 @@ use self::{
 
 /// The whole of `konductor-run`.
 pub fn main() -> ExitCode {
-    main_with(std::env::args_os())
+    main_with(std::env::args_os(), Choice::default())
 }
 
-/// The same with this command line, of which the first word is the program's name. For a program that becomes
-/// `konductor-run`: it must have no other thread, and must not have changed what happens to signals.
-pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// The same with this command line, of which the first word is the program's name, in the cluster that was chosen. For a
+/// program that becomes `konductor-run`: it must have no other thread, and must not have changed what happens to signals.
+pub fn main_with(words: impl IntoIterator<Item = OsString>, choice: Choice) -> ExitCode {
     // Before anything else: from here on a signal waits until the loop reads it.
     let exit = match Found::block_all() {
-        Ok(found) => run(words, &found),
+        Ok(found) => run(words, choice, &found),
         Err(error) => {
             log::init(Log::default(), None);
             fail(Exit::Internal, &format!("cannot block signals: {error}"))
@@ -64,7 +64,7 @@ pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-fn run(words: impl IntoIterator<Item = OsString>, found: &Found) -> Exit {
+fn run(words: impl IntoIterator<Item = OsString>, choice: Choice, found: &Found) -> Exit {
     let environment = Environment::new(std::env::vars_os());
     let (line, wrong) = match CommandLine::read(words) {
         Reading::Line(line) => (line, None),
@@ -87,7 +87,7 @@ fn run(words: impl IntoIterator<Item = OsString>, found: &Found) -> Exit {
             for doubt in doubts::doubts(&line, &config) {
                 tracing::warn!("{doubt}");
             }
-            driver::supervise(&config, found)
+            driver::supervise(&Config { choice, ..config }, found)
         }
         Err(error) => fail(Exit::Usage, &error.to_string()),
     }

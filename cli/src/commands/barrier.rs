@@ -18,7 +18,7 @@ use super::{
     wait::{self, Goal},
 };
 use crate::{
-    args::{DryRun, DryRunArgs, HolderArgs, TimeoutArgs, WriteArgs, parse_duration, parse_holder},
+    args::{DryRun, DryRunArgs, HolderArgs, OutputArgs, TimeoutArgs, WriteArgs, parse_duration, parse_holder},
     cluster::{ApiError, Call, Cluster},
     context::Context,
     error::{DONE, Error, Outcome},
@@ -93,6 +93,8 @@ pub(crate) struct ArriveArgs {
     timeout: TimeoutArgs,
     #[command(flatten)]
     dry_run: DryRunArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What to wait for.
@@ -103,6 +105,8 @@ pub(crate) struct WaitArgs {
     name: String,
     #[command(flatten)]
     timeout: TimeoutArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What to begin anew.
@@ -134,7 +138,8 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
         Command::Wait(args) => {
             let object = ObjectName { resource: BARRIER, name: args.name.clone() };
             let cluster = context.cluster().await?;
-            wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, args.timeout.timeout).await
+            let (timeout, output) = (args.timeout.timeout, &args.output);
+            wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, output).await
         }
         Command::Reset(args) => reset(context, args).await,
         Command::Status(args) => status::one(context, BARRIER, args).await,
@@ -167,20 +172,25 @@ async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
     let arriving = arriving(args);
     let object = ObjectName { resource: BARRIER, name: args.name.clone() };
     let dry_run = args.dry_run.dry_run;
-    let confirmation = format!("{}/{} arrived ({})", BARRIER.qualified(), args.name, arriving.key);
+    let key = arriving.key.clone();
+    let confirmation = format!("{}/{} arrived ({key})", BARRIER.qualified(), args.name);
     if dry_run != DryRun::None {
         let spec = json!({ "barrier": arriving.barrier, "holder": arriving.holder, "key": arriving.key });
-        let arrival = json!({
+        let mut arrival = json!({
             "apiVersion": ARRIVAL.api_version(), "kind": ARRIVAL.kind,
             "metadata": { "generateName": format!("{}-", args.name) }, "spec": spec,
         });
         if dry_run == DryRun::Server {
             let call = Call::create(cluster.all(ARRIVAL), &arrival).with("dryRun", dry_run.parameter());
-            if let Err(error) = cluster.call(call).await {
-                return Err(explain(&cluster, error, ARRIVAL, None).await);
-            }
+            arrival = match cluster.call(call).await {
+                Ok(arrival) => arrival,
+                Err(error) => return Err(explain(&cluster, error, ARRIVAL, None).await),
+            };
         }
-        context.screen.confirm(&format!("{confirmation}{}", dry_run.suffix()));
+        match args.output.print(arrival)? {
+            Some(text) => context.screen.text(&text),
+            None => context.screen.confirm(&format!("{confirmation}{}", dry_run.suffix())),
+        }
         return Ok(DONE);
     }
     let (news_in, mut news) = unbounded_channel();
@@ -213,9 +223,14 @@ async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
     if let Err(stop) = wait_for(context, patience, arrived, &mut news).await {
         return stop.outcome();
     }
-    context.screen.confirm(&confirmation);
+    let is_shown = args.output.look(false).is_none();
+    // Shown once: when all is done.
+    if !(is_shown && args.wait) {
+        wait::said(context, &cluster, &object, &format!("arrived ({key})"), &args.output).await?;
+    }
     if args.wait {
-        return wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, args.timeout.timeout).await;
+        let (timeout, output) = (args.timeout.timeout, &args.output);
+        return wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, output).await;
     }
     Ok(DONE)
 }

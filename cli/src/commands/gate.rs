@@ -11,7 +11,7 @@ use super::{
     wait::{self, Goal},
 };
 use crate::{
-    args::{TimeoutArgs, WriteArgs, parse_duration},
+    args::{OutputArgs, TimeoutArgs, WriteArgs, parse_duration},
     context::Context,
     error::Outcome,
     kind::{BARRIER, GATE, JOB, LEASE, ObjectName, Resource, SEMAPHORE, parse_name},
@@ -144,6 +144,8 @@ pub(crate) struct WaitArgs {
     name: String,
     #[command(flatten)]
     timeout: TimeoutArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Which gate to open or close.
@@ -182,7 +184,8 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
         Command::Wait(args) => {
             let object = ObjectName { resource: GATE, name: args.name.clone() };
             let cluster = context.cluster().await?;
-            wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, args.timeout.timeout).await
+            let (timeout, output) = (args.timeout.timeout, &args.output);
+            wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, output).await
         }
         Command::Open(args) => decide(context, args, &json!("Open"), "opened").await,
         Command::Close(args) => decide(context, args, &json!("Closed"), "closed").await,

@@ -10,6 +10,7 @@ use crate::{
     context::Context,
     error::{DONE, Error, Outcome},
     kind::{POD, Resource},
+    output::Format,
     output::table::{aligned, plain},
     trouble::explain,
     why::{ELECTION, OPERATOR_NAMESPACE, leads},
@@ -38,6 +39,9 @@ pub(crate) struct Args {
 
 /// Shows it. What may not be read is a line of the answer.
 pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
+    if *args.output.format() == Format::Name {
+        return Err(Error::usage("what is installed has no name: use json, yaml or jsonpath={.leader}"));
+    }
     let cluster = context.cluster().await?;
     let said = context.globals.operator_namespace.clone().or_else(|| context.globals.namespace.clone());
     #[expect(clippy::disallowed_methods, reason = "ages are shown to people")]

@@ -15,7 +15,7 @@ use ratatui::{Terminal, backend::TestBackend};
 use serde_json::Value;
 
 use super::{
-    state::{Event, FOLLOWED, Key, State},
+    state::{Event, FOLLOWED, Key, Place, State},
     svg::svg,
     view,
 };
@@ -38,7 +38,12 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        Self { state: State::new(Some("team".into())), now: begin(), size: (80, 24), version: 100 }
+        Self {
+            state: State::new(Place::Cluster(Some("team".into())), true),
+            now: begin(),
+            size: (80, 24),
+            version: 100,
+        }
     }
 
     fn object(&mut self, of: Kind, name: &str, json: &str) -> Event {
@@ -77,7 +82,7 @@ impl Play {
                 return String::new();
             }
             "all" => {
-                self.state.namespace = None;
+                self.state.place = Place::Cluster(None);
                 return String::new();
             }
             "pass" => {

@@ -139,57 +139,6 @@ async fn a_gate_from_its_creation_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_dry_run_changes_nothing() {
-    let scene = Scene::new("koncli-dry").await;
-    scene.semaphore("s", 1).await;
-    scene.prints("lease create l").await;
-    scene.prints("barrier create b --expected 1").await;
-    scene.prints("gate create g").await;
-    scene.prints("semaphore acquire s --holder me").await;
-    let everything = || async {
-        let mut all = String::new();
-        for kind in ["semaphore", "lease", "barrier", "gate"] {
-            all += &scene.prints(&format!("{kind} list -o jsonpath={{.items[*].spec}}")).await;
-        }
-        let claims = scene.prints("semaphore status s -o jsonpath={.claims[*].name}").await;
-        let mut specs = all;
-        specs += &claims;
-        specs
-    };
-    let before = everything().await;
-    for (line, output) in [
-        ("semaphore create x --permits 1", "semaphore.konductor.io/x created"),
-        ("semaphore resize s --permits 5", "semaphore.konductor.io/s resized"),
-        ("semaphore delete s", "semaphore.konductor.io \"s\" deleted"),
-        ("lease create x", "lease.konductor.io/x created"),
-        ("lease delete l", "lease.konductor.io \"l\" deleted"),
-        ("barrier create x --expected 2", "barrier.konductor.io/x created"),
-        ("barrier arrive b me", "barrier.konductor.io/b arrived (me)"),
-        ("barrier reset b", "barrier.konductor.io/b reset"),
-        ("gate create x", "gate.konductor.io/x created"),
-        ("gate open g", "gate.konductor.io/g opened"),
-        ("gate close g", "gate.konductor.io/g closed"),
-    ] {
-        scene.says(&format!("{line} --dry-run=client"), &format!("{output} (dry run)\n")).await;
-        scene.says(&format!("{line} --dry-run=server"), &format!("{output} (server dry run)\n")).await;
-    }
-    for line in [
-        "semaphore acquire s --holder other",
-        "lease acquire l --holder other",
-        "semaphore release s --holder me",
-        "semaphore renew s --holder me",
-        "revoke semaphore/s --holder me",
-        "revoke semaphore/s --holder me --force",
-    ] {
-        let client = scene.prints(&format!("{line} --dry-run=client")).await;
-        assert!(client.ends_with(" (dry run)\n"), "{line}: {client}");
-        let server = scene.prints(&format!("{line} --dry-run=server")).await;
-        assert!(server.ends_with(" (server dry run)\n"), "{line}: {server}");
-    }
-    assert_eq!(everything().await, before);
-}
-
-#[tokio::test]
 async fn events_and_revocation() {
     let scene = Scene::new("koncli-events").await;
     scene.semaphore("s", 1).await;

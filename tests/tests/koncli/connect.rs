@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use konductor_tests::{Binaries, Process};
+use konductor_tests::{Binaries, Process, executable};
 use serde_json::Value;
 
 use crate::scene::{Scene, ended};
@@ -130,14 +130,49 @@ async fn who_impersonates_has_the_rights_of_whom_it_is() {
 }
 
 #[tokio::test]
+async fn run_goes_to_the_cluster_that_was_chosen_as_who_was_named() {
+    let scene = Scene::new("koncli-run-in").await;
+    scene.semaphore("s", 1).await;
+    scene.namespace.service_account("nobody").await;
+    let admin = scene.namespace.user_kubeconfig("ann", Some("system:masters"));
+    let text = std::fs::read_to_string(&admin).expect("a kubeconfig");
+    let mut config: Value = serde_yaml_ng::from_str(&text).expect("YAML");
+    // The current context is one that leads nowhere.
+    config["contexts"][0]["name"] = "there".into();
+    config["current-context"] = "nowhere".into();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("config");
+    std::fs::write(&path, config.to_string()).expect("written");
+    let run = |words: &[&str]| {
+        let mut command = koncli(Path::new("/nowhere/config"));
+        command.args(words);
+        Process::spawn("koncli", command)
+    };
+    let file = path.to_str().expect("a path in UTF-8");
+    let command = ["--holder", "me", "--wait-timeout", "60s", "--semaphore", "s", "--", "echo", "held"];
+    let chosen = ["--kubeconfig", file, "--context", "there"];
+    for words in
+        [[&chosen[..], &["run"][..], &command[..]].concat(), [&["run"][..], &chosen[..], &command[..]].concat()]
+    {
+        let ran = ended(run(&words)).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "held\n"), "{words:?}: {}", ran.stderr);
+    }
+    let nobody = format!("system:serviceaccount:{}:nobody", scene.namespace.name);
+    let ran = ended(run(&[&chosen[..], &["run", "--as", &nobody][..], &command[..]].concat())).await;
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    assert!(ran.stderr.contains(&nobody), "{}", ran.stderr);
+    let ran = ended(run(&[&["--kubeconfig", file, "run"][..], &command[..]].concat())).await;
+    assert_eq!(ran.code, 69, "its current context leads nowhere: {}", ran.stderr);
+}
+
+#[tokio::test]
 async fn kubectl_runs_it_as_its_plugin_and_completes_its_names() {
     let scene = Scene::new("koncli-plugin").await;
     scene.semaphore("warehouse", 1).await;
     let folder = tempfile::tempdir().expect("a folder");
     symlink(Binaries::built().koncli(), folder.path().join("kubectl-konductor")).expect("a link");
     let script = folder.path().join("kubectl_complete-konductor");
-    std::fs::write(&script, scene.prints("completion kubectl").await).expect("a script");
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+    executable(&script, &scene.prints("completion kubectl").await);
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a PATH"));
     let kubeconfig = scene.namespace.user_kubeconfig("ann", Some("system:masters"));
     let kubectl = |words: &[&str]| {

@@ -114,8 +114,10 @@ async fn what_is_typed_wrong_ends_with_64() {
         "semaphore list --as-group g",
         "semaphore list -o jsonpath={range}",
         "status all s",
-        "run --context c -- true",
-        "--context c run -- true",
+        "run --as-group g -- true",
+        "--as-group g run -- true",
+        "run --context",
+        "version -o name",
         "semaphore acquire s --local /tmp",
     ] {
         let ran = scene.run(line).await;

@@ -4,8 +4,13 @@
 mod commands;
 mod connect;
 mod crowd;
+mod dry;
 mod errors;
+mod folder;
+mod golden;
 mod holders;
+mod old;
 mod rights;
 mod scene;
+mod shells;
 mod waits;

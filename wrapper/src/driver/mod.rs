@@ -502,7 +502,8 @@ impl<'a> Driver<'a> {
             arrivals: self.config.arrivals.iter().map(arrive).collect(),
         };
         let (namespace, local) = (self.config.namespace.clone(), self.local.clone());
-        let options = ConnectOptions { namespace, local, program: PROGRAM };
+        let choice = self.config.choice.clone();
+        let options = ConnectOptions { namespace, local, program: PROGRAM, choice };
         self.client = Some(ClientThread::start(options, wishes)?);
         Ok(())
     }
