@@ -214,9 +214,13 @@ impl Parents {
     /// No parent of this kind has figures any more.
     pub fn hide_all(&self, kind: &'static str) {
         let mut table = self.table();
-        let left_out = table.left_out.values().flat_map(BTreeMap::keys);
-        let of_kind: Vec<Id> = left_out.chain(table.shown.keys()).filter(|id| id.1 == kind).cloned().collect();
-        for id in &of_kind {
+        table.left_out.retain(|_, of_namespace| {
+            of_namespace.retain(|id, _| id.1 != kind);
+            !of_namespace.is_empty()
+        });
+        table.left_out_count = table.left_out.values().map(BTreeMap::len).sum();
+        let shown: Vec<Id> = table.shown.keys().filter(|id| id.1 == kind).cloned().collect();
+        for id in &shown {
             table.hide(id);
         }
     }

@@ -23,15 +23,23 @@ async fn promtool_finds_nothing_amiss_in_the_metrics() {
     assert_eq!(promtool(&["check", "metrics"], metrics), "");
 }
 
-/// What the chart lets the operator's pods be found by: their labels, and the name of the port of their metrics.
-fn selected() -> (Value, String) {
-    let objects = helm_template("konductor", "konductor-system", &[]);
-    let deployment =
-        objects.iter().find(|object| object.types.as_ref().is_some_and(|types| types.kind == "Deployment"));
-    let spec = &deployment.expect("a Deployment").data["spec"];
-    let ports = spec["template"]["spec"]["containers"][0]["ports"].as_array().expect("ports");
-    let port = ports.iter().find(|port| port["containerPort"] == 8080).expect("a port for metrics");
-    (spec["selector"]["matchLabels"].clone(), port["name"].as_str().expect("it has a name").to_owned())
+/// The chart's `PodMonitor`: the labels that it selects, its only endpoint, and the label that names the job. The pods
+/// of its Deployment have these labels, and a port of the endpoint's name.
+fn monitor() -> (Value, Value, String) {
+    let objects = helm_template("konductor", "konductor-system", &[("metrics.podMonitor.enabled", "true")]);
+    let of_kind = |kind: &str| {
+        let found = objects.iter().find(|object| object.types.as_ref().is_some_and(|types| types.kind == kind));
+        found.unwrap_or_else(|| panic!("the chart has no {kind}")).data["spec"].clone()
+    };
+    let (monitor, pod) = (of_kind("PodMonitor"), of_kind("Deployment")["template"].clone());
+    let labels = monitor["selector"]["matchLabels"].clone();
+    for (label, value) in labels.as_object().expect("labels") {
+        assert_eq!(&pod["metadata"]["labels"][label], value, "the pods have another {label}");
+    }
+    let endpoint = monitor["podMetricsEndpoints"][0].clone();
+    let ports = pod["spec"]["containers"][0]["ports"].as_array().expect("ports");
+    assert!(ports.iter().any(|port| port["name"] == endpoint["port"] && port["containerPort"] == 8080), "{ports:?}");
+    (labels, endpoint, monitor["jobLabel"].as_str().expect("a job").to_owned())
 }
 
 /// How discovery calls a pod's label.
@@ -54,23 +62,24 @@ fn target(address: &str, labels: &Value, port: &str) -> Value {
     json!([{ "targets": [address], "labels": labels }])
 }
 
-/// What the operator of Prometheus makes of a `PodMonitor` with these labels, this port, and `honorLabels`; but for
-/// where its pods are found, and more often.
-fn configuration(targets: &Path, labels: &Value, port: &str) -> String {
+/// What the operator of Prometheus makes of a `PodMonitor` with these labels, this endpoint and this label of the job;
+/// but for where its pods are found, and more often.
+fn configuration(targets: &Path, labels: &Value, endpoint: &Value, job: &str) -> String {
     let keep = |label: &str, value: &str| json!({ "action": "keep", "source_labels": [label], "regex": value });
     let name = |label: &str, target: &str| json!({ "source_labels": [label], "target_label": target });
     let labels = labels.as_object().expect("labels").iter();
     let mut relabelings: Vec<_> =
         labels.map(|(label, value)| keep(&discovered(label), value.as_str().expect("text"))).collect();
     relabelings.extend([
-        keep("__meta_kubernetes_pod_container_port_name", port),
+        keep("__meta_kubernetes_pod_container_port_name", endpoint["port"].as_str().expect("a port")),
+        name(&discovered(job), "job"),
         name("__meta_kubernetes_namespace", "namespace"),
         name("__meta_kubernetes_pod_container_name", "container"),
         name("__meta_kubernetes_pod_name", "pod"),
     ]);
     let job = json!({
         "job_name": "podMonitor/konductor-system/konductor-operator/0",
-        "honor_labels": true,
+        "honor_labels": endpoint["honorLabels"],
         "metrics_path": "/metrics",
         "scrape_interval": "1s",
         "scrape_timeout": "1s",
@@ -106,14 +115,16 @@ async fn a_prometheus_finds_the_operator_and_has_what_each_panel_and_alert_asks_
     let operator = shared().await;
     let scene = namespace("scraped").await;
     everything(&scene).await;
-    let (folder, (labels, port)) = (tempfile::tempdir().expect("a folder"), selected());
+    let (folder, (labels, endpoint, job)) = (tempfile::tempdir().expect("a folder"), monitor());
+    let port = endpoint["port"].as_str().expect("a port");
     let targets = folder.path().join("targets.json");
     let address = metrics_address(operator).await.to_string();
-    std::fs::write(&targets, target(&address, &labels, &port).to_string()).expect("write the targets");
-    let prometheus = Prometheus::start(folder.path(), &configuration(&targets, &labels, &port)).await;
+    std::fs::write(&targets, target(&address, &labels, port).to_string()).expect("write the targets");
+    let prometheus = Prometheus::start(folder.path(), &configuration(&targets, &labels, &endpoint, &job)).await;
     let name = &scene.namespace.name;
-    let wanted =
-        format!(r#"konductor_in_use{{namespace="{name}", kind="semaphore", name="warehouse", pod="operator-a"}} == 1"#);
+    let wanted = format!(
+        r#"konductor_in_use{{namespace="{name}", kind="semaphore", name="warehouse", pod="operator-a", job="konductor"}} == 1"#
+    );
     eventually(LIMIT, &wanted, || async {
         let found = prometheus.now(&wanted)?;
         if found.is_empty() { Err(format!("{:?}", prometheus.ask("targets", &[]))) } else { Ok(()) }
