@@ -120,7 +120,7 @@ async fn the_chart_installs_what_its_mode_says() {
     let others = helm_template("second", "system", &[("crds.enabled", "false"), ("admission.mode", "Audit")]);
     let of_kind = |kind: &str| {
         let these = others.iter().filter(|object| object.types.as_ref().is_some_and(|types| types.kind == kind));
-        these.map(|object| object.name_any()).collect::<Vec<_>>()
+        these.map(ResourceExt::name_any).collect::<Vec<_>>()
     };
     let names = ["second-konductor-arrivals", "second-konductor-claims"];
     assert_eq!(of_kind("ValidatingAdmissionPolicy"), names);

@@ -240,9 +240,9 @@ async fn to_revoke_takes_a_verb_and_the_verb_allows_nothing_else() {
     let on_call: Vec<_> = shown.into_iter().filter(|object| object.name_any() == "konductor-revoker").collect();
     assert_eq!(on_call.len(), 2, "a role and its binding");
     apply(&scene.namespace.client, &scene.namespace.name, &on_call).await;
-    let revoker = client(&scene.namespace.user_kubeconfig("ann", Some("on-call"))).await;
+    let ann = client(&scene.namespace.user_kubeconfig("ann", Some("on-call"))).await;
     konductor_tests::eventually(LIMIT, "the role is in force", || async {
-        objects(&revoker, "Permit").list(&ListParams::default()).await.map(drop)
+        objects(&ann, "Permit").list(&ListParams::default()).await.map(drop)
     })
     .await;
 
@@ -254,7 +254,7 @@ async fn to_revoke_takes_a_verb_and_the_verb_allows_nothing_else() {
         let said = "to write the annotation konductor.io/revoke takes the verb revoke or administer on ";
         let refused = refusal(merge(&first, kind, "claim", &revocation(json!("x"))).await);
         assert!(refused.starts_with(said), "{refused}");
-        merge(&revoker, kind, "claim", &revocation(json!("maintenance"))).await.expect("revoke");
+        merge(&ann, kind, "claim", &revocation(json!("maintenance"))).await.expect("revoke");
         // The pod cannot take back what it was told.
         for instead in [Value::Null, json!(""), json!("never mind")] {
             let refused = refusal(merge(&first, kind, "claim", &revocation(instead)).await);
@@ -281,12 +281,12 @@ async fn to_revoke_takes_a_verb_and_the_verb_allows_nothing_else() {
                 json!({ "metadata": { "annotations": { REVOKE_ANNOTATION: "more", "a": "b" } } }),
             ),
         ] {
-            let refused = refusal(merge(&revoker, kind, "claim", &patch).await);
+            let refused = refusal(merge(&ann, kind, "claim", &patch).await);
             assert!(refused.starts_with(mine), "{what}: {refused}");
         }
-        let deletion = delete(&revoker, kind, "claim").await.expect_err("the role has no right to delete");
+        let deletion = delete(&ann, kind, "claim").await.expect_err("the role has no right to delete");
         assert!(deletion.to_string().contains("cannot delete resource"), "{deletion}");
-        merge(&revoker, kind, "claim", &revocation(Value::Null)).await.expect("take it back");
+        merge(&ann, kind, "claim", &revocation(Value::Null)).await.expect("take it back");
     }
 }
 
@@ -294,14 +294,14 @@ async fn to_revoke_takes_a_verb_and_the_verb_allows_nothing_else() {
 async fn roles_that_administer_are_the_operators_and_that_of_editors() {
     use k8s_openapi::api::rbac::v1::ClusterRole;
     let namespace = Scene::new("roles").await.namespace;
-    let roles: Api<ClusterRole> = Api::all(namespace.client.clone());
+    let api: Api<ClusterRole> = Api::all(namespace.client.clone());
     for (role, expected) in [
         ("konductor-operator", &["administer"][..]),
         ("konductor-edit", &["administer", "revoke"]),
         ("konductor-view", &[]),
         (Installed::WORKLOAD, &[]),
     ] {
-        let rules = roles.get(role).await.expect("read a role").rules.unwrap_or_default();
+        let rules = api.get(role).await.expect("read a role").rules.unwrap_or_default();
         let verbs = rules.iter().flat_map(|rule| &rule.verbs).map(String::as_str);
         let found: Vec<_> = verbs.filter(|verb| matches!(*verb, "administer" | "revoke" | "*")).collect();
         assert_eq!(found, expected, "{role}");
