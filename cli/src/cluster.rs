@@ -7,12 +7,17 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use konductor::{Client, Program, chain};
-use konductor_cluster::{ConnectError, Line, Link};
-use kube::{client::Body, config::Config};
+use konductor_cluster::{Line, Link, Login, login::login_error};
+use kube::client::Body;
 use serde_json::{Value, json};
 
-use crate::{args::DryRun, error::Error, globals::Globals, kind::Resource};
-use konductor::Exit;
+use crate::{
+    args::DryRun,
+    error::Error,
+    globals::Globals,
+    kind::Resource,
+    kubeconfig::{find, unusable},
+};
 
 /// Who asks the API server.
 pub(crate) const PROGRAM: Program = Program::new("koncli");
@@ -74,10 +79,15 @@ pub(crate) enum ApiError {
         name: String,
         /// The kind that it is about, in the plural.
         kind: String,
+        /// The fields that it is about, when it is about some.
+        fields: Vec<String>,
     },
     /// No whole answer came.
     #[error("{0}")]
     Unanswered(String),
+    /// There are no credentials to ask with.
+    #[error("{0}")]
+    NoLogin(String),
 }
 
 impl ApiError {
@@ -85,13 +95,23 @@ impl ApiError {
     pub(crate) fn code(&self) -> Option<u16> {
         match self {
             Self::Refused { code, .. } => Some(*code),
-            Self::Unanswered(_) => None,
+            Self::Unanswered(_) | Self::NoLogin(_) => None,
         }
     }
 
     /// Whether the object of this name is known not to be there.
     pub(crate) fn is_absent(&self, wanted: &str) -> bool {
         matches!(self, Self::Refused { code: 404, name, .. } if name == wanted)
+    }
+
+    /// Whether the object is another than the one that was meant by its UID, or has changed meanwhile.
+    pub(crate) fn is_another(&self) -> bool {
+        match self {
+            Self::Refused { code: 409, .. } => true,
+            // UIDs cannot be changed, as a patch with another one would.
+            Self::Refused { code: 422, fields, .. } => fields.iter().any(|field| field == "metadata.uid"),
+            Self::Refused { .. } | Self::Unanswered(_) => false,
+        }
     }
 
     /// Whether the API server does not know the resource at all.
@@ -109,6 +129,14 @@ impl ApiError {
         self.code().is_none_or(|code| matches!(code, 408 | 410 | 429) || code >= 500)
     }
 
+    /// What an error means that is no answer.
+    fn unanswered(error: &(dyn std::error::Error + 'static)) -> Self {
+        match login_error(error) {
+            Some(login) => Self::NoLogin(chain(login)),
+            None => Self::Unanswered(chain(error)),
+        }
+    }
+
     fn read(status: StatusCode, body: &[u8]) -> Self {
         let said: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -121,12 +149,14 @@ impl ApiError {
             message => message,
         };
         let details = &said["details"];
+        let causes = details["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
         Self::Refused {
             code: status.as_u16(),
             reason: text(&said["reason"]),
             message,
             name: text(&details["name"]),
             kind: text(&details["kind"]),
+            fields: causes.iter().map(|cause| text(&cause["field"])).collect(),
         }
     }
 }
@@ -227,25 +257,20 @@ fn escaped(text: &str) -> String {
 pub(crate) type WatchEvent = (String, Value);
 
 impl Cluster {
-    /// Finds the cluster that was chosen. No request is made yet.
-    pub(crate) async fn connect(globals: &Globals) -> Result<Self, Error> {
+    /// Finds the cluster that was chosen, and logs in. No request is made yet.
+    pub(crate) async fn connect(globals: &Globals, login: Login) -> Result<Self, Error> {
         let config = find(globals).await?;
         let namespace = globals.namespace.clone().unwrap_or_else(|| config.default_namespace.trim().to_owned());
         if !konductor::name::is_label(&namespace) {
             return Err(Error::usage(format!("{namespace:?} is not a name that a namespace can have")));
         }
-        let server = config.cluster_url.to_string();
-        let link = if config.auth_info.exec.is_some() {
-            // Credentials come from a program that takes its time.
-            tokio::task::spawn_blocking(move || Link::new(config, PROGRAM)).await.map_err(|error| chain(&error))
-        } else {
-            Ok(Link::new(config, PROGRAM))
-        };
-        let link = link.and_then(|link| link.map_err(|error| chain(&*error)));
-        let link = link.map_err(|error| {
-            Error::new(Exit::Unreachable, format!("the cluster's configuration cannot be used: {error}"))
-                .advise("kubectl config view --minify shows the one that is in use")
-        })?;
+        let mut server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        if let Some(proxy) = config.proxy_url.as_ref().and_then(http::Uri::authority) {
+            // Without a user and a password.
+            let (_, proxy) = proxy.as_str().rsplit_once('@').unwrap_or(("", proxy.as_str()));
+            let _ = write!(server, " by the proxy {proxy}");
+        }
+        let link = Link::connect(config, PROGRAM, login).await.map_err(|error| unusable(&*error))?;
         Ok(Self { link: Arc::new(link), namespace, server })
     }
 
@@ -280,13 +305,12 @@ impl Cluster {
     }
 
     async fn send(&self, call: &Call) -> Result<http::Response<Body>, ApiError> {
-        let unanswered = |error: &(dyn std::error::Error + 'static)| ApiError::Unanswered(chain(error));
-        let first = self.link.line().map_err(|error| unanswered(&*error))?;
+        let first = self.link.line().map_err(|error| ApiError::unanswered(&*error))?;
         let generation = first.generation;
         match exchange(first, call.request()?).await {
             Err(error) if error.code() == Some(401) => {
-                self.link.renew(generation).await.map_err(|error| unanswered(&*error))?;
-                let second = self.link.line().map_err(|error| unanswered(&*error))?;
+                self.link.renew(generation).await.map_err(|error| ApiError::unanswered(&*error))?;
+                let second = self.link.line().map_err(|error| ApiError::unanswered(&*error))?;
                 exchange(second, call.request()?).await
             }
             other => other,
@@ -357,7 +381,7 @@ fn event(line: &[u8]) -> Result<WatchEvent, ApiError> {
 async fn exchange(line: Line, request: http::Request<Vec<u8>>) -> Result<http::Response<Body>, ApiError> {
     tracing::debug!("{} {}", request.method(), request.uri());
     let request = line.sign(request).map(Body::from);
-    let response = line.client.send(request).await.map_err(|error| ApiError::Unanswered(chain(&error)))?;
+    let response = line.client.send(request).await.map_err(|error| ApiError::unanswered(&error))?;
     let status = response.status();
     if status.is_success() {
         return Ok(response);
@@ -365,22 +389,6 @@ async fn exchange(line: Line, request: http::Request<Vec<u8>>) -> Result<http::R
     let body = Limited::new(response.into_body(), ANSWER).collect().await;
     let body = body.map_err(|error| ApiError::Unanswered(chain(&*error)))?.to_bytes();
     Err(ApiError::read(status, &body))
-}
-
-/// The configuration that was chosen.
-async fn find(globals: &Globals) -> Result<Config, Error> {
-    globals.choice().find().await.map_err(|error| match error {
-        ConnectError::NoUser => Error::usage("--as-group goes with --as: whom to impersonate?"),
-        ConnectError::NoContext { wanted, known } => {
-            Error::new(Exit::Unreachable, format!("the kubeconfig has no context {wanted:?}"))
-                .advise(format!("it has: {}", known.join(", ")))
-        }
-        ConnectError::Config { source } if globals.kubeconfig.is_some() || globals.context.is_some() => {
-            Error::new(Exit::Unreachable, format!("the kubeconfig cannot be used: {}", chain(&*source)))
-        }
-        error => Error::new(Exit::Unreachable, chain(&error))
-            .advise("set KUBECONFIG, or name a file with --kubeconfig; --local DIR works without a cluster"),
-    })
 }
 
 #[cfg(test)]

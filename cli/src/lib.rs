@@ -1,8 +1,8 @@
 //! `koncli`: see, wait for, acquire and explain Konductor's semaphores, leases, barriers and gates.
 //!
 //! - `args`, `globals`, `help`: the command line; `kind`: the names of kinds; `holder`: who asks;
-//! - `cluster`: which cluster, and requests to it, in the API's own JSON; `error`, `trouble`: what went wrong, for
-//!   people;
+//! - `kubeconfig`: which cluster, and as whom; `cluster`: requests to it, in the API's own JSON; `error`, `trouble`: what
+//!   went wrong, for people;
 //! - `commands`: one module a command; `patience`, `waiting`: how long, and what is said meanwhile;
 //! - `output`, `screen`: what is printed; `status`: the flat summaries;
 //! - `why`: from an object to all that bears on it; `top`: a live view; `local`: what a folder has in a cluster's place.
@@ -16,6 +16,7 @@ mod globals;
 mod help;
 mod holder;
 mod kind;
+mod kubeconfig;
 mod local;
 mod output;
 mod patience;

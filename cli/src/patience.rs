@@ -11,7 +11,7 @@ use crate::error::Error;
 const FIRST_CONTACT: Duration = Duration::from_secs(30);
 
 /// How long "try once" waits for the operator's word, as `konductor-run` has it.
-const TRY_ONCE: Duration = Duration::from_secs(30);
+pub(crate) const TRY_ONCE: Duration = Duration::from_secs(30);
 
 /// What happens while something is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ enum Heard {
 pub(crate) struct Patience {
     /// What is waited for: `barrier/stage-1 to open`.
     what: String,
+    /// Who is asked: `the API server` and its address.
+    server: String,
     since: Boottime,
     timeout: Option<Duration>,
     heard: Heard,
@@ -58,7 +60,13 @@ pub(crate) struct Patience {
 impl Patience {
     /// From `now` on; for ever without a timeout.
     pub(crate) fn new(what: String, now: Boottime, timeout: Option<Duration>) -> Self {
-        Self { what, since: now, timeout, heard: Heard::Nothing(None) }
+        let server = "the API server".to_owned();
+        Self { what, server, since: now, timeout, heard: Heard::Nothing(None) }
+    }
+
+    /// The same, for the API server at this address.
+    pub(crate) fn with(self, address: &str) -> Self {
+        Self { server: format!("the API server at {address}"), ..self }
     }
 
     fn tries_once(&self) -> bool {
@@ -101,7 +109,7 @@ impl Patience {
         match &self.heard {
             Heard::Nothing(why) => {
                 let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-                Error::new(Exit::Unreachable, format!("the API server has not answered within {waited}{why}"))
+                Error::new(Exit::Unreachable, format!("{} has not answered within {waited}{why}", self.server))
                     .advise("see that there is a way to the API server: kubectl version; then try again")
             }
             Heard::Contact => Error::new(
@@ -207,6 +215,8 @@ mod tests {
             (error.exit, error.message.as_str()),
             (Exit::Unreachable, "the API server has not answered within 10s: connection refused")
         );
+        let known = silent.clone().with("https://a:6443 by the proxy b:3128").in_vain(at(10)).message;
+        assert!(known.starts_with("the API server at https://a:6443 by the proxy b:3128 has not answered"), "{known}");
         silent.hears(&News::Contact);
         assert_eq!(silent.in_vain(at(10)).exit, Exit::TimedOut);
         silent.hears(&waiting(true));

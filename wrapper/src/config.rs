@@ -408,7 +408,7 @@ impl Config {
             parent_death_signal: sources.one(&settings::PARENT_DEATH_SIGNAL, signal::parse)?,
             claims,
             arrivals,
-            command: line.command(),
+            command: line.command().to_vec(),
             held_around: environment.held_around(),
             environment,
         })

@@ -26,6 +26,7 @@ mod values;
 use std::{
     ffi::OsString,
     io::{self, Write as _},
+    mem::ManuallyDrop,
     path::Path,
     process::ExitCode,
 };
@@ -39,14 +40,17 @@ use self::{
     environment::Environment,
 };
 
-/// The whole of `konductor-run`.
-pub fn main() -> ExitCode {
-    main_with(std::env::args_os(), Choice::default())
+pub use driver::entry::main;
+
+/// The whole of `konductor-run` with this command line, of which the first word is the program's name, in the cluster
+/// that was chosen. For a program that becomes `konductor-run`: it must have no other thread, and must not have changed
+/// what happens to signals.
+pub fn main_with(words: impl IntoIterator<Item = OsString>, choice: Choice) -> ExitCode {
+    ExitCode::from(code_of(words, choice))
 }
 
-/// The same with this command line, of which the first word is the program's name, in the cluster that was chosen. For a
-/// program that becomes `konductor-run`: it must have no other thread, and must not have changed what happens to signals.
-pub fn main_with(words: impl IntoIterator<Item = OsString>, choice: Choice) -> ExitCode {
+/// The same; the code to exit with, unless a signal has ended this process as it has ended the command.
+fn code_of(words: impl IntoIterator<Item = OsString>, choice: Choice) -> u8 {
     // Before anything else: from here on a signal waits until the loop reads it.
     let exit = match Found::block_all() {
         Ok(found) => run(words, choice, &found),
@@ -60,7 +64,7 @@ pub fn main_with(words: impl IntoIterator<Item = OsString>, choice: Choice) -> E
         // Shells end a script or a loop when a signal has ended what it runs, and not for 128 and its number.
         driver::found::die_by(signal);
     }
-    ExitCode::from(exit.code())
+    exit.code()
 }
 
 fn run(words: impl IntoIterator<Item = OsString>, choice: Choice, found: &Found) -> Exit {
@@ -83,10 +87,12 @@ fn run(words: impl IntoIterator<Item = OsString>, choice: Choice, found: &Found)
     }
     match Config::new(&line, environment) {
         Ok(config) => {
+            // It is needed to the end, and who ends gives all back at once.
+            let config = ManuallyDrop::new(Config { choice, ..config });
             for doubt in doubts::doubts(&line, &config) {
                 tracing::warn!("{doubt}");
             }
-            driver::supervise(&Config { choice, ..config }, found)
+            driver::supervise(&config, found)
         }
         Err(error) => fail(Exit::Usage, &error.to_string()),
     }
@@ -94,7 +100,8 @@ fn run(words: impl IntoIterator<Item = OsString>, choice: Choice, found: &Found)
 
 /// Help and version are what was asked for, so they go to stdout.
 fn print(text: &str) -> Exit {
-    match io::stdout().write_all(text.as_bytes()) {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Exit::Code(0),
         Err(_) => Exit::Internal,
     }

@@ -27,19 +27,16 @@ use nix::{
     unistd::write,
 };
 use tracing::{
-    Event, Level, Subscriber,
+    Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
+    span,
 };
 use tracing_subscriber::{
-    filter::{LevelFilter, Targets},
+    filter::LevelFilter,
     fmt::{
-        FmtContext, FormatEvent, FormatFields,
         format::Writer as Text,
         time::{FormatTime as _, SystemTime},
     },
-    layer::SubscriberExt as _,
-    registry::LookupSpan,
-    util::SubscriberInitExt as _,
 };
 
 use crate::{config::Log, driver::found};
@@ -55,6 +52,8 @@ const KEPT: usize = 64;
 const AT_ONCE: Duration = Duration::from_millis(20);
 /// How long the last lines are seen out before the process ends. A reader that is only slow takes them in that time.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How the names of our own crates begin.
+const OURS: &str = "konductor";
 /// Enough for a thread that only writes.
 const STACK: usize = 64 << 10;
 
@@ -62,8 +61,6 @@ const STACK: usize = 64 << 10;
 pub(crate) fn init(log: Log) {
     // What the libraries below say is either said again by our own messages, or wanted only when looking for a defect.
     let others = if log.level == LevelFilter::TRACE { LevelFilter::DEBUG } else { LevelFilter::OFF };
-    let targets =
-        Targets::new().with_default(others).with_target("konductor_run", log.level).with_target("konductor", log.level);
     let shape = if log.json { Shape::Json } else { Shape::Text };
     {
         // Room for all that it keeps: no other thread is to be refused memory while it has the queue.
@@ -72,15 +69,55 @@ pub(crate) fn init(log: Log) {
         queue.lines.reserve_exact(KEPT + 2);
     }
     let repeats = (log.level <= LevelFilter::INFO).then(Mutex::default);
-    let format = Format { shape, repeats };
-    let layer = tracing_subscriber::fmt::layer().with_writer(|| Stderr).event_format(format);
-    tracing_subscriber::registry().with(targets).with(layer).init();
+    // Nobody has set another one before.
+    let _ =
+        tracing::subscriber::set_global_default(Lines { level: log.level, others, format: Format { shape, repeats } });
+}
+
+/// What is said, as lines on stderr. A line says nothing of the spans that it is within, so they are not kept: what
+/// keeps them takes more time and memory than all else at the start of a mere init.
+struct Lines {
+    level: LevelFilter,
+    /// The level of what is not ours.
+    others: LevelFilter,
+    format: Format,
+}
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let level = if metadata.target().starts_with(OURS) { self.level } else { self.others };
+        *metadata.level() <= level
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level)
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        // None may have the number zero.
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        if let Some(line) = self.format.line(event) {
+            WRITER.say((line + "\n").into_bytes());
+        }
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
 }
 
 /// The format of a line of the log.
 struct Format {
     shape: Shape,
-    repeats: Option<Mutex<Repeats>>,
+    /// Made with the first warning.
+    repeats: Option<Mutex<Option<Repeats>>>,
 }
 
 /// What a line looks like.
@@ -99,22 +136,17 @@ impl Format {
         let repeats =
             self.repeats.as_ref().filter(|_| level == Level::WARN).and_then(|repeats| repeats.try_lock().ok());
         let Some(mut repeats) = repeats else { return Some(message) };
-        let again = repeats.take(&message, Boottime::now().0)?;
+        let again = repeats.get_or_insert_default().take(&message, Boottime::now().0)?;
         Some(format!("{message}{again}"))
     }
-}
 
-impl<S, N> FormatEvent<S, N> for Format
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Text<'_>, event: &Event<'_>) -> fmt::Result {
+    /// A line without its end; none if it is left out now.
+    fn line(&self, event: &Event<'_>) -> Option<String> {
         let mut message = Message::default();
         event.record(&mut message);
         let metadata = event.metadata();
-        let Some(message) = self.counted(*metadata.level(), message.0) else { return Ok(()) };
-        writeln!(out, "{}", self.shape.line(*metadata.level(), metadata.target(), &message))
+        let message = self.counted(*metadata.level(), message.0)?;
+        Some(self.shape.line(*metadata.level(), metadata.target(), &message))
     }
 }
 
@@ -201,20 +233,6 @@ fn cut(text: &str, room: usize, length: impl Fn(char) -> usize) -> String {
         }
     }
     if whole == text.len() { text.to_owned() } else { text[..kept].to_owned() + CUT }
-}
-
-/// Hands lines to the thread that writes them.
-struct Stderr;
-
-impl io::Write for Stderr {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        WRITER.say(line.to_vec());
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Sees out what has been said, for as long as it may take at the end of a process.

@@ -64,7 +64,7 @@ struct Held {
 
 /// Acquires a claim on `wanted`.
 pub(crate) async fn run(context: &Context, wanted: Wanted, args: &Args) -> Outcome {
-    let cluster = context.cluster().await?;
+    let cluster = context.cluster_within(args.timeout.timeout).await?;
     let who = Who::found(args.holder.holder.as_deref());
     if who.pod.is_none() && who.is_of_another() {
         context.screen.note(&format!(
@@ -215,7 +215,7 @@ async fn acquire(
     // Whether the API server has ever answered.
     let mut contact = false;
     let (news_in, mut news) = unbounded_channel();
-    let patience = Patience::new(object.to_string(), Boottime::now(), args.timeout.timeout);
+    let patience = Patience::new(object.to_string(), Boottime::now(), args.timeout.timeout).with(&cluster.server);
     let waited = {
         let held = pin!(async {
             before = ours.found_before(cluster, &request).await?;
@@ -462,7 +462,14 @@ mod tests {
 
     fn refused(code: u16, name: &str) -> ApiError {
         let text = String::new;
-        ApiError::Refused { code, reason: text(), message: text(), name: name.to_owned(), kind: text() }
+        ApiError::Refused {
+            code,
+            reason: text(),
+            message: text(),
+            name: name.to_owned(),
+            kind: text(),
+            fields: Vec::new(),
+        }
     }
 
     #[tokio::test]

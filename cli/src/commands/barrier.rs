@@ -8,7 +8,7 @@ use konductor::{
     identity::{ArrivalIdentity, COMPLETION_INDEX, PodSources, arrival_key},
     rendezvous::{self, Arriving, Awaited, Progress},
 };
-use konductor_api::{GoDuration, limits::MAX_EXPECTED};
+use konductor_api::{ArrivalSpec, GoDuration, limits::MAX_EXPECTED};
 use konductor_cluster::backoff::Backoff;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Arrive(ArriveArgs),
     /// Wait until a barrier is open.
     Wait(WaitArgs),
-    /// Begin anew, with nobody arrived: the barrier is deleted and created again.
+    /// Begin anew, with nobody arrived: the barrier is deleted and created again, which may take up to a minute.
     Reset(ResetArgs),
     /// How it stands.
     Status(status::OneArgs),
@@ -137,8 +137,8 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
         Command::Arrive(args) => arrive(context, args).await,
         Command::Wait(args) => {
             let object = ObjectName { resource: BARRIER, name: args.name.clone() };
-            let cluster = context.cluster().await?;
             let (timeout, output) = (args.timeout.timeout, &args.output);
+            let cluster = context.cluster_within(timeout).await?;
             wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, output).await
         }
         Command::Reset(args) => reset(context, args).await,
@@ -164,18 +164,19 @@ fn arriving(args: &ArriveArgs) -> Arriving {
             arrival_key(&said, sources.pod_uid(), container.as_deref(), index.as_deref(), &who.holder)
         }
     };
-    Arriving { barrier: args.name.clone(), key, holder: who.holder }
+    Arriving { barrier: args.name.clone(), key, holder: who.holder, pod: who.pod }
 }
 
 async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
-    let cluster = context.cluster().await?;
+    let cluster = context.cluster_within(args.timeout.timeout).await?;
     let arriving = arriving(args);
     let object = ObjectName { resource: BARRIER, name: args.name.clone() };
     let dry_run = args.dry_run.dry_run;
     let key = arriving.key.clone();
     let confirmation = format!("{}/{} arrived ({key})", BARRIER.qualified(), args.name);
     if dry_run != DryRun::None {
-        let spec = json!({ "barrier": arriving.barrier, "holder": arriving.holder, "key": arriving.key });
+        let Arriving { barrier, key, holder, pod } = arriving;
+        let spec = ArrivalSpec { barrier, key, holder, pod };
         let mut arrival = json!({
             "apiVersion": ARRIVAL.api_version(), "kind": ARRIVAL.kind,
             "metadata": { "generateName": format!("{}-", args.name) }, "spec": spec,
@@ -210,7 +211,10 @@ async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
                 Progress::Retrying { operation, error } => {
                     News::Trouble(format!("{object}: cannot {operation} yet: {error}"))
                 }
-                // At a barrier that is not open, or not there, one arrives all the same.
+                // Not for the barrier, which one arrives at whether it is open or not, but for a quota.
+                Progress::Waiting { message, missing } => {
+                    News::Waiting { object: object.to_string(), message, ahead: None, missing }
+                }
                 _ => News::Contact,
             };
             let _ = news_in.send(said);
@@ -219,7 +223,7 @@ async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
         outcome.unwrap_or_else(|| Err(Error::internal("the arrival has ended without a word")))
     });
     // To arrive is not to wait: `--timeout` is for what comes after.
-    let patience = Patience::new(object.to_string(), Boottime::now(), None);
+    let patience = Patience::new(object.to_string(), Boottime::now(), None).with(&cluster.server);
     if let Err(stop) = wait_for(context, patience, arrived, &mut news).await {
         return stop.outcome();
     }

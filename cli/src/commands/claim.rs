@@ -241,7 +241,7 @@ async fn renew_one(
         renewed = match cluster.call(call).await {
             Ok(claim) => claim,
             // Another claim has taken its name, or it is gone.
-            Err(ApiError::Refused { code: 404 | 409 | 422, .. }) => return Err(lost(&name, "it is gone")),
+            Err(error) if error.is_absent(&name) || error.is_another() => return Err(lost(&name, "it is gone")),
             Err(error) => return Err(explain(cluster, error, kind, Some(&name)).await),
         };
     }

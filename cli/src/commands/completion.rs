@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Arg, Command, CommandFactory as _, ValueEnum};
 use konductor::Exit;
+use konductor_cluster::Login;
 
 use crate::{
     args::CommandLine,
@@ -172,7 +173,9 @@ async fn from_cluster(globals: &Globals, resource: &Resource) -> Vec<String> {
             let named = objects.iter().filter_map(|object| object["metadata"]["name"].as_str());
             return named.map(str::to_owned).collect();
         }
-        let Ok(cluster) = Cluster::connect(globals).await else { return Vec::new() };
+        // Nobody is asked in the middle of a line. A login that takes longer goes on, and the next TAB may find it done.
+        let login = Login { asks: false, ..Login::default() };
+        let Ok(cluster) = Cluster::connect(globals, login).await else { return Vec::new() };
         if *resource == NAMESPACE {
             crate::trouble::names_at(&cluster, NAMESPACE.path(None)).await
         } else {

@@ -123,7 +123,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
     if let Some(folder) = context.globals.folder() {
         return local::wait(context, &folder, &goals, args.timeout.timeout, &args.output).await;
     }
-    let cluster = context.cluster().await?;
+    let cluster = context.cluster_within(args.timeout.timeout).await?;
     wait(context, &cluster, goals, args.timeout.timeout, &args.output).await
 }
 
@@ -161,7 +161,7 @@ async fn wait(
     });
     let waits = pin!(try_join_all(waits));
     let names: Vec<_> = goals.iter().map(|(object, _)| object.to_string()).collect();
-    let patience = Patience::new(names.join(" and "), Boottime::now(), timeout);
+    let patience = Patience::new(names.join(" and "), Boottime::now(), timeout).with(&cluster.server);
     match wait_for(context, patience, waits, &mut news).await {
         Ok(_) => Ok(DONE),
         Err(Stop::Because(error)) if error.exit == Exit::TimedOut => {

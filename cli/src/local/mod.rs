@@ -59,8 +59,8 @@ pub(crate) fn check(selection: &SelectionArgs) -> Result<(), Error> {
 
 /// The object of this name, or that there is none.
 pub(crate) fn one<'a>(all: &'a [Value], resource: Resource, name: &str) -> Result<&'a Value, Error> {
-    let named = |object: &&Value| object["metadata"]["name"] == name;
-    all.iter().find(named).ok_or_else(|| {
+    let found = all.iter().find(|object| object["metadata"]["name"] == name);
+    found.ok_or_else(|| {
         let error = Error::new(Exit::NoSuchPrimitive, format!("no manifest of the folder defines {resource}/{name}"));
         let names: Vec<_> =
             all.iter().filter_map(|object| object["metadata"]["name"].as_str()).map(str::to_owned).collect();

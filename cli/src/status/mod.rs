@@ -117,19 +117,18 @@ impl Wanted<'_> {
         let cluster = context.cluster().await?;
         let place = format!(" in {} namespace.", cluster.namespace);
         let mut backoff = Backoff::up_to(LONGEST_PAUSE);
-        let mut shown = None;
+        let mut shown = Shown::default();
         loop {
             match self.gather(&cluster).await {
                 Ok(Gathered { summaries, versions }) => {
-                    if shown.as_ref() != Some(&summaries) {
-                        self.print(context, &summaries, &place, shown.is_none())?;
-                        shown = Some(summaries);
-                    }
+                    shown.show(context, self, summaries, &place)?;
                     if !self.watch || context.screen.is_over() {
                         return Ok(DONE);
                     }
                     match changed(&cluster, versions).await {
-                        Ok(()) => {
+                        // Watches end by themselves after a while.
+                        Ok(false) => backoff.pause().await,
+                        Ok(true) => {
                             backoff.reset();
                             // What changes together is shown together, and many changes are not many lists.
                             sleep(SETTLES).await;
@@ -141,7 +140,7 @@ impl Wanted<'_> {
                     }
                 }
                 // What was shown once is shown again when the trouble is over.
-                Err(failed) if shown.is_some() && failed.error.is_passing() => {
+                Err(failed) if shown.0.is_some() && failed.error.is_passing() => {
                     context.screen.note(&format!("{} (trying again)", failed.error));
                     backoff.pause().await;
                 }
@@ -154,20 +153,17 @@ impl Wanted<'_> {
 
     async fn show_folder(&self, context: &Context, folder: &Local) -> Outcome {
         let place = format!(" in {}.", folder.folder().display());
-        let mut shown = None;
+        let mut shown = Shown::default();
         if !self.watch {
             let summaries = local::summaries(folder, self.kinds, self.name, self.selection)?;
-            self.print(context, &summaries, &place, true)?;
+            shown.show(context, self, summaries, &place)?;
             return Ok(DONE);
         }
         local::check(self.selection)?;
         let mut changes = local::Changes::of(folder);
         while !context.screen.is_over() {
             let summaries = local::summaries_of(&changes.view().await?, self.kinds, self.name)?;
-            if shown.as_ref() != Some(&summaries) {
-                self.print(context, &summaries, &place, shown.is_none())?;
-                shown = Some(summaries);
-            }
+            shown.show(context, self, summaries, &place)?;
         }
         Ok(DONE)
     }
@@ -178,21 +174,18 @@ impl Wanted<'_> {
         let (mut summaries, mut versions) = (Vec::new(), Vec::new());
         for kind in *kinds {
             let failed = |error, of, named| Failed { error, of, named };
-            let objects = match name {
-                Some(name) => {
-                    let found = cluster.call(Call::get(cluster.path(*kind, name))).await;
-                    let found = found.map_err(|error| failed(error, *kind, true))?;
-                    let only = Call::get(cluster.all(*kind)).with("fieldSelector", format!("metadata.name={name}"));
-                    versions.push((only, version_of(&found)));
-                    vec![found]
-                }
-                None => {
-                    let call = selection.call(cluster, *kind);
-                    let (objects, version) =
-                        listed(cluster, call.clone(), *kind).await.map_err(|error| failed(error, *kind, false))?;
-                    versions.push((call, version));
-                    objects
-                }
+            let objects = if let Some(name) = name {
+                let found = cluster.call(Call::get(cluster.path(*kind, name))).await;
+                let found = found.map_err(|error| failed(error, *kind, true))?;
+                let only = Call::get(cluster.all(*kind)).with("fieldSelector", format!("metadata.name={name}"));
+                versions.push((only, version_of(&found)));
+                vec![found]
+            } else {
+                let call = selection.call(cluster, *kind);
+                let (objects, version) =
+                    listed(cluster, call.clone(), *kind).await.map_err(|error| failed(error, *kind, false))?;
+                versions.push((call, version));
+                objects
             };
             let claims = match kind.claims() {
                 Some((claims, field)) if !objects.is_empty() => {
@@ -220,28 +213,54 @@ impl Wanted<'_> {
         Ok(Gathered { summaries, versions })
     }
 
-    fn print(&self, context: &Context, summaries: &[Value], place: &str, first: bool) -> Result<(), Error> {
+    /// The summaries in the form that is wanted; none for a screen.
+    fn text(&self, summaries: &[Value]) -> Result<Option<String>, Error> {
         let value = match (self.name, summaries) {
             (Some(_), [one]) => one.clone(),
             _ => Value::Array(summaries.to_vec()),
         };
-        let text = match self.output.format() {
-            Format::Name => Some(summaries.iter().map(summary::name).collect()),
-            _ => self.output.print(value)?,
+        match self.output.format() {
+            Format::Name => Ok(Some(summaries.iter().map(summary::name).collect())),
+            _ => self.output.print(value),
+        }
+    }
+}
+
+/// What was shown last: only news are shown again.
+#[derive(Default)]
+struct Shown(Option<(Vec<Value>, Option<String>)>);
+
+impl Shown {
+    fn show(
+        &mut self,
+        context: &Context,
+        wanted: &Wanted<'_>,
+        summaries: Vec<Value>,
+        place: &str,
+    ) -> Result<(), Error> {
+        let text = wanted.text(&summaries)?;
+        let is_first = self.0.is_none();
+        let is_news = match &self.0 {
+            None => true,
+            // What is shown of it may be the same when something else of it has changed.
+            Some((former, said)) => *former != summaries && (text.is_none() || *said != text),
         };
-        let place = if self.selection.all_namespaces { "" } else { place };
-        match text {
-            Some(text) => context.screen.text(&text),
+        let all = wanted.selection.all_namespaces;
+        match &text {
+            _ if !is_news => {}
+            Some(text) => context.screen.text(text),
             None if summaries.is_empty() => {
-                context.screen.note(&format!("No {} found{place}", plurals(self.kinds)));
+                let place = if all { "" } else { place };
+                context.screen.note(&format!("No {} found{place}", plurals(wanted.kinds)));
             }
             None => {
-                let screen = view::screen(summaries, now(), self.selection.all_namespaces);
+                let screen = view::screen(&summaries, now(), all);
                 let screen = if context.screen.color { view::colored(&screen) } else { screen };
                 // One screen after the other.
-                context.screen.text(&if first { screen } else { format!("\n{screen}") });
+                context.screen.text(&if is_first { screen } else { format!("\n{screen}") });
             }
         }
+        self.0 = Some((summaries, text));
         Ok(())
     }
 }
@@ -259,8 +278,8 @@ struct Failed {
     named: bool,
 }
 
-/// Returns when one of these lists has changed since its version, or when a watch has ended.
-async fn changed(cluster: &Cluster, versions: Vec<(Call, String)>) -> Result<(), ApiError> {
+/// Returns when one of these lists has changed since its version, or (`false`) when all watches have ended before.
+async fn changed(cluster: &Cluster, versions: Vec<(Call, String)>) -> Result<bool, ApiError> {
     let opening =
         versions.into_iter().map(|(call, version)| async move { cluster.watch(call, &version).await.map(Box::pin) });
     let mut events = select_all(try_join_all(opening).await?);
@@ -268,11 +287,11 @@ async fn changed(cluster: &Cluster, versions: Vec<(Call, String)>) -> Result<(),
         match event {
             Ok((word, _)) if word == "BOOKMARK" => {}
             // A version that is too old: all is listed anew.
-            Err(error) if error.code() == Some(410) => return Ok(()),
-            other => return other.map(drop),
+            Err(error) if error.code() == Some(410) => return Ok(false),
+            other => return other.map(|_| true),
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 async fn listed(cluster: &Cluster, call: Call, resource: Resource) -> Result<(Vec<Value>, String), ApiError> {

@@ -235,3 +235,14 @@ fn what_is_kept_of_the_past_is_bounded() {
     play.play("delete semaphore s");
     assert_eq!(play.state.history(&id).count(), 0);
 }
+
+#[test]
+fn of_what_was_selected_nothing_else_is_shown() {
+    let claim = r#"{"metadata":{"name":"c","namespace":"team"},"spec":{"semaphore":"s","holder":"h","instance":"i"}}"#;
+    for (is_whole, rows) in [(true, 1), (false, 0)] {
+        let mut state = State::new(Place::Cluster(Some("team".into())), is_whole);
+        let claim = read(Kind::Permit, claim).expect("a claim");
+        state.step(Event::Listed(Kind::Permit, vec![claim]), begin(), 10);
+        assert_eq!(state.rows().len(), rows, "a lock that is missing, or was not selected");
+    }
+}

@@ -20,7 +20,7 @@ use super::{
     name,
     waiting::Waiting,
 };
-use crate::AcquireError;
+use crate::{AcquireError, Event};
 
 #[derive(Debug)]
 pub(super) struct Asking {
@@ -31,6 +31,8 @@ pub(super) struct Asking {
     unsure: bool,
     /// The last claim that was deleted to make room.
     cleared: Option<String>,
+    /// What was last told of a quota that is used up.
+    quota: Option<String>,
 }
 
 #[derive(Debug)]
@@ -44,7 +46,7 @@ enum Next {
 
 impl Asking {
     pub(super) fn first() -> Self {
-        Self { next: Next::Create, sibling: 0, unsure: false, cleared: None }
+        Self { next: Next::Create, sibling: 0, unsure: false, cleared: None, quota: None }
     }
 
     /// Asks once more, after the claim with this UID, if it still exists, is deleted.
@@ -86,7 +88,8 @@ impl Asking {
             return name::of_holder(context.kind, &context.parent, holder, context.pod.as_ref());
         }
         match &context.pod {
-            Some(pod) if context.holder.is_none() && self.sibling < limits::SIBLINGS => {
+            // Of a whole pod nobody knows which start of which container asks, so no name is found again.
+            Some(pod) if context.holder.is_none() && !pod.is_whole() && self.sibling < limits::SIBLINGS => {
                 name::derived(context.kind, &context.parent, pod, self.sibling)
             }
             _ => name::random(&context.parent, turn.draw.id),
@@ -106,6 +109,14 @@ impl Asking {
             (Next::Create, Err(Failure::Taken)) => {
                 context.tries.at_once();
                 self.next = Next::Inspect;
+            }
+            (Next::Create, Err(failure @ Failure::QuotaUsedUp(_))) => {
+                let _ = context.tries.believed(call.operation(), &failure, turn.now);
+                let message = context.tries.failed(failure, Pauses::PATIENT, turn.now, turn.draw);
+                if self.quota.as_ref() != Some(&message) {
+                    self.quota = Some(message.clone());
+                    turn.tell(Event::Waiting { ahead: None, message, parent_missing: false, lock: None });
+                }
             }
             (Next::Inspect, Err(Failure::Missing(_))) => {
                 context.tries.pause(limits::PAUSE, turn.now, turn.draw);

@@ -285,6 +285,11 @@ impl Machine {
             None if !missing => Progress::Seen,
             Some(RendezvousPhase::Waiting) | None => Progress::Waiting { message, missing },
         };
+        self.waits(progress, turn);
+    }
+
+    /// Tells this, if it is news.
+    fn waits(&mut self, progress: Progress, turn: &mut Turn) {
         if self.told.as_ref() != Some(&progress) {
             self.told = Some(progress.clone());
             turn.tell(progress);
@@ -296,8 +301,14 @@ impl Machine {
         if let Some(error) = self.tries.believed(operation, &failure, turn.now) {
             return self.end(Progress::Failed { error: error.into() }, turn);
         }
+        let is_quota = matches!(failure, Failure::QuotaUsedUp(_));
         let error = self.tries.failed(failure, Pauses::PATIENT, turn.now, turn.draw);
-        turn.tell(Progress::Retrying { operation, error });
+        if is_quota {
+            // The API server answers; there is room when others are gone.
+            self.waits(Progress::Waiting { message: error, missing: false }, turn);
+        } else {
+            turn.tell(Progress::Retrying { operation, error });
+        }
         // Meanwhile there may be another barrier: whoever is owned by one that is gone does not count, and is
         // collected.
         if let Call::Create { .. } = self.next {
@@ -352,7 +363,12 @@ impl Arriving {
             1..limits::SIBLINGS => format!("{}-{}", hashed(&self.barrier, &parts), taken + 1),
             _ => random(&self.barrier, draw.id),
         };
-        let spec = ArrivalSpec { barrier: self.barrier.clone(), holder: self.holder.clone(), key: self.key.clone() };
+        let spec = ArrivalSpec {
+            barrier: self.barrier.clone(),
+            holder: self.holder.clone(),
+            key: self.key.clone(),
+            pod: self.pod.clone(),
+        };
         Call::Create { name, owner, spec }
     }
 }
@@ -377,7 +393,7 @@ mod tests {
 
     #[test]
     fn names_do_not_run_out() {
-        let arriving = Arriving { barrier: "b".into(), key: "k".into(), holder: "h".into() };
+        let arriving = Arriving { barrier: "b".into(), key: "k".into(), holder: "h".into(), pod: None };
         let name = |taken: u32| match arriving.creation(None, taken, Draw { id: u128::from(taken), jitter: 0 }) {
             Call::Create { name, .. } => name,
             other => panic!("no creation: {other:?}"),

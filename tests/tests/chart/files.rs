@@ -74,7 +74,7 @@ fn entries(text: &str) -> Vec<Entry> {
         let value = values.pointer(&pointer).unwrap_or_else(|| panic!("values.yaml has no {pointer}"));
         entries.push(Entry {
             path: path.join("."),
-            comment: comment.drain(..).collect::<Vec<_>>().join(" "),
+            comment: std::mem::take(&mut comment).join(" "),
             default: (!is_section).then(|| value.clone()),
         });
     }

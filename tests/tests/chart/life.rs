@@ -256,7 +256,7 @@ async fn what_is_rendered_can_be_applied_by_others() {
     let examples: Vec<Value> = serde_yaml_ng::from_str(examples).expect("a list");
     let examples: Vec<_> = examples.iter().map(ToString::to_string).collect();
     let tried = ["apply", "--server-side", "--dry-run=server", "-f", "-"];
-    cluster.kubectl_with(&tried, &examples.join("\n---\n")).expect("take the examples");
+    cluster.kubectl_with(&tried, &examples.join("\n")).expect("take the examples");
 
     // The API server sorts the operator's requests into the place that was made for them.
     let kind = kube::core::GroupVersionKind::gvk("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema");

@@ -1,4 +1,4 @@
-//! The ways to a cluster: a login program, a proxy, somebody else's name; and as a plugin of kubectl.
+//! The ways to a cluster: a proxy, somebody else's name; and as a plugin of kubectl.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -31,36 +31,6 @@ fn koncli(kubeconfig: &Path) -> Command {
     let mut command = Command::new(Binaries::built().koncli());
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nowhere").env("KUBECONFIG", kubeconfig);
     command
-}
-
-#[tokio::test]
-async fn a_login_program_is_run_for_credentials() {
-    let scene = Scene::new("koncli-exec").await;
-    scene.semaphore("s", 1).await;
-    scene.namespace.service_account("other").await;
-    let path = kubeconfig(&scene, |_| {}).await;
-    let token = scene.namespace.service_account_token("looker").await;
-    let credential = format!(
-        r#"{{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{{"token":"{token}"}}}}"#
-    );
-    let text = std::fs::read_to_string(&path).expect("a kubeconfig");
-    let mut config: Value = serde_json::from_str(&text).expect("JSON");
-    config["users"][0]["user"] = serde_json::json!({ "exec": {
-        "apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/echo", "args": [credential],
-        "interactiveMode": "Never",
-    }});
-    std::fs::write(&path, config.to_string()).expect("written");
-    let mut command = koncli(&path);
-    command.args(["semaphore", "list", "-o", "name"]);
-    let ran = ended(Process::spawn("koncli", command)).await;
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "semaphore.konductor.io/s\n"), "{}", ran.stderr);
-    config["users"][0]["user"]["exec"]["command"] = "/bin/false".into();
-    std::fs::write(&path, config.to_string()).expect("written");
-    let mut command = koncli(&path);
-    command.args(["semaphore", "list"]);
-    let ran = ended(Process::spawn("koncli", command)).await;
-    assert_eq!(ran.code, 69, "{}", ran.stderr);
-    assert!(ran.stderr.contains("/bin/false"), "which program has failed: {}", ran.stderr);
 }
 
 /// A proxy that forwards one connection after the other, and tells what it was asked and how it was authorized.
@@ -115,6 +85,27 @@ async fn a_proxy_is_gone_through_when_the_kubeconfig_or_the_environment_names_on
     let ran = ended(Process::spawn("koncli", command)).await;
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(asked.try_recv().is_err(), "not for this address");
+    // It is servers that are excepted, and not proxies.
+    let mut command = koncli(&plain);
+    command.args(["semaphore", "list", "-o", "name"]);
+    command.env("HTTPS_PROXY", format!("http://localhost:{port}")).env("NO_PROXY", "localhost,");
+    let ran = ended(Process::spawn("koncli", command)).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(asked.try_recv().is_ok(), "it was asked");
+    // It is also gone through for what waits, and named when it is in the way.
+    let mut command = koncli(&plain);
+    command.args(["wait", "semaphore/s", "--for", "condition=Ready", "--timeout", "60s"]);
+    command.env("https_proxy", format!("127.0.0.1:{port}"));
+    let ran = ended(Process::spawn("koncli", command)).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(asked.try_recv().is_ok(), "it was asked");
+    let dead = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a port");
+    let mut command = koncli(&plain);
+    command.args(["semaphore", "list"]).env("HTTPS_PROXY", format!("http://me:secret@{dead}"));
+    let ran = ended(Process::spawn("koncli", command)).await;
+    assert_eq!(ran.code, 69, "{}", ran.stderr);
+    let by = format!(" by the proxy {dead} about semaphores: ");
+    assert!(ran.stderr.contains(&by) && !ran.stderr.contains("secret"), "{}", ran.stderr);
 }
 
 #[tokio::test]

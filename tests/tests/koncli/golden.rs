@@ -26,8 +26,10 @@ async fn play(name: &str) {
         played += line;
         played.push('\n');
         for said in follow(&scene, line, &mut watches).await {
-            played += format!("    {said}").trim_end();
-            played.push('\n');
+            // An empty line would be an input when it is played again.
+            for part in ["    ", if said.is_empty() { "(empty)" } else { &said }, "\n"] {
+                played += part;
+            }
         }
     }
     konductor_golden::check_file(&path, |_| played);
@@ -80,7 +82,7 @@ fn said(scene: &Scene, ran: &Ran) -> Vec<String> {
 
 fn lines(scene: &Scene, text: &str, before: &str) -> Vec<String> {
     let text = text.replace(&scene.namespace.name, "NAMESPACE").replace(&scene.system, "SYSTEM");
-    text.lines().map(|line| format!("{before}{}", plain(line))).collect()
+    text.lines().map(|line| format!("{before}{}", plain(line)).trim_end().to_owned()).collect()
 }
 
 /// A line without what is another one each time.
@@ -104,7 +106,10 @@ fn plain(line: &str) -> String {
     // How many blanks follow an age depends on how long that is.
     let mut parts = plain.trim_end().split("AGE   ");
     let mut steady = parts.next().unwrap_or_default().to_owned();
-    parts.for_each(|part| steady += &format!("AGE   {}", part.trim_start()));
+    for part in parts {
+        steady += "AGE   ";
+        steady += part.trim_start();
+    }
     steady
 }
 

@@ -26,8 +26,8 @@ async fn locks_are_used_as_they_were() {
         &scene,
         r#"
         koncli semaphore create db --permits 2 --ttl 5m --operator-namespace "$OPERATOR_NAMESPACE"
-        koncli semaphore acquire db --holder job-1 --wait --timeout 1m --wait-for-update --update-timeout 10s >token
-        grep -Eq '^[0-9]+$' token && rm token
+        token=$(koncli semaphore acquire db --holder job-1 --wait --timeout 1m --wait-for-update --update-timeout 10s)
+        echo "$token" | grep -Eqx '[0-9]+'
         until [ "$(koncli status semaphore db -o json | jq -r .available)" = 1 ]; do :; done
         koncli status semaphore db -o json | jq -r '.permits, .inUse, .holders[0]'
         koncli semaphore list -o json | jq -r '.items[].metadata.name'

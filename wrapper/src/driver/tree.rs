@@ -33,7 +33,7 @@ use konductor::Exit;
 use nix::{
     errno::Errno,
     libc::{self, c_int, pid_t},
-    sys::wait::{Id, WaitPidFlag, waitid},
+    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
     unistd::{Pid, getpid},
 };
 
@@ -72,6 +72,8 @@ pub(super) struct Reaped {
 #[expect(clippy::struct_excessive_bools, reason = "they are independent: any combination can occur")]
 pub(super) struct Tree {
     command: Option<Pid>,
+    /// The command has been seen to be stopped. It may have been continued since.
+    stopped: bool,
     /// The process group that the command has of its own.
     group: Option<Pid>,
     /// Children that were there before the command.
@@ -101,6 +103,7 @@ impl Tree {
         };
         Self {
             command: None,
+            stopped: false,
             group: None,
             others,
             watchdog: None,
@@ -155,6 +158,18 @@ impl Tree {
         self.command
     }
 
+    /// Whether the command stands still now. A stop is reported once, and [`Tree::reap`] may have heard of it; a
+    /// continuation is to be seen until the next stop.
+    pub(super) fn command_stands(&self) -> bool {
+        let looks = [WaitPidFlag::WEXITED, WaitPidFlag::WSTOPPED, WaitPidFlag::WCONTINUED];
+        let look = looks.into_iter().fold(WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT, |look, one| look | one);
+        match self.command.map(|command| waitid(Id::Pid(command), look)) {
+            Some(Ok(WaitStatus::Stopped(..))) => true,
+            Some(Ok(WaitStatus::StillAlive)) => self.stopped,
+            _ => false,
+        }
+    }
+
     /// Whether the last look has left some for the next one, which nothing else announces.
     pub(super) fn has_more(&self) -> bool {
         self.more
@@ -172,6 +187,7 @@ impl Tree {
                 Ok(0) => self.more = false,
                 Ok(pid) if libc::WIFSTOPPED(status) => {
                     if self.command == Some(Pid::from_raw(pid)) {
+                        self.stopped = true;
                         reaped.stopped = Some(libc::WSTOPSIG(status));
                     }
                 }
