@@ -110,7 +110,7 @@ impl ApiError {
             Self::Refused { code: 409, .. } => true,
             // UIDs cannot be changed, as a patch with another one would.
             Self::Refused { code: 422, fields, .. } => fields.iter().any(|field| field == "metadata.uid"),
-            Self::Refused { .. } | Self::Unanswered(_) => false,
+            Self::Refused { .. } | Self::Unanswered(_) | Self::NoLogin(_) => false,
         }
     }
 

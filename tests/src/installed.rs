@@ -53,7 +53,11 @@ impl Installed {
             kind == "ServiceAccount" || kind.contains("Role") || kind.contains("ValidatingAdmissionPolicy")
         });
         apply(&system.client, &system.name, &objects).await;
-        Self::found(system).await
+        let installed = Self::found(system).await;
+        if crds {
+            wait_policed(&installed.system).await;
+        }
+        installed
     }
 
     /// What a release called `konductor` has installed in this namespace. Returns when its rights are in force.
@@ -62,9 +66,6 @@ impl Installed {
         system.wait_allowed(SERVICE_ACCOUNT, None, &everywhere.rules.unwrap_or_default()).await;
         let here = system.api::<Role>().get(SERVICE_ACCOUNT).await.expect("its role here");
         system.wait_allowed(SERVICE_ACCOUNT, Some(&system.name), &here.rules.unwrap_or_default()).await;
-        if crds {
-            wait_policed(&system).await;
-        }
         let kubeconfig = system.service_account_kubeconfig(SERVICE_ACCOUNT).await;
         Self { system, kubeconfig }
     }

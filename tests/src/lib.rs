@@ -47,7 +47,7 @@ pub use installed::Installed;
 pub use namespace::{ContainerState, TestNamespace};
 pub use process::{Process, executable};
 pub use proxy::{Network, Proxy};
-pub use scrape::get;
+pub use scrape::{get, get_as, metrics_address};
 pub use tools::{Binaries, minors, tool, tool_of, workspace};
 pub use wait::{INTERVAL, eventually, wait_for, wait_gone};
 

@@ -1,6 +1,6 @@
 //! `tests/tools/install`, with a compiler that is a stand-in: what is tried here is how it finds, builds and caches.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

@@ -4,7 +4,7 @@
 //!   valid or refused; `doubts`: what is valid and hardly meant; `copy`: the one thing to ask for that runs no command;
 //! - `supervisor`: the core, which decides from events alone what to do next;
 //! - `driver`: the loop that carries it out: processes, signals, timers, and the thread that talks to the API server;
-//! - `log`: what people see.
+//! - `log`: what people see; `trace`: the trace that its lines name.
 //!
 //! What the parent process sees (`konductor::exit`), and which pod and container this is (`konductor::identity`), it
 //! has in common with other command lines.
@@ -21,6 +21,7 @@ mod reference;
 mod settings;
 mod signal;
 mod supervisor;
+mod trace;
 mod values;
 
 use std::{
@@ -55,7 +56,7 @@ fn code_of(words: impl IntoIterator<Item = OsString>, choice: Choice) -> u8 {
     let exit = match Found::block_all() {
         Ok(found) => run(words, choice, &found),
         Err(error) => {
-            log::init(Log::default());
+            log::init(Log::default(), None);
             fail(Exit::Internal, &format!("cannot block signals: {error}"))
         }
     };
@@ -76,7 +77,7 @@ fn run(words: impl IntoIterator<Item = OsString>, choice: Choice, found: &Found)
     };
     let sources = Sources::new(&line, &environment);
     let log = sources.log();
-    log::init(log.as_ref().copied().unwrap_or_default());
+    log::init(log.as_ref().copied().unwrap_or_default(), environment.trace());
     if let Some(message) = wrong {
         return fail(Exit::Usage, &message);
     }

@@ -39,7 +39,7 @@ use tracing_subscriber::{
     },
 };
 
-use crate::{config::Log, driver::found};
+use crate::{config::Log, driver::found, trace::TraceId};
 
 /// A pipe with room for anything has room for this much (`PIPE_BUF`), and no other process writes in between.
 const MAX_LINE: usize = 4096;
@@ -57,11 +57,11 @@ const OURS: &str = "konductor";
 /// Enough for a thread that only writes.
 const STACK: usize = 64 << 10;
 
-/// Sets up the log for the whole process.
-pub(crate) fn init(log: Log) {
+/// Sets up the log for the whole process, whose run is part of this trace.
+pub(crate) fn init(log: Log, trace: Option<TraceId>) {
     // What the libraries below say is either said again by our own messages, or wanted only when looking for a defect.
     let others = if log.level == LevelFilter::TRACE { LevelFilter::DEBUG } else { LevelFilter::OFF };
-    let shape = if log.json { Shape::Json } else { Shape::Text };
+    let shape = if log.json { Shape::Json { trace } } else { Shape::Text };
     {
         // Room for all that it keeps: no other thread is to be refused memory while it has the queue.
         let mut queue = WRITER.queue();
@@ -125,8 +125,11 @@ struct Format {
 enum Shape {
     /// `konductor-run: [warning: ]message`; container runtimes add the time.
     Text,
-    /// One object: `timestamp`, `level`, `target`, `message`.
-    Json,
+    /// One object: `timestamp`, `level`, `target`, `message`, and `trace_id` if the run is part of a trace.
+    Json {
+        /// That trace.
+        trace: Option<TraceId>,
+    },
 }
 
 impl Format {
@@ -155,11 +158,11 @@ impl Shape {
     fn line(self, level: Level, target: &str, message: &str) -> String {
         match self {
             Self::Text => text(level, message),
-            Self::Json => {
+            Self::Json { trace } => {
                 let mut time = String::new();
                 // Writing to a string cannot fail.
                 let _ = SystemTime.format_time(&mut Text::new(&mut time));
-                json(&time, level, target, message)
+                json(&time, level, target, trace, message)
             }
         }
     }
@@ -190,10 +193,14 @@ fn text(level: Level, message: &str) -> String {
     one_line(&format!("konductor-run: {level}{message}"))
 }
 
-fn json(time: &str, level: Level, target: &str, message: &str) -> String {
+fn json(time: &str, level: Level, target: &str, trace: Option<TraceId>, message: &str) -> String {
     let object = |message: &str| {
-        serde_json::json!({ "timestamp": time, "level": level.as_str(), "target": target, "message": message })
-            .to_string()
+        let mut object =
+            serde_json::json!({ "timestamp": time, "level": level.as_str(), "target": target, "message": message });
+        if let Some(trace) = trace {
+            object["trace_id"] = trace.as_str().into();
+        }
+        object.to_string()
     };
     let room = (MAX_LINE - 1).saturating_sub(object("").len());
     // At most what JSON makes of a character: \", \\ and \n, \u0000, or as it is.
@@ -377,7 +384,7 @@ mod tests {
     fn a_line_says_how_bad_it_is() {
         assert_eq!(text(Level::ERROR, "no"), "konductor-run: error: no");
         assert_eq!(text(Level::INFO, "waiting"), "konductor-run: waiting");
-        let line = json("2026-01-01T00:00:00Z", Level::WARN, "konductor_run", "say \"hm\"\n");
+        let line = json("2026-01-01T00:00:00Z", Level::WARN, "konductor_run", None, "say \"hm\"\n");
         let expected =
             r#"{"level":"WARN","message":"say \"hm\"\n","target":"konductor_run","timestamp":"2026-01-01T00:00:00Z"}"#;
         assert_eq!(parsed(&line), parsed(expected));
@@ -416,7 +423,7 @@ mod tests {
         assert_eq!(line, "ü".repeat((MAX_LINE - 1 - CUT.len()) / 2) + CUT);
         let fits = "a".repeat(MAX_LINE - 1);
         assert_eq!(one_line(&fits), fits);
-        let message = parsed(&json("t", Level::INFO, "konductor_run", &"\u{1}".repeat(MAX_LINE)));
+        let message = parsed(&json("t", Level::INFO, "konductor_run", None, &"\u{1}".repeat(MAX_LINE)));
         let message = message["message"].as_str().unwrap();
         assert!(message.starts_with("\u{1}\u{1}") && message.ends_with("\u{1}..."), "{}", message.len());
     }
@@ -425,11 +432,13 @@ mod tests {
         #[test]
         fn any_message_is_one_line_that_a_pipe_takes(
             piece in r"[\x00-\x7f]{0,9}|\PC{0,9}|.{0,9}", times in 0_usize..3000, level in prop::sample::select(&LEVELS[..]),
+            traced in any::<bool>(),
         ) {
+            let trace = TraceId::of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").filter(|_| traced);
             let message = piece.repeat(times);
             let line = text(level, &message);
             prop_assert!(line.len() < MAX_LINE && !line.contains(char::is_control));
-            let line = json("2026-01-01T00:00:00.000000Z", level, "konductor_run::driver", &message);
+            let line = json("2026-01-01T00:00:00.000000Z", level, "konductor_run::driver", trace, &message);
             prop_assert!(line.len() < MAX_LINE && !line.contains('\n'));
             let value = parsed(&line);
             let found = value["message"].as_str().unwrap();

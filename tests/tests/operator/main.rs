@@ -10,5 +10,7 @@ mod failover;
 mod gate;
 mod hostile;
 mod leases;
+mod news;
+mod oncall;
 mod rendezvous;
 mod surroundings;

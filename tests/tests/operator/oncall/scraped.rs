@@ -1,0 +1,140 @@
+//! A real Prometheus scrapes the operator, by the configuration that a `PodMonitor` makes.
+
+use std::path::Path;
+
+use konductor_api::{Barrier, Gate, Lease};
+use konductor_tests::{eventually, get_as, helm_template, metrics_address, workspace};
+use kube::api::PostParams;
+use serde_json::{Map, Value, json};
+
+use super::{
+    dashboard::{dashboard, expanded, queries},
+    prometheus::{Prometheus, promtool},
+    rules::{RULES, alerts},
+};
+use crate::cluster::{LIMIT, Scene, namespace, shared};
+
+#[tokio::test]
+async fn promtool_finds_nothing_amiss_in_the_metrics() {
+    let operator = shared().await;
+    let (status, answer) = get_as(operator, "/metrics", "*/*").await;
+    let (head, metrics) = answer.split_once("\r\n\r\n").expect("a body");
+    assert!(status.contains("200") && head.contains("text/plain; version=0.0.4"), "{head}");
+    assert_eq!(promtool(&["check", "metrics"], metrics), "");
+}
+
+/// What the chart lets the operator's pods be found by: their labels, and the name of the port of their metrics.
+fn selected() -> (Value, String) {
+    let objects = helm_template("konductor", "konductor-system", &[]);
+    let deployment =
+        objects.iter().find(|object| object.types.as_ref().is_some_and(|types| types.kind == "Deployment"));
+    let spec = &deployment.expect("a Deployment").data["spec"];
+    let ports = spec["template"]["spec"]["containers"][0]["ports"].as_array().expect("ports");
+    let port = ports.iter().find(|port| port["containerPort"] == 8080).expect("a port for metrics");
+    (spec["selector"]["matchLabels"].clone(), port["name"].as_str().expect("it has a name").to_owned())
+}
+
+/// How discovery calls a pod's label.
+fn discovered(label: &str) -> String {
+    format!("__meta_kubernetes_pod_label_{}", label.replace(|c: char| !c.is_ascii_alphanumeric(), "_"))
+}
+
+/// What discovery says of a pod with these labels, which is this process of the machine. Debian's Prometheus has no
+/// discovery of Kubernetes, so the test says it.
+fn target(address: &str, labels: &Value, port: &str) -> Value {
+    let of_pod = labels.as_object().expect("labels").iter().map(|(label, value)| (discovered(label), value.clone()));
+    let others = [
+        ("__meta_kubernetes_namespace", "konductor-system"),
+        ("__meta_kubernetes_pod_name", "operator-a"),
+        ("__meta_kubernetes_pod_container_name", "operator"),
+        ("__meta_kubernetes_pod_container_port_name", port),
+    ];
+    let others = others.map(|(label, value)| (label.to_owned(), Value::from(value)));
+    let labels: Map<String, Value> = of_pod.chain(others).collect();
+    json!([{ "targets": [address], "labels": labels }])
+}
+
+/// What the operator of Prometheus makes of a `PodMonitor` with these labels, this port, and `honorLabels`; but for
+/// where its pods are found, and more often.
+fn configuration(targets: &Path, labels: &Value, port: &str) -> String {
+    let keep = |label: &str, value: &str| json!({ "action": "keep", "source_labels": [label], "regex": value });
+    let name = |label: &str, target: &str| json!({ "source_labels": [label], "target_label": target });
+    let labels = labels.as_object().expect("labels").iter();
+    let mut relabelings: Vec<_> =
+        labels.map(|(label, value)| keep(&discovered(label), value.as_str().expect("text"))).collect();
+    relabelings.extend([
+        keep("__meta_kubernetes_pod_container_port_name", port),
+        name("__meta_kubernetes_namespace", "namespace"),
+        name("__meta_kubernetes_pod_container_name", "container"),
+        name("__meta_kubernetes_pod_name", "pod"),
+    ]);
+    let job = json!({
+        "job_name": "podMonitor/konductor-system/konductor-operator/0",
+        "honor_labels": true,
+        "metrics_path": "/metrics",
+        "scrape_interval": "1s",
+        "scrape_timeout": "1s",
+        "file_sd_configs": [{ "files": [targets] }],
+        "relabel_configs": relabelings,
+    });
+    let rules = workspace().join(RULES);
+    json!({ "global": { "evaluation_interval": "1s" }, "rule_files": [rules], "scrape_configs": [job] }).to_string()
+}
+
+/// One of everything, so that no panel is empty.
+async fn everything(scene: &Scene) {
+    scene.semaphore("warehouse", 1).await;
+    scene.claim("warehouse", "first").await;
+    scene.granted("first").await;
+    scene.claim("warehouse", "second").await;
+    scene.ahead("second", 0).await;
+    scene.release("first").await;
+    scene.granted("second").await;
+    Scene::<Lease>::of(scene.namespace.clone()).create("report", &json!({})).await;
+    let barrier = json!({ "metadata": { "name": "loaded" }, "spec": { "expected": 2 } });
+    let barrier: Barrier = serde_json::from_value(barrier).expect("a barrier");
+    scene.namespace.api().create(&PostParams::default(), &barrier).await.expect("create a barrier");
+    let gate = json!({ "metadata": { "name": "ready" }, "spec": { "conditions": [
+        { "type": "Semaphore", "name": "warehouse", "state": "Full" },
+    ]}});
+    let gate: Gate = serde_json::from_value(gate).expect("a gate");
+    scene.namespace.api().create(&PostParams::default(), &gate).await.expect("create a gate");
+}
+
+#[tokio::test]
+async fn a_prometheus_finds_the_operator_and_has_what_each_panel_and_alert_asks_for() {
+    let operator = shared().await;
+    let scene = namespace("scraped").await;
+    everything(&scene).await;
+    let (folder, (labels, port)) = (tempfile::tempdir().expect("a folder"), selected());
+    let targets = folder.path().join("targets.json");
+    let address = metrics_address(operator).await.to_string();
+    std::fs::write(&targets, target(&address, &labels, &port).to_string()).expect("write the targets");
+    let prometheus = Prometheus::start(folder.path(), &configuration(&targets, &labels, &port)).await;
+    let name = &scene.namespace.name;
+    let wanted =
+        format!(r#"konductor_in_use{{namespace="{name}", kind="semaphore", name="warehouse", pod="operator-a"}} == 1"#);
+    eventually(LIMIT, &wanted, || async {
+        let found = prometheus.now(&wanted)?;
+        if found.is_empty() { Err(format!("{:?}", prometheus.ask("targets", &[]))) } else { Ok(()) }
+    })
+    .await;
+    for (title, query) in queries(&dashboard()) {
+        let query = expanded(&query, "1m");
+        eventually(LIMIT, &format!("something to show for {title}: {query}"), || async {
+            let clock = prometheus.now("vector(time())")?;
+            let (now, _) = clock[0].values[0];
+            let found = prometheus.range(&query, (now - 60.0, now), 5.0)?;
+            let has_values = found.iter().any(|series| !series.values.is_empty());
+            if has_values { Ok(()) } else { Err("nothing".to_owned()) }
+        })
+        .await;
+    }
+    eventually(LIMIT, "all rules to be evaluated", || async {
+        let found = prometheus.ask("rules", &[])?;
+        let rules = found["groups"][0]["rules"].as_array().cloned().unwrap_or_default();
+        let well = rules.iter().filter(|rule| rule["health"] == "ok").count();
+        if well == alerts().len() && rules.len() == well { Ok(()) } else { Err(found.to_string()) }
+    })
+    .await;
+}
