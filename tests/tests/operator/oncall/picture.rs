@@ -111,8 +111,8 @@ fn shown(value: f64, unit: &str) -> String {
 /// The last value, in the colour of the highest threshold that it has reached.
 fn figure(picture: &mut String, Area(x, y, w, h): Area, panel: &Value, unit: &str, found: &[(String, Series)]) {
     let last = found.first().and_then(|(_, series)| series.values.last()).map_or(f64::NAN, |(_, value)| *value);
-    let steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"].as_array().into_iter().flatten();
-    let reached = steps.filter(|step| step["value"].as_f64().is_none_or(|from| last >= from)).next_back();
+    let mut steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"].as_array().into_iter().flatten();
+    let reached = steps.rfind(|step| step["value"].as_f64().is_none_or(|from| last >= from));
     let colour = match reached.and_then(|step| step["color"].as_str()) {
         Some("green") => COLOURS[0],
         Some("orange") => COLOURS[1],
