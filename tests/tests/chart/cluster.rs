@@ -24,7 +24,8 @@ const LABEL: &str = "app.kubernetes.io/name=konductor";
 /// The kinds of which the chart has objects.
 const KINDS: &str = "customresourcedefinitions,clusterroles,clusterrolebindings,flowschemas,\
                      prioritylevelconfigurations,deployments,services,serviceaccounts,configmaps,roles,rolebindings,\
-                     poddisruptionbudgets,networkpolicies";
+                     poddisruptionbudgets,networkpolicies,validatingadmissionpolicies,\
+                     validatingadmissionpolicybindings";
 
 /// The control plane that these tests share. Custom resources and rights are the whole cluster's, so that each test has
 /// it for itself and finds it without Konductor.

@@ -117,7 +117,7 @@ async fn a_gate_from_its_creation_to_its_end() {
         .fails(
             "gate auto by-hand",
             77,
-            "error: Gate.konductor.io \"by-hand\" is invalid: spec: Invalid value: \"object\": a gate without conditions is opened and closed by hand: set override\n",
+            "error: Gate.konductor.io \"by-hand\" is invalid: spec: Invalid value: a gate without conditions is opened and closed by hand: set override\n",
         )
         .await;
     scene.semaphore("s", 1).await;
