@@ -139,7 +139,12 @@ variables.administers",
 /// Of arrivals.
 fn arrivals() -> ValidatingAdmissionPolicy {
     let validations = vec![
-        speaks_for_itself("arrival", ""),
+        // Earlier versions of konductor-run arrive without a word of their pod.
+        speaks_for_itself(
+            "arrival",
+            "
+|| (request.operation == 'CREATE' && variables.pod == '')",
+        ),
         is_named("arrival"),
         // With its barrier it goes; all else can be in the way of a deletion, or cause one.
         refusal(

@@ -81,15 +81,18 @@ impl Owner {
     }
 }
 
-/// The owners of pods that were looked up last, by the pods' namespaces and UIDs.
+/// A pod as a claim says it: its namespace, name and UID. Somebody else may say the UID with another name.
+type Claimed = (String, String, String);
+
+/// The owners of pods that were looked up last.
 #[derive(Default)]
 struct Owners {
-    known: HashMap<(String, String), Owner>,
-    in_order: VecDeque<(String, String)>,
+    known: HashMap<Claimed, Owner>,
+    in_order: VecDeque<Claimed>,
 }
 
 impl Owners {
-    fn remember(&mut self, pod: (String, String), owner: Owner) {
+    fn remember(&mut self, pod: Claimed, owner: Owner) {
         if self.known.insert(pod.clone(), owner).is_none() {
             self.in_order.push_back(pod);
         }
@@ -128,7 +131,7 @@ pub(crate) async fn publish(
     while let Some(news) = queue.recv().await {
         taken(&waiting, &news.namespace);
         let next = Instant::now() + PACE;
-        let pod = (news.namespace.clone(), news.uid.clone());
+        let pod = (news.namespace.clone(), news.pod.clone(), news.uid.clone());
         let owner = match owners.known.get(&pod) {
             Some(owner) => Some(owner.clone()),
             None => look_up(&client, &news).await,
@@ -159,6 +162,8 @@ async fn look_up(client: &Client, news: &ClaimantNews) -> Option<Owner> {
     match found {
         Ok(pod) => Some(Owner::found(pod.metadata(), &news.uid)),
         Err(error) if error.is_absent(&news.pod) => Some(Owner::NoPod),
+        // No pod can have such a name.
+        Err(RequestError::Unsendable(_)) => Some(Owner::NoPod),
         Err(error) => {
             debug!(namespace = news.namespace, pod = news.pod, "the pod of a claim was not read: {error}");
             None
@@ -219,10 +224,10 @@ mod tests {
         let mut owners = Owners::default();
         for number in 0..REMEMBERED + 10 {
             for _ in 0..2 {
-                owners.remember(("n".into(), number.to_string()), Owner::Other);
+                owners.remember(("n".into(), "p".into(), number.to_string()), Owner::Other);
             }
         }
         assert_eq!((owners.known.len(), owners.in_order.len()), (REMEMBERED, REMEMBERED));
-        assert!(!owners.known.contains_key(&("n".into(), "9".into())));
+        assert!(!owners.known.contains_key(&("n".into(), "p".into(), "9".into())));
     }
 }

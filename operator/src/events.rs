@@ -1,7 +1,7 @@
 //! Kubernetes events, for people who ask `kubectl describe`.
 //!
 //! They are a courtesy: when there are too many, or the API server is slow, they are left out and counted. Nothing
-//! waits for them. Those about parents, and about what cannot be read, are written here; [`claimants`](crate::claimants)
+//! waits for them. Those about parents, and about what cannot be read, are written here; `claimants`
 //! writes those about the pods and Jobs of claims.
 
 use std::{

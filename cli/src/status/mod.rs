@@ -133,10 +133,12 @@ impl Wanted<'_> {
                             // What changes together is shown together, and many changes are not many lists.
                             sleep(SETTLES).await;
                         }
-                        Err(error) => {
-                            context.screen.note(&format!("{error} (trying again)"));
+                        Err(failed) if failed.error.is_passing() => {
+                            context.screen.note(&format!("{} (trying again)", failed.error));
                             backoff.pause().await;
                         }
+                        // Who may list it may not be allowed to watch it.
+                        Err(failed) => return Err(explain(&cluster, failed.error, failed.of, None).await),
                     }
                 }
                 // What was shown once is shown again when the trouble is over.
@@ -178,32 +180,32 @@ impl Wanted<'_> {
                 let found = cluster.call(Call::get(cluster.path(*kind, name))).await;
                 let found = found.map_err(|error| failed(error, *kind, true))?;
                 let only = Call::get(cluster.all(*kind)).with("fieldSelector", format!("metadata.name={name}"));
-                versions.push((only, version_of(&found)));
+                versions.push((*kind, only, version_of(&found)));
                 vec![found]
             } else {
                 let call = selection.call(cluster, *kind);
                 let (objects, version) =
                     listed(cluster, call.clone(), *kind).await.map_err(|error| failed(error, *kind, false))?;
-                versions.push((call, version));
+                versions.push((*kind, call, version));
                 objects
             };
             let claims = match kind.claims() {
-                Some((claims, field)) if !objects.is_empty() => {
+                Some((claims_kind, field)) if !objects.is_empty() => {
                     let field = name.map(|name| format!("{field}={name}"));
                     let only = SelectionArgs {
                         all_namespaces: selection.all_namespaces,
                         field_selector: field,
                         selector: None,
                     };
-                    let call = only.call(cluster, claims);
-                    match listed(cluster, call.clone(), claims).await {
+                    let call = only.call(cluster, claims_kind);
+                    match listed(cluster, call.clone(), claims_kind).await {
                         Ok((claims, version)) => {
-                            versions.push((call, version));
+                            versions.push((claims_kind, call, version));
                             Some(claims)
                         }
                         // Without the right to see them there is still what the lock itself tells.
                         Err(error) if error.is_forbidden() => None,
-                        Err(error) => return Err(failed(error, claims, false)),
+                        Err(error) => return Err(failed(error, claims_kind, false)),
                     }
                 }
                 _ => None,
@@ -268,7 +270,7 @@ impl Shown {
 /// What is there, and from which versions on each list may change.
 struct Gathered {
     summaries: Vec<Value>,
-    versions: Vec<(Call, String)>,
+    versions: Vec<(Resource, Call, String)>,
 }
 
 /// What could not be read, and of which kind; `named`: it was asked for by its name.
@@ -279,15 +281,18 @@ struct Failed {
 }
 
 /// Returns when one of these lists has changed since its version, or (`false`) when all watches have ended before.
-async fn changed(cluster: &Cluster, versions: Vec<(Call, String)>) -> Result<bool, ApiError> {
-    let opening =
-        versions.into_iter().map(|(call, version)| async move { cluster.watch(call, &version).await.map(Box::pin) });
+async fn changed(cluster: &Cluster, versions: Vec<(Resource, Call, String)>) -> Result<bool, Box<Failed>> {
+    let failed = |error, of| Box::new(Failed { error, of, named: false });
+    let opening = versions.into_iter().map(|(of, call, version)| async move {
+        let events = cluster.watch(call, &version).await.map_err(|error| failed(error, of))?;
+        Ok::<_, Box<Failed>>(Box::pin(events.map(move |event| event.map_err(|error| failed(error, of)))))
+    });
     let mut events = select_all(try_join_all(opening).await?);
     while let Some(event) = events.next().await {
         match event {
             Ok((word, _)) if word == "BOOKMARK" => {}
             // A version that is too old: all is listed anew.
-            Err(error) if error.code() == Some(410) => return Ok(false),
+            Err(failed) if failed.error.code() == Some(410) => return Ok(false),
             other => return other.map(|_| true),
         }
     }

@@ -108,6 +108,8 @@ pub(crate) struct Machine {
     told: Option<Progress>,
     /// Names that were found taken by other arrivals.
     names: u32,
+    /// Whether a quota was used up when an arrival was last to be created: nothing tells that its name is taken.
+    no_room: bool,
     /// What is to be told of an arrival that is made after the round was over.
     late: Option<Progress>,
     alarm: Option<Boottime>,
@@ -138,6 +140,7 @@ impl Machine {
             tries: Tries::default(),
             told: None,
             names: 0,
+            no_room: false,
             late: None,
             alarm: None,
             over: false,
@@ -188,6 +191,7 @@ impl Machine {
         match (&self.next, answer) {
             (_, Ok(Answer::Looked { version, found })) => self.looked(version, found, turn),
             (Call::Create { name, owner, .. }, Err(Failure::Taken)) => {
+                self.no_room = false;
                 self.next = Call::Inspect { name: name.clone(), owner: owner.clone() };
                 self.tries.go_on();
             }
@@ -200,6 +204,10 @@ impl Machine {
             (Call::Inspect { name, owner }, Ok(Answer::Inspected(arrived))) => {
                 let (name, owner) = (name.clone(), owner.clone());
                 self.inspected(&name, owner.as_deref(), &arrived, turn);
+            }
+            (Call::Inspect { .. }, Err(Failure::Missing(_))) if self.no_room => {
+                self.next = Call::Look;
+                self.tries.pause(limits::PAUSE, turn.now, turn.draw);
             }
             (Call::Inspect { .. }, Err(Failure::Missing(_))) => {
                 self.look_later("the arrival that had the name is gone", turn);
@@ -311,8 +319,10 @@ impl Machine {
         }
         // Meanwhile there may be another barrier: whoever is owned by one that is gone does not count, and is
         // collected.
-        if let Call::Create { .. } = self.next {
-            self.next = Call::Look;
+        if let Call::Create { name, owner, .. } = &self.next {
+            // A quota answers before the name does: who has arrived unheard would else wait for room.
+            self.no_room = is_quota;
+            self.next = if is_quota { Call::Inspect { name: name.clone(), owner: owner.clone() } } else { Call::Look };
         }
     }
 

@@ -205,13 +205,13 @@ async fn names_are_completed_from_the_cluster() {
     let scene = Scene::new("koncli-complete").await;
     scene.semaphore("warehouse", 1).await;
     scene.prints("barrier create stage --expected 1").await;
-    scene.says("__complete -- semaphore acquire w", "warehouse\n:4\n").await;
-    scene.says("__complete -- wait barrier/", "barrier/stage\n:4\n").await;
-    scene.says("__complete -- wait bar", "barrier/\n:6\n").await;
-    scene.says("__complete -- status semaphore ware", "warehouse\n:4\n").await;
-    let namespaces = scene.prints(&format!("__complete -- semaphore list -n {}", scene.namespace.name)).await;
-    assert_eq!(namespaces, format!("{}\n:4\n", scene.namespace.name));
-    scene.says("__complete -- --context te", "test\n:4\n").await;
+    scene.comes_to_say("__complete -- semaphore acquire w", "warehouse\n:4\n").await;
+    scene.comes_to_say("__complete -- wait barrier/", "barrier/stage\n:4\n").await;
+    scene.comes_to_say("__complete -- wait bar", "barrier/\n:6\n").await;
+    scene.comes_to_say("__complete -- status semaphore ware", "warehouse\n:4\n").await;
+    let name = &scene.namespace.name;
+    scene.comes_to_say(&format!("__complete -- semaphore list -n {name}"), &format!("{name}\n:4\n")).await;
+    scene.comes_to_say("__complete -- --context te", "test\n:4\n").await;
     // Silent without a cluster.
     scene.says("__complete -- --kubeconfig /nowhere/config semaphore acquire w", ":4\n").await;
     let script = scene.prints("completion kubectl").await;

@@ -4,12 +4,11 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use konductor_tests::{Binaries, Pid, Process, eventually};
+use konductor_tests::{Binaries, Pid, Process, eventually, executable};
 use nix::sys::signal::kill;
 use serde_json::{Value, json};
 
@@ -44,8 +43,7 @@ impl Looker {
     fn program(&self, name: &str, script: &str) {
         let path = self.path(name);
         let note = r#"{ echo "args: $*"; echo "info: $KUBERNETES_EXEC_INFO"; echo "stdin: $(cat)"; } >>"$0.told""#;
-        fs::write(&path, format!("#!/bin/sh\n{note}\n{script}\n")).expect("a script");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        executable(&path, &format!("#!/bin/sh\n{note}\n{script}\n"));
     }
 
     /// Prints this as the program's answer.
@@ -162,7 +160,7 @@ async fn credentials_that_are_not_accepted_any_more_are_asked_for_again() {
         assert_eq!(looker.runs(name), 2, "{line}");
     }
     looker.program("never", &old);
-    for line in ["barrier list", "barrier wait b --timeout 1s", "semaphore acquire s --timeout 1s"] {
+    for line in ["barrier list", "barrier wait b --timeout 60s", "semaphore acquire s --timeout 60s"] {
         let ran = looker.run(&exec("never"), line).await;
         assert_eq!((ran.code, ran.stdout.as_str()), (77, ""), "{line}: {}", ran.stderr);
         assert!(ran.stderr.contains("credentials") && ran.stderr.contains("log in anew"), "{line}: {}", ran.stderr);
@@ -203,15 +201,17 @@ async fn a_login_that_hangs_is_ended_when_the_time_is_up() {
     looker.program("hangs", "echo $$ >\"$0.pid\"; exec sleep 1000");
     let exec = json!({ "exec": { "apiVersion": V1, "command": "hangs", "interactiveMode": "Never" } });
     for line in [
-        "barrier wait b --timeout 1s",
-        "gate wait g --timeout 1s",
-        "wait job/j --timeout 1s",
-        "semaphore acquire s --timeout 1s",
-        "barrier arrive b --wait --timeout 1s",
+        "barrier wait b --timeout 5s",
+        "gate wait g --timeout 5s",
+        "wait job/j --timeout 5s",
+        "semaphore acquire s --timeout 5s",
+        "barrier arrive b --wait --timeout 5s",
     ] {
+        // None of the run before.
+        let _ = fs::remove_file(looker.path("hangs.pid"));
         let ran = looker.run(&exec, line).await;
         assert_eq!((ran.code, ran.stdout.as_str()), (69, ""), "{line}: {}", ran.stderr);
-        assert!(ran.stderr.contains("\"hangs\" has taken longer than 1s, and was ended"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("\"hangs\" has taken longer than 5s, and was ended"), "{}", ran.stderr);
         let pid = fs::read_to_string(looker.path("hangs.pid")).expect("it was run");
         let pid = Pid::from_raw(pid.trim().parse().expect("an id"));
         eventually(LIMIT, "the program is gone", || async {
@@ -223,7 +223,7 @@ async fn a_login_that_hangs_is_ended_when_the_time_is_up() {
     let old = Looker::answers(V1, &json!({ "token": "old" }));
     looker.program("stops", &format!("[ -e \"$0.old\" ] && exec sleep 1000\ntouch \"$0.old\"\n{old}"));
     let exec = json!({ "exec": { "apiVersion": V1, "command": "stops", "interactiveMode": "Never" } });
-    let ran = looker.run(&exec, "barrier wait b --timeout 1s").await;
+    let ran = looker.run(&exec, "barrier wait b --timeout 10s").await;
     assert_eq!((ran.code, ran.stdout.as_str()), (69, ""), "{}", ran.stderr);
     assert!(ran.stderr.contains("has not answered within"), "{}", ran.stderr);
 }

@@ -35,8 +35,8 @@ async fn who_may_look_can_look() {
     let claim = admin.prints("semaphore acquire s --holder me -o name").await.trim().replace(".konductor.io", "");
     viewer.prints(&format!("wait {claim}")).await;
     viewer.prints(&format!("why {claim}")).await;
-    viewer.says("__complete -- semaphore status s", "s\n:4\n").await;
-    viewer.says("__complete -- why barrier/", "barrier/b\n:4\n").await;
+    viewer.comes_to_say("__complete -- semaphore status s", "s\n:4\n").await;
+    viewer.comes_to_say("__complete -- why barrier/", "barrier/b\n:4\n").await;
     // What it may not complete, it is silent about.
     viewer.says("__complete -- semaphore list -n kube", ":4\n").await;
     let (events, status) = (viewer.start("events -w"), viewer.start("semaphore status s -w -o jsonpath={.permits}"));
@@ -89,7 +89,7 @@ async fn a_workload_can_hold_wait_and_arrive() {
     let vain = workload.run("semaphore acquire s --holder another --timeout 0").await;
     assert_eq!(vain.code, 75, "{vain:?}");
     assert!(vain.stderr.contains("(holder another) has waited"), "its own place: {}", vain.stderr);
-    workload.says("__complete -- barrier wait b", "b\n:4\n").await;
+    workload.comes_to_say("__complete -- barrier wait b", "b\n:4\n").await;
     for line in ["semaphore create x --permits 1", "semaphore resize s --permits 5", "gate close g", "semaphore list"] {
         assert_eq!(workload.run(line).await.code, 77, "{line}");
     }

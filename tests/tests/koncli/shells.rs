@@ -9,9 +9,9 @@ use std::{
 };
 
 use konductor::Boottime;
-use konductor_tests::{Binaries, Process};
+use konductor_tests::{Binaries, Process, eventually};
 
-use crate::scene::{Scene, ended, koncli};
+use crate::scene::{LIMIT, Scene, ended, koncli};
 
 /// Runs a script in a shell that finds `koncli`.
 async fn shell(scene: &Scene, shell: &str, script: &str) -> String {
@@ -39,16 +39,24 @@ async fn zsh_and_fish_complete_names_by_the_scripts_that_they_read() {
         words=(koncli wait bar) CURRENT=3; _koncli
         words=(koncli --kubeconfig '') CURRENT=3; _koncli
     ";
-    let printed = shell(&scene, "zsh", zsh).await;
-    assert_eq!(printed, "compadd -a found warehouse\ncompadd -S '' -a found barrier/\nfiles\n");
+    // Names are waited for half a second, which a busy machine may need for something else.
+    eventually(LIMIT, "zsh completes", || async {
+        let printed = shell(&scene, "zsh", zsh).await;
+        let expected = "compadd -a found warehouse\ncompadd -S '' -a found barrier/\nfiles\n";
+        if printed == expected { Ok(()) } else { Err(printed) }
+    })
+    .await;
     let fish = "
         koncli completion fish | source
         complete --do-complete 'koncli semaphore acquire w'
         complete --do-complete 'koncli semaphore re'
     ";
-    let printed = shell(&scene, "fish", fish).await;
-    let names: Vec<_> = printed.lines().map(|line| line.split('\t').next().unwrap_or_default()).collect();
-    assert_eq!(names, ["warehouse", "release", "renew", "resize"], "{printed}");
+    eventually(LIMIT, "fish completes", || async {
+        let printed = shell(&scene, "fish", fish).await;
+        let names: Vec<_> = printed.lines().map(|line| line.split('\t').next().unwrap_or_default()).collect();
+        if names == ["warehouse", "release", "renew", "resize"] { Ok(()) } else { Err(printed) }
+    })
+    .await;
 }
 
 /// A server that takes connections and says nothing, and its port.

@@ -16,7 +16,7 @@ const HOLDERS: usize = 3;
 const WAITERS: usize = 4;
 
 /// Time enough to start an API server on a busy machine; and renewed often enough to wait for.
-const FLAGS: [&str; 2] = ["--ttl", "1m"];
+const FLAGS: [&str; 2] = ["--ttl", "2m"];
 
 /// What must not change: by holder, who it is, what it is told, its place in the queue and its token.
 type Claims = BTreeMap<String, (Option<String>, Option<ClaimPhase>, Option<u64>, Option<u64>)>;

@@ -55,6 +55,7 @@ impl Prometheus {
         command.args(["--storage.tsdb.retention.time=100y", "--web.listen-address=127.0.0.1:0"]);
         let process = Process::spawn("prometheus", command);
         process.wait_stderr(LIMIT, "Server is ready to receive web requests").await;
+        process.wait_stderr(LIMIT, "msg=\"Listening on\" address=").await;
         let logs = process.stderr();
         let address =
             logs.split("msg=\"Listening on\" address=").nth(1).and_then(|rest| rest.split_whitespace().next());
