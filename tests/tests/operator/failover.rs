@@ -22,7 +22,7 @@ async fn a_standby_takes_over_from_a_killed_leader_and_keeps_its_grants() {
     let control_plane = ControlPlane::start().await;
     let installed = Installed::on(&control_plane, true).await;
     // Long enough that no busy machine keeps the leader from renewing: the one to be killed must be the one that leads.
-    let (mut leader, _standby) = two_operators(&installed, &["--lease-duration", "6s"]).await;
+    let (mut leader, _standby) = two_operators(&installed, &["--lease-duration", "15s"]).await;
     let namespace = control_plane.namespace("killed").await;
     let (semaphores, leases) = (Scene::<Semaphore>::of(namespace.clone()), Scene::<Lease>::of(namespace));
     let before_semaphore = holder_and_waiter(&semaphores, &json!({ "permits": 1 })).await;
