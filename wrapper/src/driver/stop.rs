@@ -121,10 +121,7 @@ impl Member for ThisProcess<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::{BTreeMap, VecDeque},
-        time::Duration,
-    };
+    use std::{collections::VecDeque, time::Duration};
 
     use konductor::Boottime;
     use nix::errno::Errno;
@@ -134,7 +131,7 @@ mod tests {
         super::signals::{SIGNALS, Sorter, is_overtaken},
         *,
     };
-    use crate::supervisor::{ArriveOn, Effect, Event, Received, Settings, Supervisor};
+    use crate::supervisor::{Effect, Event, Received, Settings, Supervisor, properties::plain};
 
     const TSTP: c_int = libc::SIGTSTP;
     const CONT: c_int = libc::SIGCONT;
@@ -349,22 +346,8 @@ mod tests {
     }
 
     fn supervisor() -> Supervisor {
-        let mut supervisor = Supervisor::new(Settings {
-            awaited: Vec::new(),
-            arrivals: Vec::new(),
-            arrive_on: ArriveOn::Success,
-            claims: Vec::new(),
-            permits: Vec::new(),
-            held_around: BTreeMap::new(),
-            wait_timeout: None,
-            skip_on_timeout: false,
-            local: false,
-            grace: Duration::ZERO,
-            ending_signals: Vec::new(),
-            signals: BTreeMap::new(),
-            leaves: false,
-            exit_codes: BTreeMap::new(),
-        });
+        let settings = Settings { grace: Duration::ZERO, ending_signals: Vec::new(), ..plain() };
+        let mut supervisor = Supervisor::new(settings);
         for event in [Event::Started, Event::SignalsRead] {
             supervisor.step(event, Boottime(Duration::ZERO));
         }

@@ -27,7 +27,7 @@ mod rules;
 mod told;
 
 #[cfg(test)]
-mod properties;
+pub(crate) mod properties;
 #[cfg(test)]
 mod scripts;
 

@@ -122,7 +122,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 }
 
 /// Nothing to hold, and nothing configured.
-fn plain() -> Settings {
+pub(crate) fn plain() -> Settings {
     Settings {
         awaited: Vec::new(),
         arrivals: Vec::new(),
