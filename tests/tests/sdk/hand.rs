@@ -1,9 +1,10 @@
 //! The operator, played by hand: the test writes what an operator would, when it wants to. And a claim whose events a
 //! test waits for one by one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
+use konductor::protocol::limits::WITHDRAW_WITHIN;
 use konductor::{Client, Command, Config, ConnectOptions, Event, Request, Wanted, run};
 use konductor_api::{Permit, Semaphore};
 use konductor_tests::{ControlPlane, TestNamespace, install_crds, wait_for};
@@ -187,7 +188,22 @@ impl Claim {
         self.commands.send(Command::Release).expect("the claim runs");
     }
 
-    /// Waits for the end after a release.
+    /// Withdraws a claim that was never held: whether that was done in time. A machine that is busy may not manage it;
+    /// then it has been tried for as long as is promised.
+    pub(crate) async fn withdraw(&mut self) -> bool {
+        let begun = Instant::now();
+        self.release();
+        match self.next_but_trouble().await {
+            Event::Released => true,
+            Event::Abandoned { error } => {
+                assert!(begun.elapsed() >= WITHDRAW_WITHIN, "given up after {:?}: {error}", begun.elapsed());
+                false
+            }
+            event => panic!("not withdrawn: {event:?}"),
+        }
+    }
+
+    /// Waits for the end after a release of a claim that was held.
     pub(crate) async fn released(&mut self) {
         loop {
             match self.next_but_trouble().await {

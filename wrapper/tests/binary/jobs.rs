@@ -25,10 +25,12 @@ enum Stands {
     Behind,
     /// In the background, in a group of its own that somebody other than the shell has made.
     Apart,
-    /// In front, with no shell above it that could continue it.
+    /// In front, as the first process of a session, or PID 1: nobody could continue it.
     Alone,
+    /// In front, with a shell above it that does not control jobs: nobody could continue it either.
+    Orphaned,
 }
-use Stands::{Alone, Apart, Behind, InFront};
+use Stands::{Alone, Apart, Behind, InFront, Orphaned};
 
 /// A situation that a shell's command line makes.
 struct Situation {
@@ -48,7 +50,7 @@ const fn drawn(name: &'static str, line: &'static str, stands: Stands) -> Situat
     Situation { name, line, stands, shows: false }
 }
 
-const SITUATIONS: [Situation; 23] = [
+const SITUATIONS: [Situation; 24] = [
     typed("a command", "./job", InFront),
     typed("in a script", "sh ./script", InFront),
     typed("in a script of bash", "bash ./script", InFront),
@@ -68,8 +70,9 @@ const SITUATIONS: [Situation; 23] = [
     typed("in the background of a script", "sh -c './job & wait; echo next=$?'", InFront),
     typed("xargs", "echo | xargs ./job", InFront),
     drawn("watch", "TERM=xterm watch -t -n 1000 ./job", InFront),
-    typed("script", "script -qec ./job /dev/null", Alone),
-    drawn("tmux", "TERM=xterm tmux -S ./tmux -f /dev/null new-session ./job", Alone),
+    typed("script", "script -qec 'exec ./job' /dev/null", Alone),
+    typed("script with a shell that stays", "script -qec './job; exit $?' /dev/null", Orphaned),
+    drawn("tmux", "TERM=xterm tmux -S ./tmux -f /dev/null new-session 'exec ./job'", Alone),
     typed("the first process of a session, as by ssh -t", "exec ./job", Alone),
     typed("PID 1 with a terminal, as by docker run -it", "exec ./contained", Alone),
 ];
@@ -123,7 +126,7 @@ impl Stage {
         let is_told_of_hangups = match situation.stands {
             // It keeps its own terminal.
             _ if situation.line.starts_with("script ") => false,
-            InFront | Alone => true,
+            InFront | Alone | Orphaned => true,
             // Not every shell tells those that are not in front.
             Behind => shell.starts_with("bash"),
             Apart => false,
@@ -225,7 +228,7 @@ impl Stage {
                         self.terminal.line("fg");
                     }
                     Behind => self.bring_back(),
-                    Alone => {}
+                    Alone | Orphaned => {}
                 }
                 if [InFront, Behind].contains(&stands) {
                     self.hear("SIGCONT");
@@ -234,7 +237,7 @@ impl Stage {
             Ttin | Ttou => {
                 signal_process(self.job, if what == Ttin { READ } else { CHANGE });
                 match stands {
-                    InFront | Alone => {}
+                    InFront | Alone | Orphaned => {}
                     Behind => self.bring_back(),
                     Apart => return self.both_are_stopped(),
                 }
@@ -261,7 +264,7 @@ impl Stage {
             }
             Winch => {
                 self.terminal.resize(33, 44);
-                if [InFront, Alone].contains(&stands) {
+                if [InFront, Alone, Orphaned].contains(&stands) {
                     self.hear("SIGWINCH");
                 }
             }

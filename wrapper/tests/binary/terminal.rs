@@ -66,6 +66,8 @@ impl Terminal {
             .args(program.split_whitespace())
             .env("PS1", PROMPT)
             .env("TERM", "dumb")
+            // Some programs run what they are given with it.
+            .env("SHELL", "/bin/sh")
             .env_remove("ENV");
         command.stdin(stream()).stdout(stream()).stderr(stream());
         let program = command.spawn().expect("the program can be started");
