@@ -1,6 +1,6 @@
 //! From the surroundings of a process to a connection.
 
-use std::{env, path::Path};
+use std::{env, path::Path, sync::Arc};
 
 use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
@@ -74,4 +74,23 @@ async fn find_kubeconfig() -> Result<Config, KubeconfigError> {
 /// a connection; each call makes a new one.
 pub async fn kube_client(program: Program) -> Result<kube::Client, ConnectError> {
     build(&find_cluster().await?, program).map_err(|source| ConnectError::Config { source })
+}
+
+/// How a program that needs several connections comes to each of them.
+#[derive(Clone)]
+pub enum Way {
+    /// To the cluster of [`find_cluster`].
+    Found(Program),
+    /// As somebody else makes them.
+    Made(Arc<dyn Fn() -> kube::Client + Send + Sync>),
+}
+
+impl Way {
+    /// A client with a connection of its own.
+    pub async fn client(&self) -> Result<kube::Client, ConnectError> {
+        match self {
+            Self::Found(program) => kube_client(*program).await,
+            Self::Made(make) => Ok(make()),
+        }
+    }
 }

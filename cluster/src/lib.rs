@@ -6,6 +6,7 @@
 //! - [`object`], `sieve`: reading little of each object, and each on its own, as others may have written anything into
 //!   it;
 //! - [`backoff`], [`clock`], [`server_time`], [`cause`]: waiting, time, and errors for people;
+//! - [`process`]: what a process has of its own, which a simulation has many of;
 //! - [`apart`]: work that would keep everything else waiting;
 //! - [`repeats`]: what is said again and again.
 
@@ -22,6 +23,7 @@ mod fake;
 pub mod follow;
 pub mod link;
 pub mod object;
+pub mod process;
 pub mod program;
 #[cfg(feature = "proxy")]
 mod proxy;
@@ -34,7 +36,7 @@ mod time;
 
 pub use cause::chain;
 pub use clock::Boottime;
-pub use connect::{ConnectError, find_cluster, kube_client};
+pub use connect::{ConnectError, Way, find_cluster, kube_client};
 pub use endpoint::{Endpoint, Page, PageRequest};
 pub use link::{Failure, Line, Link};
 pub use program::Program;

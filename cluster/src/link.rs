@@ -54,12 +54,28 @@ const TOKEN_AGE: Duration = Duration::from_mins(1);
 
 /// The connection to one cluster.
 pub struct Link {
-    config: Arc<Config>,
+    origin: Origin,
     program: Program,
     /// The file of the token, which is read here and not by `kube`: that neither reads one early nor forgives a
     /// newline.
     token: Option<PathBuf>,
     state: Mutex<State>,
+}
+
+/// Where clients come from.
+#[derive(Clone)]
+enum Origin {
+    Config(Arc<Config>),
+    Made(Arc<dyn Fn() -> kube::Client + Send + Sync>),
+}
+
+impl Origin {
+    fn client(&self, program: Program) -> Result<kube::Client, Failure> {
+        match self {
+            Self::Config(config) => build(config, program),
+            Self::Made(make) => Ok(make()),
+        }
+    }
 }
 
 struct State {
@@ -89,7 +105,13 @@ impl Link {
             None => config.auth_info.token_file.take().map(PathBuf::from),
         };
         let state = State { client: build(&config, program)?, generation: 0, token: None };
-        Ok(Self { config: Arc::new(config), program, token, state: Mutex::new(state) })
+        Ok(Self { origin: Origin::Config(Arc::new(config)), program, token, state: Mutex::new(state) })
+    }
+
+    /// One whose clients somebody else makes, each with a connection of its own.
+    pub fn made(make: Arc<dyn Fn() -> kube::Client + Send + Sync>, program: Program) -> Self {
+        let state = State { client: make(), generation: 0, token: None };
+        Self { origin: Origin::Made(make), program, token: None, state: Mutex::new(state) }
     }
 
     /// Whose connection it is.
@@ -117,18 +139,21 @@ impl Link {
 
     /// Whether no program has to be run for new credentials.
     pub fn is_quick_to_renew(&self) -> bool {
-        self.config.auth_info.exec.is_none()
+        match &self.origin {
+            Origin::Config(config) => config.auth_info.exec.is_none(),
+            Origin::Made(_) => true,
+        }
     }
 
     /// Replaces the client of this generation, if nobody else has, by one with a new connection and credentials read
     /// anew.
     pub async fn renew(&self, generation: u64) -> Result<(), Failure> {
-        let (config, program) = (self.config.clone(), self.program);
+        let (origin, program) = (self.origin.clone(), self.program);
         // Credentials may come from a program that takes its time.
         let client = if self.is_quick_to_renew() {
-            build(&config, program)?
+            origin.client(program)?
         } else {
-            apart(move || build(&config, program)).await??
+            apart(move || origin.client(program)).await??
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.generation == generation {

@@ -13,7 +13,7 @@ use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use konductor_cluster::{Endpoint, Program, backoff::random};
+use konductor_cluster::{Endpoint, Program, backoff::random, process};
 use kube::{Client, Resource};
 use serde::de::IgnoredAny;
 use serde_json::json;
@@ -83,7 +83,7 @@ impl Recorder {
     /// Starts the task that writes. `instance` names this process.
     pub fn start(client: Client, instance: String, metrics: Arc<Metrics>) -> Self {
         let (recorder, news) = Self::new(metrics.clone());
-        tokio::spawn(publish(client, instance, news, recorder.waiting.clone(), metrics));
+        process::spawn(publish(client, instance, news, recorder.waiting.clone(), metrics));
         recorder
     }
 

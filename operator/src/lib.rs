@@ -32,4 +32,4 @@ mod tasks;
 mod waitable;
 mod watching;
 
-pub use run::main;
+pub use run::{Operator, main};
