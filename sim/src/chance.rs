@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A source of numbers that look random and follow from a seed (SplitMix64, by Steele, Lea and Flood).
+/// A source of numbers that look random and follow from a seed (`SplitMix64`, by Steele, Lea and Flood).
 #[derive(Clone, Debug)]
 pub struct Chance(u64);
 
@@ -10,12 +10,12 @@ impl Chance {
     /// One of this seed. `purpose` tells apart what is drawn for different purposes.
     pub fn new(seed: u64, purpose: u64) -> Self {
         let mut chance = Self(seed ^ purpose.wrapping_mul(0xd134_2543_de82_ef95));
-        chance.next();
+        chance.draw();
         chance
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -24,7 +24,7 @@ impl Chance {
 
     /// A number below `limit`; 0 if that is 0.
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
+        self.draw() % limit.max(1)
     }
 
     /// A number from the first to the last.
@@ -52,7 +52,7 @@ impl Chance {
     /// Fills this.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         for part in bytes.chunks_mut(8) {
-            part.copy_from_slice(&self.next().to_le_bytes()[..part.len()]);
+            part.copy_from_slice(&self.draw().to_le_bytes()[..part.len()]);
         }
     }
 }

@@ -75,13 +75,13 @@ pub(crate) fn main() -> ExitCode {
         What::Run(Run { seed: Some(seed), .. }) => tell(&Plan::of(seed)),
         What::Run(run) => search(&run),
         What::Mutations { seeds } => mutate(seeds),
-        What::Shrink { seed } => match shrink(&Plan::of(seed)) {
-            Some(plan) => tell(&plan),
-            None => {
-                println!("seed {seed} breaks nothing");
-                ExitCode::SUCCESS
+        What::Shrink { seed } => {
+            if let Some(plan) = shrink(&Plan::of(seed)) {
+                return tell(&plan);
             }
-        },
+            println!("seed {seed} breaks nothing");
+            ExitCode::SUCCESS
+        }
     }
 }
 
@@ -111,12 +111,11 @@ fn mutate(seeds: u64) -> ExitCode {
             let broken = live(&plan, false).broken.into_iter().next()?;
             live(&Plan::of(seed), false).broken.is_empty().then_some((seed, broken.what))
         });
-        match noticed {
-            Some((seed, what)) => println!("{mutation:?}: noticed by seed {seed}: {what}"),
-            None => {
-                survivors += 1;
-                println!("{mutation:?}: NOT NOTICED within {seeds} seeds");
-            }
+        if let Some((seed, what)) = noticed {
+            println!("{mutation:?}: noticed by seed {seed}: {what}");
+        } else {
+            survivors += 1;
+            println!("{mutation:?}: NOT NOTICED within {seeds} seeds");
         }
     }
     if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -12,6 +12,9 @@ use crate::{
 /// How long a claim waits before it counts as passed over: by then every operator that is well has seen it.
 const SEEN: Duration = Duration::from_secs(20);
 
+/// How long an operator may not have seen an edit: a watch that was cut off without a word is begun anew after that.
+const UNSEEN: Duration = Duration::from_mins(1);
+
 /// How long after all trouble order counts: a claim is set aside for up to a minute when a write on it came to nothing.
 const SETTLED: Duration = Duration::from_secs(90);
 
@@ -32,6 +35,8 @@ struct Hold {
     token: u64,
     /// When what it protects has ended at the latest, or has ended.
     until: Duration,
+    /// What it protects has ended: a later deadline is of no concern.
+    has_ended: bool,
     /// Its claim was taken away by hand, which is nobody's fault but of who did it.
     is_void: bool,
 }
@@ -110,7 +115,8 @@ impl Observers {
             let what = format!("client {client} holds {name} when its deadline has passed");
             return self.broken(now, what);
         }
-        let since = self.asks.get(&client).copied().unwrap_or_default();
+        // An operator that has not seen a semaphore's edit yet grants by what it was before.
+        let since = self.asks.get(&client).copied().unwrap_or_default().min(now.saturating_sub(UNSEEN));
         let history = &self.permits[lock];
         let first = history.iter().rposition(|(from, _)| *from <= since).unwrap_or(0);
         let allowed = history[first..].iter().map(|(_, permits)| *permits).max().unwrap_or(0);
@@ -133,13 +139,13 @@ impl Observers {
             self.broken.push(Broken { at: now, what });
         }
         self.tokens[lock].push(token);
-        self.holds.insert(client, Hold { lock, weight, token, until: deadline, is_void: false });
+        self.holds.insert(client, Hold { lock, weight, token, until: deadline, has_ended: false, is_void: false });
     }
 
     /// A client says that its deadline is later now.
     pub fn extended(&mut self, client: usize, deadline: Duration) {
         self.count("extended");
-        if let Some(hold) = self.holds.get_mut(&client) {
+        if let Some(hold) = self.holds.get_mut(&client).filter(|hold| !hold.has_ended) {
             hold.until = deadline;
         }
     }
@@ -148,6 +154,7 @@ impl Observers {
     pub fn ended(&mut self, now: Duration, client: usize) {
         if let Some(hold) = self.holds.get_mut(&client) {
             hold.until = hold.until.min(now);
+            hold.has_ended = true;
         }
     }
 

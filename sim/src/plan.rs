@@ -115,7 +115,8 @@ pub struct Weather {
 /// Something that happens once.
 #[derive(Clone, Copy, Debug)]
 pub enum What {
-    /// The process ends at once, and is started again after so long.
+    /// The process ends at once, and is started again after so long; of a pod with an even number of milliseconds in
+    /// the same pod.
     Crash(Who, Duration),
     /// The process stands still for so long.
     Freeze(Who, Duration),
@@ -206,7 +207,9 @@ impl Plan {
         let mut barriers = Vec::new();
         if c.happens(300) {
             barriers.push(Barrier { name: "barrier-0".into(), expected: clients.len() as u64 });
-            clients.iter_mut().for_each(|client| client.arrives = Some(0));
+            for client in &mut clients {
+                client.arrives = Some(0);
+            }
             if c.happens(500) {
                 let mut waits = clients[0].clone();
                 (waits.arrives, waits.awaits, waits.times) = (None, Some(Awaited::Barrier(0)), 1);
@@ -235,7 +238,8 @@ impl Plan {
             mutation: None,
         };
         if !calm.is_zero() {
-            for _ in 0..c.below(7) {
+            let count = if c.happens(200) { c.within(7, 15) } else { c.below(7) };
+            for _ in 0..count {
                 let at = Duration::from_millis(c.below(calm.as_millis() as u64));
                 let what = plan.what(c);
                 plan.events.push((at, what));

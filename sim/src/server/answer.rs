@@ -56,6 +56,14 @@ impl Answer {
         Self::failure(409, "Conflict", &message, details(resource, name))
     }
 
+    /// The object is not the one that is to be deleted.
+    pub fn precondition(resource: &Resource, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", resource.full_kind());
+        let mut details = details(resource, name);
+        details["kind"] = resource.kind.as_str().into();
+        Self::failure(409, "Conflict", &message, details)
+    }
+
     /// The version is another one.
     pub fn modified(resource: &Resource, name: &str) -> Self {
         let why = "the object has been modified; please apply your changes to the latest version and try again";

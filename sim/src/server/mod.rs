@@ -151,7 +151,7 @@ impl Server {
         let of_status = match place.subresource.as_deref() {
             None => false,
             Some("status") if resource.has_status => true,
-            Some(_) => return Answer::no_such_path(),
+            Some(_) => return Answer::not_found(resource, place.name.as_deref().unwrap_or_default()),
         };
         match (&request.method, place.name) {
             (&Method::POST, None) => self.create(request, place.resource, namespace, now),
@@ -237,6 +237,7 @@ impl Server {
         let mut faults = name_faults(&name);
         if let Some(schema) = &resource.schema {
             faults.extend(schema.faults(&object, None));
+            faults.extend(resource.scale_faults(&object));
         }
         if !faults.is_empty() {
             return Answer::invalid(resource, &name, &faults);
@@ -274,8 +275,9 @@ impl Server {
             return Answer::modified(resource, &key.2);
         }
         let same_uid = object["metadata"]["uid"].is_null() || object["metadata"]["uid"] == before["metadata"]["uid"];
-        let uid_fault =
-            (!same_uid).then(|| Fault::invalid("metadata.uid", &object["metadata"]["uid"], "field is immutable"));
+        // Of a status nothing of the metadata counts but the version; of a custom resource it is looked at twice.
+        let uid_fault = Fault::invalid("metadata.uid", &object["metadata"]["uid"], "field is immutable");
+        let uid_faults = if same_uid || of_status { 0 } else { 1 + usize::from(resource.schema.is_some()) };
         // What nobody may change stays as it is.
         for own in [
             "uid",
@@ -296,7 +298,7 @@ impl Server {
         let members = object.as_object_mut().expect("a patched object is one");
         if of_status {
             let status = members.remove("status");
-            *members = before.as_object().expect("an object").clone();
+            members.clone_from(before.as_object().expect("an object"));
             match status {
                 Some(status) => members.insert("status".into(), status),
                 None => members.remove("status"),
@@ -313,7 +315,7 @@ impl Server {
         if let Some(Value::Object(metadata)) = members.get_mut("metadata") {
             keep_metadata(metadata);
         }
-        let mut faults: Vec<_> = uid_fault.into_iter().collect();
+        let mut faults = vec![uid_fault; uid_faults];
         if let Some(schema) = &resource.schema {
             schema.prepare_object(members);
             let changed = members.iter().any(|(name, value)| {
@@ -326,6 +328,7 @@ impl Server {
                 members["metadata"]["generation"] = generation.into();
             }
             faults.extend(schema.faults(&object, Some(before)));
+            faults.extend(resource.scale_faults(&object));
         }
         if !faults.is_empty() {
             return Answer::invalid(resource, &key.2, &faults);
@@ -359,9 +362,15 @@ impl Server {
             if let (Some(wanted), Some(found)) = (wanted.as_str(), found.as_str())
                 && wanted != found
             {
-                let why =
-                    format!("Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {found}");
-                return Answer::conflict(resource, &key.2, &why);
+                let end = if name == "UID" {
+                    "The object might have been deleted and then recreated"
+                } else {
+                    "The object might have been modified"
+                };
+                let why = format!(
+                    "the {name} in the precondition ({wanted}) does not match the {name} in record ({found}). {end}"
+                );
+                return Answer::precondition(resource, &key.2, &why);
             }
         }
         let grace = options["gracePeriodSeconds"].as_u64();
@@ -443,11 +452,25 @@ impl Server {
                 }
             }
         }
-        let mut metadata = json!({ "resourceVersion": version.to_string(), "continue": next });
+        let mut metadata = json!({ "resourceVersion": version.to_string() });
+        // Lists of Kubernetes' own kinds leave out what is empty, and what all items have.
+        let is_custom = resource.schema.is_some();
+        if is_custom || !next.is_empty() {
+            metadata["continue"] = next.into();
+        }
         if left > 0 && selector.is_all() {
             metadata["remainingItemCount"] = left.into();
         }
-        let texts: Vec<_> = items.into_iter().map(|(_, text)| text).collect();
+        let plain = |text: &str| {
+            let mut object: Value = serde_json::from_str(text).expect("what is stored is JSON");
+            if let Some(members) = object.as_object_mut() {
+                members.remove("apiVersion");
+                members.remove("kind");
+            }
+            object.to_string()
+        };
+        let texts = items.into_iter().map(|(_, text)| if is_custom { text.to_owned() } else { plain(text) });
+        let texts: Vec<_> = texts.collect();
         let body = format!(
             r#"{{"apiVersion":"{}","kind":"{}List","metadata":{metadata},"items":[{}]}}"#,
             resource.api_version(),

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::OnceLock};
 use konductor_api::crds;
 use serde_json::Value;
 
-use super::schema::Schema;
+use super::schema::{Fault, Schema};
 
 /// A resource.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Resource {
     pub has_status: bool,
     /// Where each field is that a selector may name, besides name and namespace.
     pub fields: BTreeMap<String, Vec<String>>,
+    /// Where the counts are that it can be scaled by.
+    pub scale: Vec<String>,
     /// How long an object is shown after it was deleted, for somebody on a node to end it first; in seconds.
     pub grace: Option<u64>,
 }
@@ -57,6 +59,7 @@ impl Resource {
             schema: None,
             has_status,
             fields: BTreeMap::new(),
+            scale: Vec::new(),
             grace: None,
         }
     }
@@ -69,6 +72,17 @@ impl Resource {
     /// As errors name it.
     pub fn full_name(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// What is wrong with the counts that an object can be scaled by, besides what its schema says.
+    pub(super) fn scale_faults(&self, object: &Value) -> Vec<Fault> {
+        let wrong = |path: &String| {
+            let found = path.split('.').filter(|name| !name.is_empty()).fold(object, |at, name| &at[name]);
+            let fits =
+                found.is_null() || found.as_i64().is_some_and(|count| (0..=i64::from(i32::MAX)).contains(&count));
+            (!fits).then(|| Fault::invalid(path, found, "should be a non-negative integer"))
+        };
+        self.scale.iter().filter_map(wrong).collect()
     }
 
     /// As errors name the kind.
@@ -118,6 +132,10 @@ fn custom(spec: &Value) -> Resource {
         schema: Some(Schema::read(&version["schema"]["openAPIV3Schema"])),
         has_status: version["subresources"]["status"].is_object(),
         fields: fields.collect(),
+        scale: ["specReplicasPath", "statusReplicasPath"]
+            .iter()
+            .filter_map(|path| version["subresources"]["scale"][*path].as_str().map(str::to_owned))
+            .collect(),
         grace: None,
     }
 }

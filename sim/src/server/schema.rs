@@ -64,7 +64,7 @@ impl Schema {
                 "type" => read.kind = value.as_str().expect("a type").into(),
                 "nullable" => read.nullable = value == true,
                 "default" => read.default = Some(value.clone()),
-                "enum" => read.allowed = value.as_array().expect("a list").clone(),
+                "enum" => read.allowed.clone_from(value.as_array().expect("a list")),
                 "minimum" => read.range.0 = Some(number(value)),
                 "maximum" => read.range.1 = Some(number(value)),
                 "minLength" => read.length.0 = Some(count(value)),
@@ -101,11 +101,15 @@ impl Schema {
             }
             Value::Object(members) => {
                 let of_each = self.additional.as_deref().expect("just seen");
-                members.values_mut().for_each(|value| of_each.prepare(value));
+                for value in members.values_mut() {
+                    of_each.prepare(value);
+                }
             }
             Value::Array(items) => {
                 if let Some(of_each) = &self.items {
-                    items.iter_mut().for_each(|item| of_each.prepare(item));
+                    for item in items {
+                        of_each.prepare(item);
+                    }
                 }
             }
             _ => {}
@@ -127,6 +131,10 @@ impl Schema {
             {
                 members.insert(name.clone(), default.clone());
             }
+            // What is null and may not be is as if it had not been said.
+            if members.get(name).is_some_and(|value| value.is_null() && !schema.nullable) {
+                members.remove(name);
+            }
             if let Some(value) = members.get_mut(name) {
                 schema.prepare(value);
             }
@@ -140,7 +148,11 @@ impl Schema {
         let blocks = |fault: &Fault| {
             matches!(
                 fault.reason,
-                "FieldValueRequired" | "FieldValueTooLong" | "FieldValueTooMany" | "FieldValueTypeInvalid"
+                "FieldValueRequired"
+                    | "FieldValueTooLong"
+                    | "FieldValueTooMany"
+                    | "FieldValueTypeInvalid"
+                    | "FieldValueNotSupported"
             )
         };
         if faults.iter().any(blocks) {
@@ -158,14 +170,18 @@ impl Schema {
             return;
         }
         let mut fault = |reason, message: String| faults.push(Fault { reason, message, field: path.into() });
-        if let Some(found) = self.other_type(value) {
+        let other_type = self.other_type(value);
+        if let Some(found) = other_type {
             let message =
                 format!("Invalid value: \"{found}\": {path} in body must be of type {}: \"{found}\"", self.kind);
-            return fault("FieldValueTypeInvalid", message);
+            fault("FieldValueTypeInvalid", message);
         }
         if !self.allowed.is_empty() && !self.allowed.contains(value) {
             let allowed = self.allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             fault("FieldValueNotSupported", format!("Unsupported value: {value}: supported values: {allowed}"));
+        }
+        if other_type.is_some() {
+            return;
         }
         let wrong = |why: String| format!("Invalid value: {value}: {path} in body should {why}");
         match value {
@@ -183,18 +199,17 @@ impl Schema {
             }
             Value::String(text) => {
                 let length = text.chars().count() as u64;
+                // Of these, one is told.
                 if let Some(most) = self.length.1.filter(|most| length > *most) {
                     fault("FieldValueTooLong", format!("Too long: may not be more than {most} bytes"));
-                }
-                if let Some(least) = self.length.0.filter(|least| length < *least) {
+                } else if let Some(least) = self.length.0.filter(|least| length < *least) {
                     fault("FieldValueInvalid", wrong(format!("be at least {least} chars long")));
-                }
-                if self.has_pattern && !is_duration(text) {
+                } else if self.has_pattern && !is_duration(text) {
                     fault("FieldValueInvalid", wrong(format!("match '{DURATION}'")));
                 }
                 if self.format == "date-time" && !is_time(text) {
                     let message = format!("Invalid value: {value}: {path} in body must be of type date-time: {value}");
-                    fault("FieldValueInvalid", message);
+                    fault("FieldValueTypeInvalid", message);
                 }
             }
             Value::Array(items) => {

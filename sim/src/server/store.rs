@@ -40,12 +40,15 @@ pub struct Change {
     pub deleted: bool,
 }
 
+/// An object at the version since which it is this; `None`: gone.
+type Revision = (u64, Option<Arc<Stored>>);
+
 /// The store.
 #[derive(Debug, Default)]
 pub struct Store {
     version: u64,
     compacted: u64,
-    revisions: BTreeMap<Key, Vec<(u64, Option<Arc<Stored>>)>>,
+    revisions: BTreeMap<Key, Vec<Revision>>,
     changes: Vec<Change>,
 }
 
@@ -130,7 +133,7 @@ impl Store {
     }
 }
 
-fn at(revisions: &[(u64, Option<Arc<Stored>>)], version: u64) -> Option<&Arc<Stored>> {
+fn at(revisions: &[Revision], version: u64) -> Option<&Arc<Stored>> {
     let after = revisions.partition_point(|(of, _)| *of <= version);
     revisions[..after].last().and_then(|(_, object)| object.as_ref())
 }

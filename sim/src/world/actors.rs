@@ -41,13 +41,13 @@ const LEASE: Duration = Duration::from_secs(15);
 
 /// How long each client may take for each of its turns, beside its own work and that of all others, when all is well: a
 /// dead leader, the longest TTL twice, and the pauses of all sides.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// How long after the last one has gone something may still be held: the longest TTL, and a proof of life.
 const AFTERWARDS: Duration = Duration::from_secs(45);
 
 /// How long after the last one has gone a request may still be under way: what was cut off, and late.
-const LATEST: Duration = Duration::from_secs(180);
+const LATEST: Duration = Duration::from_mins(3);
 
 /// How long a command takes to end when it is told to.
 const REACTION: Duration = Duration::from_millis(100);
@@ -127,6 +127,8 @@ struct Cast {
     plan: Plan,
     processes: Mutex<BTreeMap<Who, Arc<Process>>>,
     starts: Mutex<BTreeMap<Who, u64>>,
+    /// The number of the pod that each client is in.
+    pods: Mutex<BTreeMap<usize, u64>>,
     done: Mutex<Vec<Done>>,
     /// Told each time that somebody has finished.
     finished: watch::Sender<usize>,
@@ -151,6 +153,7 @@ impl Cast {
             plan: plan.clone(),
             processes: Mutex::default(),
             starts: Mutex::default(),
+            pods: Mutex::default(),
             done: Mutex::new(plan.clients.iter().map(|_| Done::default()).collect()),
             finished: watch::Sender::new(0),
             ends: plan.clients.iter().map(|_| Notify::new()).collect(),
@@ -160,19 +163,19 @@ impl Cast {
     async fn play(self: &Arc<Self>) {
         let (world, plan) = (&self.world, &self.plan);
         for name in [TEAM, SYSTEM] {
-            world.create("/api/v1/namespaces", "v1", "Namespace", name, json!({}));
+            world.create("/api/v1/namespaces", "v1", "Namespace", name, &json!({}));
         }
         for number in 0..plan.locks.len() {
             self.make_lock(number);
         }
         for barrier in &plan.barriers {
             let spec = json!({ "expected": barrier.expected });
-            world.create(&path(OURS, "barriers"), "konductor.io/v1", "Barrier", &barrier.name, spec);
+            world.create(&path(OURS, "barriers"), "konductor.io/v1", "Barrier", &barrier.name, &spec);
         }
         for gate in &plan.gates {
-            world.create(&path("batch", "jobs"), "batch/v1", "Job", &gate.name, json!({}));
+            world.create(&path("batch", "jobs"), "batch/v1", "Job", &gate.name, &json!({}));
             let spec = json!({ "conditions": [{ "type": "Job", "name": gate.name, "state": "Complete" }] });
-            world.create(&path(OURS, "gates"), "konductor.io/v1", "Gate", &gate.name, spec);
+            world.create(&path(OURS, "gates"), "konductor.io/v1", "Gate", &gate.name, &spec);
             let cast = Arc::clone(self);
             let gate = gate.clone();
             tokio::spawn(async move {
@@ -266,10 +269,10 @@ impl Cast {
         let ttl = format!("{}s", lock.ttl);
         if lock.is_semaphore {
             let spec = json!({ "permits": lock.permits, "ttl": ttl });
-            self.world.create(&path(OURS, "semaphores"), "konductor.io/v1", "Semaphore", &lock.name, spec);
+            self.world.create(&path(OURS, "semaphores"), "konductor.io/v1", "Semaphore", &lock.name, &spec);
         } else {
             let spec = json!({ "ttl": ttl });
-            self.world.create(&path(OURS, "leases"), "konductor.io/v1", "Lease", &lock.name, spec);
+            self.world.create(&path(OURS, "leases"), "konductor.io/v1", "Lease", &lock.name, &spec);
         }
     }
 
@@ -299,8 +302,16 @@ impl Cast {
         lock(&self.processes).get(&who).cloned()
     }
 
-    /// Starts a process, for the first time or again.
+    /// Starts a process, for the first time or again; a client in a pod of its own, if it is in one.
     fn start(self: &Arc<Self>, who: Who) {
+        if let Who::Client(number) = who {
+            *lock(&self.pods).entry(number).or_default() += 1;
+        }
+        self.start_here(who);
+    }
+
+    /// The same in the pod that there is.
+    fn start_here(self: &Arc<Self>, who: Who) {
         let start = {
             let mut starts = lock(&self.starts);
             let start = starts.entry(who).or_default();
@@ -343,6 +354,12 @@ impl Cast {
                         return;
                     }
                     process.kill();
+                    if self.plan.clients[number].in_pod && pause.as_millis() % 2 == 0 {
+                        let now = world.now();
+                        world.inner().observers.ended(now, number);
+                        sleep(pause).await;
+                        return self.start_here(who);
+                    }
                     self.pod_fails(number).await;
                 } else {
                     process.kill();
@@ -407,7 +424,7 @@ impl Cast {
                     spec["lease"] = lock.name.as_str().into();
                     ("leaserequests", "LeaseRequest")
                 };
-                world.create(&path(OURS, plural), "konductor.io/v1", kind, &name, spec);
+                world.create(&path(OURS, plural), "konductor.io/v1", kind, &name, &spec);
             }
             What::SetClock(who, ahead) => {
                 if let Some(process) = self.process(who) {
@@ -419,8 +436,8 @@ impl Cast {
 
     /// The pod that a client runs in, if it is in one.
     fn pod_of(&self, client: usize) -> Option<String> {
-        let start = *lock(&self.starts).get(&Who::Client(client))?;
-        self.plan.clients[client].in_pod.then(|| pod_name(client, start))
+        let pod = *lock(&self.pods).get(&client)?;
+        self.plan.clients[client].in_pod.then(|| pod_name(client, pod))
     }
 
     /// The process of a client has died: its kubelet says so after a while, if it is in a pod.
@@ -452,8 +469,8 @@ fn holder(client: usize) -> String {
     format!("client-{client}")
 }
 
-fn pod_name(client: usize, start: u64) -> String {
-    format!("pod-{client}-{start}")
+fn pod_name(client: usize, pod: u64) -> String {
+    format!("pod-{client}-{pod}")
 }
 
 fn pod_key(name: &str) -> Key {
@@ -469,7 +486,9 @@ async fn controllers(world: Arc<World>) {
                 server.purge(&key);
             }
             for (namespace, content) in server.terminating() {
-                content.iter().for_each(|key| server.purge(key));
+                for key in &content {
+                    server.purge(key);
+                }
                 server.purge(&namespace);
             }
         });
@@ -510,7 +529,7 @@ impl Life {
         let (of, by) = (Arc::clone(&cast.world), Arc::clone(process));
         let link = Arc::new(Link::made(Arc::new(move || network::client(&of, &by)), Program::SDK));
         let client = Client::over(link, TEAM.into());
-        let pod = plan.in_pod.then(|| self.make_pod());
+        let pod = cast.pod_of(number).map(|name| self.make_pod(name));
         let done = |change: fn(&mut Done)| change(&mut lock(&cast.done)[number]);
         let (has_waited, has_arrived) = {
             let done = &lock(&cast.done)[number];
@@ -531,19 +550,17 @@ impl Life {
             self.arrive(&client, barrier).await;
             done(|done| done.arrived = true);
         }
-        if pod.is_some() {
-            cast.pod_ends(&pod_name(number, self.start), "Succeeded", 0);
+        if let Some(pod) = pod {
+            cast.pod_ends(&pod.name, "Succeeded", 0);
         }
         cast.finish(number);
     }
 
-    /// The pod that it runs in.
-    fn make_pod(&self) -> PodReference {
-        let name = pod_name(self.number, self.start);
+    /// The pod of this name that it runs in, which may be there.
+    fn make_pod(&self, name: String) -> PodReference {
         let world = &self.cast.world;
-        let spec =
-            json!({ "nodeName": "node", "restartPolicy": "Never", "containers": [{ "name": "main", "image": "i" }] });
-        world.create(&format!("/api/v1/namespaces/{TEAM}/pods"), "v1", "Pod", &name, spec);
+        let spec = json!({ "nodeName": "node", "restartPolicy": "OnFailure", "containers": [{ "name": "main", "image": "i" }] });
+        world.create(&format!("/api/v1/namespaces/{TEAM}/pods"), "v1", "Pod", &name, &spec);
         let state = json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } });
         let status = json!({ "status": { "phase": "Running", "containerStatuses": [
             { "name": "main", "state": state, "lastState": {}, "ready": true, "restartCount": 0 },

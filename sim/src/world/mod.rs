@@ -173,7 +173,7 @@ impl World {
     }
 
     /// How late the next events of a watch are, and whether it is cut off instead: with a word, or without one.
-    fn lag(&self, _: &Process) -> (Duration, Option<bool>) {
+    fn lag(&self) -> (Duration, Option<bool>) {
         let mut inner = self.inner();
         let Inner { chance, weather, .. } = &mut *inner;
         let lag = chance.millis(1, weather.lag + 2);
@@ -293,7 +293,7 @@ impl World {
     }
 
     /// Creates an object as people do.
-    fn create(&self, path: &str, api_version: &str, kind: &str, name: &str, spec: Value) -> (u16, Value) {
+    fn create(&self, path: &str, api_version: &str, kind: &str, name: &str, spec: &Value) -> (u16, Value) {
         let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": { "name": name }, "spec": spec });
         self.ask(http::Method::POST, path, &object)
     }

@@ -23,10 +23,10 @@ use crate::server::{Answer, Reply, Request, Watch};
 type Stream = UnsyncBoxBody<Bytes, io::Error>;
 
 /// How long a sender waits for what was lost, if nobody tells it: longer than any client does.
-const SILENCE: Duration = Duration::from_secs(300);
+const SILENCE: Duration = Duration::from_mins(5);
 
 /// How often a quiet watch is told where it stands.
-const BOOKMARK: Duration = Duration::from_secs(60);
+const BOOKMARK: Duration = Duration::from_mins(1);
 
 /// The latest that something late arrives.
 const LATE: u64 = 60_000;
@@ -177,7 +177,7 @@ async fn feed(
         match world.told(&mut watch) {
             Ok(texts) if texts.is_empty() => {}
             Ok(texts) => {
-                let (lag, cut) = world.lag(&process);
+                let (lag, cut) = world.lag();
                 sleep(lag).await;
                 if let Some(until) = world.cut_until(&process) {
                     sleep_until(until).await;

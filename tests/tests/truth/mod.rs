@@ -94,7 +94,7 @@ impl Side {
                 self.seen.insert(name.to_owned(), (uid.to_owned(), version.to_owned()));
             }
             if let Some(token) = metadata["continue"].as_str() {
-                self.token = token.to_owned();
+                token.clone_into(&mut self.token);
             }
         }
     }
@@ -155,7 +155,7 @@ fn normalize(value: &mut Value) {
 }
 
 /// What precedes a version in a sentence.
-const VERSION: &str = "ResourceVersion in object meta: ";
+const VERSION: &str = "does not match the ResourceVersion in record";
 
 /// Where two values differ.
 fn differences(path: &str, real: &Value, memory: &Value, found: &mut Vec<String>) {
@@ -176,7 +176,7 @@ fn differences(path: &str, real: &Value, memory: &Value, found: &mut Vec<String>
         }
         (real, memory) if real == memory => {}
         (real, memory) => {
-            found.push(format!("{path}: {real} is what a real server says, and {memory} the one in memory"))
+            found.push(format!("{path}: {real} is what a real server says, and {memory} the one in memory"));
         }
     }
 }
@@ -225,7 +225,7 @@ fn list(plural: &str, query: &str) -> Ask {
     ask(Method::GET, &format!("{}?{query}", of(plural)), Value::Null)
 }
 
-fn create(plural: &str, kind: &str, name: &str, spec: Value) -> Ask {
+fn create(plural: &str, kind: &str, name: &str, spec: &Value) -> Ask {
     let object = json!({ "apiVersion": "konductor.io/v1", "kind": kind, "metadata": { "name": name }, "spec": spec });
     ask(Method::POST, &of(plural), object)
 }
@@ -252,12 +252,12 @@ fn status(term: u64) -> Value {
 async fn the_claim_protocol() {
     let script = [
         get("semaphores", "s"),
-        create("semaphores", "Semaphore", "s", json!({ "permits": 3 })),
-        create("semaphores", "Semaphore", "s", json!({ "permits": 3 })),
+        create("semaphores", "Semaphore", "s", &json!({ "permits": 3 })),
+        create("semaphores", "Semaphore", "s", &json!({ "permits": 3 })),
         get("semaphores", "s"),
-        create("permits", "Permit", "a", permit("i")),
-        create("permits", "Permit", "a", permit("i")),
-        create("permits", "Permit", "Not_A_Name", permit("i")),
+        create("permits", "Permit", "a", &permit("i")),
+        create("permits", "Permit", "a", &permit("i")),
+        create("permits", "Permit", "Not_A_Name", &permit("i")),
         patch(
             "permits",
             "a/status",
@@ -316,13 +316,13 @@ async fn the_claim_protocol() {
 
 #[tokio::test]
 async fn lists_in_pages_and_watches() {
-    let mut script = vec![create("semaphores", "Semaphore", "s", json!({ "permits": 1 }))];
+    let mut script = vec![create("semaphores", "Semaphore", "s", &json!({ "permits": 1 }))];
     for name in ["a", "b", "c", "d", "e"] {
-        script.push(create("permits", "Permit", name, permit(name)));
+        script.push(create("permits", "Permit", name, &permit(name)));
     }
     script.extend([
         list("permits", "limit=2"),
-        create("permits", "Permit", "bb", permit("bb")),
+        create("permits", "Permit", "bb", &permit("bb")),
         list("permits", "limit=2&continue={token}"),
         delete("permits", "e", Value::Null),
         list("permits", "limit=2&continue={token}"),
@@ -330,9 +330,9 @@ async fn lists_in_pages_and_watches() {
         patch("permits", "c/status", json!({ "status": status(5) })),
         patch("permits", "d", json!({ "metadata": { "labels": { "x": "y" } } })),
         patch("permits", "d", json!({ "metadata": { "labels": null } })),
-        list("permits", "watch=true&resourceVersion={version:s}&timeoutSeconds=1"),
-        list("permits", "watch=true&resourceVersion={version:s}&timeoutSeconds=1&fieldSelector=metadata.name%3Dc"),
-        list("permits", "watch=true&resourceVersion={version:s}&timeoutSeconds=1&labelSelector=x%3Dy"),
+        list("permits", "watch=true&resourceVersion={version:a}&timeoutSeconds=1"),
+        list("permits", "watch=true&resourceVersion={version:a}&timeoutSeconds=1&fieldSelector=metadata.name%3Dc"),
+        list("permits", "watch=true&resourceVersion={version:a}&timeoutSeconds=1&labelSelector=x%3Dy"),
         list("permits", "watch=true&resourceVersion={version:a}&timeoutSeconds=1&fieldSelector=spec.semaphore%3Dt"),
     ]);
     compare("lists and watches", &script).await;
@@ -442,13 +442,13 @@ async fn what_custom_resources_may_say() {
     let mut script = Vec::new();
     let c = &mut Chance::new(1, 1);
     for (plural, kind, spec) in good {
-        script.push(create(plural, kind, "good", spec.clone()));
+        script.push(create(plural, kind, "good", &spec));
         for number in 0..40 {
             let mut spec = spec.clone();
             for _ in 0..c.within(1, 2) {
                 spec[*c.one_of(&fields)] = anything(c);
             }
-            script.push(create(plural, kind, &format!("x-{number}"), spec));
+            script.push(create(plural, kind, &format!("x-{number}"), &spec));
         }
         for _ in 0..20 {
             script.push(patch(plural, "good", json!({ "spec": { *c.one_of(&fields): anything(c) } })));
