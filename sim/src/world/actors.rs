@@ -353,7 +353,9 @@ impl Cast {
                     if lock(&self.done)[number].finished {
                         return;
                     }
-                    process.kill();
+                    if !process.kill() {
+                        return;
+                    }
                     if self.plan.clients[number].in_pod && pause.as_millis() % 2 == 0 {
                         let now = world.now();
                         world.inner().observers.ended(now, number);
@@ -361,8 +363,8 @@ impl Cast {
                         return self.start_here(who);
                     }
                     self.pod_fails(number).await;
-                } else {
-                    process.kill();
+                } else if !process.kill() {
+                    return;
                 }
                 sleep(pause).await;
                 self.start(who);

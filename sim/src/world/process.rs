@@ -75,11 +75,11 @@ impl Process {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Ends it, as SIGKILL does.
-    pub(super) fn kill(&self) {
+    /// Ends it, as SIGKILL does. Returns whether it had not ended before.
+    pub(super) fn kill(&self) -> bool {
         let mut life = self.life();
-        life.is_over = true;
         life.wakers.clear();
+        !std::mem::replace(&mut life.is_over, true)
     }
 
     /// Sets its wall clock so many seconds ahead.
