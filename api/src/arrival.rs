@@ -14,7 +14,10 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{MAX_HOLDER, MAX_KEY, MAX_NAME};
+use crate::{
+    PodReference,
+    limits::{MAX_HOLDER, MAX_KEY, MAX_NAME},
+};
 
 /// Says that its holder has arrived. It never changes.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,10 +36,15 @@ use crate::limits::{MAX_HOLDER, MAX_KEY, MAX_NAME};
     printcolumn(name = "Barrier", type_ = "string", json_path = ".spec.barrier"),
     printcolumn(name = "Holder", type_ = "string", json_path = ".spec.holder"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Key", type_ = "string", json_path = ".spec.key", priority = 1)
+    printcolumn(name = "Key", type_ = "string", json_path = ".spec.key", priority = 1),
+    printcolumn(name = "Pod", type_ = "string", json_path = ".spec.pod.name", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self == oldSelf").message("an arrival cannot change: create another"))]
+#[x_kube(
+    validation = Rule::new("self == oldSelf").message("an arrival cannot change: create another"),
+    validation = Rule::new("!has(self.pod) || has(self.pod.container) == has(self.pod.start)")
+        .message("a pod is named with container and start, or as a whole with neither")
+)]
 pub struct ArrivalSpec {
     /// The barrier, by name. It may be created later than the arrival.
     #[schemars(length(min = 1, max = MAX_NAME))]
@@ -47,4 +55,7 @@ pub struct ArrivalSpec {
     /// What arrives once, however often it says so: arrivals of one key in one round count as one.
     #[schemars(length(min = 1, max = MAX_KEY))]
     pub key: String,
+    /// The pod that has arrived, when it was one. It counts for nothing: a barrier counts keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodReference>,
 }

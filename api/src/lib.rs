@@ -8,11 +8,13 @@
 //! - [`claim`]: what the claims (permits and lease requests) have in common; [`lock`]: what they are on;
 //! - [`arbiter`]: who holds, who is next, and what to write to make it so;
 //! - [`barrier`] and [`arrival`], [`gate`]: what is waited for; [`rendezvous`]: when it opens;
+//! - [`admission`]: who may write which claim or arrival;
 //! - [`duration`], [`selector`], [`conditions`], [`limits`]: small shared vocabulary; `told`: reading what statuses
 //!   tell.
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod arbiter;
 pub mod arrival;
 pub mod barrier;
@@ -36,6 +38,10 @@ pub const GROUP: &str = "konductor.io";
 
 /// Annotation on a claim that asks for its revocation; the value is the reason, shown to people.
 pub const REVOKE_ANNOTATION: &str = "konductor.io/revoke";
+
+/// Annotation on a namespace: the highest priority that claims in it may have, a whole number. Only while the
+/// [`admission`] policies are in force.
+pub const MAX_PRIORITY_ANNOTATION: &str = "konductor.io/max-priority";
 
 /// Annotation on a namespace that lets gates of others look at what is in it: a comma list of their namespaces, or `*`.
 pub const GATES_FROM_ANNOTATION: &str = "konductor.io/gates-from";

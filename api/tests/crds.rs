@@ -1,28 +1,51 @@
-//! The committed CRDs are those that the types say. `UPDATE_CRDS=1 cargo test -p konductor-api --test crds` rewrites
-//! them.
+//! The committed CRDs and admission policies are those that the code says. `UPDATE_CRDS=1 cargo test -p konductor-api
+//! --test crds` rewrites them.
 
-use std::{env, fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, env, fs, path::Path, time::Duration};
 
 use konductor_api::{Barrier, Gate, GoDuration, Lease, Lock, LockClaim, Rendezvous, Semaphore, limits::*};
 use kube::CustomResourceExt;
+use serde::Serialize;
 use serde_json::{Value, json};
+
+/// The file of the chart with this object, which is rewritten when that is wanted.
+fn is_current(file: &str, object: &impl Serialize) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/konductor/files").join(file);
+    let generated = serde_yaml_ng::to_string(object).unwrap();
+    if env::var_os("UPDATE_CRDS").is_some() {
+        fs::write(&file, &generated).unwrap();
+    }
+    let committed = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        committed == generated,
+        "{} is not current: run UPDATE_CRDS=1 cargo test -p konductor-api --test crds",
+        file.display()
+    );
+}
 
 #[test]
 fn committed_crds_are_current() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/konductor/files/crds");
     for crd in konductor_api::crds::all() {
-        let file = folder.join(format!("{}.yaml", crd.spec.names.plural));
-        let generated = serde_yaml_ng::to_string(&crd).unwrap();
-        if env::var_os("UPDATE_CRDS").is_some() {
-            fs::write(&file, &generated).unwrap();
-        }
-        let committed = fs::read_to_string(&file).unwrap_or_default();
-        assert!(
-            committed == generated,
-            "{} is not current: run UPDATE_CRDS=1 cargo test -p konductor-api --test crds",
-            file.display()
-        );
+        is_current(&format!("crds/{}.yaml", crd.spec.names.plural), &crd);
     }
+}
+
+#[test]
+fn committed_admission_policies_are_current() {
+    let mut files = BTreeSet::new();
+    for policy in konductor_api::admission::policies() {
+        let file = format!("{}.yaml", policy.metadata.name.as_deref().expect("a name"));
+        is_current(&format!("admission/{file}"), &policy);
+        files.insert(file);
+    }
+    for binding in konductor_api::admission::bindings() {
+        let file = format!("{}-binding.yaml", binding.metadata.name.as_deref().expect("a name"));
+        is_current(&format!("admission/{file}"), &binding);
+        files.insert(file);
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/konductor/files/admission");
+    let there = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    assert_eq!(there.collect::<BTreeSet<_>>(), files, "a policy that is no more leaves no file behind");
 }
 
 /// What a kind says of itself is what its resource says.
@@ -111,6 +134,8 @@ fn bounds_are_those_of_their_limits() {
     check("Arrival", "spec.barrier", "maxLength", MAX_NAME.into());
     check("Arrival", "spec.holder", "maxLength", MAX_HOLDER.into());
     check("Arrival", "spec.key", "maxLength", MAX_KEY.into());
+    check("Arrival", "spec.pod.name", "maxLength", MAX_NAME.into());
+    check("Arrival", "spec.pod.uid", "maxLength", MAX_ID.into());
     check("Gate", "spec.conditions", "maxItems", MAX_GATE_CONDITIONS.into());
     check("Gate", "spec.conditions.[].name", "maxLength", MAX_NAME.into());
     check("Gate", "spec.conditions.[].namespace", "maxLength", MAX_NAMESPACE.into());

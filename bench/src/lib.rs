@@ -8,15 +8,17 @@
 //! clients authenticate with tokens of `ServiceAccount`s as in a pod, and etcd writes to the disk.
 //!
 //! - `scene`: the control plane with Konductor installed, and the programs;
-//! - `inits`, `whole`, `writes`, `handoff`, `holding`, `throughput`, `footprint`: what is measured;
+//! - `inits`, `people`, `whole`, `writes`, `admission`, `handoff`, `holding`, `throughput`, `footprint`: what is measured;
 //! - `line`: commands that say when they run;
 //! - `sample`, `table`: figures, and how they are shown.
 
+mod admission;
 mod footprint;
 mod handoff;
 mod holding;
 mod inits;
 mod line;
+mod people;
 mod pods;
 mod sample;
 mod scene;
@@ -52,6 +54,9 @@ struct Args {
     /// The konductor-operator to measure; bench/run says which
     #[arg(long, value_name = "PATH", hide = true)]
     operator: PathBuf,
+    /// The koncli to measure; bench/run says which
+    #[arg(long, value_name = "PATH", hide = true)]
+    koncli: PathBuf,
 }
 
 /// How much of everything to measure.
@@ -122,13 +127,15 @@ impl Effort {
 pub async fn main() {
     let args = Args::parse();
     let effort = Effort::of(&args);
-    let mut scene = Scene::start(Programs::new(args.run, args.operator)).await;
+    let mut scene = Scene::start(Programs::new(args.run, args.operator, args.koncli)).await;
     let mut table = Table::default();
     for part in [
         "inits",
+        "people",
         "idle",
         "whole",
         "writes",
+        "admission",
         "handoff",
         "holding",
         "throughput",
@@ -144,9 +151,11 @@ pub async fn main() {
         eprintln!("measuring: {part}");
         match part {
             "inits" => inits::measure(&scene, effort, &mut table).await,
+            "people" => people::measure(&scene, effort, &mut table).await,
             "idle" => footprint::idle(&scene, effort, &mut table).await,
             "whole" => whole::measure(&scene, effort, &mut table).await,
             "writes" => writes::measure(&scene, effort, &mut table).await,
+            "admission" => admission::measure(&mut scene, effort, &mut table).await,
             "handoff" => handoff::measure(&scene, effort, &mut table).await,
             "holding" => holding::measure(&scene, effort, &mut table).await,
             "throughput" => throughput::cycles(&scene, effort, &mut table).await,

@@ -26,15 +26,16 @@ const OPERATOR: &str = "figures";
 pub(crate) struct Programs {
     pub(crate) run: PathBuf,
     pub(crate) operator: PathBuf,
+    pub(crate) koncli: PathBuf,
     pub(crate) etcdctl: PathBuf,
     /// What runs under the locks and says when.
     pub(crate) mark: PathBuf,
 }
 
 impl Programs {
-    pub(crate) fn new(run: PathBuf, operator: PathBuf) -> Self {
+    pub(crate) fn new(run: PathBuf, operator: PathBuf, koncli: PathBuf) -> Self {
         let own = std::env::current_exe().expect("find this program");
-        Self { run, operator, etcdctl: tool("etcdctl"), mark: own.with_file_name("mark") }
+        Self { run, operator, koncli, etcdctl: tool("etcdctl"), mark: own.with_file_name("mark") }
     }
 }
 
@@ -71,6 +72,15 @@ impl Scene {
     pub(crate) fn konductor_run(&self, flags: &[&str], command: &[&str]) -> Command {
         let mut run = clean(&self.programs.run);
         run.args(flags).arg("--").args(command).env("KUBECONFIG", &self.kubeconfig);
+        run
+    }
+
+    /// A client of the API server with these arguments, in an environment that has nothing else in it.
+    pub(crate) fn client_program(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut run = clean(program);
+        run.args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        // kubectl keeps files of its own there.
+        run.env("HOME", self.kubeconfig.parent().expect("it is in a folder"));
         run
     }
 

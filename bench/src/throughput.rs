@@ -26,7 +26,7 @@ use crate::writes::Counts;
 const CLIENTS: usize = 32;
 
 /// A group in which nobody watches: its permits are those of Konductor in all but that.
-const RAW_GROUP: &str = "raw.konductor.io";
+pub(crate) const RAW_GROUP: &str = "raw.konductor.io";
 
 /// Cycles of acquire and release, of many clients on few permits, in turns with create, status patch and delete of the
 /// same kind of object, which nobody decides on and nobody watches.
@@ -189,7 +189,7 @@ fn granted() -> Value {
     })
 }
 
-fn raw_resource() -> ApiResource {
+pub(crate) fn raw_resource() -> ApiResource {
     ApiResource {
         group: RAW_GROUP.to_owned(),
         version: "v1".to_owned(),
@@ -199,8 +199,8 @@ fn raw_resource() -> ApiResource {
     }
 }
 
-/// Installs the `Permit`s' definition once more, in the group in which nobody watches.
-async fn install_raw(scene: &Scene) {
+/// Installs the `Permit`s' definition once more, in the group in which nobody watches, unless it is there.
+pub(crate) async fn install_raw(scene: &Scene) {
     let folder = workspace().join("charts/konductor/files/crds");
     let own = format!("permits.{}", konductor_api::GROUP);
     let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("list {}: {error}", folder.display()));
@@ -214,7 +214,11 @@ async fn install_raw(scene: &Scene) {
     definition["spec"]["group"] = json!(RAW_GROUP);
     let definition: CustomResourceDefinition = serde_json::from_value(definition).expect("a CRD");
     let definitions: Api<CustomResourceDefinition> = Api::all(scene.namespace.client.clone());
-    definitions.create(&PostParams::default(), &definition).await.expect("create a CRD");
+    match definitions.create(&PostParams::default(), &definition).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(error) => panic!("create a CRD: {error}"),
+    }
     wait_for(&definitions, &definition.name_any(), LIMIT, |definition| {
         let conditions = definition.status.iter().flat_map(|status| status.conditions.iter().flatten());
         conditions.into_iter().any(|condition| condition.type_ == "Established" && condition.status == "True")

@@ -1,21 +1,23 @@
 //! The cluster: which one, as whom, and requests to it. What comes back is the API's own JSON, so that nothing that this
 //! program does not know is lost.
 
-use std::{env, fmt::Write as _, path::Path, sync::Arc, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use konductor::{Client, Program, chain};
-use konductor_cluster::{Line, Link};
-use kube::{
-    client::Body,
-    config::{Config, KubeConfigOptions, Kubeconfig},
-};
+use konductor_cluster::{Line, Link, Login, login::login_error};
+use kube::client::Body;
 use serde_json::{Value, json};
 
-use crate::{args::DryRun, error::Error, globals::Globals, kind::Resource};
-use konductor::Exit;
+use crate::{
+    args::DryRun,
+    error::Error,
+    globals::Globals,
+    kind::Resource,
+    kubeconfig::{find, unusable},
+};
 
 /// Who asks the API server.
 pub(crate) const PROGRAM: Program = Program::new("koncli");
@@ -77,10 +79,15 @@ pub(crate) enum ApiError {
         name: String,
         /// The kind that it is about, in the plural.
         kind: String,
+        /// The fields that it is about, when it is about some.
+        fields: Vec<String>,
     },
     /// No whole answer came.
     #[error("{0}")]
     Unanswered(String),
+    /// There are no credentials to ask with.
+    #[error("{0}")]
+    NoLogin(String),
 }
 
 impl ApiError {
@@ -88,13 +95,23 @@ impl ApiError {
     pub(crate) fn code(&self) -> Option<u16> {
         match self {
             Self::Refused { code, .. } => Some(*code),
-            Self::Unanswered(_) => None,
+            Self::Unanswered(_) | Self::NoLogin(_) => None,
         }
     }
 
     /// Whether the object of this name is known not to be there.
     pub(crate) fn is_absent(&self, wanted: &str) -> bool {
         matches!(self, Self::Refused { code: 404, name, .. } if name == wanted)
+    }
+
+    /// Whether the object is another than the one that was meant by its UID, or has changed meanwhile.
+    pub(crate) fn is_another(&self) -> bool {
+        match self {
+            Self::Refused { code: 409, .. } => true,
+            // UIDs cannot be changed, as a patch with another one would.
+            Self::Refused { code: 422, fields, .. } => fields.iter().any(|field| field == "metadata.uid"),
+            Self::Refused { .. } | Self::Unanswered(_) | Self::NoLogin(_) => false,
+        }
     }
 
     /// Whether the API server does not know the resource at all.
@@ -112,6 +129,14 @@ impl ApiError {
         self.code().is_none_or(|code| matches!(code, 408 | 410 | 429) || code >= 500)
     }
 
+    /// What an error means that is no answer.
+    fn unanswered(error: &(dyn std::error::Error + 'static)) -> Self {
+        match login_error(error) {
+            Some(login) => Self::NoLogin(chain(login)),
+            None => Self::Unanswered(chain(error)),
+        }
+    }
+
     fn read(status: StatusCode, body: &[u8]) -> Self {
         let said: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -124,12 +149,14 @@ impl ApiError {
             message => message,
         };
         let details = &said["details"];
+        let causes = details["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
         Self::Refused {
             code: status.as_u16(),
             reason: text(&said["reason"]),
             message,
             name: text(&details["name"]),
             kind: text(&details["kind"]),
+            fields: causes.iter().map(|cause| text(&cause["field"])).collect(),
         }
     }
 }
@@ -230,34 +257,20 @@ fn escaped(text: &str) -> String {
 pub(crate) type WatchEvent = (String, Value);
 
 impl Cluster {
-    /// Finds the cluster that was chosen. No request is made yet.
-    pub(crate) async fn connect(globals: &Globals) -> Result<Self, Error> {
-        let mut config = find(globals).await?;
-        if let Some(user) = &globals.as_user {
-            config.auth_info.impersonate = Some(user.clone());
-        }
-        if !globals.as_group.is_empty() {
-            if config.auth_info.impersonate.is_none() {
-                return Err(Error::usage("--as-group goes with --as: whom to impersonate?"));
-            }
-            config.auth_info.impersonate_groups = Some(globals.as_group.clone());
-        }
+    /// Finds the cluster that was chosen, and logs in. No request is made yet.
+    pub(crate) async fn connect(globals: &Globals, login: Login) -> Result<Self, Error> {
+        let config = find(globals).await?;
         let namespace = globals.namespace.clone().unwrap_or_else(|| config.default_namespace.trim().to_owned());
         if !konductor::name::is_label(&namespace) {
             return Err(Error::usage(format!("{namespace:?} is not a name that a namespace can have")));
         }
-        let server = config.cluster_url.to_string();
-        let link = if config.auth_info.exec.is_some() {
-            // Credentials come from a program that takes its time.
-            tokio::task::spawn_blocking(move || Link::new(config, PROGRAM)).await.map_err(|error| chain(&error))
-        } else {
-            Ok(Link::new(config, PROGRAM))
-        };
-        let link = link.and_then(|link| link.map_err(|error| chain(&*error)));
-        let link = link.map_err(|error| {
-            Error::new(Exit::Unreachable, format!("the cluster's configuration cannot be used: {error}"))
-                .advise("kubectl config view --minify shows the one that is in use")
-        })?;
+        let mut server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        if let Some(proxy) = config.proxy_url.as_ref().and_then(http::Uri::authority) {
+            // Without a user and a password.
+            let (_, proxy) = proxy.as_str().rsplit_once('@').unwrap_or(("", proxy.as_str()));
+            let _ = write!(server, " by the proxy {proxy}");
+        }
+        let link = Link::connect(config, PROGRAM, login).await.map_err(|error| unusable(&*error))?;
         Ok(Self { link: Arc::new(link), namespace, server })
     }
 
@@ -292,13 +305,12 @@ impl Cluster {
     }
 
     async fn send(&self, call: &Call) -> Result<http::Response<Body>, ApiError> {
-        let unanswered = |error: &(dyn std::error::Error + 'static)| ApiError::Unanswered(chain(error));
-        let first = self.link.line().map_err(|error| unanswered(&*error))?;
+        let first = self.link.line().map_err(|error| ApiError::unanswered(&*error))?;
         let generation = first.generation;
         match exchange(first, call.request()?).await {
             Err(error) if error.code() == Some(401) => {
-                self.link.renew(generation).await.map_err(|error| unanswered(&*error))?;
-                let second = self.link.line().map_err(|error| unanswered(&*error))?;
+                self.link.renew(generation).await.map_err(|error| ApiError::unanswered(&*error))?;
+                let second = self.link.line().map_err(|error| ApiError::unanswered(&*error))?;
                 exchange(second, call.request()?).await
             }
             other => other,
@@ -369,7 +381,7 @@ fn event(line: &[u8]) -> Result<WatchEvent, ApiError> {
 async fn exchange(line: Line, request: http::Request<Vec<u8>>) -> Result<http::Response<Body>, ApiError> {
     tracing::debug!("{} {}", request.method(), request.uri());
     let request = line.sign(request).map(Body::from);
-    let response = line.client.send(request).await.map_err(|error| ApiError::Unanswered(chain(&error)))?;
+    let response = line.client.send(request).await.map_err(|error| ApiError::unanswered(&error))?;
     let status = response.status();
     if status.is_success() {
         return Ok(response);
@@ -377,46 +389,6 @@ async fn exchange(line: Line, request: http::Request<Vec<u8>>) -> Result<http::R
     let body = Limited::new(response.into_body(), ANSWER).collect().await;
     let body = body.map_err(|error| ApiError::Unanswered(chain(&*error)))?.to_bytes();
     Err(ApiError::read(status, &body))
-}
-
-/// The configuration that was chosen.
-async fn find(globals: &Globals) -> Result<Config, Error> {
-    if globals.kubeconfig.is_none() && globals.context.is_none() {
-        return konductor_cluster::find_cluster().await.map_err(|error| {
-            Error::new(Exit::Unreachable, chain(&error))
-                .advise("set KUBECONFIG, or name a file with --kubeconfig; --local DIR works without a cluster")
-        });
-    }
-    let unusable = |error: &(dyn std::error::Error + 'static)| {
-        Error::new(Exit::Unreachable, format!("the kubeconfig cannot be used: {}", chain(error)))
-    };
-    let kubeconfig = read_kubeconfig(globals.kubeconfig.as_deref()).map_err(|error| unusable(&*error))?;
-    if let Some(context) = &globals.context
-        && kubeconfig.contexts.iter().all(|known| known.name != *context)
-    {
-        let known: Vec<_> = kubeconfig.contexts.iter().map(|known| known.name.as_str()).collect();
-        return Err(Error::new(Exit::Unreachable, format!("the kubeconfig has no context {context:?}"))
-            .advise(format!("it has: {}", known.join(", "))));
-    }
-    let options = KubeConfigOptions { context: globals.context.clone(), ..KubeConfigOptions::default() };
-    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(&error))
-}
-
-/// The kubeconfig in this file; without one, as kubectl finds it.
-pub(crate) fn read_kubeconfig(file: Option<&Path>) -> Result<Kubeconfig, Box<dyn std::error::Error>> {
-    let absolute = |file: &Path| std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    if let Some(file) = file {
-        return Ok(Kubeconfig::read_from(absolute(file))?);
-    }
-    let value = env::var_os("KUBECONFIG").unwrap_or_default();
-    let mut files = env::split_paths(&value).filter(|path| !path.as_os_str().is_empty()).peekable();
-    if files.peek().is_none() {
-        return Ok(Kubeconfig::read()?);
-    }
-    let merged = files.try_fold(Kubeconfig::default(), |merged, file| {
-        Kubeconfig::read_from(absolute(&file)).and_then(|next| merged.merge(next))
-    })?;
-    Ok(merged)
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! What every command is given: what was said for all of them, and where its words go.
 
-use crate::{cluster::Cluster, error::Error, globals::Globals, screen::Screen};
+use std::time::Duration;
+
+use konductor_cluster::Login;
+
+use crate::{cluster::Cluster, error::Error, globals::Globals, patience::TRY_ONCE, screen::Screen};
 
 /// The surroundings of a command.
 pub(crate) struct Context {
@@ -11,11 +15,17 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// A connection to the cluster that was chosen.
+    /// A connection to the cluster that was chosen. What is asked of a folder was seen to before, or refused.
     pub(crate) async fn cluster(&self) -> Result<Cluster, Error> {
-        if self.globals.local.is_some() {
-            return Err(Error::usage("this needs a cluster: a folder (--local) knows semaphores and leases only"));
+        self.cluster_within(None).await
+    }
+
+    /// The same, for a command that waits this long: so may a login, which takes no time from the waiting.
+    pub(crate) async fn cluster_within(&self, timeout: Option<Duration>) -> Result<Cluster, Error> {
+        let mut login = Login::default();
+        if let Some(timeout) = timeout {
+            login.limit = login.limit.min(if timeout.is_zero() { TRY_ONCE } else { timeout });
         }
-        Cluster::connect(&self.globals).await
+        Cluster::connect(&self.globals, login).await
     }
 }

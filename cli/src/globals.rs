@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use konductor::{Choice, Local};
 
 /// Where to look, and how to speak.
 #[derive(Args, Clone, Debug, Default)]
@@ -26,6 +27,9 @@ pub(crate) struct Globals {
     /// No cluster: the locks in this folder, between the processes of this machine.
     #[arg(long, global = true, env = "KONCLI_LOCAL", value_name = "DIR")]
     pub(crate) local: Option<PathBuf>,
+    /// That folder may be on a filesystem of which nobody knows that no other machine uses it.
+    #[arg(long, global = true, hide = true)]
+    pub(crate) local_filesystem_ok: bool,
     /// Say only what goes wrong.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
@@ -39,8 +43,36 @@ pub(crate) struct Globals {
     #[arg(long, global = true, hide = true, value_name = "NAMESPACE")]
     pub(crate) operator_namespace: Option<String>,
     /// Taken for old scripts: error, warn, info, debug or trace.
-    #[arg(long, global = true, hide = true, env = "KONCLI_LOG", value_name = "LEVEL")]
-    pub(crate) log_level: Option<String>,
+    #[arg(long, global = true, hide = true, env = "KONCLI_LOG", value_name = "LEVEL", value_parser = parse_level)]
+    pub(crate) log_level: Option<tracing::Level>,
+}
+
+impl Globals {
+    /// Which cluster is meant, and as whom.
+    pub(crate) fn choice(&self) -> Choice {
+        Choice {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            user: self.as_user.clone(),
+            groups: self.as_group.clone(),
+        }
+    }
+
+    /// The folder that takes the cluster's place, if one does.
+    pub(crate) fn folder(&self) -> Option<Local> {
+        let folder = Local::new(self.local.as_ref()?);
+        Some(if self.local_filesystem_ok { folder.on_any_filesystem() } else { folder })
+    }
+}
+
+/// Reads how much is logged.
+fn parse_level(text: &str) -> Result<tracing::Level, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "warning" => Ok(tracing::Level::WARN),
+        // Of those there is nothing here that would not be an error.
+        "fatal" | "panic" => Ok(tracing::Level::ERROR),
+        level => level.parse().map_err(|_| "use error, warn, info, debug or trace".to_owned()),
+    }
 }
 
 /// When to use colors.
@@ -72,6 +104,19 @@ impl ColorWhen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_are_those_of_old_scripts() {
+        for (text, expected) in [
+            ("info", Some(tracing::Level::INFO)),
+            ("DEBUG", Some(tracing::Level::DEBUG)),
+            ("warning", Some(tracing::Level::WARN)),
+            ("fatal", Some(tracing::Level::ERROR)),
+            ("loud", None),
+        ] {
+            assert_eq!(parse_level(text).ok(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn colors_are_for_terminals_that_want_them() {

@@ -8,6 +8,8 @@ use konductor_api::limits::MAX_HOLDER;
 pub(crate) struct Who {
     /// The name.
     pub(crate) holder: String,
+    /// Who this is when nobody says so: `USER@HOST`.
+    pub(crate) person: String,
     /// The whole pod: the container that acquires may be one that ends long before what it protects.
     pub(crate) pod: Option<PodReference>,
 }
@@ -31,13 +33,19 @@ impl Who {
         host: Option<String>,
     ) -> Self {
         let unknown = || "unknown".to_owned();
-        let own = || match &pod_name {
-            Some(name) => name.clone(),
-            None => format!("{}@{}", user.unwrap_or_else(unknown), host.unwrap_or_else(unknown)),
-        };
-        let holder: String = given.map_or_else(own, str::to_owned).chars().take(MAX_HOLDER as usize).collect();
+        let person = format!("{}@{}", user.unwrap_or_else(unknown), host.unwrap_or_else(unknown));
+        let own = || pod_name.clone().unwrap_or_else(|| person.clone());
+        let short = |name: String| name.chars().take(MAX_HOLDER as usize).collect();
+        let holder: String = short(given.map_or_else(own, str::to_owned));
         let pod = pod_name.filter(|name| konductor::name::is_name(name)).zip(pod_uid);
-        Self { holder, pod: pod.map(|(name, uid)| PodReference::whole(name, uid)) }
+        let pod = pod.map(|(name, uid)| PodReference::whole(name, uid));
+        Self { holder, person: short(person), pod }
+    }
+
+    /// Whether the holder is a person on a machine, and not this one. A name without an `@` is nobody's own: whoever
+    /// knows it is meant by it.
+    pub(crate) fn is_of_another(&self) -> bool {
+        self.holder.contains('@') && self.holder != self.person
     }
 }
 
@@ -49,11 +57,17 @@ mod tests {
     fn a_holder_is_the_pod_or_the_person_unless_told() {
         let text = |text: &str| Some(text.to_owned());
         let person = Who::of(None, None, None, text("ann"), text("laptop"));
-        assert_eq!(person, Who { holder: "ann@laptop".to_owned(), pod: None });
+        assert_eq!((person.holder.as_str(), &person.pod), ("ann@laptop", &None));
+        assert!(!person.is_of_another());
         let pod = Who::of(None, text("load-x7k2p"), text("u1"), text("root"), text("load-x7k2p"));
-        assert_eq!(pod, Who { holder: "load-x7k2p".to_owned(), pod: Some(PodReference::whole("load-x7k2p", "u1")) });
+        assert_eq!(pod.holder, "load-x7k2p");
+        assert_eq!(pod.pod, Some(PodReference::whole("load-x7k2p", "u1")));
         let named = Who::of(Some("nightly"), text("load-x7k2p"), text("u1"), None, None);
         assert_eq!((named.holder.as_str(), named.pod.is_some()), ("nightly", true));
+        for (given, is_of_another) in [("ann@laptop", false), ("bob@laptop", true), ("nightly", false)] {
+            let who = Who::of(Some(given), None, None, text("ann"), text("laptop"));
+            assert_eq!(who.is_of_another(), is_of_another, "{given}");
+        }
         let half = Who::of(None, text("load-x7k2p"), None, None, None);
         assert_eq!(half.pod, None, "a name without a UID is no proof of anything");
     }

@@ -1,11 +1,11 @@
 //! `koncli`: see, wait for, acquire and explain Konductor's semaphores, leases, barriers and gates.
 //!
 //! - `args`, `globals`, `help`: the command line; `kind`: the names of kinds; `holder`: who asks;
-//! - `cluster`: which cluster, and requests to it, in the API's own JSON; `error`, `trouble`: what went wrong, for
-//!   people;
+//! - `kubeconfig`: which cluster, and as whom; `cluster`: requests to it, in the API's own JSON; `error`, `trouble`: what
+//!   went wrong, for people;
 //! - `commands`: one module a command; `patience`, `waiting`: how long, and what is said meanwhile;
 //! - `output`, `screen`: what is printed; `status`: the flat summaries;
-//! - `why`: from an object to all that bears on it; `top`: a live view.
+//! - `why`: from an object to all that bears on it; `top`: a live view; `local`: what a folder has in a cluster's place.
 
 mod args;
 mod cluster;
@@ -16,6 +16,8 @@ mod globals;
 mod help;
 mod holder;
 mod kind;
+mod kubeconfig;
+mod local;
 mod output;
 mod patience;
 #[cfg(test)]
@@ -53,13 +55,10 @@ pub fn main() -> ExitCode {
     };
     let screen = Screen::new(&line.globals);
     if let Command::Run(_) = line.command {
-        return match commands::run::refusal(&line.globals) {
-            None => commands::run::become_it(&line.globals, raw),
-            Some(error) => {
-                screen.error(&error);
-                ExitCode::from(error.exit.code())
-            }
-        };
+        return commands::run::become_it(&line.globals, raw).unwrap_or_else(|error| {
+            screen.error(&error);
+            ExitCode::from(error.exit.code())
+        });
     }
     log(&line.globals);
     let context = Context { globals: line.globals, screen };
@@ -132,8 +131,7 @@ fn split(parser: &clap::Command, words: &[OsString]) -> (Vec<OsString>, Vec<OsSt
 
 /// What the libraries say goes to stderr, if more is wanted.
 fn log(globals: &globals::Globals) {
-    let named = globals.log_level.as_deref().and_then(|level| level.parse().ok());
-    let level = match (named, globals.verbose) {
+    let level = match (globals.log_level, globals.verbose) {
         (_, 1) => tracing::Level::DEBUG,
         (_, 2..) => tracing::Level::TRACE,
         // What they tell of waiting is said better by the progress line.
@@ -146,6 +144,11 @@ fn log(globals: &globals::Globals) {
 }
 
 async fn run(command: &Command, raw: Vec<OsString>, context: &Context) -> Outcome {
+    if let Some(folder) = &context.globals.local
+        && let Some(error) = local::refusal(command, folder)
+    {
+        return Err(error);
+    }
     match command {
         Command::Semaphore(command) => commands::semaphore::run(command, context).await,
         Command::Lease(command) => commands::lease::run(command, context).await,

@@ -11,7 +11,7 @@ use crate::error::Error;
 const FIRST_CONTACT: Duration = Duration::from_secs(30);
 
 /// How long "try once" waits for the operator's word, as `konductor-run` has it.
-const TRY_ONCE: Duration = Duration::from_secs(30);
+pub(crate) const TRY_ONCE: Duration = Duration::from_secs(30);
 
 /// What happens while something is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(crate) enum News {
         /// Whether it does not exist.
         missing: bool,
     },
+    /// Who holds what is waited for.
+    Holder(String),
     /// Something failed and is tried again.
     Trouble(String),
     /// People should know this.
@@ -48,6 +50,8 @@ enum Heard {
 pub(crate) struct Patience {
     /// What is waited for: `barrier/stage-1 to open`.
     what: String,
+    /// Who is asked: `the API server` and its address.
+    server: String,
     since: Boottime,
     timeout: Option<Duration>,
     heard: Heard,
@@ -56,7 +60,13 @@ pub(crate) struct Patience {
 impl Patience {
     /// From `now` on; for ever without a timeout.
     pub(crate) fn new(what: String, now: Boottime, timeout: Option<Duration>) -> Self {
-        Self { what, since: now, timeout, heard: Heard::Nothing(None) }
+        let server = "the API server".to_owned();
+        Self { what, server, since: now, timeout, heard: Heard::Nothing(None) }
+    }
+
+    /// The same, for the API server at this address.
+    pub(crate) fn with(self, address: &str) -> Self {
+        Self { server: format!("the API server at {address}"), ..self }
     }
 
     fn tries_once(&self) -> bool {
@@ -76,7 +86,7 @@ impl Patience {
                     *trouble = Some(why.clone());
                 }
             }
-            News::Contact | News::Note(_) => {}
+            News::Contact | News::Note(_) | News::Holder(_) => {}
         }
         false
     }
@@ -99,7 +109,7 @@ impl Patience {
         match &self.heard {
             Heard::Nothing(why) => {
                 let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-                Error::new(Exit::Unreachable, format!("the API server has not answered within {waited}{why}"))
+                Error::new(Exit::Unreachable, format!("{} has not answered within {waited}{why}", self.server))
                     .advise("see that there is a way to the API server: kubectl version; then try again")
             }
             Heard::Contact => Error::new(
@@ -134,9 +144,24 @@ pub(crate) fn told(object: &str, message: &str, ahead: Option<u64>, missing: boo
     }
 }
 
+/// The line that is written over on a terminal: what was told last, who holds it, and for how long it is waited for.
+pub(crate) fn live(told: &str, holder: Option<&str>, waited: Duration) -> String {
+    let holder = holder.map(|holder| format!("; {holder}")).unwrap_or_default();
+    format!("{told}{holder} ({})", GoDuration(Duration::from_secs(waited.as_secs())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_on_a_terminal_says_the_position_the_holder_and_the_time() {
+        let told = told("semaphore/s", "3 of 3 permits in use", Some(2), false);
+        let line = live(&told, Some("held by a, b and others"), Duration::from_millis(61_500));
+        let expected = "waiting for semaphore/s: 2 ahead; 3 of 3 permits in use; held by a, b and others (1m1s)";
+        assert_eq!(line, expected);
+        assert_eq!(live("waiting for gate/g", None, Duration::ZERO), "waiting for gate/g (0s)");
+    }
 
     fn at(seconds: u64) -> Boottime {
         Boottime(Duration::from_secs(1000 + seconds))
@@ -190,6 +215,8 @@ mod tests {
             (error.exit, error.message.as_str()),
             (Exit::Unreachable, "the API server has not answered within 10s: connection refused")
         );
+        let known = silent.clone().with("https://a:6443 by the proxy b:3128").in_vain(at(10)).message;
+        assert!(known.starts_with("the API server at https://a:6443 by the proxy b:3128 has not answered"), "{known}");
         silent.hears(&News::Contact);
         assert_eq!(silent.in_vain(at(10)).exit, Exit::TimedOut);
         silent.hears(&waiting(true));

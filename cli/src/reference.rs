@@ -45,19 +45,57 @@ released, or until its time to live has passed since the last `renew`.
 - *In a pod* the claim is tied to the pod and to no container of it, so an init container may acquire and another
   container release; it is free when the pod has ended. The pod is known from `KONDUCTOR_POD_NAME` and
   `KONDUCTOR_POD_UID`, or from its token.
-- *What others hold*, a container's `konductor-run` or another pod, is released only with `--force`. `koncli revoke` asks
-  it to end instead.
+- *What others hold* is released only with `--force`: what a container's `konductor-run` or another process renews, what is
+  another pod's, and what another person on a machine has acquired. Which of them it is, the claim tells: a holder with
+  an `@` is one person (`USER@HOST`, as is taken when no name is said), and released by nobody else; a name without one
+  is of whoever knows it, on any machine, so that one runner can release what another one has acquired. `koncli revoke`
+  asks a holder to end instead.
 - *Waiting* ends when it is asked for and not before: without `--timeout` it does not end; `--timeout 0` tries once. Ctrl-C
   and TERM withdraw. Nothing is asked for again and again: it watches.
+- *What is deleted meanwhile* may come again when it is a barrier or a gate, and is waited for; a claim or a Job does not,
+  and waiting for it ends with 78.
 - *Renewing* is yours: work that takes longer than the time to live needs `koncli ... renew` meanwhile, or
   [konductor-run](konductor-run.md), which renews by itself and ends the work when it cannot. `renew` ends with 79 when it
   is held no longer.
+- *In vain.* An `acquire` that has waited in vain says why, from its own place in the queue, before it withdraws. Where the
+  API server has never answered, it ends (69) about when it was told to; a claim whose creation came through all the same
+  ends with its time to live.
+
+## In a folder
+
+With `--local DIR` (or `KONCLI_LOCAL`) `list`, `status`, `wait`, `why`, `top` and completion show what the [folder](local.md)
+has, and `run` is `konductor-run --local`. Semaphores, leases and the claims on them are shown as objects of the API, so
+`-o` and `-w` mean the same; there are no labels to select by. All else needs a cluster, and is refused by its name.
+
+## Old scripts
+
+What scripts for the first konductor say is taken: `--wait-for-update`, `--update-timeout`, `--wait-duration` and `--wait` change
+nothing, as every command here waits for the answer to what it asks, and `acquire` and `wait` as long as `--timeout` says;
+`--operator-namespace` says where `why`, `operator` and `top` look for the operator; `--log-level` (`KONCLI_LOG`) says how much is
+logged on stderr (`error`, `warn`, `info`, `debug`, `trace`); `-o text` is the table.
+
+## The cluster, and logging in
+
+The cluster is that of `--kubeconfig`, of `KUBECONFIG`, of the pod, or of `~/.kube/config`, as for kubectl.
+
+- *Login programs* (`exec`: those of EKS, GKE and AKS; `client.authentication.k8s.io/v1` and `v1beta1`) are run once, and
+  again when the API server no longer accepts what they gave. They may ask only where stdin is a terminal. One that takes
+  longer than `--timeout`, or than 15 minutes, is ended. The auth-provider `oidc` works as well, with its refresh token;
+  others are refused by name.
+- *Proxies* (`http://`) are those of the kubeconfig's `proxy-url`, or of `HTTPS_PROXY` unless `NO_PROXY` names the API server.
+
+## In images
+
+`konductor/cli` holds nothing but `koncli`. To have it beside a shell:
+
+    COPY --from=konductor/cli:0.1.0 /koncli /usr/bin/koncli
 
 ## Rights
 
 `konductor-view` is enough for what only looks (`list`, `status`, `events`, `why`, `top`, `wait`, and `barrier wait` and
 `gate wait`); `konductor-workload` for `acquire`, `renew`, `release`, `arrive` and for waiting for barriers and gates; `konductor-edit`
-for all that creates, changes and deletes, `revoke` among them. Jobs and pods can be waited for with Kubernetes' own `view`;
+for all that creates, changes and deletes, `revoke` among them. ([Whose claims](security.md) each may write is a matter of its own,
+with a role for who may only revoke.) Jobs and pods can be waited for with Kubernetes' own `view`;
 `operator` says what it may not read. A refusal names the right that is missing, and a line that grants it.
 
 ## Summaries

@@ -150,17 +150,13 @@ impl Progress {
         self.live
     }
 
-    /// How it stands, if that is news.
+    /// How it stands, if that is news, on a line of its own.
     pub(crate) fn says(&mut self, text: &str) {
         let text = plain(text);
         if self.quiet || self.said == text {
             return;
         }
-        if self.live {
-            self.shows(&text);
-        } else {
-            say(format_args!("{text}\n"));
-        }
+        say(format_args!("{text}\n"));
         self.said = text;
     }
 

@@ -1,13 +1,14 @@
 //! From what the cluster or the SDK says to what people can do about it.
 
 use konductor::{AcquireError, Exit, RendezvousError};
-use konductor_api::GROUP;
+use konductor_api::{GROUP, admission::ADMINISTER};
 use serde_json::Value;
 
 use crate::{
     cluster::{ApiError, Call, Cluster, Form},
     error::Error,
     kind::Resource,
+    kubeconfig::LOG_IN,
 };
 
 /// How different a name may be from what was typed, and still be what was meant: half of it.
@@ -20,7 +21,7 @@ const INSTALL: &str =
 /// What the failure of a request about a kind, or about one object of it, means.
 pub(crate) async fn explain(cluster: &Cluster, error: ApiError, resource: Resource, name: Option<&str>) -> Error {
     let message = match (&error, name) {
-        (ApiError::Refused { .. }, _) => error.to_string(),
+        (ApiError::Refused { .. } | ApiError::NoLogin(_), _) => error.to_string(),
         (ApiError::Unanswered(why), Some(name)) => {
             format!("cannot reach {} about {resource}/{name}: {why}", cluster.server)
         }
@@ -40,6 +41,7 @@ pub(crate) async fn explain(cluster: &Cluster, error: ApiError, resource: Resour
 fn classify(error: &ApiError, message: String, resource: Resource) -> Error {
     match error {
         ApiError::Unanswered(_) => unreachable(message),
+        ApiError::NoLogin(_) => Error::new(Exit::Unreachable, message).advise(LOG_IN),
         ApiError::Refused { code, reason, kind, .. } => match (code, reason.as_str()) {
             (404, _) if kind == "namespaces" => Error::new(Exit::NoSuchPrimitive, message)
                 .advise("choose another with -n, or create it: kubectl create namespace NAME"),
@@ -49,8 +51,7 @@ fn classify(error: &ApiError, message: String, resource: Resource) -> Error {
             )
             .advise(INSTALL),
             (404, _) => Error::new(Exit::NoSuchPrimitive, message),
-            (401, _) => Error::new(Exit::Refused, format!("the API server does not accept the credentials: {message}"))
-                .advise("log in anew, or choose others with --context; kubectl auth whoami shows who you are"),
+            (401, _) => not_accepted(&message),
             (403, _) => refused(message),
             (409, "AlreadyExists") => Error::new(Exit::Refused, message)
                 .advise(format!("koncli {resource} status NAME shows the one that is there")),
@@ -59,6 +60,14 @@ fn classify(error: &ApiError, message: String, resource: Resource) -> Error {
             _ => unreachable(message),
         },
     }
+}
+
+/// What the API server says to whom it does not know, and nothing more.
+const UNKNOWN: &str = "Unauthorized";
+
+fn not_accepted(message: &str) -> Error {
+    Error::new(Exit::Refused, format!("the API server does not accept the credentials: {message}"))
+        .advise("log in anew, or choose others with --context; kubectl auth whoami shows who you are")
 }
 
 fn unreachable(message: String) -> Error {
@@ -116,15 +125,28 @@ pub(crate) fn binding(message: &str) -> Option<String> {
 
 /// What the API server refuses, with the rights that would help if it is a matter of rights.
 pub(crate) fn refused(message: String) -> Error {
-    let advice = Denied::read(&message).map(|denied| denied.advice());
+    let advice = Denied::read(&message).map(|denied| denied.advice()).or_else(|| policed(&message));
     let error = Error::new(Exit::Refused, message);
     advice.into_iter().flatten().fold(error, Error::advise)
+}
+
+/// What would help against a refusal by Konductor's own admission policies.
+fn policed(message: &str) -> Option<Vec<String>> {
+    message.contains(&format!("takes the verb {ADMINISTER} on ")).then(|| {
+        vec![format!(
+            "the ClusterRole konductor-edit has the verb {ADMINISTER}; docs/security.md says who may write which claim"
+        )]
+    })
 }
 
 /// What the SDK could not acquire, or wait for.
 pub(crate) fn of_request(doing: &str, error: &AcquireError) -> Error {
     let exit = Exit::from(error);
     match error {
+        AcquireError::Refused { message, .. } if message == UNKNOWN => {
+            let told = not_accepted(message);
+            Error { message: format!("cannot {doing}: {told}"), ..told }
+        }
         AcquireError::Refused { message, .. } => {
             let told = refused(message.clone());
             Error { exit, message: format!("cannot {doing}: {error}"), ..told }
@@ -263,6 +285,15 @@ mod tests {
     fn what_an_admission_policy_refuses_is_no_matter_of_rights() {
         let message = "permits.konductor.io \"x\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: no";
         assert_eq!(refused(message.to_owned()).advice, [""; 0]);
+    }
+
+    #[test]
+    fn what_konductors_own_policies_refuse_says_who_may() {
+        let message = "permits.konductor.io \"x\" is forbidden: ValidatingAdmissionPolicy 'konductor-claims' with binding \
+                       'konductor-claims' denied request: this claim speaks for the pod a (UID u1), and you are ann, who is \
+                       no pod; to write what speaks for others takes the verb administer on permits";
+        let [advice] = refused(message.to_owned()).advice.try_into().expect("one line");
+        assert!(advice.starts_with("the ClusterRole konductor-edit has the verb administer"), "{advice}");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use konductor::{Boottime, Exit, clock::Alarm};
-use konductor_api::GoDuration;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc::UnboundedReceiver,
@@ -12,7 +11,7 @@ use tokio::{
 use crate::{
     context::Context,
     error::Error,
-    patience::{News, Patience, told},
+    patience::{News, Patience, live, told},
 };
 
 /// Why the waiting has ended without what was waited for.
@@ -51,7 +50,7 @@ pub(crate) async fn wait_for<T>(
     let mut line = context.screen.progress();
     let mut alarm = Alarm::new().map_err(|error| system(&error))?;
     let mut signals = Signals::new().map_err(|error| system(&error))?;
-    let mut told_last = String::new();
+    let (mut told_last, mut holder) = (String::new(), None);
     loop {
         alarm.set(Some(patience.ends()).filter(|at| *at != Boottime::NEVER)).map_err(|error| system(&error))?;
         tokio::select! {
@@ -61,8 +60,13 @@ pub(crate) async fn wait_for<T>(
                 match &news {
                     News::Waiting { object, message, ahead, missing } => {
                         told_last = told(object, message, *ahead, *missing);
-                        line.says(&told_last);
+                        if line.is_live() {
+                            line.shows(&live(&told_last, holder.as_deref(), Boottime::now().since(began)));
+                        } else {
+                            line.says(&told_last);
+                        }
                     }
+                    News::Holder(names) => holder = Some(names.clone()),
                     News::Trouble(why) => line.notes(&format!("{why} (trying again)")),
                     News::Note(text) => line.notes(text),
                     News::Contact => {}
@@ -77,8 +81,7 @@ pub(crate) async fn wait_for<T>(
                 return Err(patience.in_vain(Boottime::now()).into());
             }
             () = tokio::time::sleep(Duration::from_secs(1)), if line.is_live() && !told_last.is_empty() => {
-                let elapsed = GoDuration(Duration::from_secs(Boottime::now().since(began).as_secs()));
-                line.shows(&format!("{told_last} ({elapsed})"));
+                line.shows(&live(&told_last, holder.as_deref(), Boottime::now().since(began)));
             }
         }
     }

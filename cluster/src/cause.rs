@@ -22,6 +22,11 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// An error and its causes.
+pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| <dyn Error>::source(*error))
+}
+
 /// The same in words that are about this program.
 fn plain(text: String) -> String {
     let Some((before, after)) = text.split_once(CUT_OFF) else { return text };

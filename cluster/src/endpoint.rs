@@ -129,6 +129,7 @@ where
 {
     /// The object of this name, as it is at this moment.
     pub async fn get(&self, name: &str) -> Result<Lenient<Object<K, S, T>>, RequestError> {
+        sendable(name)?;
         self.single(self.request().get(name, &GetParams::default())).await
     }
 
@@ -179,11 +180,13 @@ where
 
     /// Merges `patch` into the status of an object. Says which object and version it is meant for by its `metadata`.
     pub async fn patch_status(&self, name: &str, patch: &Value) -> Result<Lenient<Object<K, S, T>>, RequestError> {
+        sendable(name)?;
         self.single(self.request().patch_subresource("status", name, &self.patch_params(), &Patch::Merge(patch))).await
     }
 
     /// Merges `patch` into an object. Says which object and version it is meant for by its `metadata`.
     pub async fn patch(&self, name: &str, patch: &Value) -> Result<Lenient<Object<K, S, T>>, RequestError> {
+        sendable(name)?;
         self.single(self.request().patch(name, &self.patch_params(), &Patch::Merge(patch))).await
     }
 
@@ -195,6 +198,7 @@ where
 
     /// Deletes the object with this name and UID, if it has this version when one is given.
     pub async fn delete(&self, name: &str, uid: &str, version: Option<u64>) -> Result<(), RequestError> {
+        sendable(name)?;
         let resource_version = version.map(|version| version.to_string());
         let preconditions = Some(Preconditions { uid: Some(uid.into()), resource_version });
         let request = self.request().delete(name, &DeleteParams { preconditions, ..DeleteParams::default() });
@@ -248,6 +252,16 @@ pub(crate) fn read<K, S: DeserializeOwned, T: DeserializeOwned + Default>(
     text: &Text,
 ) -> Result<Lenient<Object<K, S, T>>, Illegible> {
     if text.is_cut { Object::read_cut(&text.json, "it is too long") } else { Object::read(&text.json) }
+}
+
+/// Whether an object can have this name. Names that strangers wrote become part of a path, where others would ask for
+/// something else.
+fn sendable(name: &str) -> Result<(), RequestError> {
+    let fits = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    if name.bytes().all(fits) && name.bytes().any(|byte| byte != b'.') {
+        return Ok(());
+    }
+    Err(RequestError::Unsendable(format!("no object can have the name {name:?}")))
 }
 
 /// Sends a request. Returns the body of the answer if that is no error.
@@ -330,6 +344,25 @@ mod tests {
             preconditions["preconditions"]
         );
         assert_eq!(asked.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn nothing_else_can_be_asked_for_by_a_name() {
+        let fake = Fake::new(&[]);
+        let claims = Claims::all(fake.client(), Program::OPERATOR).within("n");
+        for name in ["", ".", "..", "../../secrets", "a/status", "?watch=true", "a?b", "a#b", "a%2fb", "a b", "ä", "A"]
+        {
+            let asked = [
+                claims.get(name).await.err(),
+                claims.patch(name, &json!({})).await.err(),
+                claims.patch_status(name, &json!({})).await.err(),
+                claims.delete(name, "u", None).await.err(),
+            ];
+            for error in asked {
+                assert!(matches!(error, Some(RequestError::Unsendable(_))), "{name:?}: {error:?}");
+            }
+        }
+        assert_eq!(fake.asked().len(), 0);
     }
 
     #[tokio::test]

@@ -117,6 +117,8 @@ pub enum Report {
         /// What is wrong.
         why: String,
     },
+    /// A list or a watch did not work, or could not go on, and is begun anew. Told each time.
+    Restarting,
     /// An object came of which nothing can be read, not even its name; it is passed over.
     Illegible {
         /// What is wrong with it.
@@ -305,6 +307,7 @@ where
     }
 
     fn fails(&mut self, why: String) {
+        (self.report)(Report::Restarting);
         let is_new = self.complaint.as_ref() != Some(&why);
         if let Some(again) = self.log.failed(&why, is_new, Boottime::now().0) {
             warn!(resource = %K::plural(&()), "{why}{again}");
@@ -559,6 +562,16 @@ mod tests {
     }
 
     async fn follow_by(page: u32, fields: Option<&str>, answers: &[(u16, String)]) -> (Vec<String>, Vec<String>) {
+        let (mut seen, queries) = follow_whole(page, fields, answers).await;
+        seen.retain(|text| text != RESTARTING);
+        (seen, queries)
+    }
+
+    /// What is told each time that a list or a watch fails.
+    const RESTARTING: &str = "restarting";
+
+    /// The same as [`follow_by`], with each of these.
+    async fn follow_whole(page: u32, fields: Option<&str>, answers: &[(u16, String)]) -> (Vec<String>, Vec<String>) {
         let fake = Fake::new(answers);
         let (events, mut told) = mpsc::channel(1000);
         let reports = events.clone();
@@ -580,6 +593,7 @@ mod tests {
             let text = match report {
                 Report::Following => "following".to_owned(),
                 Report::Failing { why } => format!("failing: {why}"),
+                Report::Restarting => RESTARTING.to_owned(),
                 Report::Illegible { why } => format!("illegible: {why}"),
                 Report::WentBack { seen, listed } => format!("went back from {seen} to {listed}"),
             };
@@ -629,6 +643,19 @@ mod tests {
         let answers: Vec<_> = std::iter::once((200, list(5, &[], ""))).chain(failures).collect();
         let (_, queries) = follow(&answers).await;
         assert_eq!(queries.last().map(String::as_str), Some("&limit=2"));
+    }
+
+    #[tokio::test]
+    async fn each_list_and_watch_that_fails_is_told_also_where_the_reason_is_the_same() {
+        let failed = || (500, "no".to_owned());
+        let gone = (410, failure(410, "too old"));
+        let list = || (200, list(5, &[], ""));
+        // The end of a watch in time is none.
+        let answers = [failed(), list(), (200, bookmark(6)), failed(), failed(), gone, list(), (200, bookmark(7))];
+        let (seen, _) = follow_whole(2, None, &answers).await;
+        let restarts = seen.iter().filter(|text| *text == RESTARTING).count();
+        let failing = seen.iter().filter(|text| text.starts_with("failing: ")).count();
+        assert_eq!((restarts, failing), (4, 3), "{seen:?}");
     }
 
     #[tokio::test]

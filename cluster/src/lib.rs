@@ -1,6 +1,7 @@
 //! Konductor's way to the API server, for all of its programs.
 //!
-//! - [`connect`], [`link`]: finding the cluster, and a connection whose resolver works in a static binary;
+//! - [`connect`], [`login`], [`link`]: finding the cluster, credentials, and a connection whose resolver works in a
+//!   static binary;
 //! - [`endpoint`], [`follow`]: requests about the objects of a kind, and following all of them through whatever goes
 //!   wrong;
 //! - [`object`], `sieve`: reading little of each object, and each on its own, as others may have written anything into
@@ -22,6 +23,7 @@ pub mod endpoint;
 mod fake;
 pub mod follow;
 pub mod link;
+pub mod login;
 pub mod object;
 pub mod process;
 pub mod program;
@@ -34,11 +36,12 @@ pub mod server_time;
 mod sieve;
 mod time;
 
-pub use cause::chain;
+pub use cause::{causes, chain};
 pub use clock::Boottime;
-pub use connect::{ConnectError, Way, find_cluster, kube_client};
+pub use connect::{Choice, ConnectError, Way, find_cluster, kube_client, read_kubeconfig};
 pub use endpoint::{Endpoint, Page, PageRequest};
 pub use link::{Failure, Line, Link};
+pub use login::{Login, LoginError};
 pub use program::Program;
 pub use refusal::{Refusal, RequestError};
 pub use repeats::{Repeated, Repeats};

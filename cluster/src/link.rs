@@ -5,6 +5,7 @@
 //! accepts the credentials of make them be read again, whatever their age.
 
 use std::{
+    borrow::Cow,
     error::Error,
     io,
     path::PathBuf,
@@ -29,7 +30,13 @@ use kube::{
 };
 use tower::{BoxError, Service, ServiceBuilder};
 
-use crate::{Boottime, Program, apart::apart, resolve::Resolver, server_time};
+use crate::{
+    Boottime, Program,
+    apart::apart,
+    login::{self, Login, log_in},
+    resolve::Resolver,
+    server_time,
+};
 
 /// Why there is no connection.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -56,6 +63,7 @@ const TOKEN_AGE: Duration = Duration::from_mins(1);
 pub struct Link {
     origin: Origin,
     program: Program,
+    login: Login,
     /// The file of the token, which is read here and not by `kube`: that neither reads one early nor forgives a
     /// newline.
     token: Option<PathBuf>,
@@ -63,19 +71,9 @@ pub struct Link {
 }
 
 /// Where clients come from.
-#[derive(Clone)]
 enum Origin {
     Config(Arc<Config>),
     Made(Arc<dyn Fn() -> kube::Client + Send + Sync>),
-}
-
-impl Origin {
-    fn client(&self, program: Program) -> Result<kube::Client, Failure> {
-        match self {
-            Self::Config(config) => build(config, program),
-            Self::Made(make) => Ok(make()),
-        }
-    }
 }
 
 struct State {
@@ -94,24 +92,31 @@ pub struct Line {
 }
 
 impl Link {
-    /// A connection of this program to this cluster. No request is made yet.
-    pub fn new(mut config: Config, program: Program) -> Result<Self, Failure> {
-        if let Some(proxy) = config.proxy_url.as_ref().filter(|_| !cfg!(feature = "proxy")) {
-            let host = proxy.host().unwrap_or_default();
-            tracing::warn!("proxies are not supported: connecting directly, not by {host}");
-        }
-        let token = match config.auth_info.token {
-            Some(_) => None,
-            None => config.auth_info.token_file.take().map(PathBuf::from),
-        };
-        let state = State { client: build(&config, program)?, generation: 0, token: None };
-        Ok(Self { origin: Origin::Config(Arc::new(config)), program, token, state: Mutex::new(state) })
+    /// A connection of this program to this cluster. No request is made yet; a login program that the configuration has
+    /// is run, and waited for.
+    pub fn new(config: Config, program: Program) -> Result<Self, Failure> {
+        let login = Login::default();
+        let config = Settled::new(config);
+        let client = build(&*log_in(&config.0, login)?, program)?;
+        Ok(Self::over(config, program, login, client))
+    }
+
+    /// The same, while others go on.
+    pub async fn connect(config: Config, program: Program, login: Login) -> Result<Self, Failure> {
+        let config = Settled::new(config);
+        let client = build(&*logged_in(&config.0, login).await?, program)?;
+        Ok(Self::over(config, program, login, client))
+    }
+
+    fn over(Settled(config, token): Settled, program: Program, login: Login, client: kube::Client) -> Self {
+        let state = State { client, generation: 0, token: None };
+        Self { origin: Origin::Config(Arc::new(config)), program, login, token, state: Mutex::new(state) }
     }
 
     /// One whose clients somebody else makes, each with a connection of its own.
     pub fn made(make: Arc<dyn Fn() -> kube::Client + Send + Sync>, program: Program) -> Self {
         let state = State { client: make(), generation: 0, token: None };
-        Self { origin: Origin::Made(make), program, token: None, state: Mutex::new(state) }
+        Self { origin: Origin::Made(make), program, login: Login::default(), token: None, state: Mutex::new(state) }
     }
 
     /// Whose connection it is.
@@ -140,7 +145,7 @@ impl Link {
     /// Whether no program has to be run for new credentials.
     pub fn is_quick_to_renew(&self) -> bool {
         match &self.origin {
-            Origin::Config(config) => config.auth_info.exec.is_none(),
+            Origin::Config(config) => !login::is_needed(&config.auth_info),
             Origin::Made(_) => true,
         }
     }
@@ -148,12 +153,9 @@ impl Link {
     /// Replaces the client of this generation, if nobody else has, by one with a new connection and credentials read
     /// anew.
     pub async fn renew(&self, generation: u64) -> Result<(), Failure> {
-        let (origin, program) = (self.origin.clone(), self.program);
-        // Credentials may come from a program that takes its time.
-        let client = if self.is_quick_to_renew() {
-            origin.client(program)?
-        } else {
-            apart(move || origin.client(program)).await??
+        let client = match &self.origin {
+            Origin::Config(config) => build(&*logged_in(config, self.login).await?, self.program)?,
+            Origin::Made(make) => make(),
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.generation == generation {
@@ -161,6 +163,36 @@ impl Link {
         }
         Ok(())
     }
+}
+
+/// A configuration, and the file of its token, if it has one: that goes before a login program, and `kube` does not see
+/// it.
+struct Settled(Config, Option<PathBuf>);
+
+impl Settled {
+    fn new(mut config: Config) -> Self {
+        if let Some(proxy) = config.proxy_url.as_ref().filter(|_| !cfg!(feature = "proxy")) {
+            let host = proxy.host().unwrap_or_default();
+            tracing::warn!("proxies are not supported: connecting directly, not by {host}");
+        }
+        let token = match config.auth_info.token {
+            Some(_) => None,
+            None => config.auth_info.token_file.take().map(PathBuf::from),
+        };
+        if token.is_some() {
+            config.auth_info.exec = None;
+        }
+        Self(config, token)
+    }
+}
+
+/// The same configuration with the credentials of its login program, which is waited for apart from all else.
+pub(crate) async fn logged_in(config: &Config, login: Login) -> Result<Cow<'_, Config>, Failure> {
+    if !login::is_needed(&config.auth_info) {
+        return Ok(log_in(config, login)?);
+    }
+    let config = config.clone();
+    Ok(Cow::Owned(apart(move || log_in(&config, login).map(Cow::into_owned)).await??))
 }
 
 fn read_token(path: &PathBuf) -> io::Result<HeaderValue> {
@@ -181,7 +213,7 @@ impl Line {
     }
 }
 
-/// A client with a connection of its own.
+/// A client with a connection of its own. Called on a tokio runtime, which drives it.
 pub(crate) fn build(config: &Config, program: Program) -> Result<kube::Client, Failure> {
     let mut tcp = HttpConnector::new_with_resolver(Resolver::system());
     tcp.enforce_http(false);
@@ -217,9 +249,16 @@ where
     // kube adds the headers of a configuration to each request.
     let mut named = config.clone();
     named.headers.push((USER_AGENT, program.user_agent()));
+    let provider = config.auth_info.auth_provider.as_ref().map(|provider| provider.name.clone());
+    let of_provider = move |error: BoxError| login::of_provider(provider.as_deref(), error);
+    let auth = config.auth_layer().map_err(|error| match error {
+        kube::Error::Auth(error) => of_provider(error.into()),
+        error => error.into(),
+    })?;
     let service = ServiceBuilder::new()
+        .map_err(of_provider)
         .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
+        .option_layer(auth)
         .layer(named.extra_headers_layer()?)
         .map_err(BoxError::from)
         .map_future(notes_the_time)

@@ -22,7 +22,7 @@ pub enum RequestError {
     /// It was done, and the answer is no object, or a list with an item that is none.
     #[error("the API server's answer cannot be read: {0}")]
     Illegible(Illegible),
-    /// It cannot be put into words, as a name is empty.
+    /// It cannot be put into words, as a name is empty, or would ask for something else.
     #[error("the request cannot be made: {0}")]
     Unsendable(String),
 }

@@ -1,7 +1,8 @@
 //! Kubernetes events, for people who ask `kubectl describe`.
 //!
 //! They are a courtesy: when there are too many, or the API server is slow, they are left out and counted. Nothing
-//! waits for them.
+//! waits for them. Those about parents, and about what cannot be read, are written here; `claimants`
+//! writes those about the pods and Jobs of claims.
 
 use std::{
     collections::HashMap,
@@ -23,9 +24,13 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::{clock::wall, metrics::Metrics};
+use crate::{
+    claimants::{self, ClaimantNews},
+    clock::wall,
+    metrics::Metrics,
+};
 
-/// Events that wait to be written. More are left out.
+/// Events that wait to be written, of each of the two sorts. More are left out.
 const QUEUE: usize = 64;
 
 /// Events of one namespace that wait to be written, so that one whose objects make many leaves the others room.
@@ -35,8 +40,8 @@ const SHARE: usize = 16;
 /// ten a second is what a person could ever follow, and small beside the grants.
 const PACE: Duration = Duration::from_millis(100);
 
-/// How long writing one may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long writing one may take, or reading what it is about.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The API server refuses longer notes.
 const MAX_NOTE: usize = 1024;
@@ -71,43 +76,85 @@ pub struct News {
 /// Where news is handed in.
 #[derive(Clone, Debug)]
 pub struct Recorder {
-    queue: mpsc::Sender<News>,
-    waiting: Waiting,
+    objects: Queue<News>,
+    claimants: Queue<ClaimantNews>,
     metrics: Arc<Metrics>,
 }
 
+/// News that wait to be told, of any namespace no more than its share.
+#[derive(Clone, Debug)]
+struct Queue<N> {
+    sender: mpsc::Sender<N>,
+    waiting: Waiting,
+}
+
+impl<N> Queue<N> {
+    fn new() -> (Self, mpsc::Receiver<N>) {
+        let (sender, news) = mpsc::channel(QUEUE);
+        (Self { sender, waiting: Waiting::default() }, news)
+    }
+
+    /// Whether there was room.
+    fn push(&self, namespace: &str, news: N) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting.get(namespace).copied().unwrap_or(0);
+        let has_room = count < SHARE && self.sender.try_send(news).is_ok();
+        if has_room {
+            waiting.insert(namespace.to_owned(), count + 1);
+        }
+        has_room
+    }
+}
+
 /// How many events of each namespace wait.
-type Waiting = Arc<Mutex<HashMap<String, usize>>>;
+pub(crate) type Waiting = Arc<Mutex<HashMap<String, usize>>>;
+
+/// What is told, for somebody to write.
+pub(crate) struct Told {
+    /// About parents, and about what cannot be read.
+    pub(crate) objects: mpsc::Receiver<News>,
+    /// About the pods and Jobs of claims.
+    pub(crate) claimants: mpsc::Receiver<ClaimantNews>,
+}
 
 impl Recorder {
-    /// Starts the task that writes. `instance` names this process.
+    /// Starts the tasks that write. `instance` names this process.
     pub fn start(client: Client, instance: String, metrics: Arc<Metrics>) -> Self {
-        let (recorder, news) = Self::new(metrics.clone());
-        process::spawn(publish(client, instance, news, recorder.waiting.clone(), metrics));
+        let (recorder, Told { objects, claimants }) = Self::new(metrics.clone());
+        let writer = Writer { client: client.clone(), instance, metrics: metrics.clone() };
+        let waiting = recorder.claimants.waiting.clone();
+        process::spawn(claimants::publish(client, writer.clone(), claimants, waiting, metrics));
+        process::spawn(publish(writer, objects, recorder.objects.waiting.clone()));
         recorder
     }
 
     /// And what is told, for somebody else to write.
-    pub(crate) fn new(metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<News>) {
-        let (queue, news) = mpsc::channel(QUEUE);
-        (Self { queue, waiting: Waiting::default(), metrics }, news)
+    pub(crate) fn new(metrics: Arc<Metrics>) -> (Self, Told) {
+        let ((objects, of_objects), (claimants, of_claimants)) = (Queue::new(), Queue::new());
+        (Self { objects, claimants, metrics }, Told { objects: of_objects, claimants: of_claimants })
     }
 
     /// Tells this, if there is room.
     pub fn tell(&self, news: News) {
         let namespace = news.regarding.namespace.clone().unwrap_or_default();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = waiting.get(&namespace).copied().unwrap_or(0);
-        if count < SHARE && self.queue.try_send(news).is_ok() {
-            waiting.insert(namespace, count + 1);
-        } else {
+        self.count(self.objects.push(&namespace, news));
+    }
+
+    /// Tells this of a claim's pod, if there is room.
+    pub(crate) fn tell_claimant(&self, news: ClaimantNews) {
+        let namespace = news.namespace.clone();
+        self.count(self.claimants.push(&namespace, news));
+    }
+
+    fn count(&self, had_room: bool) {
+        if !had_room {
             self.metrics.events_dropped.inc();
         }
     }
 }
 
 /// One event of this namespace waits no more.
-fn taken(waiting: &Waiting, namespace: &str) {
+pub(crate) fn taken(waiting: &Waiting, namespace: &str) {
     let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(count) = waiting.get_mut(namespace) {
         *count -= 1;
@@ -133,30 +180,39 @@ pub fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str, uid
 /// Where events are, of which nothing is read.
 type Events = Endpoint<Event, IgnoredAny, IgnoredAny>;
 
-async fn publish(
+/// Writes events.
+#[derive(Clone)]
+pub(crate) struct Writer {
     client: Client,
     instance: String,
-    mut queue: mpsc::Receiver<News>,
-    waiting: Waiting,
     metrics: Arc<Metrics>,
-) {
-    while let Some(news) = queue.recv().await {
-        taken(&waiting, news.regarding.namespace.as_deref().unwrap_or_default());
-        let next = Instant::now() + PACE;
+}
+
+impl Writer {
+    /// Writes an event, or counts that it was left out.
+    pub(crate) async fn write(&self, news: News) {
         let namespace = news.regarding.namespace.clone().unwrap_or_else(|| "default".into());
-        let events: Events = Endpoint::namespaced(client.clone(), Program::OPERATOR, &namespace);
-        let event = json!(event(news, &instance));
+        let events: Events = Endpoint::namespaced(self.client.clone(), Program::OPERATOR, &namespace);
+        let event = json!(event(news, &self.instance));
         match timeout(WRITE_TIMEOUT, events.create(&event)).await {
             Ok(Ok(_)) => {}
             // For example the namespace is being deleted.
             Ok(Err(error)) => {
                 debug!("an event was not written: {error}");
-                metrics.events_dropped.inc();
+                self.metrics.events_dropped.inc();
             }
             Err(_) => {
-                metrics.events_dropped.inc();
+                self.metrics.events_dropped.inc();
             }
         }
+    }
+}
+
+async fn publish(writer: Writer, mut queue: mpsc::Receiver<News>, waiting: Waiting) {
+    while let Some(news) = queue.recv().await {
+        taken(&waiting, news.regarding.namespace.as_deref().unwrap_or_default());
+        let next = Instant::now() + PACE;
+        writer.write(news).await;
         tokio::time::sleep_until(next).await;
     }
 }
@@ -196,7 +252,7 @@ mod tests {
 
     #[test]
     fn one_namespace_leaves_the_others_room() {
-        let (recorder, mut queue) = Recorder::new(Metrics::new(crate::clock::Clock::start()));
+        let (recorder, Told { objects: mut queue, .. }) = Recorder::new(Metrics::new(crate::clock::Clock::start()));
         let news = |namespace: &str| News {
             regarding: ObjectReference { namespace: Some(namespace.into()), ..ObjectReference::default() },
             severity: Severity::Warning,
@@ -211,13 +267,40 @@ mod tests {
         let mut namespaces = Vec::new();
         while let Ok(news) = queue.try_recv() {
             let namespace = news.regarding.namespace.unwrap_or_default();
-            taken(&recorder.waiting, &namespace);
+            taken(&recorder.objects.waiting, &namespace);
             namespaces.push(namespace);
         }
         assert_eq!((namespaces.len(), namespaces.last().map(String::as_str)), (SHARE + 1, Some("one")));
         recorder.tell(news("many"));
         assert!(queue.try_recv().is_ok(), "what was written makes room");
-        assert!(recorder.waiting.lock().expect("no panic").len() <= 1);
+        assert!(recorder.objects.waiting.lock().expect("no panic").len() <= 1);
+    }
+
+    #[test]
+    fn news_of_claims_take_no_room_from_those_of_locks() {
+        let metrics = Metrics::new(crate::clock::Clock::start());
+        let (recorder, mut told) = Recorder::new(metrics.clone());
+        let claimant = ClaimantNews {
+            namespace: "n".into(),
+            pod: "p".into(),
+            uid: "u".into(),
+            severity: Severity::Normal,
+            reason: "Waiting",
+            action: "Write",
+            note: String::new(),
+        };
+        for _ in 0..10 * QUEUE {
+            recorder.tell_claimant(claimant.clone());
+        }
+        assert_eq!(metrics.events_dropped.get(), (10 * QUEUE - SHARE) as u64);
+        recorder.tell(News {
+            regarding: ObjectReference { namespace: Some("n".into()), ..ObjectReference::default() },
+            severity: Severity::Warning,
+            reason: "Expired",
+            action: "Expire",
+            note: String::new(),
+        });
+        assert!(told.objects.try_recv().is_ok() && told.claimants.try_recv().is_ok());
     }
 
     #[test]

@@ -173,6 +173,7 @@ mod tests {
     fn faults() -> (Faults, mpsc::Receiver<News>, Arc<Metrics>) {
         let metrics = Metrics::new(Clock::start());
         let (recorder, told) = Recorder::new(metrics.clone());
+        let told = told.objects;
         (Faults::of::<Permit>(metrics.clone(), recorder), told, metrics)
     }
 

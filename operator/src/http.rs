@@ -28,7 +28,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -41,7 +41,10 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{clock::Clock, metrics::Metrics};
+use crate::{
+    clock::Clock,
+    metrics::{Metrics, exposition::Exposition},
+};
 
 /// What one listener bears.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +80,6 @@ const REQUEST_SIZE: usize = 8192;
 const FRESH: Duration = Duration::from_secs(2);
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// An answer: status, content type, text.
 #[derive(Clone, Debug)]
@@ -89,8 +91,8 @@ impl Page {
     }
 }
 
-/// The page of each path.
-pub type Pages = Arc<dyn Fn(&str) -> Page + Send + Sync>;
+/// The page of each path, for who accepts this.
+pub type Pages = Arc<dyn Fn(&str, Option<&str>) -> Page + Send + Sync>;
 
 /// A bound address, with a thread that serves it as soon as it is told what.
 pub struct Server {
@@ -141,7 +143,7 @@ pub fn probes(metrics: Arc<Metrics>) -> Pages {
         None => Page::text(StatusCode::OK, "ok\n"),
         Some(complaint) => Page::text(StatusCode::SERVICE_UNAVAILABLE, complaint),
     };
-    Arc::new(move |path| match path {
+    Arc::new(move |path, _| match path {
         "/healthz" => check(metrics.fatal()),
         "/readyz" => check(metrics.unready()),
         _ => Page::text(StatusCode::NOT_FOUND, "there are /healthz and /readyz\n"),
@@ -150,17 +152,19 @@ pub fn probes(metrics: Arc<Metrics>) -> Pages {
 
 /// The pages of [`METRICS`].
 pub fn figures(metrics: Arc<Metrics>, clock: Clock) -> Pages {
-    let last: Mutex<Option<(Duration, Page)>> = Mutex::new(None);
-    Arc::new(move |path| {
+    let last: Mutex<[Option<(Duration, Page)>; 2]> = Mutex::default();
+    Arc::new(move |path, accept| {
         if path != "/metrics" {
             return Page::text(StatusCode::NOT_FOUND, "there is /metrics\n");
         }
+        let exposition = Exposition::wanted(accept);
         let (mut last, now) = (last.lock().unwrap_or_else(PoisonError::into_inner), clock.monotonic());
+        let last = &mut last[usize::from(exposition == Exposition::Classic)];
         match &*last {
             Some((at, page)) if now.saturating_sub(*at) < FRESH => page.clone(),
             _ => {
-                let page = match metrics.text() {
-                    Ok(text) => Page(StatusCode::OK, OPEN_METRICS, text.into()),
+                let page = match metrics.text(exposition) {
+                    Ok(text) => Page(StatusCode::OK, exposition.content_type(), text.into()),
                     Err(error) => {
                         let complaint = format!("cannot write the metrics: {error}\n");
                         Page::text(StatusCode::INTERNAL_SERVER_ERROR, complaint)
@@ -234,7 +238,10 @@ async fn attend(stream: TcpStream, limits: Limits, pages: Pages, asked: Arc<Atom
 
 fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
     let Page(status, content_type, text) = match *request.method() {
-        Method::GET | Method::HEAD => pages(request.uri().path()),
+        Method::GET | Method::HEAD => {
+            let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            pages(request.uri().path(), accept)
+        }
         _ => Page::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n"),
     };
     let mut response = Response::new(Full::new(text));
@@ -316,6 +323,26 @@ mod tests {
     }
 
     #[test]
+    fn figures_come_in_the_format_that_is_asked_for() {
+        let Scene { figures, .. } = Scene::begin();
+        for (accept, content_type, last) in [
+            ("", "text/plain; version=0.0.4; charset=utf-8", None),
+            ("Accept: */*\r\n", "text/plain; version=0.0.4; charset=utf-8", None),
+            (
+                "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n",
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                Some("# EOF"),
+            ),
+        ] {
+            let mut answer = String::new();
+            let asked = format!("GET /metrics HTTP/1.1\r\nHost: operator\r\n{accept}\r\n");
+            send(figures, &asked).expect("a connection").read_to_string(&mut answer).expect("an answer");
+            assert!(answer.contains(&format!("content-type: {content_type}\r\n")), "{accept}: {answer}");
+            assert_eq!(answer.lines().last().filter(|line| line.starts_with('#')), last, "{accept}");
+        }
+    }
+
+    #[test]
     fn what_is_amiss_is_told() {
         let Scene { metrics, probes, .. } = Scene::begin();
         let cache = metrics.register_cache("permits");
@@ -363,7 +390,7 @@ mod tests {
         let limits = Limits { request: Duration::from_millis(50), ..HEALTH };
         let server = Server::bind("test", LOOPBACK, limits).expect("a port");
         let address = server.address();
-        server.serve(Arc::new(|_| Page::text(StatusCode::OK, "ok\n")));
+        server.serve(Arc::new(|_, _| Page::text(StatusCode::OK, "ok\n")));
         for (sent, answer) in [("", ""), ("GET / HTTP/1.1\r\nHost", ""), ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "ok\n")]
         {
             let mut stream = send(address, sent).expect("a connection");

@@ -4,15 +4,17 @@
 //! - [`lock`]: what is held; `waitable`: what is waited for, of which `barrier`s and `gate`s are kinds;
 //! - [`key`]: the names of parents; `watching`: following objects;
 //! - [`election`]: who leads, for liveness only;
-//! - `faults`: what cannot be read;
+//! - `accounts`: what becomes of writes; `faults`: what cannot be read;
 //! - [`pods`]: proof of death;
-//! - [`events`], [`metrics`], [`health`], [`http`]: what can be seen from outside;
+//! - [`events`], `claimants`, [`metrics`], [`health`], [`http`]: what can be seen from outside;
 //! - [`log`]: what is logged, and how often;
 //! - [`config`], [`clock`]: the surroundings.
 
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod barrier;
+mod claimants;
 pub mod clock;
 pub mod config;
 pub mod election;

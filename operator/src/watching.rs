@@ -52,6 +52,7 @@ where
     let report = move |report| match report {
         Report::Following => watch.report(Ok(())),
         Report::Failing { why } => watch.report(Err(why)),
+        Report::Restarting => watch.restarts(&resource),
         Report::Illegible { .. } => {
             metrics.illegible.get_or_create(&ResourceLabels { resource: resource.clone() }).inc();
         }

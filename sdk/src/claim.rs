@@ -79,12 +79,13 @@ pub struct LockSeen {
 pub enum Event {
     /// The claim is made; the operator has not said anything about it yet. Told again when it is made anew.
     Asked,
-    /// The operator's word that the claim is queued, each time that it changed.
+    /// The operator's word that the claim is queued, each time that it changed; or, before the claim is made, the API
+    /// server's that a quota has no room for it.
     Waiting {
         /// Claims in front when that was written; not known before the operator has seen the claim.
         ahead: Option<u64>,
         /// What the operator says to people. It begins with [`WAITS_FOR`](crate::WAITS_FOR) and the
-        /// lock; what follows is why, if it is more than others in front.
+        /// lock; what follows is why, if it is more than others in front. (Of a quota it is what the API server says.)
         message: String,
         /// Whether there was no such lock when last looked.
         parent_missing: bool,

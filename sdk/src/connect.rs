@@ -2,12 +2,12 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use konductor_cluster::{Link, find_cluster};
+use konductor_cluster::Link;
 use kube::config::Config;
 
 use crate::{Local, name::is_name};
 
-pub use konductor_cluster::{ConnectError, Program};
+pub use konductor_cluster::{Choice, ConnectError, Program};
 
 /// Where to connect to.
 #[derive(Clone, Debug)]
@@ -18,12 +18,14 @@ pub struct ConnectOptions {
     pub local: Option<Local>,
     /// Whose requests these are, as the API server's logs and the managed fields of objects name it.
     pub program: Program,
+    /// Which cluster, and as whom, when that was said.
+    pub choice: Choice,
 }
 
 impl Default for ConnectOptions {
     /// The namespace that is found, of a cluster, for [`Program::SDK`].
     fn default() -> Self {
-        Self { namespace: None, local: None, program: Program::SDK }
+        Self { namespace: None, local: None, program: Program::SDK, choice: Choice::default() }
     }
 }
 
@@ -58,7 +60,7 @@ impl fmt::Debug for Client {
 
 impl Client {
     /// Finds the cluster: by `KUBECONFIG` when set, else in a pod by its service account, else by `~/.kube/config`;
-    /// unless the options name a folder.
+    /// unless the options choose another one, or name a folder.
     ///
     /// No request is made yet. Tokens of service accounts, and token files of a kubeconfig, are read anew at least
     /// every minute and when the API server no longer accepts them. Must be called on a tokio runtime with I/O and time
@@ -66,7 +68,7 @@ impl Client {
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
         match options.local {
             Some(local) => Ok(Self(Target::Local(local))),
-            None => Self::from_config(find_cluster().await?, options),
+            None => Self::from_config(options.choice.find().await?, options),
         }
     }
 

@@ -54,7 +54,7 @@ impl Acquiring<Semaphore> {
 
 impl<L> Acquiring<L> {
     fn of(client: &Client, wanted: Wanted) -> Self {
-        let request = Request { wanted, priority: 0, ttl: None, holder: default_holder(), pod: None };
+        let request = Request { wanted, priority: 0, ttl: None, holder: default_holder(), pod: identity::whole_pod() };
         Self { client: client.clone(), request, lock: PhantomData }
     }
 
@@ -77,7 +77,7 @@ impl<L> Acquiring<L> {
     }
 
     /// The pod and container that this process is the main process of: its claim is then free as soon as the kubelet
-    /// has reported that the container ended.
+    /// has reported that the container ended. The whole [pod that this process is in](identity::whole_pod) unless told.
     pub fn pod(mut self, pod: PodReference) -> Self {
         self.request.pod = Some(pod);
         self

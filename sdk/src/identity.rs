@@ -5,7 +5,9 @@
 //! - The container's name and an id that is new at each of its starts: the file that the kubelet mounts as termination
 //!   log is `.../pods/<uid>/containers/<name>/<id>` on the node, which /proc/self/mountinfo shows.
 //!
-//! All four or nothing: a guess here could free the claim of a process that lives.
+//! Nothing is guessed, as that could free the claim of a process that lives. Who knows the pod but not the container and
+//! its start (in a sandbox that hides the mounts) speaks for the whole pod, whose end is a proof as well; who does not
+//! know the pod, for none.
 //!
 //! And what follows from it: who asks, and what arrives at a barrier, which is the pod's Job rather than the pod, where
 //! that is known.
@@ -86,23 +88,28 @@ impl PodSources {
         container.filter(|container| (1..=MAX_LABEL as usize).contains(&container.len()))
     }
 
-    /// The pod, the container and its start, if all four are known and fit into a claim.
+    /// The pod, with the container and its start if both are known, as far as all of it fits into a claim.
     pub fn pod(&self) -> Option<PodReference> {
-        let bound = self.token.as_deref().and_then(bound_pod);
-        let start = termination_log(self.mounts.as_deref()?)?;
-        let pod = PodReference {
-            name: self.name.clone().or_else(|| bound.as_ref().map(|pod| pod.name.clone()))?,
-            uid: self.uid.clone().or_else(|| bound.map(|pod| pod.uid))?,
-            container: self.container.clone().unwrap_or(start.container),
-            start: start.id,
-        };
         let fits = |text: &str, most: u32| (1..=most as usize).contains(&text.len());
-        let all = fits(&pod.name, MAX_NAME)
-            && fits(&pod.container, MAX_NAME)
-            && fits(&pod.uid, MAX_ID)
-            && fits(&pod.start, MAX_ID);
-        all.then_some(pod)
+        let name = self.pod_name().filter(|name| fits(name, MAX_NAME))?;
+        let uid = self.pod_uid().filter(|uid| fits(uid, MAX_ID))?;
+        let whole = PodReference::whole(name, uid);
+        let Some(start) = self.mounts.as_deref().and_then(termination_log) else { return Some(whole) };
+        let (container, start) = (self.container.clone().unwrap_or(start.container), start.id);
+        if !fits(&container, MAX_NAME) || !fits(&start, MAX_ID) {
+            return Some(whole);
+        }
+        Some(PodReference { container, start, ..whole })
     }
+}
+
+/// The whole pod that this process is in, if that can be found out: from `KONDUCTOR_POD_NAME` and `KONDUCTOR_POD_UID`,
+/// else from the token. For processes that may end while their container goes on.
+pub fn whole_pod() -> Option<PodReference> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (name, uid) = (variable("KONDUCTOR_POD_NAME"), variable("KONDUCTOR_POD_UID"));
+    let sources = PodSources { name, uid, token: read(TOKEN, MAX_TOKEN), ..PodSources::default() };
+    sources.pod()
 }
 
 /// The variable that holds the completion index in the pods of an Indexed Job: Kubernetes sets it.
@@ -261,10 +268,24 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_guessed() {
+    fn who_knows_its_pod_and_not_its_container_speaks_for_the_whole_pod() {
+        let long = LOG_LINE.replace("/main/", &format!("/{}/", "x".repeat(254)));
         for (why, sources) in [
             ("no mounts", PodSources { mounts: None, ..in_a_pod() }),
             ("no termination log", PodSources { mounts: Some("1 1 8:1 / / rw - ext4 x rw".to_owned()), ..in_a_pod() }),
+            (
+                "a container's name alone says nothing of its start",
+                PodSources { mounts: None, container: Some("main".to_owned()), ..in_a_pod() },
+            ),
+            ("a name that does not fit", PodSources { mounts: Some(long), ..in_a_pod() }),
+        ] {
+            assert_eq!(sources.pod(), Some(PodReference::whole("load-x7k2p", "0aa1")), "{why}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_guessed() {
+        for (why, sources) in [
             ("no token", PodSources { token: None, ..in_a_pod() }),
             ("a token of no pod", PodSources { token: Some(token("{}")), ..in_a_pod() }),
             ("a UID that is too long", PodSources { uid: Some("x".repeat(65)), ..in_a_pod() }),
@@ -389,9 +410,11 @@ mod tests {
                 mounts: Some(format!("1 1 8:1 {root} /dev/termination-log rw")),
             };
             if let Some(pod) = sources.pod() {
-                for (text, most) in
-                    [(pod.name, MAX_NAME), (pod.container, MAX_NAME), (pod.uid, MAX_ID), (pod.start, MAX_ID)]
-                {
+                let whole = pod.is_whole();
+                prop_assert_eq!(whole, pod.start.is_empty());
+                let container = [(pod.container, MAX_NAME), (pod.start, MAX_ID)];
+                let known = [(pod.name, MAX_NAME), (pod.uid, MAX_ID)];
+                for (text, most) in known.into_iter().chain(container.into_iter().filter(|_| !whole)) {
                     prop_assert!((1..=most as usize).contains(&text.len()), "{text}");
                 }
             }

@@ -75,7 +75,7 @@ pub mod rendezvous;
 mod run;
 
 pub use claim::{AcquireError, Command, Event, LockSeen, LossReason, Request, Wanted};
-pub use connect::{Client, ConnectError, ConnectOptions, Program};
+pub use connect::{Choice, Client, ConnectError, ConnectOptions, Program};
 pub use exit::Exit;
 pub use guard::{Acquiring, Guard, ReleaseError};
 pub use konductor_api::{LockKind, PodReference, RendezvousKind, arbiter::WAITS_FOR};

@@ -1,9 +1,10 @@
 //! The claim protocol as scripts: `tests/golden/*.txt` hold inputs and, indented below each, the effects.
 //!
 //! A line is a time since boot, an input, and what belongs to it; a script may begin with a line `pod NAME UID
-//! CONTAINER START`, or `holder NAME` for the claim that belongs to a holder by its name. Locks have the UID `p` unless the line says another. Chance is fixed: the n-th step draws the id
-//! n, and there is no jitter. `UPDATE_GOLDEN=1 cargo test -p konductor --test golden` writes what happens into the
-//! scripts: read the difference.
+//! CONTAINER START` (or `pod NAME UID`, the whole pod), or `holder NAME` for the claim that belongs to a holder by its
+//! name. Locks have the UID `p` unless the line says another. Chance is fixed: the n-th step draws the id n, and there
+//! is no jitter. `UPDATE_GOLDEN=1 cargo test -p konductor --test golden` writes what happens into the scripts: read the
+//! difference.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,9 +29,13 @@ fn play(script: &str) -> String {
             return Vec::new();
         }
         if let Some(line) = line.strip_prefix("pod ") {
-            let [name, uid, container, start] =
-                line.split(' ').map(String::from).collect::<Vec<_>>().try_into().unwrap();
-            pod = Some(PodReference { name, uid, container, start });
+            pod = Some(match *line.split(' ').collect::<Vec<_>>() {
+                [name, uid] => PodReference::whole(name, uid),
+                [name, uid, container, start] => {
+                    PodReference { container: container.into(), start: start.into(), ..PodReference::whole(name, uid) }
+                }
+                _ => panic!("{line}: a pod is two or four words"),
+            });
             return Vec::new();
         }
         if let Some(name) = line.strip_prefix("holder ") {
@@ -75,6 +80,7 @@ fn parse(line: &str) -> Input {
         "no-namespace" => failed(Failure::NoNamespace(text.into())),
         "terminating" => failed(Failure::Terminating(text.into())),
         "refused" => failed(Failure::Refused(text.into())),
+        "quota" => failed(Failure::QuotaUsedUp(text.into())),
         "transient" => failed(transient()),
         "parent" if fields.contains_key("missing") => Input::ParentAnswered(Ok(ParentSeen::Missing)),
         "parent" if fields.contains_key("refused") => Input::ParentAnswered(Err(Failure::Refused(text.into()))),

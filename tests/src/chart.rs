@@ -1,5 +1,6 @@
 //! What Konductor itself puts into a cluster, from the files that people install: the CRDs and the rendered chart.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,8 +23,12 @@ const FIELD_MANAGER: &str = "konductor-tests";
 /// Applies the CRDs of `charts/konductor/files/crds`, and returns when they are served. Tests of one control plane may
 /// all call it.
 pub async fn install_crds(client: &Client) {
-    let folder = workspace().join("charts/konductor/files/crds");
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("list {}: {error}", folder.display()));
+    install_crds_of(client, &workspace().join("charts/konductor/files/crds")).await;
+}
+
+/// Applies the CRDs of a folder, as [`install_crds`] does.
+pub async fn install_crds_of(client: &Client, folder: &Path) {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("list {}: {error}", folder.display()));
     let mut files: Vec<_> = entries.map(|entry| entry.expect("list the CRDs").path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
     assert!(!files.is_empty(), "no CRDs in {}", folder.display());

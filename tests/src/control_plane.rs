@@ -22,7 +22,7 @@ use crate::namespace::TestNamespace;
 use crate::pki::{self, Authority};
 use crate::process::Process;
 use crate::reaper;
-use crate::tools::tool;
+use crate::tools::{tool, tool_of};
 use crate::wait::INTERVAL;
 
 /// Readiness takes some four seconds on two idle cores. The rest is for machines that build and test at the same time.
@@ -52,17 +52,24 @@ impl ControlPlane {
 
     /// Starts a control plane for the caller alone, and returns when it is ready.
     pub async fn start() -> Self {
-        Self::start_with(false).await
+        Self::start_with(None, false).await
+    }
+
+    /// As [`ControlPlane::start`], with the API server of this minor of Kubernetes, like `1.36`.
+    pub async fn start_of(minor: &str) -> Self {
+        Self::start_with(Some(minor), false).await
     }
 
     /// As [`ControlPlane::start`], but what is written is on the disk before it is acknowledged, as in a real cluster:
     /// for figures, not for tests.
     pub async fn start_durable() -> Self {
-        Self::start_with(true).await
+        Self::start_with(None, true).await
     }
 
-    async fn start_with(durable: bool) -> Self {
-        let (etcd, api_server) = (tool("etcd"), tool("kube-apiserver"));
+    async fn start_with(minor: Option<&str>, durable: bool) -> Self {
+        let etcd = tool("etcd");
+        let api_server = "kube-apiserver";
+        let api_server = minor.map_or_else(|| tool(api_server), |minor| tool_of(minor, api_server));
         let folder = Folder(reaper::folder("control-plane"));
         let authority = Authority::new(&folder.0);
         let (token_key, token_public_key) = pki::token_keys(&folder.0);
@@ -121,8 +128,7 @@ impl ControlPlane {
             .arg(format!("--kubeconfig={}", self.admin_kubeconfig().display()))
             .arg(format!("--service-account-private-key-file={}", self.token_key.display()))
             .arg(format!("--root-ca-file={}", self.access.authority().display()))
-            .args(["--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=true"])
-            .arg("--controllers=*,-cloud-node-lifecycle-controller,-node-route-controller,-service-lb-controller");
+            .args(["--leader-elect=false", "--secure-port=0", "--use-service-account-credentials=true"]);
         self.controllers = Some(Process::spawn_quiet("kube-controller-manager", command));
     }
 
@@ -251,6 +257,14 @@ impl ApiServer {
         };
         let done = tokio::time::timeout(START_LIMIT, ready).await;
         assert!(done.is_ok(), "kube-apiserver is not ready after {START_LIMIT:?}\n{}", process.output());
+    }
+
+    /// Replaces it by that of another minor of Kubernetes, at the same address and on the same etcd.
+    pub async fn replace(&mut self, minor: &str) {
+        // First, as it may have to be built.
+        self.program = tool_of(minor, "kube-apiserver");
+        self.stop();
+        self.start().await;
     }
 
     /// Freezes it: connections stay, new ones are made, and nothing is answered.

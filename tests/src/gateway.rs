@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING};
@@ -44,6 +44,7 @@ pub struct Rule(pub Method, pub &'static str, pub Fate);
 pub struct Gateway {
     rules: watch::Sender<Option<Rule>>,
     met: watch::Receiver<usize>,
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Gateway {
@@ -58,15 +59,17 @@ impl Gateway {
         let through = write(kubeconfig, server.trim_end_matches('/'), address);
         let (rules, now) = watch::channel(None);
         let (count, met) = watch::channel(0);
+        let asked = Arc::default();
+        let log = Arc::clone(&asked);
         // In a thread of its own: a test may block its own.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let client = Client::try_from(config).expect("make a client");
-                serve(listener, Service { client, rules: now, met: Arc::new(count) }).await;
+                serve(listener, Service { client, rules: now, met: Arc::new(count), log }).await;
             });
         });
-        (Self { rules, met }, through)
+        (Self { rules, met, asked }, through)
     }
 
     /// From now on, only this rule is in force. What the one before held up goes on.
@@ -79,6 +82,11 @@ impl Gateway {
         let mut met = self.met.clone();
         let enough = tokio::time::timeout(limit, met.wait_for(|met| *met >= number)).await.is_ok();
         assert!(enough, "{} of {number} requests met a rule within {limit:?}", *self.met.borrow());
+    }
+
+    /// All requests since the start: their method, path and parameters.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many requests have met a rule since the start.
@@ -100,6 +108,7 @@ struct Service {
     client: Client,
     rules: watch::Receiver<Option<Rule>>,
     met: Arc<watch::Sender<usize>>,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 /// Serves requests until the gateway is dropped.
@@ -130,6 +139,8 @@ async fn serve(listener: std::net::TcpListener, service: Service) {
 
 impl Service {
     async fn answer(&mut self, request: Request<Incoming>) -> Response<Body> {
+        let asked = format!("{} {}", request.method(), request.uri());
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
         let rule = self.rules.borrow_and_update().clone();
         let meets = |Rule(method, part, _): &Rule| request.method() == method && request.uri().path().contains(part);
         let fate = rule.filter(meets).map(|Rule(_, _, fate)| fate);

@@ -7,19 +7,26 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
 use kube::Api;
+use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::core::GroupVersionKind;
+use serde_json::json;
 
+use crate::access::client;
 use crate::chart::{apply, helm_template, install_crds};
 use crate::control_plane::ControlPlane;
 use crate::namespace::TestNamespace;
 use crate::process::Process;
 use crate::tools::Binaries;
-use crate::wait::wait_for;
+use crate::wait::{eventually, wait_for};
 
 /// The operator's `ServiceAccount` in the chart.
 const SERVICE_ACCOUNT: &str = "konductor-operator";
 
 /// The lease that operators elect their leader by.
 const LEASE: &str = "konductor-operator";
+
+/// A policy is in force about a second after it is written; the rest is for a busy machine.
+const POLICY_LIMIT: Duration = Duration::from_mins(1);
 
 /// A control plane where Konductor is installed, but for the operator itself.
 #[derive(Debug)]
@@ -33,7 +40,8 @@ impl Installed {
     /// The `ClusterRole` of those who run `konductor-run`.
     pub const WORKLOAD: &str = "konductor-workload";
 
-    /// Installs what the chart has for permissions; the CRDs only if wanted.
+    /// Installs what the chart has for permissions and admission, as it is by default, and returns when all of it is
+    /// in force; the CRDs only if wanted. (Without them nobody can tell whether the admission policies are.)
     pub async fn on(control_plane: &ControlPlane, crds: bool) -> Self {
         let system = control_plane.namespace("system").await;
         if crds {
@@ -42,9 +50,18 @@ impl Installed {
         let mut objects = helm_template("konductor", &system.name, &[("crds.enabled", "false")]);
         objects.retain(|object| {
             let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
-            kind == "ServiceAccount" || kind.contains("Role")
+            kind == "ServiceAccount" || kind.contains("Role") || kind.contains("ValidatingAdmissionPolicy")
         });
         apply(&system.client, &system.name, &objects).await;
+        let installed = Self::found(system).await;
+        if crds {
+            wait_policed(&installed.system).await;
+        }
+        installed
+    }
+
+    /// What a release called `konductor` has installed in this namespace. Returns when its rights are in force.
+    pub async fn found(system: TestNamespace) -> Self {
         let everywhere = Api::<ClusterRole>::all(system.client.clone()).get(SERVICE_ACCOUNT).await.expect("its role");
         system.wait_allowed(SERVICE_ACCOUNT, None, &everywhere.rules.unwrap_or_default()).await;
         let here = system.api::<Role>().get(SERVICE_ACCOUNT).await.expect("its role here");
@@ -78,6 +95,33 @@ impl Installed {
     pub async fn wait_leader(&self, name: &str, limit: Duration) {
         wait_for(&self.system.api::<Lease>(), LEASE, limit, |lease| {
             lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(name)
+        })
+        .await;
+    }
+}
+
+/// Waits until the admission policies are in force: who is no pod cannot speak for one.
+async fn wait_policed(system: &TestNamespace) {
+    let (account, pod) = ("nobody-in-particular", json!({ "name": "p", "uid": "u" }));
+    system.service_account(account).await;
+    system.bind_cluster_role(account, Installed::WORKLOAD).await;
+    let client = client(&system.service_account_kubeconfig(account).await).await;
+    for (kind, spec) in [
+        ("Permit", json!({ "semaphore": "s", "holder": "h", "instance": "i", "pod": pod })),
+        ("Arrival", json!({ "barrier": "b", "holder": "h", "key": "k", "pod": pod })),
+    ] {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("konductor.io", "v1", kind));
+        let api: Api<DynamicObject> = Api::default_namespaced_with(client.clone(), &resource);
+        let object = json!({
+            "apiVersion": "konductor.io/v1", "kind": kind, "metadata": { "name": "probe" }, "spec": spec,
+        });
+        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        eventually(POLICY_LIMIT, &format!("{kind}s are policed"), || async {
+            match api.create(&dry_run, &object).await {
+                Err(kube::Error::Api(status)) if status.message.contains("ValidatingAdmissionPolicy") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
         })
         .await;
     }

@@ -40,15 +40,15 @@ mod tools;
 mod wait;
 
 pub use access::{Access, client};
-pub use chart::{apply, helm_template, install_crds, parse};
+pub use chart::{apply, helm_template, install_crds, install_crds_of, parse};
 pub use control_plane::{ApiServer, ControlPlane};
 pub use gateway::{Fate, Gateway, Rule};
 pub use installed::Installed;
 pub use namespace::{ContainerState, TestNamespace};
-pub use process::Process;
+pub use process::{Process, executable};
 pub use proxy::{Network, Proxy};
-pub use scrape::get;
-pub use tools::{Binaries, tool, workspace};
+pub use scrape::{get, get_as, metrics_address};
+pub use tools::{Binaries, minors, tool, tool_of, workspace};
 pub use wait::{INTERVAL, eventually, wait_for, wait_gone};
 
 /// The signals of [`Process::signal`], and the ids of [`Process::tree`].

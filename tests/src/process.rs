@@ -10,6 +10,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,6 +24,20 @@ use crate::wait::{INTERVAL, eventually};
 
 /// How many lines of each stream a failure shows.
 const SHOWN_LINES: usize = 60;
+
+/// Writes a program, by another process: what another test starts meanwhile would inherit the open file, and as long
+/// as that is open for writing, it cannot be executed.
+///
+/// # Panics
+///
+/// When it cannot be written.
+pub fn executable(path: &Path, text: &str) {
+    let mut install = Command::new("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(path).stdin(Stdio::piped());
+    let mut install = install.spawn().expect("install can be started");
+    install.stdin.take().expect("stdin is a pipe").write_all(text.as_bytes()).expect("it reads all");
+    assert!(install.wait().expect("it is our child").success(), "{} is not written", path.display());
+}
 
 /// A started process. Dropping it kills its whole tree; while a test fails, that also prints its last output.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What an operator says of itself over HTTP.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::process::Process;
@@ -9,15 +9,35 @@ use crate::process::Process;
 /// Starting takes a moment; the rest is for machines that build and test at the same time.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// The answer of an operator to a GET: status line, and everything.
+/// What Prometheus accepts, among other things.
+const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0";
+
+/// The answer of an operator to a GET: status line, and everything. Metrics are asked for as Prometheus does.
 pub async fn get(operator: &Process, path: &str) -> (String, String) {
-    let address = if path == "/metrics" { " metrics=" } else { " health=" };
-    operator.wait_stderr(LIMIT, address).await;
-    let logs = operator.stderr();
-    let address = logs.split(address).nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
+    get_as(operator, path, OPEN_METRICS).await
+}
+
+/// The same for who accepts this.
+pub async fn get_as(operator: &Process, path: &str, accept: &str) -> (String, String) {
+    let address =
+        if path == "/metrics" { metrics_address(operator).await } else { listens(operator, " health=").await };
     let mut stream = TcpStream::connect(address).expect("connect");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n").expect("ask");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("ask");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     (answer.lines().next().unwrap_or_default().to_owned(), answer)
+}
+
+/// Where an operator has its metrics.
+pub async fn metrics_address(operator: &Process) -> SocketAddr {
+    listens(operator, " metrics=").await
+}
+
+/// The address that its first line has behind this.
+async fn listens(operator: &Process, what: &str) -> SocketAddr {
+    operator.wait_stderr(LIMIT, what).await;
+    let logs = operator.stderr();
+    let address = logs.split(what).nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
+    address.parse().expect("an address")
 }

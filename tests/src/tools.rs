@@ -14,26 +14,49 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in a workspace")
 }
 
+/// The variable that says which minor of Kubernetes the tests run on, for this process and `tests/tools/install`.
+const MINOR: &str = "KONDUCTOR_TEST_KUBERNETES";
+
 /// The path of a cluster program: `etcd`, `etcdctl`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`,
-/// `kubelet` or `helm`. Builds it when this user has none of the pinned version yet, which takes minutes.
+/// `kubelet`, `helm` or `helm4`. Builds it when this user has none of the pinned version yet, which takes minutes.
+/// Kubernetes' own are of the newest minor, or of the one that `KONDUCTOR_TEST_KUBERNETES` names.
 ///
 /// Panics with what to install when there is no way to get it; a later call then panics at once with the same words.
 pub fn tool(program: &str) -> PathBuf {
-    static FOUND: Mutex<Option<HashMap<String, Result<PathBuf, String>>>> = Mutex::new(None);
+    found(program, None)
+}
+
+/// As [`tool`], of this minor of Kubernetes, like `1.36`.
+pub fn tool_of(minor: &str, program: &str) -> PathBuf {
+    found(program, Some(minor))
+}
+
+/// The minors of Kubernetes that Konductor is for, oldest first.
+pub fn minors() -> Vec<String> {
+    let file = workspace().join("tests/tools/kubernetes/versions");
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("read {}: {error}", file.display()));
+    let minor = |line: &str| Some(line.split(' ').next()?.rsplit_once('.')?.0.to_owned());
+    text.lines().rev().map(|line| minor(line).unwrap_or_else(|| panic!("{}: {line:?}", file.display()))).collect()
+}
+
+fn found(program: &str, minor: Option<&str>) -> PathBuf {
+    type Found = HashMap<(String, Option<String>), Result<PathBuf, String>>;
+    static FOUND: Mutex<Option<Found>> = Mutex::new(None);
     let found = FOUND
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .get_or_insert_default()
-        .entry(program.to_owned())
-        .or_insert_with(|| install(program))
+        .entry((program.to_owned(), minor.map(str::to_owned)))
+        .or_insert_with(|| install(program, minor))
         .clone();
     found.unwrap_or_else(|message| panic!("{message}"))
 }
 
-fn install(program: &str) -> Result<PathBuf, String> {
+fn install(program: &str, minor: Option<&str>) -> Result<PathBuf, String> {
     let script = workspace().join("tests/tools/install");
     let mut child = Command::new(&script)
         .arg(program)
+        .envs(minor.map(|minor| (MINOR, minor)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

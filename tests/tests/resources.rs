@@ -4,11 +4,12 @@ mod truth;
 
 use std::process::Command;
 
+use k8s_openapi::api::core::v1::Pod;
 use konductor_api::{Arrival, Barrier, Gate, Lease, LeaseRequest, Permit, Semaphore};
-use konductor_tests::{ControlPlane, TestNamespace, install_crds};
+use konductor_tests::{ControlPlane, TestNamespace, helm_template, install_crds};
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams, ValidationDirective},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, ValidationDirective},
     core::DynamicObject,
     discovery::ApiResource,
 };
@@ -232,6 +233,18 @@ async fn an_arrival_never_changes() {
         refuses(&api, "Arrival", "mine", &with(&good, field, json!("other")), "an arrival cannot change").await;
     }
     refuses(&api, "Arrival", "bad", &with(&good, "round", json!(1)), "round").await;
+    // Whose it is, is said at once or never.
+    let pod = json!({ "name": "p", "uid": "u" });
+    refuses(&api, "Arrival", "mine", &with(&good, "pod", pod.clone()), "an arrival cannot change").await;
+    refuses(&api, "Arrival", "bad", &with(&good, "pod", json!({ "name": "p" })), "spec.pod.uid").await;
+    let half = with(&good, "pod", json!({ "name": "p", "uid": "u", "container": "c" }));
+    refuses(&api, "Arrival", "bad", &half, "a pod is named with container and start, or as a whole with neither").await;
+    let of_pod = with(&with(&good, "pod", pod), "key", json!("of-pod"));
+    let of_pod = with(&of_pod, "holder", json!("p"));
+    apply(&api, "Arrival", "of-pod", &of_pod).await.expect("make");
+    refuses(&api, "Arrival", "of-pod", &without(&of_pod, "pod"), "an arrival cannot change").await;
+    let another = with(&of_pod, "pod", json!({ "name": "q", "uid": "v" }));
+    refuses(&api, "Arrival", "of-pod", &another, "an arrival cannot change").await;
     let found = api.list(&ListParams::default().fields("spec.barrier=b,spec.holder=h")).await.expect("list");
     assert_eq!(found.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["mine"]);
 }
@@ -364,7 +377,7 @@ async fn tables_answer_the_first_question() {
         ("leases", "Name, Phase, Holder, Since, Waiting, Age, Token, Term"),
         ("leaserequests", "Name, Lease, Phase, Ahead, Holder, Held, Renewed, Age, Token, Priority, Message"),
         ("barriers", "Name, Phase, Arrived, Expected, Round, Age, Opened, Message"),
-        ("arrivals", "Name, Barrier, Holder, Age, Key"),
+        ("arrivals", "Name, Barrier, Holder, Age, Key, Pod"),
         ("gates", "Name, Phase, Met, Total, Override, Age, Message"),
     ] {
         let request = http::Request::get(format!("/apis/konductor.io/v1/namespaces/{}/{resource}", namespace.name))
@@ -375,6 +388,32 @@ async fn tables_answer_the_first_question() {
         let columns = table["columnDefinitions"].as_array().expect("columns").iter();
         let names: Vec<_> = columns.map(|column| column["name"].as_str().expect("a name")).collect();
         assert_eq!(names.join(", "), expected);
+    }
+}
+
+/// As the chart installs it with `admission.mode=Off`.
+#[tokio::test]
+async fn without_admission_policies_only_rights_decide_who_writes_what() {
+    let namespace = namespace().await;
+    let mut objects = helm_template("off", &namespace.name, &[("crds.enabled", "false"), ("admission.mode", "Off")]);
+    let kind = |object: &DynamicObject| object.types.as_ref().map_or(String::new(), |types| types.kind.clone());
+    assert!(!objects.iter().any(|object| kind(object).starts_with("Validating")), "no policies");
+    objects.retain(|object| kind(object) == "ClusterRole");
+    konductor_tests::apply(&namespace.client, &namespace.name, &objects).await;
+    namespace.bind_cluster_role("default", "off-konductor-workload").await;
+    for pod in ["mine", "others"] {
+        namespace.pod(pod, "default", &["main"]).await;
+    }
+    let client = konductor_tests::client(&namespace.pod_kubeconfig("mine").await).await;
+    let api: Api<Permit> = Api::default_namespaced(client);
+    let uid = namespace.api::<Pod>().get("others").await.expect("read a pod").uid();
+    for pod in [json!({ "name": "others", "uid": uid }), Value::Null] {
+        let spec = json!({ "semaphore": "s", "holder": "h", "instance": "i", "pod": pod });
+        let permit = serde_json::from_value(json!({ "metadata": { "name": "theirs" }, "spec": spec }));
+        api.create(&PostParams::default(), &permit.expect("a claim")).await.expect("create");
+        let renewal = Patch::Merge(json!({ "spec": { "renewTime": "2026-01-01T00:00:00.000000Z" } }));
+        api.patch("theirs", &PatchParams::default(), &renewal).await.expect("renew");
+        api.delete("theirs", &DeleteParams::default()).await.expect("delete");
     }
 }
 

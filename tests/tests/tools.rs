@@ -1,10 +1,10 @@
 //! `tests/tools/install`, with a compiler that is a stand-in: what is tried here is how it finds, builds and caches.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use konductor_tests::workspace;
+use konductor_tests::{executable, minors, workspace};
 use tempfile::TempDir;
 
 /// What the script needs of a machine besides a compiler.
@@ -66,11 +66,6 @@ echo build >>"$BUILDS"
     }
 }
 
-fn executable(path: &Path, text: &str) {
-    std::fs::write(path, text).expect("write a program");
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("make it executable");
-}
-
 fn stdout(output: &Output) -> &str {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::str::from_utf8(&output.stdout).expect("UTF-8")
@@ -128,4 +123,94 @@ fn assets_win_for_what_they_hold() {
     assert_eq!(paths[0], assets.join("etcd").to_str().expect("UTF-8"));
     assert!(paths[1].starts_with(machine.path().join("cache").to_str().expect("UTF-8")), "{}", paths[1]);
     assert_eq!(machine.builds(), 1);
+}
+
+#[test]
+fn the_minor_that_is_named_is_built_whatever_the_assets_hold() {
+    let machine = Machine::new().with_compiler();
+    let assets = machine.path().join("assets");
+    std::fs::create_dir(&assets).expect("make a folder");
+    executable(&assets.join("kube-apiserver"), "");
+    let install = |minor: Option<&str>| {
+        let mut command = machine.install(&["kube-apiserver"]);
+        command.env("KUBEBUILDER_ASSETS", &assets).envs(minor.map(|minor| ("KONDUCTOR_TEST_KUBERNETES", minor)));
+        command.output().expect("run the script")
+    };
+    assert_eq!(stdout(&install(None)).trim_end(), assets.join("kube-apiserver").to_str().expect("UTF-8"));
+    for version in versions() {
+        let output = install(Some(minor(&version)));
+        let path = machine.path().join(format!("cache/konductor/tools/kubernetes-v{version}/kube-apiserver"));
+        assert_eq!(stdout(&output).trim_end(), path.to_str().expect("UTF-8"));
+    }
+    assert_eq!(machine.builds(), versions().len());
+    // A node is never newer than its control plane, and at most three minors older.
+    for version in versions() {
+        let output = machine.install(&["kubelet"]).env("KONDUCTOR_TEST_KUBERNETES", minor(&version)).output();
+        let path = stdout(output.as_ref().expect("run the script")).trim_end().to_owned();
+        let (_, kubelet) = path.trim_end_matches("/kubelet").rsplit_once("-v").expect("a version");
+        let number = |version: &str| minor(version).trim_start_matches("1.").parse::<u32>().expect("a minor");
+        assert!((0..=3).contains(&number(&version).checked_sub(number(kubelet)).expect("not newer")), "{path}");
+    }
+
+    let output = install(Some("1.9"));
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(message.contains("KONDUCTOR_TEST_KUBERNETES: wanted a minor (one of 1."), "{message}");
+    assert!(message.ends_with("found '1.9'\n"), "{message}");
+}
+
+/// The versions of Kubernetes that are listed, newest first.
+fn versions() -> Vec<String> {
+    let text = read("tests/tools/kubernetes/versions");
+    text.lines().map(|line| line.split(' ').next().expect("a version").to_owned()).collect()
+}
+
+fn minor(version: &str) -> &str {
+    version.rsplit_once('.').expect("MAJOR.MINOR.PATCH").0
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("read {path}: {error}"))
+}
+
+#[test]
+fn every_version_is_pinned_and_said_to_be_supported() {
+    let versions = versions();
+    assert!(minors().iter().rev().eq(versions.iter().map(|version| minor(version))), "{:?}", minors());
+    let mut folders: Vec<_> = std::fs::read_dir(workspace().join("tests/tools/kubernetes"))
+        .expect("list the folder")
+        .map(|entry| entry.expect("list the folder").path())
+        .filter(|path| path.is_dir())
+        .map(|path| path.file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned())
+        .collect();
+    folders.sort();
+    assert_eq!(folders, minors(), "run tests/tools/pin, and remove what is no longer listed");
+    for version in &versions {
+        let pinned = read(&format!("tests/tools/kubernetes/{}/go.mod", minor(version)));
+        let pin = format!("k8s.io/kubernetes v{version}");
+        assert!(pinned.lines().any(|line| line.contains(&pin)), "run tests/tools/pin: it has no {version}");
+        let row = format!("\n| {version} | ");
+        assert!(read("docs/compatibility.md").contains(&row), "docs/compatibility.md has no row of {version}");
+    }
+    let oldest = minor(versions.last().expect("a version"));
+    assert!(read("charts/konductor/Chart.yaml").contains(&format!("\nkubeVersion: \">={oldest}.0-0\"\n")), "{oldest}");
+    assert!(read("README.md").contains(&format!("(Kubernetes {oldest} or newer)")), "{oldest}");
+}
+
+#[test]
+fn workflows_call_our_scripts_and_pin_what_is_not_ours() {
+    for (workflow, scripts) in
+        [("pull-request", &[".ci/run"] as &[_]), ("release", &["release/all", "release/publish"])]
+    {
+        let text = read(&format!(".github/workflows/{workflow}.yml"));
+        for action in text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("uses: ")) {
+            let version = action.split_once("@v").map(|(_, version)| version);
+            assert!(version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit())), "{action}");
+        }
+        for script in scripts {
+            assert!(text.contains(script), "{workflow} does not call {script}");
+            let mode = std::fs::metadata(workspace().join(script)).expect("it is there").permissions().mode();
+            assert_eq!(mode & 0o111, 0o111, "{script}");
+        }
+    }
 }

@@ -16,7 +16,11 @@ use crate::settings::{COPY_TO, SETTINGS, Setting, Topic};
 
 /// The words after the program's name, as far as they can be understood without the environment.
 #[derive(Debug)]
-pub(crate) struct CommandLine(ArgMatches);
+pub(crate) struct CommandLine {
+    /// What was given before the command; nothing at all when the command comes first.
+    flags: Option<ArgMatches>,
+    command: Vec<OsString>,
+}
 
 /// What the words of a command line turned out to be.
 #[derive(Debug)]
@@ -37,33 +41,42 @@ pub(crate) enum Reading {
 impl CommandLine {
     /// Reads the words, of which the first is the program's name.
     pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Reading {
-        let words: Vec<_> = words.into_iter().collect();
+        let mut words: Vec<_> = words.into_iter().collect();
+        // Without any flag there is nothing to parse, and to say which flags there are is a third of a mere init's start.
+        if words.len() > 2 && words[1] == "--" {
+            return Reading::Line(Self { flags: None, command: words.split_off(2) });
+        }
         match parser().try_get_matches_from(&words) {
-            Ok(matches) => Reading::Line(Self(matches)),
+            Ok(matches) => Reading::Line(Self::new(matches)),
             Err(error) => match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Reading::Text(error.render().to_string()),
                 _ => Reading::Wrong {
                     message: in_one_line(&error),
-                    line: Self(parser().ignore_errors(true).get_matches_from(&words)),
+                    line: Self::new(parser().ignore_errors(true).get_matches_from(&words)),
                 },
             },
         }
     }
 
+    fn new(mut matches: ArgMatches) -> Self {
+        let command = matches.remove_many(COMMAND).into_iter().flatten().collect();
+        Self { flags: Some(matches), command }
+    }
+
     /// What was given for a setting, in order.
     pub(crate) fn given(&self, setting: &Setting) -> Vec<&str> {
-        let values = setting.flag.and_then(|flag| self.0.get_many::<String>(flag));
+        let values = self.flags.as_ref().zip(setting.flag).and_then(|(flags, flag)| flags.get_many::<String>(flag));
         values.into_iter().flatten().map(String::as_str).collect()
     }
 
     /// The command and its arguments.
-    pub(crate) fn command(&self) -> Vec<OsString> {
-        self.0.get_many::<OsString>(COMMAND).into_iter().flatten().cloned().collect()
+    pub(crate) fn command(&self) -> &[OsString] {
+        &self.command
     }
 
     /// How often more was wanted in the log, and how often less.
     pub(crate) fn verbosity(&self) -> (u8, u8) {
-        (self.0.get_count(VERBOSE.name), self.0.get_count(QUIET.name))
+        self.flags.as_ref().map_or((0, 0), |flags| (flags.get_count(VERBOSE.name), flags.get_count(QUIET.name)))
     }
 }
 
@@ -192,11 +205,44 @@ fn after_help() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn the_parser_is_sound() {
         parser().debug_assert();
+    }
+
+    proptest! {
+        /// What needs no parser is what the parser would have made of it.
+        #[test]
+        fn a_command_that_comes_first_is_all_that_the_parser_finds(
+            words in prop::collection::vec(
+                prop_oneof![
+                    prop::sample::select(&["", "-", "--", "-v", "--help", "--grace", "--lease=a", "-q", "a"][..])
+                        .prop_map(|word| word.as_bytes().to_vec()),
+                    prop::collection::vec(1_u8.., 0..4),
+                ],
+                0..5,
+            ),
+        ) {
+            let line = ["konductor-run", "--"].map(OsString::from).into_iter();
+            let line: Vec<_> = line.chain(words.into_iter().map(OsString::from_vec)).collect();
+            match (CommandLine::read(line.clone()), parser().try_get_matches_from(&line)) {
+                (Reading::Line(read), Ok(parsed)) => {
+                    let parsed = CommandLine::new(parsed);
+                    prop_assert_eq!(read.command(), parsed.command());
+                    prop_assert_eq!(read.verbosity(), parsed.verbosity());
+                    let given = |line: &CommandLine| SETTINGS.into_iter().any(|setting| !line.given(setting).is_empty());
+                    prop_assert!(!given(&read) && !given(&parsed));
+                }
+                (Reading::Wrong { .. }, Err(_)) => {}
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
     }
 
     fn help() -> String {

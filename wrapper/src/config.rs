@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use konductor::{Wanted, identity::ArrivalIdentity, rendezvous::Awaited};
+use konductor::{Choice, Wanted, identity::ArrivalIdentity, rendezvous::Awaited};
 use konductor_api::limits::{MAX_TTL, MIN_TTL};
 use tracing::level_filters::LevelFilter;
 
@@ -63,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) grace: Duration,
     /// The namespace, when it is not the default one.
     pub(crate) namespace: Option<String>,
+    /// Which cluster, and as whom, when a program says so that becomes this one.
+    pub(crate) choice: Choice,
     /// Higher goes first.
     pub(crate) priority: i32,
     /// Who asks, when it was said.
@@ -381,6 +383,7 @@ impl Config {
                 .one(&settings::TTL, |text| values::duration(text).filter(|ttl| (MIN_TTL..=MAX_TTL).contains(ttl)))?,
             grace: sources.one(&settings::GRACE, values::duration)?.unwrap_or(DEFAULT_GRACE),
             namespace: sources.one(&settings::NAMESPACE, values::label)?,
+            choice: Choice::default(),
             priority: sources.one(&settings::PRIORITY, |text| text.parse().ok())?.unwrap_or(0),
             holder: sources.one(&settings::HOLDER, values::holder)?,
             local: sources.one(&settings::LOCAL, values::path)?,
@@ -405,7 +408,7 @@ impl Config {
             parent_death_signal: sources.one(&settings::PARENT_DEATH_SIGNAL, signal::parse)?,
             claims,
             arrivals,
-            command: line.command(),
+            command: line.command().to_vec(),
             held_around: environment.held_around(),
             environment,
         })

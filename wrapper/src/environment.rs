@@ -8,7 +8,10 @@ use std::{
     ffi::{OsStr, OsString},
 };
 
-use crate::settings::{EXPORTS, SEMAPHORE, SETTINGS, TOKEN_PREFIX, TREE_HOLDS};
+use crate::{
+    settings::{EXPORTS, SEMAPHORE, SETTINGS, TOKEN_PREFIX, TREE_HOLDS},
+    trace::{TRACEPARENT, TraceId},
+};
 
 const PREFIX: &str = "KONDUCTOR_";
 
@@ -78,6 +81,11 @@ impl Environment {
             Some((lock.to_owned(), permits.parse().ok()?))
         });
         held.filter(|(lock, _)| !lock.is_empty()).collect()
+    }
+
+    /// The trace that this run is part of, if it is said in the way that is agreed on.
+    pub(crate) fn trace(&self) -> Option<TraceId> {
+        TraceId::of(self.raw(TRACEPARENT)?.to_str()?)
     }
 
     /// Names of variables that nothing reads and that are one or two letters off one that is, or written in another

@@ -4,7 +4,7 @@
 //!   valid or refused; `doubts`: what is valid and hardly meant; `copy`: the one thing to ask for that runs no command;
 //! - `supervisor`: the core, which decides from events alone what to do next;
 //! - `driver`: the loop that carries it out: processes, signals, timers, and the thread that talks to the API server;
-//! - `log`: what people see.
+//! - `log`: what people see; `trace`: the trace that its lines name.
 //!
 //! What the parent process sees (`konductor::exit`), and which pod and container this is (`konductor::identity`), it
 //! has in common with other command lines.
@@ -21,16 +21,18 @@ mod reference;
 mod settings;
 mod signal;
 mod supervisor;
+mod trace;
 mod values;
 
 use std::{
     ffi::OsString,
     io::{self, Write as _},
+    mem::ManuallyDrop,
     path::Path,
     process::ExitCode,
 };
 
-use konductor::Exit;
+use konductor::{Choice, Exit};
 
 use self::{
     cli::{CommandLine, Reading},
@@ -39,19 +41,22 @@ use self::{
     environment::Environment,
 };
 
-/// The whole of `konductor-run`.
-pub fn main() -> ExitCode {
-    main_with(std::env::args_os())
+pub use driver::entry::main;
+
+/// The whole of `konductor-run` with this command line, of which the first word is the program's name, in the cluster
+/// that was chosen. For a program that becomes `konductor-run`: it must have no other thread, and must not have changed
+/// what happens to signals.
+pub fn main_with(words: impl IntoIterator<Item = OsString>, choice: Choice) -> ExitCode {
+    ExitCode::from(code_of(words, choice))
 }
 
-/// The same with this command line, of which the first word is the program's name. For a program that becomes
-/// `konductor-run`: it must have no other thread, and must not have changed what happens to signals.
-pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// The same; the code to exit with, unless a signal has ended this process as it has ended the command.
+fn code_of(words: impl IntoIterator<Item = OsString>, choice: Choice) -> u8 {
     // Before anything else: from here on a signal waits until the loop reads it.
     let exit = match Found::block_all() {
-        Ok(found) => run(words, &found),
+        Ok(found) => run(words, choice, &found),
         Err(error) => {
-            log::init(Log::default());
+            log::init(Log::default(), None);
             fail(Exit::Internal, &format!("cannot block signals: {error}"))
         }
     };
@@ -60,10 +65,10 @@ pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         // Shells end a script or a loop when a signal has ended what it runs, and not for 128 and its number.
         driver::found::die_by(signal);
     }
-    ExitCode::from(exit.code())
+    exit.code()
 }
 
-fn run(words: impl IntoIterator<Item = OsString>, found: &Found) -> Exit {
+fn run(words: impl IntoIterator<Item = OsString>, choice: Choice, found: &Found) -> Exit {
     let environment = Environment::new(std::env::vars_os());
     let (line, wrong) = match CommandLine::read(words) {
         Reading::Line(line) => (line, None),
@@ -72,7 +77,7 @@ fn run(words: impl IntoIterator<Item = OsString>, found: &Found) -> Exit {
     };
     let sources = Sources::new(&line, &environment);
     let log = sources.log();
-    log::init(log.as_ref().copied().unwrap_or_default());
+    log::init(log.as_ref().copied().unwrap_or_default(), environment.trace());
     if let Some(message) = wrong {
         return fail(Exit::Usage, &message);
     }
@@ -83,6 +88,8 @@ fn run(words: impl IntoIterator<Item = OsString>, found: &Found) -> Exit {
     }
     match Config::new(&line, environment) {
         Ok(config) => {
+            // It is needed to the end, and who ends gives all back at once.
+            let config = ManuallyDrop::new(Config { choice, ..config });
             for doubt in doubts::doubts(&line, &config) {
                 tracing::warn!("{doubt}");
             }
@@ -94,7 +101,8 @@ fn run(words: impl IntoIterator<Item = OsString>, found: &Found) -> Exit {
 
 /// Help and version are what was asked for, so they go to stdout.
 fn print(text: &str) -> Exit {
-    match io::stdout().write_all(text.as_bytes()) {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Exit::Code(0),
         Err(_) => Exit::Internal,
     }

@@ -27,22 +27,19 @@ use nix::{
     unistd::write,
 };
 use tracing::{
-    Event, Level, Subscriber,
+    Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
+    span,
 };
 use tracing_subscriber::{
-    filter::{LevelFilter, Targets},
+    filter::LevelFilter,
     fmt::{
-        FmtContext, FormatEvent, FormatFields,
         format::Writer as Text,
         time::{FormatTime as _, SystemTime},
     },
-    layer::SubscriberExt as _,
-    registry::LookupSpan,
-    util::SubscriberInitExt as _,
 };
 
-use crate::{config::Log, driver::found};
+use crate::{config::Log, driver::found, trace::TraceId};
 
 /// A pipe with room for anything has room for this much (`PIPE_BUF`), and no other process writes in between.
 const MAX_LINE: usize = 4096;
@@ -55,16 +52,16 @@ const KEPT: usize = 64;
 const AT_ONCE: Duration = Duration::from_millis(20);
 /// How long the last lines are seen out before the process ends. A reader that is only slow takes them in that time.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How the names of our own crates begin.
+const OURS: &str = "konductor";
 /// Enough for a thread that only writes.
 const STACK: usize = 64 << 10;
 
-/// Sets up the log for the whole process.
-pub(crate) fn init(log: Log) {
+/// Sets up the log for the whole process, whose run is part of this trace.
+pub(crate) fn init(log: Log, trace: Option<TraceId>) {
     // What the libraries below say is either said again by our own messages, or wanted only when looking for a defect.
     let others = if log.level == LevelFilter::TRACE { LevelFilter::DEBUG } else { LevelFilter::OFF };
-    let targets =
-        Targets::new().with_default(others).with_target("konductor_run", log.level).with_target("konductor", log.level);
-    let shape = if log.json { Shape::Json } else { Shape::Text };
+    let shape = if log.json { Shape::Json { trace } } else { Shape::Text };
     {
         // Room for all that it keeps: no other thread is to be refused memory while it has the queue.
         let mut queue = WRITER.queue();
@@ -72,15 +69,55 @@ pub(crate) fn init(log: Log) {
         queue.lines.reserve_exact(KEPT + 2);
     }
     let repeats = (log.level <= LevelFilter::INFO).then(Mutex::default);
-    let format = Format { shape, repeats };
-    let layer = tracing_subscriber::fmt::layer().with_writer(|| Stderr).event_format(format);
-    tracing_subscriber::registry().with(targets).with(layer).init();
+    // Nobody has set another one before.
+    let _ =
+        tracing::subscriber::set_global_default(Lines { level: log.level, others, format: Format { shape, repeats } });
+}
+
+/// What is said, as lines on stderr. A line says nothing of the spans that it is within, so they are not kept: what
+/// keeps them takes more time and memory than all else at the start of a mere init.
+struct Lines {
+    level: LevelFilter,
+    /// The level of what is not ours.
+    others: LevelFilter,
+    format: Format,
+}
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let level = if metadata.target().starts_with(OURS) { self.level } else { self.others };
+        *metadata.level() <= level
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level)
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        // None may have the number zero.
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        if let Some(line) = self.format.line(event) {
+            WRITER.say((line + "\n").into_bytes());
+        }
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
 }
 
 /// The format of a line of the log.
 struct Format {
     shape: Shape,
-    repeats: Option<Mutex<Repeats>>,
+    /// Made with the first warning.
+    repeats: Option<Mutex<Option<Repeats>>>,
 }
 
 /// What a line looks like.
@@ -88,8 +125,11 @@ struct Format {
 enum Shape {
     /// `konductor-run: [warning: ]message`; container runtimes add the time.
     Text,
-    /// One object: `timestamp`, `level`, `target`, `message`.
-    Json,
+    /// One object: `timestamp`, `level`, `target`, `message`, and `trace_id` if the run is part of a trace.
+    Json {
+        /// That trace.
+        trace: Option<TraceId>,
+    },
 }
 
 impl Format {
@@ -99,22 +139,17 @@ impl Format {
         let repeats =
             self.repeats.as_ref().filter(|_| level == Level::WARN).and_then(|repeats| repeats.try_lock().ok());
         let Some(mut repeats) = repeats else { return Some(message) };
-        let again = repeats.take(&message, Boottime::now().0)?;
+        let again = repeats.get_or_insert_default().take(&message, Boottime::now().0)?;
         Some(format!("{message}{again}"))
     }
-}
 
-impl<S, N> FormatEvent<S, N> for Format
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Text<'_>, event: &Event<'_>) -> fmt::Result {
+    /// A line without its end; none if it is left out now.
+    fn line(&self, event: &Event<'_>) -> Option<String> {
         let mut message = Message::default();
         event.record(&mut message);
         let metadata = event.metadata();
-        let Some(message) = self.counted(*metadata.level(), message.0) else { return Ok(()) };
-        writeln!(out, "{}", self.shape.line(*metadata.level(), metadata.target(), &message))
+        let message = self.counted(*metadata.level(), message.0)?;
+        Some(self.shape.line(*metadata.level(), metadata.target(), &message))
     }
 }
 
@@ -123,11 +158,11 @@ impl Shape {
     fn line(self, level: Level, target: &str, message: &str) -> String {
         match self {
             Self::Text => text(level, message),
-            Self::Json => {
+            Self::Json { trace } => {
                 let mut time = String::new();
                 // Writing to a string cannot fail.
                 let _ = SystemTime.format_time(&mut Text::new(&mut time));
-                json(&time, level, target, message)
+                json(&time, level, target, trace, message)
             }
         }
     }
@@ -158,10 +193,14 @@ fn text(level: Level, message: &str) -> String {
     one_line(&format!("konductor-run: {level}{message}"))
 }
 
-fn json(time: &str, level: Level, target: &str, message: &str) -> String {
+fn json(time: &str, level: Level, target: &str, trace: Option<TraceId>, message: &str) -> String {
     let object = |message: &str| {
-        serde_json::json!({ "timestamp": time, "level": level.as_str(), "target": target, "message": message })
-            .to_string()
+        let mut object =
+            serde_json::json!({ "timestamp": time, "level": level.as_str(), "target": target, "message": message });
+        if let Some(trace) = trace {
+            object["trace_id"] = trace.as_str().into();
+        }
+        object.to_string()
     };
     let room = (MAX_LINE - 1).saturating_sub(object("").len());
     // At most what JSON makes of a character: \", \\ and \n, \u0000, or as it is.
@@ -201,20 +240,6 @@ fn cut(text: &str, room: usize, length: impl Fn(char) -> usize) -> String {
         }
     }
     if whole == text.len() { text.to_owned() } else { text[..kept].to_owned() + CUT }
-}
-
-/// Hands lines to the thread that writes them.
-struct Stderr;
-
-impl io::Write for Stderr {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        WRITER.say(line.to_vec());
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Sees out what has been said, for as long as it may take at the end of a process.
@@ -359,7 +384,7 @@ mod tests {
     fn a_line_says_how_bad_it_is() {
         assert_eq!(text(Level::ERROR, "no"), "konductor-run: error: no");
         assert_eq!(text(Level::INFO, "waiting"), "konductor-run: waiting");
-        let line = json("2026-01-01T00:00:00Z", Level::WARN, "konductor_run", "say \"hm\"\n");
+        let line = json("2026-01-01T00:00:00Z", Level::WARN, "konductor_run", None, "say \"hm\"\n");
         let expected =
             r#"{"level":"WARN","message":"say \"hm\"\n","target":"konductor_run","timestamp":"2026-01-01T00:00:00Z"}"#;
         assert_eq!(parsed(&line), parsed(expected));
@@ -398,7 +423,7 @@ mod tests {
         assert_eq!(line, "ü".repeat((MAX_LINE - 1 - CUT.len()) / 2) + CUT);
         let fits = "a".repeat(MAX_LINE - 1);
         assert_eq!(one_line(&fits), fits);
-        let message = parsed(&json("t", Level::INFO, "konductor_run", &"\u{1}".repeat(MAX_LINE)));
+        let message = parsed(&json("t", Level::INFO, "konductor_run", None, &"\u{1}".repeat(MAX_LINE)));
         let message = message["message"].as_str().unwrap();
         assert!(message.starts_with("\u{1}\u{1}") && message.ends_with("\u{1}..."), "{}", message.len());
     }
@@ -407,11 +432,13 @@ mod tests {
         #[test]
         fn any_message_is_one_line_that_a_pipe_takes(
             piece in r"[\x00-\x7f]{0,9}|\PC{0,9}|.{0,9}", times in 0_usize..3000, level in prop::sample::select(&LEVELS[..]),
+            traced in any::<bool>(),
         ) {
+            let trace = TraceId::of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").filter(|_| traced);
             let message = piece.repeat(times);
             let line = text(level, &message);
             prop_assert!(line.len() < MAX_LINE && !line.contains(char::is_control));
-            let line = json("2026-01-01T00:00:00.000000Z", level, "konductor_run::driver", &message);
+            let line = json("2026-01-01T00:00:00.000000Z", level, "konductor_run::driver", trace, &message);
             prop_assert!(line.len() < MAX_LINE && !line.contains('\n'));
             let value = parsed(&line);
             let found = value["message"].as_str().unwrap();

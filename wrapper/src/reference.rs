@@ -61,6 +61,10 @@ const NEWS: &str = "
 - What fails and is tried again, once, and again ever more seldom with a count; with `-v` each time.
 - What is valid and hardly meant: something that says how to hold, while nothing says what; a variable that is one or
   two letters off one of these, or in another case.
+
+With `--log-format json` each line is an object: `timestamp`, `level`, `target`, `message`, and `trace_id` if `TRACEPARENT` is
+in the environment and is one of [W3C Trace Context](https://www.w3.org/TR/trace-context/). The command gets `TRACEPARENT` and
+`TRACESTATE` as they are, whatever is in them.
 ";
 
 const FAILURES: &str = "

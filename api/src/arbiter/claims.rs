@@ -214,7 +214,12 @@ impl View {
         let claim = &entry.claim;
         let filed = Filed {
             role,
-            place: Place { priority: Reverse(claim.priority), ticket: entry.ticket, uid: claim.uid.clone() },
+            place: Place {
+                priority: Reverse(claim.priority),
+                ticket: entry.ticket,
+                uid: claim.uid.clone(),
+                created: claim.created,
+            },
             waiter: entry.waiter(),
             token: claim.state.token,
             over_since: (role == Role::Over).then_some(entry.over_since),

@@ -1,7 +1,7 @@
 //! Whether those at the head of the queue still live, found out ahead of their turn.
 //!
-//! Waiters do not renew, so a dead one is found out only by asking: by a look at its pod, or, if it names none, by a
-//! telling that its client answers with a renewal. Each is asked once when it comes near the head, mostly while
+//! Waiters do not renew, so a dead one is found out only by asking: by a look at its pod, or, if it names none or a pod
+//! as a whole, by a telling that its client answers with a renewal. Each is asked once when it comes near the head, mostly while
 //! somebody else still holds, and again only when the queue moves long after; those near the head are asked all at
 //! once. So a row of dead waiters costs a few rounds, and a queue that stands still costs nothing.
 
@@ -30,11 +30,13 @@ pub(super) fn prove(view: &View, parent: &Parent, term: u64, now: Now, plan: &mu
         if position >= ASKED_AHEAD {
             return;
         }
-        let wanted = match &entry.claim.pod {
+        // Of a whole pod none tells whether the client in it lives.
+        let looked_at = entry.claim.pod.as_ref().filter(|pod| !pod.is_whole());
+        let wanted = match looked_at {
             Some(_) => position < LOOKED_AHEAD as u64 && entry.looked_at.is_none(),
             None => wants_asking(view, entry),
         };
-        let asks = entry.claim.pod.is_none();
+        let asks = looked_at.is_none();
         let long = entry.heard + WAITED_LONG;
         let long = if asks { long.max(entry.tell_retry.at()) } else { long };
         if !wanted {
@@ -47,7 +49,7 @@ pub(super) fn prove(view: &View, parent: &Parent, term: u64, now: Now, plan: &mu
         if plan.is_full(now) {
             return;
         }
-        match &entry.claim.pod {
+        match looked_at {
             Some(pod) => plan.looks.push(Look { claim: entry.claim.uid.clone(), pod: pod.clone() }),
             None => ask(view, entry, position, term, now, plan),
         }

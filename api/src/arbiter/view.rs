@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use super::{
-    Now, Parent, Uid, Version,
+    Claim, Now, Parent, Uid, Version,
     claims::Gone,
-    entry::{Entry, Unseen},
+    entry::{Entry, Role, Unseen},
     retry::Retry,
     takeover::Reign,
     waiters::Waiters,
@@ -129,6 +131,22 @@ impl View {
     /// Claims that wait.
     pub fn waiting(&self) -> usize {
         self.waiters.len()
+    }
+
+    /// When the claim was created that has waited for longest, in unix seconds; `None` if none waits.
+    pub fn oldest_waiter(&self) -> Option<u64> {
+        self.waiters.oldest()
+    }
+
+    /// What is known of the claim with this UID, if it could be read.
+    pub fn claim(&self, uid: &str) -> Option<&Claim> {
+        self.claims.get(uid).map(|entry| &entry.claim)
+    }
+
+    /// Since when the claim with this UID is held, by the time in its status; `None` if it is not known to be held.
+    pub fn held_since(&self, uid: &str) -> Option<Timestamp> {
+        let entry = self.claims.get(uid)?;
+        entry.claim.state.acquired_at.filter(|_| entry.granted() && entry.role() == Some(Role::Holding))
     }
 
     /// The parent was seen, at any version.

@@ -15,6 +15,8 @@ pub(super) struct Place {
     pub(super) priority: Reverse<i32>,
     pub(super) ticket: u64,
     pub(super) uid: Uid,
+    /// When the claim was created, in unix seconds: never decides, as no two have one UID.
+    pub(super) created: u64,
 }
 
 /// What a walk through the queue has to know of each waiter, so that it need not look up ten thousand claims.
@@ -43,21 +45,24 @@ pub(super) fn digest(message: &str) -> u64 {
 }
 
 /// All waiting claims of one parent, as one queue and as one queue per weight. The second lets a decision skip what
-/// cannot go without looking at each of it.
+/// cannot go without looking at each of it. Nothing is decided by their age: that is for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Waiters {
     in_order: BTreeMap<Place, Waiter>,
     by_weight: BTreeMap<u64, BTreeSet<Place>>,
+    by_age: BTreeSet<(u64, Uid)>,
 }
 
 impl Waiters {
     pub(super) fn insert(&mut self, place: Place, waiter: Waiter) {
         self.by_weight.entry(waiter.weight).or_default().insert(place.clone());
+        self.by_age.insert((place.created, place.uid.clone()));
         self.in_order.insert(place, waiter);
     }
 
     pub(super) fn remove(&mut self, place: &Place) {
         let Some(Waiter { weight, .. }) = self.in_order.remove(place) else { return };
+        self.by_age.remove(&(place.created, place.uid.clone()));
         if let Some(queue) = self.by_weight.get_mut(&weight) {
             queue.remove(place);
             if queue.is_empty() {
@@ -75,6 +80,11 @@ impl Waiters {
 
     pub(super) fn len(&self) -> usize {
         self.in_order.len()
+    }
+
+    /// When the one was created that has waited for longest, in unix seconds.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.by_age.first().map(|(created, _)| *created)
     }
 
     pub(super) fn in_order(&self) -> impl Iterator<Item = (&Place, &Waiter)> {

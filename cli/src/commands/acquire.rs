@@ -64,12 +64,14 @@ struct Held {
 
 /// Acquires a claim on `wanted`.
 pub(crate) async fn run(context: &Context, wanted: Wanted, args: &Args) -> Outcome {
-    if context.globals.local.is_some() {
-        return Err(Error::usage("in a folder (--local) a claim ends with the process that holds it")
-            .advise("koncli run --local DIR --semaphore NAME -- COMMAND holds it while the command runs"));
-    }
-    let cluster = context.cluster().await?;
+    let cluster = context.cluster_within(args.timeout.timeout).await?;
     let who = Who::found(args.holder.holder.as_deref());
+    if who.pod.is_none() && who.is_of_another() {
+        context.screen.note(&format!(
+            "{} is the name of another person than {}: releasing it takes --force here; a name without @ is anybody's",
+            who.holder, who.person
+        ));
+    }
     let lock = resource_of(&wanted);
     let (kind, field) = lock.claims().expect("a lock has claims");
     let ours = Ours::of(kind, &wanted, &who);
@@ -210,13 +212,32 @@ async fn acquire(
     }));
     let mut claim = Claim { running, progress: Progress::NotBegun, events };
     let mut before = Before::Unknown;
+    // Whether the API server has ever answered.
+    let mut contact = false;
     let (news_in, mut news) = unbounded_channel();
-    let patience = Patience::new(object.to_string(), Boottime::now(), args.timeout.timeout);
+    let patience = Patience::new(object.to_string(), Boottime::now(), args.timeout.timeout).with(&cluster.server);
     let waited = {
         let held = pin!(async {
             before = ours.found_before(cluster, &request).await?;
+            contact |= before != Before::Unknown;
+            let mut looking: Option<Pin<Box<dyn Future<Output = Option<String>>>>> = None;
             loop {
-                if let Some(outcome) = takes(claim.next().await, &object, &doing, &news_in) {
+                let event = tokio::select! {
+                    event = claim.next() => event,
+                    holder = async { looking.as_mut().expect("there is one").await }, if looking.is_some() => {
+                        looking = None;
+                        if let Some(holder) = holder {
+                            // Who waits listens as long as it asks.
+                            let _ = news_in.send(News::Holder(holder));
+                        }
+                        continue;
+                    }
+                };
+                contact |= matches!(event, Some(Event::Asked | Event::Waiting { .. } | Event::Held { .. }));
+                if matches!(event, Some(Event::Waiting { .. })) && context.screen.live {
+                    looking = Some(Box::pin(holder_of(cluster, &object)));
+                }
+                if let Some(outcome) = takes(event, &object, &doing, &news_in) {
                     return outcome;
                 }
             }
@@ -226,6 +247,15 @@ async fn acquire(
     let stop = match waited {
         Ok(held) => return Ok((before, held)),
         Err(stop) => stop,
+    };
+    let reasons = match &stop {
+        // Before it is withdrawn: its own place in the queue is what matters most.
+        Stop::Because(error) if error.exit == Exit::TimedOut => {
+            let own = ObjectName { resource: ours.kind, name: ours.name.clone() };
+            let asked = claim.progress == Progress::UnderWay && contact;
+            why::in_short(cluster, if asked { &own } else { &object }).await
+        }
+        _ => Vec::new(),
     };
     // What has never begun has left nothing behind, and what is over has withdrawn by itself.
     if claim.progress == Progress::UnderWay {
@@ -239,16 +269,29 @@ async fn acquire(
         // The SDK gives up soon, for pods that are to end. Here there is time, and what is left behind may be granted to
         // nobody for a whole time to live.
         if !withdrawing.is_ok_and(|withdrawn| withdrawn.surely) {
-            clean_up(context, cluster, ours, &before).await;
+            clean_up(context, cluster, ours, &before, if contact { CLEAN_UP } else { LAST_TRY }).await;
         }
     }
     Err(match stop {
-        Stop::Because(error) if error.exit == Exit::TimedOut => {
-            let reasons = why::in_short(cluster, &object).await;
-            Stop::Because(reasons.into_iter().fold(error, Error::advise))
-        }
-        stop => stop,
+        Stop::Because(error) => Stop::Because(reasons.into_iter().fold(error, Error::advise)),
+        stop @ Stop::Signal(_) => stop,
     })
+}
+
+/// Who holds a lock, for people, as far as the lock itself tells it.
+async fn holder_of(cluster: &Cluster, lock: &ObjectName) -> Option<String> {
+    held_by(&cluster.call(Call::get(cluster.path(lock.resource, &lock.name))).await.ok()?)
+}
+
+/// Holders that are named on one line.
+const NAMED: usize = 2;
+
+fn held_by(lock: &Value) -> Option<String> {
+    let status = &lock["status"];
+    let several = status["holders"].as_array().into_iter().flatten();
+    let names: Vec<_> = several.chain([&status["holder"]]).filter_map(Value::as_str).collect();
+    let more = if names.len() > NAMED { " and others" } else { "" };
+    (!names.is_empty()).then(|| format!("held by {}{more}", names[..names.len().min(NAMED)].join(", ")))
 }
 
 /// How far a claim is.
@@ -335,8 +378,12 @@ struct Withdrawn {
 /// How long a claim that could not be withdrawn at once is tried to be deleted: as long as one that was held.
 const CLEAN_UP: Duration = Duration::from_secs(10);
 
+/// The same when the API server has never answered, so that there is hardly anything to delete: whoever waits for so
+/// long as it was told to is not to wait much longer.
+const LAST_TRY: Duration = Duration::from_millis(500);
+
 /// Deletes the claim if it is there, is still the one that was asked for here, and nobody else can rely on it.
-async fn clean_up(context: &Context, cluster: &Cluster, ours: &Ours, before: &Before) {
+async fn clean_up(context: &Context, cluster: &Cluster, ours: &Ours, before: &Before, within: Duration) {
     let path = cluster.path(ours.kind, &ours.name);
     let deleting = async {
         let mut known = before.uid().map(str::to_owned);
@@ -359,7 +406,7 @@ async fn clean_up(context: &Context, cluster: &Cluster, ours: &Ours, before: &Be
             }
         }
     };
-    if tokio::time::timeout(CLEAN_UP, deleting).await.is_err() {
+    if tokio::time::timeout(within, deleting).await.is_err() {
         let Ours { kind, name, .. } = ours;
         context
             .screen
@@ -404,7 +451,7 @@ mod tests {
     use super::*;
 
     fn ours() -> Ours {
-        let who = Who { holder: "h".to_owned(), pod: None };
+        let who = Who { holder: "h".to_owned(), person: "ann@laptop".to_owned(), pod: None };
         Ours::of(crate::kind::PERMIT, &Wanted::Semaphore { name: "s".to_owned(), permits: 1 }, &who)
     }
 
@@ -415,7 +462,14 @@ mod tests {
 
     fn refused(code: u16, name: &str) -> ApiError {
         let text = String::new;
-        ApiError::Refused { code, reason: text(), message: text(), name: name.to_owned(), kind: text() }
+        ApiError::Refused {
+            code,
+            reason: text(),
+            message: text(),
+            name: name.to_owned(),
+            kind: text(),
+            fields: Vec::new(),
+        }
     }
 
     #[tokio::test]
@@ -477,6 +531,19 @@ mod tests {
         assert_eq!(Before::told(Err(refused(404, "s-1")), "s-1").expect("it goes on"), Before::Absent);
         for code in [401, 403, 404] {
             assert!(Before::told(Err(refused(code, "")), "s-1").is_err(), "{code}");
+        }
+    }
+
+    #[test]
+    fn who_holds_is_said_in_a_few_words() {
+        for (status, expected) in [
+            (json!({ "holders": ["a"] }), Some("held by a")),
+            (json!({ "holders": ["a", "b"] }), Some("held by a, b")),
+            (json!({ "holders": ["a", "b", "c"] }), Some("held by a, b and others")),
+            (json!({ "holder": "a" }), Some("held by a")),
+            (json!({ "holders": [], "holder": null }), None),
+        ] {
+            assert_eq!(held_by(&json!({ "status": status })).as_deref(), expected, "{status}");
         }
     }
 

@@ -8,7 +8,7 @@ use konductor::{
     identity::{ArrivalIdentity, COMPLETION_INDEX, PodSources, arrival_key},
     rendezvous::{self, Arriving, Awaited, Progress},
 };
-use konductor_api::{GoDuration, limits::MAX_EXPECTED};
+use konductor_api::{ArrivalSpec, GoDuration, limits::MAX_EXPECTED};
 use konductor_cluster::backoff::Backoff;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
@@ -18,7 +18,7 @@ use super::{
     wait::{self, Goal},
 };
 use crate::{
-    args::{DryRun, DryRunArgs, HolderArgs, TimeoutArgs, WriteArgs, parse_duration, parse_holder},
+    args::{DryRun, DryRunArgs, HolderArgs, OutputArgs, TimeoutArgs, WriteArgs, parse_duration, parse_holder},
     cluster::{ApiError, Call, Cluster},
     context::Context,
     error::{DONE, Error, Outcome},
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Arrive(ArriveArgs),
     /// Wait until a barrier is open.
     Wait(WaitArgs),
-    /// Begin anew, with nobody arrived: the barrier is deleted and created again.
+    /// Begin anew, with nobody arrived: the barrier is deleted and created again, which may take up to a minute.
     Reset(ResetArgs),
     /// How it stands.
     Status(status::OneArgs),
@@ -93,6 +93,8 @@ pub(crate) struct ArriveArgs {
     timeout: TimeoutArgs,
     #[command(flatten)]
     dry_run: DryRunArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What to wait for.
@@ -103,6 +105,8 @@ pub(crate) struct WaitArgs {
     name: String,
     #[command(flatten)]
     timeout: TimeoutArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// What to begin anew.
@@ -133,8 +137,9 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
         Command::Arrive(args) => arrive(context, args).await,
         Command::Wait(args) => {
             let object = ObjectName { resource: BARRIER, name: args.name.clone() };
-            let cluster = context.cluster().await?;
-            wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, args.timeout.timeout).await
+            let (timeout, output) = (args.timeout.timeout, &args.output);
+            let cluster = context.cluster_within(timeout).await?;
+            wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, output).await
         }
         Command::Reset(args) => reset(context, args).await,
         Command::Status(args) => status::one(context, BARRIER, args).await,
@@ -159,28 +164,34 @@ fn arriving(args: &ArriveArgs) -> Arriving {
             arrival_key(&said, sources.pod_uid(), container.as_deref(), index.as_deref(), &who.holder)
         }
     };
-    Arriving { barrier: args.name.clone(), key, holder: who.holder }
+    Arriving { barrier: args.name.clone(), key, holder: who.holder, pod: who.pod }
 }
 
 async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
-    let cluster = context.cluster().await?;
+    let cluster = context.cluster_within(args.timeout.timeout).await?;
     let arriving = arriving(args);
     let object = ObjectName { resource: BARRIER, name: args.name.clone() };
     let dry_run = args.dry_run.dry_run;
-    let confirmation = format!("{}/{} arrived ({})", BARRIER.qualified(), args.name, arriving.key);
+    let key = arriving.key.clone();
+    let confirmation = format!("{}/{} arrived ({key})", BARRIER.qualified(), args.name);
     if dry_run != DryRun::None {
-        let spec = json!({ "barrier": arriving.barrier, "holder": arriving.holder, "key": arriving.key });
-        let arrival = json!({
+        let Arriving { barrier, key, holder, pod } = arriving;
+        let spec = ArrivalSpec { barrier, key, holder, pod };
+        let mut arrival = json!({
             "apiVersion": ARRIVAL.api_version(), "kind": ARRIVAL.kind,
             "metadata": { "generateName": format!("{}-", args.name) }, "spec": spec,
         });
         if dry_run == DryRun::Server {
             let call = Call::create(cluster.all(ARRIVAL), &arrival).with("dryRun", dry_run.parameter());
-            if let Err(error) = cluster.call(call).await {
-                return Err(explain(&cluster, error, ARRIVAL, None).await);
-            }
+            arrival = match cluster.call(call).await {
+                Ok(arrival) => arrival,
+                Err(error) => return Err(explain(&cluster, error, ARRIVAL, None).await),
+            };
         }
-        context.screen.confirm(&format!("{confirmation}{}", dry_run.suffix()));
+        match args.output.print(arrival)? {
+            Some(text) => context.screen.text(&text),
+            None => context.screen.confirm(&format!("{confirmation}{}", dry_run.suffix())),
+        }
         return Ok(DONE);
     }
     let (news_in, mut news) = unbounded_channel();
@@ -200,7 +211,10 @@ async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
                 Progress::Retrying { operation, error } => {
                     News::Trouble(format!("{object}: cannot {operation} yet: {error}"))
                 }
-                // At a barrier that is not open, or not there, one arrives all the same.
+                // Not for the barrier, which one arrives at whether it is open or not, but for a quota.
+                Progress::Waiting { message, missing } => {
+                    News::Waiting { object: object.to_string(), message, ahead: None, missing }
+                }
                 _ => News::Contact,
             };
             let _ = news_in.send(said);
@@ -209,13 +223,18 @@ async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
         outcome.unwrap_or_else(|| Err(Error::internal("the arrival has ended without a word")))
     });
     // To arrive is not to wait: `--timeout` is for what comes after.
-    let patience = Patience::new(object.to_string(), Boottime::now(), None);
+    let patience = Patience::new(object.to_string(), Boottime::now(), None).with(&cluster.server);
     if let Err(stop) = wait_for(context, patience, arrived, &mut news).await {
         return stop.outcome();
     }
-    context.screen.confirm(&confirmation);
+    let is_shown = args.output.look(false).is_none();
+    // Shown once: when all is done.
+    if !(is_shown && args.wait) {
+        wait::said(context, &cluster, &object, &format!("arrived ({key})"), &args.output).await?;
+    }
     if args.wait {
-        return wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, args.timeout.timeout).await;
+        let (timeout, output) = (args.timeout.timeout, &args.output);
+        return wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, output).await;
     }
     Ok(DONE)
 }

@@ -23,7 +23,8 @@ pub(crate) struct ReleaseArgs {
     name: String,
     #[command(flatten)]
     holder: HolderArgs,
-    /// Also what a running container or another pod holds: whatever that protects is then protected no longer.
+    /// Also what a running container, another pod or another person holds: whatever that protects is then protected no
+    /// longer.
     #[arg(long)]
     force: bool,
     /// Do not fail when nothing is held.
@@ -96,13 +97,17 @@ enum Choice<'a> {
 }
 
 /// Chooses among the claims of a holder: those that belong to it by its name, in this pod or in none. All else is held
-/// by a process that lives and renews it, or by another pod.
+/// by a process that lives and renews it, by another pod, or by another person.
 fn choose<'a>(claims: &'a [Value], who: &Who) -> Choice<'a> {
     let pod = who.pod.as_ref().map(|pod| pod.uid.as_str());
     let own = |claim: &&Value| {
         let of = &claim["spec"]["pod"];
         let by_name = claim["spec"]["instance"].as_str().is_some_and(konductor::is_of_holder);
-        by_name && (of["uid"].as_str().is_none() || of["uid"].as_str() == pod)
+        let is_here = match of["uid"].as_str() {
+            Some(of) => Some(of) == pod,
+            None => !who.is_of_another(),
+        };
+        by_name && is_here
     };
     // What was acquired outside of any pod is left alone where this pod has a claim of its own.
     let mine: Vec<_> = claims.iter().filter(own).collect();
@@ -164,6 +169,9 @@ fn of_others(lock: Resource, name: &str, who: &Who, claims: &[&Value]) -> Error 
         match (pod["name"].as_str(), pod["container"].as_str()) {
             (Some(pod), Some(container)) => format!("by the container {container} of the pod {pod}"),
             (Some(pod), None) => format!("in the pod {pod}"),
+            (None, _) if claim["spec"]["instance"].as_str().is_some_and(konductor::is_of_holder) => {
+                format!("by {}, who is somebody else", who.holder)
+            }
             (None, _) => "by a process that renews it".to_owned(),
         }
     };
@@ -233,7 +241,7 @@ async fn renew_one(
         renewed = match cluster.call(call).await {
             Ok(claim) => claim,
             // Another claim has taken its name, or it is gone.
-            Err(ApiError::Refused { code: 404 | 409 | 422, .. }) => return Err(lost(&name, "it is gone")),
+            Err(error) if error.is_absent(&name) || error.is_another() => return Err(lost(&name, "it is gone")),
             Err(error) => return Err(explain(cluster, error, kind, Some(&name)).await),
         };
     }
@@ -278,7 +286,8 @@ mod tests {
     }
 
     fn chosen(claims: &[Value], pod: Option<&str>) -> String {
-        let who = Who { holder: "h".to_owned(), pod: pod.map(|uid| PodReference::whole("p", uid)) };
+        let pod = pod.map(|uid| PodReference::whole("p", uid));
+        let who = Who { holder: "h".to_owned(), person: "ann@laptop".to_owned(), pod };
         let names = |claims: Vec<&Value>| {
             claims.iter().map(|claim| claim["metadata"]["name"].as_str().expect("a name")).collect::<Vec<_>>().join(" ")
         };
@@ -312,6 +321,28 @@ mod tests {
             (vec![contained()], Some("u1"), "others: contained"),
         ] {
             assert_eq!(chosen(&claims, pod), expected, "{claims:?} {pod:?}");
+        }
+    }
+
+    #[test]
+    fn a_person_on_a_machine_is_nobody_else() {
+        let named = |holder: &str, pod: &Value| {
+            let spec = json!({ "holder": holder, "instance": "holder-1", "pod": pod });
+            [json!({ "metadata": { "name": "c" }, "spec": spec })]
+        };
+        let nowhere = Value::Null;
+        let here = json!({ "name": "p", "uid": "u1" });
+        for (holder, place, pod, is_own) in [
+            ("ann@laptop", &nowhere, None, true),
+            ("bob@desk", &nowhere, None, false),
+            ("nightly", &nowhere, None, true),
+            ("bob@desk", &nowhere, Some("u1"), false),
+            ("bob@desk", &here, Some("u1"), true),
+        ] {
+            let pod = pod.map(|uid| PodReference::whole("p", uid));
+            let who = Who { holder: holder.to_owned(), person: "ann@laptop".to_owned(), pod };
+            let claims = named(holder, place);
+            assert_eq!(matches!(choose(&claims, &who), Choice::Own(_)), is_own, "{holder} {place}");
         }
     }
 

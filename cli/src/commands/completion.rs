@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use clap::{Arg, Command, CommandFactory as _, ValueEnum};
 use konductor::Exit;
+use konductor_cluster::Login;
 
 use crate::{
     args::CommandLine,
-    cluster::{Cluster, read_kubeconfig},
+    cluster::Cluster,
     context::Context,
     error::{DONE, Outcome},
     globals::Globals,
     kind::{ALL, BARRIER, GATE, JOB, LEASE, PARENTS, Resource, SEMAPHORE},
+    local,
     trouble::names,
 };
 
@@ -77,7 +79,7 @@ _koncli() {
     [[ -n $line ]] && found+=("${line%%$'\t'*}")
   done
   ((directive & 2)) && options=(-S '')
-  if ((${#found})); then compadd $options -a found; else _files; fi
+  if ((${#found})); then compadd "${options[@]}" -a found; else _files; fi
 }
 compdef _koncli koncli
 "#;
@@ -158,7 +160,7 @@ fn plain(names: Vec<String>) -> Vec<(String, String)> {
 }
 
 fn contexts(globals: &Globals) -> Vec<String> {
-    let kubeconfig = read_kubeconfig(globals.kubeconfig.as_deref());
+    let kubeconfig = konductor_cluster::read_kubeconfig(globals.kubeconfig.as_deref());
     kubeconfig
         .map(|kubeconfig| kubeconfig.contexts.into_iter().map(|context| context.name).collect())
         .unwrap_or_default()
@@ -166,11 +168,14 @@ fn contexts(globals: &Globals) -> Vec<String> {
 
 async fn from_cluster(globals: &Globals, resource: &Resource) -> Vec<String> {
     let asking = async {
-        // A folder is no cluster, and no command that takes names goes to one then.
-        if globals.local.is_some() {
-            return Vec::new();
+        if let Some(folder) = globals.folder() {
+            let objects = folder.snapshot().map(|view| local::objects(&view, *resource)).unwrap_or_default();
+            let named = objects.iter().filter_map(|object| object["metadata"]["name"].as_str());
+            return named.map(str::to_owned).collect();
         }
-        let Ok(cluster) = Cluster::connect(globals).await else { return Vec::new() };
+        // Nobody is asked in the middle of a line. A login that takes longer goes on, and the next TAB may find it done.
+        let login = Login { asks: false, ..Login::default() };
+        let Ok(cluster) = Cluster::connect(globals, login).await else { return Vec::new() };
         if *resource == NAMESPACE {
             crate::trouble::names_at(&cluster, NAMESPACE.path(None)).await
         } else {

@@ -11,7 +11,7 @@ use super::{
     wait::{self, Goal},
 };
 use crate::{
-    args::{TimeoutArgs, WriteArgs, parse_duration},
+    args::{OutputArgs, TimeoutArgs, WriteArgs, parse_duration},
     context::Context,
     error::Outcome,
     kind::{BARRIER, GATE, JOB, LEASE, ObjectName, Resource, SEMAPHORE, parse_name},
@@ -144,6 +144,8 @@ pub(crate) struct WaitArgs {
     name: String,
     #[command(flatten)]
     timeout: TimeoutArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Which gate to open or close.
@@ -181,8 +183,9 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
         }
         Command::Wait(args) => {
             let object = ObjectName { resource: GATE, name: args.name.clone() };
-            let cluster = context.cluster().await?;
-            wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, args.timeout.timeout).await
+            let (timeout, output) = (args.timeout.timeout, &args.output);
+            let cluster = context.cluster_within(timeout).await?;
+            wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, output).await
         }
         Command::Open(args) => decide(context, args, &json!("Open"), "opened").await,
         Command::Close(args) => decide(context, args, &json!("Closed"), "closed").await,

@@ -10,6 +10,7 @@ use crate::{
     context::Context,
     error::{DONE, Error, Outcome},
     kind::Resource,
+    local,
     output::table::Table,
     trouble::explain,
 };
@@ -39,6 +40,9 @@ impl SelectionArgs {
 
 /// Lists the objects of a kind.
 pub(crate) async fn run(context: &Context, resource: Resource, args: &Args) -> Outcome {
+    if let Some(folder) = context.globals.folder() {
+        return local::list(context, &folder, resource, &args.selection, args.watch, &args.output).await;
+    }
     let cluster = context.cluster().await?;
     let nothing = if args.selection.all_namespaces {
         "No resources found".to_owned()
@@ -218,7 +222,7 @@ fn keep_newer(list: &mut Value, version: &str) {
 }
 
 /// A list as kubectl prints it: a List of whatever, which kubectl can read again.
-fn as_list(mut list: Value) -> Value {
+pub(crate) fn as_list(mut list: Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "List",
         "metadata": { "resourceVersion": "" },

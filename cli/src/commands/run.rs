@@ -2,16 +2,65 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
+use konductor::Choice;
+
 use crate::{error::Error, globals::Globals};
 
-/// All that comes after the word is konductor-run's.
+/// All that comes after the word is konductor-run's, but for which cluster is meant.
 #[derive(clap::Args, Debug)]
 #[command(override_usage = "koncli run [OPTIONS] -- COMMAND [ARG]...")]
 pub(crate) struct Args {}
 
+/// The flags that konductor-run does not have: they say which cluster is meant.
+const CHOOSING: [&str; 4] = ["--context", "--kubeconfig", "--as", "--as-group"];
+
 /// Becomes konductor-run with these words. Called while there is no other thread.
-pub(crate) fn become_it(globals: &Globals, words: Vec<OsString>) -> ExitCode {
-    konductor_run::main_with(line(globals, words))
+pub(crate) fn become_it(globals: &Globals, words: Vec<OsString>) -> Result<ExitCode, Error> {
+    let (choice, words) = chosen(globals, words)?;
+    Ok(konductor_run::main_with(line(globals, words), choice))
+}
+
+/// Which cluster is meant, and the words that are konductor-run's. What is repeated after `run` wins.
+fn chosen(globals: &Globals, words: Vec<OsString>) -> Result<(Choice, Vec<OsString>), Error> {
+    let mut choice = globals.choice();
+    let (mut groups, mut rest) = (Vec::new(), Vec::new());
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let text = word.to_str().unwrap_or_default().to_owned();
+        if text == "--" {
+            rest.push(word);
+            break;
+        }
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text.as_str(), None),
+        };
+        if !CHOOSING.contains(&name) {
+            rest.push(word);
+            continue;
+        }
+        let value = match value {
+            Some(value) => value,
+            None => words
+                .next()
+                .and_then(|value| value.into_string().ok())
+                .ok_or_else(|| Error::usage(format!("{name} takes a value")))?,
+        };
+        match name {
+            "--context" => choice.context = Some(value),
+            "--kubeconfig" => choice.kubeconfig = Some(value.into()),
+            "--as" => choice.user = Some(value),
+            _ => groups.extend(value.split(',').map(str::to_owned)),
+        }
+    }
+    rest.extend(words);
+    if !groups.is_empty() {
+        choice.groups = groups;
+    }
+    if !choice.groups.is_empty() && choice.user.is_none() {
+        return Err(Error::usage("--as-group goes with --as: whom to impersonate?"));
+    }
+    Ok((choice, rest))
 }
 
 /// The command line. What was said for all commands comes first, and what is repeated after `run` wins.
@@ -34,6 +83,9 @@ fn line(globals: &Globals, mut words: Vec<OsString>) -> Vec<OsString> {
     if let Some(namespace) = globals.namespace.as_ref().filter(|_| !said("--namespace")) {
         line.extend(["--namespace".into(), OsString::from(namespace)]);
     }
+    if globals.local_filesystem_ok {
+        line.push("--local-filesystem-ok".into());
+    }
     if let Some(folder) = globals.local.as_ref().filter(|_| !said("--local")) {
         line.extend(["--local".into(), folder.clone().into_os_string()]);
     }
@@ -43,20 +95,6 @@ fn line(globals: &Globals, mut words: Vec<OsString>) -> Vec<OsString> {
     line.extend((0..globals.verbose).map(|_| OsString::from("--verbose")));
     line.extend(words);
     line
-}
-
-/// Why konductor-run cannot do what was said for all commands, if it cannot.
-pub(crate) fn refusal(globals: &Globals) -> Option<Error> {
-    let asked = [
-        (globals.context.is_some(), "--context"),
-        (globals.kubeconfig.is_some(), "--kubeconfig"),
-        (globals.as_user.is_some() || !globals.as_group.is_empty(), "--as"),
-    ];
-    let flag = asked.into_iter().find_map(|(asked, flag)| asked.then_some(flag))?;
-    Some(
-        Error::usage(format!("{flag} is not for koncli run, which goes where konductor-run goes"))
-            .advise("set KUBECONFIG to a kubeconfig whose current context is the one that is meant"),
-    )
 }
 
 #[cfg(test)]
@@ -80,6 +118,35 @@ mod tests {
             ("-n=b -- ls", "konductor-run --local locks --verbose --namespace=b -- ls"),
         ] {
             assert_eq!(line(&globals, words(given)), words(expected));
+        }
+    }
+
+    #[test]
+    fn which_cluster_is_meant_is_said_before_or_after_the_word() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let globals = Globals {
+            context: Some("c".to_owned()),
+            as_user: Some("ann".to_owned()),
+            as_group: vec!["a".to_owned()],
+            ..Globals::default()
+        };
+        let choice = |context: &str, user: &str, groups: &[&str]| Choice {
+            kubeconfig: None,
+            context: Some(context.to_owned()),
+            user: Some(user.to_owned()),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        };
+        for (given, expected, rest) in [
+            ("--lease l -- ls --context x", choice("c", "ann", &["a"]), "--lease l -- ls --context x"),
+            ("--context d --lease l -- ls", choice("d", "ann", &["a"]), "--lease l -- ls"),
+            ("--as=bob --as-group b,c --as-group=d -- ls", choice("c", "bob", &["b", "c", "d"]), "-- ls"),
+        ] {
+            assert_eq!(chosen(&globals, words(given)).expect("a choice"), (expected, words(rest)), "{given}");
+        }
+        let file = chosen(&Globals::default(), words("--kubeconfig k -- ls")).expect("a choice");
+        assert_eq!(file.0.kubeconfig.as_deref(), Some("k".as_ref()));
+        for wrong in ["--as-group a -- ls", "--context"] {
+            assert!(chosen(&Globals::default(), words(wrong)).is_err(), "{wrong}");
         }
     }
 }

@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::{
     args::OutputArgs,
     context::Context,
-    error::{DONE, Outcome},
+    error::{DONE, Error, Outcome},
+    output::Format,
 };
 
 /// How to print it.
@@ -17,6 +18,9 @@ pub(crate) struct Args {
 
 /// Prints the version of this program.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    if *args.output.format() == Format::Name {
+        return Err(Error::usage("a version has no name: use json, yaml or jsonpath={.version}"));
+    }
     let version = env!("CARGO_PKG_VERSION");
     match args.output.print(json!({ "name": "koncli", "version": version }))? {
         Some(text) => context.screen.text(&text),

@@ -10,11 +10,13 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::barrier;
 use crate::{
-    args::TimeoutArgs,
+    args::{OutputArgs, TimeoutArgs},
     cluster::{ApiError, Call, Cluster},
     context::Context,
     error::{DONE, Error, Outcome},
     kind::{BARRIER, GATE, JOB, LEASE_REQUEST, ObjectName, PERMIT, Resource},
+    local,
+    output::Format,
     patience::{News, Patience},
     trouble::{condition, explain},
     waiting::{Stop, wait_for},
@@ -33,6 +35,8 @@ pub(crate) struct Args {
     goal: Option<Goal>,
     #[command(flatten)]
     timeout: TimeoutArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// The state that is waited for.
@@ -92,7 +96,7 @@ impl Goal {
     }
 
     /// In a word.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Open => "open".to_owned(),
             Self::Failed => "failed".to_owned(),
@@ -116,8 +120,11 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
         }
         goals.push((object.clone(), goal));
     }
-    let cluster = context.cluster().await?;
-    wait(context, &cluster, goals, args.timeout.timeout).await
+    if let Some(folder) = context.globals.folder() {
+        return local::wait(context, &folder, &goals, args.timeout.timeout, &args.output).await;
+    }
+    let cluster = context.cluster_within(args.timeout.timeout).await?;
+    wait(context, &cluster, goals, args.timeout.timeout, &args.output).await
 }
 
 /// Waits until all of these are in this state.
@@ -127,9 +134,10 @@ pub(crate) async fn all(
     objects: &[ObjectName],
     goal: &Goal,
     timeout: Option<Duration>,
+    output: &OutputArgs,
 ) -> Outcome {
     let goals = objects.iter().map(|object| (object.clone(), goal.clone())).collect();
-    wait(context, cluster, goals, timeout).await
+    wait(context, cluster, goals, timeout, output).await
 }
 
 async fn wait(
@@ -137,6 +145,7 @@ async fn wait(
     cluster: &Cluster,
     goals: Vec<(ObjectName, Goal)>,
     timeout: Option<Duration>,
+    output: &OutputArgs,
 ) -> Outcome {
     let (news_in, mut news) = unbounded_channel();
     let waits = goals.iter().map(|(object, goal)| {
@@ -147,13 +156,12 @@ async fn wait(
             } else {
                 reach(cluster, object, goal, news).await?;
             }
-            context.screen.confirm(&format!("{}/{} {}", object.resource.qualified(), object.name, goal.name()));
-            Ok(())
+            said(context, cluster, object, &goal.name(), output).await
         }
     });
     let waits = pin!(try_join_all(waits));
     let names: Vec<_> = goals.iter().map(|(object, _)| object.to_string()).collect();
-    let patience = Patience::new(names.join(" and "), Boottime::now(), timeout);
+    let patience = Patience::new(names.join(" and "), Boottime::now(), timeout).with(&cluster.server);
     match wait_for(context, patience, waits, &mut news).await {
         Ok(_) => Ok(DONE),
         Err(Stop::Because(error)) if error.exit == Exit::TimedOut => {
@@ -167,20 +175,51 @@ async fn wait(
     }
 }
 
+/// Says what an object has come to, or shows it as it is now.
+pub(crate) async fn said(
+    context: &Context,
+    cluster: &Cluster,
+    object: &ObjectName,
+    verb: &str,
+    output: &OutputArgs,
+) -> Result<(), Error> {
+    let ObjectName { resource, name } = object;
+    if output.look(false).is_some() {
+        context.screen.confirm(&format!("{}/{name} {verb}", resource.qualified()));
+        return Ok(());
+    }
+    if *output.format() == Format::Name {
+        context.screen.line(&format!("{}/{name}", resource.qualified()));
+        return Ok(());
+    }
+    match cluster.call(Call::get(cluster.path(*resource, name))).await {
+        Ok(found) => context.screen.text(&output.print(found)?.unwrap_or_default()),
+        Err(error) => return Err(explain(cluster, error, *resource, Some(name)).await),
+    }
+    Ok(())
+}
+
 /// How an object stands to a goal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(crate) enum Verdict {
+    /// As wanted.
     Reached,
     /// It will not be reached any more.
     Never(String),
     /// The object is there no longer, and does not come again.
     Gone(&'static str),
+    /// For this reason.
     NotYet(String),
 }
 
 /// How what is found stands to a goal, if it is there. `known` is the uid of what was there before: of a claim or a job
 /// that is deleted, another one of the same name says nothing.
-fn stands(resource: Resource, known: &mut Option<String>, found: Option<&Value>, goal: &Goal) -> Option<Verdict> {
+pub(crate) fn stands(
+    resource: Resource,
+    known: &mut Option<String>,
+    found: Option<&Value>,
+    goal: &Goal,
+) -> Option<Verdict> {
     let is_once = matches!(resource, PERMIT | LEASE_REQUEST | JOB);
     let uid = found.map(|found| found["metadata"]["uid"].as_str().unwrap_or_default().to_owned());
     if is_once && known.is_some() && uid != *known {

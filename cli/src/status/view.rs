@@ -57,7 +57,11 @@ fn line(summary: &Value) -> String {
 /// Who holds and who waits.
 fn claims(summary: &Value, now: Timestamp) -> Vec<Vec<String>> {
     let since = |value: &Value| value.as_str().and_then(|at| at.parse().ok()).map_or("?".to_owned(), |at| age(at, now));
-    let until = |value: &Value| value.as_str().and_then(|at| at.parse().ok()).map_or("?".to_owned(), |at| age(now, at));
+    // In a folder nothing expires.
+    let until = |value: &Value| {
+        let at = value.as_str().and_then(|at| at.parse().ok());
+        at.map(|at| format!(", expires in {}", age(now, at))).unwrap_or_default()
+    };
     let claims = summary["claims"].as_array().map(Vec::as_slice).unwrap_or_default();
     let row = |claim: &Value| {
         let weight = match claim["permits"].as_u64() {
@@ -68,7 +72,7 @@ fn claims(summary: &Value, now: Timestamp) -> Vec<Vec<String>> {
         let pod = pod.map(|pod| format!(", pod {}", plain(pod))).unwrap_or_default();
         let how = match claim["phase"].as_str() {
             Some("Granted") => {
-                format!("for {}, expires in {}{pod}", since(&claim["acquiredAt"]), until(&claim["expiresAt"]))
+                format!("for {}{}{pod}", since(&claim["acquiredAt"]), until(&claim["expiresAt"]))
             }
             Some("Revoking") => format!("for {}, was asked to end{pod}", since(&claim["acquiredAt"])),
             _ => format!("for {}{pod}: {}", since(&claim["since"]), text(&claim["message"])),

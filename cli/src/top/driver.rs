@@ -14,15 +14,17 @@ use tokio::{
 };
 
 use super::{
-    follow::follow,
+    Source,
+    follow::{follow, follow_folder},
     limits::{FRAME, SAMPLE, TICK},
-    state::{Effect, Event, FOLLOWED, Id, State, title},
+    state::{Effect, Event, FOLLOWED, Id, Place, State, title},
     terminal::{Input, Screen, keys},
     view,
 };
 use crate::{
-    cluster::{Call, Cluster},
+    cluster::Call,
     error::{DONE, Error, Outcome},
+    local,
     why::{self, Question, now},
 };
 
@@ -30,12 +32,22 @@ use crate::{
 const EVENTS: usize = 256;
 
 /// Shows the view until it is left.
-pub(super) async fn run(cluster: &Cluster, all: bool, operator: Option<String>, color: bool) -> Outcome {
-    let namespace = (!all).then(|| cluster.namespace.clone());
+pub(super) async fn run(source: &Source, color: bool) -> Outcome {
     let (sender, mut events) = mpsc::channel(EVENTS);
-    for kind in FOLLOWED {
-        tokio::spawn(follow(cluster.clone(), kind, namespace.clone(), sender.clone()));
-    }
+    let mut state = match source {
+        Source::Cluster { cluster, selection, .. } => {
+            for kind in FOLLOWED {
+                tokio::spawn(follow(cluster.clone(), kind, selection.clone(), sender.clone()));
+            }
+            let namespace = (!selection.all_namespaces).then(|| cluster.namespace.clone());
+            let is_whole = selection.selector.is_none() && selection.field_selector.is_none();
+            State::new(Place::Cluster(namespace), is_whole)
+        }
+        Source::Folder(folder) => {
+            tokio::spawn(follow_folder(folder.clone(), sender.clone()));
+            State::new(Place::Folder(folder.folder().display().to_string()), true)
+        }
+    };
     // Before the screen is taken, so that no signal finds it taken and nobody listening.
     let listen = |kind| signal(kind).map_err(|error| refused("to hear of signals", &error));
     let mut terminate = listen(SignalKind::terminate())?;
@@ -43,7 +55,6 @@ pub(super) async fn run(cluster: &Cluster, all: bool, operator: Option<String>, 
     let mut hang_up = listen(SignalKind::hangup())?;
     let mut screen = Screen::take().map_err(|error| refused("the terminal", &error))?;
     let mut keys = keys().map_err(|error| refused("to read keys", &error))?;
-    let mut state = State::new(namespace);
     let (mut tick, mut sample) = (interval(TICK), interval(SAMPLE));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,10 +91,10 @@ pub(super) async fn run(cluster: &Cluster, all: bool, operator: Option<String>, 
                 Effect::Leave => return Ok(DONE),
                 Effect::Interrupted => return Ok(Exit::Signal(SIGINT)),
                 Effect::Explain(about) => {
-                    tokio::spawn(explain(cluster.clone(), about, operator.clone(), sender.clone()));
+                    tokio::spawn(explain(source.clone(), about, sender.clone()));
                 }
                 Effect::Revoke(claim, uid) => {
-                    tokio::spawn(revoke(cluster.clone(), claim, uid, sender.clone()));
+                    tokio::spawn(revoke(source.clone(), claim, uid, sender.clone()));
                 }
             }
         }
@@ -104,23 +115,36 @@ fn draw(screen: &mut Screen, state: &State, now: Timestamp, color: bool) -> Resu
     drawn.map(|_| ()).map_err(|error| refused("to write to the terminal", &error))
 }
 
-async fn explain(cluster: Cluster, about: Id, operator_namespace: Option<String>, events: mpsc::Sender<Event>) {
+async fn explain(source: Source, about: Id, events: mpsc::Sender<Event>) {
     let subject = title(&about);
     let Id { namespace, kind, name } = about;
-    let question = Question { kind, namespace, name, operator_namespace };
-    let answer = why::collect(&cluster, &question, now()).await;
-    let lines = answer.text().lines().map(str::to_owned).collect();
+    let text = match source {
+        Source::Cluster { cluster, operator, .. } => {
+            let question = Question { kind, namespace, name, operator_namespace: operator };
+            why::collect(&cluster, &question, now()).await.text()
+        }
+        Source::Folder(folder) => match local::why(&folder, kind, &name, now()) {
+            Ok(answer) => answer.text(),
+            Err(error) => error.message,
+        },
+    };
+    let lines = text.lines().map(str::to_owned).collect();
     // Who has left needs no answer.
     let _ = events.send(Event::Explained(subject, lines)).await;
 }
 
-async fn revoke(cluster: Cluster, claim: Id, uid: String, events: mpsc::Sender<Event>) {
+async fn revoke(source: Source, claim: Id, uid: String, events: mpsc::Sender<Event>) {
     let Id { namespace, kind, name } = claim;
-    let patch = json!({ "metadata": { "uid": uid, "annotations": { REVOKE_ANNOTATION: "by koncli top" } } });
-    let object = format!("{}/{name}", kind.resource().path(Some(&namespace)));
-    let done = match cluster.call(Call::patch(object, &patch)).await {
-        Ok(_) => format!("{}/{name} is asked to end", kind.name()),
-        Err(error) => format!("{}/{name} was not revoked: {error}", kind.name()),
+    let done = match source {
+        Source::Cluster { cluster, .. } => {
+            let patch = json!({ "metadata": { "uid": uid, "annotations": { REVOKE_ANNOTATION: "by koncli top" } } });
+            let object = format!("{}/{name}", kind.resource().path(Some(&namespace)));
+            match cluster.call(Call::patch(object, &patch)).await {
+                Ok(_) => format!("{}/{name} is asked to end", kind.name()),
+                Err(error) => format!("{}/{name} was not revoked: {error}", kind.name()),
+            }
+        }
+        Source::Folder(_) => "in a folder nobody is asked to end: a claim ends with its process".to_owned(),
     };
     let _ = events.send(Event::Done(done)).await;
 }

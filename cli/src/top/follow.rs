@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use konductor::Local;
 use konductor_cluster::backoff::Backoff;
 use serde_json::Value;
 use tokio::{
@@ -13,10 +14,13 @@ use tokio::{
 
 use super::{
     limits::{DENIED, HASTY, LONGEST_PAUSE, WATCH_SECONDS, WATCH_SLACK},
-    state::Event,
+    state::{Event, FOLLOWED},
 };
 use crate::{
+    args::SelectionArgs,
     cluster::{ApiError, Call, Cluster},
+    kind::PARENTS,
+    local,
     why::{Kind, read},
 };
 
@@ -30,9 +34,12 @@ enum End {
     Failed(ApiError),
 }
 
-/// Tells everything about the objects of a kind, in a namespace or in all.
-pub(super) async fn follow(cluster: Cluster, kind: Kind, namespace: Option<String>, events: mpsc::Sender<Event>) {
-    let call = Call::get(kind.resource().path(namespace.as_deref()));
+/// Tells everything about those objects of a kind that are selected. Claims are selected by nothing: they belong to what
+/// they are on.
+pub(super) async fn follow(cluster: Cluster, kind: Kind, selection: SelectionArgs, events: mpsc::Sender<Event>) {
+    let of_claims = SelectionArgs { all_namespaces: selection.all_namespaces, ..SelectionArgs::default() };
+    let selection = if PARENTS.contains(&kind.resource()) { selection } else { of_claims };
+    let call = selection.call(&cluster, kind.resource());
     let mut backoff = Backoff::up_to(LONGEST_PAUSE);
     let mut version = None;
     loop {
@@ -69,6 +76,29 @@ pub(super) async fn follow(cluster: Cluster, kind: Kind, namespace: Option<Strin
                 } else {
                     backoff.pause().await;
                 }
+            }
+        }
+    }
+}
+
+/// Tells everything that a folder shows.
+pub(super) async fn follow_folder(folder: Local, events: mpsc::Sender<Event>) {
+    let mut changes = local::Changes::of(&folder);
+    loop {
+        let told = match changes.view().await {
+            Ok(view) => FOLLOWED
+                .into_iter()
+                .flat_map(|kind| {
+                    let all = local::objects(&view, kind.resource());
+                    let all = all.iter().filter_map(|object| read(kind, &object.to_string())).collect();
+                    [Event::Listed(kind, all), Event::Trouble(kind, None)]
+                })
+                .collect(),
+            Err(error) => vec![Event::Trouble(Kind::Semaphore, Some(error.message))],
+        };
+        for event in told {
+            if events.send(event).await.is_err() {
+                return;
             }
         }
     }

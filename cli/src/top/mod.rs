@@ -18,17 +18,37 @@ mod view;
 
 use std::io::{self, IsTerminal as _};
 
+use konductor::Local;
+
 use crate::{
+    args::SelectionArgs,
+    cluster::Cluster,
     context::Context,
     error::{Error, Outcome},
+    local,
 };
+
+/// Where what is shown comes from.
+#[derive(Clone)]
+enum Source {
+    /// A cluster.
+    Cluster {
+        /// Which one.
+        cluster: Cluster,
+        /// Which of its parents.
+        selection: SelectionArgs,
+        /// Where the operator is, when that was said.
+        operator: Option<String>,
+    },
+    /// A folder of this machine.
+    Folder(Local),
+}
 
 /// What to look at.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// All namespaces.
-    #[arg(short = 'A', long)]
-    pub(crate) all_namespaces: bool,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
 }
 
 /// Shows the view until it is left.
@@ -39,7 +59,18 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
             Error::usage("top needs a terminal that can be drawn on").advise("koncli status all prints the same once")
         );
     }
-    let cluster = context.cluster().await?;
-    let operator = context.globals.operator_namespace.clone();
-    driver::run(&cluster, args.all_namespaces, operator, context.screen.color).await
+    let source = match context.globals.folder() {
+        Some(folder) => {
+            local::check(&args.selection)?;
+            // What cannot be looked at at all is said before the screen is taken.
+            folder.snapshot().map_err(|error| local::unreadable(&error))?;
+            Source::Folder(folder)
+        }
+        None => Source::Cluster {
+            cluster: context.cluster().await?,
+            selection: args.selection.clone(),
+            operator: context.globals.operator_namespace.clone(),
+        },
+    };
+    driver::run(&source, context.screen.color).await
 }

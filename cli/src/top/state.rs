@@ -181,11 +181,22 @@ pub(crate) struct Row {
     pub(crate) is_odd: bool,
 }
 
+/// Where it is looked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In this namespace of a cluster; in all if absent.
+    Cluster(Option<String>),
+    /// In this folder, in which names have no namespace.
+    Folder(String),
+}
+
 /// All of it.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
-    /// The namespace that is looked at; all if absent.
-    pub(crate) namespace: Option<String>,
+    /// Where it is looked.
+    pub(crate) place: Place,
+    /// All parents of that place are looked at, and not some that were selected.
+    is_whole: bool,
     pub(crate) page: Page,
     pub(crate) sort: Sort,
     pub(crate) filter: String,
@@ -205,9 +216,10 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(namespace: Option<String>) -> Self {
+    pub(crate) fn new(place: Place, is_whole: bool) -> Self {
         Self {
-            namespace,
+            place,
+            is_whole,
             page: Page::List,
             sort: Sort::default(),
             filter: String::new(),
@@ -328,9 +340,10 @@ impl State {
         FOLLOWED.iter().all(|kind| self.listed.contains(kind) || self.troubles.contains_key(kind))
     }
 
-    /// All parents, also those that do not exist and are waited for.
+    /// All parents, also those that do not exist and are waited for: of some that were selected, nobody knows whether
+    /// these would be among them.
     fn all(&self) -> impl Iterator<Item = Row> {
-        let missing = self.claims.keys().filter(|parent| !self.parents.contains_key(parent));
+        let missing = self.claims.keys().filter(|parent| self.is_whole && !self.parents.contains_key(parent));
         self.parents.keys().chain(missing).map(|id| self.row(id))
     }
 
@@ -538,7 +551,8 @@ impl State {
 
 /// What a text about an object is called.
 pub(crate) fn title(about: &Id) -> String {
-    format!("why {}/{} -n {}", about.kind.name(), about.name, about.namespace)
+    let place = if about.namespace.is_empty() { String::new() } else { format!(" -n {}", about.namespace) };
+    format!("why {}/{}{place}", about.kind.name(), about.name)
 }
 
 fn claim_id(claim: &Claim) -> Id {

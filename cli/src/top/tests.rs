@@ -15,7 +15,7 @@ use ratatui::{Terminal, backend::TestBackend};
 use serde_json::Value;
 
 use super::{
-    state::{Event, FOLLOWED, Key, State},
+    state::{Event, FOLLOWED, Key, Place, State},
     svg::svg,
     view,
 };
@@ -38,7 +38,12 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        Self { state: State::new(Some("team".into())), now: begin(), size: (80, 24), version: 100 }
+        Self {
+            state: State::new(Place::Cluster(Some("team".into())), true),
+            now: begin(),
+            size: (80, 24),
+            version: 100,
+        }
     }
 
     fn object(&mut self, of: Kind, name: &str, json: &str) -> Event {
@@ -77,7 +82,7 @@ impl Play {
                 return String::new();
             }
             "all" => {
-                self.state.namespace = None;
+                self.state.place = Place::Cluster(None);
                 return String::new();
             }
             "pass" => {
@@ -229,4 +234,15 @@ fn what_is_kept_of_the_past_is_bounded() {
     assert_eq!(play.state.history(&id).count(), super::limits::SAMPLES);
     play.play("delete semaphore s");
     assert_eq!(play.state.history(&id).count(), 0);
+}
+
+#[test]
+fn of_what_was_selected_nothing_else_is_shown() {
+    let claim = r#"{"metadata":{"name":"c","namespace":"team"},"spec":{"semaphore":"s","holder":"h","instance":"i"}}"#;
+    for (is_whole, rows) in [(true, 1), (false, 0)] {
+        let mut state = State::new(Place::Cluster(Some("team".into())), is_whole);
+        let claim = read(Kind::Permit, claim).expect("a claim");
+        state.step(Event::Listed(Kind::Permit, vec![claim]), begin(), 10);
+        assert_eq!(state.rows().len(), rows, "a lock that is missing, or was not selected");
+    }
 }

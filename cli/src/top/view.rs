@@ -13,7 +13,7 @@ use ratatui::{
 
 use super::{
     limits::SAMPLES,
-    state::{Id, Page, Row, State, acquired, percent},
+    state::{Id, Page, Place, Row, State, acquired, percent},
 };
 use crate::{
     output::{span, table::plain},
@@ -101,9 +101,10 @@ impl Paint {
 }
 
 fn title(state: &State, now: Timestamp, width: u16, paint: Paint) -> Line<'static> {
-    let place = match &state.namespace {
-        Some(namespace) => format!("namespace {namespace}"),
-        None => "all namespaces".into(),
+    let place = match &state.place {
+        Place::Cluster(Some(namespace)) => format!("namespace {namespace}"),
+        Place::Cluster(None) => "all namespaces".into(),
+        Place::Folder(folder) => format!("folder {}", plain(folder)),
     };
     let what = match &state.page {
         Page::List => format!("sorted by {}", state.sort.name()),
@@ -180,9 +181,9 @@ fn list(frame: &mut Frame<'_>, area: Rect, state: &State, now: Timestamp, paint:
     // What 80 columns leave is for the last minutes, and half of what there is beyond; names take the other half.
     let history = usize::from(11 + area.width.saturating_sub(80) / 2).min(SAMPLES);
     let one = |row: &Row| {
-        let name = match &state.namespace {
-            Some(_) => row.id.name.clone(),
-            None => format!("{}/{}", row.id.namespace, row.id.name),
+        let name = match &state.place {
+            Place::Cluster(Some(_)) | Place::Folder(_) => row.id.name.clone(),
+            Place::Cluster(None) => format!("{}/{}", row.id.namespace, row.id.name),
         };
         let style = if row.is_odd {
             paint.bad()

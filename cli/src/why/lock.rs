@@ -166,7 +166,9 @@ fn on_lock(
                 because.push(walk.reason(Cause::Next { asked: claim.permits, free }));
             }
             _ if claim.permits <= free && front.iter().all(|one| !strict && one.permits > free) => {
-                because.push(walk.reason(Cause::Due { lock: what, passes: !front.is_empty() }));
+                // In a folder it is about to take its turn, and nobody has to do anything for it.
+                let due = walk.reason(Cause::Due { lock: what, passes: !front.is_empty() });
+                because.extend((!walk.is_local).then_some(due));
                 return because;
             }
             _ => {}
@@ -182,7 +184,11 @@ fn hindrances(walk: &Walk<'_>, lock: &LockSeen) -> Vec<Reason> {
     let mut because = Vec::new();
     if lock.capacity == 0 {
         let Metadata { namespace, name, .. } = &lock.metadata;
-        let command = format!("koncli semaphore resize {name} --permits N -n {namespace}");
+        let command = if walk.is_local {
+            "a manifest that gives it some".to_owned()
+        } else {
+            format!("koncli semaphore resize {name} --permits N -n {namespace}")
+        };
         because.push(walk.reason(Cause::Paused { lock: what.clone(), command }));
     }
     if let Some(state) = &lock.state
@@ -285,6 +291,8 @@ fn holder(walk: &Walk<'_>, claim: &Claim) -> Reason {
     let is_whole = claim.spec.pod.as_ref().is_some_and(PodReference::is_whole);
     let ends = if is_whole { How::PodEnds } else { How::ContainerEnds };
     let ways = match fate {
+        // Nothing expires in a folder, and nobody is asked to end.
+        _ if walk.is_local => vec![bare(How::Release), bare(How::ProcessEnds)],
         Some(Fate::Ended) => vec![bare(How::Proof), expiry],
         // Nobody is there to release it or to hear of a revocation.
         _ if silent => vec![expiry],

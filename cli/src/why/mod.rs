@@ -28,7 +28,7 @@ mod wishes;
 mod world;
 
 use jiff::Timestamp;
-use konductor::Exit;
+use konductor::{Exit, Local};
 
 pub(crate) use self::{
     collect::collect,
@@ -36,10 +36,11 @@ pub(crate) use self::{
     read::read,
     reason::Answer,
     seen::{Claim, Kind, Seen},
+    world::{Batch, Known, Which},
 };
 use self::{
     reason::{API_VERSION, At, Cause, Ref, Unseen, UnseenWhy},
-    world::{Known, Look, Need, Walk},
+    world::{Look, Need, Walk},
 };
 use crate::{
     args::OutputArgs,
@@ -47,6 +48,7 @@ use crate::{
     context::Context,
     error::{DONE, Error, Outcome},
     kind::ObjectName,
+    local,
     output::Format,
     trouble,
 };
@@ -63,6 +65,12 @@ pub(crate) struct Args {
 
 /// Explains one object.
 pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
+    if *args.output.format() == Format::Name {
+        return Err(Error::usage("an answer has no name: use json, yaml or jsonpath={.a.b}"));
+    }
+    if let Some(folder) = context.globals.folder() {
+        return in_folder(args, context, &folder);
+    }
     let cluster = context.cluster().await?;
     let operator = context.globals.operator_namespace.clone();
     let Some(question) = Question::about(&cluster, &args.subject, operator) else {
@@ -70,9 +78,6 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
         return Err(Error::usage(format!("{} cannot be explained: what can is {kinds}", args.subject)));
     };
     let answer = collect(&cluster, &question, now()).await;
-    if *args.output.format() == Format::Name {
-        return Err(Error::usage("an answer has no name: use json, yaml or jsonpath={.a.b}"));
-    }
     let value = serde_json::to_value(&answer).map_err(|error| Error::internal(error.to_string()))?;
     let text = args.output.print(value)?;
     if answer.reasons.is_empty() && text.is_none() {
@@ -83,6 +88,17 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
         }
     }
     context.screen.text(&text.unwrap_or_else(|| answer.text()));
+    Ok(exit(&answer))
+}
+
+/// Explains one object of a folder.
+fn in_folder(args: &Args, context: &Context, folder: &Local) -> Outcome {
+    let ObjectName { resource, name } = &args.subject;
+    let kind = Kind::SUBJECTS.into_iter().find(|kind| kind.resource() == *resource);
+    let kind = kind.filter(|_| local::KINDS.contains(resource)).ok_or_else(|| local::only_in_a_cluster(*resource))?;
+    let answer = local::why(folder, kind, name, now())?;
+    let value = serde_json::to_value(&answer).map_err(|error| Error::internal(error.to_string()))?;
+    context.screen.text(&args.output.print(value)?.unwrap_or_else(|| answer.text()));
     Ok(exit(&answer))
 }
 
@@ -134,7 +150,7 @@ pub(crate) async fn in_short(cluster: &Cluster, subject: &ObjectName) -> Vec<Str
 pub(crate) struct Question {
     /// The kind: one of [`Kind::SUBJECTS`].
     pub(crate) kind: Kind,
-    /// The namespace.
+    /// The namespace; empty in a folder (`--local`), which has none, and no operator, pods or times to live.
     pub(crate) namespace: String,
     /// The name.
     pub(crate) name: String,
@@ -162,7 +178,7 @@ pub(crate) enum Step {
 /// Why the object is as it is, from what is known so far.
 pub(crate) fn explain(question: &Question, known: &Known, now: Timestamp) -> Step {
     let Question { kind, namespace, name, operator_namespace } = question;
-    let walk = Walk::new(known, operator_namespace.as_deref(), now);
+    let walk = Walk::new(known, operator_namespace.as_deref(), now, namespace.is_empty());
     let reasons = match kind {
         Kind::Semaphore | Kind::Lease => lock::explain_lock(&walk, *kind, namespace, name),
         Kind::Permit | Kind::LeaseRequest => match walk.one::<Claim>(*kind, Some(namespace), name) {

@@ -21,6 +21,9 @@ const DEPLOYMENTS: &str = "app.kubernetes.io/name=konductor,app.kubernetes.io/co
 /// What is wrong with the operator. That there is no lease is only told where something `is_unanswered`: an operator
 /// can run without an election.
 pub(super) fn troubles(walk: &Walk<'_>, is_unanswered: bool) -> Vec<Reason> {
+    if walk.is_local {
+        return Vec::new();
+    }
     let (election, place) = find(walk);
     match election {
         Look::There(election) if !leads(election, walk.now) => {
@@ -43,6 +46,9 @@ pub(super) fn troubles(walk: &Walk<'_>, is_unanswered: bool) -> Vec<Reason> {
 
 /// Since when the leader leads.
 pub(super) fn leads_since(walk: &Walk<'_>) -> Option<Timestamp> {
+    if walk.is_local {
+        return None;
+    }
     find(walk).0.there()?.spec.acquire_time.as_ref()?.parse().ok()
 }
 

@@ -173,6 +173,8 @@ pub(crate) enum How {
     ContainerEnds,
     /// Its pod ends, for which as a whole it speaks.
     PodEnds,
+    /// Its process ends, without a cluster.
+    ProcessEnds,
     /// It is not renewed for its time to live.
     Expiry,
     /// Somebody has it revoked.

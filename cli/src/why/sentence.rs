@@ -297,6 +297,7 @@ fn way_text(Way { how, at, command }: &Way, now: Timestamp) -> String {
         (How::Release, ..) => "its holder releases it".into(),
         (How::ContainerEnds, ..) => "its container ends".into(),
         (How::PodEnds, ..) => "its pod ends".into(),
+        (How::ProcessEnds, ..) => "its process ends".into(),
         (How::Proof, ..) => "the operator has seen that, which takes moments".into(),
         (How::Expiry, Some(at), _) => match at.0.duration_since(now).as_secs() {
             ..=0 => "the operator has counted its TTL, which has passed by the holder's clock".into(),

@@ -90,6 +90,8 @@ pub(super) struct Walk<'a> {
     pub(super) now: Timestamp,
     /// Where the operator is to be found.
     pub(super) operator_namespace: Option<&'a str>,
+    /// It goes through a folder, where there is no operator, no pod and no namespace.
+    pub(super) is_local: bool,
     known: &'a Known,
     needs: RefCell<Vec<Need>>,
     /// What could not be read, in the order in which it was met.
@@ -120,8 +122,8 @@ of!(
 );
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(known: &'a Known, operator_namespace: Option<&'a str>, now: Timestamp) -> Self {
-        Self { now, operator_namespace, known, needs: RefCell::default(), notes: RefCell::default() }
+    pub(super) fn new(known: &'a Known, operator_namespace: Option<&'a str>, now: Timestamp, is_local: bool) -> Self {
+        Self { now, operator_namespace, is_local, known, needs: RefCell::default(), notes: RefCell::default() }
     }
 
     /// What is still to be read, and what could not be.
@@ -133,7 +135,7 @@ impl<'a> Walk<'a> {
     /// The object of this name. Names come from specs that anybody may have written: what can be no name would be
     /// another path of the API, and no object has it.
     pub(super) fn one<T: Of>(&self, kind: Kind, namespace: Option<&str>, name: &str) -> Look<&'a T> {
-        if !is_name(name) || !namespace.is_none_or(is_label) {
+        if !is_name(name) || !self.is_place(namespace) {
             return Look::Absent;
         }
         let named = Which::Named(name.to_owned());
@@ -144,6 +146,11 @@ impl<'a> Walk<'a> {
             None => Look::Absent,
             Some(seen) => T::of(seen).map_or(Look::Dark, Look::There),
         }
+    }
+
+    /// Whether something can be there.
+    fn is_place(&self, namespace: Option<&str>) -> bool {
+        namespace.is_none_or(|namespace| is_label(namespace) || self.is_local && namespace.is_empty())
     }
 
     /// Those of a namespace.
@@ -157,7 +164,7 @@ impl<'a> Walk<'a> {
     }
 
     fn listed<T: Of>(&self, kind: Kind, namespace: Option<&str>, which: Which, tell: bool) -> Several<&'a T> {
-        if !namespace.is_none_or(is_label) {
+        if !self.is_place(namespace) {
             return Several { items: Vec::new(), more: false, read: true };
         }
         match self.read(Need { kind, namespace: namespace.map(str::to_owned), which }, tell) {

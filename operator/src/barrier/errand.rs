@@ -14,7 +14,6 @@ use konductor_cluster::{
 };
 use kube::{Client, Resource};
 use serde_json::{Value, json};
-use tracing::debug;
 
 use super::{
     Barriers, PAGE,
@@ -23,7 +22,7 @@ use super::{
 };
 use crate::{
     key::Key,
-    waitable::{self, EndpointOf, Next, ObjectOf, Verdict, kept},
+    waitable::{self, Chore, EndpointOf, Next, ObjectOf, Verdict, kept},
 };
 
 /// See the [module](self).
@@ -116,13 +115,10 @@ impl waitable::Errand<Barriers> for Errand {
             (Self::Round(_), Answer::Step(Err(error)) | Answer::Written(Err(error))) => end(Verdict::Failed(error)),
             (Self::Round(_), Answer::Written(Ok(barrier))) => end(Verdict::Written(barrier)),
             (Self::Adopt(adoption), Answer::Adopted(result)) => {
-                let done = result.as_ref().map_or_else(|error| error.is_absent(&adoption.name), |()| true);
-                if let Err(error) = result {
-                    // One that has changed is tried again as it is now: what was seen of that meanwhile was passed
-                    // over.
-                    debug!(namespace = adoption.barrier.namespace, adoption.name, "arrival not adopted: {error}");
-                }
-                end(Verdict::Chore((adoption.uid, done)))
+                let Adoption { name, uid, .. } = adoption;
+                // One that has changed is tried again as it is now: what was seen of that meanwhile was passed over.
+                let done = result.as_ref().map_or_else(|error| error.is_absent(&name), |()| true);
+                Next::Done(Chore { change: "adopt", object: name, result, report: (uid, done) })
             }
             (Self::Round(_), Answer::Adopted(_)) | (Self::Adopt(_), Answer::Step(_) | Answer::Written(_)) => {
                 unreachable!("an answer to another request")

@@ -15,9 +15,9 @@ mod tests;
 use std::sync::Arc;
 
 use konductor_api::{
-    Barrier,
+    Barrier, RendezvousPhase,
     arbiter::Now,
-    rendezvous::{Plan, Write},
+    rendezvous::{Plan, RendezvousStatus, Write},
 };
 use konductor_cluster::{
     follow::Event,
@@ -31,7 +31,7 @@ use self::{
 use crate::{
     engine::{Common, Engine, Inbox},
     key::Key,
-    metrics::{CacheId, Metrics},
+    metrics::{CacheId, Metrics, parents::Figures},
     waitable::{Kind, Seen, StatusOf, Waitables, kept},
     watching::follow,
 };
@@ -70,6 +70,15 @@ impl Kind for Barriers {
     type Seen = Event<Lenient<Arrived>>;
     type Errand = Errand;
     type Report = (Arc<str>, bool);
+
+    fn figures(barrier: &BarrierObject) -> Figures {
+        let status = barrier.status.as_ref();
+        Figures::Barrier {
+            open: status.and_then(RendezvousStatus::phase) == Some(RendezvousPhase::Open),
+            arrived: status.and_then(|status| status.arrived).unwrap_or(0),
+            expected: barrier.spec.expected.into(),
+        }
+    }
 
     fn slim(metadata: &mut Metadata) {
         (metadata.labels, metadata.owners) = Default::default();

@@ -26,7 +26,7 @@ use crate::{
     events::Recorder,
     key::{Key, ParentKey},
     metrics::Metrics,
-    waitable::{self, Answer, Next, Request, Seen, Verdict, Waitables},
+    waitable::{self, Answer, Chore, Next, Request, Seen, Waitables},
 };
 
 const START: i64 = 1_800_000_000;
@@ -281,7 +281,7 @@ fn an_arrival_that_has_changed_is_adopted_as_it_is_now() {
     for (result, expected) in outcomes {
         let answer = errand::Answer::Adopted(result);
         let end = waitable::Errand::answered(Errand::Adopt(adoption.clone()), answer, at(0, 0));
-        assert!(matches!(end, Next::End(Verdict::Chore((_, done))) if done == expected));
+        assert!(matches!(end, Next::Done(Chore { report: (_, done), .. }) if done == expected));
     }
 }
 

@@ -16,9 +16,9 @@ mod tests;
 use std::{convert::Infallible, sync::Arc};
 
 use konductor_api::{
-    Gate,
+    Gate, RendezvousPhase,
     arbiter::Now,
-    rendezvous::{Plan, Write},
+    rendezvous::{Plan, RendezvousStatus, Write},
 };
 use konductor_cluster::object::Metadata;
 use kube::Client;
@@ -30,6 +30,7 @@ use self::{
 use crate::{
     engine::{Common, Engine, Inbox},
     key::Key,
+    metrics::parents::Figures,
     waitable::{Errand, Kind, Next, Seen, StatusOf, Waitables, kept},
     watching::follow,
 };
@@ -60,6 +61,11 @@ impl Kind for Gates {
     type Seen = GateSeen;
     type Errand = Infallible;
     type Report = Infallible;
+
+    fn figures(gate: &GateObject) -> Figures {
+        let phase = gate.status.as_ref().and_then(RendezvousStatus::phase);
+        Figures::Gate { open: phase == Some(RendezvousPhase::Open) }
+    }
 
     fn slim(metadata: &mut Metadata) {
         metadata.owners = Vec::new();

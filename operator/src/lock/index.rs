@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use konductor_api::{
-    LockKind,
+    ClaimPhase, LockKind,
     arbiter::{Claim, Now, Uid, Unread, Version, View},
 };
 
@@ -45,9 +46,20 @@ pub(super) struct ClaimNotes {
     pub(super) first_seen: Duration,
     /// Proven dead.
     pub(super) dead: bool,
+    /// What it was when the write was sent that is under way, for what is told of that.
+    pub(super) before: Option<Box<Before>>,
+    phase: Option<ClaimPhase>,
     pod: Option<(String, String)>,
     pub(super) version: Version,
     epoch: u32,
+}
+
+/// What a claim was on the version that a write was decided on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Before {
+    version: Version,
+    pub(super) phase: Option<ClaimPhase>,
+    pub(super) held_since: Option<Timestamp>,
 }
 
 pub(super) struct Index {
@@ -187,7 +199,8 @@ impl Index {
                 }
                 Absent::Claim(uid, version) => {
                     if self.claim(&uid).is_some_and(|claim| claim.version <= version) {
-                        self.claim_gone(&uid, now, work_queue);
+                        // When it ended nobody has seen, so for how long it was held is not known.
+                        _ = self.claim_gone(&uid, now, work_queue);
                     }
                 }
             }
@@ -270,6 +283,7 @@ impl Index {
                 known.version = claim.version;
                 known.generation = claim.generation;
                 known.conditions = conditions;
+                known.phase = claim.state.phase;
             }
             if known.pod.is_none()
                 && let Some((pod, container)) = &pod
@@ -288,6 +302,8 @@ impl Index {
             conditions,
             first_seen: now.monotonic,
             dead: false,
+            before: None,
+            phase: claim.state.phase,
             pod,
             version: claim.version,
             epoch,
@@ -312,6 +328,8 @@ impl Index {
             conditions: Box::default(),
             first_seen: now.monotonic,
             dead: false,
+            before: None,
+            phase: None,
             pod: None,
             version: 0,
             epoch,
@@ -320,15 +338,31 @@ impl Index {
         key
     }
 
-    /// The claim with this UID does not exist any more.
-    pub(super) fn claim_gone(&mut self, uid: &str, now: Now, work_queue: &mut WorkQueue) {
+    /// The claim with this UID does not exist any more. Returns since when it was held.
+    pub(super) fn claim_gone(&mut self, uid: &str, now: Now, work_queue: &mut WorkQueue) -> Option<Timestamp> {
         self.remember_gone(uid);
-        let Some(claim) = self.claims.remove(uid) else { return };
+        let claim = self.claims.remove(uid)?;
         if let Some((pod, _)) = &claim.pod {
             self.tenants.remove(pod, uid);
         }
         let (_, entry) = self.open(&claim.key, work_queue);
+        let held_since = entry.view.held_since(uid);
         entry.view.claim_gone(uid, now);
+        held_since
+    }
+
+    /// A write to a claim is about to be sent: notes what the claim is on that version. If it is done, it was that which
+    /// has changed, whatever watches have shown by then.
+    pub(super) fn sending(&mut self, uid: &str, version: Version) {
+        let Some(claim) = self.claims.get_mut(uid).filter(|claim| claim.version == version) else { return };
+        let held_since = self.entries.get(&claim.key).and_then(|entry| entry.view.held_since(uid));
+        claim.before = Some(Box::new(Before { version, phase: claim.phase, held_since }));
+    }
+
+    /// What the claim was on this version, if it was noted: once.
+    pub(super) fn take_before(&mut self, uid: &str, version: Version) -> Option<Before> {
+        let before = &mut self.claims.get_mut(uid)?.before;
+        before.take_if(|before| before.version == version).map(|before| *before)
     }
 
     /// If the claim's container has certainly ended, its view is told.

@@ -5,12 +5,14 @@
 //! views; here is only what they ask for: every write is reported back, whatever became of it.
 //!
 //! - `kind`: what is read of a lock and of a claim; `index`: what is known; `observe`: what watches and answers say;
+//! - `news`: what the people of a claim are told;
 //! - `plugin`: the engine's [`Plugin`](crate::engine::Plugin); `request`: the requests, each a single attempt.
 
 #[cfg(test)]
 mod another_kind;
 mod index;
 mod kind;
+mod news;
 mod observe;
 mod plugin;
 mod request;

@@ -1,19 +1,25 @@
 //! Takes in what the watches and the answers say: into the index, the views, the metrics and the events.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use konductor_api::arbiter::{ClaimChange, ClaimWrite, Happening, Now, Outcome, Reign, Write};
 use konductor_cluster::{RequestError, follow::Event};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
+    index::Before,
     kind::{Found, Kind, SeenClaim, SeenParent},
+    news,
     plugin::{LockTurn, Locks, lane},
     request::{Answer, Answered, ClaimPage, Job, Subject, Written, pause},
 };
 use crate::{
+    accounts::{Attempt, Fate, account},
     engine::Lane,
     events::{News, Severity, reference},
     key::{Key, ParentKey},
-    metrics::{ExpiryLabels, KindLabels, WriteLabels},
+    metrics::{ExpiryLabels, KindLabels},
     pods::Ended,
 };
 
@@ -104,7 +110,16 @@ impl<K: Kind> Locks<K> {
     }
 
     fn claim_gone(&mut self, uid: &str, turn: &mut LockTurn<'_>) {
-        self.index.claim_gone(uid, turn.now, turn.work_queue);
+        let held_since = self.index.claim_gone(uid, turn.now, turn.work_queue);
+        // A standby sees the same.
+        if let Some(since) = held_since.filter(|_| turn.leading) {
+            self.was_held(since, turn.now);
+        }
+    }
+
+    fn was_held(&self, since: Timestamp, now: Now) {
+        let held = now.wall.duration_since(since).as_secs_f64().max(0.0);
+        self.metrics.hold.get_or_create(&of::<K>()).observe(held);
     }
 
     /// Whether the object says anything: it is not known to be gone, and can be read.
@@ -229,30 +244,23 @@ impl<K: Kind> Locks<K> {
 
     /// Counts a write that was answered.
     fn account(&mut self, key: &Key, write: &Write, written: &Written) {
-        let change = write.name();
         if lane(write) == Lane::Urgent {
             self.urgent.remove(write.uid());
         }
-        let outcome = match written {
-            Written::Applied(_) | Written::Deleted => "applied",
-            Written::Failed(error) => {
-                let (namespace, name, subject) = (&key.namespace, &key.name, write.uid());
-                let label = error.label();
-                if matches!(label, "conflict" | "gone") {
-                    debug!(namespace, name, subject, change, "overtaken: {error}");
-                } else {
-                    self.metrics.errors.get_or_create(&of::<K>()).inc();
-                    warn!(namespace, name, subject, change, "not written, to be decided again: {error}");
-                }
-                label
-            }
+        let fate = match written {
+            Written::Applied(_) | Written::Deleted => Fate::Applied,
+            Written::Failed(error) => Fate::Failed(error),
         };
-        self.metrics.writes.get_or_create(&WriteLabels { kind: K::KIND.name, change, outcome }).inc();
+        let (kind, object, change) = (K::KIND.name, name(key, write), write.name());
+        account(&self.metrics, Attempt { kind, parent: key, object, change }, fate);
     }
 
     /// Tells of what was done: to the metrics, and to people.
     fn celebrate(&mut self, key: &Key, write: &ClaimWrite, now: Now) {
-        let ClaimWrite { uid, name, change, happening, .. } = write;
+        let ClaimWrite { uid, name, version, change, happening } = write;
+        let before = self.index.take_before(uid, *version);
+        self.tell_claimant(key, write, before, now);
+        let waited = self.waited(key, uid, now);
         let claim = self.index.claim(uid);
         match change {
             ClaimChange::Grant(_) => {
@@ -260,12 +268,18 @@ impl<K: Kind> Locks<K> {
                 if let Some(claim) = claim {
                     let latency = now.monotonic.saturating_sub(claim.first_seen);
                     self.metrics.grant_latency.get_or_create(&of::<K>()).observe(latency.as_secs_f64());
+                    let waited = waited.unwrap_or_default().max(latency);
+                    self.metrics.wait.get_or_create(&of::<K>()).observe(waited.as_secs_f64());
                 }
             }
             ClaimChange::Expire(_) | ClaimChange::Delete if happening.is_some() => {
                 let reason = if claim.is_some_and(|claim| claim.dead) { "died" } else { "silent" };
                 self.metrics.expiries.get_or_create(&ExpiryLabels { kind: K::KIND.name, reason }).inc();
                 self.metrics.losses.get_or_create(&of::<K>()).inc();
+                // What is deleted has ended when it is gone.
+                if let (ClaimChange::Expire(_), Some(since)) = (change, before.and_then(|before| before.held_since)) {
+                    self.was_held(since, now);
+                }
             }
             ClaimChange::Expire(_) => {
                 self.metrics.expiries.get_or_create(&ExpiryLabels { kind: K::KIND.name, reason: "waiting" }).inc();
@@ -285,9 +299,26 @@ impl<K: Kind> Locks<K> {
             regarding,
             severity: Severity::Warning,
             reason,
-            action: verb(change),
+            action: news::verb(change),
             note: message.clone(),
         });
+    }
+
+    /// How long a claim has waited since its creation, or up to a second less: times of creation are whole seconds.
+    fn waited(&mut self, key: &Key, uid: &str, now: Now) -> Option<Duration> {
+        let created = self.index.get(key)?.view.claim(uid)?.created;
+        Some(Duration::from_secs(u64::try_from(now.wall.as_second()).ok()?.checked_sub(created)?.saturating_sub(1)))
+    }
+
+    /// Tells the people of a claim of what was done to it, when it was this before.
+    fn tell_claimant(&mut self, key: &Key, write: &ClaimWrite, before: Option<Before>, now: Now) {
+        let (Some(before), Some(entry)) = (before, self.index.get(key)) else { return };
+        let ClaimWrite { uid, change, happening, .. } = write;
+        let Some(claim) = entry.view.claim(uid) else { return };
+        let news = news::of_write(K::KIND, key, claim, before.phase, change, happening.as_ref(), now.wall);
+        if let Some(news) = news {
+            self.recorder.tell_claimant(news);
+        }
     }
 
     /// A page of the list of a takeover has come, or has not.
@@ -357,13 +388,4 @@ fn name<'a>(key: &'a Key, write: &'a Write) -> &'a str {
 
 fn of<K: Kind>() -> KindLabels {
     KindLabels { kind: K::KIND.name }
-}
-
-/// What the operator did, for an event.
-fn verb(change: &ClaimChange) -> &'static str {
-    match change {
-        ClaimChange::Revoke(_) => "Revoke",
-        ClaimChange::Expire(_) | ClaimChange::Delete => "Expire",
-        _ => "Write",
-    }
 }

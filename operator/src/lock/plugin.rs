@@ -12,7 +12,7 @@ use serde_json::Value;
 use tracing::debug;
 
 use super::{
-    index::Index,
+    index::{Entry, Index},
     kind::Kind,
     observe::Seen,
     request::{Answer, Job, Request, perform},
@@ -21,7 +21,7 @@ use crate::{
     engine::{Lane, Plugin, Turn},
     events::Recorder,
     key::Key,
-    metrics::{CacheId, Metrics, ParentLabels},
+    metrics::{CacheId, Metrics, parents::Figures},
     pods::TERMINAL,
 };
 
@@ -51,6 +51,7 @@ pub(super) type LockTurn<'a> = Turn<'a, Job>;
 impl<K: Kind> Locks<K> {
     pub(super) fn new(metrics: &Arc<Metrics>, recorder: &Recorder) -> Self {
         let plural = K::KIND.plural;
+        metrics.register_locks(K::KIND.name);
         Self {
             index: Index::new(K::KIND),
             urgent: HashSet::new(),
@@ -67,14 +68,13 @@ impl<K: Kind> Locks<K> {
 
     /// Puts a lock's figures into the metrics. Only the leader's count: those of two replicas would be added up.
     fn show(&mut self, key: &Key, leading: bool) {
-        let Some(entry) = self.index.get(key) else { return };
-        let labels = ParentLabels { namespace: key.namespace.clone(), kind: K::KIND.name, name: key.name.clone() };
-        if entry.view.has_parent() && leading {
-            self.metrics.waiting.get_or_create(&labels).set(entry.view.waiting() as i64);
-            self.metrics.in_use.get_or_create(&labels).set(entry.view.in_use() as i64);
+        let Some(Entry { view, parent, .. }) = self.index.get(key) else { return };
+        if let (Some(parent), true, true) = (parent, view.has_parent(), leading) {
+            let (permits, in_use) = (parent.capacity, view.in_use());
+            let (waiting, oldest) = (view.waiting() as u64, view.oldest_waiter());
+            self.metrics.parents.show(K::KIND.name, key, Figures::Lock { permits, in_use, waiting, oldest });
         } else {
-            self.metrics.waiting.remove(&labels);
-            self.metrics.in_use.remove(&labels);
+            self.metrics.parents.hide(K::KIND.name, key);
         }
     }
 
@@ -113,7 +113,10 @@ impl<K: Kind> Locks<K> {
                 let notes = self.index.claim(&claim.uid);
                 let (Some(notes), Some(state)) = (notes, claim.change.state()) else {
                     return match (notes, write) {
-                        (Some(_), Write::Claim(write)) => Ok(Request::Delete { key: key.clone(), write }),
+                        (Some(_), Write::Claim(write)) => {
+                            self.index.sending(&write.uid, write.version);
+                            Ok(Request::Delete { key: key.clone(), write })
+                        }
                         (_, write) => Err(Box::new(write)),
                     };
                 };
@@ -121,6 +124,9 @@ impl<K: Kind> Locks<K> {
             }
         };
         let Some(status) = status else { return Err(Box::new(write)) };
+        if let Write::Claim(ClaimWrite { uid, version, .. }) = &write {
+            self.index.sending(uid, *version);
+        }
         if lane(&write) == Lane::Urgent {
             self.urgent.insert(write.uid().into());
         }
@@ -169,8 +175,7 @@ impl<K: Kind> Plugin for Locks<K> {
         }
         self.index.lead(turn.leading, turn.work_queue);
         if !turn.leading {
-            self.metrics.waiting.clear();
-            self.metrics.in_use.clear();
+            self.metrics.parents.hide_all(K::KIND.name);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use konductor_api::{
 };
 use konductor_cluster::{
     RequestError,
-    follow::Event,
+    follow::{Deleted, Event},
     object::{Lenient, Object},
 };
 use serde_json::{Value, json};
@@ -26,9 +27,9 @@ use super::{
 use crate::{
     clock::Clock,
     engine::{Engine, Ticket},
-    events::Recorder,
-    key::Key,
-    metrics::Metrics,
+    events::{Recorder, Told},
+    key::{Key, ParentKey},
+    metrics::{Metrics, exposition::Exposition, parents::Figures},
 };
 
 type Locked = Engine<Locks<Semaphore>>;
@@ -351,4 +352,130 @@ fn whoever_stops_leading_in_the_middle_leaves_nothing_under_way_and_can_lead_aga
     work_for_a_second(&mut engine, &mut server, 0.21);
     work_for_a_second(&mut engine, &mut server, 1.3);
     assert_eq!(server.phases().get("Granted"), Some(&100));
+}
+
+/// An engine whose figures and news are looked at.
+fn watched() -> (Locked, Arc<Metrics>, Told) {
+    let metrics = Metrics::new(Clock::start());
+    let (recorder, told) = Recorder::new(metrics.clone());
+    (Engine::new(Locks::new(&metrics, &recorder)), metrics, told)
+}
+
+fn permit_of_pod(server: &mut Server, name: &str) -> Value {
+    let pod = json!({ "name": format!("{name}-pod"), "uid": format!("{name}-uid"), "container": "main", "start": "1" });
+    let spec = json!({ "semaphore": "s", "holder": "h", "instance": "i", "pod": pod });
+    server.put("permit", "n", name, &spec)
+}
+
+fn gone(engines: &mut [&mut Locked], server: &mut Server, name: &str, now: Now) {
+    let permit = server.permits.remove(&("n".into(), name.into())).expect("it is there");
+    server.version += 1;
+    let uid = permit["metadata"]["uid"].as_str().expect("a UID").to_owned();
+    for engine in engines {
+        let deleted = Deleted { namespace: "n".into(), name: name.into(), uid: uid.clone(), version: server.version };
+        engine.observe(Seen::Claim(Event::Delete(deleted)), now);
+    }
+}
+
+fn news(told: &mut Told) -> Vec<String> {
+    let next = || told.claimants.try_recv().ok().map(|news| format!("{} {}: {}", news.pod, news.reason, news.note));
+    std::iter::from_fn(next).collect()
+}
+
+#[test]
+fn what_is_shown_of_a_lock_is_what_is_and_waits_and_holds_are_measured() {
+    let ((mut engine, metrics, mut told), mut server) = (watched(), Server::default());
+    engine.lead(true, at(0.));
+    let semaphore = server.put("semaphore", "n", "s", &json!({ "permits": 1 }));
+    see_lock(&mut engine, &semaphore, at(0.));
+    for name in ["a", "b"] {
+        let permit = permit_of_pod(&mut server, name);
+        see_claim(&mut engine, &permit, at(0.));
+    }
+    work_for_a_second(&mut engine, &mut server, 0.);
+    let shown = |line: &str| {
+        let text = metrics.text(Exposition::OpenMetrics).expect("it can be written");
+        assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+    };
+    let of_lock = r#"{namespace="n",kind="semaphore",name="s"} 1"#;
+    for name in ["permits", "in_use", "waiting"] {
+        shown(&format!("konductor_{name}{of_lock}"));
+    }
+    let oldest = |metrics: &Metrics| match metrics.parents.get("semaphore", &Key::from(ParentKey::new("n", "s"))) {
+        Some(Figures::Lock { oldest, .. }) => oldest,
+        _ => None,
+    };
+    assert_eq!(oldest(&metrics), Some(1_800_000_000));
+    assert_eq!(news(&mut told), ["b-pod Waiting: waits for semaphore s, position 1"]);
+
+    gone(&mut [&mut engine], &mut server, "a", at(90.));
+    work(&mut engine, &mut server, at(90.), usize::MAX);
+    assert_eq!(news(&mut told), ["b-pod Granted: granted semaphore s after 1m30s"]);
+    assert_eq!(oldest(&metrics), None);
+    shown(r#"konductor_wait_seconds_count{kind="semaphore"} 2"#);
+    shown(r#"konductor_wait_seconds_bucket{le="60.0",kind="semaphore"} 1"#);
+    shown(r#"konductor_wait_seconds_bucket{le="300.0",kind="semaphore"} 2"#);
+    shown(r#"konductor_hold_seconds_count{kind="semaphore"} 1"#);
+    shown(r#"konductor_hold_seconds_bucket{le="60.0",kind="semaphore"} 0"#);
+    shown(r#"konductor_hold_seconds_bucket{le="300.0",kind="semaphore"} 1"#);
+    // One that falls silent has been held as long as it was, and once.
+    work(&mut engine, &mut server, at(1000.), usize::MAX);
+    gone(&mut [&mut engine], &mut server, "b", at(2000.));
+    work(&mut engine, &mut server, at(2000.), usize::MAX);
+    shown(r#"konductor_hold_seconds_count{kind="semaphore"} 2"#);
+    shown(r#"konductor_hold_seconds_bucket{le="900.0",kind="semaphore"} 1"#);
+    shown(r#"konductor_hold_seconds_bucket{le="1800.0",kind="semaphore"} 2"#);
+    shown(r#"konductor_losses_total{kind="semaphore"} 1"#);
+    engine.lead(false, at(2001.));
+    assert!(metrics.parents.get("semaphore", &Key::from(ParentKey::new("n", "s"))).is_none());
+}
+
+/// Lets the first of two engines work at this time. Both see what it writes, before it is answered.
+fn work_as_watches_are_quick(engines: [&mut Locked; 2], server: &mut Server, now: Now) {
+    let [leader, standby] = engines;
+    for _ in 0..1000 {
+        let requests = leader.turn(now, || false);
+        if requests.is_empty() {
+            return;
+        }
+        for (ticket, request) in requests {
+            let answer = server.answer(&key_of(&request), request).expect("an answer");
+            for engine in [&mut *leader, &mut *standby] {
+                server.semaphores.values().for_each(|semaphore| see_lock(engine, semaphore, now));
+                server.permits.values().for_each(|permit| see_claim(engine, permit, now));
+            }
+            leader.answered(&ticket, answer, now);
+        }
+    }
+    panic!("never rests");
+}
+
+#[test]
+fn each_change_is_told_once_whoever_leads_and_whatever_its_watches_have_shown() {
+    let ((mut one, _, mut told_by_one), (mut two, _, mut told_by_two)) = (watched(), watched());
+    let mut server = Server::default();
+    one.lead(true, at(0.));
+    server.put("semaphore", "n", "s", &json!({ "permits": 1 }));
+    for name in ["a", "b", "c", "d"] {
+        permit_of_pod(&mut server, name);
+    }
+    for engine in [&mut one, &mut two] {
+        server.semaphores.values().for_each(|semaphore| see_lock(engine, semaphore, at(0.)));
+        server.permits.values().for_each(|permit| see_claim(engine, permit, at(0.)));
+    }
+    for step in 0..10 {
+        work_as_watches_are_quick([&mut one, &mut two], &mut server, at(f64::from(step)));
+    }
+    let place = |name: &str, place: u32| format!("{name}-pod Waiting: waits for semaphore s, position {place}");
+    assert_eq!(news(&mut told_by_one), [place("b", 1), place("c", 2), place("d", 3)]);
+    // Another one leads, and tells who moves up its place again, which is no news.
+    one.lead(false, at(20.));
+    two.lead(true, at(20.));
+    gone(&mut [&mut one, &mut two], &mut server, "a", at(20.));
+    for step in 0..10 {
+        work_as_watches_are_quick([&mut two, &mut one], &mut server, at(20. + f64::from(step)));
+    }
+    assert_eq!(news(&mut told_by_two), ["b-pod Granted: granted semaphore s after 20s"]);
+    assert_eq!(server.permits[&("n".into(), "d".into())]["status"]["ahead"], 1, "it was told that it moved up");
+    assert!(news(&mut told_by_one).is_empty());
 }

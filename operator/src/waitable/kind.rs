@@ -17,7 +17,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::key::Key;
+use crate::{key::Key, metrics::parents::Figures};
 
 /// Part of a resource.
 pub(crate) trait Part: DeserializeOwned + Clone + Debug + PartialEq + Send + Sync + 'static {}
@@ -60,6 +60,9 @@ pub(crate) trait Kind: Sized + Send + 'static {
 
     /// What became of a chore.
     type Report: Send + 'static;
+
+    /// What there is to show of a parent.
+    fn figures(parent: &ObjectOf<Self>) -> Figures;
 
     /// Leaves out of a parent's metadata what nobody asks for and can be much.
     fn slim(metadata: &mut Metadata);
@@ -118,6 +121,20 @@ pub(crate) enum Next<K: Kind, E> {
     Step(E),
     /// It has ended.
     End(Verdict<K>),
+    /// It was a chore, and has ended.
+    Done(Chore<K>),
+}
+
+/// A chore that has ended.
+pub(crate) struct Chore<K: Kind> {
+    /// What was to change, in a word.
+    pub(crate) change: &'static str,
+    /// The name of the object that was to be written.
+    pub(crate) object: String,
+    /// What became of that.
+    pub(crate) result: Result<(), RequestError>,
+    /// For the kind.
+    pub(crate) report: K::Report,
 }
 
 /// How an errand has ended.
@@ -129,6 +146,4 @@ pub(crate) enum Verdict<K: Kind> {
     Premature(Option<String>),
     /// A request has failed: decided on again later.
     Failed(RequestError),
-    /// A chore is done.
-    Chore(K::Report),
 }

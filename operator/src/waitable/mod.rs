@@ -17,6 +17,6 @@ mod plugin;
 #[cfg(test)]
 pub(crate) use self::plugin::{Answer, Request};
 pub(crate) use self::{
-    kind::{EndpointOf, Errand, Kind, Next, ObjectOf, StatusOf, Verdict, kept},
+    kind::{Chore, EndpointOf, Errand, Kind, Next, ObjectOf, StatusOf, Verdict, kept},
     plugin::{Seen, Waitables},
 };

@@ -9,7 +9,7 @@ use std::{
 
 use konductor_api::{
     Rendezvous, RendezvousPhase,
-    arbiter::Version,
+    arbiter::{Now, Version},
     conditions,
     duration::doubling_pause,
     limits::{RETRY_AFTER, STATUS_EVERY},
@@ -24,12 +24,13 @@ use kube::Client;
 use serde_json::{Value, json};
 use tracing::{debug, info, warn};
 
-use super::kind::{EndpointOf, Errand, Kind, Next, ObjectOf, Verdict, kept};
+use super::kind::{Chore, EndpointOf, Errand, Kind, Next, ObjectOf, Verdict, kept};
 use crate::{
+    accounts::{Attempt, Fate, account},
     engine::{Lane, Plugin, Turn},
     events::{News, Recorder, Severity, reference},
     key::{Key, ParentKey},
-    metrics::{CacheId, KindLabels, Metrics, ParentLabels, WriteLabels},
+    metrics::{CacheId, Metrics},
     tasks::next_absent,
 };
 
@@ -138,6 +139,7 @@ fn lane(urgent: bool) -> Lane {
 
 impl<K: Kind> Waitables<K> {
     pub(crate) fn new(kind: K, metrics: &Arc<Metrics>, recorder: &Recorder) -> Self {
+        metrics.register_kind(K::Parent::KIND.name);
         Self {
             kind,
             entries: BTreeMap::new(),
@@ -178,7 +180,7 @@ impl<K: Kind> Waitables<K> {
         if self.entries.get(key).is_some_and(|entry| entry.object.metadata.uid == uid) {
             self.entries.remove(key);
             turn.work_queue.set_alarm(key, None);
-            self.metrics.open.remove(&labels::<K>(key));
+            self.metrics.parents.hide(K::Parent::KIND.name, key);
             self.kind.parent(key, None, turn.now);
         }
     }
@@ -213,8 +215,7 @@ impl<K: Kind> Waitables<K> {
         if !leading || entry.writing || entry.object.metadata.deleting {
             return;
         }
-        let open = phase::<K>(&entry.object) == Some(RendezvousPhase::Open);
-        self.metrics.open.get_or_create(&labels::<K>(key)).set(open.into());
+        self.metrics.parents.show(K::Parent::KIND.name, key, K::figures(&entry.object));
         let Some(plan) = self.kind.decide(key, &entry.object, now) else { return };
         let mut alarm = plan.look_again.map(|at| {
             let wait = Duration::try_from(at.duration_since(now.wall)).unwrap_or_default();
@@ -279,36 +280,38 @@ impl<K: Kind> Waitables<K> {
             entry.retry = turn.now.monotonic + doubling_pause(RETRY_AFTER, entry.setbacks, longest);
             entry.setbacks += 1;
         }
-        let kind = K::Parent::KIND.name;
-        let outcome = match verdict {
+        self.account(
+            key,
+            &key.name,
+            change.name(),
+            match &verdict {
+                Verdict::Written(_) => Fate::Applied,
+                Verdict::Premature(_) => Fate::Premature,
+                Verdict::Failed(error) => Fate::Failed(error),
+            },
+        );
+        match verdict {
             Verdict::Written(object) => {
                 self.apply(*object, turn);
                 if change == Change::Decide {
                     self.tell(key);
                 }
-                "applied"
             }
-            Verdict::Premature(complaint) => {
-                self.complain(key, complaint);
-                "premature"
-            }
-            Verdict::Chore(report) => {
-                self.kind.report(report, turn.now);
-                "applied"
-            }
-            Verdict::Failed(error) => {
-                let (namespace, name, change) = (&key.namespace, &key.name, change.name());
-                if matches!(error.label(), "conflict" | "gone") {
-                    debug!(kind, namespace, name, change, "overtaken: {error}");
-                } else {
-                    self.metrics.errors.get_or_create(&KindLabels { kind }).inc();
-                    warn!(kind, namespace, name, change, "not written, to be decided again: {error}");
-                }
-                error.label()
-            }
-        };
-        self.metrics.writes.get_or_create(&WriteLabels { kind, change: change.name(), outcome }).inc();
+            Verdict::Premature(complaint) => self.complain(key, complaint),
+            Verdict::Failed(_) => {}
+        }
         turn.work_queue.mark(key);
+    }
+
+    /// A chore has come to its end.
+    fn done(&mut self, key: &Key, chore: Chore<K>, now: Now) {
+        let Chore { change, object, result, report } = chore;
+        self.account(key, &object, change, result.as_ref().map_or_else(Fate::Failed, |()| Fate::Applied));
+        self.kind.report(report, now);
+    }
+
+    fn account(&self, key: &Key, object: &str, change: &'static str, fate: Fate<'_>) {
+        account(&self.metrics, Attempt { kind: K::Parent::KIND.name, parent: key, object, change }, fate);
     }
 
     /// A write will not be carried on.
@@ -357,14 +360,6 @@ impl<K: Kind> Waitables<K> {
     }
 }
 
-fn phase<K: Kind>(object: &ObjectOf<K>) -> Option<RendezvousPhase> {
-    object.status.as_ref().and_then(RendezvousStatus::phase)
-}
-
-fn labels<K: Kind>(key: &Key) -> ParentLabels {
-    ParentLabels { namespace: key.namespace.clone(), kind: K::Parent::KIND.name, name: key.name.clone() }
-}
-
 impl<K: Kind> Plugin for Waitables<K> {
     type Seen = Seen<K>;
     type Job = Job<K::Errand>;
@@ -388,7 +383,7 @@ impl<K: Kind> Plugin for Waitables<K> {
             return self.entries.keys().for_each(|key| turn.work_queue.mark(key));
         }
         // Only the leader's figures count: those of two replicas would be added up.
-        self.metrics.open.clear();
+        self.metrics.parents.hide_all(K::Parent::KIND.name);
     }
 
     fn observe(&mut self, seen: Seen<K>, turn: &mut KindTurn<'_, K>) {
@@ -438,7 +433,7 @@ impl<K: Kind> Plugin for Waitables<K> {
             Answer::Stepped(errand, purpose, answer) => match errand.answered(answer, turn.now) {
                 Next::Step(errand) if turn.leading => turn.lanes.push(lane, key, Job::Step(errand, purpose)),
                 Next::Step(_) => self.abandon(key, purpose.as_ref()),
-                Next::End(Verdict::Chore(report)) => self.kind.report(report, turn.now),
+                Next::Done(chore) => self.done(key, chore, turn.now),
                 Next::End(verdict) => {
                     if let Some(purpose) = purpose {
                         self.written(key, &purpose, verdict, turn);

@@ -183,10 +183,16 @@ fn trouble(status: StatusCode, headers: &http::HeaderMap, body: &[u8], method: &
         StatusCode::CONFLICT if creates && said.reason == "AlreadyExists" => Trouble::Other(Failure::Taken),
         // Of a create, a conflict is about something else, like a quota that is being counted.
         StatusCode::CONFLICT if !creates => Trouble::Other(Failure::Conflict(message)),
-        // What a merge patch with the UID of another object meets: UIDs cannot be changed.
-        StatusCode::UNPROCESSABLE_ENTITY if renews => Trouble::Other(Failure::Conflict(message)),
+        // What a merge patch with the UID of another object meets: UIDs cannot be changed. Anything else that is not
+        // valid is refused.
+        StatusCode::UNPROCESSABLE_ENTITY if renews && is_another(said.details.as_ref()) => {
+            Trouble::Other(Failure::Conflict(message))
+        }
         StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::GONE | StatusCode::TOO_MANY_REQUESTS => {
             transient(message)
+        }
+        StatusCode::FORBIDDEN if creates && quota(&message).is_some() => {
+            Trouble::Other(Failure::QuotaUsedUp(quota(&message).unwrap_or_default().to_owned()))
         }
         StatusCode::FORBIDDEN if is_terminating(said.details.as_ref()) => Trouble::Other(Failure::Terminating(message)),
         status if status.is_client_error() => Trouble::Other(Failure::Refused(message)),
@@ -197,6 +203,18 @@ fn trouble(status: StatusCode, headers: &http::HeaderMap, body: &[u8], method: &
 /// Whether something cannot be created because its namespace is being deleted.
 fn is_terminating(details: Option<&StatusDetails>) -> bool {
     details.is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+}
+
+/// Whether an object is not the one whose UID was sent.
+fn is_another(details: Option<&StatusDetails>) -> bool {
+    details.is_some_and(|details| details.causes.iter().any(|cause| cause.field == "metadata.uid"))
+}
+
+/// What a `ResourceQuota` says that has no room for one more, or whose room is not known yet. It comes as a 403 without
+/// any word for programs, so it is known by the API server's sentence (`apiserver/pkg/admission/plugin/resourcequota`).
+fn quota(message: &str) -> Option<&str> {
+    let (_, why) = message.split_once(" is forbidden: ")?;
+    ["exceeded quota: ", "status unknown for quota: "].iter().any(|words| why.starts_with(words)).then_some(why)
 }
 
 /// In seconds; API servers do not send dates.
@@ -389,6 +407,47 @@ mod tests {
         }]);
         assert_eq!(refusal(terminating), Failure::Terminating(message.into()));
         assert_eq!(refusal(json!([])), Failure::Refused(message.into()));
+    }
+
+    #[test]
+    fn a_renewal_meets_another_object_only_if_the_answer_names_the_uid() {
+        let answer = |method: &Method, causes: Value| {
+            let details = json!({ "name": "a", "group": "konductor.io", "kind": "Permit", "causes": causes });
+            let status = json!({ "status": "Failure", "reason": "Invalid", "message": "no", "details": details });
+            let (body, headers) = (status.to_string(), http::HeaderMap::new());
+            trouble(StatusCode::UNPROCESSABLE_ENTITY, &headers, body.as_bytes(), method, &one("a", "u")).into_failure()
+        };
+        let cause = |field: &str| json!([{ "reason": "FieldValueInvalid", "field": field, "message": "immutable" }]);
+        let (conflict, refused) = (Failure::Conflict("no".into()), Failure::Refused("no".into()));
+        assert_eq!(answer(&Method::PATCH, cause("metadata.uid")), conflict);
+        for causes in [cause("spec.renewTime"), cause(""), json!([])] {
+            assert_eq!(answer(&Method::PATCH, causes.clone()), refused, "{causes}");
+        }
+        assert_eq!(answer(&Method::POST, cause("metadata.uid")), refused);
+    }
+
+    #[test]
+    fn a_quota_that_is_used_up_is_told_from_other_refusals() {
+        let answer = |method: &Method, why: &str| {
+            let message = format!(r#"permits.konductor.io "a" is forbidden: {why}"#);
+            let status = json!({ "status": "Failure", "reason": "Forbidden", "message": message });
+            let (body, headers) = (status.to_string(), http::HeaderMap::new());
+            trouble(StatusCode::FORBIDDEN, &headers, body.as_bytes(), method, &Subject::All).into_failure()
+        };
+        let count = "count/permits.konductor.io=1";
+        for why in [
+            format!("exceeded quota: claims, requested: {count}, used: {count}, limited: {count}"),
+            format!("status unknown for quota: claims, resources: {count}"),
+        ] {
+            assert_eq!(answer(&Method::POST, &why), Failure::QuotaUsedUp(why.clone()));
+            assert!(matches!(answer(&Method::PATCH, &why), Failure::Refused(_)), "a renewal takes no room");
+        }
+        for why in [
+            "User \"x\" cannot create resource \"permits\"",
+            "ValidatingAdmissionPolicy 'quota' denied request: exceeded quota: of our own",
+        ] {
+            assert!(matches!(answer(&Method::POST, why), Failure::Refused(_)), "{why}");
+        }
     }
 
     #[test]

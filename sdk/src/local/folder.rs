@@ -53,7 +53,7 @@ use super::{
     state::{Claim, Unbelievable},
 };
 
-const STATE_FOLDER: &str = ".konductor";
+pub(super) const STATE_FOLDER: &str = ".konductor";
 
 /// Why nothing can be decided in a folder. The reader's to repair.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,9 @@ pub(super) enum FolderError {
          protects runs any more, delete it: fencing tokens then start again from the time of day"
     )]
     Corrupt { path: String, why: Unbelievable, aside: String },
+    /// The state is damaged, and whoever found that only looks.
+    #[error("cannot believe {path}: {why}. Whoever takes part next sets it aside, and says what to do")]
+    Damaged { path: String, why: Unbelievable },
     /// A state was damaged before, and nobody has done anything about it.
     #[error(
         "{aside} was set aside because it is damaged: repair it and name it {STATE_FILE} again; or, if nothing that it protects runs \
@@ -265,17 +268,8 @@ impl FolderLock {
 
     /// Opens the lock's folder, makes it if need be, and locks it.
     fn open(&self, lock: fn(&File) -> io::Result<()>) -> Result<(Opened, File)> {
-        let path = self.folder.as_path();
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let folder = nix::fcntl::open(path, flags, Mode::empty());
-        let folder = folder.map_err(|error| failed("open the folder", path, error))?;
-        let filesystem =
-            Filesystem::from(fstatfs(&folder).map_err(|error| failed("examine", path, error))?.filesystem_type());
-        if !self.any_filesystem && !filesystem.is_of_one_machine() {
-            return Err(FolderError::Shared { path: path.display().to_string(), filesystem });
-        }
-        let rights = Rights::of(&folder).map_err(|error| failed("examine", path, error))?;
-        let top = Opened { folder, path: path.to_path_buf() };
+        let top = top(&self.folder, self.any_filesystem)?;
+        let rights = Rights::of(&top.folder).map_err(|error| failed("examine", &self.folder, error))?;
         for _ in 0..limits::REOPEN {
             match self.lock(&top, &rights, lock) {
                 Err(FolderError::Unsteady { .. }) => {}
@@ -307,32 +301,54 @@ impl FolderLock {
 
     /// The names of the manifests in the folder.
     pub(super) fn manifest_names(&self) -> Result<Vec<OsString>> {
-        let folder = self.folder.as_path();
-        let read = |error: io::Error| failed("read", folder, error);
-        let mut files = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(read)? {
-            let name = entry.map_err(read)?.file_name();
-            if is_manifest(&name) {
-                files.push(name);
-            }
-        }
-        files.sort();
-        if files.len() > limits::MANIFESTS {
-            let wanted = "a folder of at most 256 manifests";
-            return Err(FolderError::Strange { path: folder.display().to_string(), wanted });
-        }
-        Ok(files)
+        manifest_names(&self.folder)
     }
 
     /// All definitions of the folder.
     fn manifests(&self) -> Result<Vec<Definition>> {
-        let mut all = Vec::new();
-        for name in self.manifest_names()? {
-            let text = read_manifest(&self.folder.join(&name))?;
-            Definition::read(&name.to_string_lossy(), &text, &mut all)?;
-        }
-        Ok(all)
+        manifests(&self.folder)
     }
+}
+
+/// Opens the user's folder, if it is one that can be used.
+pub(super) fn top(path: &Path, any_filesystem: bool) -> Result<Opened> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let folder = nix::fcntl::open(path, flags, Mode::empty());
+    let folder = folder.map_err(|error| failed("open the folder", path, error))?;
+    let filesystem =
+        Filesystem::from(fstatfs(&folder).map_err(|error| failed("examine", path, error))?.filesystem_type());
+    if !any_filesystem && !filesystem.is_of_one_machine() {
+        return Err(FolderError::Shared { path: path.display().to_string(), filesystem });
+    }
+    Ok(Opened { folder, path: path.to_path_buf() })
+}
+
+/// The names of the manifests in a folder.
+pub(super) fn manifest_names(folder: &Path) -> Result<Vec<OsString>> {
+    let read = |error: io::Error| failed("read", folder, error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(read)? {
+        let name = entry.map_err(read)?.file_name();
+        if is_manifest(&name) {
+            files.push(name);
+        }
+    }
+    files.sort();
+    if files.len() > limits::MANIFESTS {
+        let wanted = "a folder of at most 256 manifests";
+        return Err(FolderError::Strange { path: folder.display().to_string(), wanted });
+    }
+    Ok(files)
+}
+
+/// All definitions of a folder.
+pub(super) fn manifests(folder: &Path) -> Result<Vec<Definition>> {
+    let mut all = Vec::new();
+    for name in manifest_names(folder)? {
+        let text = read_manifest(&folder.join(&name))?;
+        Definition::read(&name.to_string_lossy(), &text, &mut all)?;
+    }
+    Ok(all)
 }
 
 fn claim(ask: &Ask, ticket: u64) -> Claim {

@@ -42,3 +42,13 @@ pub(super) const SENTRIES: usize = 2;
 
 /// Links on the way to one manifest: as many as the kernel follows.
 pub(super) const LINKS: usize = 40;
+
+/// Locks of one kind that are shown: more than a folder's manifests define in any setup that people look at.
+pub(super) const SHOWN: usize = 1024;
+
+/// How often a lock is read again whose state was replaced while it was read. What is shown then may be of two moments.
+pub(super) const STEADY: usize = 4;
+
+/// The shortest time from one view of a folder to the next: people read no faster, and whoever looks on must not be a
+/// load on those who take part.
+pub(super) const PACE: Duration = Duration::from_millis(100);

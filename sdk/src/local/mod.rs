@@ -18,6 +18,9 @@
 //!   place in the queue.
 //! - **Fencing tokens rise** as in a cluster: with each transaction the term rises, and starts from the time of day.
 //!
+//! - **Looking is no part of it.** [`Local::snapshot`] and [`Local::watch`] show who holds and who waits, and take,
+//!   make and write nothing.
+//!
 //! A process that is stopped in the middle of a transaction, which takes milliseconds, stops all others until it goes
 //! on or is killed. What local mode does not do: protect from those who write to `.konductor` by hand. Deleting it, or
 //! the file of a claim, frees what somebody may still use. Other machines cannot take part: filesystems that are not
@@ -31,6 +34,8 @@ mod links;
 mod manifest;
 mod place;
 mod rules;
+mod snapshot;
+mod spectator;
 mod state;
 mod watch;
 mod yaml;
@@ -59,6 +64,10 @@ use self::{
     folder::{Ask, Change, FolderError, FolderLock},
     rules::{Duty, Standing},
     watch::{Bell, Followed, Watches},
+};
+pub use self::{
+    snapshot::{ClaimShown, LockShown, Snapshot, SnapshotError},
+    spectator::Spectator,
 };
 use crate::{
     AcquireError, Boottime, Command, Event, LockSeen, Request, Wanted, chain,
@@ -130,6 +139,17 @@ impl Local {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Who holds and who waits at this moment. Only reads: nothing is taken, made, mended or written, and nobody waits
+    /// for who looks.
+    pub fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
+        snapshot::look(&self.folder, self.any_filesystem).map_err(|error| SnapshotError(chain(&error)))
+    }
+
+    /// The same again and again, whenever something may have changed.
+    pub fn watch(&self) -> Spectator {
+        Spectator::new(self.folder.clone(), self.any_filesystem)
     }
 }
 

@@ -177,8 +177,22 @@ impl Opened {
         }
     }
 
-    /// The state, which is only empty where there has never been one.
-    pub(super) fn load(&self) -> Result<State> {
+    /// The folder of this name in this one, as it is; none if there is none.
+    pub(super) fn look_into(&self, name: &str) -> Result<Option<Self>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&self.folder, name, flags, Mode::empty()) {
+            Ok(folder) => Ok(Some(Self { folder, path: self.path.join(name) })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(Errno::ENOTDIR | Errno::ELOOP) => {
+                let path = self.path.join(name).display().to_string();
+                Err(FolderError::Strange { path, wanted: "a folder" })
+            }
+            Err(error) => Err(self.failed("open", name, error)),
+        }
+    }
+
+    /// What the state's file says; none where there is none, as there has never been a state.
+    pub(super) fn read_state(&self) -> Result<Option<Vec<u8>>> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let mut bytes = Vec::new();
         match openat(&self.folder, STATE_FILE, flags, Mode::empty()) {
@@ -186,15 +200,19 @@ impl Opened {
                 let file = self.plain_file(STATE_FILE, Ok(File::from(file)))?;
                 let read = file.take(limits::STATE + 1).read_to_end(&mut bytes);
                 read.map_err(|error| self.failed("read", STATE_FILE, error))?;
+                Ok(Some(bytes))
             }
-            Err(Errno::ENOENT) => {
-                return match self.names()?.into_iter().find(|name| name.starts_with(SET_ASIDE)) {
-                    Some(aside) => Err(FolderError::SetAside { aside: self.path.join(aside).display().to_string() }),
-                    None => Ok(State::default()),
-                };
-            }
-            Err(error) => return self.plain_file(STATE_FILE, Err(error.into())).map(|_| State::default()),
+            Err(Errno::ENOENT) => match self.names()?.into_iter().find(|name| name.starts_with(SET_ASIDE)) {
+                Some(aside) => Err(FolderError::SetAside { aside: self.path.join(aside).display().to_string() }),
+                None => Ok(None),
+            },
+            Err(error) => self.plain_file(STATE_FILE, Err(error.into())).map(|_| None),
         }
+    }
+
+    /// The state, which is only empty where there has never been one.
+    pub(super) fn load(&self) -> Result<State> {
+        let Some(bytes) = self.read_state()? else { return Ok(State::default()) };
         let why = match State::parse(&bytes) {
             Ok(state) => return Ok(state),
             Err(why) => why,
@@ -239,7 +257,8 @@ impl Opened {
         self.failed("write", STATE_FILE, error)
     }
 
-    fn names(&self) -> Result<Vec<String>> {
+    /// The names of all that is in it.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
         let failed = |error: Errno| failed("read", &self.path, error);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut folder = Dir::openat(&self.folder, ".", flags, Mode::empty()).map_err(failed)?;
@@ -259,6 +278,11 @@ impl Opened {
 pub(super) struct Claims(Opened);
 
 impl Claims {
+    /// What is in this folder.
+    pub(super) fn of(folder: Opened) -> Self {
+        Self(folder)
+    }
+
     pub(super) fn failed(&self, doing: &'static str, name: &str, error: impl Into<io::Error>) -> FolderError {
         self.0.failed(doing, name, error)
     }

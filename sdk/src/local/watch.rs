@@ -29,7 +29,8 @@ use super::{
     rules::Duty,
 };
 
-fn register<T: AsRawFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+/// A descriptor that tasks can wait for.
+pub(super) fn register<T: AsRawFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     #[expect(deprecated, reason = "its successor is unsafe for owners that may close the descriptor; these cannot")]
     AsyncFd::with_interest(inner, interest)
 }
@@ -78,7 +79,7 @@ impl Bell {
 
 /// Changes of the manifests.
 #[derive(Debug)]
-struct Edits {
+pub(super) struct Edits {
     events: AsyncFd<Events>,
     /// The user's folder.
     folder: WatchDescriptor,
@@ -86,8 +87,16 @@ struct Edits {
     names: BTreeMap<WatchDescriptor, Vec<OsString>>,
 }
 
+/// What the kernel tells of files.
 #[derive(Debug)]
-struct Events(Inotify);
+pub(super) struct Events(pub(super) Inotify);
+
+impl Events {
+    /// What there is.
+    pub(super) fn read(&self) -> nix::Result<Vec<InotifyEvent>> {
+        self.0.read_events()
+    }
+}
 
 impl AsRawFd for Events {
     fn as_raw_fd(&self) -> RawFd {
@@ -105,7 +114,7 @@ const IN_A_FOLDER: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
 const OF_A_FILE: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE.union(AddWatchFlags::IN_ATTRIB);
 
 impl Edits {
-    fn new(place: &FolderLock) -> Result<Self, FolderError> {
+    pub(super) fn new(place: &FolderLock) -> Result<Self, FolderError> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .map_err(|error| place.failed("watch", error.into()))?;
         let watch = |path: &Path, what| inotify.add_watch(path, what);
@@ -141,10 +150,10 @@ impl Edits {
     }
 
     /// Returns when a manifest may have changed, or when nothing can be heard any more.
-    async fn made(&self) {
+    pub(super) async fn made(&self) {
         loop {
             let Ok(mut ready) = self.events.readable().await else { return };
-            match ready.get_inner().0.read_events() {
+            match ready.get_inner().read() {
                 Ok(events) if !events.iter().any(|event| self.concerns(event)) => {}
                 Err(Errno::EAGAIN) => ready.clear_ready(),
                 Err(Errno::EINTR) => {}

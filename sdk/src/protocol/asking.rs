@@ -3,7 +3,7 @@
 //! A create may be repeated at will: a name that is taken by a claim with our instance is a create that had succeeded.
 //! Taken by an earlier start of this container, the claim speaks for a process that is dead (the kubelet starts a
 //! container again only after the former has ended) and is deleted. Taken by this start, it is that of a sibling
-//! process, which is alive: another name.
+//! process, which is alive: another name. A quota that is used up hides that a name is taken, so then it is looked.
 //!
 //! The claim of a holder by its name is everybody's who asks in that name: found there, it is taken up. Who made it may
 //! have renewed it long ago, so it is renewed before it counts; one that has expired makes room for a new one. Others may
@@ -20,7 +20,7 @@ use super::{
     name,
     waiting::Waiting,
 };
-use crate::AcquireError;
+use crate::{AcquireError, Event};
 
 #[derive(Debug)]
 pub(super) struct Asking {
@@ -31,6 +31,10 @@ pub(super) struct Asking {
     unsure: bool,
     /// The last claim that was deleted to make room.
     cleared: Option<String>,
+    /// What was last told of a quota that is used up.
+    quota: Option<String>,
+    /// Whether it was looked who has the name since a quota was found used up. (A quota answers before the name does.)
+    inspected: bool,
 }
 
 #[derive(Debug)]
@@ -44,7 +48,7 @@ enum Next {
 
 impl Asking {
     pub(super) fn first() -> Self {
-        Self { next: Next::Create, sibling: 0, unsure: false, cleared: None }
+        Self { next: Next::Create, sibling: 0, unsure: false, cleared: None, quota: None, inspected: false }
     }
 
     /// Asks once more, after the claim with this UID, if it still exists, is deleted.
@@ -86,7 +90,8 @@ impl Asking {
             return name::of_holder(context.kind, &context.parent, holder, context.pod.as_ref());
         }
         match &context.pod {
-            Some(pod) if context.holder.is_none() && self.sibling < limits::SIBLINGS => {
+            // Of a whole pod nobody knows which start of which container asks, so no name is found again.
+            Some(pod) if context.holder.is_none() && !pod.is_whole() && self.sibling < limits::SIBLINGS => {
                 name::derived(context.kind, &context.parent, pod, self.sibling)
             }
             _ => name::random(&context.parent, turn.draw.id),
@@ -106,6 +111,17 @@ impl Asking {
             (Next::Create, Err(Failure::Taken)) => {
                 context.tries.at_once();
                 self.next = Next::Inspect;
+            }
+            (Next::Create, Err(failure @ Failure::QuotaUsedUp(_))) => {
+                let _ = context.tries.believed(call.operation(), &failure, turn.now);
+                let message = context.tries.failed(failure, Pauses::PATIENT, turn.now, turn.draw);
+                if self.quota.as_ref() != Some(&message) {
+                    self.quota = Some(message.clone());
+                    turn.tell(Event::Waiting { ahead: None, message, parent_missing: false, lock: None });
+                }
+                if !std::mem::replace(&mut self.inspected, !self.unsure) {
+                    self.next = Next::Inspect;
+                }
             }
             (Next::Inspect, Err(Failure::Missing(_))) => {
                 context.tries.pause(limits::PAUSE, turn.now, turn.draw);
@@ -154,7 +170,7 @@ impl Asking {
             Some(pod) if !alive(pod) => self.next = Next::Clear(claim.uid),
             _ => {
                 self.sibling += 1;
-                self.unsure = false;
+                (self.unsure, self.inspected) = (false, false);
                 context.name = self.name(context, turn);
                 self.next = Next::Create;
             }

@@ -1,10 +1,12 @@
 //! What a person can do about a refusal, as far as the API server's words tell.
 //!
-//! Only RBAC's are read: `... is forbidden: User "system:serviceaccount:etl:default" cannot create resource "permits" in
+//! Of admission's, only one is read: a pod that is refused as it has not said that it is one. Otherwise only RBAC's are: `... is forbidden: User "system:serviceaccount:etl:default" cannot create resource "permits" in
 //! API group "konductor.io" in the namespace "etl"`, with what went wrong after it. What is not understood is left
 //! alone: a wrong cure is worse than none.
 
 use std::fmt;
+
+use konductor_api::admission::SPEAKS_FOR_NO_POD;
 
 /// The `ClusterRole` of workloads, as the chart calls it for a release of its own name.
 const ROLE: &str = "konductor-workload";
@@ -14,6 +16,13 @@ pub(crate) struct Cure<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Cure<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.contains(SPEAKS_FOR_NO_POD) {
+            return f.write_str(
+                "; this process cannot find out its pod, as the token that it asks with is not at the usual path: set \
+                 KONDUCTOR_POD_NAME and KONDUCTOR_POD_UID in the pod's template, each valueFrom a fieldRef, to \
+                 metadata.name and metadata.uid",
+            );
+        }
         let Some((user, namespace)) = refused(self.0) else { return Ok(()) };
         if let Some((_, role)) = self.0.split_once(r#"RBAC: clusterrole.rbac.authorization.k8s.io ""#)
             && let Some((role, _)) = role.split_once(r#"" not found"#)
@@ -78,6 +87,16 @@ mod tests {
             format!(r#"{FORBIDDEN}: RBAC: clusterrole.rbac.authorization.k8s.io "konductor-workload" not found"#);
         let cure = Cure(&gone).to_string();
         assert!(cure.contains("names a ClusterRole that does not exist") && !cure.contains("kubectl"), "{cure}");
+    }
+
+    #[test]
+    fn a_pod_that_does_not_know_that_it_is_one_is_told_how_to_tell_it() {
+        let policy = "permits.konductor.io \"a\" is forbidden: ValidatingAdmissionPolicy 'konductor-claims' with binding \
+                      'konductor-claims' denied request: this claim";
+        let cure = Cure(&format!("{policy} {SPEAKS_FOR_NO_POD}load-x7k2p (UID 0aa1)")).to_string();
+        assert!(cure.contains("KONDUCTOR_POD_NAME") && cure.contains("KONDUCTOR_POD_UID"), "{cure}");
+        let others = format!("{policy} speaks for the pod a (UID u1), and you are the pod b (UID u2)");
+        assert_eq!(Cure(&others).to_string(), "");
     }
 
     #[test]

@@ -39,7 +39,8 @@
 //! server that did not answer, it must have lasted for [`limits::REFUSED_FOR`] without interruption, and whatever is not
 //! answered interrupts it; and a claim that is held ignores refusals until its deadline: rules flap during upgrades, and
 //! the command that is protected has until then anyway. That the namespace is being deleted is final at once: it does
-//! not come back.
+//! not come back. That a quota of the namespace is used up is no refusal: it is waited for, like what is not free, but by
+//! asking again, as nobody tells when there is room.
 
 use std::time::Duration;
 
@@ -192,6 +193,8 @@ pub enum Failure {
     Terminating(String),
     /// The object is another than the one meant, or was changed meanwhile.
     Conflict(String),
+    /// A quota of the namespace has no room for one more object. There will be when others are gone.
+    QuotaUsedUp(String),
     /// The server refuses, whatever it said, and credentials read anew did not help.
     Refused(String),
     /// No answer, or one that says to try again. The request may or may not have been carried out.

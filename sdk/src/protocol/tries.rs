@@ -127,6 +127,11 @@ impl Tries {
             Failure::Terminating(message) => {
                 return Some(AcquireError::Refused { operation, message: message.clone() });
             }
+            // What has come as far as the quota is allowed.
+            Failure::QuotaUsedUp(_) => {
+                self.accepted(operation);
+                return None;
+            }
             Failure::Taken | Failure::Missing(_) | Failure::Conflict(_) => {
                 self.refused.remove(operation);
                 return None;
@@ -177,6 +182,7 @@ impl Failure {
             | Self::NoNamespace(message)
             | Self::Terminating(message)
             | Self::Conflict(message)
+            | Self::QuotaUsedUp(message)
             | Self::Refused(message) => (message, None),
             Self::Transient { message, retry_after } => (message, retry_after),
         }

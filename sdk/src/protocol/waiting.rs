@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use konductor_api::{ClaimPhase, arbiter::usual_message, limits::ASKED_AHEAD};
+use konductor_api::{ClaimPhase, PodReference, arbiter::usual_message, limits::ASKED_AHEAD};
 
 use super::{
     Answer, Call, ClaimSeen, Effect, FRESH, Failure, Grant, ParentSeen, Pauses, WAIT, WATCH, WatchEnd, Watching,
@@ -318,10 +318,11 @@ pub(super) fn open(watch: &mut Watching, claim: &ClaimSeen, context: &Context, t
 }
 
 /// Whether the operator has told a claim anew that its turn is near, and may not have heard of its client for long. (It
-/// asks those that were silent for twice [`FRESH`] by its own clock.) Of a pod it can find out by itself.
+/// asks those that were silent for twice [`FRESH`] by its own clock.) Of a container it can find out by itself.
 fn is_asked_to_renew(before: &ClaimSeen, now: &ClaimSeen, context: &Context, turn: &Turn) -> bool {
     let word = |claim: &ClaimSeen| (claim.phase, claim.term, claim.ahead, claim.message.clone());
     let near = now.phase == Some(ClaimPhase::Pending) && now.ahead.is_some_and(|ahead| ahead < ASKED_AHEAD);
     let silent = context.renewed_at.is_none_or(|at| turn.now.since(at) > FRESH);
-    context.pod.is_none() && near && silent && word(before) != word(now)
+    let is_asked = context.pod.as_ref().is_none_or(PodReference::is_whole);
+    is_asked && near && silent && word(before) != word(now)
 }

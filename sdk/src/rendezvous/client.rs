@@ -2,16 +2,25 @@
 
 use std::future::Future;
 
+use konductor_api::PodReference;
+
 use super::{Arriving, Awaited, Progress, RendezvousError, arrive, wait};
 use crate::{
     AcquireError, Client, Repeats,
     guard::{default_holder, log_retrying},
+    identity,
 };
 
 impl Client {
     /// The barrier of this name: to be waited for, or to arrive at.
     pub fn barrier(&self, name: impl Into<String>) -> BarrierHandle {
-        BarrierHandle { client: self.clone(), name: name.into(), key: None, holder: default_holder() }
+        BarrierHandle {
+            client: self.clone(),
+            name: name.into(),
+            key: None,
+            holder: default_holder(),
+            pod: identity::whole_pod(),
+        }
     }
 
     /// The gate of this name: to be waited for.
@@ -28,6 +37,7 @@ pub struct BarrierHandle {
     name: String,
     key: Option<String>,
     holder: String,
+    pod: Option<PodReference>,
 }
 
 impl BarrierHandle {
@@ -44,6 +54,12 @@ impl BarrierHandle {
         self
     }
 
+    /// The pod that arrives; the [pod that this process is in](identity::whole_pod) unless told.
+    pub fn pod(mut self, pod: PodReference) -> Self {
+        self.pod = Some(pod);
+        self
+    }
+
     /// Waits until the barrier is open, however long, also when it does not exist yet.
     pub async fn wait(self) -> Result<(), RendezvousError> {
         outcome(|tell| wait(self.client, Awaited::barrier(self.name), tell)).await
@@ -53,7 +69,7 @@ impl BarrierHandle {
     /// it does when the round is over, which is logged.
     pub async fn arrive(self) -> Result<(), RendezvousError> {
         let key = self.key.unwrap_or_else(|| self.holder.clone());
-        let arriving = Arriving { barrier: self.name, key, holder: self.holder };
+        let arriving = Arriving { barrier: self.name, key, holder: self.holder, pod: self.pod };
         outcome(|tell| arrive(self.client, arriving, tell)).await
     }
 }

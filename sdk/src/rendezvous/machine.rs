@@ -108,6 +108,8 @@ pub(crate) struct Machine {
     told: Option<Progress>,
     /// Names that were found taken by other arrivals.
     names: u32,
+    /// Whether a quota was used up when an arrival was last to be created: nothing tells that its name is taken.
+    no_room: bool,
     /// What is to be told of an arrival that is made after the round was over.
     late: Option<Progress>,
     alarm: Option<Boottime>,
@@ -138,6 +140,7 @@ impl Machine {
             tries: Tries::default(),
             told: None,
             names: 0,
+            no_room: false,
             late: None,
             alarm: None,
             over: false,
@@ -188,6 +191,7 @@ impl Machine {
         match (&self.next, answer) {
             (_, Ok(Answer::Looked { version, found })) => self.looked(version, found, turn),
             (Call::Create { name, owner, .. }, Err(Failure::Taken)) => {
+                self.no_room = false;
                 self.next = Call::Inspect { name: name.clone(), owner: owner.clone() };
                 self.tries.go_on();
             }
@@ -200,6 +204,10 @@ impl Machine {
             (Call::Inspect { name, owner }, Ok(Answer::Inspected(arrived))) => {
                 let (name, owner) = (name.clone(), owner.clone());
                 self.inspected(&name, owner.as_deref(), &arrived, turn);
+            }
+            (Call::Inspect { .. }, Err(Failure::Missing(_))) if self.no_room => {
+                self.next = Call::Look;
+                self.tries.pause(limits::PAUSE, turn.now, turn.draw);
             }
             (Call::Inspect { .. }, Err(Failure::Missing(_))) => {
                 self.look_later("the arrival that had the name is gone", turn);
@@ -285,6 +293,11 @@ impl Machine {
             None if !missing => Progress::Seen,
             Some(RendezvousPhase::Waiting) | None => Progress::Waiting { message, missing },
         };
+        self.waits(progress, turn);
+    }
+
+    /// Tells this, if it is news.
+    fn waits(&mut self, progress: Progress, turn: &mut Turn) {
         if self.told.as_ref() != Some(&progress) {
             self.told = Some(progress.clone());
             turn.tell(progress);
@@ -296,12 +309,20 @@ impl Machine {
         if let Some(error) = self.tries.believed(operation, &failure, turn.now) {
             return self.end(Progress::Failed { error: error.into() }, turn);
         }
+        let is_quota = matches!(failure, Failure::QuotaUsedUp(_));
         let error = self.tries.failed(failure, Pauses::PATIENT, turn.now, turn.draw);
-        turn.tell(Progress::Retrying { operation, error });
+        if is_quota {
+            // The API server answers; there is room when others are gone.
+            self.waits(Progress::Waiting { message: error, missing: false }, turn);
+        } else {
+            turn.tell(Progress::Retrying { operation, error });
+        }
         // Meanwhile there may be another barrier: whoever is owned by one that is gone does not count, and is
         // collected.
-        if let Call::Create { .. } = self.next {
-            self.next = Call::Look;
+        if let Call::Create { name, owner, .. } = &self.next {
+            // A quota answers before the name does: who has arrived unheard would else wait for room.
+            self.no_room = is_quota;
+            self.next = if is_quota { Call::Inspect { name: name.clone(), owner: owner.clone() } } else { Call::Look };
         }
     }
 
@@ -352,7 +373,12 @@ impl Arriving {
             1..limits::SIBLINGS => format!("{}-{}", hashed(&self.barrier, &parts), taken + 1),
             _ => random(&self.barrier, draw.id),
         };
-        let spec = ArrivalSpec { barrier: self.barrier.clone(), holder: self.holder.clone(), key: self.key.clone() };
+        let spec = ArrivalSpec {
+            barrier: self.barrier.clone(),
+            holder: self.holder.clone(),
+            key: self.key.clone(),
+            pod: self.pod.clone(),
+        };
         Call::Create { name, owner, spec }
     }
 }
@@ -377,7 +403,7 @@ mod tests {
 
     #[test]
     fn names_do_not_run_out() {
-        let arriving = Arriving { barrier: "b".into(), key: "k".into(), holder: "h".into() };
+        let arriving = Arriving { barrier: "b".into(), key: "k".into(), holder: "h".into(), pod: None };
         let name = |taken: u32| match arriving.creation(None, taken, Draw { id: u128::from(taken), jitter: 0 }) {
             Call::Create { name, .. } => name,
             other => panic!("no creation: {other:?}"),

@@ -36,7 +36,7 @@ mod scripts;
 
 use std::fmt;
 
-use konductor_api::{Barrier, Gate, Rendezvous, RendezvousKind};
+use konductor_api::{Barrier, Gate, PodReference, Rendezvous, RendezvousKind};
 
 pub use client::{BarrierHandle, GateHandle};
 pub(crate) use machine::{Answer, Arrived, Call, Effect, Goal, Input, Machine, RendezvousSeen};
@@ -86,6 +86,8 @@ pub struct Arriving {
     pub key: String,
     /// Who arrives, as shown to people: 1 to 253 characters.
     pub holder: String,
+    /// The pod that arrives, when it is one.
+    pub pod: Option<PodReference>,
 }
 
 /// What happens while waiting or arriving.
@@ -94,9 +96,9 @@ pub struct Arriving {
 pub enum Progress {
     /// The barrier or gate is there, and the operator has not said anything about it as it is now.
     Seen,
-    /// The barrier or gate is not open. Told each time that this changes.
+    /// The barrier or gate is not open. Told each time that this changes. Of an arrival: a quota has no room for it.
     Waiting {
-        /// What the operator says to people.
+        /// What the operator says to people; of a quota, what the API server says.
         message: String,
         /// Whether there is no such barrier or gate.
         missing: bool,

@@ -36,7 +36,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let arriving = Arriving { barrier: "b".into(), key: KEY.into(), holder: "me".into() };
+        let arriving = Arriving { barrier: "b".into(), key: KEY.into(), holder: "me".into(), pod: None };
         let mut world = Self {
             machine: Machine::new(Goal::Arrive(arriving)),
             now: Boottime(Duration::from_secs(1000)),

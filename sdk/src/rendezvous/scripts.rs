@@ -30,7 +30,7 @@ fn play(script: &str) -> String {
             "gate" => machine = Some(Machine::new(Goal::Open(Gate::KIND))),
             "barrier" => machine = Some(Machine::new(Goal::Open(Barrier::KIND))),
             "arrive" => {
-                let arriving = Arriving { barrier: "b".into(), key: KEY.into(), holder: "me".into() };
+                let arriving = Arriving { barrier: "b".into(), key: KEY.into(), holder: "me".into(), pod: None };
                 machine = Some(Machine::new(Goal::Arrive(arriving)));
             }
             at => {
@@ -74,6 +74,7 @@ fn input(line: &str) -> Input {
         "missing" => Err(Failure::Missing(rest.into())),
         "terminating" => Err(Failure::Terminating(rest.into())),
         "refused" => Err(Failure::Refused(rest.into())),
+        "quota" => Err(Failure::QuotaUsedUp(rest.into())),
         "failed" => Err(Failure::Transient { message: rest.into(), retry_after: None }),
         "busy" => Err(Failure::Transient { message: rest.into(), retry_after: Some(Duration::from_secs(3)) }),
         _ => panic!("no such input: {line}"),

@@ -207,3 +207,27 @@ async fn without_a_terminal_it_says_what_to_use_instead() {
         "error: top needs a terminal that can be drawn on\n  koncli status all prints the same once\n"
     );
 }
+
+#[tokio::test]
+async fn a_folder_is_looked_at_as_a_cluster_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let manifest = |permits: u32| {
+        let text = "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata:\n  name: gpu\nspec:\n  permits:";
+        std::fs::write(folder.path().join("gpu.yaml"), format!("{text} {permits}\n")).expect("a manifest");
+    };
+    manifest(2);
+    let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+    let variables = [("koncli", path(Binaries::built().koncli())), ("KONCLI_LOCAL", path(folder.path()))];
+    let terminal = Terminal::open((100, 24), &variables).await;
+    terminal.line("$koncli run --holder me --semaphore gpu -- sleep 600 2>/dev/null & $koncli top; echo ended with $?");
+    let held = terminal.until(LIMIT, "who holds", |screen| screen.contains("1/2") && screen.contains("gpu")).await;
+    assert!(held.contains("koncli top · folder "), "{held}");
+    manifest(1);
+    terminal.until(LIMIT, "a change of the manifest", |screen| screen.contains("1/1")).await;
+    terminal.press(&["Enter"]);
+    terminal.until(LIMIT, "the claims", |screen| screen.contains("me")).await;
+    terminal.press(&["w"]);
+    terminal.until(LIMIT, "the reasons", |screen| screen.contains("or its process ends")).await;
+    terminal.press(&["q"]);
+    terminal.until(LIMIT, "its end", |screen| screen.contains("ended with 0")).await;
+}

@@ -25,9 +25,31 @@ async fn who_may_look_can_look() {
         "barrier wait b",
         "wait barrier/b",
         "wait semaphore/s --for condition=Ready",
+        "wait semaphore/s --for condition=Ready -o yaml",
+        "why semaphore/s",
+        "why barrier/b",
+        "why gate/g",
     ] {
         viewer.prints(line).await;
     }
+    let claim = admin.prints("semaphore acquire s --holder me -o name").await.trim().replace(".konductor.io", "");
+    viewer.prints(&format!("wait {claim}")).await;
+    viewer.prints(&format!("why {claim}")).await;
+    viewer.comes_to_say("__complete -- semaphore status s", "s\n:4\n").await;
+    viewer.comes_to_say("__complete -- why barrier/", "barrier/b\n:4\n").await;
+    // What it may not complete, it is silent about.
+    viewer.says("__complete -- semaphore list -n kube", ":4\n").await;
+    let (events, status) = (viewer.start("events -w"), viewer.start("semaphore status s -w -o jsonpath={.permits}"));
+    status.wait_stdout(crate::scene::LIMIT, "1\n").await;
+    admin.prints("revoke semaphore/s --holder me --reason maintenance").await;
+    admin.prints("semaphore resize s --permits 7").await;
+    events.wait_stdout(crate::scene::LIMIT, "maintenance").await;
+    status.wait_stdout(crate::scene::LIMIT, "7\n").await;
+    // Of the operator it may see nothing: that is told, and how to see more; nothing else is made of it.
+    let operator = viewer.run(&format!("operator -n {}", admin.system)).await;
+    assert_eq!(operator.code, 77, "{operator:?}");
+    assert!(operator.stdout.contains("Leader:") && operator.stdout.contains("not known"), "{operator:?}");
+    assert!(operator.stdout.contains("Not read:") && operator.stdout.contains("the election: "), "{operator:?}");
     for line in ["semaphore create x --permits 1", "semaphore acquire s --timeout 0", "barrier arrive b", "gate open g"]
     {
         assert_eq!(viewer.run(line).await.code, 77, "{line}");
@@ -55,9 +77,19 @@ async fn a_workload_can_hold_wait_and_arrive() {
         "barrier wait b --timeout 60s",
         "gate wait g --timeout 60s",
         "wait barrier/b gate/g --timeout 60s",
+        "wait barrier/b --timeout 60s -o json",
+        "barrier arrive b me -o json",
     ] {
         workload.prints(line).await;
     }
+    let name = workload.prints("semaphore acquire s --holder me --timeout 60s -o name").await;
+    let claim = name.trim().replace(".konductor.io", "");
+    workload.prints(&format!("wait {claim} --timeout 60s")).await;
+    // What it waits for in vain, it is told as far as it may see it.
+    let vain = workload.run("semaphore acquire s --holder another --timeout 0").await;
+    assert_eq!(vain.code, 75, "{vain:?}");
+    assert!(vain.stderr.contains("(holder another) has waited"), "its own place: {}", vain.stderr);
+    workload.comes_to_say("__complete -- barrier wait b", "b\n:4\n").await;
     for line in ["semaphore create x --permits 1", "semaphore resize s --permits 5", "gate close g", "semaphore list"] {
         assert_eq!(workload.run(line).await.code, 77, "{line}");
     }

@@ -109,8 +109,8 @@ impl Scene {
 
     /// A kubectl that runs on, in this namespace.
     pub(crate) fn start_kubectl(&self, arguments: &[&str]) -> Process {
-        let mut command = Command::new("kubectl");
-        command.args(["--namespace", &self.namespace]).args(arguments).env("KUBECONFIG", kubeconfig());
+        let mut command = kubectl();
+        command.args(["--namespace", &self.namespace]).args(arguments);
         Process::spawn("kubectl", command)
     }
 }
@@ -119,8 +119,8 @@ impl Drop for Scene {
     fn drop(&mut self) {
         // That of a failed test is left to be looked at.
         if !std::thread::panicking() {
-            let mut command = Command::new("kubectl");
-            command.args(["delete", "namespace", &self.namespace, "--wait=false"]).env("KUBECONFIG", kubeconfig());
+            let mut command = kubectl();
+            command.args(["delete", "namespace", &self.namespace, "--wait=false"]);
             let output = command.output().expect("run kubectl");
             assert!(output.status.success(), "delete a namespace: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -159,6 +159,13 @@ pub(crate) async fn helm(arguments: &[&str]) -> String {
     let mut command = Command::new(konductor_tests::tool("helm"));
     command.args(arguments).current_dir(workspace()).env("KUBECONFIG", kubeconfig());
     finish(Process::spawn("helm", command)).await
+}
+
+/// The node's administrator's kubectl.
+pub(crate) fn kubectl() -> Command {
+    let mut command = Command::new("kubectl");
+    command.env("KUBECONFIG", kubeconfig());
+    command
 }
 
 async fn finish(mut process: Process) -> String {

@@ -15,5 +15,6 @@ mod leader;
 mod people;
 mod processes;
 mod records;
+mod scripts;
 mod usecases;
 mod workload;

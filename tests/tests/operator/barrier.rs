@@ -13,6 +13,7 @@ use kube::ResourceExt;
 use kube::api::{PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 
+use crate::admission::controlled;
 use crate::cluster::LIMIT;
 use crate::rendezvous::{Place, arrived, conditions, place, round};
 
@@ -153,9 +154,7 @@ async fn a_new_round_begins_with_nobody_arrived_and_all_names_free() {
 
 #[tokio::test]
 async fn arrivals_are_collected_with_their_barrier_and_do_not_count_for_the_next_one_of_its_name() {
-    let mut control_plane = ControlPlane::start().await;
-    control_plane.start_controllers();
-    let installed = Installed::on(&control_plane, true).await;
+    let (control_plane, installed) = controlled().await;
     let mut operator = installed.operator("only", &["--election", "always"]);
     let place = Place(control_plane.namespace("collected").await);
     place.arrive("b", "before").await;

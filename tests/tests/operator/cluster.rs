@@ -14,15 +14,16 @@ use tokio::sync::OnceCell;
 /// Far more than anything here takes on an idle machine.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
-/// The operator that all tests share that do not end it, and the namespace that it is installed in.
+/// The operator that all tests share that do not end it.
 pub(crate) async fn shared() -> &'static Process {
     static SHARED: OnceCell<Process> = OnceCell::const_new();
-    SHARED
-        .get_or_init(|| async {
-            let installed = Installed::on(ControlPlane::shared().await, true).await;
-            installed.operator("shared", &[])
-        })
-        .await
+    SHARED.get_or_init(|| async { installed().await.operator("shared", &[]) }).await
+}
+
+/// Konductor as the chart installs it in the control plane that tests share.
+pub(crate) async fn installed() -> &'static Installed {
+    static INSTALLED: OnceCell<Installed> = OnceCell::const_new();
+    INSTALLED.get_or_init(|| async { Installed::on(ControlPlane::shared().await, true).await }).await
 }
 
 /// A namespace of a cluster with an operator, to play with semaphores in.

@@ -1,6 +1,6 @@
 //! Holders that are killed: who may have their permits, and when.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -42,13 +42,16 @@ struct Container<'a> {
     scene: &'a Scene,
     pod: &'static str,
     uid: String,
+    /// Of the pod's own token: to speak for a pod takes being it.
+    kubeconfig: PathBuf,
 }
 
 impl<'a> Container<'a> {
     async fn new(scene: &'a Scene, pod: &'static str) -> Self {
         let uid = scene.namespace.pod(pod, "default", &["main"]).await.uid().expect("a uid");
         scene.namespace.pod_status(pod, "Running", &[("main", ContainerState::Running)]).await;
-        Self { scene, pod, uid }
+        let kubeconfig = scene.namespace.pod_kubeconfig(pod).await;
+        Self { scene, pod, uid, kubeconfig }
     }
 
     /// The container's start of this id, holding until let go.
@@ -62,6 +65,7 @@ impl<'a> Container<'a> {
         let command = self.scene.until_let_go();
         let mut run = self.scene.command(self.pod, &[], &command.each_ref().map(String::as_str));
         run.env("KONDUCTOR_POD_NAME", self.pod).env("KONDUCTOR_POD_UID", &self.uid);
+        run.env("KUBECONFIG", &self.kubeconfig);
         Process::spawn(self.pod, contained(&run, Some((&log, &mounted))))
     }
 }

@@ -21,4 +21,6 @@ mod several;
 mod stages;
 mod stress;
 mod told;
+mod upgrade;
+mod versions;
 mod watchdog;

@@ -2,9 +2,9 @@
 //! and what is in its environment without being a variable; and who its parent is, to know when that is gone.
 //!
 //! All else passes from process to process by itself. The first three do not: signals are blocked from the first line of
-//! `main`, and std's start-up code ignores SIGPIPE and opens /dev/null in the place of a closed standard stream,
-//! without saying so (and aborts where there is no /dev). Hence a look before it, and something in their place, so that
-//! nothing that this process opens is ever taken for a standard stream.
+//! `main`, and std's start-up code, which `koncli run` has, ignores SIGPIPE and opens /dev/null in the place of a closed
+//! standard stream, without saying so (and aborts where there is no /dev). Hence a look before it, and something in
+//! their place, so that nothing that this process opens is ever taken for a standard stream.
 //!
 //! Signals 32 and 33 are the C library's: its functions leave them out of every mask and disposition, and its first
 //! thread unblocks them, as each further one does with the first of them. It would lose its own (to cancel a thread, or
@@ -33,6 +33,9 @@ pub(super) const LAST: c_int = 64;
 /// The signals that the C library uses between threads.
 const LIBRARYS: [c_int; 2] = [32, 33];
 
+/// Signals that end the waiting for a claim.
+pub(super) const ENDING: [c_int; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
 /// A set of signals as the kernel has it: the first is the lowest bit.
 pub(super) type Mask = u64;
 
@@ -47,7 +50,7 @@ static CLOSED: AtomicU8 = AtomicU8::new(0);
 #[unsafe(link_section = ".init_array")]
 static LOOK: extern "C" fn() = {
     extern "C" fn look() {
-        PIPE_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
+        PIPE_IGNORED.store(disposition(libc::SIGPIPE) == Ok(libc::SIG_IGN), Ordering::Relaxed);
         for stream in libc::STDIN_FILENO..=libc::STDERR_FILENO {
             // SAFETY: asks about a number; it need not be a descriptor.
             if unsafe { libc::fcntl(stream, libc::F_GETFD) } == -1 {
@@ -74,8 +77,8 @@ fn fill() {
 #[derive(Debug)]
 pub(crate) struct Found {
     mask: Mask,
-    ignored: Vec<c_int>,
-    odd: Vec<CString>,
+    /// Of those that are asked for.
+    ignored: Mask,
     parent: Pid,
 }
 
@@ -83,30 +86,29 @@ impl Found {
     /// Blocks all signals and remembers how things were. To be called first of all, with only one thread running.
     pub(crate) fn block_all() -> nix::Result<Self> {
         let mask = set_mask(Mask::MAX)?;
-        let ignored = (1..=LAST).filter(|signal| match *signal {
-            libc::SIGPIPE => PIPE_IGNORED.load(Ordering::Relaxed),
-            signal => is_ignored(signal),
-        });
-        let found = Self { mask, ignored: ignored.collect(), odd: odd_entries(), parent: getppid() };
+        let mut ignored = if PIPE_IGNORED.load(Ordering::Relaxed) { bit(libc::SIGPIPE) } else { 0 };
+        let mut note = |signal, before| ignored |= if before == libc::SIG_IGN { bit(signal) } else { 0 };
+        for signal in ENDING {
+            note(signal, disposition(signal).unwrap_or(libc::SIG_DFL));
+        }
         // With SIGCHLD ignored the kernel would reap, and the command's exit code would be gone.
-        set(libc::SIGCHLD, libc::SIG_DFL)?;
+        note(libc::SIGCHLD, set(libc::SIGCHLD, libc::SIG_DFL)?);
         // A new thread does not block them until it has called `block`; till then one of these must not end us all.
         // Emulators keep them for themselves, and then no such signal comes.
         for signal in LIBRARYS {
-            let _ = set(signal, libc::SIG_IGN);
+            note(signal, set(signal, libc::SIG_IGN).unwrap_or(libc::SIG_DFL));
         }
-        Ok(found)
+        Ok(Self { mask, ignored, parent: getppid() })
     }
 
-    /// Whether this signal was ignored.
-    pub(crate) fn ignored(&self, signal: c_int) -> bool {
-        self.ignored.contains(&signal)
+    /// Those signals that end the waiting: all that would have ended this process.
+    pub(super) fn ending(&self) -> impl Iterator<Item = c_int> {
+        ENDING.into_iter().filter(|signal| !self.ignored(*signal))
     }
 
-    /// What is in the environment without being a variable, as it has no name or no value: nothing can be asked of it,
-    /// but a program may look for it.
-    pub(super) fn odd_entries(&self) -> &[CString] {
-        &self.odd
+    /// Whether this signal was ignored: one that ends the waiting, or whose disposition this process changes.
+    fn ignored(&self, signal: c_int) -> bool {
+        self.ignored & bit(signal) != 0
     }
 
     /// Who the parent was.
@@ -114,10 +116,9 @@ impl Found {
         self.parent
     }
 
-    /// Waits for so long, or until one of these signals arrives that was not ignored: which one.
-    pub(super) fn wait(&self, pause: Duration, signals: &[c_int]) -> Option<c_int> {
-        let awaited = signals.iter().filter(|signal| !self.ignored(**signal));
-        let mask = awaited.fold(0, |mask: Mask, signal| mask | 1 << (signal - 1));
+    /// Waits for so long, or until a signal arrives that ends the waiting: which one.
+    pub(super) fn wait(&self, pause: Duration) -> Option<c_int> {
+        let mask = self.ending().fold(0, |mask: Mask, signal| mask | bit(signal));
         let pause = TimeSpec::from_duration(pause);
         let (mask, nobody): (_, *mut libc::siginfo_t) = (&raw const mask, ptr::null_mut());
         // SAFETY: set and time are there for the call, and the set is as large as it is told.
@@ -146,7 +147,9 @@ impl Found {
     }
 }
 
-fn odd_entries() -> Vec<CString> {
+/// What is in the environment without being a variable, as it has no name or no value: nothing can be asked of it, but a
+/// program may look for it.
+pub(super) fn odd_entries() -> Vec<CString> {
     unsafe extern "C" {
         static environ: *const *const c_char;
     }
@@ -200,24 +203,30 @@ pub(crate) fn die_by(signal: c_int) {
     // SAFETY: the call takes no pointers.
     unsafe { libc::kill(getpid().as_raw(), signal) };
     // The others stay blocked: none of them is to come first.
-    let _ = set_mask(Mask::MAX & !(1 << (signal - 1)));
+    let _ = set_mask(Mask::MAX & !bit(signal));
 }
 
 /// Gives a signal its default action.
 pub(super) fn set_default(signal: c_int) -> nix::Result<()> {
-    set(signal, libc::SIG_DFL)
+    set(signal, libc::SIG_DFL).map(drop)
 }
 
 /// What the kernel calls `sigaction`, without handlers and masks: the first field is the disposition, all others are
 /// zero.
 type Action = [libc::sighandler_t; 4];
 
-fn is_ignored(signal: c_int) -> bool {
-    action(signal, None).is_ok_and(|[disposition, ..]| disposition == libc::SIG_IGN)
+/// The set of one signal; zero is none.
+pub(super) fn bit(signal: c_int) -> Mask {
+    if signal == 0 { 0 } else { 1 << (signal - 1) }
 }
 
-fn set(signal: c_int, disposition: libc::sighandler_t) -> nix::Result<()> {
-    action(signal, Some([disposition, 0, 0, 0])).map(drop)
+fn disposition(signal: c_int) -> nix::Result<libc::sighandler_t> {
+    action(signal, None).map(|[disposition, ..]| disposition)
+}
+
+/// Sets a disposition; the one before.
+fn set(signal: c_int, disposition: libc::sighandler_t) -> nix::Result<libc::sighandler_t> {
+    action(signal, Some([disposition, 0, 0, 0])).map(|[disposition, ..]| disposition)
 }
 
 /// Sets what a signal does, if it is to be set; what it did before.

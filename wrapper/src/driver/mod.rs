@@ -4,6 +4,7 @@
 //! child, a signal or a deadline. Nothing in this thread waits for anything but the next event.
 
 mod client;
+pub(crate) mod entry;
 mod fault;
 mod format;
 pub(crate) mod found;
@@ -12,6 +13,7 @@ mod parent;
 mod process;
 mod refusal;
 mod signals;
+mod stop;
 mod terminal;
 mod termination_log;
 #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
@@ -21,7 +23,7 @@ mod tree;
 mod watchdog;
 mod witness;
 
-use std::{collections::VecDeque, ffi::OsString, os::fd::AsFd as _, time::Duration};
+use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
 
 use konductor::{
     Boottime, ConnectOptions, Exit, Local, PodReference, Request, Wanted,
@@ -60,9 +62,6 @@ pub(crate) use termination_log::report;
 /// Who asks the API server.
 const PROGRAM: konductor::Program = konductor::Program::new("konductor-run");
 
-/// Signals that end the waiting for a claim.
-const ENDING_SIGNALS: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
-
 /// What was needed only to start is given back when the command has run for so many milliseconds without an event: most of
 /// it would be needed again to end a shorter one.
 const LETS_GO_AFTER: u16 = 100;
@@ -93,7 +92,7 @@ pub(crate) fn supervise(config: &Config, found: &Found) -> Exit {
         signals: config.signals.map.clone(),
         leaves: config.leftovers == Leftovers::Leave,
         exit_codes: config.exit_codes.clone(),
-        ending_signals: ENDING_SIGNALS.into_iter().filter(|signal| !found.ignored(*signal)).collect(),
+        ending_signals: found.ending().collect(),
     };
     let outcome = match prepare(config, &program, found, &settings.ending_signals) {
         Ok(Prepared::Driver(mut driver)) => driver.run(Supervisor::new(settings)).inspect_err(|_| {
@@ -132,7 +131,7 @@ fn prepare<'a>(
             Err(refusal) => {
                 let next = pause(&refusal, waited).ok_or(refusal)?;
                 tracing::debug!("{refusal}; trying again");
-                if let Some(signal) = found.wait(next, &ENDING_SIGNALS) {
+                if let Some(signal) = found.wait(next) {
                     return Ok(Prepared::Ended(signal));
                 }
                 waited += next;
@@ -141,8 +140,8 @@ fn prepare<'a>(
     }
 }
 
-/// An environment's variables.
-type Variables = Vec<(OsString, OsString)>;
+/// What is different in the command's environment: variables with a new value, or without one.
+type Changes = [(String, Option<String>)];
 
 /// All that the loop waits for and acts upon.
 struct Driver<'a> {
@@ -158,7 +157,7 @@ struct Driver<'a> {
     tree: Tree,
     /// While something is held and the tree is alive.
     watchdog: Option<Watchdog>,
-    /// What the command is known by when this process is gone.
+    /// What the command is known by when this process is gone, if anything is to be held.
     mark: String,
     terminal: Terminal,
     /// What was needed only to start is given back.
@@ -182,7 +181,7 @@ impl<'a> Driver<'a> {
             }),
             tree: Tree::new(config.signals.scope),
             watchdog: None,
-            mark: watchdog::mark(),
+            mark: if config.claims.is_empty() { String::new() } else { watchdog::mark() },
             terminal: Terminal::default(),
             has_let_go: false,
             config,
@@ -335,12 +334,13 @@ impl<'a> Driver<'a> {
         self.tree.signal_group(libc::SIGCONT);
     }
 
-    /// Stops as a job: returns when somebody has continued us, or at once when the kernel does not stop us.
+    /// Stops as a job while the command stands still: returns when somebody has continued us, or at once when the kernel
+    /// does not stop us.
     fn stop(&mut self, signal: i32, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         if let Some(command) = self.tree.command() {
             self.terminal.take_back(command);
         }
-        let stopped = signals::stop(signal, self.tree.command());
+        let stopped = stop::stop(signal, &self.tree, &mut self.signals);
         if !stopped.map_err(refused("stop as a job", "kill(2) or rt_sigprocmask(2)"))? {
             events.push_back(Event::NotStopped(signal));
         }
@@ -356,13 +356,14 @@ impl<'a> Driver<'a> {
         if let Some(deadline) = deadline {
             self.start_watchdog(deadline)?;
         }
-        let environment = self.config.environment.with(&self.exports(tokens, locks));
+        let changes = self.exports(tokens, locks);
         let holds = !tokens.is_empty();
         let spawned = if terminal::is_member_of_a_job() {
-            self.spawn_in_job(environment, holds)
+            self.spawn_in_job(&changes, holds)
         } else {
             let terminal = self.terminal.offer();
-            let spawned = self.program.spawn(environment, self.found, Place::Own(terminal.as_ref()), holds);
+            let place = Place::Own(terminal.as_ref());
+            let spawned = self.program.spawn(&self.config.environment, &changes, self.found, place, holds);
             spawned.inspect_err(|_| self.terminal.take_back(getpgrp())).map(|started| started.pid)
         };
         if spawned.is_ok() {
@@ -372,14 +373,15 @@ impl<'a> Driver<'a> {
         spawned
     }
 
-    fn spawn_in_job(&mut self, environment: Variables, holds: bool) -> Result<nix::unistd::Pid, process::Failure> {
+    fn spawn_in_job(&mut self, changes: &Changes, holds: bool) -> Result<nix::unistd::Pid, process::Failure> {
         let (mut witness, mut ours) = (None, 0);
         let mut joined = || {
             // Without one the terminal's own signals are known all the same.
             witness = Witness::start().inspect_err(|error| tracing::debug!("cannot start the witness: {error}")).ok();
             ours = found::pending().unwrap_or_default();
         };
-        let started = self.program.spawn(environment, self.found, Place::Job(&mut joined), holds)?;
+        let place = Place::Job(&mut joined);
+        let started = self.program.spawn(&self.config.environment, changes, self.found, place, holds)?;
         self.tree.share_group();
         self.tree.witnessed_by(witness.as_ref().map(Witness::pid));
         self.signals.share_group(started.pid, witness, ours, started.pending);
@@ -414,9 +416,9 @@ impl<'a> Driver<'a> {
 
     /// Tells the watchdog which process is the command, so that it knows the command's group when this process is gone.
     fn tell_command(&mut self) {
-        let command = self.tree.known_command();
+        let Some(watchdog) = &mut self.watchdog else { return };
         // One that does not listen is replaced when it is seen to have ended.
-        let _ = self.watchdog.as_mut().map(|watchdog| watchdog.tell_command(command));
+        let _ = watchdog.tell_command(self.tree.known_command());
     }
 
     fn end_watchdog(&mut self) {
@@ -482,6 +484,12 @@ impl<'a> Driver<'a> {
             let host = gethostname().map_err(refused("name the holder", "uname(2)"))?;
             identity::default_holder(sources.pod_name(), &host.to_string_lossy(), std::process::id())
         };
+        if pod.as_ref().is_some_and(PodReference::is_whole) {
+            tracing::info!(
+                "cannot tell which container of the pod this is, as its termination log is not among the mounts: what it \
+                 asks for speaks for the whole pod, and is free at once when all of the pod has ended"
+            );
+        }
         let requests = self.config.claims.iter().map(|wanted| self.request(wanted, pod.clone()));
         let index = self.config.environment.raw(identity::COMPLETION_INDEX).map(|index| index.to_string_lossy());
         let key = identity::arrival_key(
@@ -495,6 +503,7 @@ impl<'a> Driver<'a> {
             barrier: barrier.name.clone(),
             key: key.clone(),
             holder: self.holder.clone(),
+            pod: pod.clone(),
         };
         let wishes = Wishes {
             awaited: self.config.awaited.clone(),
@@ -502,7 +511,8 @@ impl<'a> Driver<'a> {
             arrivals: self.config.arrivals.iter().map(arrive).collect(),
         };
         let (namespace, local) = (self.config.namespace.clone(), self.local.clone());
-        let options = ConnectOptions { namespace, local, program: PROGRAM };
+        let choice = self.config.choice.clone();
+        let options = ConnectOptions { namespace, local, program: PROGRAM, choice };
         self.client = Some(ClientThread::start(options, wishes)?);
         Ok(())
     }

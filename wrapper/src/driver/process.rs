@@ -37,13 +37,14 @@ use nix::{
         wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
     unistd::{
-        AccessFlags, ForkResult, Pid, access, execve, fork, getpid, getppid, pipe2, read, setpgid, tcsetpgrp, write,
+        AccessFlags, ForkResult, Pid, access, execv, execve, fork, getpid, getppid, pipe2, read, setpgid, tcsetpgrp,
+        write,
     },
 };
 
 use super::{
     format::{self, Format},
-    found::{self, Found, Mask},
+    found::{self, Found, Mask, odd_entries},
     refusal::{Refusal, is_momentary, refused},
 };
 use crate::environment::Environment;
@@ -130,26 +131,29 @@ impl Program {
         })
     }
 
-    /// Starts it. `holds`: it is killed when this process is, because nobody would be left to end it before the
-    /// deadline.
+    /// Starts it, with these changes in the environment as it was found. `holds`: it is killed when this process is,
+    /// because nobody would be left to end it before the deadline.
     pub(super) fn spawn(
         &self,
-        environment: Vec<(OsString, OsString)>,
+        environment: &Environment,
+        changes: &[(String, Option<String>)],
         found: &Found,
         mut place: Place,
         holds: bool,
     ) -> Result<Started, Failure> {
-        let environment = environment.into_iter().map(|(mut name, value)| {
-            name.push("=");
-            name.push(value);
-            text(name)
-        });
-        let mut environment = environment.collect::<Result<Vec<_>, _>>()?;
-        environment.extend_from_slice(found.odd_entries());
-        let mut start = |program: &Self| program.start(&environment, found, &mut place, holds);
+        let entries = || {
+            let variables = environment.with(changes).into_iter().map(|(mut name, value)| {
+                name.push("=");
+                name.push(value);
+                text(name)
+            });
+            variables.chain(odd_entries().into_iter().map(Ok)).collect::<Result<Vec<_>, _>>()
+        };
+        let altered = if changes.is_empty() { None } else { Some(entries()?) };
+        let mut start = |program: &Self| program.start(altered.as_deref(), found, &mut place, holds);
         match start(self)? {
             Ok(started) => Ok(started),
-            Err((EXEC, Errno::E2BIG)) => Err(self.too_long(&environment)),
+            Err((EXEC, Errno::E2BIG)) => Err(self.too_long(&entries()?)),
             Err((EXEC, Errno::ENOEXEC)) => match start(&self.as_script()?)? {
                 Ok(started) => Ok(started),
                 Err((EXEC, Errno::ENOENT)) => {
@@ -161,10 +165,11 @@ impl Program {
         }
     }
 
-    /// Starts it as it is. The outer error is the system's, before there is a process.
+    /// Starts it as it is, with this environment, or the one that was found. The outer error is the system's, before
+    /// there is a process.
     fn start(
         &self,
-        environment: &[CString],
+        environment: Option<&[CString]>,
         found: &Found,
         place: &mut Place,
         holds: bool,
@@ -211,7 +216,7 @@ impl Program {
     /// In the child, all signals blocked.
     fn become_command(
         &self,
-        environment: &[CString],
+        environment: Option<&[CString]>,
         found: &Found,
         parent: Option<Pid>,
     ) -> Result<std::convert::Infallible, Stopped> {
@@ -223,7 +228,11 @@ impl Program {
             }
         }
         found.restore().map_err(at(RESTORE))?;
-        execve(&self.path, &self.arguments, environment).map_err(at(EXEC))
+        match environment {
+            Some(environment) => execve(&self.path, &self.arguments, environment),
+            None => execv(&self.path, &self.arguments),
+        }
+        .map_err(at(EXEC))
     }
 
     /// The same, for `/bin/sh` to run.

@@ -26,15 +26,14 @@ use nix::{
     libc::{self, c_int},
     poll::PollTimeout,
     sys::{
-        signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask},
+        signal::SigSet,
         signalfd::{SfdFlags, SignalFd, siginfo},
-        wait::{Id, WaitPidFlag, WaitStatus, waitid},
     },
-    unistd::{Pid, getpgid, getpgrp, getpid},
+    unistd::{Pid, getpgid, getpgrp},
 };
 
 use super::{
-    found::{self, Mask},
+    found::{self, Mask, bit},
     parent::{NEWS, Parent},
     witness::{Counts, Witness},
 };
@@ -64,30 +63,6 @@ const OF_A_TERMINAL: [c_int; 8] = [
     libc::SIGTTOU,
     libc::SIGWINCH,
 ];
-
-/// Stops this process by the signal that has stopped `command`, or that has come while there was none, until somebody
-/// continues it. Whether the kernel did so: not PID 1, and not when nobody could continue it. What else is in the group
-/// has its own signal, from whoever wanted it to stop.
-pub(super) fn stop(signal: c_int, command: Option<Pid>) -> nix::Result<bool> {
-    let signal = Signal::try_from(signal)?;
-    if command.is_some() {
-        // Where it was found ignored, the command has inherited that by now.
-        found::set_default(signal as c_int)?;
-    }
-    // It waits until it is let through, together with another one that may be waiting, so that we stop once. From here
-    // on a CONT takes it away. One that came before has continued the command, and must not be the last one.
-    kill(getpid(), signal)?;
-    let look = WaitPidFlag::WCONTINUED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    let continued = command.map(|command| waitid(Id::Pid(command), look));
-    if matches!(continued, Some(Ok(WaitStatus::Continued(_)))) {
-        return Ok(true);
-    }
-    let mut only = SigSet::empty();
-    only.add(signal);
-    pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&only), None)?;
-    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&only), None)?;
-    Ok(has(found::pending()?, libc::SIGCONT))
-}
 
 /// The signals that have arrived.
 pub(super) struct Signals {
@@ -125,7 +100,7 @@ impl Signals {
     /// From now on `command` shares this process's group. `ours`: what waited to be read when it did already;
     /// `theirs`: what waited for the command a moment later.
     pub(super) fn share_group(&mut self, command: Pid, witness: Option<Witness>, ours: Mask, theirs: Mask) {
-        let sorter = Sorter { first: Some((ours, theirs)), carried: [0; SIGNALS] };
+        let sorter = Sorter::new(ours, theirs);
         self.job = Some(Job { command, witness, asked: None, batch: Vec::new(), sorter });
     }
 
@@ -141,6 +116,13 @@ impl Signals {
     /// The process id of the witness, while there is one.
     pub(super) fn witness(&self) -> Option<libc::pid_t> {
         self.job.as_ref()?.witness.as_ref().map(Witness::pid)
+    }
+
+    /// Forgets these signals, if they were read and are not told yet: the kernel would have taken them away.
+    pub(super) fn forget(&mut self, signals: &[c_int]) {
+        if let Some(job) = &mut self.job {
+            job.batch.retain(|info| !signals.contains(&number(info)));
+        }
     }
 
     /// Tells signals that have arrived, in the kernel's order: all standard ones, and as many others as fit.
@@ -203,7 +185,7 @@ impl Job {
 }
 
 /// Whether the kernel would have taken this signal away, had it not been read: stops and CONT cancel each other.
-fn is_overtaken(signal: c_int, later: &[c_int]) -> bool {
+pub(super) fn is_overtaken(signal: c_int, later: &[c_int]) -> bool {
     let stops = |signal: &c_int| TERMINAL_STOPS.contains(signal);
     match signal {
         libc::SIGCONT => later.iter().any(stops),
@@ -216,7 +198,7 @@ fn number(info: &siginfo) -> c_int {
 }
 
 /// Tells apart what has been sent to the whole group and what to this process alone, by what the witness has got.
-struct Sorter {
+pub(super) struct Sorter {
     /// What waited for this process, and then for the command, when they began to share the group.
     first: Option<(Mask, Mask)>,
     /// What the witness has got, and this process has not read yet.
@@ -224,9 +206,14 @@ struct Sorter {
 }
 
 impl Sorter {
+    /// `ours` and `theirs`: what waited for this process, and then for the command, when they began to share the group.
+    pub(super) fn new(ours: Mask, theirs: Mask) -> Self {
+        Self { first: Some((ours, theirs)), carried: [0; SIGNALS] }
+    }
+
     /// Which signals of a batch the whole group has got. `heard`: what the witness has got since the last batch;
     /// `singles`: which of the batch cannot have been sent to a group.
-    fn sort(&mut self, heard: &Counts, batch: &[c_int], singles: &[bool]) -> Vec<bool> {
+    pub(super) fn sort(&mut self, heard: &Counts, batch: &[c_int], singles: &[bool]) -> Vec<bool> {
         let first = self.first.take();
         let mut known = self.carried;
         for (known, heard) in known.iter_mut().zip(heard) {
@@ -321,10 +308,6 @@ fn set(mask: Mask) -> SigSet {
     }
 }
 
-fn bit(signal: c_int) -> Mask {
-    if signal == 0 { 0 } else { 1 << (signal - 1) }
-}
-
 fn has(mask: Mask, signal: c_int) -> bool {
     mask & bit(signal) != 0
 }
@@ -356,7 +339,7 @@ mod tests {
     /// Batches, each with what the witness has got and what of it is for all.
     fn check(first: (&[c_int], &[c_int]), batches: &[(&[c_int], &[c_int], &[bool])]) {
         let mask = |signals: &[c_int]| signals.iter().fold(0, |mask, signal| mask | bit(*signal));
-        let mut sorter = Sorter { first: Some((mask(first.0), mask(first.1))), carried: [0; SIGNALS] };
+        let mut sorter = Sorter::new(mask(first.0), mask(first.1));
         for (at, (heard, batch, expected)) in batches.iter().enumerate() {
             let shared = sorter.sort(&counts(heard), batch, &vec![false; batch.len()]);
             assert_eq!(&shared, expected, "batch {at} of {batches:?}");
@@ -403,7 +386,7 @@ mod tests {
 
     #[test]
     fn what_cannot_have_been_sent_to_a_group_is_not_taken_for_it() {
-        let mut sorter = Sorter { first: None, carried: [0; SIGNALS] };
+        let mut sorter = Sorter::new(0, 0);
         let shared = sorter.sort(&counts(&[COUNTED]), &[COUNTED, COUNTED], &[true, false]);
         assert_eq!(shared, [false, true]);
     }

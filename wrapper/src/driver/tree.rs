@@ -33,7 +33,7 @@ use konductor::Exit;
 use nix::{
     errno::Errno,
     libc::{self, c_int, pid_t},
-    sys::wait::{Id, WaitPidFlag, waitid},
+    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
     unistd::{Pid, getpid},
 };
 
@@ -72,6 +72,8 @@ pub(super) struct Reaped {
 #[expect(clippy::struct_excessive_bools, reason = "they are independent: any combination can occur")]
 pub(super) struct Tree {
     command: Option<Pid>,
+    /// The command has been seen to be stopped. It may have been continued since.
+    stopped: bool,
     /// The process group that the command has of its own.
     group: Option<Pid>,
     /// Children that were there before the command.
@@ -101,6 +103,7 @@ impl Tree {
         };
         Self {
             command: None,
+            stopped: false,
             group: None,
             others,
             watchdog: None,
@@ -146,13 +149,30 @@ impl Tree {
         &self.others
     }
 
+    /// Not whether it is another thread's: that is for [`is_of_this_thread`] to say, as long as it is not reaped.
     fn is_ours(&self, child: pid_t) -> bool {
         !self.others.contains(&child) && ![self.watchdog, self.witness].contains(&Some(child))
+    }
+
+    fn is_in_tree(&self, child: pid_t) -> bool {
+        self.is_ours(child) && is_of_this_thread(child)
     }
 
     /// The command, which is its group's leader unless it shares ours, as long as it is not reaped.
     pub(super) fn command(&self) -> Option<Pid> {
         self.command
+    }
+
+    /// Whether the command stands still now. A stop is reported once, and [`Tree::reap`] may have heard of it; a
+    /// continuation is to be seen until the next stop.
+    pub(super) fn command_stands(&self) -> bool {
+        let looks = [WaitPidFlag::WEXITED, WaitPidFlag::WSTOPPED, WaitPidFlag::WCONTINUED];
+        let look = looks.into_iter().fold(WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT, |look, one| look | one);
+        match self.command.map(|command| waitid(Id::Pid(command), look)) {
+            Some(Ok(WaitStatus::Stopped(..))) => true,
+            Some(Ok(WaitStatus::StillAlive)) => self.stopped,
+            _ => false,
+        }
     }
 
     /// Whether the last look has left some for the next one, which nothing else announces.
@@ -172,6 +192,7 @@ impl Tree {
                 Ok(0) => self.more = false,
                 Ok(pid) if libc::WIFSTOPPED(status) => {
                     if self.command == Some(Pid::from_raw(pid)) {
+                        self.stopped = true;
                         reaped.stopped = Some(libc::WSTOPSIG(status));
                     }
                 }
@@ -196,8 +217,9 @@ impl Tree {
             }
         }
         reaped.some = some && !self.more;
-        let only_others =
-            || !self.others.is_empty() && children().is_ok_and(|now| !now.into_iter().any(|child| self.is_ours(child)));
+        let only_others = || {
+            !self.others.is_empty() && children().is_ok_and(|now| !now.into_iter().any(|child| self.is_in_tree(child)))
+        };
         reaped.empty = reaped.some && self.command.is_none() && (childless || only_others());
         Ok(reaped)
     }
@@ -304,7 +326,7 @@ impl Tree {
         let mut parents = vec![own];
         while let Some(parent) = parents.pop() {
             let children = by_parent.remove(&parent).unwrap_or_default();
-            let wanted = children.into_iter().filter(|pid| parent != own || self.is_ours(*pid));
+            let wanted = children.into_iter().filter(|pid| parent != own || self.is_in_tree(*pid));
             let from = found.len();
             found.extend(wanted);
             parents.extend(&found[from..]);
@@ -384,6 +406,13 @@ pub(super) fn is_init() -> bool {
     getpid().as_raw() == 1
 }
 
+/// Whether this thread could wait for this child, or nothing tells: /proc does not say which thread's a child is. A login
+/// program is that of the thread that talks to the API server, and no part of the tree.
+fn is_of_this_thread(child: pid_t) -> bool {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WNOTHREAD;
+    waitid(Id::Pid(Pid::from_raw(child)), look) != Err(Errno::ECHILD)
+}
+
 fn children() -> io::Result<BTreeSet<pid_t>> {
     let own = getpid().as_raw();
     Ok(processes()?.into_iter().filter(|process| process.parent == own).map(|process| process.pid).collect())
@@ -450,6 +479,31 @@ mod tests {
             assert_eq!(found, expected, "{stat}");
             assert_eq!(process(stat.as_bytes()), None, "{stat}: cut");
         }
+    }
+
+    #[test]
+    fn a_child_of_another_thread_is_not_of_the_tree() {
+        let sleep = || std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            let mut child = sleep();
+            tell.send(child.id()).unwrap();
+            // What a thread leaves behind becomes another thread's.
+            let _ = ends.recv();
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+        let (mut own, others) = (sleep(), told.recv().unwrap());
+        let pid = |id: u32| pid_t::try_from(id).unwrap();
+        let both = children().unwrap();
+        assert!(both.contains(&pid(own.id())) && both.contains(&pid(others)), "{both:?}");
+        assert!(is_of_this_thread(pid(own.id())));
+        assert!(!is_of_this_thread(pid(others)));
+        drop(end);
+        other.join().unwrap();
+        own.kill().unwrap();
+        own.wait().unwrap();
     }
 
     proptest! {

@@ -87,10 +87,10 @@ impl Supervisor {
             return;
         }
         let name = signal_name(signal);
-        if signal == libc::SIGSTOP && self.suspending {
+        self.halted = signal == libc::SIGSTOP;
+        if self.halted && self.suspending {
             self.stop(libc::SIGTSTP, "the command is ended", now, out);
         } else if !TERMINAL_STOPS.contains(&signal) {
-            self.halted = true;
             out.push(Effect::Log(Level::INFO, format!("{name} has stopped the command; CONT continues it")));
         } else if in_front {
             // It could not know that it would use the terminal; or a shell has brought a running job to the front.
@@ -101,24 +101,28 @@ impl Supervisor {
         }
     }
 
-    /// The command has got a signal that may stop or continue it. The news that it has stopped come before or after.
+    /// The command has got a signal that may stop or continue it. The news that it has stopped come before or after. A
+    /// CONT may have got lost before: then the news are old, and the driver finds that the command runs.
     fn note_stop(&mut self, signal: i32, now: Boottime, out: &mut Vec<Effect>) {
         match signal {
-            libc::SIGTSTP if self.halted && self.ending.is_none() => {
-                self.stop(signal, "the command is ended", now, out);
+            libc::SIGTSTP => {
+                self.suspending = true;
+                if self.halted && self.ending.is_none() {
+                    self.stop(signal, "the command is ended", now, out);
+                }
             }
-            libc::SIGTSTP => self.suspending = true,
             libc::SIGCONT => (self.suspending, self.halted) = (false, false),
             _ => {}
         }
     }
 
     /// The kernel has not stopped this process.
-    pub(super) fn not_stopped(&self, signal: i32, out: &mut Vec<Effect>) {
+    pub(super) fn not_stopped(&mut self, signal: i32, out: &mut Vec<Effect>) {
         if !self.command_alive {
             return;
         }
         if signal == libc::SIGTSTP {
+            (self.suspending, self.halted) = (false, false);
             let message = "no shell could continue this job: continuing the command".to_owned();
             out.push(Effect::Continue);
             out.push(Effect::Log(Level::DEBUG, message));

@@ -236,8 +236,8 @@ pub(crate) enum Effect {
     /// Continue the command and the process group that it has of its own, with the terminal's foreground if that is
     /// ours to give.
     Continue,
-    /// Stop this process as a job, by this signal; the foreground is taken back first. What comes after is either CONT
-    /// or [`Event::NotStopped`].
+    /// Stop this process as a job, by this signal, if the command still stands or is not started yet; the foreground is
+    /// taken back first. [`Event::NotStopped`] follows when nobody could continue this process.
     Stop(i32),
     /// Ask every process of the tree to end.
     TerminateTree,
@@ -342,9 +342,9 @@ pub(crate) struct Supervisor {
     /// What the exit will be; a loss replaces anything else.
     verdict: Option<Exit>,
     command_alive: bool,
-    /// The command has got a TSTP, and no CONT since.
+    /// The command has got a TSTP, and is not known to have got a CONT since.
     suspending: bool,
-    /// SIGSTOP has stopped the command, and nothing has continued it.
+    /// SIGSTOP has stopped the command, and nothing is known to have continued it.
     halted: bool,
     ending: Option<Ending>,
     watchdog: Option<WatchdogState>,

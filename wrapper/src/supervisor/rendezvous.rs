@@ -91,6 +91,8 @@ impl Supervisor {
         let name = self.settings.arrivals[index].clone();
         match progress {
             Progress::Retrying { operation, error } => return self.retrying(&name, operation, error, out),
+            // Not of the barrier, which one arrives at whether it is open or not, but of a quota.
+            Progress::Waiting { message, .. } => return self.retrying(&name, "arrive", message, out),
             Progress::RoundOver { failed, message } => {
                 let stands = if failed { "has failed" } else { "is open" };
                 let news =
@@ -99,7 +101,7 @@ impl Supervisor {
             }
             Progress::Done => out.push(Effect::Log(Level::INFO, format!("arrived at {name}"))),
             Progress::Failed { error } => self.not_arrived(Exit::from(&error), &name, &error.to_string(), out),
-            // At a barrier that is not open, or not there, one arrives all the same.
+            // News that this version does not know are no reason to act.
             _ => return,
         }
         self.arriving[index] = false;

@@ -3,8 +3,9 @@
 use std::{
     ffi::OsString,
     fs,
-    io::{Read as _, Write as _},
+    io::{Read, Write as _},
     os::{fd::AsRawFd as _, unix::process::ExitStatusExt as _},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -158,13 +159,21 @@ impl Running {
 
     /// The next line that the command writes.
     pub(crate) fn line(&mut self) -> String {
-        let stdout = self.0.stdout.as_mut().expect("stdout is a pipe");
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while stdout.read(&mut byte).expect("stdout can be read") == 1 && byte[0] != b'\n' {
-            line.push(byte[0]);
+        read_line(self.0.stdout.as_mut().expect("stdout is a pipe"))
+    }
+
+    /// Reads what it says itself, to the first line with this in it.
+    pub(crate) fn says(&mut self, what: &str) {
+        let stderr = self.0.stderr.as_mut().expect("stderr is a pipe");
+        let mut said = String::new();
+        loop {
+            let line = read_line(stderr);
+            assert!(!line.is_empty(), "it ends without {what:?}: {said}");
+            if line.contains(what) {
+                return;
+            }
+            said += &line;
         }
-        String::from_utf8(line).expect("the line is text")
     }
 
     /// Writes a line to the command.
@@ -209,6 +218,26 @@ fn kill_below(pid: i32) {
         kill_below(child);
         kill(child);
     }
+}
+
+/// Writes a program, by another process: what another test starts meanwhile would inherit the open file, and as long
+/// as that is open for writing, it cannot be executed.
+pub(crate) fn executable(path: &Path, text: &str) {
+    let mut install = Command::new("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(path).stdin(Stdio::piped());
+    let mut install = install.spawn().expect("install can be started");
+    install.stdin.take().expect("stdin is a pipe").write_all(text.as_bytes()).expect("it reads all");
+    assert!(install.wait().expect("it is our child").success(), "{} is not written", path.display());
+}
+
+/// A line, and not a byte of what comes after it; empty at the end.
+fn read_line(pipe: &mut impl Read) -> String {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while pipe.read(&mut byte).expect("the pipe can be read") == 1 && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).expect("the line is text")
 }
 
 /// Sends a signal by number; nix knows no real-time ones.

@@ -4,16 +4,11 @@
 //! The command is `listen` of the actors. It goes on until it is told to end, so that whatever else is on its way to it
 //! is heard; a mark, sent to the started process alone, comes after everything that was sent before.
 
-use std::{
-    fs,
-    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
-    path::PathBuf,
-    process::Command,
-};
+use std::{fs, os::unix::process::ExitStatusExt as _, path::PathBuf, process::Command};
 
 use crate::{
     actors::{CHANGE, LAST, MARK, READ},
-    harness::{KONDUCTOR_RUN, eventually, is_alive, kill, signal_process},
+    harness::{KONDUCTOR_RUN, eventually, executable, is_alive, kill, signal_process},
     terminal::{INTERRUPT, PROMPT, SHELLS, SUSPEND, Terminal, state},
 };
 
@@ -134,25 +129,25 @@ impl Stage {
             Apart => false,
         };
         let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: String| {
-            let path = folder.path().join(name);
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let write = |name: &str, text: &str| {
+            if situation.line.contains(name) || name == "job" {
+                executable(&folder.path().join(name), text);
+            }
         };
         let own = std::env::current_exe().unwrap();
         let before = if with { format!("{KONDUCTOR_RUN} -- ") } else { String::new() };
         let log = folder.path().join("log");
         let command = format!("{before}{} actor:listener {}", own.display(), log.display());
         // A loop comes to its second turn, or not.
-        write("job", format!("#!/bin/sh\nif [ -e ran ]; then echo again; exit; fi\n>ran\nexec {command}\n"));
+        write("job", &format!("#!/bin/sh\nif [ -e ran ]; then echo again; exit; fi\n>ran\nexec {command}\n"));
         // Until it is there it is still the shell, and ignores what the shell ignores.
-        write("beside", "#!/bin/sh\n>there\nexec cat\n".to_owned());
-        write("script", "./job\necho next=$?\n".to_owned());
-        write("limited", "timeout 1000 ./job\necho next=$?\n".to_owned());
+        write("beside", "#!/bin/sh\n>there\nexec cat\n");
+        write("script", "./job\necho next=$?\n");
+        write("limited", "timeout 1000 ./job\necho next=$?\n");
         let rootless = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
         let contained = format!("unshare {rootless} --fork --pid --mount-proc --kill-child setsid --ctty ./job");
-        write("contained", format!("#!/bin/sh\nexec {contained}\n"));
-        write("Makefile", MAKEFILE.to_owned());
+        write("contained", &format!("#!/bin/sh\nexec {contained}\n"));
+        fs::write(folder.path().join("Makefile"), MAKEFILE).unwrap();
         let mut terminal = Terminal::with_shell(shell);
         terminal.line(&format!("cd {}", folder.path().display()));
         terminal.expect(PROMPT);
@@ -319,8 +314,20 @@ impl Stage {
 }
 
 impl Drop for Stage {
-    /// Kills what is left when a test has failed.
+    /// Shows how it stood when a test has failed, and kills what is left.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let session = self.terminal.program.id().to_string();
+            let columns = "pid,ppid,pgid,tpgid,stat,wchan:20,pending,blocked,args";
+            let processes = Command::new("ps").args(["-o", columns, "-s", &session]).output();
+            let processes = processes.map(|done| String::from_utf8_lossy(&done.stdout).into_owned());
+            println!(
+                "heard {:?}, shown {:?}, running {}",
+                self.log(),
+                self.terminal.shown,
+                processes.unwrap_or_default()
+            );
+        }
         let log = self.path("log").into_os_string().into_string().unwrap();
         all_processes().into_iter().filter(|pid| is_listener(*pid, &log)).for_each(kill);
         if self.path("tmux").exists() {

@@ -48,6 +48,35 @@ fn a_wrong_variable_is_told_as_json_when_that_is_wanted() {
     assert_eq!((ended.code(), line["level"].as_str(), line["message"].as_str()), (64, Some("ERROR"), Some(message)));
 }
 
+/// What the command gets of a value of `TRACEPARENT`, and the lines of the log.
+fn traced(traceparent: &OsStr) -> (Vec<u8>, Vec<serde_json::Value>) {
+    let mut command = Command::new(KONDUCTOR_RUN);
+    command.args(["--log-format=json", "-v", "--", "sh", "-c", "printf %s \"$TRACEPARENT $TRACESTATE\""]);
+    command.env("TRACEPARENT", traceparent).env("TRACESTATE", "vendor=1").stdin(Stdio::null());
+    let ended = command.output().expect("the binary can be started");
+    assert!(ended.status.success(), "{ended:?}");
+    let lines = String::from_utf8(ended.stderr).expect("text");
+    (ended.stdout, lines.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect())
+}
+
+#[test]
+fn each_line_names_the_trace_and_the_command_gets_it_unharmed() {
+    let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let (passed_on, lines) = traced(OsStr::new(&format!("00-{id}-00f067aa0ba902b7-01")));
+    assert_eq!(String::from_utf8_lossy(&passed_on), format!("00-{id}-00f067aa0ba902b7-01 vendor=1"));
+    assert!(!lines.is_empty() && lines.iter().all(|line| line["trace_id"] == id), "{lines:?}");
+}
+
+#[test]
+fn what_is_no_trace_is_ignored_quietly_and_passed_on_all_the_same() {
+    for value in [&b"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"[..], b"nonsense", b"", b"\xff\xfe"] {
+        let (passed_on, lines) = traced(OsStr::from_bytes(value));
+        assert_eq!(passed_on, [value, b" vendor=1"].concat());
+        assert!(!lines.is_empty() && lines.iter().all(|line| line.get("trace_id").is_none()), "{lines:?}");
+        assert!(!lines.iter().any(|line| line.to_string().contains("TRACE")), "{lines:?}");
+    }
+}
+
 #[test]
 fn a_message_is_one_line_of_text_whatever_it_quotes() {
     let ended = run(["/a\nb\u{1b}[31m"]).end();

@@ -105,6 +105,17 @@ impl Terminal {
         }
     }
 
+    /// Waits until all of these are shown after all that was expected before, in any order.
+    pub(crate) fn expect_all(&mut self, texts: &[&str]) {
+        let start = self.expected;
+        let ends = texts.iter().map(|text| {
+            self.expected = start;
+            self.expect(text);
+            self.expected
+        });
+        self.expected = ends.max().unwrap_or(start);
+    }
+
     /// Where what is not expected yet begins in what was shown.
     pub(crate) fn expected(&self) -> usize {
         self.expected
@@ -388,10 +399,33 @@ fn a_program_that_cleans_up_and_stops_itself_gives_the_terminal_back() {
             terminal.expect(PROMPT);
             terminal.line("fg");
             terminal.expect("back\r\n");
-            // A stop that comes before the CONT was looked at takes that away: see docs/terminal.md.
+            // A stop that comes before all has gone on gives the terminal back a little early: see docs/terminal.md.
             let job = children(terminal.program.id() as i32)[0];
             let rests = || children(job).into_iter().chain([job]).all(|pid| state(pid) == 'S');
             eventually("all has been looked at", || (rests() && rests()).then_some(()));
+        }
+        terminal.write(INTERRUPT);
+        terminal.expect_code(130);
+    }
+}
+
+#[test]
+fn a_stop_right_after_a_continuation_is_never_lost() {
+    let own = std::env::current_exe().unwrap();
+    for shell in SHELLS {
+        let mut terminal = Terminal::with_shell(shell);
+        terminal.line(&format!("{KONDUCTOR_RUN} -- {} actor:screen", own.display()));
+        terminal.expect("ready\r\n");
+        let job = children(terminal.program.id() as i32)[0];
+        let command = children(job)[0];
+        for _ in 0..10 {
+            terminal.write(SUSPEND);
+            terminal.expect_all(&["cleaned\r\n", "Stopped", PROMPT]);
+            // It says that it has cleaned up before it stops itself.
+            eventually("the command stands", || (state(command) == 'T').then_some(()));
+            terminal.line("fg");
+            // Neither the shell nor konductor-run need have gone on by now.
+            terminal.expect("back\r\n");
         }
         terminal.write(INTERRUPT);
         terminal.expect_code(130);

@@ -2,6 +2,8 @@ module konductor.io/tests/tools/kubernetes
 
 go 1.24.0
 
+godebug default=go1.24
+
 tool (
 	k8s.io/kubernetes/cmd/kube-apiserver
 	k8s.io/kubernetes/cmd/kube-controller-manager

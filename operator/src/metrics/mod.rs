@@ -1,6 +1,17 @@
-//! What can be measured from outside, in the OpenMetrics format.
+//! What can be measured from outside.
 //!
-//! Series per parent exist only while the parent does, so their number is bounded by what people created.
+//! - [`parents`]: the figures of each parent, as long as it exists, and no more parents than there is a place for;
+//! - `process`: what the kernel says of this process;
+//! - [`exposition`]: the formats.
+//!
+//! All else is counted by what there are few of: kinds, resources, event loops. Counters and histograms that will be
+//! there some day are there from the start, at 0: an increase from nothing is none to Prometheus.
+
+pub mod exposition;
+pub mod parents;
+mod process;
+#[cfg(test)]
+mod reference;
 
 use std::{
     fmt,
@@ -10,10 +21,11 @@ use std::{
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 
+use self::{exposition::Exposition, parents::Parents, process::Process};
 use crate::{
     clock::Clock,
     health::{Health, WatchId},
@@ -30,16 +42,10 @@ const LATENCY_BUCKETS: [f64; 14] =
 /// else waits for it meanwhile.
 const TURN_BUCKETS: [f64; 10] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
 
-/// Labels of a series per parent.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ParentLabels {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its kind, in small letters.
-    pub kind: &'static str,
-    /// Its name.
-    pub name: String,
-}
+/// Upper bounds, in seconds, of the buckets of how long claims wait and are held: from what no person notices to the
+/// night that a long job takes, and a day.
+const SPAN_BUCKETS: [f64; 14] =
+    [0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 43_200.0, 86_400.0];
 
 /// Labels of what is counted per kind of parent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,6 +65,9 @@ pub struct WriteLabels {
     /// by somebody else's write (conflict) or deletion (gone); refused, unanswered or unreadable, which are errors.
     pub outcome: &'static str,
 }
+
+/// Reasons of [`ExpiryLabels`].
+pub const EXPIRY_REASONS: [&str; 3] = ["died", "silent", "waiting"];
 
 /// Why a claim ended without its holder's doing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -84,15 +93,18 @@ pub struct LoopLabels {
     pub event_loop: &'static str,
 }
 
+/// Which program it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+    architecture: &'static str,
+}
+
 /// All metrics, and what the health checks ask.
 pub struct Metrics {
     registry: Registry,
-    /// Claims that wait.
-    pub waiting: Family<ParentLabels, Gauge>,
-    /// Permits in use.
-    pub in_use: Family<ParentLabels, Gauge>,
-    /// 1 for a barrier or gate that is open, 0 for one that is not.
-    pub open: Family<ParentLabels, Gauge>,
+    /// The figures of each parent.
+    pub parents: Arc<Parents>,
     /// Grants that were acknowledged.
     pub grants: Family<KindLabels, Counter>,
     /// Claims that were ended by the operator.
@@ -103,9 +115,13 @@ pub struct Metrics {
     pub revocations: Family<KindLabels, Counter>,
     /// From the first sight of a claim to the acknowledgement of its grant.
     pub grant_latency: Family<KindLabels, Histogram, fn() -> Histogram>,
+    /// From the creation of a claim to its grant, whoever led meanwhile.
+    pub wait: Family<KindLabels, Histogram, fn() -> Histogram>,
+    /// From the grant of a claim to its end.
+    pub hold: Family<KindLabels, Histogram, fn() -> Histogram>,
     /// Writes, by what became of them.
     pub writes: Family<WriteLabels, Counter>,
-    /// Writes that were refused, not answered, or answered unreadably; decided again.
+    /// Writes, and lists of takeovers, that were refused, not answered, or answered unreadably; tried again.
     pub errors: Family<KindLabels, Counter>,
     /// Objects that cannot be read at the moment.
     pub unreadable: Family<ResourceLabels, Gauge>,
@@ -120,6 +136,8 @@ pub struct Metrics {
     turn: Family<LoopLabels, Histogram, fn() -> Histogram>,
     turn_work: Family<LoopLabels, Histogram, fn() -> Histogram>,
     watch_failing: Family<ResourceLabels, Gauge>,
+    watch_restarts: Family<ResourceLabels, Counter>,
+    ready: Gauge,
     health: Mutex<Health>,
     clock: Clock,
 }
@@ -134,15 +152,15 @@ impl Metrics {
     /// With nothing counted.
     pub fn new(clock: Clock) -> Arc<Self> {
         let mut metrics = Self {
-            registry: Registry::with_prefix("konductor"),
-            waiting: Family::default(),
-            in_use: Family::default(),
-            open: Family::default(),
+            registry: Registry::default(),
+            parents: Arc::default(),
             grants: Family::default(),
             expiries: Family::default(),
             losses: Family::default(),
             revocations: Family::default(),
             grant_latency: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
+            wait: Family::new_with_constructor(|| Histogram::new(SPAN_BUCKETS)),
+            hold: Family::new_with_constructor(|| Histogram::new(SPAN_BUCKETS)),
             writes: Family::default(),
             errors: Family::default(),
             unreadable: Family::default(),
@@ -153,13 +171,15 @@ impl Metrics {
             turn: Family::new_with_constructor(|| Histogram::new(TURN_BUCKETS)),
             turn_work: Family::new_with_constructor(|| Histogram::new(TURN_BUCKETS)),
             watch_failing: Family::default(),
+            watch_restarts: Family::default(),
+            ready: Gauge::default(),
             health: Mutex::default(),
             clock,
         };
-        let registry = &mut metrics.registry;
-        registry.register("waiting", "Claims that wait", metrics.waiting.clone());
-        registry.register("in_use", "Permits in use", metrics.in_use.clone());
-        registry.register("open", "1 while a barrier or gate is open", metrics.open.clone());
+        let registry = metrics.registry.sub_registry_with_prefix("konductor");
+        let build = BuildLabels { version: env!("CARGO_PKG_VERSION"), architecture: std::env::consts::ARCH };
+        registry.register("build", "Which program it is", Info::new(build));
+        registry.register_collector(Box::new(Arc::clone(&metrics.parents)));
         registry.register("grants", "Grants", metrics.grants.clone());
         registry.register("expiries", "Claims ended by the operator", metrics.expiries.clone());
         registry.register("losses", "Claims ended by the operator while held", metrics.losses.clone());
@@ -169,8 +189,18 @@ impl Metrics {
             "From the first sight of a claim to its acknowledged grant",
             metrics.grant_latency.clone(),
         );
+        registry.register(
+            "wait_seconds",
+            "From the creation of a claim to its grant, whoever led meanwhile",
+            metrics.wait.clone(),
+        );
+        registry.register("hold_seconds", "From the grant of a claim to its end", metrics.hold.clone());
         registry.register("writes", "Writes to the API server by what became of them", metrics.writes.clone());
-        registry.register("reconcile_errors", "Writes that failed and are decided again", metrics.errors.clone());
+        registry.register(
+            "reconcile_errors",
+            "Writes, and lists of takeovers, that failed and are tried again",
+            metrics.errors.clone(),
+        );
         registry.register("unreadable", "Objects that cannot be read and are left alone", metrics.unreadable.clone());
         let (untold, illegible) = (metrics.unreadable_untold.clone(), metrics.illegible.clone());
         registry.register("unreadable_untold", "Objects that cannot be read, beyond those that are told of", untold);
@@ -188,14 +218,42 @@ impl Metrics {
             "1 while objects of a resource cannot be listed or watched",
             metrics.watch_failing.clone(),
         );
+        registry.register(
+            "watch_restarts",
+            "Lists and watches that failed and were begun anew",
+            metrics.watch_restarts.clone(),
+        );
+        registry.register("ready", "1 while this process is ready, as /readyz says", metrics.ready.clone());
+        metrics.registry.sub_registry_with_prefix("process").register_collector(Box::new(Process));
         Arc::new(metrics)
     }
 
     /// All of it as text.
-    pub fn text(&self) -> Result<String, fmt::Error> {
+    pub fn text(&self, exposition: Exposition) -> Result<String, fmt::Error> {
+        self.ready.set(self.unready().is_none().into());
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
-        Ok(text)
+        Ok(exposition.of(text))
+    }
+
+    /// There are parents of this kind.
+    pub fn register_kind(&self, kind: &'static str) {
+        drop(self.errors.get_or_create(&KindLabels { kind }));
+    }
+
+    /// There are locks of this kind.
+    pub fn register_locks(&self, kind: &'static str) {
+        self.register_kind(kind);
+        let labels = KindLabels { kind };
+        for counter in [&self.grants, &self.losses, &self.revocations] {
+            drop(counter.get_or_create(&labels));
+        }
+        for histogram in [&self.grant_latency, &self.wait, &self.hold] {
+            drop(histogram.get_or_create(&labels));
+        }
+        for reason in EXPIRY_REASONS {
+            drop(self.expiries.get_or_create(&ExpiryLabels { kind, reason }));
+        }
     }
 
     /// There is an event loop of this name: it is stuck when it does not turn.
@@ -231,6 +289,11 @@ impl Metrics {
         let resource = resource.into();
         let id = self.health().register_watch(resource.clone());
         self.show_watches(&resource);
+        let labels = ResourceLabels { resource };
+        for counter in [&self.watch_restarts, &self.unreadable_untold, &self.illegible] {
+            drop(counter.get_or_create(&labels));
+        }
+        drop(self.unreadable.get_or_create(&labels));
         WatchReporter { metrics: Arc::clone(self), id }
     }
 
@@ -269,6 +332,11 @@ pub struct WatchReporter {
 }
 
 impl WatchReporter {
+    /// A list or watch of this resource has failed, and is begun anew.
+    pub fn restarts(&self, resource: &str) {
+        self.metrics.watch_restarts.get_or_create(&ResourceLabels { resource: resource.to_owned() }).inc();
+    }
+
     /// The last list or watch succeeded, or failed for this reason.
     pub fn report(&self, result: Result<(), String>) {
         let now = self.metrics.clock.monotonic();
@@ -290,25 +358,29 @@ impl Drop for WatchReporter {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{parents::Figures, *};
+    use crate::key::ParentKey;
 
     #[test]
     fn the_text_has_the_names_that_are_documented() {
         let metrics = Metrics::new(Clock::start());
-        let parent = ParentLabels { namespace: "etl".into(), kind: "semaphore", name: "warehouse".into() };
-        metrics.waiting.get_or_create(&parent).set(3);
+        let key = ParentKey::new("etl", "warehouse").into();
+        metrics.parents.show("semaphore", &key, Figures::Lock { permits: 5, in_use: 2, waiting: 3, oldest: None });
         metrics.grants.get_or_create(&KindLabels { kind: "lease" }).inc();
         metrics.expiries.get_or_create(&ExpiryLabels { kind: "lease", reason: "silent" }).inc();
         metrics.grant_latency.get_or_create(&KindLabels { kind: "lease" }).observe(0.02);
         metrics.turn(metrics.register_loop("locks"), Duration::from_millis(4), Duration::from_millis(2));
         let permits = metrics.register_watch("permits");
         permits.report(Err("forbidden".into()));
-        let text = metrics.text().expect("it can be written");
+        let text = metrics.text(Exposition::OpenMetrics).expect("it can be written");
         for line in [
             r#"konductor_waiting{namespace="etl",kind="semaphore",name="warehouse"} 3"#,
             r#"konductor_grants_total{kind="lease"} 1"#,
             r#"konductor_expiries_total{kind="lease",reason="silent"} 1"#,
             r#"konductor_grant_latency_seconds_bucket{le="0.025",kind="lease"} 1"#,
+            r#"konductor_permits{namespace="etl",kind="semaphore",name="warehouse"} 5"#,
+            r#"konductor_oldest_waiter_seconds{namespace="etl",kind="semaphore",name="warehouse"} 0"#,
+            "konductor_parents_left_out 0",
             "konductor_leader 0",
             r#"konductor_turn_seconds_bucket{le="0.0025",event_loop="locks"} 0"#,
             r#"konductor_turn_seconds_bucket{le="0.005",event_loop="locks"} 1"#,
@@ -323,7 +395,9 @@ mod tests {
     fn a_watch_that_is_given_up_is_shown_no_longer() {
         let metrics = Metrics::new(Clock::start());
         let [first, second] = [(); 2].map(|()| metrics.register_watch("jobs"));
-        let shown = |line: &str| metrics.text().expect("it can be written").lines().any(|found| found == line);
+        let shown = |line: &str| {
+            metrics.text(Exposition::OpenMetrics).expect("it can be written").lines().any(|found| found == line)
+        };
         assert!(shown(r#"konductor_watch_failing{resource="jobs"} 0"#));
         first.report(Err("forbidden".into()));
         assert!(shown(r#"konductor_watch_failing{resource="jobs"} 1"#));
