@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use konductor_api::duration::doubling_pause;
 
+use crate::process;
+
 /// The first pause.
 const FIRST: Duration = Duration::from_millis(100);
 
@@ -60,7 +62,8 @@ pub fn jittered(pause: Duration, random: u32) -> Duration {
 /// A random number; it spreads load and makes names unlikely to clash, nothing more.
 pub fn random() -> u32 {
     // Linux has had the system call since 3.17; without it a constant costs the spreading, not correctness.
-    getrandom::u32().unwrap_or(0)
+    let mut bytes = [0; 4];
+    process::fill(&mut bytes).map_or(0, |()| u32::from_le_bytes(bytes))
 }
 
 #[cfg(test)]

@@ -19,7 +19,12 @@ use nix::{
     },
     time::{ClockId, clock_gettime},
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::Instant,
+};
+
+use crate::process;
 
 /// A moment, as the time since boot on `CLOCK_BOOTTIME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +36,9 @@ impl Boottime {
 
     /// Now.
     pub fn now() -> Self {
+        if let Some(now) = process::boottime() {
+            return Self(now);
+        }
         let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has had CLOCK_BOOTTIME since 2.6.39");
         Self(now.into())
     }
@@ -96,6 +104,9 @@ impl AsRawFd for Timer {
 impl Alarm {
     /// One that is not set. Must be called on a tokio runtime with I/O enabled.
     pub fn new() -> io::Result<Self> {
+        if process::boottime().is_some() {
+            return Ok(Self { at: None, timer: None });
+        }
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let Ok(timer) = timerfd::TimerFd::new(timerfd::ClockId::CLOCK_BOOTTIME, flags) else {
             return Ok(Self { at: None, timer: None });
@@ -129,7 +140,11 @@ impl Alarm {
                     self.at = None;
                     return Ok(());
                 }
-                tokio::time::sleep(left.min(STEP)).await;
+                if process::boottime().is_some() {
+                    tokio::time::sleep_until(process::after(Instant::now(), left)).await;
+                } else {
+                    tokio::time::sleep(left.min(STEP)).await;
+                }
                 continue;
             };
             let mut ready = timer.readable_mut().await?;

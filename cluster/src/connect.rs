@@ -3,6 +3,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use kube::config::{Cluster, Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -215,6 +216,25 @@ pub async fn kube_client(program: Program) -> Result<kube::Client, ConnectError>
     let config = find_cluster().await?;
     let config = logged_in(&config, Login::default()).await.map_err(unusable)?;
     build(&config, program).map_err(unusable)
+}
+
+/// How a program that needs several connections comes to each of them.
+#[derive(Clone)]
+pub enum Way {
+    /// To the cluster of [`find_cluster`].
+    Found(Program),
+    /// As somebody else makes them.
+    Made(Arc<dyn Fn() -> kube::Client + Send + Sync>),
+}
+
+impl Way {
+    /// A client with a connection of its own.
+    pub async fn client(&self) -> Result<kube::Client, ConnectError> {
+        match self {
+            Self::Found(program) => kube_client(*program).await,
+            Self::Made(make) => Ok(make()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! - [`object`], `sieve`: reading little of each object, and each on its own, as others may have written anything into
 //!   it;
 //! - [`backoff`], [`clock`], [`server_time`], [`cause`]: waiting, time, and errors for people;
+//! - [`process`]: what a process has of its own, which a simulation has many of;
 //! - [`apart`]: work that would keep everything else waiting;
 //! - [`repeats`]: what is said again and again.
 
@@ -24,6 +25,7 @@ pub mod follow;
 pub mod link;
 pub mod login;
 pub mod object;
+pub mod process;
 pub mod program;
 #[cfg(feature = "proxy")]
 mod proxy;
@@ -36,7 +38,7 @@ mod time;
 
 pub use cause::{causes, chain};
 pub use clock::Boottime;
-pub use connect::{Choice, ConnectError, find_cluster, kube_client, read_kubeconfig};
+pub use connect::{Choice, ConnectError, Way, find_cluster, kube_client, read_kubeconfig};
 pub use endpoint::{Endpoint, Page, PageRequest};
 pub use link::{Failure, Line, Link};
 pub use login::{Login, LoginError};

@@ -61,13 +61,19 @@ const TOKEN_AGE: Duration = Duration::from_mins(1);
 
 /// The connection to one cluster.
 pub struct Link {
-    config: Arc<Config>,
+    origin: Origin,
     program: Program,
     login: Login,
     /// The file of the token, which is read here and not by `kube`: that neither reads one early nor forgives a
     /// newline.
     token: Option<PathBuf>,
     state: Mutex<State>,
+}
+
+/// Where clients come from.
+enum Origin {
+    Config(Arc<Config>),
+    Made(Arc<dyn Fn() -> kube::Client + Send + Sync>),
 }
 
 struct State {
@@ -104,7 +110,13 @@ impl Link {
 
     fn over(Settled(config, token): Settled, program: Program, login: Login, client: kube::Client) -> Self {
         let state = State { client, generation: 0, token: None };
-        Self { config: Arc::new(config), program, login, token, state: Mutex::new(state) }
+        Self { origin: Origin::Config(Arc::new(config)), program, login, token, state: Mutex::new(state) }
+    }
+
+    /// One whose clients somebody else makes, each with a connection of its own.
+    pub fn made(make: Arc<dyn Fn() -> kube::Client + Send + Sync>, program: Program) -> Self {
+        let state = State { client: make(), generation: 0, token: None };
+        Self { origin: Origin::Made(make), program, login: Login::default(), token: None, state: Mutex::new(state) }
     }
 
     /// Whose connection it is.
@@ -132,14 +144,19 @@ impl Link {
 
     /// Whether no program has to be run for new credentials.
     pub fn is_quick_to_renew(&self) -> bool {
-        !login::is_needed(&self.config.auth_info)
+        match &self.origin {
+            Origin::Config(config) => !login::is_needed(&config.auth_info),
+            Origin::Made(_) => true,
+        }
     }
 
     /// Replaces the client of this generation, if nobody else has, by one with a new connection and credentials read
     /// anew.
     pub async fn renew(&self, generation: u64) -> Result<(), Failure> {
-        let (config, program, login) = (&self.config, self.program, self.login);
-        let client = build(&*logged_in(config, login).await?, program)?;
+        let client = match &self.origin {
+            Origin::Config(config) => build(&*logged_in(config, self.login).await?, self.program)?,
+            Origin::Made(make) => make(),
+        };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.generation == generation {
             *state = State { client, generation: generation + 1, token: None };

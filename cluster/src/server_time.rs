@@ -10,7 +10,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::time::unix_seconds;
+use crate::{process, time::unix_seconds};
 
 /// An answer that took longer says little of the time when it comes.
 pub(crate) const PROMPT: Duration = Duration::from_secs(1);
@@ -22,16 +22,14 @@ const SAME: i64 = 2;
 static AHEAD: AtomicI64 = AtomicI64::new(0);
 
 /// The time by the API server's clock, or by this machine's as long as no answer has told another one.
-#[expect(clippy::disallowed_methods, reason = "for people to read; what decides takes it as an argument")]
 pub fn wall() -> Timestamp {
-    let now = Timestamp::now();
+    let now = process::wall();
     now.checked_add(SignedDuration::from_secs(AHEAD.load(Relaxed))).unwrap_or(now)
 }
 
 /// A prompt answer has come now, with this `Date`.
-#[expect(clippy::disallowed_methods, reason = "compares two clocks")]
 pub(crate) fn note(date: &str) {
-    if let Some(ahead) = ahead(date, Timestamp::now()) {
+    if let Some(ahead) = ahead(date, process::wall()) {
         AHEAD.store(ahead, Relaxed);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use konductor_api::arbiter::Now;
-use konductor_cluster::server_time;
+use konductor_cluster::{process, server_time};
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ impl Clock {
     /// Time since the start. It does not count a machine's suspension, so whatever waits for it waits longer, never
     /// shorter.
     pub fn monotonic(self) -> Duration {
-        self.start.elapsed()
+        process::elapsed(self.start)
     }
 
     /// How long this thread has had a processor. What it does while it waits for one is nothing.
@@ -38,7 +38,7 @@ impl Clock {
 
     /// The moment that is `monotonic` after the start, for timers.
     pub fn instant(self, monotonic: Duration) -> Instant {
-        self.start + monotonic
+        process::after(self.start, monotonic)
     }
 }
 

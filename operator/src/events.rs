@@ -14,7 +14,7 @@ use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use konductor_cluster::{Endpoint, Program, backoff::random};
+use konductor_cluster::{Endpoint, Program, backoff::random, process};
 use kube::{Client, Resource};
 use serde::de::IgnoredAny;
 use serde_json::json;
@@ -123,8 +123,8 @@ impl Recorder {
         let (recorder, Told { objects, claimants }) = Self::new(metrics.clone());
         let writer = Writer { client: client.clone(), instance, metrics: metrics.clone() };
         let waiting = recorder.claimants.waiting.clone();
-        tokio::spawn(claimants::publish(client, writer.clone(), claimants, waiting, metrics));
-        tokio::spawn(publish(writer, objects, recorder.objects.waiting.clone()));
+        process::spawn(claimants::publish(client, writer.clone(), claimants, waiting, metrics));
+        process::spawn(publish(writer, objects, recorder.objects.waiting.clone()));
         recorder
     }
 

@@ -1,6 +1,9 @@
 //! Objects that cannot be read: told of once each time what there is to say changes, counted, and left alone.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use konductor_cluster::{
     follow::Event,
@@ -50,7 +53,7 @@ pub(crate) struct Faults {
     resource: String,
     reference: fn(&str, &str, &str) -> k8s_openapi::api::core::v1::ObjectReference,
     /// By UID.
-    known: HashMap<String, Known>,
+    known: BTreeMap<String, Known>,
     namespaces: HashMap<String, usize>,
     epoch: u32,
     metrics: Arc<Metrics>,
@@ -63,7 +66,7 @@ impl Faults {
         Self {
             resource: K::plural(&()).into_owned(),
             reference: reference::<K>,
-            known: HashMap::new(),
+            known: BTreeMap::new(),
             namespaces: HashMap::new(),
             epoch: 0,
             metrics,

@@ -34,4 +34,4 @@ mod tasks;
 mod waitable;
 mod watching;
 
-pub use run::main;
+pub use run::{Operator, main};

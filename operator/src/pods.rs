@@ -6,7 +6,7 @@
 //! when its claim's client has missed a renewal, or when its turn is near (a [`Look`](konductor_api::arbiter::Look)).
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -121,7 +121,7 @@ const TENANTS: usize = 256;
 /// The claims of each pod, so that a pod's end finds them.
 #[derive(Default)]
 pub struct Tenants {
-    claims: HashMap<String, HashSet<String>>,
+    claims: HashMap<String, BTreeSet<String>>,
 }
 
 impl Tenants {

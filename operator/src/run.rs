@@ -1,14 +1,20 @@
 //! Puts the parts together, and takes them apart in order.
 
-use std::{future::pending, process::ExitCode, sync::Arc};
+use std::{
+    future::{Future, pending},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use konductor_api::{Lease, Semaphore};
-use konductor_cluster::{Program, backoff::random, kube_client};
+use konductor_cluster::{Program, Way, backoff::random, process};
+use kube::Client;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 use tracing::{error, info};
 
@@ -56,7 +62,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     // Before anything else, so that no signal is missed.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let clock = Clock::start();
-    let client = kube_client(Program::OPERATOR).await.context("cannot find out how to reach the API server")?;
+    let way = Way::Found(Program::OPERATOR);
+    let client = way.client().await.context("cannot find out how to reach the API server")?;
     let identity = identity.unwrap_or_else(invented_identity);
     let figures = Server::bind("metrics", metrics_addr, http::METRICS)
         .with_context(|| format!("cannot listen on {metrics_addr} for /metrics"))?;
@@ -66,61 +73,95 @@ async fn run(config: Config) -> anyhow::Result<()> {
     info!(identity, metrics = %figures.address(), health = %probes.address(), version, "konductor-operator starts");
 
     let metrics = Metrics::new(clock);
-    let (leading_sender, leading) = watch::channel(false);
-    let (resign, resigned) = oneshot::channel();
-    let mut candidate = match election {
+    let election = match election {
         Election::Lease => {
             let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-            let candidate = Candidate::new(identity.clone(), lease_duration);
-            // Of its own: the streams of one connection are counted, and watches and writes could take them all.
-            let client = kube_client(Program::OPERATOR).await.context("cannot connect for the election")?;
-            let elector = Elector { client, namespace, candidate, clock, leading: leading_sender };
-            tokio::spawn(elector.run(resigned))
+            Some((namespace, lease_duration))
         }
-        Election::Always => {
-            info!("this process leads, as it was told to lead always");
-            tokio::spawn(lead_always(leading_sender, resigned))
-        }
+        Election::Always => None,
     };
-    let recorder = Recorder::start(client.clone(), identity, Arc::clone(&metrics));
-    let (stop, stopped) = watch::channel(());
-    let (restored, mut went_back) = mpsc::channel(1);
-    let common = Common { client, leading, recorder, metrics: Arc::clone(&metrics), clock, restored };
-    let mut engines = JoinSet::new();
-    let locks = [
-        decide_locks::<Lease>(&mut engines, &common.apart().await?, &stopped),
-        decide_locks::<Semaphore>(&mut engines, &common.apart().await?, &stopped),
-    ];
-    lock::follow_pods(&common, &locks);
-    let apart = common.apart().await?;
-    let (barriers, inbox) = barrier::start(&apart);
-    engines.spawn(engine::run(barriers, inbox, apart, stopped.clone()));
-    let apart = common.apart().await?;
-    let (gates, inbox) = gate::start(&apart);
-    engines.spawn(engine::run(gates, inbox, apart, stopped.clone()));
+    let operator = Operator::start(way, client, identity, election, Arc::clone(&metrics), clock).await?;
     // Not earlier: who is asked before its parts are registered would be ready without them.
     figures.serve(http::figures(Arc::clone(&metrics), clock));
     probes.serve(http::probes(metrics));
+    operator.run(signals.next()).await
+}
 
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
-        // Neither ends by itself but by a panic. Better to start over than to go on with half of it.
-        Some(ended) = engines.join_next() => return ended.context("an event loop failed"),
-        ended = &mut candidate => return ended.context("the election failed"),
-        // What is known of objects, terms and turns is from a time that has never been, and cannot be told from what is
-        // true.
-        Some(what) = went_back.recv() => bail!(
-            "the API server's data was restored from a backup ({what}): starting over with nothing known, which needs no action"
-        ),
-    };
-    info!("{signal}: handing over");
-    // In this order: only when nothing is written any more does the standby's turn come.
-    drop(stop);
-    while let Some(ended) = engines.join_next().await {
-        ended.context("an event loop failed at the end")?;
+/// All that observes, decides and acts, without the process around it.
+pub struct Operator {
+    engines: JoinSet<()>,
+    candidate: JoinHandle<()>,
+    stop: watch::Sender<()>,
+    resign: oneshot::Sender<()>,
+    went_back: mpsc::Receiver<String>,
+}
+
+impl Operator {
+    /// Starts its tasks, on connections that are made by `way` beside that of `client`. Takes part in the election in
+    /// this namespace, with a lease that lasts so long; without one, leads always.
+    pub async fn start(
+        way: Way,
+        client: Client,
+        identity: String,
+        election: Option<(String, Duration)>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let (leading_sender, leading) = watch::channel(false);
+        let (resign, resigned) = oneshot::channel();
+        let candidate = if let Some((namespace, lease_duration)) = election {
+            let candidate = Candidate::new(identity.clone(), lease_duration);
+            // Of its own: the streams of one connection are counted, and watches and writes could take them all.
+            let client = way.client().await.context("cannot connect for the election")?;
+            let elector = Elector { client, namespace, candidate, clock, leading: leading_sender };
+            process::spawn(elector.run(resigned))
+        } else {
+            info!("this process leads, as it was told to lead always");
+            process::spawn(lead_always(leading_sender, resigned))
+        };
+        let recorder = Recorder::start(client.clone(), identity, Arc::clone(&metrics));
+        let (stop, stopped) = watch::channel(());
+        let (restored, went_back) = mpsc::channel(1);
+        let common = Common { way, client, leading, recorder, metrics, clock, restored };
+        let mut engines = JoinSet::new();
+        let locks = [
+            decide_locks::<Lease>(&mut engines, &common.apart().await?, &stopped),
+            decide_locks::<Semaphore>(&mut engines, &common.apart().await?, &stopped),
+        ];
+        lock::follow_pods(&common, &locks);
+        let apart = common.apart().await?;
+        let (barriers, inbox) = barrier::start(&apart);
+        engines.spawn(process::inherit(engine::run(barriers, inbox, apart, stopped.clone())));
+        let apart = common.apart().await?;
+        let (gates, inbox) = gate::start(&apart);
+        engines.spawn(process::inherit(engine::run(gates, inbox, apart, stopped)));
+        Ok(Self { engines, candidate, stop, resign, went_back })
     }
-    drop(resign);
-    candidate.await.context("the election failed at the end")
+
+    /// Goes on until `signal` says that it should end, and why; then hands over.
+    pub async fn run(self, signal: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+        let Self { mut engines, mut candidate, stop, resign, mut went_back } = self;
+        let signal = tokio::select! {
+            signal = signal => signal,
+            // Neither ends by itself but by a panic. Better to start over than to go on with half of it.
+            Some(ended) = engines.join_next() => return ended.context("an event loop failed"),
+            ended = &mut candidate => return ended.context("the election failed"),
+            // What is known of objects, terms and turns is from a time that has never been, and cannot be told from
+            // what is true.
+            Some(what) = went_back.recv() => bail!(
+                "the API server's data was restored from a backup ({what}): starting over with nothing known, which \
+                 needs no action"
+            ),
+        };
+        info!("{signal}: handing over");
+        // In this order: only when nothing is written any more does the standby's turn come.
+        drop(stop);
+        while let Some(ended) = engines.join_next().await {
+            ended.context("an event loop failed at the end")?;
+        }
+        drop(resign);
+        candidate.await.context("the election failed at the end")
+    }
 }
 
 /// Starts the engine for the locks of one kind. Returns its inbox.
@@ -131,7 +172,7 @@ fn decide_locks<K: lock::Kind>(
 ) -> mpsc::Sender<lock::Seen> {
     let (locks, inbox) = lock::start::<K>(common);
     let sender = inbox.sender.clone();
-    engines.spawn(engine::run(locks, inbox, common.clone(), stopped.clone()));
+    engines.spawn(process::inherit(engine::run(locks, inbox, common.clone(), stopped.clone())));
     sender
 }
 

@@ -6,6 +6,7 @@ use konductor_cluster::{
     Endpoint, Program,
     follow::{Event, Report, Source},
     object::{Lenient, Object},
+    process,
 };
 use kube::Resource;
 use serde::de::DeserializeOwned;
@@ -76,7 +77,7 @@ where
             () = tell => {}
         }
     };
-    tokio::spawn(following).abort_handle()
+    process::spawn(following).abort_handle()
 }
 
 fn lock(faults: &Mutex<Faults>) -> MutexGuard<'_, Faults> {

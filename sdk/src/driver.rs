@@ -1,5 +1,7 @@
 //! What the drivers of the protocols share.
 
+use konductor_cluster::process;
+
 use crate::{
     kubernetes::Calling,
     protocol::{Draw, Failure},
@@ -31,7 +33,7 @@ impl<T> InFlight<T> {
 /// What one step may use of chance.
 pub(crate) fn draw() -> std::io::Result<Draw> {
     let mut bytes = [0; 20];
-    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    process::fill(&mut bytes)?;
     let (id, jitter) = bytes.split_at(16);
     let both = id.try_into().map(u128::from_le_bytes).ok().zip(jitter.try_into().map(u32::from_le_bytes).ok());
     let (id, jitter) = both.expect("16 and 4 bytes of 20");

@@ -3,6 +3,7 @@
 use std::{fmt, marker::PhantomData, time::Duration};
 
 use konductor_api::{Lease, PodReference, Semaphore};
+use konductor_cluster::process;
 use tokio::{
     sync::{
         mpsc::{UnboundedSender, unbounded_channel},
@@ -86,7 +87,7 @@ impl<L> Acquiring<L> {
     pub async fn acquire(self) -> Result<Guard, AcquireError> {
         let (commands, orders) = unbounded_channel();
         let (tell, mut state) = watch::channel(State::Waiting);
-        let task = tokio::spawn(async move {
+        let task = process::spawn(async move {
             let mut repeats = Repeats::default();
             run(self.client, self.request, orders, |event| log_and_note(event, &tell, &mut repeats)).await;
         });

@@ -1,5 +1,7 @@
 //! The resources as the API server takes them: what it refuses and in which words, what cannot change, what it shows.
 
+mod truth;
+
 use std::process::Command;
 
 use k8s_openapi::api::core::v1::Pod;

@@ -7,7 +7,7 @@
 //! does not show any more, and looking for arrivals that nobody owns is done in pieces, by [`Arrivals::work`].
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     mem,
     ops::Bound::{Excluded, Included, Unbounded},
     sync::Arc,
@@ -214,14 +214,14 @@ pub(crate) struct Arrivals {
     orphans: Orphans,
     /// A namespace is being looked through for arrivals that nobody owns.
     scanning: bool,
-    marked: HashSet<Key>,
+    marked: BTreeSet<Key>,
     /// Since when this process leads, if it ever has.
     leads_since: Option<Duration>,
 }
 
 impl Arrivals {
     /// The barriers to be decided on since this was asked last.
-    pub(crate) fn take_marked(&mut self) -> HashSet<Key> {
+    pub(crate) fn take_marked(&mut self) -> BTreeSet<Key> {
         mem::take(&mut self.marked)
     }
 

@@ -8,6 +8,7 @@ use konductor_cluster::{
     backoff::{Backoff, random},
     follow::{Event, Source},
     object::{Described, Lenient},
+    process,
 };
 use kube::Client;
 use serde::de::IgnoredAny;
@@ -52,7 +53,7 @@ impl Elector {
         let (sightings, mut seen) = mpsc::channel(16);
         let requests = Requests::new(self.client.clone(), &self.namespace);
         let source = Source { endpoint: requests.endpoint.clone(), fields: Some(FIELDS.into()), page: 10 };
-        let watcher = tokio::spawn(watch_lease(source, sightings));
+        let watcher = process::spawn(watch_lease(source, sightings));
         let mut complaint = None;
         loop {
             let now = self.clock.monotonic();

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use konductor_cluster::{ConnectError, Program, kube_client};
+use konductor_cluster::{ConnectError, Way, process};
 use kube::Client;
 use tokio::{
     sync::{mpsc, watch},
@@ -35,7 +35,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// What the engines of all kinds share.
 #[derive(Clone)]
 pub struct Common {
-    /// The way to the API server.
+    /// How to connect to the API server.
+    pub way: Way,
+    /// A connection to it.
     pub client: Client,
     /// Whether this process leads.
     pub leading: watch::Receiver<bool>,
@@ -53,7 +55,7 @@ impl Common {
     /// The same with a connection of its own: an API server allows about 100 streams on one, which is what the lanes
     /// and watches of one engine may take. Those of another would wait behind requests that nobody answers.
     pub(crate) async fn apart(&self) -> Result<Self, ConnectError> {
-        Ok(Self { client: kube_client(Program::OPERATOR).await?, ..self.clone() })
+        Ok(Self { client: self.way.client().await?, ..self.clone() })
     }
 }
 
@@ -134,7 +136,7 @@ async fn drive<P: Plugin>(
         let taken = clock.monotonic();
         for (ticket, request) in engine.turn(clock.now(), || clock.monotonic() >= taken + SHARE) {
             let performed = P::perform(common.client.clone(), request);
-            tasks.spawn(async move { (ticket, performed.await) });
+            tasks.spawn(process::inherit(async move { (ticket, performed.await) }));
         }
         let (took, worked) = (clock.monotonic().saturating_sub(begun), clock.processor().saturating_sub(worked));
         common.metrics.turn(this_loop, took, worked);

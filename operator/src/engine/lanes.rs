@@ -9,7 +9,7 @@
 //! namespace has more than its share under way: whatever one namespace wants, another one finds a place.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
@@ -72,7 +72,7 @@ impl<J> Default for Parent<J> {
 
 #[derive(Debug)]
 struct Namespace<J> {
-    parents: HashMap<Key, Parent<J>>,
+    parents: BTreeMap<Key, Parent<J>>,
     /// Parents that have something to send and may.
     turns: VecDeque<Key>,
     under_way: usize,
@@ -82,14 +82,14 @@ struct Namespace<J> {
 
 impl<J> Default for Namespace<J> {
     fn default() -> Self {
-        Self { parents: HashMap::new(), turns: VecDeque::new(), under_way: 0, in_line: false }
+        Self { parents: BTreeMap::new(), turns: VecDeque::new(), under_way: 0, in_line: false }
     }
 }
 
 #[derive(Debug)]
 struct Queue<J> {
     bounds: Bounds,
-    namespaces: HashMap<String, Namespace<J>>,
+    namespaces: BTreeMap<String, Namespace<J>>,
     turns: VecDeque<String>,
     /// By their times, then in the order in which they came.
     later: BTreeMap<(Duration, u64), (Key, J)>,
@@ -99,7 +99,7 @@ struct Queue<J> {
 
 impl<J> Queue<J> {
     fn new(bounds: Bounds) -> Self {
-        let (namespaces, turns, later) = (HashMap::new(), VecDeque::new(), BTreeMap::new());
+        let (namespaces, turns, later) = (BTreeMap::new(), VecDeque::new(), BTreeMap::new());
         Self { bounds, namespaces, turns, later, count: 0, under_way: 0 }
     }
 

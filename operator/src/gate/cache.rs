@@ -147,7 +147,7 @@ pub(super) struct DependencyCache {
 
 impl DependencyCache {
     /// What has to be followed.
-    pub(super) fn sources(&self) -> HashSet<Subject> {
+    pub(super) fn sources(&self) -> BTreeSet<Subject> {
         self.needs.sources()
     }
 
@@ -238,7 +238,8 @@ impl DependencyCache {
             (Subject::Namespaces, Event::InitDone { .. }) => {
                 let epoch = self.hospitable.epoch;
                 let old = self.hospitable.namespaces.iter().filter(|(_, (seen, _))| *seen != epoch);
-                let old: Vec<_> = old.map(|(name, _)| name.clone()).collect();
+                let mut old: Vec<_> = old.map(|(name, _)| name.clone()).collect();
+                old.sort_unstable();
                 for name in old {
                     self.namespace(&name, None);
                 }

@@ -1,7 +1,7 @@
 //! Which gates need what: an index of the gates' specs. No I/O, no clock.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound::{Excluded, Included, Unbounded},
     sync::Arc,
 };
@@ -112,7 +112,7 @@ impl Needs {
     }
 
     /// What has to be followed.
-    pub(super) fn sources(&self) -> HashSet<Subject> {
+    pub(super) fn sources(&self) -> BTreeSet<Subject> {
         let kinds = Dependency::ALL.into_iter().filter(|kind| *kind != Dependency::Gate && self.any(*kind));
         kinds.map(Subject::Objects).chain((!self.looking.is_empty()).then_some(Subject::Namespaces)).collect()
     }
@@ -204,7 +204,7 @@ mod tests {
         let mut needs = Needs::default();
         assert!(needs.set(&key("a"), Some(&spec)).is_some() && needs.set(&key("b"), Some(&spec)).is_some());
         assert!(needs.set(&key("a"), Some(&spec)).is_none());
-        assert_eq!(needs.sources(), HashSet::from([Subject::Objects(Dependency::Job), Subject::Namespaces]));
+        assert_eq!(needs.sources(), BTreeSet::from([Subject::Objects(Dependency::Job), Subject::Namespaces]));
         assert_eq!(needs.naming(Dependency::Job, &key("j")).map(BTreeSet::len), Some(2));
         assert_eq!(needs.looking_into("other").map(BTreeSet::len), Some(2));
         assert_eq!(

@@ -1,6 +1,6 @@
 //! Watches on demand: a kind of object is followed while some gate needs it, and forgotten when none does any more.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::Namespace};
 use konductor_api::{
@@ -40,7 +40,7 @@ type OwnObject<K> = Object<K, IgnoredAny, Option<<K as HasStatus>::Status>>;
 type JobObject = Object<Job, JobSpec, JobStatus>;
 
 /// What can be followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Subject {
     /// Objects of a kind; gates themselves are always known.
     Objects(Dependency),
@@ -121,18 +121,18 @@ struct Following {
 /// The watches.
 pub(super) struct Sources {
     start: Start,
-    following: HashMap<Subject, Following>,
+    following: BTreeMap<Subject, Following>,
     /// Tells a watch from one that was ended before.
     number: u32,
 }
 
 impl Sources {
     pub(super) fn new(start: Start) -> Self {
-        Self { start, following: HashMap::new(), number: 0 }
+        Self { start, following: BTreeMap::new(), number: 0 }
     }
 
     /// Follows exactly these. Returns what is not followed any more.
-    pub(super) fn follow(&mut self, wanted: &HashSet<Subject>) -> Vec<Subject> {
+    pub(super) fn follow(&mut self, wanted: &BTreeSet<Subject>) -> Vec<Subject> {
         let ended: Vec<_> = self.following.keys().filter(|subject| !wanted.contains(subject)).copied().collect();
         for subject in &ended {
             if let Some(following) = self.following.remove(subject) {

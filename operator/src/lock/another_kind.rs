@@ -9,7 +9,7 @@ use std::{
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use konductor_cluster::{follow::Event, object::Object};
+use konductor_cluster::{Program, Way, follow::Event, object::Object};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -90,7 +90,8 @@ async fn another_kind_of_lock_is_taken_over_and_granted() {
     let recorder = Recorder::start(client.clone(), "test".into(), metrics.clone());
     let (_, leading) = watch::channel(true);
     let (restored, _) = mpsc::channel(1);
-    let common = Common { client: client.clone(), leading, recorder, metrics, clock, restored };
+    let way = Way::Found(Program::OPERATOR);
+    let common = Common { way, client: client.clone(), leading, recorder, metrics, clock, restored };
     let mut engine = Engine::new(Locks::<RwLock>::new(&common.metrics, &common.recorder));
     engine.lead(true, clock.now());
     let lock = Object::read(&server.object(0).to_string()).expect("an object");

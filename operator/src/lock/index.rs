@@ -1,6 +1,6 @@
 //! What is known of all locks and claims of one kind, and of the pods that ended. No I/O, no clock.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -68,8 +68,9 @@ pub(super) struct Index {
     /// all of them at once.
     reign: u64,
     leading: bool,
-    entries: HashMap<Key, Entry>,
-    claims: HashMap<Uid, ClaimNotes>,
+    // In order, so that whatever concerns all of them goes through them in the same order in each process.
+    entries: BTreeMap<Key, Entry>,
+    claims: BTreeMap<Uid, ClaimNotes>,
     tenants: Tenants,
     graveyard: Graveyard,
     parent_epoch: u32,
@@ -91,8 +92,8 @@ impl Index {
             kind,
             reign: 0,
             leading: false,
-            entries: HashMap::new(),
-            claims: HashMap::new(),
+            entries: BTreeMap::new(),
+            claims: BTreeMap::new(),
             tenants: Tenants::default(),
             graveyard: Graveyard::default(),
             parent_epoch: 0,

@@ -19,7 +19,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use konductor_cluster::follow::Event;
+use konductor_cluster::{follow::Event, process};
 use tokio::sync::mpsc;
 
 pub use self::kind::Kind;
@@ -54,7 +54,7 @@ pub(crate) fn follow_pods(common: &Common, inboxes: &[mpsc::Sender<Seen>]) {
         let (events, mut seen) = mpsc::channel(1);
         follow(common, Some(fields), pods::PAGE, events, Ended::from, |event| event);
         let inboxes = inboxes.to_vec();
-        tokio::spawn(async move {
+        process::spawn(async move {
             while let Some(event) = seen.recv().await {
                 for inbox in &inboxes {
                     if inbox.send(Seen::Pod(number, Event::clone(&event))).await.is_err() {

@@ -1,7 +1,7 @@
 //! What the engine is told about what is waited for.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     fmt::Debug,
     sync::Arc,
     time::Duration,
@@ -118,7 +118,7 @@ impl<K: Kind> Entry<K> {
 /// All parents of one kind.
 pub(crate) struct Waitables<K: Kind> {
     kind: K,
-    entries: HashMap<Key, Entry<K>>,
+    entries: BTreeMap<Key, Entry<K>>,
     epoch: u32,
     /// What a list of this version did not show.
     absent: VecDeque<(Key, String, Version)>,
@@ -142,7 +142,7 @@ impl<K: Kind> Waitables<K> {
         metrics.register_kind(K::Parent::KIND.name);
         Self {
             kind,
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
             epoch: 0,
             absent: VecDeque::new(),
             cache: metrics.register_cache(K::Parent::KIND.plural),

@@ -1,0 +1,11 @@
+//! `sim`: lives through histories.
+
+#![forbid(unsafe_code)]
+
+mod command;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    command::main()
+}

@@ -1,0 +1,283 @@
+//! What a seed makes: who there is, what they want, and what goes wrong when. A plan is data, so that a part of it can
+//! be left out to see whether the rest still fails.
+
+use std::{fmt, time::Duration};
+
+use crate::{chance::Chance, mutation::Mutation};
+
+/// How long things go wrong at most. After that all is well, and everybody has to come to an end.
+pub const TROUBLE: Duration = Duration::from_secs(90);
+
+/// A lock.
+#[derive(Clone, Debug)]
+pub struct Lock {
+    /// Whether it is a semaphore; else a lease.
+    pub is_semaphore: bool,
+    /// Its name.
+    pub name: String,
+    /// Its permits; 1 of a lease.
+    pub permits: u64,
+    /// Its TTL, in seconds.
+    pub ttl: u64,
+}
+
+/// Who wants to hold a lock.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Which lock.
+    pub lock: usize,
+    /// How many permits.
+    pub permits: u64,
+    /// How urgently.
+    pub priority: i32,
+    /// A TTL of its own, in seconds.
+    pub ttl: Option<u64>,
+    /// When it begins.
+    pub begins: Duration,
+    /// How long it works with what it holds.
+    pub works: Duration,
+    /// How often.
+    pub times: u64,
+    /// Whether it is a container of a pod.
+    pub in_pod: bool,
+    /// By how many millionths its clock is fast.
+    pub drift: i64,
+    /// A barrier that it arrives at in the end.
+    pub arrives: Option<usize>,
+    /// A barrier or gate that it waits for first.
+    pub awaits: Option<Awaited>,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug)]
+pub enum Awaited {
+    /// This barrier.
+    Barrier(usize),
+    /// This gate.
+    Gate(usize),
+}
+
+/// A barrier, by how many are expected.
+#[derive(Clone, Debug)]
+pub struct Barrier {
+    /// Its name.
+    pub name: String,
+    /// Arrivals until it opens.
+    pub expected: u64,
+}
+
+/// A gate that opens when a job is complete.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// Its name, and that of its job.
+    pub name: String,
+    /// When the job completes.
+    pub completes: Duration,
+}
+
+/// A process of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Who {
+    /// This operator.
+    Operator(usize),
+    /// This client.
+    Client(usize),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator(number) => write!(f, "operator {number}"),
+            Self::Client(number) => write!(f, "client {number}"),
+        }
+    }
+}
+
+/// What the network and the API server do to requests, each in so many of a thousand cases.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    /// A request is lost.
+    pub lost: u32,
+    /// It is carried out, and the answer is lost.
+    pub unanswered: u32,
+    /// It is carried out late: up to a minute later.
+    pub late: u32,
+    /// It is refused with 429, 500, 503 or 504, the last of which may have been carried out.
+    pub refused: u32,
+    /// A watch is cut off before an event, or goes silent.
+    pub cut: u32,
+    /// The longest way, in milliseconds.
+    pub way: u64,
+    /// By how much watches and stale reads lag, at most; in milliseconds.
+    pub lag: u64,
+}
+
+/// Something that happens once.
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    /// The process ends at once, and is started again after so long; of a pod with an even number of milliseconds in
+    /// the same pod.
+    Crash(Who, Duration),
+    /// The process stands still for so long.
+    Freeze(Who, Duration),
+    /// Nothing goes from or to it for so long.
+    Cut(Who, Duration),
+    /// It may do nothing for so long.
+    Forbid(Who, Duration),
+    /// A semaphore is given so many permits.
+    Permits(usize, u64),
+    /// A claim of this client is to be given back.
+    Revoke(usize),
+    /// A claim of this client is deleted by hand.
+    Delete(usize),
+    /// A lock is deleted, and made anew after so long.
+    Recreate(usize, Duration),
+    /// The pod of this client is deleted, by force or not.
+    DeletePod(usize, bool),
+    /// Etcd is compacted: what was before is not known any more, and every watch ends.
+    Compact,
+    /// Somebody makes a claim and never comes back.
+    Stranger(usize, u64),
+    /// The wall clock of this process is set by so many seconds.
+    SetClock(Who, i64),
+}
+
+/// A whole history, but for what its seed says of each step.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// By how many millionths the clock of each operator is fast.
+    pub operators: Vec<i64>,
+    /// The locks.
+    pub locks: Vec<Lock>,
+    /// The barriers.
+    pub barriers: Vec<Barrier>,
+    /// The gates.
+    pub gates: Vec<Gate>,
+    /// The clients.
+    pub clients: Vec<Client>,
+    /// What the network does while there is trouble.
+    pub weather: Weather,
+    /// What happens when.
+    pub events: Vec<(Duration, What)>,
+    /// When trouble ends.
+    pub calm: Duration,
+    /// A rule that is taken out.
+    pub mutation: Option<Mutation>,
+}
+
+/// The most by which the kernel corrects a clock's rate, in millionths: clients and operators rely on it.
+const DRIFT: u64 = 500;
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut chance = Chance::new(seed, 1);
+        let c = &mut chance;
+        let drift = |c: &mut Chance| if c.happens(500) { c.within(0, 2 * DRIFT) as i64 - DRIFT as i64 } else { 0 };
+        let operators = (0..c.within(1, 2)).map(|_| drift(c)).collect::<Vec<_>>();
+        let locks: Vec<_> = (0..c.within(1, 2))
+            .map(|number| {
+                let is_semaphore = c.happens(600);
+                let permits = if is_semaphore { c.within(1, 3) } else { 1 };
+                let kind = if is_semaphore { "semaphore" } else { "lease" };
+                Lock { is_semaphore, name: format!("{kind}-{number}"), permits, ttl: c.within(5, 20) }
+            })
+            .collect();
+        let calm = if c.happens(150) { Duration::ZERO } else { Duration::from_secs(c.within(20, TROUBLE.as_secs())) };
+        let mut clients: Vec<Client> = (0..c.within(2, 5))
+            .map(|_| {
+                let lock = c.below(locks.len() as u64) as usize;
+                Client {
+                    lock,
+                    permits: if locks[lock].is_semaphore { c.within(1, locks[lock].permits) } else { 1 },
+                    priority: if c.happens(200) { c.within(0, 10) as i32 - 5 } else { 0 },
+                    ttl: c.happens(300).then(|| c.within(5, 20)),
+                    begins: c.millis(0, calm.as_millis() as u64 + 5000),
+                    works: c.millis(0, 20_000),
+                    times: c.within(1, 2),
+                    in_pod: c.happens(500),
+                    drift: drift(c),
+                    arrives: None,
+                    awaits: None,
+                }
+            })
+            .collect();
+        let mut barriers = Vec::new();
+        if c.happens(300) {
+            barriers.push(Barrier { name: "barrier-0".into(), expected: clients.len() as u64 });
+            for client in &mut clients {
+                client.arrives = Some(0);
+            }
+            if c.happens(500) {
+                let mut waits = clients[0].clone();
+                (waits.arrives, waits.awaits, waits.times) = (None, Some(Awaited::Barrier(0)), 1);
+                clients.push(waits);
+            }
+        }
+        let mut gates = Vec::new();
+        if c.happens(200) {
+            gates.push(Gate { name: "gate-0".into(), completes: c.millis(0, calm.as_millis() as u64 + 5000) });
+            let number = c.below(clients.len() as u64) as usize;
+            if clients[number].awaits.is_none() {
+                clients[number].awaits = Some(Awaited::Gate(0));
+            }
+        }
+        let weather = weather(c);
+        let mut plan = Self {
+            seed,
+            operators,
+            locks,
+            barriers,
+            gates,
+            clients,
+            weather,
+            events: Vec::new(),
+            calm,
+            mutation: None,
+        };
+        if !calm.is_zero() {
+            let count = if c.happens(200) { c.within(7, 15) } else { c.below(7) };
+            for _ in 0..count {
+                let at = Duration::from_millis(c.below(calm.as_millis() as u64));
+                let what = plan.what(c);
+                plan.events.push((at, what));
+            }
+            plan.events.sort_by_key(|(at, _)| *at);
+        }
+        plan
+    }
+
+    fn what(&self, c: &mut Chance) -> What {
+        let who = if c.happens(500) {
+            Who::Operator(c.below(self.operators.len() as u64) as usize)
+        } else {
+            Who::Client(c.below(self.clients.len() as u64) as usize)
+        };
+        let (client, lock) = (c.below(self.clients.len() as u64) as usize, c.below(self.locks.len() as u64) as usize);
+        match c.below(14) {
+            0 | 1 => What::Crash(who, c.millis(10, 30_000)),
+            2 | 3 => What::Freeze(who, c.millis(100, 60_000)),
+            4 | 5 => What::Cut(who, c.millis(100, 60_000)),
+            6 => What::Forbid(who, c.millis(100, 20_000)),
+            7 if self.locks[lock].is_semaphore => What::Permits(lock, c.within(0, 3)),
+            8 => What::Revoke(client),
+            9 => What::Delete(client),
+            10 => What::Recreate(lock, c.millis(0, 10_000)),
+            11 => What::DeletePod(client, c.happens(300)),
+            12 => What::Compact,
+            13 => What::SetClock(who, c.within(0, 7200) as i64 - 3600),
+            _ => What::Stranger(lock, c.within(1, 3)),
+        }
+    }
+}
+
+fn weather(c: &mut Chance) -> Weather {
+    if c.happens(250) {
+        return Weather { way: 5, lag: 20, ..Weather::default() };
+    }
+    let mut rate = |most: u64| if c.happens(500) { c.within(0, most) as u32 } else { 0 };
+    let (lost, unanswered, late, refused, cut) = (rate(60), rate(60), rate(30), rate(100), rate(60));
+    Weather { lost, unanswered, late, refused, cut, way: c.within(1, 400), lag: c.within(0, 3000) }
+}

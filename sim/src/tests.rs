@@ -1,0 +1,32 @@
+//! A few histories in every build; `sim/run` lives through many.
+
+use crate::{mutation::Mutation, plan::Plan, world::live};
+
+#[test]
+fn histories_break_no_promise() {
+    for seed in 1..=20 {
+        let outcome = live(&Plan::of(seed), false);
+        assert!(outcome.broken.is_empty(), "seed {seed}: {:?}", outcome.broken);
+    }
+}
+
+#[test]
+fn what_breaks_a_promise_is_noticed() {
+    for (mutation, promise) in [
+        (Mutation::CommandsOutliveTheirRelease, "I2"),
+        (Mutation::RenewalsAreForgotten, "I2"),
+        (Mutation::DeletionsAreNotTold, "liveness"),
+    ] {
+        let noticed = (1..=60).find(|seed| {
+            let plan = Plan { mutation: Some(mutation), ..Plan::of(*seed) };
+            live(&plan, false).broken.iter().any(|broken| broken.what.starts_with(promise))
+        });
+        assert!(noticed.is_some(), "{mutation:?} is not noticed");
+    }
+}
+
+#[test]
+fn a_story_is_told_to_whoever_asks() {
+    let outcome = live(&Plan::of(1), true);
+    assert!(outcome.story.contains("operator 0 starts") && outcome.steps > 0, "{}", outcome.story);
+}

@@ -1,0 +1,708 @@
+//! Who is in the world: operators, clients with their pods, the controllers of Kubernetes, people.
+
+use std::{
+    collections::BTreeMap,
+    hash::Hasher,
+    panic,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::Method;
+use konductor::{
+    Client, Command, Event, PodReference, Request, Wanted,
+    rendezvous::{self, Arriving, Progress},
+};
+use konductor_cluster::{Boottime, Link, Program, Way, process::within};
+use konductor_operator::{Operator, clock::Clock, metrics::Metrics};
+use serde_json::{Value, json};
+use tokio::{
+    sync::{Notify, mpsc::unbounded_channel, watch},
+    time::{sleep, sleep_until, timeout},
+};
+
+use super::{World, network, process::Process};
+use crate::{
+    chance::Chance,
+    mutation::Mutation,
+    observe::Broken,
+    plan::{Awaited, Plan, Weather, What, Who},
+    server::{Key, resource},
+};
+
+/// The namespace of everybody who wants something.
+const TEAM: &str = "team";
+
+/// That of the operators.
+const SYSTEM: &str = "konductor-system";
+
+/// How long a leader that is silent is waited for.
+const LEASE: Duration = Duration::from_secs(15);
+
+/// How long each client may take for each of its turns, beside its own work and that of all others, when all is well: a
+/// dead leader, the longest TTL twice, and the pauses of all sides.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// How long after the last one has gone something may still be held: the longest TTL, and a proof of life.
+const AFTERWARDS: Duration = Duration::from_secs(45);
+
+/// How long after the last one has gone a request may still be under way: what was cut off, and late.
+const LATEST: Duration = Duration::from_mins(3);
+
+/// How long a command takes to end when it is told to.
+const REACTION: Duration = Duration::from_millis(100);
+
+/// What became of a history.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What must not have been.
+    pub broken: Vec<Broken>,
+    /// What happened, if it was to be told.
+    pub story: String,
+    /// What a history that is repeated has again.
+    pub digest: u64,
+    /// Writes that took effect.
+    pub steps: u64,
+    /// How long it lasted.
+    pub lasted: Duration,
+    /// What was counted.
+    pub figures: BTreeMap<&'static str, u64>,
+}
+
+thread_local! {
+    /// The first panic of this thread's history.
+    static PANIC: std::cell::RefCell<Option<String>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Has panics noted, of whichever task.
+pub fn note_panics() {
+    panic::set_hook(Box::new(|panic| {
+        PANIC.with_borrow_mut(|first| {
+            first.get_or_insert_with(|| panic.to_string());
+        });
+    }));
+}
+
+/// Lives through a plan.
+pub fn live(plan: &Plan, tells: bool) -> Outcome {
+    PANIC.set(None);
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    #[cfg(tokio_unstable)]
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&plan.seed.to_le_bytes()));
+    let runtime = builder.build().expect("a runtime");
+    let world = runtime.block_on(async {
+        let world = World::new(plan, tells);
+        Cast::new(&world, plan).play().await;
+        world
+    });
+    let lasted = runtime.block_on(async { world.now() });
+    drop(runtime);
+    let mut inner = world.inner();
+    if let Some(panic) = PANIC.take() {
+        inner.observers.broken(lasted, format!("a panic: {panic}"));
+    }
+    Outcome {
+        broken: inner.observers.all_broken().to_vec(),
+        story: inner.story.take().unwrap_or_default(),
+        digest: inner.digest.finish(),
+        steps: inner.steps,
+        lasted,
+        figures: std::mem::take(&mut inner.observers.figures),
+    }
+}
+
+/// How far a client has come.
+#[derive(Debug, Default)]
+struct Done {
+    waited: bool,
+    turns: u64,
+    arrived: bool,
+    finished: bool,
+}
+
+/// All who are in the world.
+struct Cast {
+    world: Arc<World>,
+    plan: Plan,
+    processes: Mutex<BTreeMap<Who, Arc<Process>>>,
+    starts: Mutex<BTreeMap<Who, u64>>,
+    /// The number of the pod that each client is in.
+    pods: Mutex<BTreeMap<usize, u64>>,
+    done: Mutex<Vec<Done>>,
+    /// Told each time that somebody has finished.
+    finished: watch::Sender<usize>,
+    /// Tells a client to end.
+    ends: Vec<Notify>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn path(group: &str, plural: &str) -> String {
+    format!("/apis/{group}/v1/namespaces/{TEAM}/{plural}")
+}
+
+const OURS: &str = "konductor.io";
+
+impl Cast {
+    fn new(world: &Arc<World>, plan: &Plan) -> Arc<Self> {
+        Arc::new(Self {
+            world: Arc::clone(world),
+            plan: plan.clone(),
+            processes: Mutex::default(),
+            starts: Mutex::default(),
+            pods: Mutex::default(),
+            done: Mutex::new(plan.clients.iter().map(|_| Done::default()).collect()),
+            finished: watch::Sender::new(0),
+            ends: plan.clients.iter().map(|_| Notify::new()).collect(),
+        })
+    }
+
+    async fn play(self: &Arc<Self>) {
+        let (world, plan) = (&self.world, &self.plan);
+        for name in [TEAM, SYSTEM] {
+            world.create("/api/v1/namespaces", "v1", "Namespace", name, &json!({}));
+        }
+        for number in 0..plan.locks.len() {
+            self.make_lock(number);
+        }
+        for barrier in &plan.barriers {
+            let spec = json!({ "expected": barrier.expected });
+            world.create(&path(OURS, "barriers"), "konductor.io/v1", "Barrier", &barrier.name, &spec);
+        }
+        for gate in &plan.gates {
+            world.create(&path("batch", "jobs"), "batch/v1", "Job", &gate.name, &json!({}));
+            let spec = json!({ "conditions": [{ "type": "Job", "name": gate.name, "state": "Complete" }] });
+            world.create(&path(OURS, "gates"), "konductor.io/v1", "Gate", &gate.name, &spec);
+            let cast = Arc::clone(self);
+            let gate = gate.clone();
+            tokio::spawn(async move {
+                sleep(gate.completes).await;
+                let status = json!({ "status": { "succeeded": 1, "conditions": [
+                    { "type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" },
+                ]}});
+                cast.world.ask(Method::PATCH, &format!("{}/{}/status", path("batch", "jobs"), gate.name), &status);
+            });
+        }
+        if plan.calm.is_zero() {
+            world.inner().observers.calm(Duration::ZERO);
+            self.set_weather(Weather { way: 3, lag: 5, ..Weather::default() }, true);
+        } else {
+            self.set_weather(plan.weather, false);
+        }
+        tokio::spawn(controllers(Arc::clone(world)));
+        for number in 0..plan.operators.len() {
+            self.start(Who::Operator(number));
+        }
+        for (number, client) in plan.clients.iter().enumerate() {
+            let (cast, begins) = (Arc::clone(self), client.begins);
+            tokio::spawn(async move {
+                sleep(begins).await;
+                cast.start(Who::Client(number));
+            });
+        }
+        for (at, what) in plan.events.clone() {
+            let cast = Arc::clone(self);
+            tokio::spawn(async move {
+                sleep(at).await;
+                cast.happen(what).await;
+            });
+        }
+        sleep(plan.calm).await;
+        self.calm_down();
+        let work: Duration = plan.clients.iter().map(|client| (client.works + REACTION) * client.times as u32).sum();
+        let turns: u32 = plan.clients.iter().map(|client| client.times as u32).sum();
+        let limit = PATIENCE + work + Duration::from_secs(20) * turns;
+        let all = plan.clients.len();
+        let mut finished = self.finished.subscribe();
+        if timeout(limit, finished.wait_for(|count| *count >= all)).await.is_err() {
+            let now = world.now();
+            let left: Vec<_> = lock(&self.done)
+                .iter()
+                .enumerate()
+                .filter(|(_, done)| !done.finished)
+                .map(|(number, done)| format!("client {number} ({done:?})"))
+                .collect();
+            world.inner().observers.broken(now, format!("liveness: not finished in time: {}", left.join(", ")));
+            return;
+        }
+        // What was sent while there was trouble may come late, and make a claim that nobody waits for any more.
+        let last = tokio::time::Instant::now() + LATEST;
+        while world.inner().under_way > 0 && tokio::time::Instant::now() < last {
+            sleep(Duration::from_secs(1)).await;
+        }
+        sleep(AFTERWARDS).await;
+        let now = world.now();
+        let mut inner = world.inner();
+        let inner = &mut *inner;
+        inner.observers.end(now, &inner.server);
+    }
+
+    fn set_weather(&self, weather: Weather, calm: bool) {
+        let mut inner = self.world.inner();
+        (inner.weather, inner.calm) = (weather, calm);
+    }
+
+    /// All trouble ends, also what would have lasted longer.
+    fn calm_down(&self) {
+        let now = self.world.now();
+        self.set_weather(Weather { way: 3, lag: 5, ..Weather::default() }, true);
+        {
+            let mut inner = self.world.inner();
+            inner.cuts.clear();
+            inner.bans.clear();
+            inner.observers.calm(now);
+            inner.tell(now, || "all is well from now on".into());
+        }
+        for process in lock(&self.processes).values() {
+            process.thaw();
+        }
+        for (number, lock) in self.plan.locks.iter().enumerate().filter(|(_, lock)| lock.is_semaphore) {
+            self.set_permits(number, lock.permits);
+        }
+    }
+
+    fn make_lock(&self, number: usize) {
+        let lock = &self.plan.locks[number];
+        let ttl = format!("{}s", lock.ttl);
+        if lock.is_semaphore {
+            let spec = json!({ "permits": lock.permits, "ttl": ttl });
+            self.world.create(&path(OURS, "semaphores"), "konductor.io/v1", "Semaphore", &lock.name, &spec);
+        } else {
+            let spec = json!({ "ttl": ttl });
+            self.world.create(&path(OURS, "leases"), "konductor.io/v1", "Lease", &lock.name, &spec);
+        }
+    }
+
+    fn lock_path(&self, number: usize) -> String {
+        let lock = &self.plan.locks[number];
+        let plural = if lock.is_semaphore { "semaphores" } else { "leases" };
+        format!("{}/{}", path(OURS, plural), lock.name)
+    }
+
+    fn set_permits(&self, number: usize, permits: u64) {
+        self.world.ask(Method::PATCH, &self.lock_path(number), &json!({ "spec": { "permits": permits } }));
+    }
+
+    /// Claims of a client, by name, and the path of their kind.
+    fn claims_of(&self, client: usize) -> Vec<(String, Key)> {
+        let is_semaphore = self.plan.locks[self.plan.clients[client].lock].is_semaphore;
+        let (plural, kind) = if is_semaphore { ("permits", "Permit") } else { ("leaserequests", "LeaseRequest") };
+        let id = resource::all().iter().position(|resource| resource.kind == kind).expect("claims are served");
+        let holder = holder(client);
+        let inner = self.world.inner();
+        let claims = inner.server.store.list(id, Some(TEAM), None, u64::MAX);
+        let claims = claims.filter(|(_, stored)| stored.value["spec"]["holder"] == holder.as_str());
+        claims.map(|(key, _)| (format!("{}/{}", path(OURS, plural), key.2), key.clone())).collect()
+    }
+
+    fn process(&self, who: Who) -> Option<Arc<Process>> {
+        lock(&self.processes).get(&who).cloned()
+    }
+
+    /// Starts a process, for the first time or again; a client in a pod of its own, if it is in one.
+    fn start(self: &Arc<Self>, who: Who) {
+        if let Who::Client(number) = who {
+            *lock(&self.pods).entry(number).or_default() += 1;
+        }
+        self.start_here(who);
+    }
+
+    /// The same in the pod that there is.
+    fn start_here(self: &Arc<Self>, who: Who) {
+        let start = {
+            let mut starts = lock(&self.starts);
+            let start = starts.entry(who).or_default();
+            *start += 1;
+            *start
+        };
+        let number = match who {
+            Who::Operator(number) => number as u64,
+            Who::Client(number) => 1000 + number as u64,
+        };
+        let chance = Chance::new(self.plan.seed, 1_000_000 + number * 1000 + start);
+        let drift = match who {
+            Who::Operator(number) => self.plan.operators[number],
+            Who::Client(number) => self.plan.clients[number].drift,
+        };
+        let drift = drift + self.plan.mutation.map_or(0, |mutation| mutation.drift(who));
+        let is_operator = matches!(who, Who::Operator(_));
+        let process = Process::start(who.to_string(), is_operator, drift, chance);
+        lock(&self.processes).insert(who, Arc::clone(&process));
+        self.world.tell(|| format!("{who} starts ({start})"));
+        match who {
+            Who::Operator(number) => {
+                tokio::spawn(within(process.clone(), operate(Arc::clone(self), process, number)));
+            }
+            Who::Client(number) => {
+                let life = Life { cast: Arc::clone(self), process: process.clone(), number, start };
+                tokio::spawn(within(process, life.live()));
+            }
+        }
+    }
+
+    async fn happen(self: &Arc<Self>, what: What) {
+        let world = &self.world;
+        world.tell(|| format!("*** {what:?}"));
+        match what {
+            What::Crash(who, pause) => {
+                let Some(process) = self.process(who) else { return };
+                if let Who::Client(number) = who {
+                    if lock(&self.done)[number].finished {
+                        return;
+                    }
+                    if !process.kill() {
+                        return;
+                    }
+                    if self.plan.clients[number].in_pod && pause.as_millis() % 2 == 0 {
+                        let now = world.now();
+                        world.inner().observers.ended(now, number);
+                        sleep(pause).await;
+                        return self.start_here(who);
+                    }
+                    self.pod_fails(number).await;
+                } else if !process.kill() {
+                    return;
+                }
+                sleep(pause).await;
+                self.start(who);
+            }
+            What::Freeze(who, span) => {
+                let Some(process) = self.process(who) else { return };
+                process.freeze();
+                sleep(span).await;
+                world.tell(|| format!("{who} goes on"));
+                process.thaw();
+            }
+            What::Cut(who, span) => {
+                let until = tokio::time::Instant::now() + span;
+                world.inner().cuts.insert(who.to_string(), until);
+            }
+            What::Forbid(who, span) => {
+                let until = tokio::time::Instant::now() + span;
+                world.inner().bans.insert(who.to_string(), until);
+            }
+            What::Permits(number, permits) => self.set_permits(number, permits),
+            What::Revoke(client) => {
+                for (path, _) in self.claims_of(client) {
+                    let patch = json!({ "metadata": { "annotations": { "konductor.io/revoke": "for a test" } } });
+                    world.ask(Method::PATCH, &path, &patch);
+                }
+            }
+            What::Delete(client) => {
+                for (path, _) in self.claims_of(client) {
+                    world.inner().observers.void(client);
+                    world.ask(Method::DELETE, &path, &Value::Null);
+                }
+            }
+            What::Recreate(number, pause) => {
+                world.ask(Method::DELETE, &self.lock_path(number), &Value::Null);
+                sleep(pause).await;
+                self.make_lock(number);
+            }
+            What::DeletePod(client, forced) => {
+                let Some(name) = self.pod_of(client) else { return };
+                if forced {
+                    world.change(|server, _| server.purge(&pod_key(&name)));
+                } else {
+                    self.ends[client].notify_one();
+                }
+            }
+            What::Compact => world.change(|server, _| {
+                let version = server.store.version();
+                server.store.compact(version);
+            }),
+            What::Stranger(number, permits) => {
+                let lock = &self.plan.locks[number];
+                let name = format!("stranger-{}", world.now().as_millis());
+                let mut spec = json!({ "holder": "stranger", "instance": name, "ttl": "5s" });
+                let (plural, kind) = if lock.is_semaphore {
+                    spec["semaphore"] = lock.name.as_str().into();
+                    spec["permits"] = permits.into();
+                    ("permits", "Permit")
+                } else {
+                    spec["lease"] = lock.name.as_str().into();
+                    ("leaserequests", "LeaseRequest")
+                };
+                world.create(&path(OURS, plural), "konductor.io/v1", kind, &name, &spec);
+            }
+            What::SetClock(who, ahead) => {
+                if let Some(process) = self.process(who) {
+                    process.set_clock(ahead);
+                }
+            }
+        }
+    }
+
+    /// The pod that a client runs in, if it is in one.
+    fn pod_of(&self, client: usize) -> Option<String> {
+        let pod = *lock(&self.pods).get(&client)?;
+        self.plan.clients[client].in_pod.then(|| pod_name(client, pod))
+    }
+
+    /// The process of a client has died: its kubelet says so after a while, if it is in a pod.
+    async fn pod_fails(&self, client: usize) {
+        let Some(name) = self.pod_of(client) else { return };
+        let now = self.world.now();
+        // All of a container is dead when its first process is.
+        self.world.inner().observers.ended(now, client);
+        sleep(Duration::from_secs(1)).await;
+        self.pod_ends(&name, "Failed", 137);
+    }
+
+    fn pod_ends(&self, name: &str, phase: &str, code: i32) {
+        let state = json!({ "terminated": { "exitCode": code, "finishedAt": "2026-01-01T00:00:00Z" } });
+        let status = json!({ "status": { "phase": phase, "containerStatuses": [
+            { "name": "main", "state": state, "lastState": {}, "ready": false, "restartCount": 0 },
+        ]}});
+        self.world.ask(Method::PATCH, &format!("/api/v1/namespaces/{TEAM}/pods/{name}/status"), &status);
+    }
+
+    fn finish(&self, number: usize) {
+        lock(&self.done)[number].finished = true;
+        self.world.tell(|| format!("client {number} has finished"));
+        self.finished.send_modify(|count| *count += 1);
+    }
+}
+
+fn holder(client: usize) -> String {
+    format!("client-{client}")
+}
+
+fn pod_name(client: usize, pod: u64) -> String {
+    format!("pod-{client}-{pod}")
+}
+
+fn pod_key(name: &str) -> Key {
+    (resource::PODS, TEAM.into(), name.into())
+}
+
+/// What the controllers of Kubernetes do: collect garbage, and take down namespaces.
+async fn controllers(world: Arc<World>) {
+    loop {
+        sleep(Duration::from_secs(5)).await;
+        world.change(|server, _| {
+            for key in server.orphans() {
+                server.purge(&key);
+            }
+            for (namespace, content) in server.terminating() {
+                for key in &content {
+                    server.purge(key);
+                }
+                server.purge(&namespace);
+            }
+        });
+    }
+}
+
+/// An operator.
+async fn operate(cast: Arc<Cast>, process: Arc<Process>, number: usize) {
+    let world = Arc::clone(&cast.world);
+    let clock = Clock::start();
+    let metrics = Metrics::new(clock);
+    let (of, by) = (Arc::clone(&world), Arc::clone(&process));
+    let way = Way::Made(Arc::new(move || network::client(&of, &by)));
+    let identity = format!("operator-{number}");
+    let client = network::client(&world, &process);
+    let election = Some((SYSTEM.to_owned(), LEASE));
+    let ended = match Operator::start(way, client, identity, election, metrics, clock).await {
+        Ok(operator) => operator.run(std::future::pending()).await,
+        Err(error) => Err(error),
+    };
+    let now = world.now();
+    let why = ended.map_or_else(|error| format!("{error:#}"), |()| "as if it had been told to".to_owned());
+    world.inner().observers.broken(now, format!("operator {number} has ended: {why}"));
+}
+
+/// A client, from a start to its end.
+struct Life {
+    cast: Arc<Cast>,
+    process: Arc<Process>,
+    number: usize,
+    start: u64,
+}
+
+impl Life {
+    async fn live(self) {
+        let Self { cast, process, number, .. } = &self;
+        let (number, plan) = (*number, &cast.plan.clients[*number]);
+        let (of, by) = (Arc::clone(&cast.world), Arc::clone(process));
+        let link = Arc::new(Link::made(Arc::new(move || network::client(&of, &by)), Program::SDK));
+        let client = Client::over(link, TEAM.into());
+        let pod = cast.pod_of(number).map(|name| self.make_pod(name));
+        let done = |change: fn(&mut Done)| change(&mut lock(&cast.done)[number]);
+        let (has_waited, has_arrived) = {
+            let done = &lock(&cast.done)[number];
+            (done.waited, done.arrived)
+        };
+        if let Some(awaited) = plan.awaits.filter(|_| !has_waited) {
+            self.wait(&client, awaited).await;
+            done(|done| done.waited = true);
+        }
+        while lock(&cast.done)[number].turns < plan.times {
+            if self.hold(&client, pod.clone()).await {
+                done(|done| done.turns += 1);
+            } else {
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+        if let Some(barrier) = plan.arrives.filter(|_| !has_arrived) {
+            self.arrive(&client, barrier).await;
+            done(|done| done.arrived = true);
+        }
+        if let Some(pod) = pod {
+            cast.pod_ends(&pod.name, "Succeeded", 0);
+        }
+        cast.finish(number);
+    }
+
+    /// The pod of this name that it runs in, which may be there.
+    fn make_pod(&self, name: String) -> PodReference {
+        let world = &self.cast.world;
+        let spec = json!({ "nodeName": "node", "restartPolicy": "OnFailure", "containers": [{ "name": "main", "image": "i" }] });
+        world.create(&format!("/api/v1/namespaces/{TEAM}/pods"), "v1", "Pod", &name, &spec);
+        let state = json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } });
+        let status = json!({ "status": { "phase": "Running", "containerStatuses": [
+            { "name": "main", "state": state, "lastState": {}, "ready": true, "restartCount": 0 },
+        ]}});
+        world.ask(Method::PATCH, &format!("/api/v1/namespaces/{TEAM}/pods/{name}/status"), &status);
+        if self.cast.plan.mutation == Some(Mutation::KubeletsLie) {
+            let (cast, name) = (Arc::clone(&self.cast), name.clone());
+            tokio::spawn(async move {
+                sleep(Duration::from_secs(10)).await;
+                cast.pod_ends(&name, "Failed", 1);
+            });
+        }
+        let uid = world.object(&pod_key(&name)).map_or(Value::Null, |pod| pod["metadata"]["uid"].clone());
+        let uid = uid.as_str().unwrap_or("gone").to_owned();
+        PodReference { name, uid, container: "main".into(), start: format!("start-{}", self.start) }
+    }
+
+    async fn wait(&self, client: &Client, awaited: Awaited) {
+        let plan = &self.cast.plan;
+        let awaited = match awaited {
+            Awaited::Barrier(number) => rendezvous::Awaited::barrier(&plan.barriers[number].name),
+            Awaited::Gate(number) => rendezvous::Awaited::gate(&plan.gates[number].name),
+        };
+        loop {
+            let (world, number, mut is_open) = (&self.cast.world, self.number, false);
+            let tell = |progress: Progress| {
+                world.tell(|| format!("client {number}: {progress:?}"));
+                is_open |= progress == Progress::Done;
+            };
+            rendezvous::wait(client.clone(), awaited.clone(), tell).await;
+            if is_open {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn arrive(&self, client: &Client, barrier: usize) {
+        let holder = holder(self.number);
+        let arriving = Arriving { barrier: self.cast.plan.barriers[barrier].name.clone(), key: holder.clone(), holder, pod: None };
+        loop {
+            let (world, number, mut has_arrived) = (&self.cast.world, self.number, false);
+            let tell = |progress: Progress| {
+                world.tell(|| format!("client {number}: {progress:?}"));
+                has_arrived |= progress == Progress::Done;
+            };
+            rendezvous::arrive(client.clone(), arriving.clone(), tell).await;
+            if has_arrived {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// When this deadline comes, in the world's time.
+    fn deadline(&self, at: Boottime) -> Duration {
+        let late = match self.cast.plan.mutation {
+            Some(Mutation::CommandsOutliveTheirDeadline) => Duration::from_secs(10),
+            _ => Duration::ZERO,
+        };
+        self.process.moment(at.0).saturating_duration_since(self.cast.world.started) + late
+    }
+
+    /// What the client protects has ended.
+    fn end_work(&self) {
+        if self.cast.plan.mutation != Some(Mutation::CommandsOutliveTheirRelease) {
+            let now = self.cast.world.now();
+            self.cast.world.inner().observers.ended(now, self.number);
+        }
+    }
+
+    /// Holds its lock once, for as long as its work takes. Returns whether it held it to the end.
+    async fn hold(&self, client: &Client, pod: Option<PodReference>) -> bool {
+        let (cast, number) = (&self.cast, self.number);
+        let plan = &cast.plan.clients[number];
+        let wanted_lock = &cast.plan.locks[plan.lock];
+        let name = wanted_lock.name.clone();
+        let wanted = if wanted_lock.is_semaphore {
+            Wanted::Semaphore { name, permits: plan.permits as u32 }
+        } else {
+            Wanted::Lease { name }
+        };
+        let (ttl, holder) = (plan.ttl.map(Duration::from_secs), holder(number));
+        let request = Request { wanted, priority: plan.priority, ttl, holder, pod };
+        let (commands, received) = unbounded_channel();
+        let (told, mut events) = unbounded_channel();
+        let now = cast.world.now();
+        cast.world.inner().observers.asks(now, number);
+        let mut run = Box::pin(konductor::run(client.clone(), request, received, move |event| {
+            // Its receiver is in the same function.
+            let _ = told.send(event);
+        }));
+        let (mut works_until, mut has_worked, mut is_over) = (None, false, false);
+        loop {
+            let never = tokio::time::Instant::now() + Duration::from_secs(1 << 30);
+            tokio::select! {
+                biased;
+                Some(event) = events.recv() => {
+                    cast.world.tell(|| format!("client {number}: {event:?}"));
+                    let now = cast.world.now();
+                    match event {
+                        Event::Held { fencing_token, deadline, .. } => {
+                            let deadline = self.deadline(deadline);
+                            cast.world.inner().observers.held(now, number, fencing_token, deadline);
+                            works_until = Some(tokio::time::Instant::now() + plan.works);
+                        }
+                        Event::Extended { deadline } => {
+                            let deadline = self.deadline(deadline);
+                            cast.world.inner().observers.extended(number, deadline);
+                        }
+                        Event::Lost { .. } => {
+                            cast.world.inner().observers.count("lost");
+                            sleep(REACTION).await;
+                            self.end_work();
+                            works_until = None;
+                            let _ = commands.send(Command::Release);
+                        }
+                        Event::Abandoned { .. } => cast.world.inner().observers.count("abandoned"),
+                        Event::Failed { .. } => cast.world.inner().observers.count("failed"),
+                        _ => {}
+                    }
+                }
+                () = sleep_until(works_until.unwrap_or(never)) => {
+                    self.end_work();
+                    (works_until, has_worked) = (None, true);
+                    let _ = commands.send(Command::Release);
+                }
+                () = cast.ends[number].notified() => {
+                    // What TERM does to konductor-run: the command ends, and then the claim is given back.
+                    sleep(REACTION).await;
+                    self.end_work();
+                    works_until = None;
+                    let _ = commands.send(Command::Release);
+                }
+                () = &mut run, if !is_over => is_over = true,
+                else => return has_worked,
+            }
+            if is_over && events.is_empty() {
+                return has_worked;
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! A world for real operators and clients: one API server, the network to it, clocks, and what goes wrong.
+
+mod actors;
+mod network;
+mod process;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    hash::{DefaultHasher, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokio::{sync::Notify, time::Instant};
+
+pub use self::actors::{Outcome, live, note_panics};
+use self::{network::Fate, process::Process};
+use crate::{
+    chance::Chance,
+    mutation::Mutation,
+    observe::Observers,
+    plan::{Plan, Weather},
+    server::{Key, Reply, Request, Server, Watch, resource},
+};
+
+/// When all histories begin.
+pub const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
+/// Requests of one process in one second of the world, at most: no client has a loop without a pause, and no operator
+/// writes more than its lanes let through.
+const REQUESTS: u32 = 400;
+
+/// The world.
+pub struct World {
+    inner: Mutex<Inner>,
+    changed: Vec<Arc<Notify>>,
+    started: Instant,
+}
+
+struct Inner {
+    server: Server,
+    chance: Chance,
+    weather: Weather,
+    calm: bool,
+    /// Until when nothing goes from or to a process, by its name.
+    cuts: BTreeMap<String, Instant>,
+    /// Until when a process may do nothing.
+    bans: BTreeMap<String, Instant>,
+    observers: Observers,
+    mutation: Option<Mutation>,
+    story: Option<String>,
+    digest: DefaultHasher,
+    steps: u64,
+    seen: u64,
+    /// Requests that may still have an effect.
+    under_way: i64,
+    /// The second of the world that is counted, and requests in it.
+    pace: BTreeMap<String, (u64, u32)>,
+}
+
+/// The time at this moment, by a clock that is right.
+fn timestamp(at: Instant) -> Timestamp {
+    STARTED.with(|started| {
+        let since = started.get().map_or(Duration::ZERO, |started| at.saturating_duration_since(started));
+        EPOCH.saturating_add(SignedDuration::try_from(since).unwrap_or_default()).unwrap_or(EPOCH)
+    })
+}
+
+thread_local! {
+    /// When the history of this thread began.
+    static STARTED: std::cell::Cell<Option<Instant>> = const { std::cell::Cell::new(None) };
+}
+
+impl World {
+    fn new(plan: &Plan, tells: bool) -> Arc<Self> {
+        let started = Instant::now();
+        STARTED.set(Some(started));
+        let inner = Inner {
+            server: Server::default(),
+            chance: Chance::new(plan.seed, 2),
+            weather: Weather::default(),
+            calm: true,
+            cuts: BTreeMap::new(),
+            bans: BTreeMap::new(),
+            observers: Observers::new(plan),
+            mutation: plan.mutation,
+            story: tells.then(String::new),
+            digest: DefaultHasher::new(),
+            steps: 0,
+            seen: 0,
+            under_way: 0,
+            pace: BTreeMap::new(),
+        };
+        let changed = resource::all().iter().map(|_| Arc::default()).collect();
+        Arc::new(Self { inner: Mutex::new(inner), changed, started })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the history has lasted.
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Tells the story.
+    fn tell(&self, line: impl FnOnce() -> String) {
+        let now = self.now();
+        self.inner().tell(now, line);
+    }
+
+    /// What a process asks for is counted.
+    fn asked(&self, process: &Process, request: &Request) {
+        let now = self.now();
+        let mut inner = self.inner();
+        let second = now.as_secs();
+        let pace = inner.pace.entry(process.name.clone()).or_default();
+        if pace.0 != second {
+            *pace = (second, 0);
+        }
+        pace.1 += 1;
+        let count = pace.1;
+        if count == REQUESTS {
+            inner.observers.broken(now, format!("{} makes {count} requests in a second", process.name));
+        }
+        let tail = request.query.iter().any(|(name, _)| name == "watch");
+        inner.note(now, &process.name, request.method.as_str(), &request.path);
+        inner.tell(now, || {
+            let watch = if tail { " (watch)" } else { "" };
+            let body = String::from_utf8_lossy(&request.body);
+            format!("{} asks: {} {}{watch} {body}", process.name, request.method, request.path)
+        });
+    }
+
+    /// So many more requests are under way.
+    fn under_way(&self, more: i64) {
+        self.inner().under_way += more;
+    }
+
+    /// What becomes of a request, and how long it and its answer take.
+    fn fate(&self, process: &Process, late: u64) -> (Fate, Duration, Duration) {
+        let mut inner = self.inner();
+        let Inner { chance, weather, .. } = &mut *inner;
+        let way = weather.way.max(1);
+        let (mut there, back) = (chance.millis(1, way + 1), chance.millis(1, way + 1));
+        let fate = if chance.happens(weather.lost) {
+            Fate::Lost
+        } else if chance.happens(weather.unanswered) {
+            Fate::Unanswered
+        } else if chance.happens(weather.refused) {
+            match chance.below(5) {
+                0 => Fate::Refused(429, false),
+                1 => Fate::Refused(500, chance.happens(500)),
+                2 => Fate::Refused(503, false),
+                3 => Fate::Refused(504, true),
+                _ => Fate::Refused(504, false),
+            }
+        } else {
+            if chance.happens(weather.late) {
+                there += chance.millis(1000, late);
+            }
+            Fate::Answered
+        };
+        if fate != Fate::Answered {
+            let now = self.now();
+            inner.tell(now, || format!("  a request of {} will be {fate:?}", process.name));
+        }
+        (fate, there, back)
+    }
+
+    /// How late the next events of a watch are, and whether it is cut off instead: with a word, or without one.
+    fn lag(&self) -> (Duration, Option<bool>) {
+        let mut inner = self.inner();
+        let Inner { chance, weather, .. } = &mut *inner;
+        let lag = chance.millis(1, weather.lag + 2);
+        let cut = chance.happens(weather.cut).then(|| chance.happens(600));
+        (lag, cut)
+    }
+
+    fn cut_until(&self, process: &Process) -> Option<Instant> {
+        self.inner().cuts.get(&process.name).copied().filter(|until| *until > Instant::now())
+    }
+
+    fn is_forbidden(&self, process: &Process) -> bool {
+        self.inner().bans.get(&process.name).is_some_and(|until| *until > Instant::now())
+    }
+
+    /// The API server carries out a request.
+    fn handle(&self, process: &Process, request: &Request) -> Reply {
+        let now = self.now();
+        let mut inner = self.inner();
+        let before = inner.server.store.version();
+        let lag = inner.weather.lag;
+        let mut behind = if lag > 100 { inner.chance.below(20) } else { 0 };
+        let mut rewritten;
+        let mut request = request;
+        if let Some(mutation) = inner.mutation {
+            rewritten = request.clone();
+            if mutation.rewrite(process.is_operator, &mut rewritten) {
+                behind = inner.chance.below(20);
+            }
+            request = &rewritten;
+        }
+        let stale = before.saturating_sub(behind).max(inner.server.store.compacted());
+        let reply = inner.server.handle(request, timestamp(Instant::now()), stale);
+        if let Reply::Answer(answer) = &reply
+            && inner.story.is_some()
+            && request.method != http::Method::GET
+        {
+            let text = answer.body.get(..answer.body.len().min(300)).unwrap_or_default().to_owned();
+            let code = answer.code;
+            inner.tell(now, || format!("  {} of {} {}: {code} {text}", request.method, process.name, request.path));
+        }
+        self.look(&mut inner, now, Some(process));
+        reply
+    }
+
+    /// The world itself changes something.
+    fn change<T>(&self, change: impl FnOnce(&mut Server, Timestamp) -> T) -> T {
+        let now = self.now();
+        let mut inner = self.inner();
+        let result = change(&mut inner.server, timestamp(Instant::now()));
+        self.look(&mut inner, now, None);
+        result
+    }
+
+    /// A request that nothing delays, of people and of controllers.
+    fn ask(&self, method: http::Method, path: &str, body: &Value) -> (u16, Value) {
+        self.change(|server, now| {
+            let request = Request {
+                method,
+                path: path.to_owned(),
+                query: Vec::new(),
+                content_type: "application/merge-patch+json".into(),
+                body: if body.is_null() { Vec::new() } else { body.to_string().into_bytes() },
+            };
+            let Reply::Answer(answer) = server.handle(&request, now, u64::MAX) else { unreachable!("not a watch") };
+            (answer.code, serde_json::from_str(&answer.body).unwrap_or(Value::Null))
+        })
+    }
+
+    /// Shows what has changed to the observers, and wakes the watches.
+    fn look(&self, inner: &mut Inner, now: Duration, by: Option<&Process>) {
+        let Inner { server, observers, seen, .. } = inner;
+        let mut changed = Vec::new();
+        for change in server.store.changes_after(*seen) {
+            observers.changed(now, change, by.map(|process| process.name.as_str()), &*server);
+            changed.push((change.key.clone(), change.version, change.deleted));
+        }
+        *seen = server.store.version();
+        for ((id, namespace, name), version, deleted) in changed {
+            inner.steps += 1;
+            inner.digest.write_u64(version);
+            inner.digest.write_u64(now.as_millis() as u64);
+            inner.note(now, "", &namespace, &name);
+            inner.tell(now, || {
+                format!(
+                    "  {} {namespace}/{name} {} at {version}",
+                    resource::all()[id].plural,
+                    if deleted { "is gone" } else { "is written" }
+                )
+            });
+            self.changed[id].notify_waiters();
+        }
+    }
+
+    fn changed(&self, id: usize) -> Arc<Notify> {
+        Arc::clone(&self.changed[id])
+    }
+
+    /// What there is to tell to a watch.
+    fn told(&self, watch: &mut Watch) -> Result<Vec<String>, Vec<String>> {
+        let inner = self.inner();
+        let version = inner.server.store.version();
+        let mut told = inner.server.events(watch, version);
+        if let (Ok(events), Some(Mutation::DeletionsAreNotTold)) = (&mut told, inner.mutation) {
+            events.retain(|event| !event.contains("\"DELETED\""));
+        }
+        told
+    }
+
+    fn bookmark(&self, watch: &Watch) -> Option<String> {
+        self.inner().server.bookmark(watch)
+    }
+
+    /// An object as it is.
+    fn object(&self, key: &Key) -> Option<Value> {
+        self.inner().server.store.get(key).map(|stored| stored.value.clone())
+    }
+
+    /// Creates an object as people do.
+    fn create(&self, path: &str, api_version: &str, kind: &str, name: &str, spec: &Value) -> (u16, Value) {
+        let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": { "name": name }, "spec": spec });
+        self.ask(http::Method::POST, path, &object)
+    }
+}
+
+impl Inner {
+    fn tell(&mut self, now: Duration, line: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            let _ = writeln!(story, "{:>9.3} {}", now.as_secs_f64(), line());
+        }
+    }
+
+    /// What a history that repeats must repeat.
+    fn note(&mut self, now: Duration, who: &str, what: &str, path: &str) {
+        self.digest.write_u64(now.as_micros() as u64);
+        for text in [who, what, path] {
+            self.digest.write(text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The way to the API server: what delays, loses, repeats nothing and refuses.
+//!
+//! A request that was sent arrives or not whatever its sender does meanwhile, as on a real network. So a write may be
+//! carried out long after nobody waits for it any more.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use http::{Response, header};
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::{Bytes, Frame};
+use konductor_cluster::link::{PING, PONG};
+use kube::client::Body;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+
+use super::{World, process::Process};
+use crate::server::{Answer, Reply, Request, Watch};
+
+/// The body of an answer.
+type Stream = UnsyncBoxBody<Bytes, io::Error>;
+
+/// How long a sender waits for what was lost, if nobody tells it: longer than any client does.
+const SILENCE: Duration = Duration::from_mins(5);
+
+/// How often a quiet watch is told where it stands.
+const BOOKMARK: Duration = Duration::from_mins(1);
+
+/// The latest that something late arrives.
+const LATE: u64 = 60_000;
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is carried out and answered.
+    Answered,
+    /// It never arrives.
+    Lost,
+    /// It is carried out, and the answer never arrives.
+    Unanswered,
+    /// It is refused with this, and carried out or not.
+    Refused(u16, bool),
+}
+
+/// A connection of a process, as a client of the API server.
+pub(super) fn client(world: &Arc<World>, process: &Arc<Process>) -> kube::Client {
+    let (world, process) = (Arc::clone(world), Arc::clone(process));
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let (world, process) = (Arc::clone(&world), Arc::clone(&process));
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+            let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let request = Request {
+                method: head.method,
+                path: head.uri.path().to_owned(),
+                query: Request::parameters(head.uri.query().unwrap_or_default()),
+                content_type: content_type.unwrap_or_default().to_owned(),
+                body: body.to_vec(),
+            };
+            let (answer, answered) = oneshot::channel();
+            world.asked(&process, &request);
+            let under_way = UnderWay::begin(&world);
+            tokio::spawn(carry(world, process, request, answer, under_way));
+            answered.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionReset))
+        }
+    });
+    kube::Client::new(service, "default")
+}
+
+/// A request that may still have an effect.
+struct UnderWay(Arc<World>);
+
+impl UnderWay {
+    fn begin(world: &Arc<World>) -> Self {
+        world.under_way(1);
+        Self(Arc::clone(world))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way(-1);
+    }
+}
+
+/// Carries a request to the API server, and its answer back.
+async fn carry(
+    world: Arc<World>,
+    process: Arc<Process>,
+    request: Request,
+    answer: oneshot::Sender<Response<Stream>>,
+    under_way: UnderWay,
+) {
+    let (fate, there, back) = world.fate(&process, LATE);
+    sleep(there).await;
+    if let Some(until) = world.cut_until(&process) {
+        // Packets are sent again until they get through or nobody sends them any more.
+        if answer.is_closed() || fate == Fate::Lost {
+            return;
+        }
+        sleep_until(until).await;
+    }
+    if fate == Fate::Lost {
+        drop(under_way);
+        // Some are told, by a reset, and some are not.
+        if back.as_millis() % 2 == 0 {
+            sleep(SILENCE).await;
+        }
+        return;
+    }
+    let reply = match fate {
+        Fate::Refused(code, false) => Reply::Answer(Answer::trouble(code)),
+        _ if world.is_forbidden(&process) => Reply::Answer(Answer::trouble(403)),
+        Fate::Refused(code, true) => {
+            world.handle(&process, &request);
+            Reply::Answer(Answer::trouble(code))
+        }
+        _ => world.handle(&process, &request),
+    };
+    // What is still under way has no effect.
+    drop(under_way);
+    if fate == Fate::Unanswered {
+        if back.as_millis() % 2 == 0 {
+            sleep(SILENCE).await;
+        }
+        return;
+    }
+    sleep(back).await;
+    if let Some(until) = world.cut_until(&process) {
+        sleep_until(until).await;
+    }
+    // Nobody may be waiting any more.
+    let _ = answer.send(response(&world, &process, reply));
+}
+
+fn response(world: &Arc<World>, process: &Arc<Process>, reply: Reply) -> Response<Stream> {
+    let builder = Response::builder().header(header::CONTENT_TYPE, "application/json");
+    let built = match reply {
+        Reply::Answer(Answer { code, body, retry_after }) => {
+            let mut builder = builder.status(code);
+            if let Some(seconds) = retry_after {
+                builder = builder.header(header::RETRY_AFTER, seconds);
+            }
+            let body = stream::once(async move { Ok(Frame::data(Bytes::from(body))) });
+            builder.body(StreamBody::new(body).boxed_unsync())
+        }
+        Reply::Watch(watch) => {
+            let (events, told) = mpsc::unbounded_channel();
+            tokio::spawn(feed(Arc::clone(world), Arc::clone(process), watch, events));
+            let body = stream::unfold(told, |mut told| async move {
+                let item: io::Result<Bytes> = told.recv().await?;
+                Some((item, told))
+            });
+            builder.body(StreamBody::new(body.map(|item| item.map(Frame::data))).boxed_unsync())
+        }
+    };
+    built.expect("a response")
+}
+
+/// Tells a watch what happens, until it ends.
+async fn feed(
+    world: Arc<World>,
+    process: Arc<Process>,
+    mut watch: Watch,
+    events: mpsc::UnboundedSender<io::Result<Bytes>>,
+) {
+    let end = Instant::now() + Duration::from_secs(watch.seconds);
+    let mut bookmark = Instant::now() + BOOKMARK;
+    loop {
+        let changed = world.changed(watch.resource);
+        let changed = changed.notified();
+        let mut changed = std::pin::pin!(changed);
+        changed.as_mut().enable();
+        match world.told(&mut watch) {
+            Ok(texts) if texts.is_empty() => {}
+            Ok(texts) => {
+                let (lag, cut) = world.lag();
+                sleep(lag).await;
+                if let Some(until) = world.cut_until(&process) {
+                    sleep_until(until).await;
+                }
+                match cut {
+                    Some(true) => {
+                        let _ = events.send(Err(io::ErrorKind::ConnectionReset.into()));
+                        return;
+                    }
+                    // It says nothing any more, until a ping is not answered.
+                    Some(false) => {
+                        tokio::select! {
+                            biased;
+                            () = sleep(PING + PONG) => {}
+                            () = events.closed() => {}
+                        }
+                        let _ = events.send(Err(io::ErrorKind::TimedOut.into()));
+                        return;
+                    }
+                    None => {}
+                }
+                if texts.into_iter().any(|text| events.send(Ok(text.into())).is_err()) {
+                    return;
+                }
+                continue;
+            }
+            Err(texts) => {
+                for text in texts {
+                    let _ = events.send(Ok(text.into()));
+                }
+                return;
+            }
+        }
+        let woken = tokio::select! {
+            biased;
+            () = events.closed() => return,
+            woken = timeout_at(end.min(bookmark), changed) => woken,
+        };
+        if woken.is_err() {
+            if Instant::now() >= end {
+                return;
+            }
+            bookmark = Instant::now() + BOOKMARK;
+            if let Some(text) = world.bookmark(&watch) {
+                let _ = events.send(Ok(text.into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A process of the world: its clocks, its chance, and whether it runs.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use konductor_cluster::process::Surroundings;
+use tokio::time::Instant;
+
+use super::EPOCH;
+use crate::chance::Chance;
+
+/// A process. It is one from its start to its end: who is started again is another one.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// What the story calls it.
+    pub(super) name: String,
+    /// Whether it is an operator.
+    pub(super) is_operator: bool,
+    born: Instant,
+    /// Time since boot when it began: no two of a host's begin at the same.
+    boot: Duration,
+    rate: f64,
+    /// By how many milliseconds its wall clock is ahead.
+    ahead: AtomicI64,
+    chance: Mutex<Chance>,
+    life: Mutex<Life>,
+}
+
+#[derive(Debug, Default)]
+struct Life {
+    stands_still: bool,
+    is_over: bool,
+    wakers: Vec<Waker>,
+}
+
+impl Process {
+    /// One that begins now, with a clock that is fast by so many millionths.
+    pub(super) fn start(name: String, is_operator: bool, drift: i64, mut chance: Chance) -> Arc<Self> {
+        let boot = Duration::from_millis(chance.below(100_000_000));
+        Arc::new(Self {
+            name,
+            is_operator,
+            born: Instant::now(),
+            boot,
+            rate: 1.0 + drift as f64 / 1e6,
+            ahead: AtomicI64::new(0),
+            chance: Mutex::new(chance),
+            life: Mutex::default(),
+        })
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has it stand still, as SIGSTOP does.
+    pub(super) fn freeze(&self) {
+        self.life().stands_still = true;
+    }
+
+    /// Has it go on.
+    pub(super) fn thaw(&self) {
+        let wakers = {
+            let mut life = self.life();
+            life.stands_still = false;
+            std::mem::take(&mut life.wakers)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends it, as SIGKILL does. Returns whether it had not ended before.
+    pub(super) fn kill(&self) -> bool {
+        let mut life = self.life();
+        life.wakers.clear();
+        !std::mem::replace(&mut life.is_over, true)
+    }
+
+    /// Sets its wall clock so many seconds ahead.
+    pub(super) fn set_clock(&self, ahead: i64) {
+        self.ahead.store(ahead * 1000, Relaxed);
+    }
+
+    /// The moment when its time since boot is this.
+    pub(super) fn moment(&self, boottime: Duration) -> Instant {
+        // As far as any plan goes.
+        const FAR: Duration = Duration::from_secs(1 << 30);
+        self.born + boottime.saturating_sub(self.boot).min(FAR).div_f64(self.rate)
+    }
+}
+
+impl Surroundings for Process {
+    fn boottime(&self) -> Duration {
+        self.boot + self.born.elapsed().mul_f64(self.rate)
+    }
+
+    fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    fn wall(&self) -> Timestamp {
+        let now = self.born + self.born.elapsed();
+        let now = super::timestamp(now);
+        now.saturating_add(SignedDuration::from_millis(self.ahead.load(Relaxed))).unwrap_or(EPOCH)
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        self.chance.lock().unwrap_or_else(PoisonError::into_inner).fill(bytes);
+    }
+
+    fn runs(&self, waker: &Waker) -> bool {
+        let mut life = self.life();
+        if life.stands_still && !life.is_over {
+            life.wakers.push(waker.clone());
+        }
+        !life.stands_still && !life.is_over
+    }
+}
