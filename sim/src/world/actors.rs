@@ -602,7 +602,8 @@ impl Life {
 
     async fn arrive(&self, client: &Client, barrier: usize) {
         let holder = holder(self.number);
-        let arriving = Arriving { barrier: self.cast.plan.barriers[barrier].name.clone(), key: holder.clone(), holder, pod: None };
+        let arriving =
+            Arriving { barrier: self.cast.plan.barriers[barrier].name.clone(), key: holder.clone(), holder, pod: None };
         loop {
             let (world, number, mut has_arrived) = (&self.cast.world, self.number, false);
             let tell = |progress: Progress| {

@@ -1,11 +1,11 @@
 //! The operator, played by hand: the test writes what an operator would, when it wants to. And a claim whose events a
 //! test waits for one by one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use konductor::protocol::limits::WITHDRAW_WITHIN;
-use konductor::{Client, Command, Config, ConnectOptions, Event, Request, Wanted, run};
+use konductor::{Boottime, Client, Command, Config, ConnectOptions, Event, Request, Wanted, run};
 use konductor_api::{Permit, Semaphore};
 use konductor_tests::{ControlPlane, TestNamespace, install_crds, wait_for};
 use kube::ResourceExt;
@@ -156,7 +156,7 @@ impl Claim {
     pub(crate) async fn next(&mut self) -> Event {
         let event = tokio::time::timeout(LIMIT, self.events.recv()).await.expect("an event in time");
         let event = event.expect("an event before the end");
-        eprintln!("{:?}: {event:?}", konductor::Boottime::now().0);
+        eprintln!("{:?}: {event:?}", Boottime::now().0);
         event
     }
 
@@ -178,7 +178,7 @@ impl Claim {
     }
 
     /// Waits for a renewal, which nothing but trouble may come before.
-    pub(crate) async fn extended(&mut self) -> konductor::Boottime {
+    pub(crate) async fn extended(&mut self) -> Boottime {
         let event = self.next_but_trouble().await;
         let Event::Extended { deadline } = event else { panic!("not extended: {event:?}") };
         deadline
@@ -191,12 +191,13 @@ impl Claim {
     /// Withdraws a claim that was never held: whether that was done in time. A machine that is busy may not manage it;
     /// then it has been tried for as long as is promised.
     pub(crate) async fn withdraw(&mut self) -> bool {
-        let begun = Instant::now();
+        let begun = Boottime::now();
         self.release();
         match self.next_but_trouble().await {
             Event::Released => true,
             Event::Abandoned { error } => {
-                assert!(begun.elapsed() >= WITHDRAW_WITHIN, "given up after {:?}: {error}", begun.elapsed());
+                let tried = Boottime::now().since(begun);
+                assert!(tried >= WITHDRAW_WITHIN, "given up after {tried:?}: {error}");
                 false
             }
             event => panic!("not withdrawn: {event:?}"),
