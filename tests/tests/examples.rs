@@ -97,7 +97,8 @@ fn a_job_comes_after_the_right_to_take_what_it_waits_for() {
 fn the_first_command_shows_that_one_waited_for_the_other() {
     let read = |file: &str| std::fs::read_to_string(workspace().join(file)).expect("read a page");
     let readme = read("README.md");
-    let line = readme.lines().find_map(|line| line.strip_prefix("    ")).expect("the README has a command");
+    let block = readme.split("```sh\n").nth(1).expect("the README has a command");
+    let line = block.lines().next().expect("it is one line");
     assert!(read("examples/turns/README.md").contains(line), "the example's page has the same command");
     let mut shell = Command::new("sh");
     shell.args(["-c", line]).current_dir(workspace()).stdin(Stdio::null());
