@@ -88,7 +88,7 @@ fn steady(word: &str) -> String {
         "SPAN".to_owned()
     } else if is_uid(bare) {
         "UID".to_owned()
-    } else if bare.len() >= 7 && digits(bare) {
+    } else if bare.len() >= 7 && digits(bare) || is_uptime(bare) {
         // Tokens, terms and tickets.
         "NUMBER".to_owned()
     } else {
@@ -113,6 +113,12 @@ fn is_time(word: &str) -> bool {
         Some((day, clock)) => is_day(day) && is_clock(clock),
         None => is_clock(word),
     }
+}
+
+/// `37321.57`, as /proc/uptime has it: nothing else here is so exact.
+fn is_uptime(word: &str) -> bool {
+    word.split_once('.')
+        .is_some_and(|(whole, part)| whole.len() >= 3 && digits(whole) && part.len() == 2 && digits(part))
 }
 
 /// `5m3s`, `0s`, `1.5s`, `200ms`, `3d4h`.
@@ -175,6 +181,7 @@ mod tests {
             ("2026-01-01T12:00:00Z and 2026-01-01T12:00:00.123Z", "TIME and TIME"),
             ("12:34:56 said", "TIME said"),
             ("token 1872600000000000", "token NUMBER"),
+            ("37321.57 building", "NUMBER building"),
             ("uid 0f8fad5b-d9cb-469f-a165-70867728950e", "uid UID"),
             ("permit/warehouse-84347e155ce198cf (holder a)", "permit/warehouse-ID (holder a)"),
             ("pod/report-daily-2hkxq", "pod/report-daily-ID"),
@@ -184,7 +191,7 @@ mod tests {
             ("  indented   by two", "  indented by two"),
             // And nothing else.
             ("konductor-run exit 75, 3 of 12", "konductor-run exit 75, 3 of 12"),
-            ("stage-1 etl-users two-words 1.30", "stage-1 etl-users two-words 1.30"),
+            ("stage-1 etl-users two-words 1.30 12.34", "stage-1 etl-users two-words 1.30 12.34"),
             ("version 0.1.0 s m h", "version 0.1.0 s m h"),
         ] {
             assert_eq!(plain(line), expected);

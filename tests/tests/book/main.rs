@@ -7,3 +7,4 @@ mod examples;
 mod pages;
 mod pictures;
 mod runner;
+mod words;
