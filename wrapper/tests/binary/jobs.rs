@@ -382,6 +382,10 @@ fn play(situation: &Situation, what: Happens, shell: &str, with: bool) -> Story 
     let from = stage.terminal.expected();
     stage.begin(situation.line, with);
     stage.happen(what, situation.stands);
+    if situation.stands == Orphaned && [Quit, TermForAll].contains(&what) {
+        // The shell above is ended by it, too, and the terminal with that.
+        eventually("the terminal is hung up", || stage.log().contains(&"SIGHUP".to_owned()).then_some(()));
+    }
     stage.end(what, situation.stands);
     let replaced = situation.line.starts_with("exec ") && what != Hup;
     let code = if replaced {
