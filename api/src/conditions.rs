@@ -16,7 +16,7 @@ pub const OPEN: &str = "Open";
 /// What is waited for will not open by itself any more.
 pub const FAILED: &str = "Failed";
 
-/// Reason of [`READY`]: the spec was accepted by the operator.
+/// Reason of [`READY`]: the operator has accepted the spec.
 pub const ACCEPTED: &str = "Accepted";
 /// Reason of [`SATURATED`]: all permits are in use.
 pub const FULL: &str = "Full";
@@ -26,7 +26,7 @@ pub const HELD: &str = "Held";
 pub const AVAILABLE: &str = "Available";
 /// Reason of [`SATURATED`]: the semaphore has no permits at all.
 pub const PAUSED: &str = "Paused";
-/// Reason of [`OPEN`] and [`FAILED`]: neither yet.
+/// Reason of [`OPEN`] and [`FAILED`]: it is not open, and has not failed.
 pub const WAITING: &str = "Waiting";
 /// Reason of [`OPEN`]: all that are expected have arrived.
 pub const ARRIVED: &str = "Arrived";

@@ -1,5 +1,7 @@
-//! The committed CRDs and admission policies are those that the code says. `UPDATE_CRDS=1 cargo test -p konductor-api
-//! --test crds` rewrites them.
+//! The committed CRDs, admission policies and reference pages are those that the code says. `UPDATE_CRDS=1 cargo test -p
+//! konductor-api --test crds` rewrites the former, `UPDATE_DOCS=1` the latter.
+
+mod reference;
 
 use std::{collections::BTreeSet, env, fs, path::Path, time::Duration};
 

@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Run(commands::run::Args),
     /// The operator's replicas and leader, and what is installed.
     Operator(commands::operator::Args),
+    /// Write manifests of the first konductor (sync.konductor.io) anew, for this one.
+    Convert(commands::convert::Args),
     /// Print a script for a shell that completes commands and names.
     Completion(commands::completion::Args),
     /// Print the version.

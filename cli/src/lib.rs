@@ -5,12 +5,14 @@
 //!   went wrong, for people;
 //! - `commands`: one module a command; `patience`, `waiting`: how long, and what is said meanwhile;
 //! - `output`, `screen`: what is printed; `status`: the flat summaries;
-//! - `why`: from an object to all that bears on it; `top`: a live view; `local`: what a folder has in a cluster's place.
+//! - `why`: from an object to all that bears on it; `top`: a live view; `local`: what a folder has in a cluster's place;
+//! - `convert`: manifests of the first konductor, written anew.
 
 mod args;
 mod cluster;
 mod commands;
 mod context;
+mod convert;
 mod error;
 mod globals;
 mod help;
@@ -163,6 +165,7 @@ async fn run(command: &Command, raw: Vec<OsString>, context: &Context) -> Outcom
         // It has been seen to before there was a runtime.
         Command::Run(_) => Ok(Exit::Internal),
         Command::Operator(args) => commands::operator::run(args, context).await,
+        Command::Convert(args) => commands::convert::run(args, context),
         Command::Completion(args) => Ok(commands::completion::run(args, context)),
         Command::Version(args) => commands::version::run(args, context),
         Command::Complete(_) => {

@@ -72,7 +72,8 @@ has, and `run` is `konductor-run --local`. Semaphores, leases and the claims on 
 What scripts for the first konductor say is taken: `--wait-for-update`, `--update-timeout`, `--wait-duration` and `--wait` change
 nothing, as every command here waits for the answer to what it asks, and `acquire` and `wait` as long as `--timeout` says;
 `--operator-namespace` says where `why`, `operator` and `top` look for the operator; `--log-level` (`KONCLI_LOG`) says how much is
-logged on stderr (`error`, `warn`, `info`, `debug`, `trace`); `-o text` is the table.
+logged on stderr (`error`, `warn`, `info`, `debug`, `trace`); `-o text` is the table. `koncli convert` writes its manifests anew;
+[the page on migration](migration.md) says what becomes of each field and command.
 
 ## The cluster, and logging in
 

@@ -26,6 +26,7 @@
 //! `cargo test -p konductor-tests` and the build of all programs that follows would compile the same crates in turns.
 
 mod access;
+pub mod book;
 mod chart;
 mod control_plane;
 mod gateway;

@@ -182,8 +182,7 @@ impl Process {
     /// Waits until the process has ended and asserts its exit code; death by signal n counts as 128 + n, as in a shell.
     pub async fn expect_exit(&mut self, limit: Duration, code: i32) {
         let status = self.wait_exit(limit).await;
-        let found = status.code().or(status.signal().map(|signal| 128 + signal));
-        assert_eq!(found, Some(code), "exit code of {}\n{}", self.name, self.output());
+        assert_eq!(self::code(status), code, "exit code of {}\n{}", self.name, self.output());
     }
 
     /// Waits until `text` is in its standard error.
@@ -246,6 +245,11 @@ impl Drop for Process {
             eprint!("{}", self.output());
         }
     }
+}
+
+/// The exit code of what has ended; death by signal n counts as 128 + n, as in a shell.
+pub(crate) fn code(status: ExitStatus) -> i32 {
+    status.code().or(status.signal().map(|signal| 128 + signal)).expect("what has ended did so in one of these ways")
 }
 
 /// A program may have written half a character so far.

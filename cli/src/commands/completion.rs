@@ -319,7 +319,7 @@ fn at(path: &[&Command], positionals: usize, given: &[&str]) -> Source {
         (["revoke"], _, 0) => Source::Objects(vec![SEMAPHORE, LEASE]),
         (["events"], _, 0) => Source::Objects(PARENTS.to_vec()),
         (["completion"], _, 0) => fixed(&["bash", "zsh", "fish", "kubectl"]),
-        (["run"], ..) => Source::Files,
+        (["run" | "convert"], ..) => Source::Files,
         _ => Source::Fixed(Vec::new()),
     }
 }
@@ -353,6 +353,7 @@ mod tests {
             ("--context ", Source::Contexts),
             ("--kubeconfig ", Source::Files),
             ("run ", Source::Files),
+            ("convert old.yaml ", Source::Files),
         ] {
             assert_eq!(source(line), expected, "{line}");
         }

@@ -4,6 +4,7 @@ pub(crate) mod acquire;
 pub(crate) mod barrier;
 pub(crate) mod claim;
 pub(crate) mod completion;
+pub(crate) mod convert;
 pub(crate) mod events;
 pub(crate) mod gate;
 pub(crate) mod lease;

@@ -71,6 +71,7 @@ pub(crate) fn refusal(command: &Command, folder: &Path) -> Option<Error> {
         | Command::Why(_)
         | Command::Top(_)
         | Command::Run(_)
+        | Command::Convert(_)
         | Command::Completion(_)
         | Command::Version(_)
         | Command::Complete(_) => None,

@@ -38,7 +38,7 @@ mod snapshot;
 mod spectator;
 mod state;
 mod watch;
-mod yaml;
+pub mod yaml;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

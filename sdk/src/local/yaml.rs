@@ -7,45 +7,62 @@ use super::limits;
 
 /// One value and the line on which it begins, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) line: usize,
-    pub(super) value: Value,
+pub struct Node {
+    /// The line on which it begins.
+    pub line: usize,
+    /// What it is.
+    pub value: Value,
 }
 
+/// What a [`Node`] is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub enum Value {
     /// A text, and whether it stands there without quotes, so that YAML could take it for something else.
     Scalar {
+        /// What stands there, without quotes.
         text: String,
+        /// Whether it stands there without quotes.
         plain: bool,
     },
+    /// Values in their order.
     List(Vec<Node>),
     /// Keys are unique.
     Map(Vec<Field>),
 }
 
+/// A name in a mapping, and what it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Field {
-    pub(super) line: usize,
-    pub(super) name: String,
-    pub(super) node: Node,
+pub struct Field {
+    /// The line of the name.
+    pub line: usize,
+    /// The name.
+    pub name: String,
+    /// What it stands for.
+    pub node: Node,
 }
 
 /// What is wrong, and on which line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mistake {
-    pub(super) line: usize,
-    pub(super) what: String,
+pub struct Mistake {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub what: String,
 }
 
 impl Mistake {
-    pub(super) fn new(line: usize, what: impl Into<String>) -> Self {
+    /// This is wrong on that line.
+    pub fn new(line: usize, what: impl Into<String>) -> Self {
         Self { line, what: what.into() }
     }
 }
 
 /// All documents of a text that are not empty.
-pub(super) fn documents(text: &str) -> Result<Vec<Node>, Mistake> {
+///
+/// # Errors
+///
+/// If it is no YAML, or has something that is not read here: aliases, tags, a name that is there twice, deep nesting.
+pub fn documents(text: &str) -> Result<Vec<Node>, Mistake> {
     let mut reader = Reader { parser: Parser::new_from_str(text) };
     let mut all = Vec::new();
     loop {
@@ -128,12 +145,12 @@ impl<'a> Reader<'a> {
 
 impl Node {
     /// Nothing, or what YAML calls null.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if ["", "~", "null", "Null", "NULL"].contains(&text.as_str()))
     }
 
     /// A text: in quotes, or not to be mistaken for anything else by any reader of YAML.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, plain } if !plain || !is_special(text) => Some(text),
             _ => None,
@@ -142,7 +159,7 @@ impl Node {
 
     /// A whole number in decimal digits, which all readers of YAML take for the same one; also where a fraction of zero
     /// or an exponent of ten is written out, as in `3.0`, which is the same number in JSON.
-    pub(super) fn number(&self) -> Option<u64> {
+    pub fn number(&self) -> Option<u64> {
         match &self.value {
             Value::Scalar { text, plain: true } => whole(text),
             _ => None,
@@ -150,7 +167,7 @@ impl Node {
     }
 
     /// As shown to people.
-    pub(super) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         match &self.value {
             Value::Scalar { text, .. } => format!("{:?}", text.chars().take(60).collect::<String>()),
             Value::List(_) => "a list".to_owned(),

@@ -72,6 +72,24 @@ fn images_are_of_this_version() {
     assert!(found > 0, "no example names an image");
 }
 
+/// A page may name an image without a tag, where it says what it is; with one, it is what people copy.
+#[test]
+fn images_in_pages_are_of_this_version() {
+    let mut pages = Vec::new();
+    collect(&workspace().join("docs"), "md", &mut pages);
+    let mut found = 0;
+    for (file, text) in pages {
+        for image in ["konductor/run:", "konductor/cli:", "konductor/operator:", "konductor/demo:"] {
+            for (at, _) in text.match_indices(image) {
+                let tag = &text[at + image.len()..];
+                assert!(tag.starts_with(env!("CARGO_PKG_VERSION")), "tag of {image} in {}", file.display());
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 0, "no page names an image");
+}
+
 /// `kubectl apply` goes from top to bottom: a Job that comes first starts without what it needs.
 #[test]
 fn a_job_comes_after_the_right_to_take_what_it_waits_for() {
@@ -97,7 +115,8 @@ fn a_job_comes_after_the_right_to_take_what_it_waits_for() {
 fn the_first_command_shows_that_one_waited_for_the_other() {
     let read = |file: &str| std::fs::read_to_string(workspace().join(file)).expect("read a page");
     let readme = read("README.md");
-    let line = readme.lines().find_map(|line| line.strip_prefix("    ")).expect("the README has a command");
+    let block = readme.split("```sh\n").nth(1).expect("the README has a command");
+    let line = block.lines().next().expect("it is one line");
     assert!(read("examples/turns/README.md").contains(line), "the example's page has the same command");
     let mut shell = Command::new("sh");
     shell.args(["-c", line]).current_dir(workspace()).stdin(Stdio::null());
@@ -121,18 +140,19 @@ fn the_first_command_shows_that_one_waited_for_the_other() {
 /// The YAML files of the examples, named from the workspace's root.
 fn examples() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    collect(&workspace().join("examples"), &mut found);
+    collect(&workspace().join("examples"), "yaml", &mut found);
     assert!(!found.is_empty(), "there are no examples");
     found
 }
 
-fn collect(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
-    for entry in std::fs::read_dir(folder).expect("list the examples") {
-        let path = entry.expect("list the examples").path();
+/// The files with this extension.
+fn collect(folder: &Path, wanted: &str, found: &mut Vec<(PathBuf, String)>) {
+    for entry in std::fs::read_dir(folder).expect("list a folder") {
+        let path = entry.expect("list a folder").path();
         if path.is_dir() {
-            collect(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "yaml") {
-            let text = std::fs::read_to_string(&path).expect("read an example");
+            collect(&path, wanted, found);
+        } else if path.extension().is_some_and(|extension| extension == wanted) {
+            let text = std::fs::read_to_string(&path).expect("read a file");
             let name = path.strip_prefix(workspace()).expect("it is in the workspace");
             found.push((name.to_owned(), text));
         }

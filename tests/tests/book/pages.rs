@@ -1,0 +1,76 @@
+//! The pages as such, and the stories that need no node.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use konductor_tests::book::{Book, Marker, Page, Place, told};
+use konductor_tests::{ControlPlane, Installed, Process, workspace};
+use tokio::sync::OnceCell;
+
+/// Whose blocks do not say so: these are being written.
+const WRITTEN: [&str; 11] = ["README", "examples/", "cluster", "figures", "install", "koncli", "konductor-run", "local", "runbook", "security", "w"];
+
+#[test]
+fn each_block_says_what_becomes_of_it() {
+    let book = Book::of(workspace());
+    let pages = book.pages.values();
+    let pages = pages.filter(|page| !WRITTEN.iter().any(|part| page.path.to_string_lossy().contains(part)));
+    let wrong: Vec<_> = pages.flat_map(Page::mistakes).collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn links_lead_somewhere_and_the_summary_lists_all_pages() {
+    let book = Book::of(workspace());
+    let wrong = book.mistakes();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    // Where pages lead to outside is for people to look at: no test asks the Internet.
+    println!("outside:");
+    for address in book.outside() {
+        println!("    {address}");
+    }
+}
+
+/// The list can be seen without `--nocapture`: it is what nobody tries.
+#[test]
+fn what_is_not_run_is_listed() {
+    let book = Book::of(workspace());
+    let mut list = String::new();
+    for page in book.pages.values() {
+        for block in &page.blocks {
+            if let Ok(Marker::NotRun(reason)) = &block.marker {
+                writeln!(list, "    {}", page.at(block.line, reason)).expect("write to a string");
+            }
+        }
+    }
+    write!(std::io::stderr(), "blocks of pages that are not run:\n{list}").expect("write to stderr");
+}
+
+#[tokio::test]
+async fn stories_without_a_cluster() {
+    told(Place::Local, async |_| None).await;
+}
+
+#[tokio::test]
+async fn stories_with_an_api_server() {
+    told(Place::Api, async |name| {
+        let control_plane = ControlPlane::shared().await;
+        operator().await;
+        let namespace = control_plane.namespace(name).await;
+        Some((namespace.user_kubeconfig("ann", Some("system:masters")), namespace.name))
+    })
+    .await;
+}
+
+/// The operator that all pages share.
+async fn operator() -> &'static (Installed, Process) {
+    static SHARED: OnceCell<(Installed, Process)> = OnceCell::const_new();
+    SHARED
+        .get_or_init(|| async {
+            let installed = Installed::on(ControlPlane::shared().await, true).await;
+            let operator = installed.operator("shared", &[]);
+            installed.wait_leader("shared", std::time::Duration::from_mins(2)).await;
+            (installed, operator)
+        })
+        .await
+}
