@@ -38,7 +38,10 @@ pub(super) fn cases() -> Vec<Case> {
     };
     for (capacity, in_use, waiting) in [(3, 1, 0), (3, 3, 2), (0, 1, 2)] {
         let available = u64::saturating_sub(capacity, in_use);
-        add("Semaphore", Semaphore::status_of(&parent(in_use, available, waiting, None), capacity, now(), &[]).conditions);
+        add(
+            "Semaphore",
+            Semaphore::status_of(&parent(in_use, available, waiting, None), capacity, now(), &[]).conditions,
+        );
     }
     let held = Tenure { token: 1, since: now() };
     for (in_use, tenure) in [(0, None), (1, Some(held))] {
@@ -156,7 +159,9 @@ fn reasons() -> Vec<(String, String, String)> {
             continue;
         }
         let value = line.strip_prefix("pub const ").and_then(|line| line.split('"').nth(1));
-        if let (Some(value), Some((of, when))) = (value, comment.strip_prefix("Reason of [").and_then(|c| c.split_once(": "))) {
+        if let (Some(value), Some((of, when))) =
+            (value, comment.strip_prefix("Reason of [").and_then(|c| c.split_once(": ")))
+        {
             found.push((value.to_owned(), of.to_owned(), plain(when)));
         }
         comment.clear();

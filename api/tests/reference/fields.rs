@@ -42,7 +42,8 @@ fn collect(schema: &Value, parent: &str, found: &mut Vec<Field>) {
     let required: BTreeSet<_> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let properties: Vec<_> = schema["properties"].as_object().into_iter().flatten().collect();
     // What is required is read first.
-    let (first, then): (Vec<_>, Vec<_>) = properties.into_iter().partition(|(name, _)| required.contains(name.as_str()));
+    let (first, then): (Vec<_>, Vec<_>) =
+        properties.into_iter().partition(|(name, _)| required.contains(name.as_str()));
     for (name, field) in first.into_iter().chain(then) {
         let path = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
         let default = match (&field["default"], required.contains(name.as_str())) {
@@ -51,7 +52,13 @@ fn collect(schema: &Value, parent: &str, found: &mut Vec<Field>) {
             (Value::String(text), _) => code(text),
             (other, _) => code(&other.to_string()),
         };
-        found.push(Field { kind: kind(field), default, bounds: bounds(field), meaning: said(field), path: path.clone() });
+        found.push(Field {
+            kind: kind(field),
+            default,
+            bounds: bounds(field),
+            meaning: said(field),
+            path: path.clone(),
+        });
         // Conditions are Kubernetes' own, and have a table.
         if is_conditions(field) {
             continue;

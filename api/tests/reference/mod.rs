@@ -25,7 +25,9 @@ const PAGES: [(&str, &[&str]); 4] = [
 
 /// The line above a part that is written here.
 fn begin(kind: &str) -> String {
-    format!("<!-- {kind}, up to the next such line: UPDATE_DOCS=1 cargo test -p konductor-api --test crds reference -->\n")
+    format!(
+        "<!-- {kind}, up to the next such line: UPDATE_DOCS=1 cargo test -p konductor-api --test crds reference -->\n"
+    )
 }
 
 /// The line below it.
@@ -136,7 +138,8 @@ fn part(definition: &CustomResourceDefinition, cases: &[&Case]) -> String {
         if rows.iter().any(|[.., example]| !example.is_empty()) {
             table(&mut part, ["condition", "status", "reason", "when", "message, for example"], &rows);
         } else {
-            let rows: Vec<_> = rows.into_iter().map(|[kind, status, reason, when, _]| [kind, status, reason, when]).collect();
+            let rows: Vec<_> =
+                rows.into_iter().map(|[kind, status, reason, when, _]| [kind, status, reason, when]).collect();
             table(&mut part, ["condition", "status", "reason", "when"], &rows);
         }
     }

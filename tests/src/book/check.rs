@@ -10,8 +10,24 @@ pub const LANGUAGES: [&str; 7] = ["dockerfile", "json", "python", "sh", "sql", "
 
 /// What a Dockerfile is made of.
 const INSTRUCTIONS: [&str; 18] = [
-    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD",
-    "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
 ];
 
 /// Fails with what is wrong with a text of one of these [languages](LANGUAGES). Files that a check needs are made in `folder`.
@@ -24,7 +40,9 @@ pub fn check(language: &str, text: &str, folder: &Path) -> Result<(), String> {
         "dockerfile" => dockerfile(text),
         "sh" => accepted(folder, text, "bash", &["-n"]),
         "python" => accepted(folder, text, "python3", &["-m", "py_compile"]),
-        "toml" => accepted(folder, text, "python3", &["-c", "import sys, tomllib; tomllib.load(open(sys.argv[1], 'rb'))"]),
+        "toml" => {
+            accepted(folder, text, "python3", &["-c", "import sys, tomllib; tomllib.load(open(sys.argv[1], 'rb'))"])
+        }
         // What of it runs in SQLite is SQL that most databases have.
         "sql" => accepted(
             folder,

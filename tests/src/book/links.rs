@@ -32,7 +32,11 @@ impl Book {
             if path.extension().is_some_and(|extension| extension == "md") {
                 let text = std::fs::read_to_string(root.join(&path)).expect("read a page");
                 let page = Page::parse(&path, &text);
-                if is_page { book.pages.insert(path, page) } else { book.beside.insert(path, page) };
+                if is_page {
+                    book.pages.insert(path, page)
+                } else {
+                    book.beside.insert(path, page)
+                };
             } else {
                 book.others.insert(path);
             }
@@ -50,7 +54,8 @@ impl Book {
                     wrong.push(page.at(link.line, &format!("{}: {error}", link.to)));
                 }
                 if link.alternative.as_ref().is_some_and(|words| words.trim().is_empty()) {
-                    wrong.push(page.at(link.line, &format!("{}: a picture has words for who does not see it", link.to)));
+                    wrong
+                        .push(page.at(link.line, &format!("{}: a picture has words for who does not see it", link.to)));
                 }
             }
             if page.title.is_none() {
@@ -81,7 +86,9 @@ impl Book {
         match (self.pages.get(&target).or_else(|| self.beside.get(&target)), anchor) {
             (Some(_), None) => Ok(()),
             (Some(target), Some(anchor)) if target.anchors.iter().any(|known| known == anchor) => Ok(()),
-            (Some(target), Some(_)) => Err(format!("{} has the anchors {}", target.path.display(), target.anchors.join(", "))),
+            (Some(target), Some(_)) => {
+                Err(format!("{} has the anchors {}", target.path.display(), target.anchors.join(", ")))
+            }
             (None, _) if !self.others.contains(&target) => Err("there is no such file".to_owned()),
             (None, None) => Ok(()),
             (None, Some(_)) => Err("an anchor of a file that is no page".to_owned()),
@@ -113,7 +120,8 @@ impl Book {
 
 /// Whether an address is one of the world outside.
 fn is_outside(to: &str) -> bool {
-    to.split_once(':').is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphabetic()))
+    to.split_once(':')
+        .is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphabetic()))
 }
 
 /// Whether an address outside can be one.
@@ -236,7 +244,10 @@ mod tests {
         for (pages, complaint) in [
             (vec![page], "docs/SUMMARY.md: there is none"),
             (vec![page, ("docs/SUMMARY.md", "# Summary\n")], "docs/a.md:1: no line of docs/SUMMARY.md lists it"),
-            (vec![page, ("docs/SUMMARY.md", "# Summary\n[a](a.md) [a](a.md)\n")], "docs/a.md:1: docs/SUMMARY.md lists it 2 times"),
+            (
+                vec![page, ("docs/SUMMARY.md", "# Summary\n[a](a.md) [a](a.md)\n")],
+                "docs/a.md:1: docs/SUMMARY.md lists it 2 times",
+            ),
             (
                 vec![page, ("README.md", "# R\n"), ("docs/SUMMARY.md", "# S\n[a](a.md)\n[r](../README.md)\n")],
                 "docs/SUMMARY.md:3: ../README.md: wanted a page of docs",

@@ -85,9 +85,10 @@ impl Marker {
                 for part in parts.by_ref() {
                     match part.split_once(':').map(|(name, value)| (name.trim_end(), value.trim())) {
                         Some(("fails", value)) => {
-                            code = value.parse().ok().filter(|code| (1..=255).contains(code)).ok_or_else(|| {
-                                format!("fails: wanted an exit code from 1 to 255, found {value:?}")
-                            })?;
+                            code =
+                                value.parse().ok().filter(|code| (1..=255).contains(code)).ok_or_else(|| {
+                                    format!("fails: wanted an exit code from 1 to 255, found {value:?}")
+                                })?;
                         }
                         None if part == "until" => until = true,
                         None if part == "background" => background = true,
@@ -95,7 +96,9 @@ impl Marker {
                     }
                 }
                 if background && (until || code != 0) {
-                    return Err("run: what is in the background is not waited for, so it has no end to look at".to_owned());
+                    return Err(
+                        "run: what is in the background is not waited for, so it has no end to look at".to_owned()
+                    );
                 }
                 Self::Run { place: value.parse()?, code, until, background }
             }

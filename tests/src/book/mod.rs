@@ -43,4 +43,4 @@ pub use marker::{Marker, Place};
 pub use page::{Block, Link, Page};
 pub use shell::{Surroundings, play};
 pub use story::Story;
-pub use telling::{programs, told, told_with};
+pub use telling::Telling;

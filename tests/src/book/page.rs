@@ -124,7 +124,10 @@ impl Page {
             match &block.marker {
                 Err(error) => wrong.push((block.line, error.clone())),
                 Ok(Marker::Output) if !ran => {
-                    wrong.push((block.line, "an output follows the block that prints it, with no other between".to_owned()));
+                    wrong.push((
+                        block.line,
+                        "an output follows the block that prints it, with no other between".to_owned(),
+                    ));
                 }
                 Ok(Marker::Check(language)) if !super::check::LANGUAGES.contains(&language.as_str()) => {
                     let known = super::check::LANGUAGES.join(", ");

@@ -92,9 +92,9 @@ impl<'a> Player<'a> {
             Marker::File(name) => {
                 let path = self.folder.join(name);
                 let folder = path.parent().expect("it is in a folder");
-                std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, &block.text)).map_err(|error| {
-                    format!("write {name}: {error}")
-                })
+                std::fs::create_dir_all(folder)
+                    .and_then(|()| std::fs::write(&path, &block.text))
+                    .map_err(|error| format!("write {name}: {error}"))
             }
             marker @ (Marker::Apply(_) | Marker::Dry(_)) => {
                 let file = self.behind.join("manifest.yaml");
@@ -186,7 +186,10 @@ impl<'a> Player<'a> {
             command.env_remove(variable);
         }
         for (variable, _) in std::env::vars_os() {
-            if variable.to_str().is_some_and(|variable| variable.starts_with("KONCLI_") || variable.starts_with("HELM_")) {
+            if variable
+                .to_str()
+                .is_some_and(|variable| variable.starts_with("KONCLI_") || variable.starts_with("HELM_"))
+            {
                 command.env_remove(variable);
             }
         }

@@ -18,8 +18,7 @@ impl<'a> Story<'a> {
     /// The stories of a page, of which each place has at most one. One of a page that only writes and checks is told
     /// without a cluster.
     pub fn of(page: &'a Page) -> Vec<Self> {
-        let mut places: Vec<_> =
-            page.blocks.iter().filter_map(|block| block.marker.as_ref().ok()?.place()).collect();
+        let mut places: Vec<_> = page.blocks.iter().filter_map(|block| block.marker.as_ref().ok()?.place()).collect();
         places.sort_unstable();
         places.dedup();
         if places.len() > 1 {
@@ -91,7 +90,15 @@ mod tests {
         assert_eq!(stories(&["check: json"]), [told(Place::Local, &["0"])]);
         assert_eq!(stories(&["run: local", "output", "file: a"]), [told(Place::Local, &["0 prints 1", "2"])]);
         assert_eq!(
-            stories(&["file: a", "run: local", "output", "apply: api", "not run: needs internet", "run: node", "output"]),
+            stories(&[
+                "file: a",
+                "run: local",
+                "output",
+                "apply: api",
+                "not run: needs internet",
+                "run: node",
+                "output"
+            ]),
             [told(Place::Api, &["0", "1 prints 2", "3"]), told(Place::Node, &["0", "5 prints 6"])]
         );
         assert_eq!(stories(&["run: helm", "run: local"]), [told(Place::Helm, &["0", "1"])]);

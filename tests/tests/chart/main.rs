@@ -5,4 +5,5 @@ mod cluster;
 mod files;
 mod helm;
 mod life;
+mod pages;
 mod rendered;

@@ -1,5 +1,6 @@
 //! The cluster that these tests share, and each test's own part of it.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(crate) struct Scene {
     pub(crate) client: Client,
     /// What the commands write down.
     pub(crate) records: TempDir,
+    /// What no pod sees.
+    folder: TempDir,
     _turn: Turn,
 }
 
@@ -63,7 +66,8 @@ impl Scene {
         let namespace = namespaces.create(&PostParams::default(), &object(namespace)).await.expect("make a namespace");
         let records = tempfile::Builder::new().prefix("konductor-records-").tempdir().expect("make a folder");
         processes::open_to_all(records.path());
-        let scene = Self { namespace: namespace.name_any(), client, records, _turn: turn };
+        let folder = tempfile::tempdir().expect("make a folder");
+        let scene = Self { namespace: namespace.name_any(), client, records, folder, _turn: turn };
         wait_for(&scene.api::<ServiceAccount>(), "default", LIMIT, |_| true).await;
         let account = format!("{}:default", scene.namespace);
         let role = "konductor-workload";
@@ -100,6 +104,16 @@ impl Scene {
     /// The permits that there are, expired ones included.
     pub(crate) async fn permits(&self) -> Vec<Permit> {
         self.api().list(&ListParams::default()).await.expect("list the permits").items
+    }
+
+    /// A kubeconfig whose context has this namespace, and the namespace. It is gone with the scene.
+    pub(crate) fn kubeconfig(&self) -> (PathBuf, String) {
+        let text = std::fs::read_to_string(kubeconfig()).expect("read the node's kubeconfig");
+        let mut config: Value = serde_yaml_ng::from_str(&text).expect("a kubeconfig");
+        config["contexts"][0]["context"]["namespace"] = json!(self.namespace);
+        let file = self.folder.path().join("kubeconfig");
+        std::fs::write(&file, config.to_string()).expect("write a kubeconfig");
+        (file, self.namespace.clone())
     }
 
     /// What kubectl says, in this namespace.

@@ -12,6 +12,7 @@ mod failover;
 mod install;
 mod jobs;
 mod leader;
+mod pages;
 mod people;
 mod processes;
 mod records;

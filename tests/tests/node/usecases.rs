@@ -1,4 +1,4 @@
-//! The use cases, as the examples have them: what the commands say, and when, shows the promised order.
+//! The use cases, as the pages of the examples tell them: what the commands say, and when, shows the promised order.
 //!
 //! Each command says when it begins and when it ends, with the machine's time since boot; what a container says is read
 //! from its log. Both words are within the time in which it really ran, as in [`records`].
@@ -6,19 +6,18 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
-use konductor_api::{Arrival, Semaphore};
-use konductor_tests::wait_for;
+use konductor_api::Arrival;
 use kube::ResourceExt;
 use kube::api::ListParams;
 
-use crate::cluster::{LIMIT, Scene};
-use crate::example::applied;
+use crate::cluster::Scene;
+use crate::example::told;
 use crate::records::{Run, assert_in_order, hundredths};
 
 #[tokio::test]
 #[ignore = "needs root and a node: run tests/node/test"]
 async fn a_pipeline_extracts_then_transforms_then_loads() {
-    let scene = applied("etl").await;
+    let scene = told("etl", |page| page.ends_with("examples/etl-pipeline.md")).await;
     for job in ["extract", "transform", "load"] {
         scene.completed(job).await;
     }
@@ -38,13 +37,7 @@ async fn a_pipeline_extracts_then_transforms_then_loads() {
 #[tokio::test]
 #[ignore = "needs root and a node: run tests/node/test"]
 async fn of_a_batch_the_urgent_goes_first_and_two_run_at_a_time() {
-    let scene = applied("batch").await;
-    wait_for(&scene.api::<Semaphore>(), "workers", LIMIT, |semaphore| {
-        semaphore.status.as_ref().is_some_and(|status| status.waiting == Some(6))
-    })
-    .await;
-    scene.kubectl(&["scale", "semaphore/workers", "--replicas=2"]).await;
-
+    let scene = told("batch", |page| page.ends_with("examples/batch-processing.md")).await;
     let mut runs = Vec::new();
     let mut classes = BTreeMap::new();
     for job in ["urgent", "normal", "bulk"] {
@@ -70,7 +63,7 @@ async fn of_a_batch_the_urgent_goes_first_and_two_run_at_a_time() {
 #[tokio::test]
 #[ignore = "needs root and a node: run tests/node/test"]
 async fn of_three_replicas_one_migrates_and_none_serves_before() {
-    let scene = applied("migration").await;
+    let scene = told("migration", |page| page.ends_with("examples/database-migrations.md")).await;
     scene.kubectl(&["rollout", "status", "deployment/app", "--timeout=3m"]).await;
     let words = said(&scene, "app=app").await;
     let migration = spans(&words, "migrating", "migrated");
@@ -88,7 +81,7 @@ async fn of_three_replicas_one_migrates_and_none_serves_before() {
 #[tokio::test]
 #[ignore = "needs root and a node: run tests/node/test"]
 async fn jobs_follow_the_success_the_failure_and_the_end_of_others() {
-    let scene = applied("dependencies").await;
+    let scene = told("dependencies", |page| page.ends_with("examples/job-dependencies.md")).await;
     for job in ["build", "alert", "report"] {
         scene.completed(job).await;
     }
