@@ -193,7 +193,7 @@ impl Work<'_> {
         let spec = match former {
             "Semaphore" => self.semaphore(spec),
             "Lease" => self.lease(spec),
-            "Mutex" => self.mutex(spec),
+            "Mutex" => self.mutex(line, spec),
             "Barrier" => self.barrier(spec),
             _ => self.gate(spec),
         }?;
@@ -323,7 +323,7 @@ impl Work<'_> {
         Some(Json::Object(written))
     }
 
-    fn mutex(&mut self, spec: &Node) -> Option<Json> {
+    fn mutex(&mut self, line: usize, spec: &Node) -> Option<Json> {
         let mut fields = Fields::of(self, spec, "spec")?;
         let ttl = fields.take("ttl");
         fields.end(self);
@@ -332,7 +332,7 @@ impl Work<'_> {
         if ttl.is_none() {
             what += "; without a ttl it was never unlocked by itself, and now is 5m after its holder's last renewal";
         }
-        self.note(spec.line, what);
+        self.note(line, what);
         let mut written = Map::new();
         self.duration(&mut written, "ttl", ttl, MIN_TTL, MAX_TTL);
         Some(Json::Object(written))
@@ -576,13 +576,15 @@ mod tests {
 
     use super::*;
 
+    /// What comes of a text, indented: a comment in it would be taken for one of the script.
     fn play(text: String) -> String {
-        match convert(&[Source { name: "old.yaml".to_owned(), text }]) {
+        let told = match convert(&[Source { name: "old.yaml".to_owned(), text }]) {
             Ok(Converted { text, notes }) => {
                 text + &notes.iter().map(|note| format!("warning: {note}\n")).collect::<String>()
             }
             Err(mistakes) => mistakes.iter().map(|mistake| format!("error: {mistake}\n")).collect(),
-        }
+        };
+        told.lines().map(|line| format!("  {line}\n")).collect()
     }
 
     #[test]
