@@ -16,9 +16,18 @@ const HEAD: &str = "\
 The command line for people and scripts: see, wait for, acquire and explain Konductor's semaphores, leases, barriers and
 gates. The same program is a plugin of kubectl when it is called `kubectl-konductor` (`kubectl konductor ...`).
 
-    koncli barrier wait stage-1 --timeout 30m
-    koncli semaphore acquire warehouse --holder \"$(hostname)-$$\" --timeout 10m
-    koncli wait job/extract gate/business-hours --timeout 1h
+<!-- run: api -->
+```sh
+koncli barrier create extracted --expected 1
+koncli barrier arrive extracted orders
+koncli wait barrier/extracted --timeout 30m
+```
+<!-- output -->
+```text
+barrier.konductor.io/extracted created
+barrier.konductor.io/extracted arrived (orders)
+barrier.konductor.io/extracted open
+```
 
 Each flag can come before or after what it belongs to. A flag wins over its variable.
 ";
@@ -36,9 +45,26 @@ released, or until its time to live has passed since the last `renew`.
   `--holder`, share one claim, and the release of the one frees it under the other. Release only what was acquired, also
   because a run that has failed to acquire would release what another one holds:
 
-      h=$(hostname)-$$
-      token=$(koncli semaphore acquire warehouse --holder \"$h\" --timeout 10m) && {
-          ./load --token \"$token\"; koncli semaphore release warehouse --holder \"$h\"; }
+  <!-- file: load.sh -->
+  ```sh
+  h=$(hostname)-$$
+  token=$(koncli semaphore acquire warehouse --holder \"$h\" --timeout 10m) && {
+      echo \"loading with token $token\"; koncli semaphore release warehouse --holder \"$h\"; }
+  ```
+  <!-- run: api -->
+  ```sh
+  koncli semaphore create warehouse --permits 1
+  sh load.sh & sh load.sh & wait
+  ```
+  <!-- output -->
+  ```text
+  semaphore.konductor.io/warehouse created
+  ...
+  loading with token ...
+  ...
+  loading with token ...
+  ...
+  ```
 
 - *What is held already* in that name is renewed, and a line on stderr says so. An `acquire` that found it held and is then
   interrupted, or refused as it is being revoked, leaves it to whoever works under it.
@@ -89,7 +115,11 @@ The cluster is that of `--kubeconfig`, of `KUBECONFIG`, of the pod, or of `~/.ku
 
 `konductor/cli` holds nothing but `koncli`. To have it beside a shell:
 
-    COPY --from=konductor/cli:0.1.0 /koncli /usr/bin/koncli
+<!-- check: dockerfile -->
+```dockerfile
+FROM debian:13-slim
+COPY --from=konductor/cli:VERSION /koncli /usr/bin/koncli
+```
 
 ## Rights
 
@@ -120,7 +150,7 @@ fn page() -> String {
             flags(&mut page, top);
         }
     }
-    page += BEHAVIOUR;
+    page += &BEHAVIOUR.replace("VERSION", env!("CARGO_PKG_VERSION"));
     let fields = FIELDS.map(|(kind, names, meaning)| {
         let names: Vec<_> = names.split(", ").map(code).collect();
         [kind.to_owned(), names.join(", "), meaning.to_owned()]
@@ -161,7 +191,7 @@ fn about(command: &Command) -> String {
 fn flags(page: &mut String, command: &Command) {
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ").lines().next().unwrap_or_default().to_owned();
-    let _ = write!(page, "\n    {usage}\n");
+    let _ = write!(page, "\n`{usage}`\n");
     let rows = rows(command);
     if !rows.is_empty() {
         page.push('\n');

@@ -93,12 +93,27 @@ const RENDEZVOUS: &str = "
 - Whoever arrives at a barrier that is open already, or has failed, succeeds and is told so: it does not count for the
   next round.
 
+<!-- dry: api -->
 ```yaml
-env:
-  - name: KONDUCTOR_JOB_UID
-    valueFrom:
-      fieldRef:
-        fieldPath: metadata.labels['batch.kubernetes.io/controller-uid']
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: extract
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      containers:
+        - name: extract
+          image: konductor/demo:VERSION
+          args: [sh, -c, echo extracted]
+          env:
+            - name: KONDUCTOR_BARRIER
+              value: extracted
+            - name: KONDUCTOR_JOB_UID
+              valueFrom:
+                fieldRef:
+                  fieldPath: metadata.labels['batch.kubernetes.io/controller-uid']
 ```
 ";
 
@@ -125,7 +140,7 @@ const SYSTEM: &str = "
 
 fn page() -> String {
     let mut page = format!(
-        "# konductor-run\n\n    {}\n\nRuns COMMAND while holding what it needs, and supervises it as an init would.\n\n\
+        "# konductor-run\n\n`{}`\n\nRuns COMMAND while holding what it needs, and supervises it as an init would.\n\n\
          A flag wins over its variable. A flag that is repeatable is a list in its variable, separated by commas. A \
          variable with\nan empty value counts as unset. A variable that begins with `KONDUCTOR_` and is not on this \
          page is refused with the\nname that is spelt most alike, and a value that does not fit with what would: both \
@@ -138,7 +153,7 @@ fn page() -> String {
     }
     page += "\nA duration is a number and a unit, or several: `30s`, `1h30m`, `1.5s`, `200ms`. A signal is a name with \
              or without\n`SIG`, or a number: `TERM`, `SIGTERM`, `15`, `RTMIN+1`, `RTMAX-1`.\n";
-    page += RENDEZVOUS;
+    page += &RENDEZVOUS.replace("VERSION", env!("CARGO_PKG_VERSION"));
     page += NEWS;
     page += SIGNALS;
     section(&mut page, "What the command gets", ["variable", "value"], &exports());

@@ -26,6 +26,20 @@ pub fn is_like(shown: &str, printed: &str) -> bool {
     reached[printed.len()]
 }
 
+/// As [`is_like`], in whatever order the lines come: each that is shown is one that was printed, and the others are what a
+/// line `...` stands for.
+pub fn is_like_in_any_order(shown: &str, printed: &str) -> bool {
+    let (dots, mut shown): (Vec<_>, Vec<_>) = lines(shown).into_iter().partition(|line| line == "...");
+    let mut printed = lines(printed);
+    // Those that are said in full first, so that what has dots in it does not take them away.
+    shown.sort_by_key(|line| line.contains("..."));
+    for line in shown {
+        let Some(at) = printed.iter().position(|found| line_is_like(&line, found)) else { return false };
+        printed.remove(at);
+    }
+    printed.is_empty() || !dots.is_empty()
+}
+
 fn lines(text: &str) -> Vec<String> {
     text.trim_end().lines().map(plain).collect()
 }
@@ -207,6 +221,20 @@ mod tests {
             ("x  5s\n", "x    three\n", false),
         ] {
             assert_eq!(is_like(shown, printed), alike, "{shown:?} and {printed:?}");
+        }
+    }
+
+    #[test]
+    fn lines_can_come_in_any_order() {
+        for (shown, printed, alike) in [
+            ("a\nb\n", "b\na\n", true),
+            ("a\nb\n", "b\n", false),
+            ("a\n", "b\na\n", false),
+            ("a\n...\n", "b\na\n", true),
+            ("a...\nab\n", "ab\nac\n", true),
+            ("a\na\n", "a\nb\n", false),
+        ] {
+            assert_eq!(is_like_in_any_order(shown, printed), alike, "{shown:?} and {printed:?}");
         }
     }
 }

@@ -44,7 +44,10 @@ pub enum Marker {
         background: bool,
     },
     /// It is what the block before it prints.
-    Output,
+    Output {
+        /// Its lines may come in any order.
+        any_order: bool,
+    },
     /// It is written to this file.
     File(String),
     /// It is applied.
@@ -102,7 +105,11 @@ impl Marker {
                 }
                 Self::Run { place: value.parse()?, code, until, background }
             }
-            "output" if value.is_empty() => Self::Output,
+            "output" if value.is_empty() => match parts.next() {
+                None => Self::Output { any_order: false },
+                Some("any order") => Self::Output { any_order: true },
+                Some(other) => return Err(format!("output: wanted any order, or nothing, found {other:?}")),
+            },
             "file" => {
                 let file = wants("the name of a file")?;
                 if file.starts_with('/') || file.split('/').any(|part| part == "..") {
@@ -139,7 +146,7 @@ impl Marker {
     pub fn place(&self) -> Option<Place> {
         match self {
             Self::Run { place, .. } | Self::Apply(place) | Self::Dry(place) => Some(*place),
-            Self::Output | Self::File(_) | Self::Check(_) | Self::NotRun(_) => None,
+            Self::Output { .. } | Self::File(_) | Self::Check(_) | Self::NotRun(_) => None,
         }
     }
 }
@@ -157,7 +164,8 @@ mod tests {
             ("run: node; until", run(Place::Node, 0, true, false)),
             ("run: helm; until; fails: 1", run(Place::Helm, 1, true, false)),
             ("run:local;background", run(Place::Local, 0, false, true)),
-            ("output", Marker::Output),
+            ("output", Marker::Output { any_order: false }),
+            ("output; any order", Marker::Output { any_order: true }),
             ("file: jobs/a.yaml", Marker::File("jobs/a.yaml".to_owned())),
             ("apply: api", Marker::Apply(Place::Api)),
             ("dry: node", Marker::Dry(Place::Node)),
@@ -183,7 +191,8 @@ mod tests {
             ("run: local; background; fails: 1", "not waited for"),
             ("run: local; background; until", "not waited for"),
             ("output: x", "wanted one of"),
-            ("output; x", "wanted nothing more, found \"x\""),
+            ("output; x", "wanted any order, or nothing, found \"x\""),
+            ("output; any order; x", "wanted nothing more, found \"x\""),
             ("file:", "wanted the name of a file"),
             ("file: /etc/passwd", "within the page's folder"),
             ("file: a/../../b", "within the page's folder"),

@@ -10,10 +10,11 @@
 //! | `run: PLACE; until` | is run again until it ends and prints as shown: what is printed follows a little later |
 //! | `run: PLACE; background` | runs on until the page ends; an output after it is waited for |
 //! | `output` | is what the block before it prints |
+//! | `output; any order` | is what it prints, in whatever order the lines come |
 //! | `file: NAME` | is written to this file of the page's folder |
 //! | `apply: PLACE` | is applied with kubectl |
 //! | `dry: PLACE` | is accepted by the API server, and not kept |
-//! | `check: LANGUAGE` | is parsed (see [`check`]) |
+//! | `check: LANGUAGE` | is parsed (see [`check`]); SQL is run by a PostgreSQL, which `psql` in blocks reaches, too |
 //! | `not run: REASON` | is not run, for a reason that is true |
 //!
 //! The places: `local` has no cluster; `api` is a real API server with Konductor's resources, roles and policies and an

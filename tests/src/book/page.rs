@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
+use crate::book::check::LANGUAGES;
 use crate::book::links::anchors;
 use crate::book::marker::Marker;
 
@@ -123,15 +124,15 @@ impl Page {
         for block in &self.blocks {
             match &block.marker {
                 Err(error) => wrong.push((block.line, error.clone())),
-                Ok(Marker::Output) if !ran => {
+                Ok(Marker::Output { .. }) if !ran => {
                     wrong.push((
                         block.line,
                         "an output follows the block that prints it, with no other between".to_owned(),
                     ));
                 }
-                Ok(Marker::Check(language)) if !super::check::LANGUAGES.contains(&language.as_str()) => {
-                    let known = super::check::LANGUAGES.join(", ");
-                    wrong.push((block.line, format!("check: wanted one of {known}, found {language:?}")));
+                Ok(Marker::Check(language)) if language != "sql" && !LANGUAGES.contains(&language.as_str()) => {
+                    let known = LANGUAGES.join(", ");
+                    wrong.push((block.line, format!("check: wanted one of {known}, sql, found {language:?}")));
                 }
                 Ok(_) => {}
             }
@@ -251,7 +252,7 @@ one
             blocks,
             [
                 (6, "echo one\n", Ok(run)),
-                (10, "one\n", Ok(Marker::Output)),
+                (10, "one\n", Ok(Marker::Output { any_order: false })),
                 (17, "a:\n  b: 1\n", Ok(Marker::File("a.yaml".to_owned()))),
                 (23, "curl x\n", Ok(Marker::NotRun("needs internet".to_owned()))),
             ]

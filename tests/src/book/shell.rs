@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use crate::book::check::check;
-use crate::book::likeness::is_like;
+use crate::book::likeness::{is_like, is_like_in_any_order};
 use crate::book::marker::Marker;
 use crate::book::page::Block;
 use crate::book::story::Story;
@@ -16,7 +16,7 @@ use crate::tools::workspace;
 use crate::wait::INTERVAL;
 
 /// Far more than any block takes on an idle machine.
-const LIMIT: Duration = Duration::from_mins(3);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// How long a block that is run again rests before that.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -103,14 +103,24 @@ impl<'a> Player<'a> {
                 let line = format!("kubectl apply{dry} --filename '{}'\n", file.display());
                 self.run(&line, &Wanted { code: 0, output, update }, false).await
             }
+            Marker::Check(language) if language == "sql" => {
+                let file = self.behind.join("checked.sql");
+                std::fs::write(&file, &block.text).expect("write a file");
+                let line = format!("psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --file '{}'\n", file.display());
+                self.run(&line, &Wanted { code: 0, output: None, update }, false).await
+            }
             Marker::Check(language) => check(language, &block.text, &self.behind),
-            Marker::Output | Marker::NotRun(_) => Ok(()),
+            Marker::Output { .. } | Marker::NotRun(_) => Ok(()),
         }
     }
 
     /// Runs to its end, once or until it has ended and printed as wanted.
     async fn run(&mut self, text: &str, wanted: &Wanted<'_>, until: bool) -> Result<(), String> {
+        if text.contains("psql") {
+            self.database().await?;
+        }
         let began = tokio::time::Instant::now();
+        let mut last = None;
         loop {
             let mut process = self.spawn(text);
             let ended = loop {
@@ -120,16 +130,42 @@ impl<'a> Player<'a> {
                 }
             };
             let printed = self.printed(&process);
-            // What it has left running goes on, as it would behind a prompt.
-            self.begun.push(process);
-            let Err(error) = wanted.by(ended, &printed) else { return Ok(()) };
-            if until && ended.is_some() && began.elapsed() < LIMIT {
-                self.begun.pop();
-                tokio::time::sleep(PAUSE).await;
-                continue;
+            let Err(error) = wanted.by(ended, &printed) else {
+                // What it has left running goes on, as it would behind a prompt.
+                self.begun.push(process);
+                return Ok(());
+            };
+            if !until || began.elapsed() >= LIMIT {
+                // Of what was run again and again, the last one that has ended says more.
+                let (ended, printed, error) = last.filter(|_| ended.is_none()).unwrap_or((ended, printed, error));
+                return self.settle(wanted, ended, &printed, error);
             }
-            return self.settle(wanted, ended, &printed, error);
+            last = Some((ended, printed, error));
+            tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Brings up a database, if there is none yet.
+    async fn database(&mut self) -> Result<(), String> {
+        let folder = self.behind.join("database");
+        if folder.exists() {
+            return Ok(());
+        }
+        std::fs::create_dir(&folder).expect("make a folder");
+        let script = self.behind.join("database.sh");
+        std::fs::write(&script, include_str!("database.sh")).expect("write a file");
+        let mut command = Command::new("bash");
+        command.arg(script).current_dir(&folder);
+        let mut server = Process::spawn_quiet("database", command);
+        let began = tokio::time::Instant::now();
+        while !server.stderr().contains("ready to accept connections") {
+            if server.status().is_some() || began.elapsed() > LIMIT {
+                return Err(format!("the database does not come up:\n{}", indented(&server.output())));
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+        self.begun.push(server);
+        Ok(())
     }
 
     /// What is other than wanted is shown from now on, if that is what is asked for.
@@ -160,7 +196,7 @@ impl<'a> Player<'a> {
                 // First whether it has ended: then what it has printed is all.
                 let ended = process.status().is_some();
                 let printed = self.printed(&process);
-                if is_like(&output.text, &printed) {
+                if is_shown(output, &printed) {
                     break;
                 }
                 if ended || began.elapsed() > LIMIT {
@@ -196,6 +232,7 @@ impl<'a> Player<'a> {
         let begin = self.behind.join("begin.sh");
         std::fs::write(&begin, include_str!("shell.sh")).expect("write a file");
         command.env("BASH_ENV", begin).env("BOOK_STATE", self.behind.join("state.sh"));
+        command.env("PGHOST", self.behind.join("database")).env("PGUSER", "ann").env("PGDATABASE", "postgres");
         if let Some((kubeconfig, _)) = &self.surroundings.cluster {
             command.env("KUBECONFIG", kubeconfig);
         }
@@ -233,10 +270,17 @@ impl Wanted<'_> {
                 Err(format!("wanted exit code {}, found {code}; it has printed:\n{}", self.code, indented(printed)))
             }
             Some(_) => match self.output {
-                Some(output) if !is_like(&output.text, printed) => Err(differs(&output.text, printed)),
+                Some(output) if !is_shown(output, printed) => Err(differs(&output.text, printed)),
                 _ => Ok(()),
             },
         }
+    }
+}
+
+fn is_shown(output: &Block, printed: &str) -> bool {
+    match output.marker {
+        Ok(Marker::Output { any_order: true }) => is_like_in_any_order(&output.text, printed),
+        _ => is_like(&output.text, printed),
     }
 }
 

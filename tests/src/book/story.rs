@@ -37,7 +37,7 @@ impl<'a> Story<'a> {
         let mut told = false;
         for block in &page.blocks {
             let Ok(marker) = &block.marker else { continue };
-            if *marker == Marker::Output {
+            if matches!(marker, Marker::Output { .. }) {
                 if let Some((_, output)) = steps.last_mut().filter(|_| told) {
                     *output = Some(block);
                 }
@@ -50,7 +50,7 @@ impl<'a> Story<'a> {
                 }
                 Marker::File(_) => true,
                 Marker::Check(_) => first,
-                Marker::Output | Marker::NotRun(_) => false,
+                Marker::Output { .. } | Marker::NotRun(_) => false,
             };
             if told {
                 steps.push((block, None));

@@ -48,6 +48,13 @@ async fn a_story_is_played_as_in_one_terminal() {
             ("output", "yes"),
         ],
         &[("check: json", "{}"), ("check: sh", "a | b")],
+        // Of SQL, one block uses what another one has made.
+        &[
+            ("check: sql", "CREATE TABLE t (a integer);"),
+            ("check: sql", "INSERT INTO t VALUES (1);"),
+            ("run: local", "psql --tuples-only --command 'SELECT a FROM t'"),
+            ("output", "     1\n"),
+        ],
         &[("run: local", "echo $HOME $USER"), ("output", "~ ann")],
     ] {
         assert_eq!(played(blocks, false).await, Ok(Vec::new()), "{blocks:?}");
@@ -67,6 +74,7 @@ async fn what_is_wrong_is_said_with_the_line_of_the_block() {
         (&[("run: local", "echo one"), ("output", "")], "printed was:\n    one"),
         (&[("run: local", "true"), ("run: local", "false")], "docs/page.md:6: wanted exit code 0"),
         (&[("run: local; background", "echo one"), ("output", "two")], "docs/page.md:2: shown is:"),
+        (&[("check: sql", "CREATE TABEL t (a integer);")], "syntax error at or near \"TABEL\""),
         (&[("check: json", "{")], "docs/page.md:2: EOF while parsing"),
         (&[("run: local", "kubectl get pods")], "docs/page.md:2: wanted exit code 0"),
     ] {
