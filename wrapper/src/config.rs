@@ -92,6 +92,8 @@ pub(crate) struct Pod {
     pub(crate) name: Option<String>,
     /// The pod's UID.
     pub(crate) uid: Option<String>,
+    /// The pod's namespace.
+    pub(crate) namespace: Option<String>,
     /// The name of this container.
     pub(crate) container: Option<String>,
 }
@@ -393,6 +395,7 @@ impl Config {
             pod: Pod {
                 name: sources.one(&settings::POD_NAME, values::name)?,
                 uid: sources.one(&settings::POD_UID, values::uid)?,
+                namespace: sources.one(&settings::POD_NAMESPACE, values::label)?,
                 container: sources.one(&settings::POD_CONTAINER, values::label)?,
             },
             signals: SignalRules {

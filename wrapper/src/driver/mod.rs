@@ -475,8 +475,8 @@ impl<'a> Driver<'a> {
 
     /// Starts the side that talks to the API server.
     fn connect(&mut self) -> Result<(), Refusal> {
-        let crate::config::Pod { name, uid, container } = self.config.pod.clone();
-        let sources = PodSources::read(name, uid, container);
+        let crate::config::Pod { name, uid, namespace, container } = self.config.pod.clone();
+        let sources = PodSources { namespace, ..PodSources::read(name, uid, container) };
         let pod = sources.pod();
         self.holder = if let Some(holder) = &self.config.holder {
             holder.clone()
