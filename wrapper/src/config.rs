@@ -358,6 +358,11 @@ impl<'a> Sources<'a> {
 }
 
 impl Config {
+    /// Whether the command begins only when something is held or open.
+    pub(crate) fn waits_first(&self) -> bool {
+        !self.claims.is_empty() || !self.awaited.is_empty()
+    }
+
     /// Everything about running a command.
     pub(crate) fn new(line: &CommandLine, environment: Environment) -> Result<Self, ConfigError> {
         environment.refuse_unknown()?;
