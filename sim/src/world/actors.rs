@@ -577,7 +577,11 @@ impl Life {
         }
         let uid = world.object(&pod_key(&name)).map_or(Value::Null, |pod| pod["metadata"]["uid"].clone());
         let uid = uid.as_str().unwrap_or("gone").to_owned();
-        PodReference { name, uid, container: "main".into(), start: format!("start-{}", self.start) }
+        PodReference {
+            container: "main".into(),
+            start: format!("start-{}", self.start),
+            ..PodReference::whole(name, uid)
+        }
     }
 
     async fn wait(&self, client: &Client, awaited: Awaited) {

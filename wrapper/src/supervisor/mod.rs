@@ -43,7 +43,7 @@ use self::told::Told;
 
 pub(crate) use jobs::TERMINAL_STOPS;
 
-/// How long the API server may leave the first request unanswered. Shorter than any pod's start timeout, longer than
+/// How long the API server may leave the first request unanswered, not counting a login before it. Shorter than any pod's start timeout, longer than
 /// the restart of an API server that another one replaces; the Job's own backoff takes over from there.
 pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(30);
 
@@ -162,6 +162,13 @@ pub(crate) enum Event {
         /// Why the client cannot connect.
         error: String,
     },
+    /// The client waits for a program that the kubeconfig logs in by, before it asks for anything.
+    LoggingIn {
+        /// The program's name.
+        program: String,
+    },
+    /// That program has ended.
+    LoggedIn,
     /// The side that talks to the API server is gone: it panicked, or could not be started.
     ClientFailed {
         /// What is known about its end.
