@@ -119,6 +119,19 @@ impl Store {
         object
     }
 
+    /// Goes back to this version, or to the oldest that is known: what an etcd restored from a backup has. What is
+    /// written then takes the versions of what is forgotten.
+    pub fn rewind(&mut self, version: u64) {
+        self.version = version.clamp(self.compacted, self.version);
+        let version = self.version;
+        let kept = self.changes.partition_point(|change| change.version <= version);
+        self.changes.truncate(kept);
+        self.revisions.retain(|_, revisions| {
+            revisions.retain(|(of, _)| *of <= version);
+            !revisions.is_empty()
+        });
+    }
+
     /// Forgets what was before this version.
     pub fn compact(&mut self, version: u64) {
         self.compacted = self.compacted.max(version.min(self.version));
