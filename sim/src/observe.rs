@@ -51,6 +51,12 @@ struct Hold {
     is_void: bool,
 }
 
+/// Whether this is a job that is complete.
+fn is_complete(job: &Value) -> bool {
+    let conditions = job["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Complete" && one["status"] == "True"))
+}
+
 /// Times in metadata are cut to seconds.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -73,6 +79,8 @@ pub struct Observers {
     has_forgotten: bool,
     /// Since when each claim is to be given back.
     revoked: BTreeMap<(usize, String), Duration>,
+    /// Until when each job was complete, by its name.
+    complete: BTreeMap<String, Duration>,
     /// Since when each round of a barrier stands at its end.
     ended_rounds: BTreeMap<String, Duration>,
     /// Since when each client asks.
@@ -103,6 +111,7 @@ impl Observers {
             past: vec![Vec::new(); plan.locks.len()],
             has_forgotten: false,
             revoked: BTreeMap::new(),
+            complete: BTreeMap::new(),
             ended_rounds: BTreeMap::new(),
             calm: None,
             passed: BTreeMap::new(),
@@ -228,6 +237,9 @@ impl Observers {
         self.past.iter_mut().for_each(Vec::clear);
         self.passed.clear();
         self.revoked.clear();
+        for gate in &self.plan.gates {
+            self.complete.insert(gate.name.clone(), now);
+        }
         let id = resource::all().iter().position(|resource| resource.kind == "Semaphore").expect("it is served");
         for (number, lock) in self.plan.locks.iter().enumerate() {
             let found = server.store.list(id, None, None, u64::MAX).find(|(key, _)| key.2 == lock.name);
@@ -260,6 +272,9 @@ impl Observers {
     /// Something was written.
     pub fn changed(&mut self, now: Duration, change: &Change, by: Option<&str>, server: &Server) {
         let resource = &resource::all()[change.key.0];
+        if resource.kind == "Job" && change.before.as_ref().is_some_and(|before| is_complete(&before.value)) {
+            self.complete.insert(change.key.2.clone(), now);
+        }
         if resource.schema.is_none() {
             return;
         }
@@ -461,10 +476,9 @@ impl Observers {
         }
         let jobs = resource::all().iter().position(|resource| resource.kind == "Job").expect("jobs");
         let job = server.store.get(&(jobs, change.key.1.clone(), change.key.2.clone()));
-        let complete = job.is_some_and(|job| {
-            let conditions = job.value["status"]["conditions"].as_array();
-            conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Complete" && one["status"] == "True"))
-        });
+        // An operator that has not seen yet that it has gone says what it was.
+        let was_complete = self.complete.get(&change.key.2).is_some_and(|until| now < *until + UNSEEN);
+        let complete = was_complete || job.is_some_and(|job| is_complete(&job.value));
         if !complete {
             let what = format!("{} opens before its job is complete", change.key.2);
             self.broken(now, what);

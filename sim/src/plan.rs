@@ -171,8 +171,8 @@ pub enum What {
     SetClock(Who, i64),
     /// This API server is replaced: its connections end, it is away for so long, and then knows what there is.
     Replace(usize, Duration),
-    /// Etcd is restored from a backup that is so old.
-    Restore(Duration),
+    /// Etcd is restored from a backup that is so old; its versions go on far above all that were, if that is said.
+    Restore(Duration, bool),
     /// The namespace is deleted, and made anew, with its locks, so long after it has gone.
     DeleteNamespace(Duration),
     /// For so long a quota has no room for claims.
@@ -332,7 +332,7 @@ impl Plan {
             12 => What::Compact,
             13 => What::SetClock(who, c.within(0, 7200) as i64 - 3600),
             14 => What::Replace(c.below(self.servers as u64) as usize, c.millis(0, 20_000)),
-            15 if may_forget => What::Restore(c.millis(0, 40_000)),
+            15 if may_forget => What::Restore(c.millis(0, 40_000), c.happens(500)),
             16 if may_forget => What::DeleteNamespace(c.millis(0, 10_000)),
             17 => What::Quota(c.millis(100, 30_000)),
             18 => What::Refuse(c.millis(100, 30_000)),

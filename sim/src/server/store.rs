@@ -40,6 +40,9 @@ pub struct Change {
     pub deleted: bool,
 }
 
+/// By how much versions are raised after a backup is restored.
+const RAISE: u64 = 1_000_000_000;
+
 /// An object at the version since which it is this; `None`: gone.
 type Revision = (u64, Option<Arc<Stored>>);
 
@@ -130,6 +133,13 @@ impl Store {
             revisions.retain(|(of, _)| *of <= version);
             !revisions.is_empty()
         });
+    }
+
+    /// Goes on at a version that is far above all that were, and knows nothing of what was before: what those do who
+    /// restore a backup as etcd's guide says (`--bump-revision`, `--mark-compacted`).
+    pub fn raise(&mut self) {
+        self.version += RAISE;
+        self.compact(self.version);
     }
 
     /// Forgets what was before this version.

@@ -485,8 +485,8 @@ impl Cast {
                 }
             }
             What::Replace(server, away) => world.replace(server, away),
-            What::Restore(age) => {
-                world.restore(age);
+            What::Restore(age, raised) => {
+                world.restore(age, raised);
                 for number in 0..self.plan.locks.len() {
                     if !lock(&self.gone).contains(&number) {
                         self.make_lock(number);
@@ -629,7 +629,10 @@ impl Life {
         let (of, by) = (Arc::clone(&cast.world), Arc::clone(process));
         let link = Arc::new(Link::made(Arc::new(move || network::client(&of, &by)), Program::SDK));
         let client = Client::over(link, TEAM.into());
-        let pod = cast.pod_of(number).map(|name| self.make_pod(name));
+        let pod = match cast.pod_of(number) {
+            Some(name) => Some(self.make_pod(name).await),
+            None => None,
+        };
         let done = |change: fn(&mut Done)| change(&mut lock(&cast.done)[number]);
         let (has_waited, has_arrived) = {
             let done = &lock(&cast.done)[number];
@@ -664,10 +667,19 @@ impl Life {
     }
 
     /// The pod of this name that it runs in, which may be there.
-    fn make_pod(&self, name: String) -> PodReference {
+    async fn make_pod(&self, name: String) -> PodReference {
         let world = &self.cast.world;
         let spec = json!({ "nodeName": "node", "restartPolicy": "OnFailure", "containers": [{ "name": "main", "image": "i" }] });
-        world.create(&format!("/api/v1/namespaces/{TEAM}/pods"), "v1", "Pod", &name, &spec);
+        let make = || world.create(&format!("/api/v1/namespaces/{TEAM}/pods"), "v1", "Pod", &name, &spec);
+        // No container starts before there is a pod: a namespace that is being deleted takes none.
+        let uid = loop {
+            make();
+            let uid = world.object(&pod_key(&name)).map_or(Value::Null, |pod| pod["metadata"]["uid"].clone());
+            if let Some(uid) = uid.as_str() {
+                break uid.to_owned();
+            }
+            sleep(Duration::from_secs(1)).await;
+        };
         let state = json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } });
         let status = json!({ "status": { "phase": "Running", "containerStatuses": [
             { "name": "main", "state": state, "lastState": {}, "ready": true, "restartCount": 0 },
@@ -680,8 +692,6 @@ impl Life {
                 cast.pod_ends(&name, "Failed", 1);
             });
         }
-        let uid = world.object(&pod_key(&name)).map_or(Value::Null, |pod| pod["metadata"]["uid"].clone());
-        let uid = uid.as_str().unwrap_or("gone").to_owned();
         PodReference { name, uid, container: "main".into(), start: format!("start-{}", self.start) }
     }
 

@@ -321,7 +321,7 @@ impl World {
     }
 
     /// Etcd is restored from a backup that is so old.
-    fn restore(&self, age: Duration) {
+    fn restore(&self, age: Duration, raised: bool) {
         let now = self.now();
         let mut inner = self.inner();
         let Inner { server, servers, observers, versions, .. } = &mut *inner;
@@ -330,6 +330,9 @@ impl World {
         // The namespaces and all locks are made in the first moment, and are in every backup.
         let first = versions.iter().take_while(|(since, _)| since.is_zero()).last().map_or(1, |(_, version)| *version);
         server.store.rewind(version.max(first));
+        if raised {
+            server.store.raise();
+        }
         let version = server.store.version();
         versions.push((now, version));
         servers.iter_mut().for_each(|server| server.restore(version));
