@@ -13,7 +13,7 @@ use super::{
 
 impl Supervisor {
     /// A supervisor to which nothing has happened.
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings) -> Self {
         Self {
             phase: Phase::Awaiting { next: 0 },
             claims: vec![ClaimState::Absent; settings.claims.len()],
@@ -39,7 +39,7 @@ impl Supervisor {
     }
 
     /// What to do about `event`, which is known at `now`.
-    pub(crate) fn step(&mut self, event: Event, now: Boottime) -> Vec<Effect> {
+    pub fn step(&mut self, event: Event, now: Boottime) -> Vec<Effect> {
         let mut out = Vec::new();
         self.keep_time(now, &mut out);
         match event {
