@@ -9,6 +9,9 @@
 //! - all else takes the virtual verb [`ADMINISTER`] on the resource, which RBAC gives like any other. To revoke a claim
 //!   the verb [`REVOKE`] is enough.
 //!
+//! A pod may claim in another namespace than its own. It then says where it is, and nobody says that for another pod: the
+//! operator looks for it there, and tells whoever made the claim whether it lives.
+//!
 //! They have no parameters: a namespace could not be deleted while the parameter goes first. What can be set is an
 //! annotation of the namespace ([`MAX_PRIORITY_ANNOTATION`]).
 //!
@@ -98,6 +101,7 @@ variables.oldAnnotations.all(key, key == '{REVOKE_ANNOTATION}' || key in variabl
 || (variables.isRevocation && variables.isNothingElse && variables.revokes)",
         ),
         is_named("claim"),
+        is_there("claim"),
         Validation {
             message_expression: Some(format!(
                 "'to write the annotation {REVOKE_ANNOTATION} takes the verb {REVOKE} or {ADMINISTER} on ' +
@@ -146,6 +150,7 @@ fn arrivals() -> ValidatingAdmissionPolicy {
 || (request.operation == 'CREATE' && variables.pod == '')",
         ),
         is_named("arrival"),
+        is_there("arrival"),
         // With its barrier it goes; all else can be in the way of a deletion, or cause one.
         refusal(
             "request.operation == 'DELETE' ||
@@ -211,6 +216,7 @@ fn identity() -> Vec<Variable> {
         variable("written", "request.operation == 'CREATE' ? object : oldObject"),
         variable("pod", "variables.written.spec.?pod.?uid.orValue('')"),
         variable("podName", "variables.written.spec.?pod.?name.orValue('')"),
+        variable("podNamespace", "variables.written.spec.?pod.?namespace.orValue(request.namespace)"),
         variable("userPod", &of_user("uid")),
         variable("userPodName", &of_user("name")),
         // A namespace that is going takes what is in it along, whoever deletes it. (No match condition: these are not
@@ -252,6 +258,25 @@ fn is_named(noun: &str) -> Validation {
             "request.operation != 'CREATE' || variables.userPod == '' || variables.userPod != variables.pod ||
 variables.podName == variables.userPodName || variables.administers",
             "it names another pod than the one that asks",
+        )
+    }
+}
+
+/// A namespace other than that of the object is where the operator looks for the pod. Only the pod itself may say it, so
+/// that nobody is told about pods that they may not see; the accounts of pods are of the pods' own namespace.
+fn is_there(noun: &str) -> Validation {
+    let message = format!(
+        "'this {noun} names a pod in the namespace ' + variables.podNamespace + ', which only that pod itself may do, and \
+you are ' + request.userInfo.username + (variables.userPod == '' ? ', who is no pod'
+  : ', the pod ' + variables.userPodName + ' (UID ' + variables.userPod + ')')"
+    );
+    Validation {
+        message_expression: Some(message),
+        ..refusal(
+            "request.operation != 'CREATE' || variables.podNamespace == request.namespace ||
+(variables.userPod != '' && variables.userPod == variables.pod &&
+  request.userInfo.username.startsWith('system:serviceaccount:' + variables.podNamespace + ':'))",
+            "it names a pod in another namespace, which only that pod itself may do",
         )
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     GoDuration,
     conditions::{GRANTED, REVOKED},
-    limits::{MAX_CONDITIONS, MAX_COUNT, MAX_HOLDER, MAX_ID, MAX_MESSAGE, MAX_NAME, MAX_TERM},
+    limits::{MAX_CONDITIONS, MAX_COUNT, MAX_HOLDER, MAX_ID, MAX_MESSAGE, MAX_NAME, MAX_NAMESPACE, MAX_TERM},
 };
 
 /// The pod, container and start of the container that a claim speaks for. With it the operator can tell from the pod's
@@ -37,12 +37,31 @@ pub struct PodReference {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = MAX_ID))]
     pub start: String,
+    /// The pod's namespace; absent (empty) when it is that of the claim.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(min = 1, max = MAX_NAMESPACE))]
+    pub namespace: String,
 }
 
 impl PodReference {
-    /// The whole pod, and no container of it.
+    /// The whole pod, and no container of it, in the namespace of the claim.
     pub fn whole(name: impl Into<String>, uid: impl Into<String>) -> Self {
-        Self { name: name.into(), uid: uid.into(), container: String::new(), start: String::new() }
+        let (container, start, namespace) = (String::new(), String::new(), String::new());
+        Self { name: name.into(), uid: uid.into(), container, start, namespace }
+    }
+
+    /// The same as an object in this namespace names it: where the pod is, is said only if that is elsewhere.
+    #[must_use]
+    pub fn named_in(mut self, namespace: &str) -> Self {
+        if self.namespace == namespace {
+            self.namespace.clear();
+        }
+        self
+    }
+
+    /// Where the pod is that an object in this namespace names.
+    pub fn namespace_from<'a>(&'a self, namespace: &'a str) -> &'a str {
+        if self.namespace.is_empty() { namespace } else { &self.namespace }
     }
 
     /// Whether it is the whole pod that is spoken for.
@@ -210,6 +229,22 @@ mod tests {
         let patch = renewal_patch("u", at);
         assert_eq!(patch["spec"]["renewTime"], "2023-11-14T22:13:20.000001Z");
         assert_eq!(patch["spec"]["renewTime"], serde_json::json!(RenewTime::from(at)));
+    }
+
+    #[test]
+    fn a_pod_says_where_it_is_only_if_that_is_elsewhere() {
+        let pod = PodReference { namespace: "etl".into(), ..PodReference::whole("load", "u") };
+        assert_eq!(pod.clone().named_in("etl"), PodReference::whole("load", "u"));
+        assert_eq!(pod.clone().named_in("locks"), pod);
+        assert_eq!(
+            (pod.namespace_from("locks"), PodReference::whole("load", "u").namespace_from("locks")),
+            ("etl", "locks")
+        );
+        assert_eq!(serde_json::to_value(&pod).expect("JSON")["namespace"], "etl");
+        // As programs from before it was there have it.
+        let before = serde_json::json!({ "name": "load", "uid": "u" });
+        assert_eq!(serde_json::to_value(PodReference::whole("load", "u")).expect("JSON"), before);
+        assert_eq!(serde_json::from_value::<PodReference>(before).expect("a pod"), PodReference::whole("load", "u"));
     }
 
     #[test]

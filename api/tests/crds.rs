@@ -111,6 +111,7 @@ fn bounds_are_those_of_their_limits() {
         check(kind, "spec.pod.uid", "maxLength", MAX_ID.into());
         check(kind, "spec.pod.container", "maxLength", MAX_NAME.into());
         check(kind, "spec.pod.start", "maxLength", MAX_ID.into());
+        check(kind, "spec.pod.namespace", "maxLength", MAX_NAMESPACE.into());
         check(kind, "status.term", "maximum", MAX_TERM);
         check(kind, "status.fencingToken", "maximum", MAX_COUNT);
         check(kind, "status.ticket", "maximum", MAX_COUNT);
@@ -138,6 +139,7 @@ fn bounds_are_those_of_their_limits() {
     check("Arrival", "spec.key", "maxLength", MAX_KEY.into());
     check("Arrival", "spec.pod.name", "maxLength", MAX_NAME.into());
     check("Arrival", "spec.pod.uid", "maxLength", MAX_ID.into());
+    check("Arrival", "spec.pod.namespace", "maxLength", MAX_NAMESPACE.into());
     check("Gate", "spec.conditions", "maxItems", MAX_GATE_CONDITIONS.into());
     check("Gate", "spec.conditions.[].name", "maxLength", MAX_NAME.into());
     check("Gate", "spec.conditions.[].namespace", "maxLength", MAX_NAMESPACE.into());

@@ -236,7 +236,7 @@ impl Kubelet {
 
     /// What a rule says of the pod as it is reported, checked against what runs.
     fn look(&mut self, index: usize, rule: impl Fn(&PodSpecSeen, &PodStatusSeen, &PodReference) -> bool) {
-        let claim = PodReference { name: "p".into(), uid: "u".into(), container: name(index), start: "1".into() };
+        let claim = PodReference { container: name(index), start: "1".into(), ..PodReference::whole("p", "u") };
         if rule(&self.spec(), &self.reported, &claim) {
             assert!(self.states[index] != State::Running, "{} was said to have ended, and runs", name(index));
             self.said_to_have_ended.insert(index);
@@ -383,7 +383,7 @@ fn that_the_pod_has_failed_besides_is_not_enough_if_its_kubelet_did_not_say_so()
 
 /// What a look at container `c` shows, of a pod as the API server tells it.
 fn sight(spec: serde_json::Value, status: serde_json::Value) -> PodSight {
-    let claim = PodReference { name: "p".into(), uid: "u".into(), container: "c".into(), start: "1".into() };
+    let claim = PodReference { container: "c".into(), start: "1".into(), ..PodReference::whole("p", "u") };
     let (spec, status) = (serde_json::from_value(spec).unwrap(), serde_json::from_value(status).unwrap());
     pod_sight("u", &spec, &status, &claim)
 }
@@ -453,7 +453,7 @@ fn a_whole_pod_has_ended_when_it_is_terminal_and_nothing_of_it_runs() {
 
 #[test]
 fn another_pod_of_the_name_is_no_proof_of_death_but_of_absence() {
-    let claim = PodReference { name: "p".into(), uid: "other".into(), container: "c".into(), start: "1".into() };
+    let claim = PodReference { container: "c".into(), start: "1".into(), ..PodReference::whole("p", "other") };
     let sight = pod_sight("u", &PodSpecSeen::default(), &PodStatusSeen::default(), &claim);
     assert_eq!(sight, PodSight::Gone);
 }

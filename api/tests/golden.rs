@@ -26,7 +26,8 @@
 //! `list is slow`: the next list shows what there was when it was asked for, at `page`, and ends at `listed`.
 //!
 //! `pod of NAME is CASE` says what a look at the pod of that claim shows from then on: `gone`, `ended` or `unknown`;
-//! otherwise it lives, which gets no line. A claim with `pod=none` names no pod. `unreadable NAME` makes a claim
+//! otherwise it lives, which gets no line. A claim with `pod=none` names no pod, one with `pod=whole` a whole pod, and
+//! one with `namespace=other` a pod that is there and is `pod of other/NAME`. `unreadable NAME` makes a claim
 //! unreadable, `readable NAME` readable again.
 //!
 //! `state` shows the objects and `when` the time of the next look. `B: ...` is said of a second operator.
@@ -424,12 +425,13 @@ impl<L: Scripted> Script<L> {
     /// Looks at the pod of a claim. That it lives is not worth a line.
     fn look(&mut self, operator: usize, look: &Look) {
         let now = self.now();
-        let sight = self.pods.get(&look.pod.name).copied().unwrap_or(PodSight::Lives);
+        let pod = match look.pod.namespace.as_str() {
+            "" => look.pod.name.clone(),
+            namespace => format!("{namespace}/{}", look.pod.name),
+        };
+        let sight = self.pods.get(&pod).copied().unwrap_or(PodSight::Lives);
         if sight != PodSight::Lives {
-            self.say(
-                operator,
-                &format!("look at the pod of {}: {}", look.pod.name, format!("{sight:?}").to_lowercase()),
-            );
+            self.say(operator, &format!("look at the pod of {pod}: {}", format!("{sight:?}").to_lowercase()));
         }
         self.operators[operator].view.looked(&look.claim, sight, now);
     }
@@ -629,7 +631,7 @@ fn claim<L: Scripted>(name: &str, words: &[&str]) -> <L::Claim as HasSpec>::Spec
         priority: 0,
         holder: format!("{name}'s-job"),
         instance: name.into(),
-        pod: Some(PodReference { name: name.into(), uid: name.into(), container: "main".into(), start: "1".into() }),
+        pod: Some(PodReference { container: "main".into(), start: "1".into(), ..PodReference::whole(name, name) }),
         ttl: None,
         renew_time: None,
     };
@@ -638,6 +640,8 @@ fn claim<L: Scripted>(name: &str, words: &[&str]) -> <L::Claim as HasSpec>::Spec
         match word.split_once('=') {
             Some(("priority", value)) => claim.priority = value.parse().unwrap(),
             Some(("pod", "none")) => claim.pod = None,
+            Some(("pod", "whole")) => claim.pod = Some(PodReference::whole(name, name)),
+            Some(("namespace", other)) => claim.pod.as_mut().expect("a pod").namespace = other.into(),
             Some(("ttl", value)) => claim.ttl = Some(value.parse().unwrap()),
             Some(other) => rest.push(other),
             None => panic!("no such field of a claim: {word}"),

@@ -105,10 +105,9 @@ fn claim() -> impl Strategy<Value = Claim> {
     let weight = prop_oneof![0..4_u64, Just(u64::from(u32::MAX))];
     let spec = (weight, prop_oneof![Just(i32::MIN), 0..2, Just(i32::MAX)], prop::option::of(duration()));
     let pod = prop::option::of(uid().prop_map(|uid| PodReference {
-        name: uid.clone(),
-        uid,
         container: "main".into(),
         start: "1".into(),
+        ..PodReference::whole(uid.clone(), uid)
     }));
     (metadata, spec, prop::option::of(time()), pod, state()).prop_map(
         |((uid, version, deleting, revoke), (weight, priority, ttl), renewed, pod, state)| Claim {

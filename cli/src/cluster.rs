@@ -300,7 +300,10 @@ impl Cluster {
         };
         match tokio::time::timeout(REQUEST, sending).await {
             Ok(answer) => answer,
-            Err(_) => Err(ApiError::Unanswered(format!("no answer within {} s", REQUEST.as_secs()))),
+            Err(_) => {
+                let late = || format!("no answer within {} s", REQUEST.as_secs());
+                Err(ApiError::Unanswered(self.link.is_logging_in().unwrap_or_else(late)))
+            }
         }
     }
 

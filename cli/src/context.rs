@@ -22,7 +22,7 @@ impl Context {
 
     /// The same, for a command that waits this long: so may a login, which takes no time from the waiting.
     pub(crate) async fn cluster_within(&self, timeout: Option<Duration>) -> Result<Cluster, Error> {
-        let mut login = Login::default();
+        let mut login = Login { asks_again: true, ..Login::default() };
         if let Some(timeout) = timeout {
             login.limit = login.limit.min(if timeout.is_zero() { TRY_ONCE } else { timeout });
         }

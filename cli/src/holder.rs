@@ -17,28 +17,20 @@ pub(crate) struct Who {
 impl Who {
     /// Whoever runs this process, under the name that was given.
     pub(crate) fn found(given: Option<&str>) -> Self {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let (name, uid) = (variable("KONDUCTOR_POD_NAME"), variable("KONDUCTOR_POD_UID"));
-        let sources = PodSources::read(name, uid, None);
+        let sources = PodSources::found();
         let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
         let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
-        Self::of(given, sources.pod_name(), sources.pod_uid(), user, host)
+        Self::of(given, &sources, user, host)
     }
 
-    fn of(
-        given: Option<&str>,
-        pod_name: Option<String>,
-        pod_uid: Option<String>,
-        user: Option<String>,
-        host: Option<String>,
-    ) -> Self {
+    fn of(given: Option<&str>, sources: &PodSources, user: Option<String>, host: Option<String>) -> Self {
         let unknown = || "unknown".to_owned();
         let person = format!("{}@{}", user.unwrap_or_else(unknown), host.unwrap_or_else(unknown));
-        let own = || pod_name.clone().unwrap_or_else(|| person.clone());
+        let own = || sources.pod_name().unwrap_or_else(|| person.clone());
         let short = |name: String| name.chars().take(MAX_HOLDER as usize).collect();
         let holder: String = short(given.map_or_else(own, str::to_owned));
-        let pod = pod_name.filter(|name| konductor::name::is_name(name)).zip(pod_uid);
-        let pod = pod.map(|(name, uid)| PodReference::whole(name, uid));
+        let pod = sources.pod().filter(|pod| konductor::name::is_name(&pod.name));
+        let pod = pod.map(|pod| PodReference { namespace: pod.namespace, ..PodReference::whole(pod.name, pod.uid) });
         Self { holder, person: short(person), pod }
     }
 
@@ -56,19 +48,23 @@ mod tests {
     #[test]
     fn a_holder_is_the_pod_or_the_person_unless_told() {
         let text = |text: &str| Some(text.to_owned());
-        let person = Who::of(None, None, None, text("ann"), text("laptop"));
+        let no_pod = PodSources::default();
+        let in_pod =
+            |uid| PodSources { name: text("load-x7k2p"), uid, namespace: text("etl"), ..PodSources::default() };
+        let person = Who::of(None, &no_pod, text("ann"), text("laptop"));
         assert_eq!((person.holder.as_str(), &person.pod), ("ann@laptop", &None));
         assert!(!person.is_of_another());
-        let pod = Who::of(None, text("load-x7k2p"), text("u1"), text("root"), text("load-x7k2p"));
+        let pod = Who::of(None, &in_pod(text("u1")), text("root"), text("load-x7k2p"));
         assert_eq!(pod.holder, "load-x7k2p");
-        assert_eq!(pod.pod, Some(PodReference::whole("load-x7k2p", "u1")));
-        let named = Who::of(Some("nightly"), text("load-x7k2p"), text("u1"), None, None);
+        let whole = PodReference { namespace: "etl".into(), ..PodReference::whole("load-x7k2p", "u1") };
+        assert_eq!(pod.pod, Some(whole));
+        let named = Who::of(Some("nightly"), &in_pod(text("u1")), None, None);
         assert_eq!((named.holder.as_str(), named.pod.is_some()), ("nightly", true));
         for (given, is_of_another) in [("ann@laptop", false), ("bob@laptop", true), ("nightly", false)] {
-            let who = Who::of(Some(given), None, None, text("ann"), text("laptop"));
+            let who = Who::of(Some(given), &no_pod, text("ann"), text("laptop"));
             assert_eq!(who.is_of_another(), is_of_another, "{given}");
         }
-        let half = Who::of(None, text("load-x7k2p"), None, None, None);
+        let half = Who::of(None, &in_pod(None), None, None);
         assert_eq!(half.pod, None, "a name without a UID is no proof of anything");
     }
 }

@@ -69,8 +69,8 @@ released, or until its time to live has passed since the last `renew`.
 - *What is held already* in that name is renewed, and a line on stderr says so. An `acquire` that found it held and is then
   interrupted, or refused as it is being revoked, leaves it to whoever works under it.
 - *In a pod* the claim is tied to the pod and to no container of it, so an init container may acquire and another
-  container release; it is free when the pod has ended. The pod is known from `KONDUCTOR_POD_NAME` and
-  `KONDUCTOR_POD_UID`, or from its token.
+  container release; it is free when the pod has ended. The pod is known from `KONDUCTOR_POD_NAME`,
+  `KONDUCTOR_POD_UID` and `KONDUCTOR_POD_NAMESPACE`, or from its token.
 - *What others hold* is released only with `--force`: what a container's `konductor-run` or another process renews, what is
   another pod's, and what another person on a machine has acquired. Which of them it is, the claim tells: a holder with
   an `@` is one person (`USER@HOST`, as is taken when no name is said), and released by nobody else; a name without one

@@ -18,14 +18,27 @@ pub fn on_thread_start(first: fn()) {
 /// What `work` returns, done on a thread of its own. Who does not wait for it any more does not end it.
 pub async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, outcome) = oneshot::channel();
-    thread::Builder::new().name("apart".to_owned()).spawn(move || {
-        if let Some(first) = FIRST.get() {
-            first();
-        }
+    start(move || {
         // Nobody may be waiting any more.
         let _ = done.send(work());
     })?;
-    outcome.await.map_err(|_| io::Error::other("the thread has ended without an outcome"))
+    outcome.await.map_err(|_| ended())
+}
+
+/// Starts `work` on a thread of its own.
+pub(crate) fn start(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let spawned = thread::Builder::new().name("apart".to_owned()).spawn(move || {
+        if let Some(first) = FIRST.get() {
+            first();
+        }
+        work();
+    });
+    spawned.map(drop)
+}
+
+/// Why there is no outcome of work that was started.
+pub(crate) fn ended() -> io::Error {
+    io::Error::other("the thread has ended without an outcome")
 }
 
 #[cfg(test)]

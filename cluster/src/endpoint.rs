@@ -42,7 +42,8 @@ type Reads<K, S, T> = fn() -> Object<K, S, T>;
 pub struct Endpoint<K, S, T> {
     client: Client,
     program: Program,
-    path: String,
+    /// Within which namespace, if it is one.
+    namespace: Option<String>,
     reads: PhantomData<Reads<K, S, T>>,
 }
 
@@ -93,25 +94,34 @@ struct ListMetadata {
 
 impl<K, S, T> Clone for Endpoint<K, S, T> {
     fn clone(&self) -> Self {
-        Self { client: self.client.clone(), program: self.program, path: self.path.clone(), reads: PhantomData }
+        Self { namespace: self.namespace.clone(), ..Self::new(self.client.clone(), self.program) }
     }
 }
 
 impl<K, S, T> fmt::Debug for Endpoint<K, S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("of", &type_name::<K>()).field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Endpoint")
+            .field("of", &type_name::<K>())
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, S, T> Endpoint<K, S, T> {
+    fn new(client: Client, program: Program) -> Self {
+        Self { client, program, namespace: None, reads: PhantomData }
     }
 }
 
 impl<K: Resource<DynamicType = ()>, S, T> Endpoint<K, S, T> {
     /// In all namespaces, or of what has none.
     pub fn all(client: Client, program: Program) -> Self {
-        Self { client, program, path: K::url_path(&(), None), reads: PhantomData }
+        Self::new(client, program)
     }
 
     /// In one namespace.
     pub fn namespaced(client: Client, program: Program, namespace: &str) -> Self {
-        Self { client, program, path: K::url_path(&(), Some(namespace)), reads: PhantomData }
+        Self { namespace: Some(namespace.into()), ..Self::new(client, program) }
     }
 
     /// The same in this namespace.
@@ -130,7 +140,7 @@ where
     /// The object of this name, as it is at this moment.
     pub async fn get(&self, name: &str) -> Result<Lenient<Object<K, S, T>>, RequestError> {
         sendable(name)?;
-        self.single(self.request().get(name, &GetParams::default())).await
+        self.single(self.request()?.get(name, &GetParams::default())).await
     }
 
     /// A page of a consistent list: of what is there at this moment, or was at the moment of the page before. Each
@@ -168,7 +178,7 @@ where
                 Err(error) => illegible.push(error),
             }
         };
-        let frame = self.send(self.request().list(&params), Layout::List, found).await?;
+        let frame = self.send(self.request()?.list(&params), Layout::List, found).await?;
         let ListFrame { metadata } = serde_json::from_str(&frame.json)
             .map_err(|error| RequestError::Illegible(Illegible(format!("of a list: {error}"))))?;
         let version = metadata.resource_version.parse().map_err(|_| {
@@ -181,19 +191,19 @@ where
     /// Merges `patch` into the status of an object. Says which object and version it is meant for by its `metadata`.
     pub async fn patch_status(&self, name: &str, patch: &Value) -> Result<Lenient<Object<K, S, T>>, RequestError> {
         sendable(name)?;
-        self.single(self.request().patch_subresource("status", name, &self.patch_params(), &Patch::Merge(patch))).await
+        self.single(self.request()?.patch_subresource("status", name, &self.patch_params(), &Patch::Merge(patch))).await
     }
 
     /// Merges `patch` into an object. Says which object and version it is meant for by its `metadata`.
     pub async fn patch(&self, name: &str, patch: &Value) -> Result<Lenient<Object<K, S, T>>, RequestError> {
         sendable(name)?;
-        self.single(self.request().patch(name, &self.patch_params(), &Patch::Merge(patch))).await
+        self.single(self.request()?.patch(name, &self.patch_params(), &Patch::Merge(patch))).await
     }
 
     /// Creates an object.
     pub async fn create(&self, object: &Value) -> Result<Lenient<Object<K, S, T>>, RequestError> {
         let params = PostParams { field_manager: Some(self.program.field_manager().into()), ..PostParams::default() };
-        self.single(self.request().create(&params, object.to_string().into_bytes())).await
+        self.single(self.request()?.create(&params, object.to_string().into_bytes())).await
     }
 
     /// Deletes the object with this name and UID, if it has this version when one is given.
@@ -201,13 +211,14 @@ where
         sendable(name)?;
         let resource_version = version.map(|version| version.to_string());
         let preconditions = Some(Preconditions { uid: Some(uid.into()), resource_version });
-        let request = self.request().delete(name, &DeleteParams { preconditions, ..DeleteParams::default() });
+        let request = self.request()?.delete(name, &DeleteParams { preconditions, ..DeleteParams::default() });
         // The answer is the object, or a status: either says no more than that it has been done.
         within(REQUEST_TIMEOUT, self.send(request, Layout::Single, |_| ())).await.map(|_| ())
     }
 
-    fn request(&self) -> request::Request {
-        request::Request::new(self.path.as_str())
+    fn request(&self) -> Result<request::Request, RequestError> {
+        self.namespace.as_deref().map_or(Ok(()), sendable)?;
+        Ok(request::Request::new(K::url_path(&(), self.namespace.as_deref())))
     }
 
     fn patch_params(&self) -> PatchParams {
@@ -233,7 +244,7 @@ where
     pub(crate) async fn watch(&self, fields: Option<&str>, version: u64, seconds: u32) -> Result<Body, RequestError> {
         let mut params = WatchParams::default().timeout(seconds);
         params.field_selector = fields.map(Into::into);
-        open(&self.client, self.request().watch(&params, &version.to_string())).await
+        open(&self.client, self.request()?.watch(&params, &version.to_string())).await
     }
 }
 
@@ -254,8 +265,8 @@ pub(crate) fn read<K, S: DeserializeOwned, T: DeserializeOwned + Default>(
     if text.is_cut { Object::read_cut(&text.json, "it is too long") } else { Object::read(&text.json) }
 }
 
-/// Whether an object can have this name. Names that strangers wrote become part of a path, where others would ask for
-/// something else.
+/// Whether an object or a namespace can have this name. Names that strangers wrote become part of a path, where others
+/// would ask for something else.
 fn sendable(name: &str) -> Result<(), RequestError> {
     let fits = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
     if name.bytes().all(fits) && name.bytes().any(|byte| byte != b'.') {
@@ -360,6 +371,21 @@ mod tests {
             ];
             for error in asked {
                 assert!(matches!(error, Some(RequestError::Unsendable(_))), "{name:?}: {error:?}");
+            }
+        }
+        for namespace in ["", "..", "../../secrets", "a/b", "?a", "%2e"] {
+            let claims = claims.within(namespace);
+            let asked = [
+                claims.get("a").await.err(),
+                claims.patch("a", &json!({})).await.err(),
+                claims.patch_status("a", &json!({})).await.err(),
+                claims.create(&json!({})).await.err(),
+                claims.delete("a", "u", None).await.err(),
+                claims.page(&PageRequest::default(), drop).await.err(),
+                claims.watch(None, 1, 1).await.err(),
+            ];
+            for error in asked {
+                assert!(matches!(error, Some(RequestError::Unsendable(_))), "{namespace:?}: {error:?}");
             }
         }
         assert_eq!(fake.asked().len(), 0);

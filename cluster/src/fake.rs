@@ -3,12 +3,14 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    io,
     sync::{Arc, Mutex},
 };
 
+use futures::stream;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Bytes, Frame};
 use kube::{Client, client::Body};
 use tokio::sync::watch;
 
@@ -20,6 +22,9 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
+    /// Instead of a status: 200, and a body that is cut off.
+    pub(crate) const CUT_OFF: u16 = 0;
+
     /// With these answers.
     pub(crate) fn new(answers: &[(u16, String)]) -> Self {
         Self {
@@ -43,7 +48,11 @@ impl Fake {
                     exhausted.send_replace(true);
                     return std::future::pending().await;
                 };
-                let response = Response::builder().status(status).body(Full::new(Bytes::from(text)));
+                let is_cut_off = status == Self::CUT_OFF;
+                let end = is_cut_off.then(|| Err(io::Error::from(io::ErrorKind::ConnectionReset)));
+                let body = stream::iter([Ok(Frame::data(Bytes::from(text)))].into_iter().chain(end));
+                let status = if is_cut_off { 200 } else { status };
+                let response = Response::builder().status(status).body(StreamBody::new(body));
                 Ok::<_, Infallible>(response.expect("a response"))
             }
         });

@@ -11,9 +11,16 @@
 //! Versions only ever grow, unless the API server's etcd was restored from a backup: then what is known of the objects
 //! is from a time that has never been. A watch does not tell; it waits for a version that is far away. So a watch that
 //! has seen nothing at all is followed by a small consistent read, and a consistent read that is older than what was
-//! seen before is reported.
+//! seen before is reported. So is one that was cut off, or that has ended before its time, as watches do when API servers
+//! are restarted, and at once: versions soon come to where they were, and then no read tells. And who restores a backup as
+//! etcd's guide says has its versions go on far above all that were: then it is in the objects, which are older than they
+//! were seen, in a list that is newer.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::Duration,
+};
 
 use kube::Resource;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -205,6 +212,52 @@ impl Logged {
     }
 }
 
+/// At which version each object was last seen, by a digest of its UID.
+#[derive(Debug, Default)]
+struct Versions {
+    seen: HashMap<u64, u64>,
+    /// The same of a list that is not complete yet.
+    listed: HashMap<u64, u64>,
+    /// An object that this list shows as it was before it was last seen: these two versions.
+    reversed: Option<(u64, u64)>,
+}
+
+impl Versions {
+    fn digest(uid: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        uid.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn list_begins(&mut self) {
+        self.listed.clear();
+        self.reversed = None;
+    }
+
+    fn list_shows(&mut self, uid: &str, version: u64) {
+        let digest = Self::digest(uid);
+        let known = self.seen.get(&digest).filter(|seen| version != NO_VERSION && **seen > version);
+        if let Some(seen) = known {
+            self.reversed.get_or_insert((*seen, version));
+        }
+        self.listed.insert(digest, version);
+    }
+
+    /// A list is complete. What went back, if anything did.
+    fn list_ends(&mut self) -> Option<(u64, u64)> {
+        self.seen = std::mem::take(&mut self.listed);
+        self.reversed.take()
+    }
+
+    fn event_shows(&mut self, uid: &str, version: u64) {
+        self.seen.insert(Self::digest(uid), version);
+    }
+
+    fn is_gone(&mut self, uid: &str) {
+        self.seen.remove(&Self::digest(uid));
+    }
+}
+
 /// Where a source stands.
 struct Follower<K, S, T, E, N, F, R> {
     source: Source<K, S, T>,
@@ -218,8 +271,11 @@ struct Follower<K, S, T, E, N, F, R> {
     failed_watches: u32,
     /// The version to watch from; `None` if a list is due.
     version: Option<u64>,
+    /// The last watch was cut off: the API server may be another one.
+    is_cut_off: bool,
     /// The latest version that was seen.
     seen: u64,
+    versions: Versions,
     /// What was reported last as failing.
     complaint: Option<String>,
     log: Logged,
@@ -253,7 +309,9 @@ where
             backoff: Backoff::default(),
             failed_watches: 0,
             version: None,
+            is_cut_off: false,
             seen: NO_VERSION,
+            versions: Versions::default(),
             complaint: None,
             log: Logged::default(),
             has_followed: false,
@@ -277,6 +335,7 @@ where
         loop {
             let result = match self.version {
                 None => self.list().await,
+                Some(version) if self.is_cut_off => self.look_back(version).await,
                 Some(version) => self.watch(version).await,
             };
             match result {
@@ -288,6 +347,7 @@ where
                     self.backoff.pause().await;
                 }
                 Err(End::Failed(error)) => {
+                    self.is_cut_off |= matches!(error, RequestError::Unanswered(_));
                     self.failed_watches += 1;
                     if self.failed_watches > FAILURES_BEFORE_LIST {
                         self.version = None;
@@ -340,6 +400,7 @@ where
     /// All pages of one consistent list.
     async fn list(&mut self) -> Result<(), End> {
         let mut token = None;
+        self.versions.list_begins();
         let mut page = self.page(token).await?;
         self.compare(page.version);
         self.send(Event::Init).await?;
@@ -354,8 +415,11 @@ where
             }
             token = page.continue_token;
             if token.is_none() {
-                (self.version, self.failed_watches) = (Some(page.version), 0);
+                (self.version, self.failed_watches, self.is_cut_off) = (Some(page.version), 0, false);
                 self.page = PageSize::new(self.source.page);
+                if let Some((seen, listed)) = self.versions.list_ends() {
+                    self.went_back(seen, listed);
+                }
                 let version = if is_complete { page.version } else { NO_VERSION };
                 return self.send(Event::InitDone { version }).await;
             }
@@ -366,7 +430,13 @@ where
     /// One page of a list, from where the one before ended.
     async fn page(&mut self, continue_token: Option<String>) -> Result<Page<A>, RequestError> {
         let wanted = PageRequest { fields: self.source.fields.clone(), limit: self.page.now, continue_token };
-        let page = self.source.endpoint.page(&wanted, &mut self.keep).await;
+        let (versions, keep) = (&mut self.versions, &mut self.keep);
+        let mut note = |object: Lenient<Object<K, S, T>>| {
+            let metadata = object.metadata();
+            versions.list_shows(&metadata.uid, metadata.version);
+            keep(object)
+        };
+        let page = self.source.endpoint.page(&wanted, &mut note).await;
         match &page {
             Ok(_) => self.page.came(),
             Err(RequestError::Unanswered(_)) => self.page.failed(),
@@ -381,10 +451,25 @@ where
         let seen = std::mem::replace(&mut self.seen, listed);
         let went_back = listed < seen;
         if went_back {
-            warn!(resource = %K::plural(&()), seen, listed, "the API server's data was restored from a backup");
-            (self.report)(Report::WentBack { seen, listed });
+            self.went_back(seen, listed);
         }
         went_back
+    }
+
+    fn went_back(&mut self, seen: u64, listed: u64) {
+        warn!(resource = %K::plural(&()), seen, listed, "the API server's data was restored from a backup");
+        (self.report)(Report::WentBack { seen, listed });
+    }
+
+    /// A small consistent read: whether `version` has been.
+    async fn look_back(&mut self, version: u64) -> Result<(), End> {
+        let fields = self.source.fields.clone().filter(|fields| fields.starts_with(BY_NAME));
+        let listed = self.source.endpoint.current_version(fields).await?;
+        self.is_cut_off = false;
+        if self.compare(listed) {
+            return Err(End::Desync(format!("version {version} is still to come")));
+        }
+        Ok(())
     }
 
     /// One watch from `version`, and what follows from how it went.
@@ -393,18 +478,16 @@ where
         // A listener that is slow for so long makes the watch begin again where it is, which is harmless.
         let limit = Duration::from_secs(WATCH_SECONDS.into()) + WATCH_SLACK;
         timeout(limit, self.watch_once(version)).await.unwrap_or(Ok(()))?;
-        if begun.elapsed() < HASTY {
+        let lasted = begun.elapsed();
+        if lasted < HASTY {
             self.backoff.pause().await;
         } else {
             self.backoff.reset();
             self.failed_watches = 0;
         }
-        if self.version == Some(version) {
-            let fields = self.source.fields.clone().filter(|fields| fields.starts_with(BY_NAME));
-            let listed = self.source.endpoint.current_version(fields).await?;
-            if self.compare(listed) {
-                return Err(End::Desync(format!("version {version} is still to come")));
-            }
+        let is_early = lasted >= HASTY && lasted + HASTY < Duration::from_secs(WATCH_SECONDS.into());
+        if self.version == Some(version) || is_early {
+            self.look_back(version).await?;
         }
         Ok(())
     }
@@ -456,10 +539,12 @@ where
             "ADDED" | "MODIFIED" | "DELETED" => match read::<K, S, T>(&object) {
                 Ok(object) if kind == "DELETED" => {
                     let Metadata { namespace, name, uid, version, .. } = object.metadata().clone();
+                    self.versions.is_gone(&uid);
                     (Some(Event::Delete(Deleted { namespace, name, uid, version })), version)
                 }
                 Ok(object) => {
                     let at = object.metadata().version;
+                    self.versions.event_shows(&object.metadata().uid, at);
                     (Some(Event::Apply((self.keep)(object))), at)
                 }
                 Err(error) => {
@@ -770,6 +855,36 @@ mod tests {
         let answers = [(200, list(50, &[], "")), (200, bookmark(60) + &bookmark(20)), (200, list(21, &[], ""))];
         let (seen, _) = follow(&answers).await;
         assert!(seen.contains(&"went back from 60 to 21".to_owned()), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn says_when_an_object_goes_back_in_a_list_that_is_newer() {
+        // Who restores a backup as etcd's guide says has versions go on far above all that were.
+        let gone = (410, failure(410, "too old"));
+        let events = event("MODIFIED", &object("a", 60)) + &event("ADDED", &object("b", 61));
+        let raised = list(1_000_000_061, &[], "").replace("[]", &format!("[{}]", object("a", 50)));
+        let answers = [(200, list(50, &["a"], "")), (200, events), gone.clone(), (200, raised.clone())];
+        let (seen, _) = follow(&answers).await;
+        assert!(seen.contains(&"went back from 60 to 50".to_owned()), "{seen:?}");
+        // Of what was seen to be deleted nothing is kept.
+        let events = event("DELETED", &object("a", 60)) + &event("ADDED", &object("b", 61));
+        let answers = [(200, list(50, &["a"], "")), (200, events), gone, (200, raised)];
+        let (seen, _) = follow(&answers).await;
+        assert!(!seen.iter().any(|text| text.starts_with("went back")), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn looks_whether_versions_went_back_as_soon_as_a_watch_is_cut_off() {
+        // Soon they come to where they were, and then no read tells.
+        let answers = [
+            (200, list(50, &["a"], "")),
+            (Fake::CUT_OFF, bookmark(51)),
+            (200, list(20, &["a"], "")),
+            (200, list(21, &["b"], "")),
+        ];
+        let (seen, queries) = follow(&answers).await;
+        assert!(seen.contains(&"went back from 51 to 20".to_owned()), "{seen:?}");
+        assert_eq!(queries[2], "&limit=1");
     }
 
     #[tokio::test]

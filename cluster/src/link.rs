@@ -2,14 +2,15 @@
 //!
 //! A connection that no longer carries anything looks like one that is slow. So a request that got no answer makes the
 //! next one go over a new connection, and idle watches are kept honest by pings. Requests that the server no longer
-//! accepts the credentials of make them be read again, whatever their age.
+//! accepts the credentials of make them be read again, whatever their age. Where a program has to be run for that, it is
+//! run once for all who wait, and goes on when none of them does any more: the next who asks finds what it has given.
 
 use std::{
     borrow::Cow,
     error::Error,
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
     time::Duration,
 };
 
@@ -28,12 +29,13 @@ use kube::{
     Config,
     client::{Body, ConfigExt},
 };
+use tokio::sync::watch;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use crate::{
     Boottime, Program,
-    apart::apart,
-    login::{self, Login, log_in},
+    apart::{self, apart},
+    login::{self, Login, LoginError, log_in},
     resolve::Resolver,
     server_time,
 };
@@ -68,7 +70,18 @@ pub struct Link {
     /// newline.
     token: Option<PathBuf>,
     state: Mutex<State>,
+    /// Taken before the state.
+    renewal: Mutex<Option<Renewal>>,
 }
+
+/// A login for the client that comes after that of a generation.
+struct Renewal {
+    generation: u64,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+/// A configuration with new credentials.
+type Outcome = Result<Arc<Config>, Arc<LoginError>>;
 
 /// Where clients come from.
 enum Origin {
@@ -110,13 +123,26 @@ impl Link {
 
     fn over(Settled(config, token): Settled, program: Program, login: Login, client: kube::Client) -> Self {
         let state = State { client, generation: 0, token: None };
-        Self { origin: Origin::Config(Arc::new(config)), program, login, token, state: Mutex::new(state) }
+        Self::of(Origin::Config(Arc::new(config)), program, login, token, state)
     }
 
     /// One whose clients somebody else makes, each with a connection of its own.
     pub fn made(make: Arc<dyn Fn() -> kube::Client + Send + Sync>, program: Program) -> Self {
         let state = State { client: make(), generation: 0, token: None };
-        Self { origin: Origin::Made(make), program, login: Login::default(), token: None, state: Mutex::new(state) }
+        Self::of(Origin::Made(make), program, Login::default(), None, state)
+    }
+
+    fn of(origin: Origin, program: Program, login: Login, token: Option<PathBuf>, state: State) -> Self {
+        let (state, renewal) = (Mutex::new(state), Mutex::new(None));
+        Self { origin, program, login: login.again(), token, state, renewal }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn renewal(&self) -> MutexGuard<'_, Option<Renewal>> {
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whose connection it is.
@@ -126,7 +152,7 @@ impl Link {
 
     /// What to send the next request with.
     pub fn line(&self) -> Result<Line, Failure> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         if let Some(path) = &self.token {
             let now = Boottime::now();
             if state.token.as_ref().is_none_or(|(_, read_at)| now.since(*read_at) >= TOKEN_AGE) {
@@ -150,18 +176,76 @@ impl Link {
         }
     }
 
+    /// Why an answer takes long that has nothing to do with the API server: the login program that is waited for.
+    pub fn is_logging_in(&self) -> Option<String> {
+        let Origin::Config(config) = &self.origin else { return None };
+        let program = login::program(&config.auth_info)?;
+        let is_under_way = self.renewal().as_ref().is_some_and(|renewal| renewal.outcome.borrow().is_none());
+        is_under_way.then(|| format!("the kubeconfig's login program {program:?} has not answered yet"))
+    }
+
     /// Replaces the client of this generation, if nobody else has, by one with a new connection and credentials read
     /// anew.
     pub async fn renew(&self, generation: u64) -> Result<(), Failure> {
         let client = match &self.origin {
-            Origin::Config(config) => build(&*logged_in(config, self.login).await?, self.program)?,
+            Origin::Config(config) if login::is_needed(&config.auth_info) => {
+                return self.log_in_again(config, generation).await;
+            }
+            Origin::Config(config) => build(&*log_in(config, self.login)?, self.program)?,
             Origin::Made(make) => make(),
         };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.state().replace(generation, client);
+        Ok(())
+    }
+
+    /// The same, when a program has to be run for it.
+    async fn log_in_again(&self, config: &Arc<Config>, generation: u64) -> Result<(), Failure> {
+        let mut outcome = {
+            let mut renewal = self.renewal();
+            if self.state().generation != generation {
+                return Ok(());
+            }
+            match &*renewal {
+                Some(under_way) if under_way.generation == generation => under_way.outcome.clone(),
+                _ => {
+                    let outcome = self.start_login(Arc::clone(config))?;
+                    *renewal = Some(Renewal { generation, outcome: outcome.clone() });
+                    outcome
+                }
+            }
+        };
+        let given = outcome.wait_for(Option::is_some).await.map(|given| given.clone());
+        // It has had its effect; who asks next begins another one.
+        let mut renewal = self.renewal();
+        renewal.take_if(|renewal| renewal.outcome.same_channel(&outcome));
+        let config = match given {
+            Ok(Some(given)) => given?,
+            Ok(None) | Err(_) => return Err(apart::ended().into()),
+        };
+        let mut state = self.state();
         if state.generation == generation {
-            *state = State { client, generation: generation + 1, token: None };
+            state.replace(generation, build(&config, self.program)?);
         }
         Ok(())
+    }
+
+    fn start_login(&self, config: Arc<Config>) -> io::Result<watch::Receiver<Option<Outcome>>> {
+        let (tell, outcome) = watch::channel(None);
+        let login = self.login;
+        apart::start(move || {
+            let given = log_in(&config, login).map(|config| Arc::new(config.into_owned())).map_err(Arc::new);
+            // The next who asks takes it, also if nobody waits any more.
+            tell.send_replace(Some(given));
+        })?;
+        Ok(outcome)
+    }
+}
+
+impl State {
+    fn replace(&mut self, generation: u64, client: kube::Client) {
+        if self.generation == generation {
+            *self = Self { client, generation: generation + 1, token: None };
+        }
     }
 }
 
@@ -172,8 +256,9 @@ struct Settled(Config, Option<PathBuf>);
 impl Settled {
     fn new(mut config: Config) -> Self {
         if let Some(proxy) = config.proxy_url.as_ref().filter(|_| !cfg!(feature = "proxy")) {
+            static WARNED: Once = Once::new();
             let host = proxy.host().unwrap_or_default();
-            tracing::warn!("proxies are not supported: connecting directly, not by {host}");
+            WARNED.call_once(|| tracing::warn!("proxies are not supported: connecting directly, not by {host}"));
         }
         let token = match config.auth_info.token {
             Some(_) => None,
@@ -325,5 +410,74 @@ mod tests {
             assert_eq!(number, connection);
             assert!(request.contains(&format!("\r\nuser-agent: {program}/{version}\r\n")), "{request}");
         }
+    }
+
+    /// A connection of somebody who logs in by this script.
+    async fn logged_in_by(script: &str) -> Link {
+        let mut config = Config::new("http://127.0.0.1:1".parse().expect("a URI"));
+        config.auth_info.exec = serde_json::from_value(serde_json::json!({
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script],
+        }))
+        .expect("an exec");
+        let login = Login { limit: Duration::from_mins(2), asks: false, asks_again: false };
+        Link::connect(config, Program::SDK, login).await.expect("logged in")
+    }
+
+    /// Answers the first run at once, and each other when there is a file `go`; notes each.
+    fn slow_login(folder: &std::path::Path, answer: &str) -> String {
+        let at = folder.display();
+        format!(
+            "echo run >>{at}/runs; if [ $(wc -l <{at}/runs) -gt 1 ]; then \
+             while [ ! -e {at}/go ]; do sleep 0.01; done; {answer}; else echo '{{\"status\":{{\"token\":\"t\"}}}}'; fi"
+        )
+    }
+
+    #[tokio::test]
+    async fn a_login_under_way_serves_all_who_wait_and_goes_on_when_none_does() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let answer = r#"echo '{"status":{"token":"u"}}'"#;
+        let link = logged_in_by(&slow_login(folder.path(), answer)).await;
+        let runs = || std::fs::read_to_string(folder.path().join("runs")).expect("it was run").lines().count();
+        assert_eq!((runs(), link.is_logging_in()), (1, None));
+        for _ in 0..3 {
+            // As requests do whose time is up.
+            let waiting = async { tokio::join!(link.renew(0), link.renew(0)) };
+            tokio::time::timeout(Duration::from_millis(20), waiting).await.expect_err("it does not answer");
+        }
+        let why = link.is_logging_in().expect("it is under way");
+        assert!(why.contains("login program \"sh\" has not answered"), "{why}");
+        std::fs::write(folder.path().join("go"), "").expect("written");
+        let (first, second) = tokio::join!(link.renew(0), link.renew(0));
+        first.and(second).expect("logged in");
+        assert_eq!((runs(), link.line().expect("a line").generation, link.is_logging_in()), (2, 1, None));
+        // Whose client is another already needs nothing.
+        link.renew(0).await.expect("nothing to do");
+        assert_eq!((runs(), link.line().expect("a line").generation), (2, 1));
+        link.renew(1).await.expect("logged in");
+        assert_eq!((runs(), link.line().expect("a line").generation), (3, 2));
+    }
+
+    #[tokio::test]
+    async fn a_login_that_fails_is_told_to_all_who_wait_and_begun_anew_by_who_asks_next() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let link = logged_in_by(&slow_login(folder.path(), "exit 3")).await;
+        let runs = || std::fs::read_to_string(folder.path().join("runs")).expect("it was run").lines().count();
+        std::fs::write(folder.path().join("go"), "").expect("written");
+        let (first, second) = tokio::join!(link.renew(0), link.renew(0));
+        for failed in [first, second] {
+            let failed = failed.expect_err("it has failed");
+            assert!(matches!(login::login_error(&*failed), Some(LoginError::Failed { .. })), "{failed}");
+        }
+        assert_eq!(runs(), 2);
+        link.renew(0).await.expect_err("it fails again");
+        assert_eq!((runs(), link.line().expect("a line").generation), (3, 0));
+    }
+
+    #[test]
+    fn somebody_is_asked_once_unless_told_otherwise() {
+        let first = Login { limit: Duration::ZERO, asks: true, asks_again: false };
+        assert!(!first.again().asks);
+        assert!(Login { asks_again: true, ..first }.again().asks);
+        assert!(!Login { asks: false, asks_again: true, ..first }.again().asks);
     }
 }

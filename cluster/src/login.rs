@@ -1,7 +1,8 @@
 //! Login programs: what a kubeconfig's `exec` runs for credentials, as the logins of EKS, GKE and AKS do.
 //!
 //! A program is run once for each set of credentials, and again when the API server no longer accepts them. It is told
-//! what kubectl tells it, is shown the terminal only if there is one, and is ended when it takes too long. What it says
+//! what kubectl tells it, is shown the terminal only if there is one that is nobody else's by then, and is ended when it
+//! takes too long. What it says
 //! on stderr is for people and goes there. Nothing here repeats its variables or its answer: both hold secrets.
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
     io::{self, ErrorKind, IsTerminal as _, Read as _},
     os::fd::AsFd as _,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
@@ -49,13 +51,32 @@ pub struct Login {
     pub limit: Duration,
     /// Whether it may ask somebody, on stdin.
     pub asks: bool,
+    /// Whether it may ask again when its credentials are no longer accepted: somebody else may read from stdin by then.
+    pub asks_again: bool,
 }
 
 impl Default for Login {
-    /// As long as people need, who may be asked where stdin is a terminal.
+    /// As long as people need, who may be asked once where stdin is a terminal.
     fn default() -> Self {
-        Self { limit: LOGIN, asks: io::stdin().is_terminal() }
+        Self { limit: LOGIN, asks: io::stdin().is_terminal(), asks_again: false }
     }
+}
+
+impl Login {
+    /// How it is run when its credentials are no longer accepted.
+    pub(crate) fn again(self) -> Self {
+        Self { asks: self.asks && self.asks_again, ..self }
+    }
+}
+
+type Prepare = Box<dyn Fn(&mut Command) + Send + Sync>;
+
+/// What is done with each program before it is started.
+static PREPARE: OnceLock<Prepare> = OnceLock::new();
+
+/// Has this done with each login program of this process before it is started. Only the first call counts.
+pub fn on_login(prepare: impl Fn(&mut Command) + Send + Sync + 'static) {
+    let _ = PREPARE.set(Box::new(prepare));
 }
 
 /// Why there are no credentials.
@@ -118,14 +139,23 @@ pub enum LoginError {
     #[error("the kubeconfig logs in by the auth-provider {0:?}, which is not supported")]
     NoSuchProvider(String),
     /// The kubeconfig's auth provider gives no credentials.
-    #[error("the kubeconfig's auth-provider {provider:?} gives no credentials")]
+    #[error("the kubeconfig's auth-provider {provider:?} gives no credentials: {why}")]
     Provider {
         /// Its name.
         provider: String,
         /// What is wrong.
-        #[source]
-        source: AuthError,
+        why: String,
     },
+}
+
+/// Why a provider gives no credentials, without what its command has written, which may be a part of them.
+fn without_secrets(error: &AuthError) -> String {
+    match error {
+        AuthError::AuthExecRun { out, .. } => format!("its command has failed: {}", out.status),
+        AuthError::AuthExecParse(_) | AuthError::ParseTokenKey(_) => "what its command has written is not JSON".into(),
+        AuthError::MalformedTokenExpirationDate(_) => "when its token expires is no time".into(),
+        error => error.to_string(),
+    }
 }
 
 /// Whether a program has to be run for credentials: everything else that a kubeconfig may have goes first.
@@ -165,14 +195,23 @@ pub(crate) fn log_in(config: &Config, login: Login) -> Result<Cow<'_, Config>, L
 pub(crate) fn of_provider(provider: Option<&str>, error: BoxError) -> BoxError {
     let Some(provider) = provider else { return error };
     match error.downcast::<AuthError>() {
-        Ok(source) => LoginError::Provider { provider: provider.to_owned(), source: *source }.into(),
+        Ok(error) => LoginError::Provider { provider: provider.to_owned(), why: without_secrets(&error) }.into(),
         Err(error) => error,
     }
 }
 
 /// The login that an error is about, wherever it stands in a chain.
 pub fn login_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a LoginError> {
-    causes(error).find_map(|error| error.downcast_ref())
+    causes(error).find_map(|error| {
+        let shared = || error.downcast_ref::<Arc<LoginError>>().map(|error| &**error);
+        error.downcast_ref().or_else(shared)
+    })
+}
+
+/// The name of the program that has to be run for credentials, if one has.
+pub(crate) fn program(auth: &AuthInfo) -> Option<&str> {
+    let exec = auth.exec.as_ref().filter(|_| is_needed(auth))?;
+    Some(exec.command.as_deref().unwrap_or_default())
 }
 
 /// What a program is told, in a variable.
@@ -242,6 +281,9 @@ fn command(exec: &ExecConfig, login: Login) -> Result<(String, Command), LoginEr
 /// Runs it to its end, or to the end of its time.
 fn run(exec: &ExecConfig, login: Login) -> Result<Status, LoginError> {
     let (program, mut command) = command(exec, login)?;
+    if let Some(prepare) = PREPARE.get() {
+        prepare(&mut command);
+    }
     let mut child = command.spawn().map_err(|source| match source.kind() {
         ErrorKind::NotFound => LoginError::Missing { program: program.clone(), hint: exec.install_hint.clone() },
         _ => LoginError::Start { program: program.clone(), source },
@@ -355,7 +397,7 @@ mod tests {
     }
 
     fn runs(script: &str, more: &Value) -> Result<Option<String>, String> {
-        let login = Login { limit: LIMIT, asks: false };
+        let login = Login { limit: LIMIT, asks: false, asks_again: false };
         run(&exec(script, more), login).map(|status| status.token).map_err(|error| error.to_string())
     }
 
@@ -373,7 +415,8 @@ mod tests {
         }
         let mut with_cluster = exec("", &json!({ "provideClusterInfo": true }));
         with_cluster.cluster = Some(ExecAuthCluster { server: Some("https://a".to_owned()), ..Default::default() });
-        let (_, command) = command(&with_cluster, Login { limit: LIMIT, asks: true }).expect("a command");
+        let (_, command) =
+            command(&with_cluster, Login { limit: LIMIT, asks: true, asks_again: false }).expect("a command");
         let told = command.get_envs().find(|(name, _)| *name == "KUBERNETES_EXEC_INFO").and_then(|(_, told)| told);
         let told = told.and_then(|told| told.to_str()).expect("it is told");
         assert!(told.contains(r#""spec":{"interactive":true,"cluster":{"server":"https://a""#), "{told}");
@@ -425,7 +468,7 @@ mod tests {
     #[test]
     fn a_program_that_hangs_is_ended() {
         for script in ["exec sleep 1000", "echo '{}'; exec sleep 1000", "exec >&-; exec sleep 1000"] {
-            let login = Login { limit: Duration::from_millis(200), asks: false };
+            let login = Login { limit: Duration::from_millis(200), asks: false, asks_again: false };
             let error = run(&exec(script, &json!({})), login).map(|_| ()).expect_err("it hangs");
             assert!(matches!(error, LoginError::TooLong { .. }), "{script}: {error}");
         }
@@ -446,5 +489,41 @@ mod tests {
         config.auth_info.auth_provider = serde_json::from_value(json!({ "name": "azure", "config": {} })).ok();
         let error = log_in(&config, Login::default()).map(|_| ()).expect_err("it is not known");
         assert!(error.to_string().contains("\"azure\""), "{error}");
+    }
+
+    #[test]
+    fn what_a_providers_command_has_written_is_not_said() {
+        let said = |config: Value| {
+            let mut all = Config::new("https://a".parse().expect("a URI"));
+            all.auth_info.auth_provider =
+                serde_json::from_value(json!({ "name": "gcp", "config": config })).expect("a provider");
+            let error = crate::link::build(&all, crate::Program::SDK).map(|_| ()).expect_err("no credentials");
+            assert!(login_error(&*error).is_some(), "{error}");
+            crate::chain(&*error)
+        };
+        let script = |text: &str| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), text).expect("written");
+            file
+        };
+        let of = |file: &tempfile::NamedTempFile| json!({ "cmd-path": "/bin/sh", "cmd-args": file.path() });
+        let with = |mut config: Value, key: &str, value: &str| {
+            config[key] = json!(value);
+            config
+        };
+        let (fails, chats) = (script("echo hunter2; echo hunter2 >&2; exit 3"), script("echo hunter2"));
+        let odd = script(r#"echo '{"token":"t","expiry":"hunter2"}'"#);
+        for (config, expected) in [
+            (of(&fails), "its command has failed: exit status: 3"),
+            (with(of(&chats), "token-key", "{.token}"), "what its command has written is not JSON"),
+            (
+                with(with(of(&odd), "token-key", "{.token}"), "expiry-key", "{.expiry}"),
+                "when its token expires is no time",
+            ),
+        ] {
+            let said = said(config);
+            assert!(said.contains("\"gcp\" gives no credentials: ") && said.contains(expected), "{said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
     }
 }

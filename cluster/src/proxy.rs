@@ -52,8 +52,10 @@ pub(crate) fn tunnel(proxy: &Uri, tcp: HttpConnector<Resolver>) -> Result<Tunnel
 /// The header that the user and the password in a URI become.
 fn credentials(proxy: &Uri) -> Option<String> {
     let (user, _) = proxy.authority()?.as_str().rsplit_once('@')?;
-    let user: Vec<u8> = percent_decode_str(user).collect();
-    Some(format!("Basic {}", STANDARD.encode(user)))
+    // A user without a password has an empty one: what is sent always has a colon (RFC 7617).
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    let both: Vec<u8> = percent_decode_str(user).chain(*b":").chain(percent_decode_str(password)).collect();
+    Some(format!("Basic {}", STANDARD.encode(both)))
 }
 
 #[cfg(test)]
@@ -65,7 +67,10 @@ mod tests {
         for (proxy, expected) in [
             ("http://proxy:3128", None),
             ("http://me:p%40ss@proxy:3128", Some("Basic bWU6cEBzcw==")),
-            ("http://me@proxy", Some("Basic bWU=")),
+            ("http://me@proxy", Some("Basic bWU6")),
+            ("http://me:@proxy", Some("Basic bWU6")),
+            ("http://:token@proxy", Some("Basic OnRva2Vu")),
+            ("http://me:a:b@proxy", Some("Basic bWU6YTpi")),
         ] {
             assert_eq!(credentials(&Uri::from_static(proxy)).as_deref(), expected, "{proxy}");
         }

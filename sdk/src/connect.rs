@@ -7,7 +7,7 @@ use kube::config::Config;
 
 use crate::{Local, name::is_name};
 
-pub use konductor_cluster::{Choice, ConnectError, Program};
+pub use konductor_cluster::{Choice, ConnectError, Login, Program};
 
 /// Where to connect to.
 #[derive(Clone, Debug)]
@@ -20,12 +20,14 @@ pub struct ConnectOptions {
     pub program: Program,
     /// Which cluster, and as whom, when that was said.
     pub choice: Choice,
+    /// How the program is run that the kubeconfig logs in by, if it has one.
+    pub login: Login,
 }
 
 impl Default for ConnectOptions {
     /// The namespace that is found, of a cluster, for [`Program::SDK`].
     fn default() -> Self {
-        Self { namespace: None, local: None, program: Program::SDK, choice: Choice::default() }
+        Self { namespace: None, local: None, program: Program::SDK, choice: Choice::default(), login: Login::default() }
     }
 }
 
@@ -62,23 +64,27 @@ impl Client {
     /// Finds the cluster: by `KUBECONFIG` when set, else in a pod by its service account, else by `~/.kube/config`;
     /// unless the options choose another one, or name a folder.
     ///
-    /// No request is made yet. Tokens of service accounts, and token files of a kubeconfig, are read anew at least
+    /// No request is made yet; a login program that the kubeconfig has is run, and waited for. Tokens of service accounts, and token files of a kubeconfig, are read anew at least
     /// every minute and when the API server no longer accepts them. Must be called on a tokio runtime with I/O and time
     /// enabled.
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
         match options.local {
             Some(local) => Ok(Self(Target::Local(local))),
-            None => Self::from_config(options.choice.find().await?, options),
+            None => {
+                let config = options.choice.find().await?;
+                let namespace = namespace_of(&config, options.namespace)?;
+                let link = Link::connect(config, options.program, options.login).await;
+                let link = link.map_err(|source| ConnectError::Config { source })?;
+                Ok(Self::over(Arc::new(link), namespace))
+            }
         }
     }
 
     /// Connects to the cluster of this configuration. Its timeouts, retries and proxy are not used; the
-    /// protocol has its own, and a proxy is warned about.
+    /// protocol has its own, and a proxy is warned about. A login program that it has is waited for, and keeps this
+    /// thread from all else.
     pub fn from_config(config: Config, options: ConnectOptions) -> Result<Self, ConnectError> {
-        let namespace = options.namespace.unwrap_or_else(|| config.default_namespace.trim().to_owned());
-        if !is_name(&namespace) {
-            return Err(ConnectError::Namespace(namespace));
-        }
+        let namespace = namespace_of(&config, options.namespace)?;
         let link = Link::new(config, options.program).map_err(|source| ConnectError::Config { source })?;
         Ok(Self::over(Arc::new(link), namespace))
     }
@@ -100,5 +106,43 @@ impl Client {
             Target::Cluster(cluster) => &cluster.namespace,
             Target::Local(_) => "",
         }
+    }
+}
+
+/// The namespace that was chosen, or else that of the configuration.
+fn namespace_of(config: &Config, chosen: Option<String>) -> Result<String, ConnectError> {
+    let namespace = chosen.unwrap_or_else(|| config.default_namespace.trim().to_owned());
+    if is_name(&namespace) { Ok(namespace) } else { Err(ConnectError::Namespace(namespace)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn others_go_on_while_a_login_program_runs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, go) = (folder.path().join("config"), folder.path().join("go"));
+        let script =
+            format!("while [ ! -e {} ]; do sleep 0.01; done; echo '{{\"status\":{{\"token\":\"t\"}}}}'", go.display());
+        let exec = serde_json::json!({
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script],
+        });
+        let kubeconfig = serde_json::json!({
+            "current-context": "c",
+            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+            "clusters": [{ "name": "c", "cluster": { "server": "http://127.0.0.1:1" } }],
+            "users": [{ "name": "u", "user": { "exec": exec } }],
+        });
+        std::fs::write(&file, kubeconfig.to_string()).expect("written");
+        let login = Login { limit: Duration::from_mins(1), asks: false, asks_again: false };
+        let choice = Choice { kubeconfig: Some(file), ..Choice::default() };
+        let connecting = Client::connect(ConnectOptions { choice, login, ..ConnectOptions::default() });
+        // On the same thread.
+        let other = async { std::fs::write(go, "").expect("written") };
+        let (client, ()) = tokio::join!(connecting, other);
+        client.expect("logged in");
     }
 }

@@ -1,7 +1,7 @@
 //! Which pod, container and start of the container this process is, with no configuration.
 //!
-//! - The pod's name and UID: variables that the pod's author set, else what the projected service account token says.
-//!   (The token is only read, not verified: it is our own, and says who we are to ourselves.)
+//! - The pod's name, UID and namespace: variables that the pod's author set, else what the projected service account
+//!   token says. (The token is only read, not verified: it is our own, and says who we are to ourselves.)
 //! - The container's name and an id that is new at each of its starts: the file that the kubelet mounts as termination
 //!   log is `.../pods/<uid>/containers/<name>/<id>` on the node, which /proc/self/mountinfo shows.
 //!
@@ -34,7 +34,7 @@ use konductor_api::{
 };
 use serde::Deserialize;
 
-use crate::name::MAX_LABEL;
+use crate::name::{MAX_LABEL, is_label};
 
 /// Where Kubernetes mounts the token.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -56,6 +56,8 @@ pub struct PodSources {
     pub name: Option<String>,
     /// The pod's UID, if its author said it (`KONDUCTOR_POD_UID`).
     pub uid: Option<String>,
+    /// The pod's namespace, if its author said it (`KONDUCTOR_POD_NAMESPACE`).
+    pub namespace: Option<String>,
     /// The name of this container, if the pod's author said it (`KONDUCTOR_POD_CONTAINER`).
     pub container: Option<String>,
     /// The projected token of the service account.
@@ -66,20 +68,38 @@ pub struct PodSources {
 
 impl PodSources {
     /// What the pod's author said of its name, UID and container, with the token and the mounts that this process can
-    /// read.
+    /// read. Its namespace is then that of the token; who knows it otherwise adds it.
     pub fn read(name: Option<String>, uid: Option<String>, container: Option<String>) -> Self {
-        Self { name, uid, container, token: read(TOKEN, MAX_TOKEN), mounts: read(MOUNTS, MAX_MOUNTS) }
+        Self { name, uid, container, mounts: read(MOUNTS, MAX_MOUNTS), ..Self::of_token() }
+    }
+
+    fn of_token() -> Self {
+        Self { token: read(TOKEN, MAX_TOKEN), ..Self::default() }
+    }
+
+    /// What the environment and files say of this process, whatever its container.
+    pub fn found() -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let [name, uid, namespace] =
+            ["KONDUCTOR_POD_NAME", "KONDUCTOR_POD_UID", "KONDUCTOR_POD_NAMESPACE"].map(variable);
+        Self { name, uid, namespace, ..Self::of_token() }
     }
 
     /// The pod's name, for people.
     pub fn pod_name(&self) -> Option<String> {
-        self.name.clone().or_else(|| Some(bound_pod(self.token.as_deref()?)?.name))
+        self.name.clone().or_else(|| Some(bound(self.token.as_deref()?)?.pod.name))
     }
 
     /// The pod's UID.
     pub fn pod_uid(&self) -> Option<String> {
-        let uid = self.uid.clone().or_else(|| Some(bound_pod(self.token.as_deref()?)?.uid));
+        let uid = self.uid.clone().or_else(|| Some(bound(self.token.as_deref()?)?.pod.uid));
         uid.filter(|uid| (1..=MAX_ID as usize).contains(&uid.len()))
+    }
+
+    /// The pod's namespace, if it is known.
+    pub fn pod_namespace(&self) -> Option<String> {
+        let namespace = self.namespace.clone().or_else(|| Some(bound(self.token.as_deref()?)?.namespace));
+        namespace.filter(|namespace| is_label(namespace))
     }
 
     /// The container's name.
@@ -93,7 +113,8 @@ impl PodSources {
         let fits = |text: &str, most: u32| (1..=most as usize).contains(&text.len());
         let name = self.pod_name().filter(|name| fits(name, MAX_NAME))?;
         let uid = self.pod_uid().filter(|uid| fits(uid, MAX_ID))?;
-        let whole = PodReference::whole(name, uid);
+        let namespace = self.pod_namespace().unwrap_or_default();
+        let whole = PodReference { namespace, ..PodReference::whole(name, uid) };
         let Some(start) = self.mounts.as_deref().and_then(termination_log) else { return Some(whole) };
         let (container, start) = (self.container.clone().unwrap_or(start.container), start.id);
         if !fits(&container, MAX_NAME) || !fits(&start, MAX_ID) {
@@ -103,13 +124,10 @@ impl PodSources {
     }
 }
 
-/// The whole pod that this process is in, if that can be found out: from `KONDUCTOR_POD_NAME` and `KONDUCTOR_POD_UID`,
-/// else from the token. For processes that may end while their container goes on.
+/// The whole pod that this process is in, if that can be found out: from `KONDUCTOR_POD_NAME`, `KONDUCTOR_POD_UID` and
+/// `KONDUCTOR_POD_NAMESPACE`, else from the token. For processes that may end while their container goes on.
 pub fn whole_pod() -> Option<PodReference> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let (name, uid) = (variable("KONDUCTOR_POD_NAME"), variable("KONDUCTOR_POD_UID"));
-    let sources = PodSources { name, uid, token: read(TOKEN, MAX_TOKEN), ..PodSources::default() };
-    sources.pod()
+    PodSources::found().pod()
 }
 
 /// The variable that holds the completion index in the pods of an Indexed Job: Kubernetes sets it.
@@ -167,20 +185,24 @@ struct BoundPod {
     uid: String,
 }
 
-/// The pod that a token is bound to.
-fn bound_pod(token: &str) -> Option<BoundPod> {
+/// What a token is bound to.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct Bound {
+    #[serde(default)]
+    namespace: String,
+    pod: BoundPod,
+}
+
+/// The pod that a token is bound to, and where it is.
+fn bound(token: &str) -> Option<Bound> {
     #[derive(Deserialize)]
     struct Payload {
         #[serde(rename = "kubernetes.io")]
-        kubernetes: Kubernetes,
-    }
-    #[derive(Deserialize)]
-    struct Kubernetes {
-        pod: BoundPod,
+        kubernetes: Bound,
     }
     let payload = token.trim().split('.').nth(1)?;
     let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
-    Some(serde_json::from_slice::<Payload>(&payload).ok()?.kubernetes.pod)
+    Some(serde_json::from_slice::<Payload>(&payload).ok()?.kubernetes)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -251,6 +273,7 @@ mod tests {
             uid: "0aa1".to_owned(),
             container: "main".to_owned(),
             start: "1f2e3d4c".to_owned(),
+            namespace: "etl".to_owned(),
         };
         assert_eq!(in_a_pod().pod(), Some(expected));
     }
@@ -260,11 +283,33 @@ mod tests {
         let sources = PodSources {
             name: Some("n".to_owned()),
             uid: Some("u".to_owned()),
+            namespace: Some("s".to_owned()),
             container: Some("c".to_owned()),
             ..in_a_pod()
         };
         let pod = sources.pod().unwrap();
-        assert_eq!([pod.name, pod.uid, pod.container, pod.start], ["n", "u", "c", "1f2e3d4c"]);
+        assert_eq!([pod.name, pod.uid, pod.namespace, pod.container, pod.start], ["n", "u", "s", "c", "1f2e3d4c"]);
+    }
+
+    #[test]
+    fn what_is_no_namespace_is_not_said_to_be_one() {
+        let of_token = |namespace: &str| {
+            let payload =
+                serde_json::json!({ "kubernetes.io": { "namespace": namespace, "pod": { "name": "p", "uid": "u" } } });
+            PodSources { token: Some(token(&payload.to_string())), ..PodSources::default() }
+        };
+        assert_eq!(of_token("etl").pod().unwrap().namespace, "etl");
+        let long = "x".repeat(64);
+        for odd in ["", "../secrets", "a.b", "A", &long] {
+            assert_eq!(of_token(odd).pod(), Some(PodReference::whole("p", "u")), "{odd}");
+            let said = PodSources { namespace: Some(odd.to_owned()), ..of_token("etl") };
+            assert_eq!(said.pod(), Some(PodReference::whole("p", "u")), "{odd}");
+        }
+        let none = PodSources {
+            token: Some(token(r#"{"kubernetes.io":{"pod":{"name":"p","uid":"u"}}}"#)),
+            ..PodSources::default()
+        };
+        assert_eq!(none.pod(), Some(PodReference::whole("p", "u")));
     }
 
     #[test]
@@ -279,7 +324,8 @@ mod tests {
             ),
             ("a name that does not fit", PodSources { mounts: Some(long), ..in_a_pod() }),
         ] {
-            assert_eq!(sources.pod(), Some(PodReference::whole("load-x7k2p", "0aa1")), "{why}");
+            let whole = PodReference { namespace: "etl".into(), ..PodReference::whole("load-x7k2p", "0aa1") };
+            assert_eq!(sources.pod(), Some(whole), "{why}");
         }
     }
 
@@ -395,24 +441,26 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(token in r"\PC{0,200}|[a-zA-Z0-9_.-]{0,200}", mounts in r"(\PC{0,80}\n?){0,4}") {
-            let _ = bound_pod(&token);
+            let _ = bound(&token);
             let _ = termination_log(&mounts);
         }
 
         /// Whatever is in the sources, what is made of them fits into a claim.
         #[test]
         fn any_source_is_a_pod_that_fits_or_none(
-            name in prop::option::of(r"\PC{0,300}"), uid in r"\PC{0,80}", container in prop::option::of(r"\PC{0,300}"),
+            name in prop::option::of(r"\PC{0,300}"), uid in r"\PC{0,80}", namespace in prop::option::of(r"\PC{0,80}|[a-z]{1,70}"),
+            container in prop::option::of(r"\PC{0,300}"),
             root in r"(/[^ /\n]{0,300}){0,2}/pods(/[^ /\n]{0,90}){2,4}", token in r"\PC{0,300}",
         ) {
             let sources = PodSources {
-                name, uid: Some(uid), container, token: Some(token),
+                name, uid: Some(uid), namespace, container, token: Some(token),
                 mounts: Some(format!("1 1 8:1 {root} /dev/termination-log rw")),
             };
             if let Some(pod) = sources.pod() {
                 let whole = pod.is_whole();
                 prop_assert_eq!(whole, pod.start.is_empty());
                 let container = [(pod.container, MAX_NAME), (pod.start, MAX_ID)];
+                prop_assert!(pod.namespace.is_empty() || is_label(&pod.namespace), "{}", pod.namespace);
                 let known = [(pod.name, MAX_NAME), (pod.uid, MAX_ID)];
                 for (text, most) in known.into_iter().chain(container.into_iter().filter(|_| !whole)) {
                     prop_assert!((1..=most as usize).contains(&text.len()), "{text}");
@@ -422,7 +470,7 @@ mod tests {
 
         #[test]
         fn any_payload_is_read_or_refused(payload in prop::collection::vec(any::<u8>(), 0..100)) {
-            let _ = bound_pod(&format!("a.{}.b", URL_SAFE_NO_PAD.encode(payload)));
+            let _ = bound(&format!("a.{}.b", URL_SAFE_NO_PAD.encode(payload)));
         }
 
         #[test]
@@ -430,7 +478,7 @@ mod tests {
             let pod = serde_json::json!({ "name": name, "uid": uid, "more": [1] });
             let payload = serde_json::json!({ "exp": 1, "kubernetes.io": { "namespace": "etl", "pod": pod } });
             let token = token(&payload.to_string()) + &end;
-            prop_assert_eq!(bound_pod(&token), Some(BoundPod { name, uid }));
+            prop_assert_eq!(bound(&token), Some(Bound { namespace: "etl".to_owned(), pod: BoundPod { name, uid } }));
         }
 
         #[test]

@@ -178,13 +178,13 @@ pub mod rendezvous;
 mod run;
 
 pub use claim::{AcquireError, Command, Event, LockSeen, LossReason, Request, Wanted};
-pub use connect::{Choice, Client, ConnectError, ConnectOptions, Program};
+pub use connect::{Choice, Client, ConnectError, ConnectOptions, Login, Program};
 pub use exit::Exit;
 pub use guard::{Acquiring, Guard, ReleaseError};
 pub use konductor_api::{LockKind, PodReference, RendezvousKind, arbiter::WAITS_FOR};
 pub use konductor_cluster::{Boottime, clock};
 #[doc(hidden)]
-pub use konductor_cluster::{Repeats, apart::on_thread_start, chain};
+pub use konductor_cluster::{Repeats, apart::on_thread_start, chain, login::on_login};
 pub use kube::Config;
 pub use local::Local;
 pub use rendezvous::{BarrierHandle, GateHandle, RendezvousError};

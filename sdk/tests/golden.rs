@@ -111,7 +111,7 @@ fn seen(fields: &BTreeMap<&str, &str>, message: &str) -> ClaimSeen {
         },
         pod: fields.get("pod").map(|pod| {
             let [uid, container, start] = pod.split('/').map(String::from).collect::<Vec<_>>().try_into().unwrap();
-            PodReference { name: "etl-0".into(), uid, container, start }
+            PodReference { container, start, ..PodReference::whole("etl-0", uid) }
         }),
         phase: fields.get("phase").map(|phase| match *phase {
             "Pending" => ClaimPhase::Pending,

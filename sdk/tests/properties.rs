@@ -59,7 +59,7 @@ struct World {
 
 impl World {
     fn new(in_pod: bool) -> Self {
-        let pod = PodReference { name: "p".into(), uid: "u".into(), container: "c".into(), start: "s".into() };
+        let pod = PodReference { container: "c".into(), start: "s".into(), ..PodReference::whole("p", "u") };
         let mut world = Self {
             machine: Machine::new(Semaphore::KIND, "warehouse".into(), in_pod.then_some(pod)),
             now: Boottime(Duration::from_secs(1000)),

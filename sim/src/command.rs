@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Mutex, PoisonError,
@@ -36,11 +38,21 @@ enum What {
         /// Seeds that are tried for each
         #[arg(long, value_name = "NUMBER", default_value_t = 2000)]
         seeds: u64,
+        /// Only these
+        only: Vec<String>,
     },
     /// Finds the shortest history that fails as the one of this seed does, and tells it
     Shrink {
         /// The seed
         seed: u64,
+        /// With this rule taken out
+        #[arg(long, value_name = "NAME")]
+        mutation: Option<String>,
+    },
+    /// Lives through a history that was kept as a script
+    Play {
+        /// The script
+        script: PathBuf,
     },
 }
 
@@ -74,15 +86,30 @@ pub(crate) fn main() -> ExitCode {
     match what {
         What::Run(Run { seed: Some(seed), .. }) => tell(&Plan::of(seed)),
         What::Run(run) => search(&run),
-        What::Mutations { seeds } => mutate(seeds),
-        What::Shrink { seed } => {
-            if let Some(plan) = shrink(&Plan::of(seed)) {
-                return tell(&plan);
+        What::Mutations { seeds, only } => mutate(seeds, &only),
+        What::Play { script } => match read(&script) {
+            Ok(plan) => tell(&plan),
+            Err(error) => {
+                eprintln!("sim: {}: {error}", script.display());
+                ExitCode::from(2)
+            }
+        },
+        What::Shrink { seed, mutation } => {
+            let named = |known: &&Mutation| Some(format!("{known:?}")) == mutation;
+            let mutation = Mutation::ALL.iter().find(named).copied();
+            if let Some(plan) = shrink(&Plan { mutation, ..Plan::of(seed) }) {
+                let result = tell(&plan);
+                println!("the script, for sim/scripts: {}", serde_json::to_string(&plan).unwrap_or_default());
+                return result;
             }
             println!("seed {seed} breaks nothing");
             ExitCode::SUCCESS
         }
     }
+}
+
+fn read(script: &Path) -> io::Result<Plan> {
+    Ok(serde_json::from_str(&fs::read_to_string(script)?)?)
 }
 
 /// Whether a seed repeats: only where tokio's own chance comes from it.
@@ -103,11 +130,12 @@ fn tell(plan: &Plan) -> ExitCode {
     if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn mutate(seeds: u64) -> ExitCode {
+fn mutate(seeds: u64, only: &[String]) -> ExitCode {
     let mut survivors = 0;
-    for mutation in Mutation::ALL {
+    let chosen = |mutation: &&Mutation| only.is_empty() || only.contains(&format!("{mutation:?}"));
+    for mutation in Mutation::ALL.iter().filter(chosen) {
         let noticed = (1..=seeds).find_map(|seed| {
-            let plan = Plan { mutation: Some(mutation), ..Plan::of(seed) };
+            let plan = Plan { mutation: Some(*mutation), ..Plan::of(seed) };
             let broken = live(&plan, false).broken.into_iter().next()?;
             live(&Plan::of(seed), false).broken.is_empty().then_some((seed, broken.what))
         });
@@ -126,7 +154,7 @@ struct Sum {
     histories: u64,
     steps: u64,
     lasted: Duration,
-    figures: BTreeMap<&'static str, u64>,
+    figures: BTreeMap<String, u64>,
     failed: BTreeMap<u64, String>,
 }
 
@@ -173,13 +201,15 @@ fn search(run: &Run) -> ExitCode {
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "{} histories of {:.0} s each, {} writes, in {seconds:.1} s ({:.1} a second): {} broken; {:?}",
+        "{} histories of {:.0} s each, {} writes, in {seconds:.1} s ({:.1} a second): {} broken",
         sum.histories,
         sum.lasted.as_secs_f64() / (sum.histories.max(1) as f64),
         sum.steps,
         sum.histories as f64 / seconds,
         sum.failed.len(),
-        sum.figures,
     );
+    for (what, count) in &sum.figures {
+        println!("{count:>12} {what}");
+    }
     if sum.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

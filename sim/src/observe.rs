@@ -1,6 +1,9 @@
 //! What must be true at every step, as somebody sees it who has kubectl and the clients' own words, and nothing else.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -17,6 +20,13 @@ const UNSEEN: Duration = Duration::from_mins(1);
 
 /// How long after all trouble order counts: a claim is set aside for up to a minute when a write on it came to nothing.
 const SETTLED: Duration = Duration::from_secs(90);
+
+/// How long after all trouble what was asked for meanwhile has ended: a request may be late by a minute.
+const PAST: Duration = Duration::from_secs(120);
+
+/// How long a holder may take to give back what is to be given back, once all is well: its next renewal, its command's
+/// end, and a new leader before it.
+const REVOKED: Duration = Duration::from_secs(60);
 
 /// Something that must not be.
 #[derive(Clone, Debug)]
@@ -41,12 +51,38 @@ struct Hold {
     is_void: bool,
 }
 
+/// Whether this is a job that is complete.
+fn is_complete(job: &Value) -> bool {
+    let conditions = job["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Complete" && one["status"] == "True"))
+}
+
+/// Times in metadata are cut to seconds.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// When an object was made.
+fn created(object: &Value) -> Option<Duration> {
+    let at = object["metadata"]["creationTimestamp"].as_str()?.parse::<jiff::Timestamp>().ok()?;
+    Some(Duration::from_secs((at.as_second() - crate::world::EPOCH.as_second()).max(0) as u64))
+}
+
 /// Watches a history.
 #[derive(Debug)]
 pub struct Observers {
     plan: Plan,
     broken: Vec<Broken>,
-    holds: BTreeMap<usize, Hold>,
+    /// By client and lock.
+    holds: BTreeMap<(usize, usize), Hold>,
+    /// What was held and has ended, when, and its token; of each lock.
+    past: Vec<Vec<(Duration, u64)>>,
+    /// Whether claims have gone that nobody of Konductor has taken: by hand, with a namespace, by an old backup.
+    has_forgotten: bool,
+    /// Since when each claim is to be given back.
+    revoked: BTreeMap<(usize, String), Duration>,
+    /// Until when each job was complete, by its name.
+    complete: BTreeMap<String, Duration>,
+    /// Since when each round of a barrier stands at its end.
+    ended_rounds: BTreeMap<String, Duration>,
     /// Since when each client asks.
     asks: BTreeMap<usize, Duration>,
     /// How many permits each lock had, since when.
@@ -59,7 +95,7 @@ pub struct Observers {
     /// order.
     passed: BTreeMap<(usize, String), (u64, String)>,
     /// What was counted.
-    pub figures: BTreeMap<&'static str, u64>,
+    pub figures: BTreeMap<String, u64>,
 }
 
 impl Observers {
@@ -72,6 +108,11 @@ impl Observers {
             asks: BTreeMap::new(),
             permits: plan.locks.iter().map(|lock| vec![(Duration::ZERO, lock.permits)]).collect(),
             tokens: vec![Vec::new(); plan.locks.len()],
+            past: vec![Vec::new(); plan.locks.len()],
+            has_forgotten: false,
+            revoked: BTreeMap::new(),
+            complete: BTreeMap::new(),
+            ended_rounds: BTreeMap::new(),
             calm: None,
             passed: BTreeMap::new(),
             figures: BTreeMap::new(),
@@ -91,8 +132,12 @@ impl Observers {
     }
 
     /// Counts something.
-    pub fn count(&mut self, what: &'static str) {
-        *self.figures.entry(what).or_default() += 1;
+    pub fn count(&mut self, what: &str) {
+        if let Some(count) = self.figures.get_mut(what) {
+            *count += 1;
+        } else {
+            self.figures.insert(what.to_owned(), 1);
+        }
     }
 
     /// All is well from now on.
@@ -105,15 +150,29 @@ impl Observers {
         self.asks.insert(client, now);
     }
 
-    /// A client says that it holds its lock.
-    pub fn held(&mut self, now: Duration, client: usize, token: u64, deadline: Duration) {
+    /// A client holds so much of a lock, until this at the latest, or until it is said to have ended.
+    #[expect(clippy::too_many_arguments, reason = "all that there is to know of it")]
+    pub fn held(
+        &mut self,
+        now: Duration,
+        client: usize,
+        lock: usize,
+        weight: u64,
+        token: u64,
+        until: Duration,
+        server: &Server,
+    ) {
         self.count("held");
-        let lock = self.plan.clients[client].lock;
-        let weight = self.plan.clients[client].permits;
         let name = self.plan.locks[lock].name.clone();
-        if deadline <= now {
+        if until <= now {
             let what = format!("client {client} holds {name} when its deadline has passed");
             return self.broken(now, what);
+        }
+        // What has gone by nobody's fault of Konductor's is known to its holder at its next renewal.
+        if self.has_forgotten && !self.is_granted(lock, token, server) {
+            let hold = Hold { lock, weight, token, until, has_ended: false, is_void: true };
+            self.holds.insert((client, lock), hold);
+            return;
         }
         // An operator that has not seen a semaphore's edit yet grants by what it was before.
         let since = self.asks.get(&client).copied().unwrap_or_default().min(now.saturating_sub(UNSEEN));
@@ -126,7 +185,7 @@ impl Observers {
         let used: u64 = weight + live.iter().map(|(_, hold)| hold.weight).sum::<u64>();
         if used > allowed {
             let others: Vec<_> =
-                live.iter().map(|(client, hold)| format!("client {client} until {:?}", hold.until)).collect();
+                live.iter().map(|((client, _), hold)| format!("client {client} until {:?}", hold.until)).collect();
             let what =
                 format!("I1: client {client} holds {weight} of {name} (of {allowed}) beside {}", others.join(", "));
             self.broken(now, what);
@@ -139,35 +198,83 @@ impl Observers {
             self.broken.push(Broken { at: now, what });
         }
         self.tokens[lock].push(token);
-        self.holds.insert(client, Hold { lock, weight, token, until: deadline, has_ended: false, is_void: false });
+        // Who asks when another one has ended comes after that one, as anybody can see: holds are one after the other.
+        let asked = self.asks.get(&client).copied().unwrap_or_default();
+        let later = self.past[lock].iter().find(|(end, other)| *end < asked && *other >= token);
+        if let Some((end, other)) = later {
+            let what = format!("order: client {client} asked at {asked:?} and has token {token}; {other} ended at {end:?}");
+            self.broken.push(Broken { at: now, what });
+        }
+        let hold = Hold { lock, weight, token, until, has_ended: false, is_void: false };
+        self.holds.insert((client, lock), hold);
+    }
+
+    /// Whether a claim on this lock has this token.
+    fn is_granted(&self, lock: usize, token: u64, server: &Server) -> bool {
+        let kind = if self.plan.locks[lock].is_semaphore { "Permit" } else { "LeaseRequest" };
+        let id = resource::all().iter().position(|resource| resource.kind == kind).expect("claims are served");
+        server.store.list(id, None, None, u64::MAX).any(|(_, claim)| {
+            let status = &claim.value["status"];
+            status["fencingToken"] == token
+                && (status["phase"] == "Granted" || status["phase"] == "Revoking")
+                && self.is_lock_of(lock, &claim.value)
+        })
+    }
+
+    /// Etcd is as it was some time ago. What is held and not in it any more is its holder's mistake until its next
+    /// renewal, and tokens may be given again: who restores a backup has to know (`docs/reliability.md`).
+    pub fn restored(&mut self, now: Duration, server: &Server) {
+        self.count("etcd restored");
+        self.has_forgotten = true;
+        let forgotten = self.holds.iter().filter(|(_, hold)| !self.is_granted(hold.lock, hold.token, server));
+        let forgotten: Vec<_> = forgotten.map(|(of, _)| *of).collect();
+        for of in forgotten {
+            if let Some(hold) = self.holds.get_mut(&of) {
+                hold.is_void = true;
+            }
+        }
+        self.tokens.iter_mut().for_each(Vec::clear);
+        self.past.iter_mut().for_each(Vec::clear);
+        self.passed.clear();
+        self.revoked.clear();
+        for gate in &self.plan.gates {
+            self.complete.insert(gate.name.clone(), now);
+        }
+        let id = resource::all().iter().position(|resource| resource.kind == "Semaphore").expect("it is served");
+        for (number, lock) in self.plan.locks.iter().enumerate() {
+            let found = server.store.list(id, None, None, u64::MAX).find(|(key, _)| key.2 == lock.name);
+            if let Some(permits) = found.and_then(|(_, found)| found.value["spec"]["permits"].as_u64()) {
+                self.permits[number].push((now, permits));
+            }
+        }
     }
 
     /// A client says that its deadline is later now.
     pub fn extended(&mut self, client: usize, deadline: Duration) {
         self.count("extended");
-        if let Some(hold) = self.holds.get_mut(&client).filter(|hold| !hold.has_ended) {
+        let lock = self.plan.clients[client].lock;
+        if let Some(hold) = self.holds.get_mut(&(client, lock)).filter(|hold| !hold.has_ended) {
             hold.until = deadline;
         }
     }
 
     /// What a client protected has ended.
     pub fn ended(&mut self, now: Duration, client: usize) {
-        if let Some(hold) = self.holds.get_mut(&client) {
+        for (_, hold) in self.holds.iter_mut().filter(|((of, _), hold)| *of == client && !hold.has_ended) {
             hold.until = hold.until.min(now);
             hold.has_ended = true;
-        }
-    }
-
-    /// The claim of a client was deleted by hand.
-    pub fn void(&mut self, client: usize) {
-        if let Some(hold) = self.holds.get_mut(&client) {
-            hold.is_void = true;
+            if !hold.is_void {
+                self.past[hold.lock].push((now, hold.token));
+            }
         }
     }
 
     /// Something was written.
     pub fn changed(&mut self, now: Duration, change: &Change, by: Option<&str>, server: &Server) {
         let resource = &resource::all()[change.key.0];
+        if resource.kind == "Job" && change.before.as_ref().is_some_and(|before| is_complete(&before.value)) {
+            self.complete.insert(change.key.2.clone(), now);
+        }
         if resource.schema.is_none() {
             return;
         }
@@ -196,12 +303,29 @@ impl Observers {
         let held = |phase: &str| matches!(phase, "Granted" | "Revoking");
         let freed = held(&was) && (change.deleted || !held(&is));
         let token_before = before["status"]["fencingToken"].as_u64().unwrap_or(0);
+        if was != is {
+            let name = |phase: &str| if phase.is_empty() { "new" } else { phase }.to_owned();
+            self.count(&format!("claim {} to {}", name(&was), if change.deleted { "gone".into() } else { name(&is) }));
+        } else if change.deleted {
+            self.count(&format!("claim {} to gone", if was.is_empty() { "new" } else { &was }));
+        }
+        if freed && by.is_none() {
+            // By hand, or with its namespace.
+            self.has_forgotten = true;
+            let live = self.holds.iter().filter(|(_, hold)| hold.token == token_before && self.is_lock_of(hold.lock, after));
+            let live: Vec<_> = live.map(|(of, _)| *of).collect();
+            for of in live {
+                if let Some(hold) = self.holds.get_mut(&of) {
+                    hold.is_void = true;
+                }
+            }
+        }
+        self.revoked(now, change, held(&was), freed);
         if freed && let Some(by) = by {
-            let live =
-                self.holds.iter().find(|(_, hold)| hold.token == token_before && hold.until > now && !hold.is_void);
-            if let Some((client, hold)) = live
-                && self.is_lock_of(hold.lock, after)
-            {
+            let live = self.holds.iter().find(|(_, hold)| {
+                hold.token == token_before && hold.until > now && !hold.is_void && self.is_lock_of(hold.lock, after)
+            });
+            if let Some(((client, _), hold)) = live {
                 let until = hold.until;
                 let what = format!(
                     "I2: {by} frees the claim {} of client {client}, who may hold until {until:?}",
@@ -215,8 +339,37 @@ impl Observers {
             let token = after["status"]["fencingToken"].as_u64().unwrap_or(0);
             self.order(now, change, token, server);
         }
-        if is == "Expired" && was != "Expired" {
-            self.count("expired");
+        if is == "Expired" && was != "Expired" && !change.deleted {
+            self.expired(now, change);
+        }
+    }
+
+    /// A claim is to be given back, or has been.
+    fn revoked(&mut self, now: Duration, change: &Change, was_held: bool, is_free: bool) {
+        let of = (change.key.0, change.key.2.clone());
+        let claim = &change.object.value;
+        if was_held && !claim["metadata"]["annotations"]["konductor.io/revoke"].is_null() {
+            self.revoked.entry(of.clone()).or_insert(now);
+        }
+        if !is_free {
+            return;
+        }
+        if let (Some(since), Some(calm)) = (self.revoked.remove(&of), self.calm)
+            && now > since.max(calm) + REVOKED
+        {
+            let what = format!("the claim {} is to be given back since {since:?}, and is now", change.key.2);
+            self.broken(now, what);
+        }
+    }
+
+    /// When all is well, nobody is silent.
+    fn expired(&mut self, now: Duration, change: &Change) {
+        let claim = &change.object.value;
+        let past = if self.plan.calm.is_zero() { Duration::ZERO } else { PAST };
+        if claim["spec"]["holder"] != "stranger"
+            && self.calm.is_some_and(|calm| created(claim).is_some_and(|created| created > calm + past))
+        {
+            self.broken(now, format!("the claim {} expires when all is well", change.key.2));
         }
     }
 
@@ -241,13 +394,7 @@ impl Observers {
             let priority = claim["spec"]["priority"].as_i64().unwrap_or(0);
             (-priority, claim["status"]["ticket"].as_u64().unwrap_or(u64::MAX))
         };
-        let seconds = |claim: &Value| {
-            let created =
-                claim["metadata"]["creationTimestamp"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-            created.map_or(Duration::MAX, |created| {
-                Duration::from_secs((created.as_second() - crate::world::EPOCH.as_second()).max(0) as u64)
-            })
-        };
+        let seconds = |claim: &Value| created(claim).unwrap_or(Duration::MAX);
         for (key, stored) in server.store.list(change.key.0, Some(&change.key.1), None, u64::MAX) {
             let waiting = &stored.value;
             let same =
@@ -265,41 +412,73 @@ impl Observers {
     }
 
     fn barrier_changed(&mut self, now: Duration, change: &Change, server: &Server) {
-        let opened = |object: &Value| object["status"]["phase"] == "Open";
-        let before = change.before.as_ref().is_some_and(|before| opened(&before.value));
-        if change.deleted || before || !opened(&change.object.value) {
+        let after = &change.object.value;
+        let before = change.before.as_ref().map_or(&Value::Null, |before| &before.value);
+        let phase = |object: &Value| object["status"]["phase"].as_str().unwrap_or("new").to_owned();
+        let (was, is) = (phase(before), phase(after));
+        if change.deleted {
             return;
         }
-        self.count("barriers opened");
-        let arrivals = resource::all().iter().position(|resource| resource.kind == "Arrival").expect("arrivals");
-        let mut keys: Vec<_> = server
-            .store
-            .list(arrivals, Some(&change.key.1), None, u64::MAX)
-            .filter(|(_, arrival)| arrival.value["spec"]["barrier"] == change.key.2.as_str())
-            .map(|(_, arrival)| arrival.value["spec"]["key"].to_string())
-            .collect();
-        keys.sort();
-        keys.dedup();
-        let expected = change.object.value["spec"]["expected"].as_u64().unwrap_or(0);
-        if (keys.len() as u64) < expected {
-            let what = format!("{} opens when {} of {expected} have arrived", change.key.2, keys.len());
-            self.broken(now, what);
+        if was != is {
+            self.count(&format!("barrier {was} to {is}"));
+        }
+        let name = change.key.2.clone();
+        let round = |object: &Value| object["status"]["round"].as_u64().unwrap_or(0);
+        if round(after) > round(before).max(1) {
+            self.count("rounds of barriers begun anew");
+            let pause = self.plan.barriers.iter().find(|barrier| barrier.name == name).and_then(|b| b.reset_after);
+            let since = self.ended_rounds.remove(&name);
+            let is_due = since.zip(pause).is_some_and(|(since, pause)| now + SECOND >= since + Duration::from_secs(pause));
+            if !is_due || round(after) != round(before) + 1 {
+                let what = format!("{name} begins round {}, after one that ended at {since:?}", round(after));
+                self.broken(now, what);
+            }
+        }
+        let (opens, fails) = (is == "Open" && was != "Open", is == "Failed" && was != "Failed");
+        if !opens && !fails {
+            return;
+        }
+        self.ended_rounds.insert(name.clone(), now);
+        let id = resource::all().iter().position(|resource| resource.kind == "Arrival").expect("it is served");
+        let all = server.store.list(id, Some(&change.key.1), None, u64::MAX);
+        let all: Vec<_> = all.filter(|(_, arrival)| arrival.value["spec"]["barrier"] == name.as_str()).collect();
+        let keys: BTreeSet<_> = all.iter().map(|(_, arrival)| arrival.value["spec"]["key"].to_string()).collect();
+        let first = all.iter().filter_map(|(_, arrival)| created(&arrival.value)).min();
+        let count = |field: &str| after["spec"][field].as_u64();
+        let timeout = self.plan.barriers.iter().find(|barrier| barrier.name == name).and_then(|barrier| barrier.timeout);
+        let is_over = first.zip(timeout).is_some_and(|(first, timeout)| now + SECOND >= first + Duration::from_secs(timeout));
+        let there = keys.len() as u64;
+        let expected = count("expected").unwrap_or(0);
+        if opens && there < expected && !(is_over && count("quorum").is_some_and(|quorum| there >= quorum)) {
+            self.broken(now, format!("{name} opens when {there} of {expected} have arrived"));
+        }
+        if fails && !is_over {
+            self.broken(now, format!("{name} fails before its time is over: the first came at {first:?}"));
         }
     }
 
     fn gate_changed(&mut self, now: Duration, change: &Change, server: &Server) {
-        let opened = |object: &Value| object["status"]["phase"] == "Open";
-        let before = change.before.as_ref().is_some_and(|before| opened(&before.value));
-        if change.deleted || before || !opened(&change.object.value) {
+        let phase = |object: &Value| object["status"]["phase"].as_str().unwrap_or("new").to_owned();
+        let was = change.before.as_ref().map_or_else(|| "new".to_owned(), |before| phase(&before.value));
+        let is = phase(&change.object.value);
+        if change.deleted || was == is {
             return;
         }
-        self.count("gates opened");
+        self.count(&format!("gate {was} to {is}"));
+        let gate = self.plan.gates.iter().find(|gate| gate.name == change.key.2);
+        let timeout = gate.and_then(|gate| gate.timeout).map(Duration::from_secs);
+        let since = created(&change.object.value).unwrap_or_default();
+        if is == "Failed" && timeout.is_none_or(|timeout| now + SECOND < since + timeout) {
+            self.broken(now, format!("{} fails before its time is over", change.key.2));
+        }
+        if is != "Open" {
+            return;
+        }
         let jobs = resource::all().iter().position(|resource| resource.kind == "Job").expect("jobs");
         let job = server.store.get(&(jobs, change.key.1.clone(), change.key.2.clone()));
-        let complete = job.is_some_and(|job| {
-            let conditions = job.value["status"]["conditions"].as_array();
-            conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Complete" && one["status"] == "True"))
-        });
+        // An operator that has not seen yet that it has gone says what it was.
+        let was_complete = self.complete.get(&change.key.2).is_some_and(|until| now < *until + UNSEEN);
+        let complete = was_complete || job.is_some_and(|job| is_complete(&job.value));
         if !complete {
             let what = format!("{} opens before its job is complete", change.key.2);
             self.broken(now, what);

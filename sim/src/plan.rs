@@ -3,13 +3,15 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{chance::Chance, mutation::Mutation};
 
 /// How long things go wrong at most. After that all is well, and everybody has to come to an end.
 pub const TROUBLE: Duration = Duration::from_secs(90);
 
 /// A lock.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Lock {
     /// Whether it is a semaphore; else a lease.
     pub is_semaphore: bool,
@@ -22,7 +24,7 @@ pub struct Lock {
 }
 
 /// Who wants to hold a lock.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Client {
     /// Which lock.
     pub lock: usize,
@@ -46,10 +48,25 @@ pub struct Client {
     pub arrives: Option<usize>,
     /// A barrier or gate that it waits for first.
     pub awaits: Option<Awaited>,
+    /// It is a `konductor-run`; else a program that uses the library.
+    pub wrapper: Option<Wrapper>,
+}
+
+/// How a `konductor-run` and its command are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Wrapper {
+    /// Another lock, of which it holds one permit.
+    pub beside: Option<usize>,
+    /// How long the command has from TERM to KILL.
+    pub grace: Duration,
+    /// How long the command takes to end when it is told to; never when absent.
+    pub reaction: Option<Duration>,
+    /// How long what the command leaves behind goes on.
+    pub leaves: Option<Duration>,
 }
 
 /// What is waited for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Awaited {
     /// This barrier.
     Barrier(usize),
@@ -57,26 +74,34 @@ pub enum Awaited {
     Gate(usize),
 }
 
-/// A barrier, by how many are expected.
-#[derive(Clone, Debug)]
+/// A barrier.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Barrier {
     /// Its name.
     pub name: String,
     /// Arrivals until it opens.
     pub expected: u64,
+    /// Arrivals that are enough once `timeout` has passed.
+    pub quorum: Option<u64>,
+    /// How long after the first arrival the others are waited for, in seconds.
+    pub timeout: Option<u64>,
+    /// How long after its end a new round begins, in seconds.
+    pub reset_after: Option<u64>,
 }
 
 /// A gate that opens when a job is complete.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Gate {
     /// Its name, and that of its job.
     pub name: String,
-    /// When the job completes.
-    pub completes: Duration,
+    /// When the job completes; never when absent.
+    pub completes: Option<Duration>,
+    /// How long it is waited for, in seconds.
+    pub timeout: Option<u64>,
 }
 
 /// A process of the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Who {
     /// This operator.
     Operator(usize),
@@ -94,7 +119,7 @@ impl fmt::Display for Who {
 }
 
 /// What the network and the API server do to requests, each in so many of a thousand cases.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Weather {
     /// A request is lost.
     pub lost: u32,
@@ -108,12 +133,16 @@ pub struct Weather {
     pub cut: u32,
     /// The longest way, in milliseconds.
     pub way: u64,
-    /// By how much watches and stale reads lag, at most; in milliseconds.
+    /// By how much watches lag on their way, at most; in milliseconds.
     pub lag: u64,
+    /// By how much the cache of each API server lags, at most; in milliseconds.
+    pub behind: u64,
+    /// A request goes to another API server than the one before.
+    pub moves: u32,
 }
 
 /// Something that happens once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum What {
     /// The process ends at once, and is started again after so long; of a pod with an even number of milliseconds in
     /// the same pod.
@@ -140,15 +169,31 @@ pub enum What {
     Stranger(usize, u64),
     /// The wall clock of this process is set by so many seconds.
     SetClock(Who, i64),
+    /// This API server is replaced: its connections end, it is away for so long, and then knows what there is.
+    Replace(usize, Duration),
+    /// Etcd is restored from a backup that is so old; its versions go on far above all that were, if that is said.
+    Restore(Duration, bool),
+    /// The namespace is deleted, and made anew, with its locks, so long after it has gone.
+    DeleteNamespace(Duration),
+    /// For so long a quota has no room for claims.
+    Quota(Duration),
+    /// For so long admission refuses what is said of claims.
+    Refuse(Duration),
+    /// For so long a webhook of admission does not answer.
+    Webhook(Duration),
 }
 
 /// A whole history, but for what its seed says of each step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// The seed.
     pub seed: u64,
     /// By how many millionths the clock of each operator is fast.
     pub operators: Vec<i64>,
+    /// How many API servers there are, on one etcd.
+    pub servers: usize,
+    /// How many objects a page of a list has at most; 0: as many as are asked for.
+    pub page: usize,
     /// The locks.
     pub locks: Vec<Lock>,
     /// The barriers.
@@ -177,6 +222,8 @@ impl Plan {
         let c = &mut chance;
         let drift = |c: &mut Chance| if c.happens(500) { c.within(0, 2 * DRIFT) as i64 - DRIFT as i64 } else { 0 };
         let operators = (0..c.within(1, 2)).map(|_| drift(c)).collect::<Vec<_>>();
+        let servers = if c.happens(600) { 1 } else { c.within(2, 3) as usize };
+        let page = if c.happens(700) { 0 } else { c.within(1, 4) as usize };
         let locks: Vec<_> = (0..c.within(1, 2))
             .map(|number| {
                 let is_semaphore = c.happens(600);
@@ -195,22 +242,32 @@ impl Plan {
                     priority: if c.happens(200) { c.within(0, 10) as i32 - 5 } else { 0 },
                     ttl: c.happens(300).then(|| c.within(5, 20)),
                     begins: c.millis(0, calm.as_millis() as u64 + 5000),
-                    works: c.millis(0, 20_000),
+                    works: if c.happens(50) { c.millis(20_000, 120_000) } else { c.millis(0, 20_000) },
                     times: c.within(1, 2),
                     in_pod: c.happens(500),
                     drift: drift(c),
                     arrives: None,
                     awaits: None,
+                    wrapper: c.happens(400).then(|| wrapper(c, lock, locks.len())),
                 }
             })
             .collect();
         let mut barriers = Vec::new();
         if c.happens(300) {
-            barriers.push(Barrier { name: "barrier-0".into(), expected: clients.len() as u64 });
+            let all = clients.len() as u64;
+            let timeout = c.happens(300).then(|| c.within(5, 40));
+            barriers.push(Barrier {
+                name: "barrier-0".into(),
+                expected: all,
+                quorum: timeout.and_then(|_| c.happens(500).then(|| c.within(1, all))),
+                timeout,
+                reset_after: c.happens(250).then(|| c.within(5, 20)),
+            });
             for client in &mut clients {
                 client.arrives = Some(0);
             }
-            if c.happens(500) {
+            // Who waits for a barrier with rounds may come after the last one.
+            if barriers[0].reset_after.is_none() && c.happens(500) {
                 let mut waits = clients[0].clone();
                 (waits.arrives, waits.awaits, waits.times) = (None, Some(Awaited::Barrier(0)), 1);
                 clients.push(waits);
@@ -218,7 +275,9 @@ impl Plan {
         }
         let mut gates = Vec::new();
         if c.happens(200) {
-            gates.push(Gate { name: "gate-0".into(), completes: c.millis(0, calm.as_millis() as u64 + 5000) });
+            let completes = c.happens(800).then(|| c.millis(0, calm.as_millis() as u64 + 5000));
+            let timeout = (completes.is_none() || c.happens(300)).then(|| c.within(5, 40));
+            gates.push(Gate { name: "gate-0".into(), completes, timeout });
             let number = c.below(clients.len() as u64) as usize;
             if clients[number].awaits.is_none() {
                 clients[number].awaits = Some(Awaited::Gate(0));
@@ -228,6 +287,8 @@ impl Plan {
         let mut plan = Self {
             seed,
             operators,
+            servers,
+            page,
             locks,
             barriers,
             gates,
@@ -256,7 +317,9 @@ impl Plan {
             Who::Client(c.below(self.clients.len() as u64) as usize)
         };
         let (client, lock) = (c.below(self.clients.len() as u64) as usize, c.below(self.locks.len() as u64) as usize);
-        match c.below(14) {
+        // What is lost with a namespace or by a restored backup, nobody says again.
+        let may_forget = self.barriers.is_empty();
+        match c.below(20) {
             0 | 1 => What::Crash(who, c.millis(10, 30_000)),
             2 | 3 => What::Freeze(who, c.millis(100, 60_000)),
             4 | 5 => What::Cut(who, c.millis(100, 60_000)),
@@ -268,6 +331,12 @@ impl Plan {
             11 => What::DeletePod(client, c.happens(300)),
             12 => What::Compact,
             13 => What::SetClock(who, c.within(0, 7200) as i64 - 3600),
+            14 => What::Replace(c.below(self.servers as u64) as usize, c.millis(0, 20_000)),
+            15 if may_forget => What::Restore(c.millis(0, 40_000), c.happens(500)),
+            16 if may_forget => What::DeleteNamespace(c.millis(0, 10_000)),
+            17 => What::Quota(c.millis(100, 30_000)),
+            18 => What::Refuse(c.millis(100, 30_000)),
+            19 => What::Webhook(c.millis(100, 30_000)),
             _ => What::Stranger(lock, c.within(1, 3)),
         }
     }
@@ -279,5 +348,16 @@ fn weather(c: &mut Chance) -> Weather {
     }
     let mut rate = |most: u64| if c.happens(500) { c.within(0, most) as u32 } else { 0 };
     let (lost, unanswered, late, refused, cut) = (rate(60), rate(60), rate(30), rate(100), rate(60));
-    Weather { lost, unanswered, late, refused, cut, way: c.within(1, 400), lag: c.within(0, 3000) }
+    let (behind, moves) = (c.millis(0, 10_000).as_millis() as u64, c.within(0, 200) as u32);
+    Weather { lost, unanswered, late, refused, cut, way: c.within(1, 400), lag: c.within(0, 3000), behind, moves }
+}
+
+fn wrapper(c: &mut Chance, lock: usize, locks: usize) -> Wrapper {
+    let beside = (locks > 1 && c.happens(500)).then(|| (lock + 1) % locks);
+    Wrapper {
+        beside,
+        grace: c.millis(0, 10_000),
+        reaction: c.happens(800).then(|| c.millis(0, 5000)),
+        leaves: c.happens(300).then(|| c.millis(0, 20_000)),
+    }
 }

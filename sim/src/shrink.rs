@@ -38,6 +38,15 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
         });
     }
     let last = plan.clients.len() - 1;
+    if plan.servers > 1 {
+        offer(&|plan| {
+            plan.servers = 1;
+            plan.events.retain(|(_, what)| !matches!(what, What::Replace(..)));
+        });
+    }
+    if plan.page > 0 {
+        offer(&|plan| plan.page = 0);
+    }
     let is_used = plan.events.iter().any(|(_, what)| {
         matches!(what, What::Crash(who, _) | What::Freeze(who, _) | What::Cut(who, _) | What::Forbid(who, _)
             | What::SetClock(who, _) if *who == Who::Client(last))
@@ -52,11 +61,14 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
         if plan.clients[at].times > 1 {
             offer(&|plan| plan.clients[at].times = 1);
         }
+        if plan.clients[at].wrapper.is_some() {
+            offer(&|plan| plan.clients[at].wrapper = None);
+        }
         if plan.clients[at].drift != 0 {
             offer(&|plan| plan.clients[at].drift = 0);
         }
     }
-    let setters: [fn(&mut Weather); 7] = [
+    let setters: [fn(&mut Weather); 9] = [
         |weather| weather.lost = 0,
         |weather| weather.unanswered = 0,
         |weather| weather.late = 0,
@@ -64,6 +76,8 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
         |weather| weather.cut = 0,
         |weather| weather.lag = 0,
         |weather| weather.way = 1,
+        |weather| weather.behind = 0,
+        |weather| weather.moves = 0,
     ];
     for set in setters {
         let mut weather = plan.weather;

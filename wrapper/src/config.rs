@@ -92,6 +92,8 @@ pub(crate) struct Pod {
     pub(crate) name: Option<String>,
     /// The pod's UID.
     pub(crate) uid: Option<String>,
+    /// The pod's namespace.
+    pub(crate) namespace: Option<String>,
     /// The name of this container.
     pub(crate) container: Option<String>,
 }
@@ -356,6 +358,11 @@ impl<'a> Sources<'a> {
 }
 
 impl Config {
+    /// Whether the command begins only when something is held or open.
+    pub(crate) fn waits_first(&self) -> bool {
+        !self.claims.is_empty() || !self.awaited.is_empty()
+    }
+
     /// Everything about running a command.
     pub(crate) fn new(line: &CommandLine, environment: Environment) -> Result<Self, ConfigError> {
         environment.refuse_unknown()?;
@@ -393,6 +400,7 @@ impl Config {
             pod: Pod {
                 name: sources.one(&settings::POD_NAME, values::name)?,
                 uid: sources.one(&settings::POD_UID, values::uid)?,
+                namespace: sources.one(&settings::POD_NAMESPACE, values::label)?,
                 container: sources.one(&settings::POD_CONTAINER, values::label)?,
             },
             signals: SignalRules {

@@ -6,7 +6,7 @@ use crate::{
     config::Config,
     settings::{
         ARRIVAL_KEY, ARRIVE, BARRIER, GATE, HOLDER, JOB_UID, LEASE, LOCAL, NAMESPACE, ON_TIMEOUT, POD_CONTAINER,
-        POD_NAME, POD_UID, PRIORITY, SEMAPHORE, Setting, TREE, TTL, WAIT_BARRIER, WAIT_TIMEOUT,
+        POD_NAME, POD_NAMESPACE, POD_UID, PRIORITY, SEMAPHORE, Setting, TREE, TTL, WAIT_BARRIER, WAIT_TIMEOUT,
     },
 };
 
@@ -18,7 +18,7 @@ const HOW: [&Setting; 9] =
     [&LOCAL, &TTL, &PRIORITY, &HOLDER, &NAMESPACE, &WAIT_TIMEOUT, &ON_TIMEOUT, &ARRIVE, &ARRIVAL_KEY];
 
 /// The same, only by variables.
-const POD: [&Setting; 4] = [&POD_NAME, &POD_UID, &POD_CONTAINER, &JOB_UID];
+const POD: [&Setting; 5] = [&POD_NAME, &POD_UID, &POD_NAMESPACE, &POD_CONTAINER, &JOB_UID];
 
 /// All doubts about what was asked for, a line each.
 pub(crate) fn doubts(line: &CommandLine, config: &Config) -> Vec<String> {

@@ -20,7 +20,7 @@ mod log;
 mod reference;
 mod settings;
 mod signal;
-mod supervisor;
+pub mod supervisor;
 mod trace;
 mod values;
 

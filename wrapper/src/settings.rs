@@ -320,6 +320,15 @@ pub(crate) const POD_UID: Setting = Setting {
     meaning: "The pod's UID",
     ..ONE
 };
+pub(crate) const POD_NAMESPACE: Setting = Setting {
+    variable: Some("KONDUCTOR_POD_NAMESPACE"),
+    topic: Topic::Pod,
+    value: "NAME",
+    accepts: "the name of a namespace",
+    default: Some("from the service account's token"),
+    meaning: "The pod's namespace; matters where what to hold is in another one",
+    ..ONE
+};
 pub(crate) const POD_CONTAINER: Setting = Setting {
     variable: Some("KONDUCTOR_POD_CONTAINER"),
     topic: Topic::Pod,
@@ -348,7 +357,7 @@ pub(crate) const COPY_TO: Setting = Setting {
 };
 
 /// All settings, in the order in which people read about them.
-pub(crate) const SETTINGS: [&Setting; 28] = [
+pub(crate) const SETTINGS: [&Setting; 29] = [
     &SEMAPHORE,
     &LEASE,
     &PRIORITY,
@@ -374,6 +383,7 @@ pub(crate) const SETTINGS: [&Setting; 28] = [
     &LOG,
     &POD_NAME,
     &POD_UID,
+    &POD_NAMESPACE,
     &POD_CONTAINER,
     &JOB_UID,
     &COPY_TO,

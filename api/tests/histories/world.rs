@@ -223,7 +223,11 @@ impl World {
     fn create(&mut self, weight: u32, priority: i32, ttl: u64) {
         let now = self.now();
         let name = format!("c{}", self.clients.len());
-        let pod = PodReference { name: name.clone(), uid: name.clone(), container: "main".into(), start: "1".into() };
+        let pod = PodReference {
+            container: "main".into(),
+            start: "1".into(),
+            ..PodReference::whole(name.clone(), name.clone())
+        };
         let spec = PermitSpec {
             semaphore: "s".into(),
             permits: weight,

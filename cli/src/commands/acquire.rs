@@ -441,7 +441,7 @@ async fn dry_run(
         spec["ttl"] = json!(GoDuration(ttl));
     }
     if let Some(pod) = &request.pod {
-        spec["pod"] = json!(pod);
+        spec["pod"] = json!(pod.clone().named_in(&cluster.namespace));
     }
     object::create_in(context, cluster, ours.kind, &ours.name, spec, args.dry_run.dry_run, &args.output).await
 }

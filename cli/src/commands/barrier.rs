@@ -157,7 +157,7 @@ fn arriving(args: &ArriveArgs) -> Arriving {
         (Some(key), _) => key.clone(),
         (None, Some(holder)) => holder.to_owned(),
         (None, None) => {
-            let (name, uid) = (variable("KONDUCTOR_POD_NAME"), variable("KONDUCTOR_POD_UID"));
+            let PodSources { name, uid, .. } = PodSources::found();
             let sources = PodSources::read(name, uid, variable("KONDUCTOR_POD_CONTAINER"));
             let said = ArrivalIdentity { key: variable("KONDUCTOR_ARRIVAL_KEY"), job: variable("KONDUCTOR_JOB_UID") };
             let (container, index) = (sources.container_name(), variable(COMPLETION_INDEX));

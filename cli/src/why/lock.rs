@@ -306,7 +306,7 @@ fn holder(walk: &Walk<'_>, claim: &Claim) -> Reason {
 /// The pod of a claim, and whether it and its node live.
 fn pod_of(walk: &Walk<'_>, claim: &Claim) -> (Vec<Reason>, Option<Fate>, Option<bool>) {
     let Some(pod) = &claim.spec.pod else { return (Vec::new(), None, None) };
-    let namespace = &claim.metadata.namespace;
+    let namespace = pod.namespace_from(&claim.metadata.namespace);
     let found = walk.one::<PodSeen>(Kind::Pod, Some(namespace), &pod.name);
     let (fate, seen) = match found {
         Look::Dark => return (Vec::new(), None, None),

@@ -22,7 +22,8 @@ pub(super) fn verb(change: &ClaimChange) -> &'static str {
     }
 }
 
-/// What there is to tell of a write to a claim that was in this phase before; nothing if it names no pod.
+/// What there is to tell of a write to a claim that was in this phase before; nothing if it names no pod, or one in
+/// another namespace, where whoever made the claim may have nothing to tell.
 pub(super) fn of_write(
     kind: LockKind,
     lock: &ParentKey,
@@ -32,7 +33,7 @@ pub(super) fn of_write(
     happening: Option<&Happening>,
     now: Timestamp,
 ) -> Option<ClaimantNews> {
-    let pod = claim.pod.as_ref()?;
+    let pod = claim.pod.as_ref().filter(|pod| pod.namespace_from(&lock.namespace) == lock.namespace)?;
     let what = format!("{} {}", kind.name, lock.name);
     let (severity, reason, note) = match (change, happening) {
         (_, Some(Happening { reason, message })) => (Severity::Warning, *reason, format!("{what}: {message}")),
@@ -76,10 +77,9 @@ mod tests {
 
     fn claim(pod: bool) -> Claim {
         let pod = pod.then(|| PodReference {
-            name: "etl-x".into(),
-            uid: "pod-uid".into(),
             container: "main".into(),
             start: "1".into(),
+            ..PodReference::whole("etl-x", "pod-uid")
         });
         Claim {
             uid: "u".into(),

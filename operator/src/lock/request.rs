@@ -146,7 +146,8 @@ pub(super) async fn perform<K: Kind>(client: Client, request: Request) -> Answer
             Answered::Page { term, from, failures, page }
         }
         Request::Look { key, look } => {
-            let pods: PodEndpoint = Endpoint::namespaced(client, Program::OPERATOR, &key.namespace);
+            let namespace = look.pod.namespace_from(&key.namespace);
+            let pods: PodEndpoint = Endpoint::namespaced(client, Program::OPERATOR, namespace);
             let sight = sight(pods.get(&look.pod.name).await, &look.pod);
             Answered::Looked { claim: look.claim, sight }
         }

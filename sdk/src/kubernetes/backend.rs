@@ -39,7 +39,8 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    pub(crate) fn new(cluster: &Cluster, request: Request) -> Self {
+    pub(crate) fn new(cluster: &Cluster, mut request: Request) -> Self {
+        request.pod = request.pod.map(|pod| pod.named_in(&cluster.namespace));
         match request.wanted {
             Wanted::Lease { .. } => {
                 Self::on::<Lease>(cluster, request, |lock, claim| LeaseRequestSpec { lease: lock.into(), claim })

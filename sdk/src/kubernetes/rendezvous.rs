@@ -22,6 +22,7 @@ pub(crate) struct RendezvousBackend {
     link: Arc<Link>,
     objects: String,
     arrivals: String,
+    namespace: String,
     awaited: Awaited,
 }
 
@@ -29,7 +30,7 @@ impl RendezvousBackend {
     pub(crate) fn new(cluster: &Cluster, awaited: Awaited) -> Self {
         let path = |plural| format!("/apis/{GROUP}/v1/namespaces/{}/{plural}", cluster.namespace);
         let (objects, arrivals) = (path(awaited.kind.plural), path(&Arrival::plural(&())));
-        Self { link: cluster.link.clone(), objects, arrivals, awaited }
+        Self { link: cluster.link.clone(), objects, arrivals, namespace: cluster.namespace.clone(), awaited }
     }
 
     pub(crate) fn call(&self, call: &Call, within: Duration) -> Calling<Answer> {
@@ -67,7 +68,8 @@ impl RendezvousBackend {
     fn arrival(&self, name: &str, owner: Option<&str>, spec: &ArrivalSpec) -> serde_json::Result<Vec<u8>> {
         let (api_version, kind) = (Barrier::api_version(&()), Barrier::kind(&()));
         let owner = owner.map(|uid| Owner { api_version: &api_version, kind: &kind, name: &self.awaited.name, uid });
-        text::<Arrival>(name, owner, spec)
+        let pod = spec.pod.clone().map(|pod| pod.named_in(&self.namespace));
+        text::<Arrival>(name, owner, ArrivalSpec { pod, ..spec.clone() })
     }
 
     /// Watches the barrier or gate from `version`.

@@ -124,7 +124,8 @@ pub(super) async fn send(
     {
         tracing::debug!("cannot set up a new connection: {}", chain(&*error));
     }
-    Err(transient(format!("no answer within {}", GoDuration(within))))
+    let late = || format!("no answer within {}", GoDuration(within));
+    Err(transient(link.is_logging_in().unwrap_or_else(late)))
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     fn pod(uid: &str, container: &str, start: &str) -> PodReference {
-        PodReference { name: "etl-0".into(), uid: uid.into(), container: container.into(), start: start.into() }
+        PodReference { container: container.into(), start: start.into(), ..PodReference::whole("etl-0", uid) }
     }
 
     #[test]

@@ -136,6 +136,16 @@ impl Answer {
         answer.retry_after = (code == 429).then_some(1);
         answer
     }
+
+    /// Admission refuses it, in these words.
+    pub fn refused(code: u16, why: &str) -> Self {
+        let reason = match code {
+            403 => "Forbidden",
+            422 => "Invalid",
+            _ => "InternalError",
+        };
+        Self::failure(code, reason, why, json!({}))
+    }
 }
 
 fn details(resource: &Resource, name: &str) -> Value {

@@ -105,6 +105,13 @@ pub struct Watch {
     first: Vec<String>,
 }
 
+impl Watch {
+    /// Leaves out what happened up to this version.
+    pub(crate) fn pass_over(&mut self, version: u64) {
+        self.position = self.position.max(version);
+    }
+}
+
 /// Where a path leads.
 struct Place {
     resource: ResourceId,
@@ -118,6 +125,10 @@ struct Place {
 pub struct Server {
     /// What is stored.
     pub store: Store,
+    /// How many objects a page has at most, whatever is asked for; 0: what is asked for.
+    pub page: usize,
+    /// What is created has the UID of what had its name before: not so on any real server.
+    pub keeps_uids: bool,
     made: u64,
 }
 
@@ -215,7 +226,12 @@ impl Server {
             metadata.remove(own);
         }
         self.made += 1;
-        metadata.insert("uid".into(), uid(self.made).into());
+        let number = if self.keeps_uids && name.contains('-') && id > PODS {
+            name.bytes().fold(1 << 40, |sum: u64, byte| (sum << 1 ^ u64::from(byte)) & 0xffff_ffff_ffff)
+        } else {
+            self.made
+        };
+        metadata.insert("uid".into(), uid(number).into());
         metadata.insert("creationTimestamp".into(), seconds(now).into());
         if let Some(schema) = &resource.schema {
             metadata.insert("generation".into(), 1.into());
@@ -433,7 +449,8 @@ impl Server {
         } else if request.parameter("resourceVersion") == "0" {
             version = stale;
         }
-        let limit = request.parameter("limit").parse().ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let limit = request.parameter("limit").parse().ok().filter(|limit| *limit > 0);
+        let limit = limit.map_or(usize::MAX, |limit: usize| if self.page > 0 { limit.min(self.page) } else { limit });
         let mut items = Vec::new();
         let mut next = String::new();
         let mut left = 0_u64;

@@ -40,6 +40,9 @@ pub struct Change {
     pub deleted: bool,
 }
 
+/// By how much versions are raised after a backup is restored.
+const RAISE: u64 = 1_000_000_000;
+
 /// An object at the version since which it is this; `None`: gone.
 type Revision = (u64, Option<Arc<Stored>>);
 
@@ -117,6 +120,26 @@ impl Store {
         self.revisions.entry(key.clone()).or_default().push((self.version, None));
         self.changes.push(Change { version: self.version, key, before, object: object.clone(), deleted: true });
         object
+    }
+
+    /// Goes back to this version, or to the oldest that is known: what an etcd restored from a backup has. What is
+    /// written then takes the versions of what is forgotten.
+    pub fn rewind(&mut self, version: u64) {
+        self.version = version.clamp(self.compacted, self.version);
+        let version = self.version;
+        let kept = self.changes.partition_point(|change| change.version <= version);
+        self.changes.truncate(kept);
+        self.revisions.retain(|_, revisions| {
+            revisions.retain(|(of, _)| *of <= version);
+            !revisions.is_empty()
+        });
+    }
+
+    /// Goes on at a version that is far above all that were, and knows nothing of what was before: what those do who
+    /// restore a backup as etcd's guide says (`--bump-revision`, `--mark-compacted`).
+    pub fn raise(&mut self) {
+        self.version += RAISE;
+        self.compact(self.version);
     }
 
     /// Forgets what was before this version.

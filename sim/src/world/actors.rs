@@ -1,7 +1,7 @@
 //! Who is in the world: operators, clients with their pods, the controllers of Kubernetes, people.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::Hasher,
     panic,
     sync::{Arc, Mutex, PoisonError},
@@ -10,7 +10,7 @@ use std::{
 
 use http::Method;
 use konductor::{
-    Client, Command, Event, PodReference, Request, Wanted,
+    Client, Command, Event, Exit, PodReference, Request, Wanted,
     rendezvous::{self, Arriving, Progress},
 };
 use konductor_cluster::{Boottime, Link, Program, Way, process::within};
@@ -21,12 +21,12 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 
-use super::{World, network, process::Process};
+use super::{Refusal, World, network, process::Process, tree::Tree, wrapper::Run};
 use crate::{
     chance::Chance,
     mutation::Mutation,
     observe::Broken,
-    plan::{Awaited, Plan, Weather, What, Who},
+    plan::{Awaited, Plan, Weather, What, Who, Wrapper},
     server::{Key, resource},
 };
 
@@ -66,7 +66,7 @@ pub struct Outcome {
     /// How long it lasted.
     pub lasted: Duration,
     /// What was counted.
-    pub figures: BTreeMap<&'static str, u64>,
+    pub figures: BTreeMap<String, u64>,
 }
 
 thread_local! {
@@ -122,9 +122,9 @@ struct Done {
 }
 
 /// All who are in the world.
-struct Cast {
-    world: Arc<World>,
-    plan: Plan,
+pub(super) struct Cast {
+    pub(super) world: Arc<World>,
+    pub(super) plan: Plan,
     processes: Mutex<BTreeMap<Who, Arc<Process>>>,
     starts: Mutex<BTreeMap<Who, u64>>,
     /// The number of the pod that each client is in.
@@ -133,7 +133,11 @@ struct Cast {
     /// Told each time that somebody has finished.
     finished: watch::Sender<usize>,
     /// Tells a client to end.
-    ends: Vec<Notify>,
+    pub(super) ends: Vec<Notify>,
+    /// What runs for each `konductor-run`.
+    trees: Mutex<BTreeMap<usize, Arc<Tree>>>,
+    /// Locks that are deleted and not made anew yet.
+    gone: Mutex<BTreeSet<usize>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -157,6 +161,8 @@ impl Cast {
             done: Mutex::new(plan.clients.iter().map(|_| Done::default()).collect()),
             finished: watch::Sender::new(0),
             ends: plan.clients.iter().map(|_| Notify::new()).collect(),
+            trees: Mutex::default(),
+            gone: Mutex::default(),
         })
     }
 
@@ -169,23 +175,21 @@ impl Cast {
             self.make_lock(number);
         }
         for barrier in &plan.barriers {
-            let spec = json!({ "expected": barrier.expected });
+            let mut spec = json!({ "expected": barrier.expected });
+            let seconds = |seconds: u64| Value::from(format!("{seconds}s"));
+            for (field, value) in [
+                ("quorum", barrier.quorum.map(Value::from)),
+                ("timeout", barrier.timeout.map(seconds)),
+                ("resetAfter", barrier.reset_after.map(seconds)),
+            ] {
+                if let Some(value) = value {
+                    spec[field] = value;
+                }
+            }
             world.create(&path(OURS, "barriers"), "konductor.io/v1", "Barrier", &barrier.name, &spec);
         }
-        for gate in &plan.gates {
-            world.create(&path("batch", "jobs"), "batch/v1", "Job", &gate.name, &json!({}));
-            let spec = json!({ "conditions": [{ "type": "Job", "name": gate.name, "state": "Complete" }] });
-            world.create(&path(OURS, "gates"), "konductor.io/v1", "Gate", &gate.name, &spec);
-            let cast = Arc::clone(self);
-            let gate = gate.clone();
-            tokio::spawn(async move {
-                sleep(gate.completes).await;
-                let status = json!({ "status": { "succeeded": 1, "conditions": [
-                    { "type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" },
-                ]}});
-                cast.world.ask(Method::PATCH, &format!("{}/{}/status", path("batch", "jobs"), gate.name), &status);
-            });
-        }
+        self.make_gates();
+        tokio::spawn(Arc::clone(self).complete_jobs());
         if plan.calm.is_zero() {
             world.inner().observers.calm(Duration::ZERO);
             self.set_weather(Weather { way: 3, lag: 5, ..Weather::default() }, true);
@@ -212,7 +216,9 @@ impl Cast {
         }
         sleep(plan.calm).await;
         self.calm_down();
-        let work: Duration = plan.clients.iter().map(|client| (client.works + REACTION) * client.times as u32).sum();
+        let leaves = |client: &crate::plan::Client| client.wrapper.as_ref().and_then(|wrapper| wrapper.leaves);
+        let work = |client: &crate::plan::Client| client.works + REACTION + leaves(client).unwrap_or_default();
+        let work: Duration = plan.clients.iter().map(|client| work(client) * client.times as u32).sum();
         let turns: u32 = plan.clients.iter().map(|client| client.times as u32).sum();
         let limit = PATIENCE + work + Duration::from_secs(20) * turns;
         let all = plan.clients.len();
@@ -240,6 +246,42 @@ impl Cast {
         inner.observers.end(now, &inner.server);
     }
 
+    fn make_gates(&self) {
+        for gate in &self.plan.gates {
+            self.world.create(&path("batch", "jobs"), "batch/v1", "Job", &gate.name, &json!({}));
+            let mut spec = json!({ "conditions": [{ "type": "Job", "name": gate.name, "state": "Complete" }] });
+            if let Some(timeout) = gate.timeout {
+                spec["timeout"] = format!("{timeout}s").into();
+            }
+            self.world.create(&path(OURS, "gates"), "konductor.io/v1", "Gate", &gate.name, &spec);
+        }
+    }
+
+    /// Has each job be complete once its time has come, whatever becomes of it then.
+    async fn complete_jobs(self: Arc<Self>) {
+        let mut times: Vec<_> = self.plan.gates.iter().filter_map(|gate| gate.completes).collect();
+        times.sort();
+        loop {
+            let now = self.world.now();
+            for gate in self.plan.gates.iter().filter(|gate| gate.completes.is_some_and(|at| at <= now)) {
+                let status = json!({ "status": { "succeeded": 1, "conditions": [
+                    { "type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" },
+                ]}});
+                self.world.ask(Method::PATCH, &format!("{}/{}/status", path("batch", "jobs"), gate.name), &status);
+            }
+            let next = times.iter().find(|at| **at > now).map(|at| *at - now);
+            if times.is_empty() {
+                return;
+            }
+            sleep(next.unwrap_or(Duration::from_secs(5)).min(Duration::from_secs(5))).await;
+        }
+    }
+
+    /// What runs for this client now. Whatever ran before is dead.
+    pub(super) fn plant(&self, client: usize, tree: &Arc<Tree>) {
+        lock(&self.trees).insert(client, Arc::clone(tree));
+    }
+
     fn set_weather(&self, weather: Weather, calm: bool) {
         let mut inner = self.world.inner();
         (inner.weather, inner.calm) = (weather, calm);
@@ -253,6 +295,8 @@ impl Cast {
             let mut inner = self.world.inner();
             inner.cuts.clear();
             inner.bans.clear();
+            inner.admission.clear();
+            inner.servers.iter_mut().filter(|server| !server.is_there()).for_each(|server| server.replace(Duration::ZERO));
             inner.observers.calm(now);
             inner.tell(now, || "all is well from now on".into());
         }
@@ -265,6 +309,7 @@ impl Cast {
     }
 
     fn make_lock(&self, number: usize) {
+        lock(&self.gone).remove(&number);
         let lock = &self.plan.locks[number];
         let ttl = format!("{}s", lock.ttl);
         if lock.is_semaphore {
@@ -356,6 +401,12 @@ impl Cast {
                     if !process.kill() {
                         return;
                     }
+                    // As PID 1 it takes all with it; else its watchdog ends the rest.
+                    if let Some(tree) = lock(&self.trees).get(&number)
+                        && self.plan.mutation != Some(Mutation::WatchdogsSleep)
+                    {
+                        tree.kill();
+                    }
                     if self.plan.clients[number].in_pod && pause.as_millis() % 2 == 0 {
                         let now = world.now();
                         world.inner().observers.ended(now, number);
@@ -393,12 +444,12 @@ impl Cast {
             }
             What::Delete(client) => {
                 for (path, _) in self.claims_of(client) {
-                    world.inner().observers.void(client);
                     world.ask(Method::DELETE, &path, &Value::Null);
                 }
             }
             What::Recreate(number, pause) => {
                 world.ask(Method::DELETE, &self.lock_path(number), &Value::Null);
+                lock(&self.gone).insert(number);
                 sleep(pause).await;
                 self.make_lock(number);
             }
@@ -433,7 +484,40 @@ impl Cast {
                     process.set_clock(ahead);
                 }
             }
+            What::Replace(server, away) => world.replace(server, away),
+            What::Restore(age, raised) => {
+                world.restore(age, raised);
+                for number in 0..self.plan.locks.len() {
+                    if !lock(&self.gone).contains(&number) {
+                        self.make_lock(number);
+                    }
+                }
+            }
+            What::DeleteNamespace(pause) => self.delete_namespace(pause).await,
+            What::Quota(span) => world.admits_not(Refusal::Quota, span),
+            What::Refuse(span) => world.admits_not(Refusal::Policy, span),
+            What::Webhook(span) => world.admits_not(Refusal::Webhook, span),
         }
+    }
+
+    /// Deletes the namespace of everybody, and makes it anew when all in it has gone.
+    async fn delete_namespace(&self, pause: Duration) {
+        let world = &self.world;
+        world.ask(Method::DELETE, &format!("/api/v1/namespaces/{TEAM}"), &Value::Null);
+        // The kubelets end what runs in pods.
+        for number in (0..self.plan.clients.len()).filter(|number| self.pod_of(*number).is_some()) {
+            self.ends[number].notify_one();
+        }
+        let key = (resource::NAMESPACES, String::new(), TEAM.to_owned());
+        while world.object(&key).is_some() {
+            sleep(Duration::from_secs(1)).await;
+        }
+        sleep(pause).await;
+        world.create("/api/v1/namespaces", "v1", "Namespace", TEAM, &json!({}));
+        for number in 0..self.plan.locks.len() {
+            self.make_lock(number);
+        }
+        self.make_gates();
     }
 
     /// The pod that a client runs in, if it is in one.
@@ -467,7 +551,7 @@ impl Cast {
     }
 }
 
-fn holder(client: usize) -> String {
+pub(super) fn holder(client: usize) -> String {
     format!("client-{client}")
 }
 
@@ -482,16 +566,20 @@ fn pod_key(name: &str) -> Key {
 /// What the controllers of Kubernetes do: collect garbage, and take down namespaces.
 async fn controllers(world: Arc<World>) {
     loop {
-        sleep(Duration::from_secs(5)).await;
+        sleep(Duration::from_secs(1)).await;
         world.change(|server, _| {
             for key in server.orphans() {
                 server.purge(&key);
             }
+            // Of each kind in its turn, and the namespace when nothing was left.
             for (namespace, content) in server.terminating() {
-                for key in &content {
+                let kind = content.first().map(|(kind, ..)| *kind);
+                if kind.is_none() {
+                    server.purge(&namespace);
+                }
+                for key in content.iter().filter(|(of, ..)| Some(*of) == kind) {
                     server.purge(key);
                 }
-                server.purge(&namespace);
             }
         });
     }
@@ -513,14 +601,24 @@ async fn operate(cast: Arc<Cast>, process: Arc<Process>, number: usize) {
     };
     let now = world.now();
     let why = ended.map_or_else(|error| format!("{error:#}"), |()| "as if it had been told to".to_owned());
+    if world.inner().restored && why.contains("restored from a backup") && process.kill() {
+        world.tell(|| format!("operator {number} ends: {why}"));
+        world.inner().observers.count("operators that start over with nothing known");
+        // By its kubelet.
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(1)).await;
+            cast.start(Who::Operator(number));
+        });
+        return;
+    }
     world.inner().observers.broken(now, format!("operator {number} has ended: {why}"));
 }
 
 /// A client, from a start to its end.
-struct Life {
-    cast: Arc<Cast>,
-    process: Arc<Process>,
-    number: usize,
+pub(super) struct Life {
+    pub(super) cast: Arc<Cast>,
+    pub(super) process: Arc<Process>,
+    pub(super) number: usize,
     start: u64,
 }
 
@@ -531,12 +629,22 @@ impl Life {
         let (of, by) = (Arc::clone(&cast.world), Arc::clone(process));
         let link = Arc::new(Link::made(Arc::new(move || network::client(&of, &by)), Program::SDK));
         let client = Client::over(link, TEAM.into());
-        let pod = cast.pod_of(number).map(|name| self.make_pod(name));
+        let pod = match cast.pod_of(number) {
+            Some(name) => Some(self.make_pod(name).await),
+            None => None,
+        };
         let done = |change: fn(&mut Done)| change(&mut lock(&cast.done)[number]);
         let (has_waited, has_arrived) = {
             let done = &lock(&cast.done)[number];
             (done.waited, done.arrived)
         };
+        if let Some(wrapper) = &plan.wrapper {
+            self.run(wrapper, &client, pod.clone()).await;
+            if let Some(pod) = pod {
+                cast.pod_ends(&pod.name, "Succeeded", 0);
+            }
+            return cast.finish(number);
+        }
         if let Some(awaited) = plan.awaits.filter(|_| !has_waited) {
             self.wait(&client, awaited).await;
             done(|done| done.waited = true);
@@ -559,10 +667,19 @@ impl Life {
     }
 
     /// The pod of this name that it runs in, which may be there.
-    fn make_pod(&self, name: String) -> PodReference {
+    async fn make_pod(&self, name: String) -> PodReference {
         let world = &self.cast.world;
         let spec = json!({ "nodeName": "node", "restartPolicy": "OnFailure", "containers": [{ "name": "main", "image": "i" }] });
-        world.create(&format!("/api/v1/namespaces/{TEAM}/pods"), "v1", "Pod", &name, &spec);
+        let make = || world.create(&format!("/api/v1/namespaces/{TEAM}/pods"), "v1", "Pod", &name, &spec);
+        // No container starts before there is a pod: a namespace that is being deleted takes none.
+        let uid = loop {
+            make();
+            let uid = world.object(&pod_key(&name)).map_or(Value::Null, |pod| pod["metadata"]["uid"].clone());
+            if let Some(uid) = uid.as_str() {
+                break uid.to_owned();
+            }
+            sleep(Duration::from_secs(1)).await;
+        };
         let state = json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } });
         let status = json!({ "status": { "phase": "Running", "containerStatuses": [
             { "name": "main", "state": state, "lastState": {}, "ready": true, "restartCount": 0 },
@@ -575,13 +692,51 @@ impl Life {
                 cast.pod_ends(&name, "Failed", 1);
             });
         }
-        let uid = world.object(&pod_key(&name)).map_or(Value::Null, |pod| pod["metadata"]["uid"].clone());
-        let uid = uid.as_str().unwrap_or("gone").to_owned();
-        PodReference { name, uid, container: "main".into(), start: format!("start-{}", self.start) }
+        PodReference {
+            container: "main".into(),
+            start: format!("start-{}", self.start),
+            ..PodReference::whole(name, uid)
+        }
+    }
+
+    /// Runs `konductor-run` until it has succeeded as often as it is to, as a Job does.
+    async fn run(&self, wrapper: &Wrapper, client: &Client, pod: Option<PodReference>) {
+        let (cast, number) = (&self.cast, self.number);
+        let plan = &cast.plan.clients[number];
+        let mut runs = 0;
+        while lock(&cast.done)[number].turns < plan.times {
+            runs += 1;
+            // Each is another start of the container.
+            let pod = pod.clone().map(|pod| PodReference { start: format!("{}-{runs}", pod.start), ..pod });
+            let exit = Run::new(self, wrapper, client.clone(), pod).go().await;
+            cast.world.tell(|| format!("client {number}: {exit:?}"));
+            cast.world.inner().observers.count(&format!("konductor-run ends with {}", exit.code()));
+            if exit == Exit::Code(0) {
+                lock(&cast.done)[number].turns += 1;
+            } else {
+                if plan.awaits.is_some_and(|awaited| self.has_failed(awaited)) {
+                    return;
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+
+    /// Whether what is awaited will never open.
+    fn has_failed(&self, awaited: Awaited) -> bool {
+        let plan = &self.cast.plan;
+        let (kind, name) = match awaited {
+            Awaited::Barrier(number) => ("Barrier", &plan.barriers[number].name),
+            Awaited::Gate(number) => ("Gate", &plan.gates[number].name),
+        };
+        let id = resource::all().iter().position(|resource| resource.kind == kind).expect("it is served");
+        let found = self.cast.world.object(&(id, TEAM.to_owned(), name.clone()));
+        found.is_some_and(|found| found["status"]["phase"] == "Failed")
     }
 
     async fn wait(&self, client: &Client, awaited: Awaited) {
         let plan = &self.cast.plan;
+        let which = awaited;
         let awaited = match awaited {
             Awaited::Barrier(number) => rendezvous::Awaited::barrier(&plan.barriers[number].name),
             Awaited::Gate(number) => rendezvous::Awaited::gate(&plan.gates[number].name),
@@ -593,7 +748,7 @@ impl Life {
                 is_open |= progress == Progress::Done;
             };
             rendezvous::wait(client.clone(), awaited.clone(), tell).await;
-            if is_open {
+            if is_open || self.has_failed(which) {
                 return;
             }
             sleep(Duration::from_secs(1)).await;
@@ -663,11 +818,10 @@ impl Life {
                 biased;
                 Some(event) = events.recv() => {
                     cast.world.tell(|| format!("client {number}: {event:?}"));
-                    let now = cast.world.now();
                     match event {
                         Event::Held { fencing_token, deadline, .. } => {
                             let deadline = self.deadline(deadline);
-                            cast.world.inner().observers.held(now, number, fencing_token, deadline);
+                            cast.world.holds(number, plan.lock, plan.permits, fencing_token, deadline);
                             works_until = Some(tokio::time::Instant::now() + plan.works);
                         }
                         Event::Extended { deadline } => {

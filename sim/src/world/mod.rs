@@ -3,6 +3,9 @@
 mod actors;
 mod network;
 mod process;
+mod servers;
+mod tree;
+mod wrapper;
 
 use std::{
     collections::BTreeMap,
@@ -17,13 +20,13 @@ use serde_json::{Value, json};
 use tokio::{sync::Notify, time::Instant};
 
 pub use self::actors::{Outcome, live, note_panics};
-use self::{network::Fate, process::Process};
+use self::{network::Fate, process::Process, servers::ApiServer};
 use crate::{
     chance::Chance,
     mutation::Mutation,
     observe::Observers,
     plan::{Plan, Weather},
-    server::{Key, Reply, Request, Server, Watch, resource},
+    server::{Answer, Key, Reply, Request, Server, Watch, resource},
 };
 
 /// When all histories begin.
@@ -49,6 +52,13 @@ struct Inner {
     cuts: BTreeMap<String, Instant>,
     /// Until when a process may do nothing.
     bans: BTreeMap<String, Instant>,
+    servers: Vec<ApiServer>,
+    /// Which versions etcd had, since when.
+    versions: Vec<(Duration, u64)>,
+    /// Whether etcd was restored from a backup.
+    restored: bool,
+    /// Until when admission refuses claims, and how.
+    admission: BTreeMap<Refusal, Instant>,
     observers: Observers,
     mutation: Option<Mutation>,
     story: Option<String>,
@@ -59,6 +69,23 @@ struct Inner {
     under_way: i64,
     /// The second of the world that is counted, and requests in it.
     pace: BTreeMap<String, (u64, u32)>,
+}
+
+/// How admission refuses what is said of claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Refusal {
+    /// A quota has no room for another one.
+    Quota,
+    /// A policy has them refused.
+    Policy,
+    /// A webhook does not answer.
+    Webhook,
+}
+
+/// What there is to tell to a watch, and when there may be more; of one that ends, its last words.
+struct Told {
+    events: Result<Vec<String>, Vec<String>>,
+    more_at: Option<Instant>,
 }
 
 /// The time at this moment, by a clock that is right.
@@ -78,13 +105,19 @@ impl World {
     fn new(plan: &Plan, tells: bool) -> Arc<Self> {
         let started = Instant::now();
         STARTED.set(Some(started));
+        let mut server = Server::default();
+        (server.page, server.keeps_uids) = (plan.page, plan.mutation == Some(Mutation::UidsAreKept));
         let inner = Inner {
-            server: Server::default(),
+            server,
             chance: Chance::new(plan.seed, 2),
             weather: Weather::default(),
             calm: true,
             cuts: BTreeMap::new(),
             bans: BTreeMap::new(),
+            servers: (0..plan.servers).map(|_| ApiServer::default()).collect(),
+            versions: Vec::new(),
+            restored: false,
+            admission: BTreeMap::new(),
             observers: Observers::new(plan),
             mutation: plan.mutation,
             story: tells.then(String::new),
@@ -189,24 +222,83 @@ impl World {
         self.inner().bans.get(&process.name).is_some_and(|until| *until > Instant::now())
     }
 
-    /// The API server carries out a request.
-    fn handle(&self, process: &Process, request: &Request) -> Reply {
+    /// The API server that a process asks next.
+    fn server_of(&self, process: &Process) -> usize {
+        let mut inner = self.inner();
+        let Inner { chance, weather, servers, .. } = &mut *inner;
+        let home = process.home(servers.len());
+        if servers.len() > 1 && (!servers[home].is_there() || chance.happens(weather.moves)) {
+            process.move_to(chance.below(servers.len() as u64) as usize);
+        }
+        process.home(servers.len())
+    }
+
+    fn is_there(&self, server: usize) -> bool {
+        self.inner().servers[server].is_there()
+    }
+
+    fn boots(&self, server: usize) -> u64 {
+        self.inner().servers[server].boots
+    }
+
+    /// What admission answers instead of the API server.
+    fn admission(inner: &Inner, request: &Request) -> Option<Answer> {
+        let is_claim = request.path.contains("/permits") || request.path.contains("/leaserequests");
+        if request.method == http::Method::GET || !is_claim {
+            return None;
+        }
+        let creates = request.method == http::Method::POST;
+        let now = Instant::now();
+        let mut refusals = inner.admission.iter().filter(|(_, until)| **until > now).map(|(refusal, _)| refusal);
+        refusals.find_map(|refusal| match refusal {
+            Refusal::Quota => creates.then(|| {
+                let why = "permits.konductor.io \"x\" is forbidden: exceeded quota: claims, requested: \
+                           count/permits.konductor.io=1, used: count/permits.konductor.io=9, limited: \
+                           count/permits.konductor.io=9";
+                Answer::refused(403, why)
+            }),
+            Refusal::Policy => {
+                let why = "permits.konductor.io \"x\" is forbidden: ValidatingAdmissionPolicy 'mood' with binding 'mood' \
+                           denied request: not today";
+                Some(Answer::refused(422, why))
+            }
+            Refusal::Webhook => {
+                let why = "Internal error occurred: failed calling webhook \"mood.example.com\": failed to call webhook: \
+                           context deadline exceeded";
+                Some(Answer::refused(500, why))
+            }
+        })
+    }
+
+    /// An API server carries out a request.
+    fn handle(&self, process: &Process, server: usize, request: &Request) -> Reply {
         let now = self.now();
         let mut inner = self.inner();
-        let before = inner.server.store.version();
-        let lag = inner.weather.lag;
-        let mut behind = if lag > 100 { inner.chance.below(20) } else { 0 };
+        let (mut stale, _) = inner.servers[server].position();
         let mut rewritten;
         let mut request = request;
         if let Some(mutation) = inner.mutation {
             rewritten = request.clone();
             if mutation.rewrite(process.is_operator, &mut rewritten) {
-                behind = inner.chance.below(20);
+                stale = stale.saturating_sub(inner.chance.below(20));
             }
             request = &rewritten;
         }
-        let stale = before.saturating_sub(behind).max(inner.server.store.compacted());
-        let reply = inner.server.handle(request, timestamp(Instant::now()), stale);
+        if let Some(answer) = Self::admission(&inner, request) {
+            return Reply::Answer(answer);
+        }
+        let pretended = inner.mutation.and_then(|mutation| {
+            let now = timestamp(Instant::now());
+            mutation.pretend(process.is_operator, request, &inner.server, now)
+        });
+        if let Some(answer) = pretended {
+            return Reply::Answer(answer);
+        }
+        let stale = stale.max(inner.server.store.compacted());
+        let mut reply = inner.server.handle(request, timestamp(Instant::now()), stale);
+        if let (Some(mutation), Reply::Answer(answer)) = (inner.mutation, &mut reply) {
+            mutation.see_answer(process.is_operator, answer);
+        }
         if let Reply::Answer(answer) = &reply
             && inner.story.is_some()
             && request.method != http::Method::GET
@@ -226,6 +318,46 @@ impl World {
         let result = change(&mut inner.server, timestamp(Instant::now()));
         self.look(&mut inner, now, None);
         result
+    }
+
+    /// Etcd is restored from a backup that is so old.
+    fn restore(&self, age: Duration, raised: bool) {
+        let now = self.now();
+        let mut inner = self.inner();
+        let Inner { server, servers, observers, versions, .. } = &mut *inner;
+        let back = now.saturating_sub(age);
+        let version = versions.iter().rev().find(|(since, _)| *since <= back).map_or(1, |(_, version)| *version);
+        // The namespaces and all locks are made in the first moment, and are in every backup.
+        let first = versions.iter().take_while(|(since, _)| since.is_zero()).last().map_or(1, |(_, version)| *version);
+        server.store.rewind(version.max(first));
+        if raised {
+            server.store.raise();
+        }
+        let version = server.store.version();
+        versions.push((now, version));
+        servers.iter_mut().for_each(|server| server.restore(version));
+        observers.restored(now, server);
+        (inner.seen, inner.restored) = (version, true);
+        inner.tell(now, || format!("etcd is at {version} again"));
+        self.changed.iter().for_each(|changed| changed.notify_waiters());
+    }
+
+    /// An API server is replaced.
+    fn replace(&self, server: usize, away: Duration) {
+        self.inner().servers[server].replace(away);
+        self.changed.iter().for_each(|changed| changed.notify_waiters());
+    }
+
+    fn admits_not(&self, how: Refusal, span: Duration) {
+        self.inner().admission.insert(how, Instant::now() + span);
+    }
+
+    /// A client holds a lock. Of a claim that etcd has forgotten nobody else knows.
+    fn holds(&self, client: usize, lock: usize, weight: u64, token: u64, until: Duration) {
+        let now = self.now();
+        let mut inner = self.inner();
+        let Inner { server, observers, .. } = &mut *inner;
+        observers.held(now, client, lock, weight, token, until, server);
     }
 
     /// A request that nothing delays, of people and of controllers.
@@ -252,6 +384,16 @@ impl World {
             changed.push((change.key.clone(), change.version, change.deleted));
         }
         *seen = server.store.version();
+        if !changed.is_empty() {
+            let version = *seen;
+            inner.versions.push((now, version));
+            let Inner { servers, weather, chance, .. } = &mut *inner;
+            let several = servers.len() > 1;
+            for server in servers {
+                let lag = if several { chance.millis(0, weather.behind) } else { Duration::ZERO };
+                server.hear(version, lag);
+            }
+        }
         for ((id, namespace, name), version, deleted) in changed {
             inner.steps += 1;
             inner.digest.write_u64(version);
@@ -272,19 +414,27 @@ impl World {
         Arc::clone(&self.changed[id])
     }
 
-    /// What there is to tell to a watch.
-    fn told(&self, watch: &mut Watch) -> Result<Vec<String>, Vec<String>> {
-        let inner = self.inner();
-        let version = inner.server.store.version();
-        let mut told = inner.server.events(watch, version);
-        if let (Ok(events), Some(Mutation::DeletionsAreNotTold)) = (&mut told, inner.mutation) {
-            events.retain(|event| !event.contains("\"DELETED\""));
+    /// What there is to tell to a watch at this server.
+    fn told(&self, process: &Process, server: usize, watch: &mut Watch) -> Told {
+        let mut inner = self.inner();
+        let (version, more_at) = inner.servers[server].position();
+        let mut events = inner.server.events(watch, version);
+        if let (Ok(events), Some(mutation)) = (&mut events, inner.mutation) {
+            mutation.see_events(process.is_operator, events);
         }
-        told
+        if inner.mutation == Some(Mutation::LostHistoryIsNotTold) && events.is_err() {
+            watch.pass_over(version);
+            events = Ok(Vec::new());
+        }
+        Told { events, more_at }
     }
 
-    fn bookmark(&self, watch: &Watch) -> Option<String> {
-        self.inner().server.bookmark(watch)
+    fn bookmark(&self, watch: &mut Watch) -> Option<String> {
+        let inner = self.inner();
+        if inner.mutation == Some(Mutation::BookmarksRunAhead) {
+            watch.pass_over(inner.server.store.version());
+        }
+        inner.server.bookmark(watch)
     }
 
     /// An object as it is.

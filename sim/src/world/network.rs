@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-use super::{World, process::Process};
+use super::{Told, World, process::Process};
 use crate::server::{Answer, Reply, Request, Watch};
 
 /// The body of an answer.
@@ -111,14 +111,19 @@ async fn carry(
         }
         return;
     }
+    let server = world.server_of(&process);
+    if !world.is_there(server) {
+        // Nobody listens: the sender is told at once.
+        return;
+    }
     let reply = match fate {
         Fate::Refused(code, false) => Reply::Answer(Answer::trouble(code)),
         _ if world.is_forbidden(&process) => Reply::Answer(Answer::trouble(403)),
         Fate::Refused(code, true) => {
-            world.handle(&process, &request);
+            world.handle(&process, server, &request);
             Reply::Answer(Answer::trouble(code))
         }
-        _ => world.handle(&process, &request),
+        _ => world.handle(&process, server, &request),
     };
     // What is still under way has no effect.
     drop(under_way);
@@ -133,10 +138,10 @@ async fn carry(
         sleep_until(until).await;
     }
     // Nobody may be waiting any more.
-    let _ = answer.send(response(&world, &process, reply));
+    let _ = answer.send(response(&world, &process, server, reply));
 }
 
-fn response(world: &Arc<World>, process: &Arc<Process>, reply: Reply) -> Response<Stream> {
+fn response(world: &Arc<World>, process: &Arc<Process>, server: usize, reply: Reply) -> Response<Stream> {
     let builder = Response::builder().header(header::CONTENT_TYPE, "application/json");
     let built = match reply {
         Reply::Answer(Answer { code, body, retry_after }) => {
@@ -149,7 +154,7 @@ fn response(world: &Arc<World>, process: &Arc<Process>, reply: Reply) -> Respons
         }
         Reply::Watch(watch) => {
             let (events, told) = mpsc::unbounded_channel();
-            tokio::spawn(feed(Arc::clone(world), Arc::clone(process), watch, events));
+            tokio::spawn(feed(Arc::clone(world), Arc::clone(process), server, watch, events));
             let body = stream::unfold(told, |mut told| async move {
                 let item: io::Result<Bytes> = told.recv().await?;
                 Some((item, told))
@@ -164,9 +169,11 @@ fn response(world: &Arc<World>, process: &Arc<Process>, reply: Reply) -> Respons
 async fn feed(
     world: Arc<World>,
     process: Arc<Process>,
+    server: usize,
     mut watch: Watch,
     events: mpsc::UnboundedSender<io::Result<Bytes>>,
 ) {
+    let boots = world.boots(server);
     let end = Instant::now() + Duration::from_secs(watch.seconds);
     let mut bookmark = Instant::now() + BOOKMARK;
     loop {
@@ -174,7 +181,12 @@ async fn feed(
         let changed = changed.notified();
         let mut changed = std::pin::pin!(changed);
         changed.as_mut().enable();
-        match world.told(&mut watch) {
+        if world.boots(server) != boots {
+            let _ = events.send(Err(io::ErrorKind::ConnectionReset.into()));
+            return;
+        }
+        let Told { events: told, more_at } = world.told(&process, server, &mut watch);
+        match told {
             Ok(texts) if texts.is_empty() => {}
             Ok(texts) => {
                 let (lag, cut) = world.lag();
@@ -214,14 +226,14 @@ async fn feed(
         let woken = tokio::select! {
             biased;
             () = events.closed() => return,
-            woken = timeout_at(end.min(bookmark), changed) => woken,
+            woken = timeout_at(more_at.unwrap_or(end).min(end).min(bookmark), changed) => woken,
         };
-        if woken.is_err() {
+        if woken.is_err() && more_at.is_none_or(|at| at > Instant::now()) {
             if Instant::now() >= end {
                 return;
             }
             bookmark = Instant::now() + BOOKMARK;
-            if let Some(text) = world.bookmark(&watch) {
+            if let Some(text) = world.bookmark(&mut watch) {
                 let _ = events.send(Ok(text.into()));
             }
         }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed},
     },
     task::Waker,
     time::Duration,
@@ -30,6 +30,8 @@ pub(super) struct Process {
     /// By how many milliseconds its wall clock is ahead.
     ahead: AtomicI64,
     chance: Mutex<Chance>,
+    /// The API server that it is connected to.
+    home: AtomicUsize,
     life: Mutex<Life>,
 }
 
@@ -44,6 +46,7 @@ impl Process {
     /// One that begins now, with a clock that is fast by so many millionths.
     pub(super) fn start(name: String, is_operator: bool, drift: i64, mut chance: Chance) -> Arc<Self> {
         let boot = Duration::from_millis(chance.below(100_000_000));
+        let home = AtomicUsize::new(chance.below(12) as usize);
         Arc::new(Self {
             name,
             is_operator,
@@ -52,6 +55,7 @@ impl Process {
             rate: 1.0 + drift as f64 / 1e6,
             ahead: AtomicI64::new(0),
             chance: Mutex::new(chance),
+            home,
             life: Mutex::default(),
         })
     }
@@ -80,6 +84,20 @@ impl Process {
         let mut life = self.life();
         life.wakers.clear();
         !std::mem::replace(&mut life.is_over, true)
+    }
+
+    /// Whether something happens that happens in so many of a thousand cases.
+    pub(super) fn happens(&self, per_mille: u32) -> bool {
+        self.chance.lock().unwrap_or_else(PoisonError::into_inner).happens(per_mille)
+    }
+
+    /// Which of so many API servers it is connected to.
+    pub(super) fn home(&self, servers: usize) -> usize {
+        self.home.load(Relaxed) % servers
+    }
+
+    pub(super) fn move_to(&self, server: usize) {
+        self.home.store(server, Relaxed);
     }
 
     /// Sets its wall clock so many seconds ahead.

@@ -233,7 +233,7 @@ async fn a_namespace_whose_writes_are_not_answered_keeps_no_other_from_its_grant
 }
 
 fn of_pod(name: &str, uid: &str) -> Value {
-    let pod = PodReference { name: name.into(), uid: uid.into(), container: "main".into(), start: "1".into() };
+    let pod = PodReference { container: "main".into(), start: "1".into(), ..PodReference::whole(name, uid) };
     json!({ "pod": pod })
 }
 

@@ -198,7 +198,7 @@ async fn a_claim_that_is_revoked_before_it_is_held_is_refused() {
 
 fn in_pod(start: &str) -> Request {
     let pod =
-        PodReference { name: "etl-0".into(), uid: "7c4f2a5e".into(), container: "main".into(), start: start.into() };
+        PodReference { container: "main".into(), start: start.into(), ..PodReference::whole("etl-0", "7c4f2a5e") };
     Request { pod: Some(pod), ..request() }
 }
 

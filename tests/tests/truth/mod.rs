@@ -130,6 +130,7 @@ fn normalize(value: &mut Value) {
                     // Both say what is wrong with the same fields; of several at once the order is nobody's.
                     "causes" if value.is_array() => {
                         let causes = value.as_array_mut().expect("just seen");
+                        causes.retain(|cause| !cause["message"].as_str().is_some_and(|text| text.contains(TYPE_AGAIN)));
                         causes.sort_by_key(|cause| (cause["field"].to_string(), cause["reason"].to_string()));
                         for cause in causes {
                             if let Some(cause) = cause.as_object_mut() {
@@ -153,6 +154,10 @@ fn normalize(value: &mut Value) {
         _ => {}
     }
 }
+
+/// What newer servers, and not older ones, say once more of a fraction where a whole number is wanted, and of no field
+/// or of its parent. Nobody can rely on it; that the type is wrong both say of the field itself.
+const TYPE_AGAIN: &str = "Checked value must be of type integer";
 
 /// What precedes a version in a sentence.
 const VERSION: &str = "does not match the ResourceVersion in record";

@@ -7,7 +7,11 @@
 use std::{
     collections::VecDeque,
     os::fd::{AsFd, BorrowedFd},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -27,7 +31,8 @@ use tokio::{
 };
 
 use super::{
-    fault, found,
+    fault,
+    found::{self, Found},
     refusal::{Refusal, pause, refused},
 };
 use crate::supervisor::Event;
@@ -79,7 +84,7 @@ impl Teller {
 
 impl ClientThread {
     /// Starts the thread, which connects at once and asks for nothing before it is told.
-    pub(super) fn start(options: ConnectOptions, wishes: Wishes) -> Result<Self, Refusal> {
+    pub(super) fn start(options: ConnectOptions, wishes: Wishes, found: Found) -> Result<Self, Refusal> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let wake = Arc::new(wake.map_err(refused("hear from the client", "eventfd(2)"))?);
         let (news_in, news) = mpsc::channel();
@@ -89,7 +94,7 @@ impl ClientThread {
             fault::watch(Arc::clone(&teller.wake));
             // The C library has unblocked two of its own.
             let blocked = found::block().map_err(refused("block signals", "rt_sigprocmask(2)"));
-            if let Err(error) = blocked.and_then(|()| work(options, wishes, orders_out, &teller)) {
+            if let Err(error) = blocked.and_then(|()| work(options, wishes, orders_out, &teller, found)) {
                 teller.tell(Event::ClientFailed { error: error.to_string() });
             }
         };
@@ -132,9 +137,19 @@ fn work(
     wishes: Wishes,
     orders: UnboundedReceiver<Order>,
     teller: &Teller,
+    found: Found,
 ) -> Result<(), Refusal> {
     konductor::on_thread_start(block);
-    LocalSet::new().block_on(&runtime()?, serve(options, wishes, orders, teller));
+    let (logging_in, telling) = (Arc::new(AtomicBool::new(false)), teller.clone());
+    let begun = Arc::clone(&logging_in);
+    konductor::on_login(move |program| {
+        found.hand_on(program);
+        // What comes after the first one is told by the requests that wait for it.
+        if !begun.swap(true, Ordering::Relaxed) {
+            telling.tell(Event::LoggingIn { program: program.get_program().to_string_lossy().into_owned() });
+        }
+    });
+    LocalSet::new().block_on(&runtime()?, serve(options, wishes, orders, teller, &logging_in));
     Ok(())
 }
 
@@ -161,9 +176,18 @@ fn runtime() -> Result<Runtime, Refusal> {
     }
 }
 
-async fn serve(options: ConnectOptions, wishes: Wishes, mut orders: UnboundedReceiver<Order>, teller: &Teller) {
+async fn serve(
+    options: ConnectOptions,
+    wishes: Wishes,
+    mut orders: UnboundedReceiver<Order>,
+    teller: &Teller,
+    logging_in: &AtomicBool,
+) {
     let Wishes { awaited, requests, arrivals } = wishes;
     let client = Client::connect(options).await;
+    if logging_in.swap(true, Ordering::Relaxed) {
+        teller.tell(Event::LoggedIn);
+    }
     let mut tasks = JoinSet::new();
     let mut commands: Vec<Option<UnboundedSender<Command>>> = vec![None; requests.len()];
     loop {

@@ -15,6 +15,8 @@
 use std::{
     ffi::{CStr, CString, c_char},
     mem::size_of,
+    os::unix::process::CommandExt as _,
+    process::Command,
     ptr,
     sync::atomic::{AtomicBool, AtomicU8, Ordering},
     time::Duration,
@@ -23,7 +25,7 @@ use std::{
 use nix::{
     errno::Errno,
     libc::{self, c_int},
-    sys::{prctl, time::TimeSpec},
+    sys::{prctl, signal::Signal, time::TimeSpec},
     unistd::{Pid, getpid, getppid},
 };
 
@@ -74,7 +76,7 @@ fn fill() {
 }
 
 /// Mask and dispositions as they were, and the parent; the descriptors are remembered from before.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     mask: Mask,
     /// Of those that are asked for.
@@ -129,6 +131,16 @@ impl Found {
 
     /// Puts everything back. For the child, before it becomes the command: calls only what is safe after a fork.
     pub(super) fn restore(&self) -> nix::Result<()> {
+        for stream in libc::STDIN_FILENO..=libc::STDERR_FILENO {
+            if CLOSED.load(Ordering::Relaxed) & (1 << stream) != 0 {
+                // SAFETY: it is what `fill` has opened, and nothing of this process's code runs after this.
+                unsafe { libc::close(stream) };
+            }
+        }
+        self.restore_signals()
+    }
+
+    fn restore_signals(&self) -> nix::Result<()> {
         let disposition = |signal| if self.ignored(signal) { libc::SIG_IGN } else { libc::SIG_DFL };
         for signal in [libc::SIGPIPE, libc::SIGCHLD] {
             set(signal, disposition(signal))?;
@@ -137,13 +149,23 @@ impl Found {
             // Where this is refused, it was before.
             let _ = set(signal, disposition(signal));
         }
-        for stream in libc::STDIN_FILENO..=libc::STDERR_FILENO {
-            if CLOSED.load(Ordering::Relaxed) & (1 << stream) != 0 {
-                // SAFETY: it is what `fill` has opened, and nothing of this process's code runs after this.
-                unsafe { libc::close(stream) };
-            }
-        }
         set_mask(self.mask).map(drop)
+    }
+
+    /// Has a program that is no part of the command's tree begin with the signals as they were, so that it can be
+    /// interrupted, and end with the thread that starts it, and so with this process.
+    pub(super) fn hand_on(self, program: &mut Command) {
+        let parent = getpid();
+        let begin = move || {
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            if getppid() != parent {
+                // It has ended before it could be known.
+                return Err(Errno::ESRCH.into());
+            }
+            Ok(self.restore_signals()?)
+        };
+        // SAFETY: between fork and exec it makes only system calls, and allocates nothing.
+        unsafe { program.pre_exec(begin) };
     }
 }
 

@@ -26,7 +26,7 @@ mod witness;
 use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
 
 use konductor::{
-    Boottime, ConnectOptions, Exit, Local, PodReference, Request, Wanted,
+    Boottime, ConnectOptions, Exit, Local, Login, PodReference, Request, Wanted,
     identity::{self, PodSources},
     rendezvous::{Arriving, Awaited},
 };
@@ -475,8 +475,8 @@ impl<'a> Driver<'a> {
 
     /// Starts the side that talks to the API server.
     fn connect(&mut self) -> Result<(), Refusal> {
-        let crate::config::Pod { name, uid, container } = self.config.pod.clone();
-        let sources = PodSources::read(name, uid, container);
+        let crate::config::Pod { name, uid, namespace, container } = self.config.pod.clone();
+        let sources = PodSources { namespace, ..PodSources::read(name, uid, container) };
         let pod = sources.pod();
         self.holder = if let Some(holder) = &self.config.holder {
             holder.clone()
@@ -512,8 +512,11 @@ impl<'a> Driver<'a> {
         };
         let (namespace, local) = (self.config.namespace.clone(), self.local.clone());
         let choice = self.config.choice.clone();
-        let options = ConnectOptions { namespace, local, program: PROGRAM, choice };
-        self.client = Some(ClientThread::start(options, wishes)?);
+        // While the command runs the terminal is the command's.
+        let first = Login::default();
+        let login = Login { asks: first.asks && self.config.waits_first(), ..first };
+        let options = ConnectOptions { namespace, local, program: PROGRAM, choice, login };
+        self.client = Some(ClientThread::start(options, wishes, *self.found)?);
         Ok(())
     }
 

@@ -43,7 +43,7 @@ use self::told::Told;
 
 pub(crate) use jobs::TERMINAL_STOPS;
 
-/// How long the API server may leave the first request unanswered. Shorter than any pod's start timeout, longer than
+/// How long the API server may leave the first request unanswered, not counting a login before it. Shorter than any pod's start timeout, longer than
 /// the restart of an API server that another one replaces; the Job's own backoff takes over from there.
 pub(crate) const FIRST_CONTACT: Duration = Duration::from_secs(30);
 
@@ -82,40 +82,40 @@ pub(crate) const WATCHDOG_LASTS: Duration = Duration::from_secs(1);
 
 /// What the rules need to know from the configuration.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// What to see open before anything is held.
-    pub(crate) awaited: Vec<Awaited>,
+    pub awaited: Vec<Awaited>,
     /// What to hold, in the order in which it is taken, as shown to people (`semaphore warehouse`).
-    pub(crate) claims: Vec<String>,
+    pub claims: Vec<String>,
     /// How many permits of each of these.
-    pub(crate) permits: Vec<u64>,
+    pub permits: Vec<u64>,
     /// How much those who run this process hold of locks, by the locks' ids.
-    pub(crate) held_around: BTreeMap<String, u64>,
+    pub held_around: BTreeMap<String, u64>,
     /// Where to arrive when the command has ended, as shown to people (`barrier extracted`).
-    pub(crate) arrivals: Vec<String>,
+    pub arrivals: Vec<String>,
     /// When to arrive at those barriers.
-    pub(crate) arrive_on: ArriveOn,
+    pub arrive_on: ArriveOn,
     /// How long to wait for all that is awaited and claimed together; for ever when absent, and zero tries once.
-    pub(crate) wait_timeout: Option<Duration>,
+    pub wait_timeout: Option<Duration>,
     /// Whether a timed-out wait is a success.
-    pub(crate) skip_on_timeout: bool,
+    pub skip_on_timeout: bool,
     /// Whether a folder of this machine takes the cluster's place.
-    pub(crate) local: bool,
+    pub local: bool,
     /// How long the command has from TERM to KILL.
-    pub(crate) grace: Duration,
+    pub grace: Duration,
     /// Signals that end the waiting. Those that were ignored when the process started are not among them (`nohup`).
-    pub(crate) ending_signals: Vec<i32>,
+    pub ending_signals: Vec<i32>,
     /// What is forwarded instead of a signal; nothing when it is dropped.
-    pub(crate) signals: BTreeMap<i32, Option<i32>>,
+    pub signals: BTreeMap<i32, Option<i32>>,
     /// Whether what the command leaves behind is left alone. Never while anything is held.
-    pub(crate) leaves: bool,
+    pub leaves: bool,
     /// What to exit with instead of these codes of the command.
-    pub(crate) exit_codes: BTreeMap<u8, u8>,
+    pub exit_codes: BTreeMap<u8, u8>,
 }
 
 /// After which ends of the command to arrive at barriers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ArriveOn {
+pub enum ArriveOn {
     /// When the command has ended with 0, or with what is to be told as 0.
     Success,
     /// Whatever the command has ended with.
@@ -124,29 +124,29 @@ pub(crate) enum ArriveOn {
 
 /// A signal as it has arrived, and as it is sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Received {
+pub struct Received {
     /// The signal's number.
-    pub(crate) signal: i32,
+    pub signal: i32,
     /// What came with it, when it was sent by sigqueue(3).
-    pub(crate) queued: Option<Queued>,
+    pub queued: Option<Queued>,
     /// Whether the command has got it, too: it was sent to the whole group, and the command shares ours.
-    pub(crate) shared: bool,
+    pub shared: bool,
 }
 
 /// What sigqueue(3) sends with a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Queued {
+pub struct Queued {
     /// The sender's process id.
-    pub(crate) pid: i32,
+    pub pid: i32,
     /// The sender's user id.
-    pub(crate) uid: u32,
+    pub uid: u32,
     /// The value sent along: a number, or a pointer's bits.
-    pub(crate) value: u64,
+    pub value: u64,
 }
 
 /// What has happened, as the driver tells the supervisor.
 #[derive(Clone, Debug)]
-pub(crate) enum Event {
+pub enum Event {
     /// The first event of all: the program has started.
     Started,
     /// News of a claim, by its index in [`Settings::claims`].
@@ -162,6 +162,13 @@ pub(crate) enum Event {
         /// Why the client cannot connect.
         error: String,
     },
+    /// The client waits for a program that the kubeconfig logs in by, before it asks for anything.
+    LoggingIn {
+        /// The program's name.
+        program: String,
+    },
+    /// That program has ended.
+    LoggedIn,
     /// The side that talks to the API server is gone: it panicked, or could not be started.
     ClientFailed {
         /// What is known about its end.
@@ -205,7 +212,7 @@ pub(crate) enum Event {
 
 /// What to do, in this order: what is urgent comes before what is only told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// Wait until this index of [`Settings::awaited`] is open.
     Await(usize),
     /// Ask for this index of [`Settings::claims`].
@@ -329,7 +336,7 @@ struct WatchdogState {
 
 /// The state machine. One value supervises one command.
 #[derive(Debug)]
-pub(crate) struct Supervisor {
+pub struct Supervisor {
     settings: Settings,
     phase: Phase,
     claims: Vec<ClaimState>,

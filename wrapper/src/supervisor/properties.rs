@@ -27,6 +27,8 @@ enum Happening {
     AllEnd,
     /// There is no cluster to connect to.
     Unreachable,
+    /// A login program is run, and ends.
+    LogsIn,
     ClientFails,
     WatchdogEnds,
     /// The next times that the command is to be started, there is no process to be had.
@@ -91,7 +93,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => prop_oneof![Just(0), Just(3), any::<u8>()].prop_map(Happening::CommandEnds),
         2 => Just(Happening::SomeEnd),
         2 => Just(Happening::AllEnd),
-        1 => Just(Happening::Unreachable),
+        1 => prop::sample::select(vec![Happening::Unreachable, Happening::LogsIn]),
         1 => Just(Happening::ClientFails),
         1 => Just(Happening::WatchdogEnds),
         1 => (0..3_u32).prop_map(Happening::NotSpawned),
@@ -442,6 +444,10 @@ impl World {
                 let (next, progress) = progress(news);
                 self.arrivals[index] = next;
                 self.tell(Event::Arrival(index, progress));
+            }
+            Happening::LogsIn if !self.client_failed => {
+                self.tell(Event::LoggingIn { program: "aws".to_owned() });
+                self.tell(Event::LoggedIn);
             }
             Happening::Unreachable if !self.client_failed && self.has_asked() && !self.is_answered() => {
                 self.client_failed = true;

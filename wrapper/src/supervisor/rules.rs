@@ -13,7 +13,7 @@ use super::{
 
 impl Supervisor {
     /// A supervisor to which nothing has happened.
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings) -> Self {
         Self {
             phase: Phase::Awaiting { next: 0 },
             claims: vec![ClaimState::Absent; settings.claims.len()],
@@ -39,7 +39,7 @@ impl Supervisor {
     }
 
     /// What to do about `event`, which is known at `now`.
-    pub(crate) fn step(&mut self, event: Event, now: Boottime) -> Vec<Effect> {
+    pub fn step(&mut self, event: Event, now: Boottime) -> Vec<Effect> {
         let mut out = Vec::new();
         self.keep_time(now, &mut out);
         match event {
@@ -48,6 +48,8 @@ impl Supervisor {
             Event::Claim(index, news) => self.hear(index, news, now, &mut out),
             Event::Awaited(index, progress) => self.awaited(index, progress, now, &mut out),
             Event::Arrival(index, progress) => self.arrival(index, progress, now, &mut out),
+            Event::LoggingIn { program } => self.logging_in(&program, &mut out),
+            Event::LoggedIn => self.logged_in(now),
             Event::Unreachable { exit, error } => self.unreachable(exit, &error, now, &mut out),
             Event::ClientFailed { error } => self.client_failed(&error, now, &mut out),
             Event::Signal(signal) => self.signal(signal, now, &mut out),
@@ -185,6 +187,25 @@ impl Supervisor {
             self.contact_until = Some(now + FIRST_CONTACT);
         }
         self.await_next(0, out);
+    }
+
+    /// People may have to type something somewhere, which takes no time from the API server's.
+    fn logging_in(&mut self, program: &str, out: &mut Vec<Effect>) {
+        out.push(Effect::Log(Level::INFO, format!("logging in by {program:?}")));
+        if self.has_not_been_answered() {
+            self.contact_until = None;
+            self.trouble = Some(format!("the kubeconfig's login program {program:?} has not answered yet"));
+        }
+    }
+
+    fn logged_in(&mut self, now: Boottime) {
+        if self.has_not_been_answered() {
+            (self.contact_until, self.trouble) = (Some(now + FIRST_CONTACT), None);
+        }
+    }
+
+    fn has_not_been_answered(&self) -> bool {
+        matches!(self.phase, Phase::Awaiting { .. } | Phase::Acquiring { .. }) && self.last_heard == LastHeard::Nothing
     }
 
     /// Everything before this claim is held; it is asked for, or there are no more.

@@ -131,6 +131,8 @@ fn read_event(line: &str) -> Event {
         }
         "not-stopped" => return Event::NotStopped(number(first)),
         "signals-read" => return Event::SignalsRead,
+        "logging-in" => return Event::LoggingIn { program: rest.to_owned() },
+        "logged-in" => return Event::LoggedIn,
         "unreachable" => return Event::Unreachable { exit: Exit::Unreachable, error: rest.to_owned() },
         "no-token" => return Event::Unreachable { exit: Exit::Refused, error: rest.to_owned() },
         "client-failed" => return Event::ClientFailed { error: rest.to_owned() },

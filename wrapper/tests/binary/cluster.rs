@@ -3,7 +3,7 @@
 
 use std::{fs, io::Read as _, net::TcpListener, time::Duration};
 
-use crate::harness::{Run, eventually, sh, timed};
+use crate::harness::{Run, eventually, executable, is_alive, sh, timed};
 
 /// A home with a kubeconfig for a server at this address.
 fn kubeconfig(server: &str) -> tempfile::TempDir {
@@ -13,6 +13,17 @@ fn kubeconfig(server: &str) -> tempfile::TempDir {
          clusters: [{{name: c, cluster: {{server: '{server}'}}}}]\nusers: [{{name: u, user: {{token: t}}}}]\n"
     );
     fs::write(home.path().join("config"), text).unwrap();
+    home
+}
+
+/// A home with a kubeconfig whose user logs in by this shell script.
+fn login(script: &str) -> tempfile::TempDir {
+    let home = kubeconfig(&closed());
+    let config = home.path().join("config");
+    let text = fs::read_to_string(&config).unwrap();
+    let exec = "exec: {apiVersion: client.authentication.k8s.io/v1, command: ./login}";
+    fs::write(&config, text.replace("token: t", exec)).unwrap();
+    executable(&home.path().join("login"), &format!("#!/bin/sh\ncd $(dirname $0)\n{script}\n"));
     home
 }
 
@@ -120,4 +131,50 @@ fn what_fails_again_and_again_is_said_once() {
     assert_eq!(warnings, 1, "{log}");
     let (warnings, log) = said("-v");
     assert!(warnings > 2, "whoever asks for more is told of each attempt: {log}");
+}
+
+#[test]
+fn a_login_program_begins_with_the_signals_as_they_were_and_does_not_outlive_us() {
+    // Read by the shell itself: while it starts something, it has signals blocked.
+    let home = login(
+        "while read -r line; do echo \"$line\"; done </proc/self/status >status.new; mv status.new status; \
+         exec sleep 1000",
+    );
+    for (signal, ended) in [(15, 143), (9, 137)] {
+        let status = home.path().join("status");
+        let _ = fs::remove_file(&status);
+        let run = holding(&home).start();
+        let status = eventually("the program runs", || fs::read_to_string(&status).ok());
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it is in the status");
+            line.trim().to_owned()
+        };
+        assert_eq!(field("SigBlk:"), field_of("/proc/self/status", "SigBlk:"), "{status}");
+        let pid = field("Pid:").parse().unwrap();
+        assert!(is_alive(pid));
+        run.signal(signal);
+        assert_eq!(run.end().code(), ended);
+        eventually("the program is gone", || (!is_alive(pid)).then_some(()));
+    }
+}
+
+fn field_of(file: &str, name: &str) -> String {
+    let text = fs::read_to_string(file).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(name)).expect("it is there").trim().to_owned()
+}
+
+#[test]
+fn a_login_is_waited_for_and_what_is_wrong_with_it_is_said() {
+    // Longer than an API server would have.
+    let home = login("while [ ! -e go ]; do sleep 0.01; done; exit 3");
+    let mut run = holding(&home).start();
+    run.says("logging in by");
+    fs::write(home.path().join("go"), "").unwrap();
+    let ended = run.end();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (69, ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("has failed: exit status: 3"), "{}", ended.stderr);
+    let home = login("exec sleep 1000");
+    let ended = holding(&home).flags("--wait-timeout 1s").end();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (69, ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("login\" has not answered yet"), "{}", ended.stderr);
 }

@@ -382,6 +382,10 @@ fn play(situation: &Situation, what: Happens, shell: &str, with: bool) -> Story 
     let from = stage.terminal.expected();
     stage.begin(situation.line, with);
     stage.happen(what, situation.stands);
+    if situation.stands == Orphaned && [Quit, TermForAll].contains(&what) {
+        // The shell above is ended by it, too, and the terminal with that.
+        eventually("the terminal is hung up", || stage.log().contains(&"SIGHUP".to_owned()).then_some(()));
+    }
     stage.end(what, situation.stands);
     let replaced = situation.line.starts_with("exec ") && what != Hup;
     let code = if replaced {
@@ -393,11 +397,15 @@ fn play(situation: &Situation, what: Happens, shell: &str, with: bool) -> Story 
     };
     let mut heard = stage.log();
     // The shell and the kernel both hang up, `timeout` passes on what its group has got, with a CONT, and `sudo`
-    // continues what continues, and tells the size and that it has changed. How much of that is one, and what is shown
-    // meanwhile, depends on who is first.
+    // continues what continues, and tells the size and that it has changed. A shell that ends with its command is the
+    // first of a session, whose terminal is hung up then. How much of that is one, and what is shown meanwhile, depends on
+    // who is first.
     let at_once = match what {
         Hup => true,
-        Int | Quit | TermForAll => ["timeout", "limited", "make"].iter().any(|name| situation.line.contains(name)),
+        Int | Quit | TermForAll => {
+            let passes_on = ["timeout", "limited", "make"].iter().any(|name| situation.line.contains(name));
+            passes_on || situation.stands == Orphaned
+        }
         Tstp | Winch => situation.line.contains("sudo"),
         _ => false,
     };

@@ -14,7 +14,7 @@ use super::Scene;
 use crate::cluster::LIMIT;
 
 /// `konductor-run` as the user of this kubeconfig, holding a permit of the semaphore `s` while `true` runs.
-fn run(kubeconfig: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Process {
+pub(super) fn run(kubeconfig: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Process {
     let mut command = Command::new("env");
     command.args(["--default-signal", "--ignore-environment"]).args(["PATH=/usr/bin:/bin", "KONDUCTOR_SEMAPHORE=s"]);
     command.arg(format!("KUBECONFIG={}", kubeconfig.display()));
@@ -23,20 +23,20 @@ fn run(kubeconfig: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Process
     Process::spawn("run", command)
 }
 
-fn koncli(kubeconfig: &Path, variables: &[(&str, &str)], line: &str) -> Process {
+pub(super) fn koncli(kubeconfig: &Path, variables: &[(&str, &str)], line: &str) -> Process {
     let mut command = Command::new(Binaries::built().koncli());
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nowhere").env("KUBECONFIG", kubeconfig);
     command.envs(variables.iter().copied()).args(line.split(' '));
     Process::spawn("koncli", command)
 }
 
-async fn ended(mut process: Process) -> (i32, String) {
+pub(super) async fn ended(mut process: Process) -> (i32, String) {
     let code = process.wait_exit(LIMIT).await.code().unwrap_or(-1);
     (code, process.stderr())
 }
 
 /// A semaphore of one permit, and who may look at it.
-async fn semaphore(namespace: &TestNamespace) {
+pub(super) async fn semaphore(namespace: &TestNamespace) {
     let semaphore = json!({ "metadata": { "name": "s" }, "spec": { "permits": 1 } });
     let semaphore: Semaphore = serde_json::from_value(semaphore).expect("a semaphore");
     namespace.api().create(&PostParams::default(), &semaphore).await.expect("create a semaphore");

@@ -3,12 +3,13 @@
 //! All who ask here have the same rights by RBAC, more than workloads need, so that it is the policies that refuse.
 
 mod clients;
+mod elsewhere;
 mod kubernetes;
 mod matrix;
 
 use std::path::Path;
 
-use k8s_openapi::api::rbac::v1::{PolicyRule, RoleBinding};
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding};
 use konductor_tests::{ControlPlane, Installed, TestNamespace, client};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
@@ -76,6 +77,21 @@ impl Scene {
         client(&self.namespace.service_account_kubeconfig(name).await).await
     }
 
+    /// The pods may do this in another namespace, too.
+    async fn allow_in(&self, other: &Self, rules: &[PolicyRule]) {
+        let role = json!({ "metadata": { "generateName": "guests-" }, "rules": rules });
+        let role: Role = serde_json::from_value(role).expect("a role");
+        let role = other.namespace.api().create(&PostParams::default(), &role).await.expect("create a role");
+        let binding = json!({
+            "metadata": { "generateName": "guests-" },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role.name_any() },
+            "subjects": [{ "kind": "ServiceAccount", "name": "worker", "namespace": self.namespace.name }],
+        });
+        let binding: RoleBinding = serde_json::from_value(binding).expect("a binding");
+        other.namespace.api().create(&PostParams::default(), &binding).await.expect("bind the role");
+        self.namespace.wait_allowed("worker", Some(&other.namespace.name), rules).await;
+    }
+
     /// As a user who may do everything, in this namespace.
     async fn admin(&self) -> Client {
         client(&self.namespace.user_kubeconfig("root", Some("system:masters"))).await
@@ -123,8 +139,11 @@ fn rule(resources: &[&str], verbs: &[&str]) -> PolicyRule {
 
 /// The objects of this kind in the client's namespace.
 fn objects(client: &Client, kind: &str) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("konductor.io", "v1", kind));
-    Api::default_namespaced_with(client.clone(), &resource)
+    Api::default_namespaced_with(client.clone(), &resource(kind))
+}
+
+fn resource(kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("konductor.io", "v1", kind))
 }
 
 /// A claim or arrival of this name that speaks for this pod (null: for none), with more in its metadata and spec.
