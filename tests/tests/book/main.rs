@@ -5,4 +5,5 @@
 
 mod examples;
 mod pages;
+mod pictures;
 mod runner;
