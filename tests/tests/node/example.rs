@@ -1,4 +1,4 @@
-//! The examples, as they are in the repository.
+//! The examples, as their pages have people run them.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::pages::on_the_node;
 #[tokio::test]
 #[ignore = "needs root and a node: run tests/node/test"]
 async fn the_warehouse_is_loaded_two_tables_at_a_time() {
-    let scene = applied("warehouse").await;
+    let scene = told("warehouse", |page| page.ends_with("examples/warehouse/README.md")).await;
 
     let jobs: Vec<Job> = scene.api().list(&ListParams::default()).await.expect("list the Jobs").items;
     assert_eq!(jobs.len(), 8);
@@ -58,31 +58,17 @@ pub(crate) fn drawn(example: &str, title: &str, runs: &[Ran]) {
     );
 }
 
-/// The example of this name, applied as it is. It has a namespace of its own, of the same name.
-async fn applied(name: &str) -> Scene {
-    let scene = place(name).await;
-    let file = workspace().join(format!("examples/{name}/{name}.yaml"));
-    scene.kubectl(&["apply", "--filename", file.to_str().expect("a UTF-8 path")]).await;
-    scene.kubectl(&["label", "namespace", name, &format!("{LABEL}=example")]).await;
-    scene
-}
-
 /// The example of this name, as its page has people run it. It has a namespace of its own, of the same name.
 pub(crate) async fn told(name: &str, page: fn(&Path) -> bool) -> Scene {
-    let scene = place(name).await;
+    let mut scene = Scene::new("example").await;
+    // Nothing is left from before.
+    scene.kubectl(&["delete", "namespace", name, "--ignore-not-found"]).await;
+    let own = std::mem::replace(&mut scene.namespace, name.to_owned());
+    scene.kubectl(&["delete", "namespace", &own, "--wait=false"]).await;
     // The page names its namespace, so that there is nothing to read otherwise in what is printed.
     let cluster = (scene.kubeconfig().0, "default".to_owned());
     Telling { of: page, ..on_the_node() }.told(async |_| Some(cluster.clone())).await;
     scene.kubectl(&["label", "namespace", name, &format!("{LABEL}=example")]).await;
-    scene
-}
-
-/// A scene in the namespace of an example, of which nothing is left from before.
-async fn place(name: &str) -> Scene {
-    let mut scene = Scene::new("example").await;
-    scene.kubectl(&["delete", "namespace", name, "--ignore-not-found"]).await;
-    let own = std::mem::replace(&mut scene.namespace, name.to_owned());
-    scene.kubectl(&["delete", "namespace", &own, "--wait=false"]).await;
     scene
 }
 
