@@ -47,10 +47,11 @@ pub(crate) fn convert(sources: &[Source]) -> Result<Converted, Vec<String>> {
     let (mut converted, mut mistakes) = (Converted::default(), Vec::new());
     let mut seen = Seen::new();
     for Source { name, text } in sources {
-        let mut work = Work { file: name, seen: &mut seen, notes: Vec::new(), mistakes: Vec::new() };
+        let mut work = Work { file: name, before: 0, seen: &mut seen, notes: Vec::new(), mistakes: Vec::new() };
         let mut written = String::new();
         for (before, chunk) in chunks(text) {
-            written += &work.chunk(before, &chunk);
+            work.before = before;
+            written += &work.chunk(&chunk);
         }
         let told = |Mistake { line, what }: Mistake| format!("{name}:{line}: {what}");
         let Work { mut notes, mistakes: mut new, .. } = work;
@@ -89,40 +90,42 @@ type Seen = BTreeMap<(&'static str, String, String), String>;
 /// One file.
 struct Work<'a> {
     file: &'a str,
+    /// How many lines are before the document at hand.
+    before: usize,
     seen: &'a mut Seen,
     notes: Vec<Mistake>,
     mistakes: Vec<Mistake>,
 }
 
 impl Work<'_> {
+    /// Says something of a line of the document at hand.
     fn note(&mut self, line: usize, what: impl Into<String>) {
-        self.notes.push(Mistake::new(line, what));
+        self.notes.push(Mistake::new(self.before + line, what));
     }
 
+    /// Says what cannot be converted, and on which of its lines that is.
     fn refuse(&mut self, line: usize, what: impl Into<String>) {
-        self.mistakes.push(Mistake::new(line, what));
+        self.mistakes.push(Mistake::new(self.before + line, what));
     }
 
     /// What becomes of one document.
-    fn chunk(&mut self, before: usize, chunk: &str) -> String {
+    fn chunk(&mut self, chunk: &str) -> String {
         // What names no group of ours is not looked into: others write YAML that is not understood here.
         if !chunk.contains(&format!("{GROUP}/")) {
-            self.mentions(before, chunk);
+            self.mentions(chunk);
             return chunk.to_owned();
         }
-        // Lines are counted from the beginning of the file.
-        let padded = format!("{}{chunk}", "\n".repeat(before));
-        let nodes = match documents(&padded) {
+        let nodes = match documents(chunk) {
             Ok(nodes) => nodes,
-            Err(mistake) => {
-                self.mistakes.push(mistake);
+            Err(Mistake { line, what }) => {
+                self.refuse(line, what);
                 return String::new();
             }
         };
         let objects: Vec<&Node> = nodes.iter().flat_map(items).collect();
         let (former, others): (Vec<&Node>, Vec<&Node>) = objects.into_iter().partition(|node| is_former(node));
         if former.is_empty() {
-            self.mentions(before, chunk);
+            self.mentions(chunk);
             return chunk.to_owned();
         }
         if let Some(other) = others.first() {
@@ -137,8 +140,8 @@ impl Work<'_> {
     }
 
     /// What objects of others say that concerns us.
-    fn mentions(&mut self, before: usize, chunk: &str) {
-        for (number, line) in chunk.lines().enumerate().map(|(number, line)| (before + number + 1, line)) {
+    fn mentions(&mut self, chunk: &str) {
+        for (number, line) in (1..).zip(chunk.lines()) {
             if line.trim_start().starts_with('#') {
                 continue;
             }
@@ -193,7 +196,7 @@ impl Work<'_> {
         let spec = match former {
             "Semaphore" => self.semaphore(spec),
             "Lease" => self.lease(spec),
-            "Mutex" => self.mutex(spec),
+            "Mutex" => self.mutex(line, spec),
             "Barrier" => self.barrier(spec),
             _ => self.gate(spec),
         }?;
@@ -266,7 +269,7 @@ impl Work<'_> {
                 written.insert(whose.to_owned(), Json::Object(texts));
             }
         }
-        let at = format!("{}:{}", self.file, node.line);
+        let at = format!("{}:{}", self.file, self.before + node.line);
         match self.seen.entry((kind, text(namespace).to_owned(), text(Some(name)).to_owned())) {
             Entry::Vacant(place) => {
                 place.insert(at);
@@ -323,7 +326,7 @@ impl Work<'_> {
         Some(Json::Object(written))
     }
 
-    fn mutex(&mut self, spec: &Node) -> Option<Json> {
+    fn mutex(&mut self, line: usize, spec: &Node) -> Option<Json> {
         let mut fields = Fields::of(self, spec, "spec")?;
         let ttl = fields.take("ttl");
         fields.end(self);
@@ -332,7 +335,7 @@ impl Work<'_> {
         if ttl.is_none() {
             what += "; without a ttl it was never unlocked by itself, and now is 5m after its holder's last renewal";
         }
-        self.note(spec.line, what);
+        self.note(line, what);
         let mut written = Map::new();
         self.duration(&mut written, "ttl", ttl, MIN_TTL, MAX_TTL);
         Some(Json::Object(written))
@@ -576,13 +579,15 @@ mod tests {
 
     use super::*;
 
+    /// What comes of a text, indented: a comment in it would be taken for one of the script.
     fn play(text: String) -> String {
-        match convert(&[Source { name: "old.yaml".to_owned(), text }]) {
+        let told = match convert(&[Source { name: "old.yaml".to_owned(), text }]) {
             Ok(Converted { text, notes }) => {
                 text + &notes.iter().map(|note| format!("warning: {note}\n")).collect::<String>()
             }
             Err(mistakes) => mistakes.iter().map(|mistake| format!("error: {mistake}\n")).collect(),
-        }
+        };
+        told.lines().map(|line| format!("  {line}\n")).collect()
     }
 
     #[test]
