@@ -193,7 +193,7 @@ mod tests {
             ("  indented   by two", "  indented by two"),
             // And nothing else.
             ("konductor-run exit 75, 3 of 12", "konductor-run exit 75, 3 of 12"),
-            ("stage-1 etl-users two-words 1.30 12.34", "stage-1 etl-users two-words 1.30 12.34"),
+            ("stage-1 etl-users two-words 1.30 12.50", "stage-1 etl-users two-words 1.30 12.50"),
             ("version 0.1.0 s m h", "version 0.1.0 s m h"),
         ] {
             assert_eq!(plain(line), expected);
