@@ -4,6 +4,7 @@
 #   files/                 what the page of the release offers: archives, resources, krew manifest, SBOMs, checksums
 #   images/NAME/           OCI layouts, each an index of all architectures
 #   chart/                 the chart as a classic repository, and in oci/ as an OCI layout
+#   book/                  the book, as a site
 
 # shellcheck shell=bash
 set -euo pipefail

@@ -15,7 +15,7 @@ pub(crate) struct Globals {
     /// The context of the kubeconfig to use.
     #[arg(long, global = true, env = "KONCLI_CONTEXT", value_name = "NAME")]
     pub(crate) context: Option<String>,
-    /// The kubeconfig to use; that of KUBECONFIG, the pod's service account, or ~/.kube/config when absent.
+    /// The kubeconfig to use; that of KUBECONFIG, the pod's ServiceAccount, or ~/.kube/config when absent.
     #[arg(long, global = true, env = "KONCLI_KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// The user to impersonate.
@@ -36,7 +36,7 @@ pub(crate) struct Globals {
     /// Say more on stderr; twice for all.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Whether to use colors; auto: on a terminal, unless `NO_COLOR` or TERM=dumb says no.
+    /// Whether to use colours; auto: on a terminal, unless `NO_COLOR` or TERM=dumb says no.
     #[arg(long, global = true, env = "KONCLI_COLOR", value_name = "WHEN", default_value = "auto")]
     pub(crate) color: ColorWhen,
     /// Where the operator is, for `why`, which otherwise looks for it; elsewhere it makes no difference (old scripts).
@@ -75,7 +75,7 @@ fn parse_level(text: &str) -> Result<tracing::Level, String> {
     }
 }
 
-/// When to use colors.
+/// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorWhen {
     /// On a terminal that has them.
@@ -88,7 +88,7 @@ pub(crate) enum ColorWhen {
 }
 
 impl ColorWhen {
-    /// Whether to use colors, given what the environment says and whether it goes to a terminal.
+    /// Whether to use colours, given what the environment says and whether it goes to a terminal.
     pub(crate) fn decide(self, terminal: bool, variable: impl Fn(&str) -> Option<String>) -> bool {
         let set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
         match self {

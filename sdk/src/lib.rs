@@ -44,7 +44,7 @@
 //! # 2. The same in a cluster
 //!
 //! Only the client is another one. [`Client::connect`] finds the cluster as kubectl does, and in a pod by its
-//! ServiceAccount; there it also finds out which pod it is, so that what the pod holds is free as soon as the pod has
+//! `ServiceAccount`; there it also finds out which pod it is, so that what the pod holds is free as soon as the pod has
 //! ended.
 //!
 //! ```no_run
@@ -64,8 +64,8 @@
 //! }
 //! ```
 //!
-//! The semaphore has to be there sometime (a claim on one that does not exist waits), and the pod's ServiceAccount
-//! needs the ClusterRole `konductor-workload`: [rights].
+//! The semaphore has to be there sometime (a claim on one that does not exist waits), and the pod's `ServiceAccount`
+//! needs the `ClusterRole` `konductor-workload`: [rights].
 //!
 //! # 3. What is held can be lost
 //!

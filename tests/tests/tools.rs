@@ -194,7 +194,9 @@ fn every_version_is_pinned_and_said_to_be_supported() {
     }
     let oldest = minor(versions.last().expect("a version"));
     assert!(read("charts/konductor/Chart.yaml").contains(&format!("\nkubeVersion: \">={oldest}.0-0\"\n")), "{oldest}");
-    assert!(read("README.md").contains(&format!("(Kubernetes {oldest} or newer)")), "{oldest}");
+    for page in ["README.md", "docs/guides/installation.md", "docs/guides/quick-start.md"] {
+        assert!(read(page).contains(&format!("Kubernetes {oldest} or newer")), "{page}: {oldest}");
+    }
 }
 
 #[test]

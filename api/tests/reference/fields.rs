@@ -26,8 +26,9 @@ impl Field {
     }
 
     /// As part of a status.
-    pub(super) fn told(&self) -> [String; 3] {
-        [code(&self.path), self.kind.clone(), self.meaning.clone()]
+    pub(super) fn told(&self) -> [String; 4] {
+        let Self { path, kind, default: _, bounds, meaning } = self;
+        [code(path), kind.clone(), bounds.clone(), meaning.clone()]
     }
 }
 
@@ -95,31 +96,39 @@ fn kind(field: &Value) -> String {
 }
 
 fn bounds(field: &Value) -> String {
-    let mut bounds = Vec::new();
-    let number = |name: &str| field[name].as_f64();
-    let limits = match field["format"].as_str() {
-        Some("int32") => (f64::from(i32::MIN), f64::from(i32::MAX)),
-        _ => (f64::NEG_INFINITY, f64::INFINITY),
-    };
-    if field["type"] == "integer" {
-        let (least, most) = (number("minimum").unwrap_or(limits.0), number("maximum").unwrap_or(limits.1));
-        bounds.push(format!("{least} to {most}"));
+    let whole = field["format"] == "int32" && field["minimum"].is_null();
+    let limits = if whole { (Some(i32::MIN.into()), Some(i32::MAX.into())) } else { (None, None) };
+    let (least, most) = (field["minimum"].as_f64().or(limits.0), field["maximum"].as_f64().or(limits.1));
+    let mut bounds: Vec<_> = span(least, most).into_iter().collect();
+    let is_duration = kind(field) == "duration";
+    let sizes = [("Length", "characters"), ("Items", "items"), ("Properties", "labels")];
+    for (of, what) in sizes.into_iter().filter(|(of, _)| !is_duration || *of != "Length") {
+        let size = |end: &str| field[format!("{end}{of}")].as_f64();
+        bounds.extend(span(size("min"), size("max")).map(|span| format!("{span} {what}")));
     }
-    let of = |least: &str, most: &str, what: &str, bounds: &mut Vec<String>| match (number(least), number(most)) {
-        (Some(least), Some(most)) => bounds.push(format!("{least} to {most} {what}")),
-        (None, Some(most)) => bounds.push(format!("at most {most} {what}")),
-        _ => {}
-    };
-    match own_rules(field).find_map(|(_, message)| message.split_once(" must be from ")) {
-        Some((_, span)) => bounds.push(span.to_owned()),
-        None => of("minLength", "maxLength", "characters", &mut bounds),
+    for each in [&field["items"], &field["additionalProperties"]] {
+        let span = span(each["minLength"].as_f64(), each["maxLength"].as_f64());
+        bounds.extend(span.map(|span| format!("each {span} characters")));
     }
-    of("minItems", "maxItems", "items", &mut bounds);
-    of("minProperties", "maxProperties", "labels", &mut bounds);
-    if own_rules(field).any(|(rule, _)| rule == SAME) {
-        bounds.push("cannot change".to_owned());
+    // Rules of an object are about its fields together, and are listed apart.
+    for (rule, message) in own_rules(field).filter(|(rule, _)| *rule == SAME || field["type"] != "object") {
+        bounds.push(match message.split_once(" must be from ") {
+            _ if rule == SAME => "cannot change".to_owned(),
+            Some((_, span)) => span.to_owned(),
+            None => message.to_owned(),
+        });
     }
     bounds.join(", ")
+}
+
+/// From the least to the most, as far as there is one.
+fn span(least: Option<f64>, most: Option<f64>) -> Option<String> {
+    match (least, most) {
+        (Some(least), Some(most)) => Some(format!("{least} to {most}")),
+        (Some(least), None) => Some(format!("at least {least}")),
+        (None, Some(most)) => Some(format!("at most {most}")),
+        (None, None) => None,
+    }
 }
 
 /// The rules of a schema: what is to be true, and what the API server says if it is not.

@@ -107,17 +107,17 @@ fn part(definition: &CustomResourceDefinition, cases: &[&Case]) -> String {
         let _ = write!(part, "\n`kubectl scale` sets {path}.");
     }
     part += "\n";
-    for (title, name) in [("spec", "spec"), ("status", "status")] {
+    for name in ["spec", "status"] {
         let Some(schema) = schema["properties"].get(name) else { continue };
-        let _ = write!(part, "\n### {}: {title}\n\n", names.kind);
+        let _ = write!(part, "\n### {}: {name}\n\n", names.kind);
         let rows = fields::of(schema);
         if name == "spec" {
             let rows: Vec<_> = rows.iter().map(fields::Field::wanted).collect();
             table(&mut part, ["field", "type", "default", "bounds", "meaning"], &rows);
         } else {
-            // What the operator writes has no defaults, and its bounds are nobody's to keep.
+            // What the operator writes is left to nobody's default.
             let rows: Vec<_> = rows.iter().map(fields::Field::told).collect();
-            table(&mut part, ["field", "type", "meaning"], &rows);
+            table(&mut part, ["field", "type", "bounds", "meaning"], &rows);
         }
         let rules = fields::rules(schema);
         if !rules.is_empty() {

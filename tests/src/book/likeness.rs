@@ -82,7 +82,7 @@ pub fn plain(line: &str) -> String {
 fn steady(word: &str) -> String {
     let end = word.trim_end_matches([':', '.', '-']).len();
     let (bare, after) = word.split_at(end);
-    let kind = if is_time(bare) {
+    let kind = if is_time(bare) || is_uptime(bare) {
         "TIME".to_owned()
     } else if is_span(bare) {
         "SPAN".to_owned()
@@ -115,6 +115,12 @@ fn is_time(word: &str) -> bool {
     }
 }
 
+/// `37302.28`: seconds since the machine was started, as in `/proc/uptime`. It has been up for some minutes at least.
+fn is_uptime(word: &str) -> bool {
+    word.split_once('.')
+        .is_some_and(|(seconds, rest)| seconds.len() >= 3 && digits(seconds) && rest.len() == 2 && digits(rest))
+}
+
 /// `5m3s`, `0s`, `1.5s`, `200ms`, `3d4h`.
 fn is_span(word: &str) -> bool {
     let (mut rest, mut units) = (word, 0);
@@ -144,7 +150,7 @@ const LETTERS: &str = "bcdfghjklmnpqrstvwxz2456789";
 /// A name, with what was generated at its end replaced.
 fn name(word: &str) -> String {
     let Some((first, end)) = word.rsplit_once('-') else { return word.to_owned() };
-    let random = end.len() == 5 && end.chars().all(|c| LETTERS.contains(c)) && !digits(end);
+    let random = end.len() == 5 && end.chars().all(|c| LETTERS.contains(c));
     // Of a claim, or the minutes of a CronJob.
     let counted = end.len() == 16 && end.bytes().all(|byte| byte.is_ascii_hexdigit()) || end.len() >= 7 && digits(end);
     if counted {
@@ -174,17 +180,20 @@ mod tests {
             ("it took 200ms or 1.5s", "it took SPAN or SPAN"),
             ("2026-01-01T12:00:00Z and 2026-01-01T12:00:00.123Z", "TIME and TIME"),
             ("12:34:56 said", "TIME said"),
+            ("37302.28 said", "TIME said"),
             ("token 1872600000000000", "token NUMBER"),
             ("uid 0f8fad5b-d9cb-469f-a165-70867728950e", "uid UID"),
             ("permit/warehouse-84347e155ce198cf (holder a)", "permit/warehouse-ID (holder a)"),
             ("pod/report-daily-2hkxq", "pod/report-daily-ID"),
+            // One in a thousand has no letter.
+            ("pod/report-daily-24567", "pod/report-daily-ID"),
             ("pod/report-29384720-2hkxq", "pod/report-ID-ID"),
             ("pod/web-7d4b9c6f5d-x7k2p", "pod/web-ID-ID"),
             ("job/report-29384720", "job/report-ID"),
             ("  indented   by two", "  indented by two"),
             // And nothing else.
             ("konductor-run exit 75, 3 of 12", "konductor-run exit 75, 3 of 12"),
-            ("stage-1 etl-users two-words 1.30", "stage-1 etl-users two-words 1.30"),
+            ("stage-1 etl-users two-words 1.30 12.50", "stage-1 etl-users two-words 1.30 12.50"),
             ("version 0.1.0 s m h", "version 0.1.0 s m h"),
         ] {
             assert_eq!(plain(line), expected);

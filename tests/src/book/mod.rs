@@ -31,10 +31,12 @@
 //! `UPDATE_DOCS=1` writes what blocks have printed where the page shows something else.
 
 pub mod check;
+pub mod drawing;
 pub mod likeness;
 mod links;
 mod marker;
 mod page;
+pub mod runs;
 mod shell;
 mod story;
 mod telling;

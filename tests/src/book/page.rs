@@ -49,7 +49,8 @@ pub struct Page {
     pub anchors: Vec<String>,
     /// Its links and pictures.
     pub links: Vec<Link>,
-    /// Its prose, piece by piece with lines: what is neither code nor an address.
+    /// Its prose, piece by piece with lines: what is neither code nor an address. A piece of nothing ends a paragraph, a
+    /// heading, an item, or a cell.
     pub prose: Vec<(usize, String)>,
     /// Its first heading.
     pub title: Option<String>,
@@ -78,7 +79,10 @@ impl Page {
                     blocks.push(block);
                 }
                 Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
-                Event::End(TagEnd::Heading(_)) => headings.extend(heading.take()),
+                Event::End(TagEnd::Heading(_)) => {
+                    headings.extend(heading.take());
+                    prose.push((line, String::new()));
+                }
                 Event::Start(Tag::Link { dest_url, .. }) => {
                     links.push(Link { line, to: dest_url.into_string(), alternative: None });
                 }
@@ -95,6 +99,8 @@ impl Page {
                     }
                     prose.push((line, text.into_string()));
                 }
+                // Words do not go on from one of these to the next.
+                Event::End(TagEnd::Paragraph | TagEnd::TableCell | TagEnd::Item) => prose.push((line, String::new())),
                 Event::Code(text) => {
                     if let Some(heading) = &mut heading {
                         *heading += &text;

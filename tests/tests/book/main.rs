@@ -5,4 +5,6 @@
 
 mod examples;
 mod pages;
+mod pictures;
 mod runner;
+mod words;

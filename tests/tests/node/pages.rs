@@ -8,15 +8,16 @@ use tokio::sync::Mutex;
 
 use crate::cluster::Scene;
 
-/// The pages of the examples, whose stories the [use cases](crate::usecases) look at.
-const EXAMPLES: &str = "docs/examples";
+/// The pages of the examples, whose stories the [use cases](crate::usecases) and [one example](crate::example) look at.
+const EXAMPLES: [&str; 2] = ["docs/examples", "examples"];
 
 #[tokio::test]
 #[ignore = "needs root and a node: run tests/node/test"]
 async fn stories_on_a_node() {
     // Namespaces stay until all stories have been told.
     let scenes = Mutex::new(Vec::new());
-    let telling = Telling { of: |page| !page.starts_with(EXAMPLES), at_once: 2, ..on_the_node() };
+    let telling =
+        Telling { of: |page| !EXAMPLES.iter().any(|folder| page.starts_with(folder)), at_once: 2, ..on_the_node() };
     let told = telling.told(async |name| {
         let scene = Scene::new(name).await;
         let cluster = scene.kubeconfig();

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use konductor_api::Arrival;
+use konductor_tests::book::runs::Ran;
 use kube::ResourceExt;
 use kube::api::ListParams;
 
 use crate::cluster::Scene;
-use crate::example::told;
+use crate::example::{drawn, told};
 use crate::records::{Run, assert_in_order, hundredths};
 
 #[tokio::test]
@@ -32,6 +33,13 @@ async fn a_pipeline_extracts_then_transforms_then_loads() {
     let arrivals = scene.api::<Arrival>().list(&ListParams::default()).await.expect("list the arrivals").items;
     assert_eq!(arrivals.len(), 3, "each extractor has arrived once: {arrivals:#?}");
     scene.at_rest("engine").await;
+    let runs = [of("extract", &extractions), of("transform", &transformations), of("load", &loads)].concat();
+    drawn(
+        "etl",
+        "Who ran when: three extractions side by side, after the last of them two transformations side by side and then the \
+         third, after that two loads one after the other",
+        &runs,
+    );
 }
 
 #[tokio::test]
@@ -58,6 +66,9 @@ async fn of_a_batch_the_urgent_goes_first_and_two_run_at_a_time() {
         assert!(freed <= next, "one of a lower priority ran before one of a higher had ended: {runs:#?}");
     }
     scene.at_rest("workers").await;
+    let runs: Vec<_> = runs.iter().flat_map(|run| of(classes[&run.token], std::slice::from_ref(run))).collect();
+    let title = "Who ran when: two at a time, first both pods of urgent, then both of normal, then both of bulk";
+    drawn("batch", title, &runs);
 }
 
 #[tokio::test]
@@ -72,10 +83,20 @@ async fn of_three_replicas_one_migrates_and_none_serves_before() {
     assert_eq!(looks.len(), 2, "the other replicas find it done: {words:#?}");
     assert_follows(&looks, std::slice::from_ref(migration));
     let whole = spans(&words, "looking", "migrated");
-    assert_in_order(&[looks, whole].concat(), 1);
+    assert_in_order(&[looks.clone(), whole].concat(), 1);
     let serving = spans(&words, "serving", "serving");
     assert_eq!(serving.len(), 3, "{words:#?}");
     assert_follows(&serving, std::slice::from_ref(migration));
+    // They serve on: a second of it is enough to be seen.
+    let last = serving.iter().map(|run| run.until).max().unwrap_or_default() + 100;
+    let serving: Vec<_> = serving.iter().map(|run| Run { until: last, ..run.clone() }).collect();
+    let runs = [of("migrate", std::slice::from_ref(migration)), of("look", &looks), of("serve", &serving)].concat();
+    drawn(
+        "migration",
+        "Who ran when: one pod migrates, then the two others look and leave the schema as it is; all three serve only after \
+         the migration",
+        &runs,
+    );
 }
 
 #[tokio::test]
@@ -85,20 +106,27 @@ async fn jobs_follow_the_success_the_failure_and_the_end_of_others() {
     for job in ["build", "alert", "report"] {
         scene.completed(job).await;
     }
-    let of = async |job: &str, begin: &str, end: &str| {
+    let ran = async |job: &str, begin: &str, end: &str| {
         let words = said(&scene, &format!("job-name={job}")).await;
         let found = spans(&words, begin, end);
         assert_eq!(found.len(), 1, "{job} runs once: {words:#?}");
         found
     };
-    let build = of("build", "building", "built").await;
-    let verification = of("verify", "verifying", "verified").await;
-    let alert = of("alert", "alerting", "alerting").await;
-    let report = of("report", "reporting", "reporting").await;
+    let build = ran("build", "building", "built").await;
+    let verification = ran("verify", "verifying", "verified").await;
+    let alert = ran("alert", "alerting", "alerting").await;
+    let report = ran("report", "reporting", "reporting").await;
     assert_follows(&verification, &build);
     assert_follows(&alert, &verification);
     assert_follows(&report, &verification);
     scene.kubectl(&["wait", "--for=condition=Failed", "job/verify", "--timeout=0"]).await;
+    let runs = [of("build", &build), of("verify", &verification), of("alert", &alert), of("report", &report)].concat();
+    drawn("dependencies", "Who ran when: build, then verify, then alert and report side by side", &runs);
+}
+
+/// These runs, as rows of a picture.
+fn of(who: &str, runs: &[Run]) -> Vec<Ran> {
+    runs.iter().map(|run| Ran { who: who.to_owned(), from: run.from, until: run.until }).collect()
 }
 
 /// What a container has said: the pod, when, and the words.
