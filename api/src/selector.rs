@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{MAX_LABEL_KEY, MAX_LABEL_VALUE, MAX_SELECTOR_TERMS, MAX_SELECTOR_VALUES};
 
 /// Selects the objects that have all of these labels and meet all of these expressions.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)")
@@ -29,7 +29,7 @@ pub struct Selector {
 }
 
 /// What is asked of one label.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)")
@@ -48,7 +48,7 @@ pub struct Requirement {
 }
 
 /// What can be asked of a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Operator {
     /// It has one of the values.
     In,

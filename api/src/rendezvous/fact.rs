@@ -35,7 +35,7 @@ impl fmt::Display for Dependency {
 }
 
 /// A state that a gate can ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Wanted {
     /// A Job that has succeeded.
     Complete,

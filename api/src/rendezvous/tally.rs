@@ -17,7 +17,7 @@ use super::fact::{Dependency, Fact, Wanted};
 use crate::{GateCondition, Pick};
 
 /// What a condition asks of the objects that it selects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Asked {
     /// The state that is wanted.
     pub state: Wanted,

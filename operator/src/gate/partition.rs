@@ -9,7 +9,7 @@
 //! and what a namespace does not allow to be looked at is not counted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What is asked about the objects of a selector.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Question {
     pub(super) kind: Dependency,
     pub(super) place: String,
@@ -85,7 +85,8 @@ struct Selection {
 #[derive(Default)]
 pub(super) struct Partition {
     pub(super) objects: BTreeMap<Box<str>, (u32, Outline)>,
-    selections: HashMap<Arc<Question>, Selection>,
+    /// In an order that is the same in each process, as it is the one in which they are worked on.
+    selections: BTreeMap<Arc<Question>, Selection>,
 }
 
 /// What asking has changed.
@@ -209,5 +210,38 @@ impl Partition {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use konductor_api::rendezvous::fact::{Fact, JobState};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_change_bears_on_is_worked_on_in_an_order_that_nothing_else_decides() {
+        let question = |number: usize| {
+            let condition = json!({
+                "kind": "Job", "state": "Succeeded", "selector": { "matchLabels": { "a": "b", format!("n{number:02}"): "x" } },
+            });
+            let condition: GateCondition = serde_json::from_value(condition).expect("a condition");
+            Question::of(&condition, "n").expect("a question")
+        };
+        let others = (0..40).map(|number| (format!("n{number:02}").into(), "x".into()));
+        let labels = [("a".into(), "b".into())].into_iter().chain(others);
+        let outline = Outline { created: 1, fact: Fact::Job(JobState::Active), labels: labels.collect() };
+        let mut partition = Partition::default();
+        let gate = Key::from(ParentKey::new("n", "g"));
+        for number in (0..40).map(|number| number * 7 % 40) {
+            let asked = partition.ask(question(number), &gate).question;
+            assert!(partition.work(&asked, &mut 1000, |_| ()));
+        }
+        let (queue, _) = partition.change("job", None, Some(&outline));
+        let expected: Vec<_> = (0..40).map(|number| Arc::new(question(number))).collect();
+        assert_eq!(queue, expected);
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Who decides puts in what has changed, and waits for nobody: a scrape takes a copy of what is shown, which is bounded,
 //! and writes its text from that. So what a scrape costs is the same whatever people create, and so is what a Prometheus
-//! has to keep of it: there is a most of parents in all, and of one namespace. Who is left out has its figures in its
-//! status all the same, is counted ([`Parents::left_out`]), and is shown once there is room.
+//! has to keep of it: there is a most of parents in all, and of one namespace. Where there are more, namespaces have equal
+//! shares, and what one leaves the others have: what somebody has very many of is cut there and nowhere else. Which they
+//! are follows from the names alone, so that two replicas show the same. Who is left out has its figures in its status
+//! all the same, is counted, and is shown once there is room.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -127,66 +129,69 @@ const SERIES: [Series; 7] = [
 /// A parent: its name and its kind.
 type Id = (Key, &'static str);
 
+/// Which parents of a namespace are shown: the first so many, in the order of their names and kinds.
+type OfNamespace = BTreeMap<Id, Figures>;
+
 #[derive(Debug, Default)]
 struct Table {
-    shown: BTreeMap<Id, Figures>,
-    /// How many of each namespace are shown.
-    namespaces: HashMap<String, usize>,
-    /// Those that there is no room for, by namespace.
-    left_out: BTreeMap<String, BTreeMap<Id, Figures>>,
-    left_out_count: usize,
+    /// All parents, by namespace; none is empty.
+    namespaces: BTreeMap<String, OfNamespace>,
+    count: usize,
+}
+
+/// How the places are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shares {
+    /// Each namespace has so many, or as many as it needs.
+    each: usize,
+    /// And one more, those that need it, as long as there are some left: so many.
+    left: usize,
+}
+
+impl Shares {
+    /// For namespaces that have so many parents: what one has too many of is cut there first.
+    fn of(needs: impl Iterator<Item = usize> + Clone) -> Self {
+        let used = |each: usize| needs.clone().map(|need| need.min(each)).sum::<usize>();
+        // The largest that leaves nobody without.
+        let (mut each, mut above) = (0, SHARE + 1);
+        while above - each > 1 {
+            let middle = each.midpoint(above);
+            if used(middle) <= SHOWN {
+                each = middle;
+            } else {
+                above = middle;
+            }
+        }
+        let left = if each == SHARE { 0 } else { SHOWN - used(each) };
+        Self { each, left }
+    }
+
+    /// How many places a namespace gets; to be asked in the order of the namespaces.
+    fn take(&mut self, need: usize) -> usize {
+        let more = need > self.each && self.left > 0;
+        self.left -= usize::from(more);
+        need.min(self.each + usize::from(more))
+    }
 }
 
 impl Table {
-    fn has_room(&self, namespace: &str) -> bool {
-        self.shown.len() < SHOWN && self.namespaces.get(namespace).is_none_or(|shown| *shown < SHARE)
-    }
-
     fn show(&mut self, id: Id, figures: Figures) {
-        if let Some(known) = self.shown.get_mut(&id) {
-            *known = figures;
-        } else if self.has_room(&id.0.namespace) {
-            self.leave_in(&id);
-            self.insert(id, figures);
-        } else {
-            let left_out = self.left_out.entry(id.0.namespace.clone()).or_default();
-            self.left_out_count += usize::from(left_out.insert(id, figures).is_none());
-        }
-    }
-
-    fn insert(&mut self, id: Id, figures: Figures) {
-        *self.namespaces.entry(id.0.namespace.clone()).or_default() += 1;
-        self.shown.insert(id, figures);
+        let of_namespace = self.namespaces.entry(id.0.namespace.clone()).or_default();
+        self.count += usize::from(of_namespace.insert(id, figures).is_none());
     }
 
     fn hide(&mut self, id: &Id) {
-        if self.shown.remove(id).is_none() {
-            return self.leave_in(id);
-        }
-        if let Some(shown) = self.namespaces.get_mut(&id.0.namespace) {
-            *shown -= 1;
-            if *shown == 0 {
-                self.namespaces.remove(&id.0.namespace);
-            }
-        }
-        // Few namespaces have their whole share, as there is no room for many shares: it is found at once.
-        let next = self.left_out.keys().find(|namespace| self.has_room(namespace)).cloned();
-        if let Some((id, figures)) = next
-            .and_then(|namespace| self.left_out.get(&namespace)?.first_key_value())
-            .map(|(id, figures)| (id.clone(), *figures))
-        {
-            self.leave_in(&id);
-            self.insert(id, figures);
+        let Some(of_namespace) = self.namespaces.get_mut(&id.0.namespace) else { return };
+        self.count -= usize::from(of_namespace.remove(id).is_some());
+        if of_namespace.is_empty() {
+            self.namespaces.remove(&id.0.namespace);
         }
     }
 
-    /// This one is not left out, or not any more.
-    fn leave_in(&mut self, id: &Id) {
-        let Some(of_namespace) = self.left_out.get_mut(&id.0.namespace) else { return };
-        self.left_out_count -= usize::from(of_namespace.remove(id).is_some());
-        if of_namespace.is_empty() {
-            self.left_out.remove(&id.0.namespace);
-        }
+    /// Those that have a place: which they are follows from those that there are.
+    fn shown(&self) -> impl Iterator<Item = (&Id, &Figures)> {
+        let mut shares = Shares::of(self.namespaces.values().map(BTreeMap::len));
+        self.namespaces.values().flat_map(move |of_namespace| of_namespace.iter().take(shares.take(of_namespace.len())))
     }
 }
 
@@ -214,25 +219,16 @@ impl Parents {
     /// No parent of this kind has figures any more.
     pub fn hide_all(&self, kind: &'static str) {
         let mut table = self.table();
-        table.left_out.retain(|_, of_namespace| {
+        table.namespaces.retain(|_, of_namespace| {
             of_namespace.retain(|id, _| id.1 != kind);
             !of_namespace.is_empty()
         });
-        table.left_out_count = table.left_out.values().map(BTreeMap::len).sum();
-        let shown: Vec<Id> = table.shown.keys().filter(|id| id.1 == kind).cloned().collect();
-        for id in &shown {
-            table.hide(id);
-        }
+        table.count = table.namespaces.values().map(BTreeMap::len).sum();
     }
 
-    /// The figures of this parent, if it has a place.
+    /// The figures of this parent, whether it has a place or not.
     pub fn get(&self, kind: &'static str, key: &Key) -> Option<Figures> {
-        self.table().shown.get(&(key.clone(), kind)).copied()
-    }
-
-    /// How many parents have no series of their own.
-    pub fn left_out(&self) -> usize {
-        self.table().left_out_count
+        self.table().namespaces.get(&key.namespace)?.get(&(key.clone(), kind)).copied()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -242,7 +238,12 @@ impl Parents {
 
 impl Collector for Parents {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let shown = self.table().shown.clone();
+        let (shown, left_out) = {
+            let table = self.table();
+            let shown: Vec<(Id, Figures)> = table.shown().map(|(id, figures)| (id.clone(), *figures)).collect();
+            let left_out = table.count - shown.len();
+            (shown, left_out)
+        };
         let now = u64::try_from(wall().as_second()).unwrap_or(0);
         for Series { name, help, value } in SERIES {
             let mut family = encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
@@ -252,7 +253,7 @@ impl Collector for Parents {
                 ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
             }
         }
-        let left_out = ConstGauge::new(self.left_out() as u64);
+        let left_out = ConstGauge::new(left_out as u64);
         let help = "Parents without series of their own, as there are too many.";
         left_out.encode(encoder.encode_descriptor("parents_left_out", help, None, MetricType::Gauge)?)
     }
@@ -267,12 +268,16 @@ mod tests {
         ParentKey::new(namespace, format!("s{number:05}")).into()
     }
 
-    fn shown(parents: &Parents, namespace: &str) -> usize {
-        parents.table().shown.keys().filter(|(key, _)| key.namespace == namespace).count()
+    fn shown(parents: &Parents, namespace: &str) -> Vec<String> {
+        let table = parents.table();
+        let of_namespace = table.shown().filter(|((key, _), _)| key.namespace == namespace);
+        of_namespace.map(|((key, _), _)| key.name.clone()).collect()
     }
 
-    fn all(parents: &Parents) -> usize {
-        parents.table().shown.len()
+    fn all(parents: &Parents) -> (usize, usize) {
+        let table = parents.table();
+        let shown = table.shown().count();
+        (shown, table.count - shown)
     }
 
     const GATE: Figures = Figures::Gate { open: true };
@@ -288,29 +293,79 @@ mod tests {
         for number in [0, SHARE] {
             parents.show("gate", &key("many", number), GATE);
         }
-        assert_eq!((shown(&parents, "many"), shown(&parents, "one"), parents.left_out()), (SHARE, 1, 3));
+        assert_eq!((shown(&parents, "many").len(), shown(&parents, "one").len(), all(&parents).1), (SHARE, 1, 3));
         parents.hide("gate", &key("many", 7));
-        assert_eq!((shown(&parents, "many"), parents.left_out()), (SHARE, 2));
-        parents.hide("gate", &key("many", SHARE + 2));
-        parents.hide("gate", &key("many", SHARE + 2));
-        assert_eq!((shown(&parents, "many"), parents.left_out()), (SHARE, 1));
+        assert_eq!((shown(&parents, "many").len(), all(&parents).1), (SHARE, 2));
+        for _ in 0..2 {
+            parents.hide("gate", &key("many", SHARE + 2));
+        }
+        assert_eq!((shown(&parents, "many").len(), all(&parents).1), (SHARE, 1));
         parents.hide_all("gate");
-        assert_eq!((shown(&parents, "many"), parents.left_out()), (0, 0));
+        assert_eq!(all(&parents), (0, 0));
         assert!(parents.table().namespaces.is_empty());
     }
 
     #[test]
-    fn there_is_a_most_of_all_and_a_place_goes_to_a_namespace_that_has_not_its_share() {
+    fn who_comes_after_those_that_have_very_many_has_places_all_the_same() {
         let parents = Parents::default();
-        let namespaces: Vec<_> = (0..10).map(|number| format!("n{number}")).collect();
-        for namespace in &namespaces {
+        for namespace in ["a", "b", "c", "d"] {
             for number in 0..SHARE {
                 parents.show("gate", &key(namespace, number), GATE);
             }
         }
-        assert_eq!((all(&parents), parents.left_out()), (SHOWN, 10 * SHARE - SHOWN));
-        parents.hide("gate", &key("n0", 0));
-        assert_eq!((all(&parents), shown(&parents, "n4")), (SHOWN, 1));
+        assert_eq!(all(&parents), (SHOWN, 0));
+        for number in 0..3 {
+            parents.show("gate", &key("small", number), GATE);
+        }
+        for number in 0..SHARE + 100 {
+            parents.show("gate", &key("z", number), GATE);
+        }
+        // 2,000 - 3 are shared by five.
+        let counts = ["a", "b", "c", "d", "small", "z"].map(|namespace| shown(&parents, namespace).len());
+        assert_eq!(counts, [400, 400, 399, 399, 3, 399]);
+        assert_eq!(all(&parents), (SHOWN, 4 * SHARE + 3 + SHARE + 100 - SHOWN));
+        let first: Vec<_> = (0..400).map(|number| key("a", number).name.clone()).collect();
+        assert_eq!(shown(&parents, "a"), first);
+    }
+
+    #[test]
+    fn who_is_shown_follows_from_who_there_is() {
+        let keys = || (0..3 * SHOWN).map(|number| key(&format!("n{}", number % 7 * number % 5), number));
+        let (forth, back) = (Parents::default(), Parents::default());
+        keys().for_each(|key| forth.show("gate", &key, GATE));
+        let backwards: Vec<_> = keys().collect();
+        backwards.iter().rev().for_each(|key| back.show("gate", key, GATE));
+        // Some have come and gone.
+        for number in 0..SHOWN {
+            back.show("lease", &key("other", number), GATE);
+        }
+        back.hide_all("lease");
+        let ids = |parents: &Parents| parents.table().shown().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&forth), ids(&back));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_place_is_wasted_and_none_is_taken_from_who_has_less(
+            needs in proptest::collection::vec(proptest::prop_oneof![1..5_usize, 1..2 * SHARE], 0..60)
+        ) {
+            let mut shares = Shares::of(needs.iter().copied());
+            let taken: Vec<_> = needs.iter().map(|need| shares.take(*need)).collect();
+            let could: usize = needs.iter().map(|need| (*need).min(SHARE)).sum();
+            proptest::prop_assert_eq!(taken.iter().sum::<usize>(), could.min(SHOWN));
+            let most = taken.iter().copied().max().unwrap_or(0);
+            for (need, taken) in needs.iter().zip(&taken) {
+                proptest::prop_assert!(*taken <= SHARE);
+                proptest::prop_assert!(taken == need || *taken == SHARE || taken + 1 >= most, "{} of {}", taken, need);
+            }
+        }
+
+        #[test]
+        fn more_namespaces_than_places_have_one_each_as_far_as_they_go(count in SHOWN..2 * SHOWN) {
+            let mut shares = Shares::of(std::iter::repeat_n(3, count));
+            let taken: usize = (0..count).map(|_| shares.take(3)).sum();
+            proptest::prop_assert_eq!(taken, SHOWN);
+        }
     }
 
     #[test]
@@ -320,6 +375,6 @@ mod tests {
         parents.show("lease", &key("n", 0), lock);
         parents.show("semaphore", &key("n", 0), lock);
         parents.hide_all("lease");
-        assert_eq!(parents.table().shown.keys().map(|id| id.1).collect::<Vec<_>>(), ["semaphore"]);
+        assert_eq!(parents.table().shown().map(|(id, _)| id.1).collect::<Vec<_>>(), ["semaphore"]);
     }
 }

@@ -24,7 +24,8 @@ classic text format to all others. [The runbook](runbook.md) says what the alert
 
 const BOUNDED: &str = "
 A parent is a lock, a barrier or a gate. No more than {SHOWN} of them have series of their own, and no more than {SHARE} of one
-namespace, so that what is created in a cluster does not decide how much a Prometheus has to keep. Who is left out has its
+namespace, so that what is created in a cluster does not decide how much a Prometheus has to keep. Where there are more, each namespace has
+the same share, of which the first by name are shown, and what one does not need the others have. Who is left out has its
 figures in its status all the same. `konductor_parents_left_out` says how many they are; alerts and panels do not see them.
 All other series are one for each kind, resource or event loop: there are a few hundred in all.
 ";
