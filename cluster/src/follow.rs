@@ -17,7 +17,7 @@
 //! were seen, in a list that is newer.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     time::Duration,
 };
@@ -212,12 +212,18 @@ impl Logged {
     }
 }
 
+/// How many deletions are remembered: those that the last moments before an outage may have had. Each object of a list is
+/// looked up among them.
+const REMEMBERED: usize = 64;
+
 /// At which version each object was last seen, by a digest of its UID.
 #[derive(Debug, Default)]
 struct Versions {
     seen: HashMap<u64, u64>,
     /// The same of a list that is not complete yet.
     listed: HashMap<u64, u64>,
+    /// What was deleted since the last list, in order, of the latest so many: an old backup has it again.
+    gone: VecDeque<(u64, u64)>,
     /// An object that this list shows as it was before it was last seen: these two versions.
     reversed: Option<(u64, u64)>,
 }
@@ -236,6 +242,9 @@ impl Versions {
 
     fn list_shows(&mut self, uid: &str, version: u64) {
         let digest = Self::digest(uid);
+        if let Some((_, end)) = self.gone.iter().find(|(gone, _)| *gone == digest) {
+            self.reversed.get_or_insert((*end, version));
+        }
         let known = self.seen.get(&digest).filter(|seen| version != NO_VERSION && **seen > version);
         if let Some(seen) = known {
             self.reversed.get_or_insert((*seen, version));
@@ -246,6 +255,7 @@ impl Versions {
     /// A list is complete. What went back, if anything did.
     fn list_ends(&mut self) -> Option<(u64, u64)> {
         self.seen = std::mem::take(&mut self.listed);
+        self.gone.clear();
         self.reversed.take()
     }
 
@@ -253,8 +263,13 @@ impl Versions {
         self.seen.insert(Self::digest(uid), version);
     }
 
-    fn is_gone(&mut self, uid: &str) {
-        self.seen.remove(&Self::digest(uid));
+    fn is_gone(&mut self, uid: &str, version: u64) {
+        let digest = Self::digest(uid);
+        self.seen.remove(&digest);
+        if self.gone.len() == REMEMBERED {
+            self.gone.pop_front();
+        }
+        self.gone.push_back((digest, version));
     }
 }
 
@@ -539,7 +554,7 @@ where
             "ADDED" | "MODIFIED" | "DELETED" => match read::<K, S, T>(&object) {
                 Ok(object) if kind == "DELETED" => {
                     let Metadata { namespace, name, uid, version, .. } = object.metadata().clone();
-                    self.versions.is_gone(&uid);
+                    self.versions.is_gone(&uid, version);
                     (Some(Event::Delete(Deleted { namespace, name, uid, version })), version)
                 }
                 Ok(object) => {
@@ -866,9 +881,13 @@ mod tests {
         let answers = [(200, list(50, &["a"], "")), (200, events), gone.clone(), (200, raised.clone())];
         let (seen, _) = follow(&answers).await;
         assert!(seen.contains(&"went back from 60 to 50".to_owned()), "{seen:?}");
-        // Of what was seen to be deleted nothing is kept.
+        // What was deleted is there again.
         let events = event("DELETED", &object("a", 60)) + &event("ADDED", &object("b", 61));
-        let answers = [(200, list(50, &["a"], "")), (200, events), gone, (200, raised)];
+        let answers = [(200, list(50, &["a"], "")), (200, events), gone.clone(), (200, raised.clone())];
+        let (seen, _) = follow(&answers).await;
+        assert!(seen.contains(&"went back from 60 to 50".to_owned()), "{seen:?}");
+        // All is as it was.
+        let answers = [(200, list(50, &["a"], "")), (200, event("ADDED", &object("b", 61))), gone, (200, raised)];
         let (seen, _) = follow(&answers).await;
         assert!(!seen.iter().any(|text| text.starts_with("went back")), "{seen:?}");
     }

@@ -339,7 +339,7 @@ impl Observers {
             let token = after["status"]["fencingToken"].as_u64().unwrap_or(0);
             self.order(now, change, token, server);
         }
-        if is == "Expired" && was != "Expired" && !change.deleted {
+        if is == "Expired" && held(&was) && !change.deleted {
             self.expired(now, change);
         }
     }

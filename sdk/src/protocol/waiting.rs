@@ -267,6 +267,11 @@ impl Waiting {
                     context.renewed_at = Some(sent_at);
                     self.asked_to_renew = false;
                 } else {
+                    // With no watch open nothing else is told meanwhile, so what is read is what there is: if it is
+                    // older than what was seen, the API server's data was restored from a backup.
+                    if !self.watch.is_open() && claim.version < self.claim.version {
+                        (self.claim.version, self.confirmed, self.renewed_for) = (0, None, None);
+                    }
                     self.unseen = false;
                     open(&mut self.watch, &claim, context, turn);
                 }

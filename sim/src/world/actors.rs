@@ -49,6 +49,9 @@ const AFTERWARDS: Duration = Duration::from_secs(45);
 /// How long after the last one has gone a request may still be under way: what was cut off, and late.
 const LATEST: Duration = Duration::from_mins(3);
 
+/// How long after a backup was restored people start anew what has not noticed it.
+const RESTARTED: Duration = Duration::from_secs(30);
+
 /// How long a command takes to end when it is told to.
 const REACTION: Duration = Duration::from_millis(100);
 
@@ -486,17 +489,32 @@ impl Cast {
             }
             What::Replace(server, away) => world.replace(server, away),
             What::Restore(age, raised) => {
+                let before: Vec<_> = (0..self.plan.operators.len()).map(|number| self.process(Who::Operator(number))).collect();
                 world.restore(age, raised);
-                for number in 0..self.plan.locks.len() {
-                    if !lock(&self.gone).contains(&number) {
-                        self.make_lock(number);
-                    }
-                }
+                self.make_namespace(Duration::ZERO).await;
+                sleep(RESTARTED).await;
+                self.restart_operators(&before);
             }
             What::DeleteNamespace(pause) => self.delete_namespace(pause).await,
             What::Quota(span) => world.admits_not(Refusal::Quota, span),
             What::Refuse(span) => world.admits_not(Refusal::Policy, span),
             What::Webhook(span) => world.admits_not(Refusal::Webhook, span),
+        }
+    }
+
+    /// What the runbook says after a backup was restored: operators that have not started over by themselves are started
+    /// anew. So few versions may be lost that more come before anybody looks.
+    fn restart_operators(self: &Arc<Self>, before: &[Option<Arc<Process>>]) {
+        for (number, before) in before.iter().enumerate() {
+            let who = Who::Operator(number);
+            let now = self.process(who);
+            if let (Some(before), Some(now)) = (before, now)
+                && Arc::ptr_eq(before, &now)
+                && now.kill()
+            {
+                self.world.inner().observers.count("operators that have not noticed an old backup");
+                self.start(who);
+            }
         }
     }
 
@@ -508,13 +526,20 @@ impl Cast {
         for number in (0..self.plan.clients.len()).filter(|number| self.pod_of(*number).is_some()) {
             self.ends[number].notify_one();
         }
+        self.make_namespace(pause).await;
+    }
+
+    /// Sees to it that there is the namespace of everybody, with its locks: if it is being deleted, so long after it has
+    /// gone.
+    async fn make_namespace(&self, pause: Duration) {
         let key = (resource::NAMESPACES, String::new(), TEAM.to_owned());
-        while world.object(&key).is_some() {
+        let is_going = |found: &Value| !found["metadata"]["deletionTimestamp"].is_null();
+        while self.world.object(&key).as_ref().is_some_and(is_going) {
             sleep(Duration::from_secs(1)).await;
         }
         sleep(pause).await;
-        world.create("/api/v1/namespaces", "v1", "Namespace", TEAM, &json!({}));
-        for number in 0..self.plan.locks.len() {
+        self.world.create("/api/v1/namespaces", "v1", "Namespace", TEAM, &json!({}));
+        for number in (0..self.plan.locks.len()).filter(|number| !lock(&self.gone).contains(number)) {
             self.make_lock(number);
         }
         self.make_gates();
