@@ -53,7 +53,7 @@ async fn a_story_is_played_as_in_one_terminal() {
             ("check: sql", "CREATE TABLE t (a integer);"),
             ("check: sql", "INSERT INTO t VALUES (1);"),
             ("run: local", "psql --tuples-only --command 'SELECT a FROM t'"),
-            ("output", "     1\n"),
+            ("output", " 1\n"),
         ],
         &[("run: local", "echo $HOME $USER"), ("output", "~ ann")],
     ] {
