@@ -39,11 +39,13 @@ const SIGNALS: &str = "
 - When the command has ended, what it has left behind gets TERM and, after the grace, KILL. Only then is anything
   released.
 - When something that is held cannot be renewed, all of the command's processes get TERM a third of the TTL or the
-  grace, whichever is shorter, before it could be somebody else's, and KILL at that moment. While something is held the
-  command also gets KILL when `konductor-run` is killed.
+  grace, whichever is shorter, before it could be somebody else's, and KILL at that moment ([how to choose
+  them](guides/ttl-and-grace.md)). While something is held the command also gets KILL when `konductor-run` is killed.
 ";
 
 const SURROUNDINGS: &str = "
+What a fencing token is for, and how a database uses it: [fencing](guides/fencing.md).
+
 With nothing to hold, the command's environment is exactly that of `konductor-run`. One `konductor-run` inside another
 replaces what the outer one has set, but for the tokens of what only the outer one holds. What the outer one was to
 hold, to wait for and to arrive at is in the environment, too: an inner one that is to do something else says so by the
@@ -69,7 +71,8 @@ in the environment and is one of [W3C Trace Context](https://www.w3.org/TR/trace
 
 const FAILURES: &str = "
 Each own code comes with one line in the log and, in a container, in the termination message (`kubectl describe pod`).
-64, 77 and 78 need a person; 69, 75 and 79 are worth another try: a Job's `podFailurePolicy` can tell them apart.
+64, 77 and 78 need a person; 69, 75 and 79 are worth another try: a Job's `podFailurePolicy` can tell them apart
+([how](guides/exit-codes.md)).
 Whether 76 is final is for you to say there: it is, unless the barrier begins a new round or the gate may still open.
 ";
 
