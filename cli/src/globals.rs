@@ -15,7 +15,7 @@ pub(crate) struct Globals {
     /// The context of the kubeconfig to use.
     #[arg(long, global = true, env = "KONCLI_CONTEXT", value_name = "NAME")]
     pub(crate) context: Option<String>,
-    /// The kubeconfig to use; that of KUBECONFIG, the pod's ServiceAccount, or ~/.kube/config when absent.
+    /// The kubeconfig to use; that of KUBECONFIG, the pod's service account, or ~/.kube/config when absent.
     #[arg(long, global = true, env = "KONCLI_KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// The user to impersonate.

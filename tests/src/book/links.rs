@@ -84,13 +84,12 @@ impl Book {
             within(&folder.join(path)).ok_or("wanted a path within the repository")?
         };
         match (self.pages.get(&target).or_else(|| self.beside.get(&target)), anchor) {
-            (Some(_), None) => Ok(()),
             (Some(target), Some(anchor)) if target.anchors.iter().any(|known| known == anchor) => Ok(()),
             (Some(target), Some(_)) => {
                 Err(format!("{} has the anchors {}", target.path.display(), target.anchors.join(", ")))
             }
             (None, _) if !self.others.contains(&target) => Err("there is no such file".to_owned()),
-            (None, None) => Ok(()),
+            (_, None) => Ok(()),
             (None, Some(_)) => Err("an anchor of a file that is no page".to_owned()),
         }
     }

@@ -14,7 +14,7 @@
 //! | `file: NAME` | is written to this file of the page's folder |
 //! | `apply: PLACE` | is applied with kubectl |
 //! | `dry: PLACE` | is accepted by the API server, and not kept |
-//! | `check: LANGUAGE` | is parsed (see [`check`]); SQL is run by a PostgreSQL, which `psql` in blocks reaches, too |
+//! | `check: LANGUAGE` | is parsed (see [`check`]); SQL is run by a database server of `PostgreSQL`, which `psql` in blocks reaches, too |
 //! | `not run: REASON` | is not run, for a reason that is true |
 //!
 //! The places: `local` has no cluster; `api` is a real API server with Konductor's resources, roles and policies and an

@@ -61,7 +61,7 @@ pub struct Page {
 impl Page {
     /// Reads a page.
     pub fn parse(path: &Path, text: &str) -> Self {
-        let lines: Vec<_> = text.lines().collect();
+        let all: Vec<_> = text.lines().collect();
         let line_of = |at: usize| text[..at].matches('\n').count() + 1;
         let (mut blocks, mut links, mut prose, mut headings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut block, mut heading): (Option<Block>, Option<String>) = (None, None);
@@ -69,7 +69,7 @@ impl Page {
         for (event, range) in Parser::new_ext(text, Options::ENABLE_TABLES).into_offset_iter() {
             let line = line_of(range.start);
             match event {
-                Event::Start(Tag::CodeBlock(kind)) => block = Some(begun(&kind, line, &lines)),
+                Event::Start(Tag::CodeBlock(kind)) => block = Some(begun(&kind, line, &all)),
                 Event::Text(text) if block.is_some() => {
                     block.as_mut().expect("it was looked for").text += &text;
                 }
@@ -109,7 +109,7 @@ impl Page {
                 _ => {}
             }
         }
-        let stray = strays(&lines, &blocks);
+        let stray = strays(&all, &blocks);
         let title = headings.first().cloned();
         Self {
             path: path.to_owned(),

@@ -62,6 +62,7 @@ impl<'a> Story<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::path::Path;
 
     use super::*;
@@ -70,7 +71,7 @@ mod tests {
     fn stories(blocks: &[&str]) -> Vec<(Place, Vec<String>)> {
         let mut text = String::new();
         for (number, marker) in blocks.iter().enumerate() {
-            text += &format!("<!-- {marker} -->\n```\n{number}\n```\n");
+            writeln!(text, "<!-- {marker} -->\n```\n{number}\n```").expect("write to a string");
         }
         let page = Page::parse(Path::new("page.md"), &text);
         assert_eq!(page.mistakes(), Vec::<String>::new());

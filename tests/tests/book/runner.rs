@@ -1,5 +1,6 @@
 //! The runner itself: it plays what can be played, and finds each thing that is wrong.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use konductor_tests::book::{Page, Story, Surroundings, play};
@@ -8,7 +9,7 @@ use konductor_tests::book::{Page, Story, Surroundings, play};
 async fn played(blocks: &[(&str, &str)], update: bool) -> Result<Vec<(usize, String)>, String> {
     let mut text = String::new();
     for (marker, block) in blocks {
-        text += &format!("<!-- {marker} -->\n```\n{block}\n```\n");
+        writeln!(text, "<!-- {marker} -->\n```\n{block}\n```").expect("write to a string");
     }
     let page = Page::parse(Path::new("docs/page.md"), &text);
     assert_eq!(page.mistakes(), Vec::<String>::new());
@@ -53,7 +54,7 @@ async fn a_story_is_played_as_in_one_terminal() {
             ("check: sql", "CREATE TABLE t (a integer);"),
             ("check: sql", "INSERT INTO t VALUES (1);"),
             ("run: local", "psql --tuples-only --command 'SELECT a FROM t'"),
-            ("output", "     1\n"),
+            ("output", " 1\n"),
         ],
         &[("run: local", "echo $HOME $USER"), ("output", "~ ann")],
     ] {

@@ -20,7 +20,7 @@ pub(crate) fn claim_protocol() -> String {
     }
     let mut message = |y: i32, from: i32, to: i32, by: By, words: &str| {
         d.arrow(&[(from, y), (to, y)], by);
-        d.centred(((from + to) / 2, y - 14), &format!("small {}", by.class()), words);
+        d.centred((i32::midpoint(from, to), y - 14), &format!("small {}", by.class()), words);
     };
     message(92, client, server, By::Client, "creates a claim, and watches it");
     message(128, server, operator, By::Nature, "a claim");
@@ -58,7 +58,7 @@ pub(crate) fn lost_node() -> String {
     d.rect((at(0), 70), (fence - at(0), 24), "good");
     d.centred((at(1), 82), "small", "its command runs");
     d.rect((term, 70), (fence - term, 24), "box");
-    d.centred(((term + fence) / 2, 82), "small", "it ends");
+    d.centred((i32::midpoint(term, fence), 82), "small", "it ends");
     d.line(&[(110, 190), (720, 190)], "rule");
     for third in 0..3 {
         d.arrow(&[(at(third), 94), (at(third) + 14, 184)], By::Client);
@@ -72,7 +72,7 @@ pub(crate) fn lost_node() -> String {
     d.centred((lost + 4, 18), "small", "the node is cut off");
     // The holder's TTL is above, the operator's below.
     d.line(&[(at(2), 58), (fence, 58)], "client");
-    d.centred(((at(3) + at(4)) / 2, 48), "small client", "the holder's time, from when it sent");
+    d.centred((i32::midpoint(at(3), at(4)), 48), "small client", "the holder's time, from when it sent");
     d.line(&[(term, 62), (term, 102)], "client");
     d.centred((term, 112), "small client", "TERM");
     d.line(&[(fence, 54), (fence, 102)], "client");
@@ -81,7 +81,11 @@ pub(crate) fn lost_node() -> String {
     d.line(&[(seen, 206), (expiry, 206)], "operator");
     d.line(&[(seen, 200), (seen, 212)], "operator");
     d.line(&[(expiry, 184), (expiry, 212)], "operator");
-    d.centred(((seen + expiry) / 2 - 30, 222), "small operator", "a whole TTL from when it saw it, by its own clock");
+    d.centred(
+        (i32::midpoint(seen, expiry) - 30, 222),
+        "small operator",
+        "a whole TTL from when it saw it, by its own clock",
+    );
     d.centred((expiry + 58, 206), "small operator", "expires");
     d.arrow(&[(expiry + 4, 212), (expiry + 14, 258)], By::Operator);
     d.rect((expiry + 16, 260), (150, 24), "good");
