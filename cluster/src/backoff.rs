@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use konductor_api::duration::doubling_pause;
 
-use crate::process;
+use crate::{process, refusal::RequestError};
 
 /// The first pause.
 const FIRST: Duration = Duration::from_millis(100);
@@ -51,6 +51,11 @@ impl Backoff {
     /// An attempt failed: pauses.
     pub async fn pause(&mut self) {
         tokio::time::sleep(self.next(random())).await;
+    }
+
+    /// An attempt failed like this: pauses, as long as the API server wants to be left alone.
+    pub async fn pause_after(&mut self, error: &RequestError) {
+        tokio::time::sleep(error.pause(self.next(random()))).await;
     }
 }
 

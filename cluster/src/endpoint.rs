@@ -280,15 +280,15 @@ async fn open(client: &Client, request: Built) -> Result<Body, RequestError> {
     let mut request = request.map_err(|error| RequestError::Unsendable(chain(&error)))?.map(Body::from);
     request.headers_mut().entry(header::ACCEPT).or_insert(http::HeaderValue::from_static("application/json"));
     let response = client.send(request).await.map_err(|error| RequestError::Unanswered(chain(&error)))?;
-    let (status, mut body) = (response.status(), response.into_body());
-    if status.is_success() {
-        return Ok(body);
+    if response.status().is_success() {
+        return Ok(response.into_body());
     }
+    let (response, mut body) = response.into_parts();
     let mut bytes = Vec::new();
     while let Some(more) = next(&mut body).await? {
         bytes.extend_from_slice(&more[..more.len().min(ERROR - bytes.len())]);
     }
-    Err(RequestError::Refused(Box::new(Refusal::read(status, &bytes))))
+    Err(RequestError::Refused(Box::new(Refusal::read(response.status, &bytes).with(&response.headers))))
 }
 
 /// The next bytes of an answer, as long as there are any.
@@ -427,5 +427,30 @@ mod tests {
         let error = claims.get("").await.expect_err("no name");
         assert!(error.is_not_applied() && matches!(error, RequestError::Unsendable(_)), "{error:?}");
         assert_eq!(fake.asked().len(), 3);
+    }
+
+    #[test]
+    fn a_server_that_is_busy_is_left_alone_as_long_as_it_says_and_a_minute_at_most() {
+        let seconds = Duration::from_secs;
+        for (code, said, expected) in [
+            (429, Some("3"), seconds(3)),
+            (503, Some(" 3 "), seconds(3)),
+            (429, Some("0"), seconds(1)),
+            (429, Some("86400"), seconds(60)),
+            (429, Some("99999999999999999999"), seconds(1)),
+            (429, Some("Thu, 26 Nov 2026 08:00:00 GMT"), seconds(1)),
+            (429, None, seconds(1)),
+            // Says nothing of how busy it is.
+            (500, Some("3"), seconds(1)),
+            (403, Some("3"), seconds(1)),
+        ] {
+            let headers = said.map(|said| (header::RETRY_AFTER, said.parse().expect("a header")));
+            let status = http::StatusCode::from_u16(code).expect("a status");
+            let refusal = Refusal::read(status, b"{}").with(&headers.into_iter().collect());
+            let error = RequestError::Refused(Box::new(refusal));
+            assert_eq!(error.pause(seconds(1)), expected, "{code} {said:?}");
+            assert_eq!(error.pause(seconds(100)), seconds(100), "{code} {said:?}");
+        }
+        assert_eq!(RequestError::Unanswered(String::new()).pause(seconds(1)), seconds(1));
     }
 }

@@ -368,7 +368,7 @@ where
                         self.version = None;
                     }
                     self.fails(describe::<K>(&error));
-                    self.backoff.pause().await;
+                    self.backoff.pause_after(&error).await;
                 }
             }
         }

@@ -1,6 +1,8 @@
 //! What a failed request says of its effect.
 
-use http::StatusCode;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -9,6 +11,9 @@ use crate::object::{Illegible, REASON, shortened};
 /// What an API server says of a write that its etcd refuses for its size, or whose size keeps it from being sent there.
 /// It answers with 500 as if it did not know.
 const TOO_LARGE: [&str; 2] = ["etcdserver: request is too large", "trying to send message larger than max"];
+
+/// How long to honour an API server that says when to come back, as the client library does.
+const RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// Why a request did not do what it should.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -41,12 +46,24 @@ pub struct Refusal {
     pub name: String,
     /// The UID of that object, if it tells.
     pub uid: String,
+    /// How long it wants to be left alone, if it says so: a minute at most.
+    pub retry_after: Option<Duration>,
 }
 
 impl Refusal {
     /// Reads the answer to a request.
     pub(crate) fn read(status: StatusCode, body: &[u8]) -> Self {
         Self::of(&String::from_utf8_lossy(body), Some(status))
+    }
+
+    /// The same, with what the headers say of when to come back.
+    pub(crate) fn with(self, headers: &HeaderMap) -> Self {
+        let is_busy = matches!(self.code, 429 | 503);
+        let said = headers.get(header::RETRY_AFTER).filter(|_| is_busy);
+        // In seconds: API servers do not send dates.
+        let seconds = said.and_then(|said| said.to_str().ok()?.trim().parse().ok());
+        let retry_after = seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER));
+        Self { retry_after, ..self }
     }
 
     /// Reads what a watch says of its end.
@@ -79,7 +96,8 @@ impl Refusal {
             message => message.to_owned(),
         };
         let short = |text: String| shortened(&text, REASON);
-        Self { code, reason: short(reason), message: short(message), name: short(name), uid: short(uid) }
+        let [reason, message, name, uid] = [reason, message, name, uid].map(short);
+        Self { code, reason, message, name, uid, retry_after: None }
     }
 
     /// Whether it says that the object of this name is not there. An API server that does not serve the resource (yet)
@@ -101,6 +119,11 @@ impl RequestError {
             Self::Refused(refusal) => Some(refusal),
             Self::Unanswered(_) | Self::Illegible(_) | Self::Unsendable(_) => None,
         }
+    }
+
+    /// How long to pause after this, if it would have been so long otherwise.
+    pub fn pause(&self, otherwise: Duration) -> Duration {
+        self.refusal().and_then(|refusal| refusal.retry_after).map_or(otherwise, |wanted| wanted.max(otherwise))
     }
 
     /// Whether the object of this name is known not to be there.

@@ -60,6 +60,9 @@ const NEWS: &str = "
   that is paused, or has less than is asked for, or why a gate is closed. A gate's reasons are told as they change, no
   more than one in 5 s; how many have arrived at a barrier only at first, and with `-v`.
 - That nobody has answered, after 10 s and then ever more seldom, with the command that shows whether the operator runs.
+  This is for who was never answered. Who has a place in the queue is not told when the operator goes away: a queue that stands still looks
+  the same, and whether an operator leads is in an object that workloads may not read. It keeps its place, and the next leader goes on
+  from there; the alert KonductorNoLeader says so to those who run it.
 - What fails and is tried again, once, and again ever more seldom with a count; with `-v` each time.
 - What is valid and hardly meant: something that says how to hold, while nothing says what; a variable that is one or
   two letters off one of these, or in another case.

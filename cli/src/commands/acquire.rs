@@ -64,7 +64,7 @@ struct Held {
 
 /// Acquires a claim on `wanted`.
 pub(crate) async fn run(context: &Context, wanted: Wanted, args: &Args) -> Outcome {
-    let cluster = context.cluster_within(args.timeout.timeout).await?;
+    let (cluster, timeout) = context.cluster_within(args.timeout.timeout).await?;
     let who = Who::found(args.holder.holder.as_deref());
     if who.pod.is_none() && who.is_of_another() {
         context.screen.note(&format!(
@@ -80,7 +80,7 @@ pub(crate) async fn run(context: &Context, wanted: Wanted, args: &Args) -> Outco
     if args.dry_run.dry_run != DryRun::None {
         return dry_run(context, &cluster, field, &ours, &request, args).await;
     }
-    let (before, held) = match acquire(context, &cluster, lock, &ours, request, args).await {
+    let (before, held) = match acquire(context, &cluster, lock, &ours, request, timeout, args).await {
         Ok(held) => held,
         Err(stop) => return stop.outcome(),
     };
@@ -200,6 +200,7 @@ async fn acquire(
     lock: Resource,
     ours: &Ours,
     request: Request,
+    timeout: Option<Duration>,
     args: &Args,
 ) -> Result<(Before, Held), Stop> {
     let object = ObjectName { resource: lock, name: args.name.clone() };
@@ -215,7 +216,7 @@ async fn acquire(
     // Whether the API server has ever answered.
     let mut contact = false;
     let (news_in, mut news) = unbounded_channel();
-    let patience = Patience::new(object.to_string(), Boottime::now(), args.timeout.timeout).with(&cluster.server);
+    let patience = Patience::new(object.to_string(), Boottime::now(), timeout).with(&cluster.server);
     let waited = {
         let held = pin!(async {
             before = ours.found_before(cluster, &request).await?;

@@ -137,9 +137,8 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
         Command::Arrive(args) => arrive(context, args).await,
         Command::Wait(args) => {
             let object = ObjectName { resource: BARRIER, name: args.name.clone() };
-            let (timeout, output) = (args.timeout.timeout, &args.output);
-            let cluster = context.cluster_within(timeout).await?;
-            wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, output).await
+            let (cluster, timeout) = context.cluster_within(args.timeout.timeout).await?;
+            wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, &args.output).await
         }
         Command::Reset(args) => reset(context, args).await,
         Command::Status(args) => status::one(context, BARRIER, args).await,
@@ -168,7 +167,7 @@ fn arriving(args: &ArriveArgs) -> Arriving {
 }
 
 async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
-    let cluster = context.cluster_within(args.timeout.timeout).await?;
+    let (cluster, timeout) = context.cluster_within(args.timeout.timeout).await?;
     let arriving = arriving(args);
     let object = ObjectName { resource: BARRIER, name: args.name.clone() };
     let dry_run = args.dry_run.dry_run;
@@ -233,8 +232,7 @@ async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
         wait::said(context, &cluster, &object, &format!("arrived ({key})"), &args.output).await?;
     }
     if args.wait {
-        let (timeout, output) = (args.timeout.timeout, &args.output);
-        return wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, output).await;
+        return wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, &args.output).await;
     }
     Ok(DONE)
 }

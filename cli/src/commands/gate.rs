@@ -183,9 +183,8 @@ pub(crate) async fn run(command: &Command, context: &Context) -> Outcome {
         }
         Command::Wait(args) => {
             let object = ObjectName { resource: GATE, name: args.name.clone() };
-            let (timeout, output) = (args.timeout.timeout, &args.output);
-            let cluster = context.cluster_within(timeout).await?;
-            wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, output).await
+            let (cluster, timeout) = context.cluster_within(args.timeout.timeout).await?;
+            wait::all(context, &cluster, std::slice::from_ref(&object), &Goal::Open, timeout, &args.output).await
         }
         Command::Open(args) => decide(context, args, &json!("Open"), "opened").await,
         Command::Close(args) => decide(context, args, &json!("Closed"), "closed").await,

@@ -123,8 +123,8 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
     if let Some(folder) = context.globals.folder() {
         return local::wait(context, &folder, &goals, args.timeout.timeout, &args.output).await;
     }
-    let cluster = context.cluster_within(args.timeout.timeout).await?;
-    wait(context, &cluster, goals, args.timeout.timeout, &args.output).await
+    let (cluster, timeout) = context.cluster_within(args.timeout.timeout).await?;
+    wait(context, &cluster, goals, timeout, &args.output).await
 }
 
 /// Waits until all of these are in this state.

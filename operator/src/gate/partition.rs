@@ -226,7 +226,7 @@ mod tests {
     fn what_a_change_bears_on_is_worked_on_in_an_order_that_nothing_else_decides() {
         let question = |number: usize| {
             let condition = json!({
-                "kind": "Job", "state": "Complete", "selector": { "matchLabels": { "a": "b", format!("n{number:02}"): "x" } },
+                "type": "Job", "state": "Complete", "selector": { "matchLabels": { "a": "b", format!("n{number:02}"): "x" } },
             });
             let condition: GateCondition = serde_json::from_value(condition).expect("a condition");
             Question::of(&condition, "n").expect("a question")

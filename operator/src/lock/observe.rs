@@ -220,7 +220,7 @@ impl<K: Kind> Locks<K> {
                     let (namespace, name) = (&key.namespace, name(key, &write));
                     warn!(kind = K::KIND.name, namespace, name, "cannot read, trying again: {error}");
                 }
-                let at = turn.now.monotonic + pause(failures);
+                let at = turn.now.monotonic + error.pause(pause(failures));
                 let failures = failures.saturating_add(1);
                 return turn.lanes.push_at(Lane::Read, key, Job::Read { write, outcome, failures }, at);
             }
@@ -346,7 +346,7 @@ impl<K: Kind> Locks<K> {
                     warn!(kind = K::KIND.name, namespace, name, "cannot take over yet, trying again: {error}");
                 }
                 // A token that has become too old, or does not work, is of no use: the list begins anew.
-                let pause = pause(failures);
+                let pause = error.pause(pause(failures));
                 let failures = failures.saturating_add(1);
                 let from = from.filter(|_| !error.is_outdated() && !failures.is_multiple_of(ATTEMPTS));
                 return turn.lanes.push_at(Lane::List, key, Job::Page { term, from, failures }, now.monotonic + pause);

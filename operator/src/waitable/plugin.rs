@@ -277,7 +277,9 @@ impl<K: Kind> Waitables<K> {
         if matches!(verdict, Verdict::Written(_)) {
             (entry.setbacks, entry.complaint) = (0, None);
         } else {
-            entry.retry = turn.now.monotonic + doubling_pause(RETRY_AFTER, entry.setbacks, longest);
+            let pause = doubling_pause(RETRY_AFTER, entry.setbacks, longest);
+            let pause = if let Verdict::Failed(error) = &verdict { error.pause(pause) } else { pause };
+            entry.retry = turn.now.monotonic + pause;
             entry.setbacks += 1;
         }
         self.account(

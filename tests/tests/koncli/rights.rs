@@ -1,5 +1,7 @@
 //! No command needs more rights than its documented role.
 
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
 use crate::scene::Scene;
 
 #[tokio::test]
@@ -53,6 +55,27 @@ async fn who_may_look_can_look() {
     for line in ["semaphore create x --permits 1", "semaphore acquire s --timeout 0", "barrier arrive b", "gate open g"]
     {
         assert_eq!(viewer.run(line).await.code, 77, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_list_and_not_watch_is_shown_it_once_and_told_what_is_missing() {
+    let admin = Scene::new("koncli-list").await;
+    admin.semaphore("s", 1).await;
+    let lister = admin.without_rights("lister").await;
+    let rule = PolicyRule {
+        api_groups: Some(vec!["konductor.io".into()]),
+        resources: Some(["semaphores", "permits"].map(Into::into).into()),
+        verbs: ["get", "list"].map(Into::into).into(),
+        ..PolicyRule::default()
+    };
+    admin.namespace.allow("lister", &[rule]).await;
+    for line in ["semaphore status s", "semaphore status", "status semaphore s"] {
+        assert_eq!(lister.run(line).await.code, 0, "{line}");
+        let ran = lister.run(&format!("{line} -w -o name")).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (77, "semaphore.konductor.io/s\n"), "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains("cannot watch resource \"semaphores\""), "{line}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("trying again"), "{line}: {}", ran.stderr);
     }
 }
 

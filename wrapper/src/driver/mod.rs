@@ -383,7 +383,7 @@ impl<'a> Driver<'a> {
         let place = Place::Job(&mut joined);
         let started = self.program.spawn(&self.config.environment, changes, self.found, place, holds)?;
         self.tree.share_group();
-        self.tree.witnessed_by(witness.as_ref().map(Witness::pid));
+        self.tree.witnessed_by(witness.as_ref());
         self.signals.share_group(started.pid, witness, ours, started.pending);
         Ok(started.pid)
     }

@@ -113,9 +113,9 @@ impl Signals {
         })
     }
 
-    /// The process id of the witness, while there is one.
-    pub(super) fn witness(&self) -> Option<libc::pid_t> {
-        self.job.as_ref()?.witness.as_ref().map(Witness::pid)
+    /// The witness, while there is one.
+    pub(super) fn witness(&self) -> Option<&Witness> {
+        self.job.as_ref()?.witness.as_ref()
     }
 
     /// Forgets these signals, if they were read and are not told yet: the kernel would have taken them away.

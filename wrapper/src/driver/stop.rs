@@ -354,8 +354,54 @@ mod tests {
         supervisor
     }
 
-    /// The loop of the driver, as far as stops go.
-    fn play(machine: &mut Machine) {
+    /// A part of the rule, or of what the driver does beside it.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Part {
+        /// A CONT that waits means that somebody can continue it.
+        Continued,
+        /// Another stop that waits means that the first may have been let through.
+        StoppedAgain,
+        /// What another signal has overtaken is not told.
+        Overtaken,
+    }
+
+    const PARTS: [Part; 3] = [Part::Continued, Part::StoppedAgain, Part::Overtaken];
+
+    /// The machine, for a rule that lacks a part.
+    struct Lacking<'a> {
+        machine: &'a mut Machine,
+        part: Option<Part>,
+    }
+
+    impl Member for Lacking<'_> {
+        fn command_stands(&mut self) -> bool {
+            self.machine.command_stands()
+        }
+
+        fn raise(&mut self) -> nix::Result<()> {
+            self.machine.raise()
+        }
+
+        fn forget(&mut self, signals: &[c_int]) {
+            self.machine.forget(signals);
+        }
+
+        fn let_through(&mut self) -> nix::Result<()> {
+            self.machine.let_through()
+        }
+
+        fn pending(&mut self) -> nix::Result<Mask> {
+            let left_out = match self.part {
+                Some(Part::Continued) => bit(CONT),
+                Some(Part::StoppedAgain) => bit(TSTP),
+                _ => 0,
+            };
+            Ok(self.machine.pending()? & !left_out)
+        }
+    }
+
+    /// The loop of the driver, as far as stops go, without this part of it.
+    fn play(machine: &mut Machine, part: Option<Part>) {
         let (mut supervisor, mut sorter) = (supervisor(), Sorter::new(0, 0));
         let mut idle = 0;
         while idle < 4 {
@@ -371,7 +417,7 @@ mod tests {
                 let shared = sorter.sort(&heard, &told, &vec![false; told.len()]);
                 let signals = [told.as_slice(), &later].concat();
                 for (at, (signal, shared)) in told.into_iter().zip(shared).enumerate() {
-                    if !is_overtaken(signal, &signals[at + 1..]) {
+                    if part == Some(Part::Overtaken) || !is_overtaken(signal, &signals[at + 1..]) {
                         events.push_back(Event::Signal(Received { signal, queued: None, shared }));
                     }
                 }
@@ -399,7 +445,7 @@ mod tests {
                 for effect in supervisor.step(event, Boottime(Duration::ZERO)) {
                     machine.others();
                     match effect {
-                        Effect::Stop(signal) => match stop_with(machine) {
+                        Effect::Stop(signal) => match stop_with(&mut Lacking { machine, part }) {
                             Ok(true) => {}
                             Ok(false) => events.push_back(Event::NotStopped(signal)),
                             Err(_) => return,
@@ -413,24 +459,76 @@ mod tests {
         }
     }
 
+    /// Who comes to run when, and what the person does meanwhile.
+    #[derive(Clone, Debug)]
+    struct History {
+        kind: Kind,
+        orphaned: bool,
+        keys: usize,
+        turns: Vec<u8>,
+    }
+
+    fn histories() -> impl Strategy<Value = History> {
+        let kind = prop::sample::select(vec![Kind::Plain, Kind::CleansUp]);
+        let turns = prop::collection::vec(prop::sample::select(&TURNS[..]), 0..150);
+        (kind, prop::bool::weighted(0.2), 1_usize..8, turns).prop_map(|(kind, orphaned, keys, turns)| History {
+            kind,
+            orphaned,
+            keys,
+            turns,
+        })
+    }
+
+    /// How this process and the command end up, and how they should: standing or not.
+    fn outcome(history: History, without: Option<Part>) -> ((bool, bool), (bool, bool)) {
+        let History { kind, orphaned, keys, turns } = history;
+        let mut machine = Machine {
+            kind,
+            orphaned,
+            turns: turns.into(),
+            command: Command::default(),
+            pending: 0,
+            by_itself: false,
+            open: false,
+            stands: false,
+            seen: false,
+            batch: Vec::new(),
+            witness: 0,
+            asked: Question::No,
+            keys,
+            last: CONT,
+        };
+        play(&mut machine, without);
+        let stopped = machine.last == TSTP && !orphaned;
+        ((machine.stands, machine.command.stands), (stopped, stopped))
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 
         /// Ctrl-Z and `fg` in whatever succession, and whoever comes to run when: the last of them is what counts.
         #[test]
-        fn no_stop_and_no_continuation_is_lost(
-            kind in prop::sample::select(vec![Kind::Plain, Kind::CleansUp]),
-            orphaned in prop::bool::weighted(0.2),
-            keys in 1_usize..8,
-            turns in prop::collection::vec(prop::sample::select(&TURNS[..]), 0..150),
-        ) {
-            let mut machine = Machine {
-                kind, orphaned, turns: turns.into(), command: Command::default(), pending: 0, by_itself: false,
-                open: false, stands: false, seen: false, batch: Vec::new(), witness: 0, asked: Question::No, keys, last: CONT,
-            };
-            play(&mut machine);
-            let stopped = machine.last == TSTP && !orphaned;
-            prop_assert_eq!((machine.stands, machine.command.stands), (stopped, stopped));
+        fn no_stop_and_no_continuation_is_lost(history in histories()) {
+            let (found, wanted) = outcome(history, None);
+            prop_assert_eq!(found, wanted);
         }
+    }
+
+    /// The search above would prove little if it did not find what is wrong without these parts of the rule.
+    #[test]
+    fn what_is_lost_without_a_part_of_the_rule_is_found() {
+        use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
+        let mut missed = Vec::new();
+        for part in PARTS {
+            let mut runner = TestRunner::deterministic();
+            let mut lost = (0..20_000).map(|_| {
+                let history = histories().new_tree(&mut runner).expect("the strategies reject nothing").current();
+                outcome(history, Some(part))
+            });
+            if !lost.any(|(found, wanted)| found != wanted) {
+                missed.push(part);
+            }
+        }
+        assert!(missed.is_empty(), "nothing is lost without {missed:?}");
     }
 }

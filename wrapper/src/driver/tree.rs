@@ -37,6 +37,7 @@ use nix::{
     unistd::{Pid, getpid},
 };
 
+use super::witness::Witness;
 use crate::{
     config::Scope,
     supervisor::{Queued, Received},
@@ -132,8 +133,11 @@ impl Tree {
     }
 
     /// This child is the witness, if there is one.
-    pub(super) fn witnessed_by(&mut self, witness: Option<pid_t>) {
-        self.witness = witness;
+    pub(super) fn witnessed_by(&mut self, witness: Option<&Witness>) {
+        if let Some(before) = std::mem::replace(&mut self.witness, witness.map(Witness::pid)) {
+            self.others.remove(&before);
+        }
+        self.others.extend(witness.filter(|witness| witness.counts()).map(Witness::pid));
     }
 
     /// This child is the watchdog, or there is none. `counts`: waiting for all children waits for it as well.

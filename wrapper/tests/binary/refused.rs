@@ -480,6 +480,21 @@ fn a_command_joins_the_job_also_where_nobody_says_which_signals_wait() {
 }
 
 #[test]
+fn a_job_has_a_witness_also_where_the_end_of_each_child_is_a_signal() {
+    let mut terminal = Terminal::with_shell(SHELLS[0]);
+    let launcher = launcher(Call(libc::SYS_clone, Some(0)), &(Errno::EINVAL as i32).to_string(), None);
+    terminal.line(&format!("{launcher} {KONDUCTOR_RUN} -- sh -c 'echo star\"\"ted; read line; exit 3'"));
+    terminal.expect("started\r\n");
+    let job = children(terminal.program.id() as i32)[0];
+    let named =
+        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "konductor-group\n");
+    eventually("it has a witness", || children(job).iter().any(named).then_some(()));
+    // It is not waited for as if it were the command's.
+    terminal.line("");
+    terminal.expect_code(3);
+}
+
+#[test]
 fn a_witness_that_does_not_answer_is_given_up_whatever_else_happens() {
     let folder = tempfile::tempdir().unwrap();
     let (log, refuse) = (folder.path().join("log"), folder.path().join("refuse"));
