@@ -135,7 +135,7 @@ impl Work<'_> {
             );
         }
         let written: Vec<String> = former.into_iter().filter_map(|node| self.object(node)).collect();
-        let head: String = comments(chunk).map(|line| format!("{line}\n")).collect();
+        let head: String = comments(chunk).flat_map(|line| [line, "\n"]).collect();
         head + &written.join("---\n")
     }
 
@@ -159,7 +159,7 @@ impl Work<'_> {
             for pair in words.windows(2).filter(|pair| pair[0].ends_with("koncli")) {
                 match pair[1] {
                     "mutex" => {
-                        self.note(number, "koncli mutex lock and unlock are koncli lease acquire and release here")
+                        self.note(number, "koncli mutex lock and unlock are koncli lease acquire and release here");
                     }
                     "rwmutex" | "once" | "waitgroup" => {
                         self.note(
@@ -574,66 +574,4 @@ fn comments(chunk: &str) -> impl Iterator<Item = &str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// What comes of a text, indented: a comment in it would be taken for one of the script.
-    fn play(text: String) -> String {
-        let told = match convert(&[Source { name: "old.yaml".to_owned(), text }]) {
-            Ok(Converted { text, notes }) => {
-                text + &notes.iter().map(|note| format!("warning: {note}\n")).collect::<String>()
-            }
-            Err(mistakes) => mistakes.iter().map(|mistake| format!("error: {mistake}\n")).collect(),
-        };
-        told.lines().map(|line| format!("  {line}\n")).collect()
-    }
-
-    #[test]
-    fn manifests_are_converted_as_written() {
-        konductor_golden::check_folder(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/convert"), |_, script| {
-            konductor_golden::replay_sections(script, |inputs| {
-                let (mut text, mut left) = (String::new(), inputs.len());
-                move |line| {
-                    text += line.strip_prefix('.').unwrap_or(line);
-                    text.push('\n');
-                    left -= 1;
-                    if left == 0 { play(std::mem::take(&mut text)) } else { String::new() }
-                }
-            })
-        });
-    }
-
-    #[test]
-    fn an_object_that_is_in_two_files_is_refused() {
-        let lease = "apiVersion: sync.konductor.io/v1\nkind: Lease\nmetadata:\n  name: nightly\n";
-        let source = |name: &str| Source { name: name.to_owned(), text: lease.to_owned() };
-        let mistakes = convert(&[source("a.yaml"), source("b.yaml")]).expect_err("twice");
-        assert_eq!(
-            mistakes,
-            ["b.yaml:4: a Lease of that name comes from a.yaml:4, too: give one of them another name"]
-        );
-    }
-
-    #[test]
-    fn files_become_one_stream_of_documents() {
-        let lease = |name: &str| {
-            let text = format!("apiVersion: sync.konductor.io/v1\nkind: Lease\nmetadata:\n  name: {name}\n");
-            Source { name: format!("{name}.yaml"), text }
-        };
-        let converted = convert(&[lease("a"), lease("b")]).expect("both");
-        assert_eq!(converted.text.matches("---\n").count(), 1);
-        assert_eq!(documents(&converted.text).expect("YAML").len(), 2);
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_the_text_is_it_is_converted_kept_or_refused(text in ".{0,300}") {
-            let before = text.lines().map(|line| format!("{line}\n")).collect::<String>();
-            if let Ok(converted) = convert(&[Source { name: "x".to_owned(), text }]) {
-                prop_assert!(converted.text == before || before.contains("konductor.io"));
-            }
-        }
-    }
-}
+mod tests;
