@@ -64,20 +64,18 @@ impl Client {
     /// Finds the cluster: by `KUBECONFIG` when set, else in a pod by its service account, else by `~/.kube/config`;
     /// unless the options choose another one, or name a folder.
     ///
-    /// No request is made yet; a login program that the kubeconfig has is run, and waited for. Tokens of service accounts, and token files of a kubeconfig, are read anew at least
-    /// every minute and when the API server no longer accepts them. Must be called on a tokio runtime with I/O and time
-    /// enabled.
+    /// No request is made yet; a login program that the kubeconfig has is run, and waited for. Tokens of service accounts,
+    /// and token files of a kubeconfig, are read anew at least every minute and when the API server no longer accepts them.
+    /// Must be called on a tokio runtime with I/O and time enabled.
     pub async fn connect(options: ConnectOptions) -> Result<Self, ConnectError> {
-        match options.local {
-            Some(local) => Ok(Self(Target::Local(local))),
-            None => {
-                let config = options.choice.find().await?;
-                let namespace = namespace_of(&config, options.namespace)?;
-                let link = Link::connect(config, options.program, options.login).await;
-                let link = link.map_err(|source| ConnectError::Config { source })?;
-                Ok(Self::over(Arc::new(link), namespace))
-            }
+        if let Some(local) = options.local {
+            return Ok(Self(Target::Local(local)));
         }
+        let config = options.choice.find().await?;
+        let namespace = namespace_of(&config, options.namespace)?;
+        let link = Link::connect(config, options.program, options.login).await;
+        let link = link.map_err(|source| ConnectError::Config { source })?;
+        Ok(Self::over(Arc::new(link), namespace))
     }
 
     /// Connects to the cluster of this configuration. Its timeouts, retries and proxy are not used; the

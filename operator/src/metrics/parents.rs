@@ -150,7 +150,7 @@ struct Shares {
 
 impl Shares {
     /// For namespaces that have so many parents: what one has too many of is cut there first.
-    fn of(needs: impl Iterator<Item = usize> + Clone) -> Self {
+    fn of(needs: &(impl Iterator<Item = usize> + Clone)) -> Self {
         let used = |each: usize| needs.clone().map(|need| need.min(each)).sum::<usize>();
         // The largest that leaves nobody without.
         let (mut each, mut above) = (0, SHARE + 1);
@@ -190,7 +190,7 @@ impl Table {
 
     /// Those that have a place: which they are follows from those that there are.
     fn shown(&self) -> impl Iterator<Item = (&Id, &Figures)> {
-        let mut shares = Shares::of(self.namespaces.values().map(BTreeMap::len));
+        let mut shares = Shares::of(&self.namespaces.values().map(BTreeMap::len));
         self.namespaces.values().flat_map(move |of_namespace| of_namespace.iter().take(shares.take(of_namespace.len())))
     }
 }
@@ -349,7 +349,7 @@ mod tests {
         fn no_place_is_wasted_and_none_is_taken_from_who_has_less(
             needs in proptest::collection::vec(proptest::prop_oneof![1..5_usize, 1..2 * SHARE], 0..60)
         ) {
-            let mut shares = Shares::of(needs.iter().copied());
+            let mut shares = Shares::of(&needs.iter().copied());
             let taken: Vec<_> = needs.iter().map(|need| shares.take(*need)).collect();
             let could: usize = needs.iter().map(|need| (*need).min(SHARE)).sum();
             proptest::prop_assert_eq!(taken.iter().sum::<usize>(), could.min(SHOWN));
@@ -362,7 +362,7 @@ mod tests {
 
         #[test]
         fn more_namespaces_than_places_have_one_each_as_far_as_they_go(count in SHOWN..2 * SHOWN) {
-            let mut shares = Shares::of(std::iter::repeat_n(3, count));
+            let mut shares = Shares::of(&std::iter::repeat_n(3, count));
             let taken: usize = (0..count).map(|_| shares.take(3)).sum();
             proptest::prop_assert_eq!(taken, SHOWN);
         }

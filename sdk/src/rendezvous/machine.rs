@@ -90,7 +90,7 @@ pub(crate) enum Call {
     /// What there is, in its latest state.
     Look,
     /// Create the arrival, owned by the barrier with this UID.
-    Create { name: String, owner: Option<String>, spec: ArrivalSpec },
+    Create { name: String, owner: Option<String>, spec: Box<ArrivalSpec> },
     /// What arrival has this name, which was taken when one was to be created with this owner.
     Inspect { name: String, owner: Option<String> },
 }
@@ -373,12 +373,12 @@ impl Arriving {
             1..limits::SIBLINGS => format!("{}-{}", hashed(&self.barrier, &parts), taken + 1),
             _ => random(&self.barrier, draw.id),
         };
-        let spec = ArrivalSpec {
+        let spec = Box::new(ArrivalSpec {
             barrier: self.barrier.clone(),
             holder: self.holder.clone(),
             key: self.key.clone(),
             pod: self.pod.clone(),
-        };
+        });
         Call::Create { name, owner, spec }
     }
 }
