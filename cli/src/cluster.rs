@@ -298,13 +298,10 @@ impl Cluster {
             serde_json::from_slice(&body)
                 .map_err(|error| ApiError::Unanswered(format!("the API server's answer cannot be read: {error}")))
         };
-        match tokio::time::timeout(REQUEST, sending).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let late = || format!("no answer within {} s", REQUEST.as_secs());
-                Err(ApiError::Unanswered(self.link.is_logging_in().unwrap_or_else(late)))
-            }
-        }
+        tokio::time::timeout(REQUEST, sending).await.unwrap_or_else(|_| {
+            let late = || format!("no answer within {} s", REQUEST.as_secs());
+            Err(ApiError::Unanswered(self.link.is_logging_in().unwrap_or_else(late)))
+        })
     }
 
     async fn send(&self, call: &Call) -> Result<http::Response<Body>, ApiError> {

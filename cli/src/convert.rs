@@ -489,17 +489,12 @@ impl Work<'_> {
     ) {
         let Some(node) = node else { return };
         let duration = node.text().and_then(|text| text.parse::<GoDuration>().ok());
-        match duration.filter(|duration| (least..=most).contains(&duration.0)) {
-            Some(duration) => {
-                to.insert(name.to_owned(), json!(duration.to_string()));
-            }
-            None => {
-                let (least, most) = (GoDuration(least), GoDuration(most));
-                self.refuse(
-                    node.line,
-                    format!("{name}: wanted a duration from {least} to {most}, found {}", node.shown()),
-                );
-            }
+        if let Some(duration) = duration.filter(|duration| (least..=most).contains(&duration.0)) {
+            to.insert(name.to_owned(), json!(duration.to_string()));
+        } else {
+            let (least, most) = (GoDuration(least), GoDuration(most));
+            let found = node.shown();
+            self.refuse(node.line, format!("{name}: wanted a duration from {least} to {most}, found {found}"));
         }
     }
 }

@@ -155,12 +155,13 @@ fn reasons() -> Vec<(String, String, String)> {
     let (mut found, mut comment) = (Vec::new(), String::new());
     for line in include_str!("../../src/conditions.rs").lines() {
         if let Some(text) = line.strip_prefix("/// ") {
-            comment = format!("{comment} {text}").trim().to_owned();
+            comment += " ";
+            comment += text;
             continue;
         }
         let value = line.strip_prefix("pub const ").and_then(|line| line.split('"').nth(1));
         if let (Some(value), Some((of, when))) =
-            (value, comment.strip_prefix("Reason of [").and_then(|c| c.split_once(": ")))
+            (value, comment.trim().strip_prefix("Reason of [").and_then(|c| c.split_once(": ")))
         {
             found.push((value.to_owned(), of.to_owned(), plain(when)));
         }
