@@ -49,6 +49,11 @@ enum What {
         #[arg(long, value_name = "NAME")]
         mutation: Option<String>,
     },
+    /// Prints the plan of a seed as a script, to be kept in sim/scripts
+    Script {
+        /// The seed
+        seed: u64,
+    },
     /// Lives through a history that was kept as a script
     Play {
         /// The script
@@ -75,6 +80,9 @@ struct Run {
     /// Threads of a search
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     threads: usize,
+    /// Etcd may be restored from a backup, after which not all can be relied on
+    #[arg(long)]
+    restores: bool,
     /// Lives through each history twice, and compares
     #[arg(long)]
     twice: bool,
@@ -84,9 +92,13 @@ pub(crate) fn main() -> ExitCode {
     let Command { what } = Command::parse();
     note_panics();
     match what {
-        What::Run(Run { seed: Some(seed), .. }) => tell(&Plan::of(seed)),
+        What::Run(Run { seed: Some(seed), restores, .. }) => tell(&plan_of(seed, restores)),
         What::Run(run) => search(&run),
         What::Mutations { seeds, only } => mutate(seeds, &only),
+        What::Script { seed } => {
+            println!("{}", serde_json::to_string_pretty(&Plan::of(seed)).unwrap_or_default());
+            ExitCode::SUCCESS
+        }
         What::Play { script } => match read(&script) {
             Ok(plan) => tell(&plan),
             Err(error) => {
@@ -99,13 +111,17 @@ pub(crate) fn main() -> ExitCode {
             let mutation = Mutation::ALL.iter().find(named).copied();
             if let Some(plan) = shrink(&Plan { mutation, ..Plan::of(seed) }) {
                 let result = tell(&plan);
-                println!("the script, for sim/scripts: {}", serde_json::to_string(&plan).unwrap_or_default());
+                println!("{}", serde_json::to_string_pretty(&plan).unwrap_or_default());
                 return result;
             }
             println!("seed {seed} breaks nothing");
             ExitCode::SUCCESS
         }
     }
+}
+
+fn plan_of(seed: u64, restores: bool) -> Plan {
+    if restores { Plan::with_restores(seed) } else { Plan::of(seed) }
 }
 
 fn read(script: &Path) -> io::Result<Plan> {
@@ -171,9 +187,10 @@ fn search(run: &Run) -> ExitCode {
             if enough {
                 return;
             }
-            let mut outcome = live(&Plan::of(seed), false);
+            let plan = plan_of(seed, run.restores);
+            let mut outcome = live(&plan, false);
             if run.twice {
-                let again = live(&Plan::of(seed), false);
+                let again = live(&plan, false);
                 if again.digest != outcome.digest {
                     let what = "determinism: the same seed tells another story".to_owned();
                     outcome.broken.push(konductor_sim::observe::Broken { at: Duration::ZERO, what });

@@ -54,8 +54,8 @@ mutations! {
     DeletionsAreNotTold,
     /// Operators do not see that a claim was renewed.
     OperatorsSeeNoRenewal,
-    /// Operators take every claim for one of the shortest TTL.
-    OperatorsSeeShortTtls,
+    /// Clients take a TTL for ten seconds longer than it is.
+    ClientsSeeLongTtls,
     /// Operators see one permit more than a semaphore has.
     OperatorsSeeMorePermits,
     /// Operators take each claim for one of one permit.
@@ -176,7 +176,11 @@ impl Mutation {
             }
             Self::ConfirmationIsStale => return make_stale(!by_operator && reads && is_ours && !is_claim, request),
             Self::ClientsReadStaleClaims => return make_stale(!by_operator && reads && is_claim, request),
-            Self::OperatorsReadStaleLocks => return make_stale(by_operator && reads && is_lock, request),
+            Self::OperatorsReadStaleLocks => {
+                // Of lists it is noticed that versions go back.
+                let is_one = request.path.contains("/semaphores/") || request.path.contains("/leases/");
+                return make_stale(by_operator && reads && is_lock && is_one, request);
+            }
             Self::ListsAreStale => {
                 // Those of a takeover: of what follows everything, it is noticed that versions go back.
                 let selects = request.query.iter().any(|(_, value)| value.starts_with("spec."));
@@ -226,7 +230,8 @@ impl Mutation {
                     && patch["status"]["phase"].as_str().is_none_or(|phase| phase == "Granted")
                     && !patch["status"]["term"].is_null()
                     && patch["status"]["term"] != stored.value["status"]["term"];
-                let is_lost = if self == Self::WritesAreLost { server.store.version() % 4 == 0 } else { is_restamp };
+                let is_lost =
+                    if self == Self::WritesAreLost { server.store.version().is_multiple_of(4) } else { is_restamp };
                 is_lost.then(|| {
                     remove(&mut patch, &["metadata", "resourceVersion"]);
                     let mut merged = stored.value.clone();
@@ -251,7 +256,9 @@ impl Mutation {
             }
             if let Some(items) = body["items"].as_array_mut() {
                 let copies = self.copies(by_operator, of, items);
-                items.iter_mut().for_each(|item| self.see(by_operator, of, item));
+                for item in items.iter_mut() {
+                    self.see(by_operator, of, item);
+                }
                 items.extend(copies);
             }
         } else {
@@ -280,7 +287,7 @@ impl Mutation {
         matches!(
             self,
             Self::OperatorsSeeNoRenewal
-                | Self::OperatorsSeeShortTtls
+                | Self::ClientsSeeLongTtls
                 | Self::OperatorsSeeMorePermits
                 | Self::OperatorsSeeNoWeight
                 | Self::OperatorsSeeNoPriority
@@ -316,14 +323,17 @@ impl Mutation {
     fn see(self, by_operator: bool, kind: &str, object: &mut Value) {
         let is_claim = kind == "Permit" || kind == "LeaseRequest";
         let halve = |value: &mut Value| {
-            let seconds = value.as_str().and_then(|text| text.strip_suffix('s')).and_then(|text| text.parse::<u64>().ok());
-            if let Some(seconds) = seconds {
+            if let Some(seconds) = seconds(value) {
                 *value = format!("{}s", (seconds / 2).max(1)).into();
             }
         };
         match (self, by_operator) {
             (Self::OperatorsSeeNoRenewal, true) if is_claim => remove(object, &["spec", "renewTime"]),
-            (Self::OperatorsSeeShortTtls, true) if is_claim => object["spec"]["ttl"] = "5s".into(),
+            (Self::ClientsSeeLongTtls, false) if is_claim => {
+                if let Some(seconds) = seconds(&object["status"]["ttl"]) {
+                    object["status"]["ttl"] = format!("{}s", seconds + 10).into();
+                }
+            }
             (Self::OperatorsSeeMorePermits, true) if kind == "Semaphore" => {
                 let permits = object["spec"]["permits"].as_u64().unwrap_or(0);
                 object["spec"]["permits"] = (permits + 1).into();
@@ -351,7 +361,9 @@ impl Mutation {
                 object["status"]["settledTerm"] = term;
             }
             (Self::ClientsSeeNoLoss, false)
-                if is_claim && !object["status"]["fencingToken"].is_null() && object["status"]["phase"] != "Granted" =>
+                if is_claim
+                    && !object["status"]["fencingToken"].is_null()
+                    && object["status"]["phase"] != "Granted" =>
             {
                 object["status"]["phase"] = "Granted".into();
             }
@@ -364,6 +376,11 @@ impl Mutation {
             _ => {}
         }
     }
+}
+
+/// Of a span in whole seconds, how many.
+fn seconds(span: &Value) -> Option<u64> {
+    span.as_str()?.strip_suffix('s')?.parse().ok()
 }
 
 fn is_claim(path: &str) -> bool {

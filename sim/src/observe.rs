@@ -22,11 +22,11 @@ const UNSEEN: Duration = Duration::from_mins(1);
 const SETTLED: Duration = Duration::from_secs(90);
 
 /// How long after all trouble what was asked for meanwhile has ended: a request may be late by a minute.
-const PAST: Duration = Duration::from_secs(120);
+const PAST: Duration = Duration::from_mins(2);
 
 /// How long a holder may take to give back what is to be given back, once all is well: its next renewal, its command's
 /// end, and a new leader before it.
-const REVOKED: Duration = Duration::from_secs(60);
+const REVOKED: Duration = Duration::from_secs(40);
 
 /// Something that must not be.
 #[derive(Clone, Debug)]
@@ -169,7 +169,7 @@ impl Observers {
             return self.broken(now, what);
         }
         // What has gone by nobody's fault of Konductor's is known to its holder at its next renewal.
-        if self.has_forgotten && !self.is_granted(lock, token, server) {
+        if self.has_forgotten && self.claim_of(lock, token, server).is_none() {
             let hold = Hold { lock, weight, token, until, has_ended: false, is_void: true };
             self.holds.insert((client, lock), hold);
             return;
@@ -202,31 +202,51 @@ impl Observers {
         let asked = self.asks.get(&client).copied().unwrap_or_default();
         let later = self.past[lock].iter().find(|(end, other)| *end < asked && *other >= token);
         if let Some((end, other)) = later {
-            let what = format!("order: client {client} asked at {asked:?} and has token {token}; {other} ended at {end:?}");
+            let what =
+                format!("order: client {client} asked at {asked:?} and has token {token}; {other} ended at {end:?}");
             self.broken.push(Broken { at: now, what });
         }
         let hold = Hold { lock, weight, token, until, has_ended: false, is_void: false };
         self.holds.insert((client, lock), hold);
     }
 
-    /// Whether a claim on this lock has this token.
-    fn is_granted(&self, lock: usize, token: u64, server: &Server) -> bool {
+    /// The versions of all claims, by UID.
+    pub fn claims(server: &Server) -> BTreeMap<String, String> {
+        let is_claim = |resource: &resource::Resource| resource.kind == "Permit" || resource.kind == "LeaseRequest";
+        let ids = (0..resource::all().len()).filter(|id| is_claim(&resource::all()[*id]));
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        ids.flat_map(|id| server.store.list(id, None, None, u64::MAX))
+            .map(|(_, claim)| &claim.value["metadata"])
+            .map(|metadata| (text(&metadata["uid"]), text(&metadata["resourceVersion"])))
+            .collect()
+    }
+
+    /// The claim on this lock that has this token.
+    fn claim_of<'a>(&self, lock: usize, token: u64, server: &'a Server) -> Option<&'a Value> {
         let kind = if self.plan.locks[lock].is_semaphore { "Permit" } else { "LeaseRequest" };
         let id = resource::all().iter().position(|resource| resource.kind == kind).expect("claims are served");
-        server.store.list(id, None, None, u64::MAX).any(|(_, claim)| {
-            let status = &claim.value["status"];
+        server.store.list(id, None, None, u64::MAX).map(|(_, claim)| &claim.value).find(|claim| {
+            let status = &claim["status"];
             status["fencingToken"] == token
                 && (status["phase"] == "Granted" || status["phase"] == "Revoking")
-                && self.is_lock_of(lock, &claim.value)
+                && self.is_lock_of(lock, claim)
         })
     }
 
-    /// Etcd is as it was some time ago. What is held and not in it any more is its holder's mistake until its next
-    /// renewal, and tokens may be given again: who restores a backup has to know (`docs/reliability.md`).
-    pub fn restored(&mut self, now: Duration, server: &Server) {
+    /// Etcd is as it was some time ago; `before` are the versions of all claims until now, by UID. What is held and not in
+    /// it any more, or was renewed in the time that is lost, is its holder's mistake until its next renewal, and tokens
+    /// may be given again: who restores a backup has to know (`docs/reliability.md`).
+    pub fn restored(&mut self, now: Duration, before: &BTreeMap<String, String>, server: &Server) {
         self.count("etcd restored");
         self.has_forgotten = true;
-        let forgotten = self.holds.iter().filter(|(_, hold)| !self.is_granted(hold.lock, hold.token, server));
+        let is_same = |hold: &Hold| {
+            self.claim_of(hold.lock, hold.token, server).is_some_and(|claim| {
+                let metadata = &claim["metadata"];
+                let version = before.get(metadata["uid"].as_str().unwrap_or_default());
+                version.is_some_and(|version| metadata["resourceVersion"] == version.as_str())
+            })
+        };
+        let forgotten = self.holds.iter().filter(|(_, hold)| !is_same(hold));
         let forgotten: Vec<_> = forgotten.map(|(of, _)| *of).collect();
         for of in forgotten {
             if let Some(hold) = self.holds.get_mut(&of) {
@@ -312,7 +332,8 @@ impl Observers {
         if freed && by.is_none() {
             // By hand, or with its namespace.
             self.has_forgotten = true;
-            let live = self.holds.iter().filter(|(_, hold)| hold.token == token_before && self.is_lock_of(hold.lock, after));
+            let live =
+                self.holds.iter().filter(|(_, hold)| hold.token == token_before && self.is_lock_of(hold.lock, after));
             let live: Vec<_> = live.map(|(of, _)| *of).collect();
             for of in live {
                 if let Some(hold) = self.holds.get_mut(&of) {
@@ -428,7 +449,8 @@ impl Observers {
             self.count("rounds of barriers begun anew");
             let pause = self.plan.barriers.iter().find(|barrier| barrier.name == name).and_then(|b| b.reset_after);
             let since = self.ended_rounds.remove(&name);
-            let is_due = since.zip(pause).is_some_and(|(since, pause)| now + SECOND >= since + Duration::from_secs(pause));
+            let is_due =
+                since.zip(pause).is_some_and(|(since, pause)| now + SECOND >= since + Duration::from_secs(pause));
             if !is_due || round(after) != round(before) + 1 {
                 let what = format!("{name} begins round {}, after one that ended at {since:?}", round(after));
                 self.broken(now, what);
@@ -445,8 +467,10 @@ impl Observers {
         let keys: BTreeSet<_> = all.iter().map(|(_, arrival)| arrival.value["spec"]["key"].to_string()).collect();
         let first = all.iter().filter_map(|(_, arrival)| created(&arrival.value)).min();
         let count = |field: &str| after["spec"][field].as_u64();
-        let timeout = self.plan.barriers.iter().find(|barrier| barrier.name == name).and_then(|barrier| barrier.timeout);
-        let is_over = first.zip(timeout).is_some_and(|(first, timeout)| now + SECOND >= first + Duration::from_secs(timeout));
+        let timeout =
+            self.plan.barriers.iter().find(|barrier| barrier.name == name).and_then(|barrier| barrier.timeout);
+        let is_over =
+            first.zip(timeout).is_some_and(|(first, timeout)| now + SECOND >= first + Duration::from_secs(timeout));
         let there = keys.len() as u64;
         let expected = count("expected").unwrap_or(0);
         if opens && there < expected && !(is_over && count("quorum").is_some_and(|quorum| there >= quorum)) {

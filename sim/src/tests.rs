@@ -10,6 +10,20 @@ fn histories_break_no_promise() {
     }
 }
 
+/// Histories in which something was broken once.
+#[test]
+fn what_was_mended_stays_so() {
+    let scripts = [
+        include_str!("../scripts/claim-as-it-was-before.json"),
+        include_str!("../scripts/released-claim-in-an-old-backup.json"),
+    ];
+    for script in scripts {
+        let plan: Plan = serde_json::from_str(script).expect("a plan");
+        let outcome = live(&plan, false);
+        assert!(outcome.broken.is_empty(), "seed {}: {:?}", plan.seed, outcome.broken);
+    }
+}
+
 #[test]
 fn what_breaks_a_promise_is_noticed() {
     for (mutation, promise) in [

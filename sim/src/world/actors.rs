@@ -272,7 +272,7 @@ impl Cast {
                 ]}});
                 self.world.ask(Method::PATCH, &format!("{}/{}/status", path("batch", "jobs"), gate.name), &status);
             }
-            let next = times.iter().find(|at| **at > now).map(|at| *at - now);
+            let next = times.iter().find(|at| **at > now).and_then(|at| at.checked_sub(now));
             if times.is_empty() {
                 return;
             }
@@ -299,12 +299,17 @@ impl Cast {
             inner.cuts.clear();
             inner.bans.clear();
             inner.admission.clear();
-            inner.servers.iter_mut().filter(|server| !server.is_there()).for_each(|server| server.replace(Duration::ZERO));
+            inner
+                .servers
+                .iter_mut()
+                .filter(|server| !server.is_there())
+                .for_each(|server| server.replace(Duration::ZERO));
             inner.observers.calm(now);
             inner.tell(now, || "all is well from now on".into());
         }
         for process in lock(&self.processes).values() {
             process.thaw();
+            process.set_clock(0);
         }
         for (number, lock) in self.plan.locks.iter().enumerate().filter(|(_, lock)| lock.is_semaphore) {
             self.set_permits(number, lock.permits);
@@ -391,6 +396,7 @@ impl Cast {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a line or two for each")]
     async fn happen(self: &Arc<Self>, what: What) {
         let world = &self.world;
         world.tell(|| format!("*** {what:?}"));
@@ -488,18 +494,22 @@ impl Cast {
                 }
             }
             What::Replace(server, away) => world.replace(server, away),
-            What::Restore(age, raised) => {
-                let before: Vec<_> = (0..self.plan.operators.len()).map(|number| self.process(Who::Operator(number))).collect();
-                world.restore(age, raised);
-                self.make_namespace(Duration::ZERO).await;
-                sleep(RESTARTED).await;
-                self.restart_operators(&before);
-            }
+            What::Restore(age, raised) => self.restore(age, raised).await,
             What::DeleteNamespace(pause) => self.delete_namespace(pause).await,
             What::Quota(span) => world.admits_not(Refusal::Quota, span),
             What::Refuse(span) => world.admits_not(Refusal::Policy, span),
             What::Webhook(span) => world.admits_not(Refusal::Webhook, span),
         }
+    }
+
+    /// Etcd is restored from a backup that is so old, and people see to what that leaves undone.
+    async fn restore(self: &Arc<Self>, age: Duration, raised: bool) {
+        let world = &self.world;
+        let before: Vec<_> = (0..self.plan.operators.len()).map(|number| self.process(Who::Operator(number))).collect();
+        world.restore(age, raised);
+        self.make_namespace(Duration::ZERO).await;
+        sleep(RESTARTED).await;
+        self.restart_operators(&before);
     }
 
     /// What the runbook says after a backup was restored: operators that have not started over by themselves are started
@@ -836,7 +846,7 @@ impl Life {
             // Its receiver is in the same function.
             let _ = told.send(event);
         }));
-        let (mut works_until, mut has_worked, mut is_over) = (None, false, false);
+        let (mut works_until, mut has_worked, mut is_over, mut is_told_to_end) = (None, false, false, false);
         loop {
             let never = tokio::time::Instant::now() + Duration::from_secs(1 << 30);
             tokio::select! {
@@ -844,6 +854,8 @@ impl Life {
                 Some(event) = events.recv() => {
                     cast.world.tell(|| format!("client {number}: {event:?}"));
                     match event {
+                        // Nothing is begun any more.
+                        Event::Held { .. } if is_told_to_end => {}
                         Event::Held { fencing_token, deadline, .. } => {
                             let deadline = self.deadline(deadline);
                             cast.world.holds(number, plan.lock, plan.permits, fencing_token, deadline);
@@ -872,6 +884,7 @@ impl Life {
                 }
                 () = cast.ends[number].notified() => {
                     // What TERM does to konductor-run: the command ends, and then the claim is given back.
+                    is_told_to_end = true;
                     sleep(REACTION).await;
                     self.end_work();
                     works_until = None;

@@ -329,14 +329,17 @@ impl World {
         let version = versions.iter().rev().find(|(since, _)| *since <= back).map_or(1, |(_, version)| *version);
         // The namespaces and all locks are made in the first moment, and are in every backup.
         let first = versions.iter().take_while(|(since, _)| since.is_zero()).last().map_or(1, |(_, version)| *version);
+        let before = Observers::claims(server);
         server.store.rewind(version.max(first));
         if raised {
             server.store.raise();
         }
         let version = server.store.version();
         versions.push((now, version));
-        servers.iter_mut().for_each(|server| server.restore(version));
-        observers.restored(now, server);
+        for server in servers.iter_mut() {
+            server.restore(version);
+        }
+        observers.restored(now, &before, server);
         (inner.seen, inner.restored) = (version, true);
         inner.tell(now, || format!("etcd is at {version} again"));
         self.changed.iter().for_each(|changed| changed.notify_waiters());

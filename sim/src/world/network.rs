@@ -26,7 +26,7 @@ type Stream = UnsyncBoxBody<Bytes, io::Error>;
 const SILENCE: Duration = Duration::from_mins(5);
 
 /// How often a quiet watch is told where it stands.
-const BOOKMARK: Duration = Duration::from_mins(1);
+const BOOKMARK: Duration = Duration::from_secs(10);
 
 /// The latest that something late arrives.
 const LATE: u64 = 60_000;

@@ -258,11 +258,7 @@ impl<'a> Run<'a> {
 fn wanted(life: &Life, claim: Claim) -> Wanted {
     let lock = &life.cast.plan.locks[claim.lock];
     let name = lock.name.clone();
-    if lock.is_semaphore {
-        Wanted::Semaphore { name, permits: claim.permits as u32 }
-    } else {
-        Wanted::Lease { name }
-    }
+    if lock.is_semaphore { Wanted::Semaphore { name, permits: claim.permits as u32 } } else { Wanted::Lease { name } }
 }
 
 /// What an effect is called.
