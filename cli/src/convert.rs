@@ -443,7 +443,10 @@ impl Work<'_> {
         written.insert("name".to_owned(), json!(text(Some(name))));
         written.insert("state".to_owned(), json!(state));
         if let Some(namespace) = namespace {
-            let found = text(Some(namespace));
+            let Some(found) = namespace.text().filter(|found| is_label(found)) else {
+                self.refuse(namespace.line, format!("namespace: wanted a name, found {}", namespace.shown()));
+                return None;
+            };
             self.note(
                 namespace.line,
                 format!("namespace {found} has to allow this: by its annotation konductor.io/gates-from"),

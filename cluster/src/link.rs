@@ -480,4 +480,12 @@ mod tests {
         assert!(Login { asks_again: true, ..first }.again().asks);
         assert!(!Login { asks: false, asks_again: true, ..first }.again().asks);
     }
+
+    #[test]
+    fn a_login_that_nobody_is_asked_in_is_not_waited_for_as_long() {
+        let login = |limit, asks| Login { limit, asks, asks_again: true }.again().limit;
+        let (second, hour) = (Duration::from_secs(1), Duration::from_hours(1));
+        assert_eq!((login(hour, true), login(second, false)), (hour, second));
+        assert!(login(hour, false) <= Duration::from_mins(1));
+    }
 }

@@ -32,6 +32,10 @@ use crate::{Boottime, cause::causes};
 /// How long a login may take: codes that people type into a browser are good for this long.
 const LOGIN: Duration = Duration::from_mins(15);
 
+/// How long a login may take that nobody is asked in. All requests wait for it, renewals too: one that is stuck must end
+/// while there is time for another.
+const LOGIN_ALONE: Duration = Duration::from_mins(1);
+
 /// Bytes of an answer: a token and a certificate with its chain have some thousands.
 const ANSWER: usize = 1 << 20;
 
@@ -65,7 +69,8 @@ impl Default for Login {
 impl Login {
     /// How it is run when its credentials are no longer accepted.
     pub(crate) fn again(self) -> Self {
-        Self { asks: self.asks && self.asks_again, ..self }
+        let asks = self.asks && self.asks_again;
+        Self { asks, limit: if asks { self.limit } else { self.limit.min(LOGIN_ALONE) }, ..self }
     }
 }
 

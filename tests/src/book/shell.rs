@@ -156,6 +156,11 @@ impl<'a> Player<'a> {
         std::fs::write(&script, include_str!("database.sh")).expect("write a file");
         let mut command = Command::new("bash");
         command.arg(script).current_dir(&folder);
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_str().is_some_and(says_otherwise) {
+                command.env_remove(variable);
+            }
+        }
         let mut server = Process::spawn_quiet("database", command);
         let began = tokio::time::Instant::now();
         while !server.stderr().contains("ready to accept connections") {
@@ -222,10 +227,7 @@ impl<'a> Player<'a> {
             command.env_remove(variable);
         }
         for (variable, _) in std::env::vars_os() {
-            if variable
-                .to_str()
-                .is_some_and(|variable| variable.starts_with("KONCLI_") || variable.starts_with("HELM_"))
-            {
+            if variable.to_str().is_some_and(says_otherwise) {
                 command.env_remove(variable);
             }
         }
@@ -312,4 +314,10 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), to.join(name)).expect("copy a file");
         }
     }
+}
+
+/// Whether a variable may have the programs of a page do otherwise than the page says: settings of theirs, a proxy.
+fn says_otherwise(variable: &str) -> bool {
+    let begins = |begin: &&str| variable.starts_with(begin);
+    ["KONCLI_", "KONDUCTOR_", "HELM_", "PG"].iter().any(begins) || variable.to_ascii_lowercase().ends_with("_proxy")
 }
