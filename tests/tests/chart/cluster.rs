@@ -48,6 +48,10 @@ impl Cluster {
         let cluster = Self { control_plane, system, folder, _turn: turn };
         cluster.read_all().await;
         cluster.kubectl(&["delete", KINDS, "--all-namespaces", "--selector", LABEL]).expect("remove what others left");
+        // Made by an operator and not by Helm.
+        let elections = ["leases.coordination.k8s.io", "--field-selector", "metadata.name=konductor-operator"];
+        let elections = [&["delete", "--all-namespaces"], &elections[..]].concat();
+        cluster.kubectl(&elections).expect("remove the elections of others");
         cluster
     }
 
