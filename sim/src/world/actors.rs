@@ -656,7 +656,7 @@ impl Life {
             // Its receiver is in the same function.
             let _ = told.send(event);
         }));
-        let (mut works_until, mut has_worked, mut is_over) = (None, false, false);
+        let (mut works_until, mut has_worked, mut is_given_back, mut is_over) = (None, false, false, false);
         loop {
             let never = tokio::time::Instant::now() + Duration::from_secs(1 << 30);
             tokio::select! {
@@ -665,6 +665,8 @@ impl Life {
                     cast.world.tell(|| format!("client {number}: {event:?}"));
                     let now = cast.world.now();
                     match event {
+                        // What it no longer wants was under way, and it does not use it.
+                        Event::Held { .. } if is_given_back => {}
                         Event::Held { fencing_token, deadline, .. } => {
                             let deadline = self.deadline(deadline);
                             cast.world.inner().observers.held(now, number, fencing_token, deadline);
@@ -678,7 +680,7 @@ impl Life {
                             cast.world.inner().observers.count("lost");
                             sleep(REACTION).await;
                             self.end_work();
-                            works_until = None;
+                            (works_until, is_given_back) = (None, true);
                             let _ = commands.send(Command::Release);
                         }
                         Event::Abandoned { .. } => cast.world.inner().observers.count("abandoned"),
@@ -688,14 +690,14 @@ impl Life {
                 }
                 () = sleep_until(works_until.unwrap_or(never)) => {
                     self.end_work();
-                    (works_until, has_worked) = (None, true);
+                    (works_until, has_worked, is_given_back) = (None, true, true);
                     let _ = commands.send(Command::Release);
                 }
                 () = cast.ends[number].notified() => {
                     // What TERM does to konductor-run: the command ends, and then the claim is given back.
                     sleep(REACTION).await;
                     self.end_work();
-                    works_until = None;
+                    (works_until, is_given_back) = (None, true);
                     let _ = commands.send(Command::Release);
                 }
                 () = &mut run, if !is_over => is_over = true,
