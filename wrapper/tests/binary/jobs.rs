@@ -382,8 +382,9 @@ fn play(situation: &Situation, what: Happens, shell: &str, with: bool) -> Story 
     let from = stage.terminal.expected();
     stage.begin(situation.line, with);
     stage.happen(what, situation.stands);
-    if situation.stands == Orphaned && [Quit, TermForAll].contains(&what) {
-        // The shell above is ended by it, too, and the terminal with that.
+    // The shell above is ended by it, too, and the terminal with that. (INT it keeps to itself until the command has ended.)
+    let hangs_up = situation.stands == Orphaned && [Quit, TermForAll].contains(&what);
+    if hangs_up {
         eventually("the terminal is hung up", || stage.log().contains(&"SIGHUP".to_owned()).then_some(()));
     }
     stage.end(what, situation.stands);
@@ -404,7 +405,7 @@ fn play(situation: &Situation, what: Happens, shell: &str, with: bool) -> Story 
         Hup => true,
         Int | Quit | TermForAll => {
             let passes_on = ["timeout", "limited", "make"].iter().any(|name| situation.line.contains(name));
-            passes_on || situation.stands == Orphaned
+            passes_on || hangs_up
         }
         Tstp | Winch => situation.line.contains("sudo"),
         _ => false,

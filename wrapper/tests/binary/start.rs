@@ -17,7 +17,8 @@ fn race(trials: u32) {
             std::hint::spin_loop();
         }
         if trial % 16 == 0 {
-            assert_eq!(command.line(), "started");
+            let line = command.line();
+            assert_eq!(line, "started", "trial {trial}, and then {:?}", command.end());
         } else if trial % 16 == 8 {
             eventually("the command has been forked", || (!children(command.pid()).is_empty()).then_some(()));
         }
