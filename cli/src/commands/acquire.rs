@@ -281,7 +281,25 @@ async fn acquire(
 
 /// Who holds a lock, for people, as far as the lock itself tells it.
 async fn holder_of(cluster: &Cluster, lock: &ObjectName) -> Option<String> {
-    held_by(&cluster.call(Call::get(cluster.path(lock.resource, &lock.name))).await.ok()?)
+    asked_again(async || {
+        let told = cluster.call(Call::get(cluster.path(lock.resource, &lock.name))).await;
+        told.ok().as_ref().and_then(held_by)
+    })
+    .await
+}
+
+/// Seconds until a lock is asked again that tells of no holder: it is told later than the claim that waits. One that
+/// nobody holds is left alone after the last.
+const ASK_AGAIN: [u64; 4] = [1, 2, 4, 8];
+
+async fn asked_again<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    for pause in ASK_AGAIN {
+        if let Some(told) = ask().await {
+            return Some(told);
+        }
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+    }
+    ask().await
 }
 
 /// Holders that are named on one line.
@@ -545,6 +563,18 @@ mod tests {
             (json!({ "holders": [], "holder": null }), None),
         ] {
             assert_eq!(held_by(&json!({ "status": status })).as_deref(), expected, "{status}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_tells_nobody_is_asked_again_a_few_times() {
+        for (tells_at, expected) in [(1, (Some(1), 1)), (3, (Some(3), 3)), (5, (Some(5), 5)), (6, (None, 5))] {
+            let mut asked = 0;
+            let told = asked_again(async || {
+                asked += 1;
+                (asked == tells_at).then_some(asked)
+            });
+            assert_eq!((told.await, asked), expected);
         }
     }
 

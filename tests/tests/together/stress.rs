@@ -244,6 +244,10 @@ impl Stress {
         for place in 0..self.slots.len() {
             let slot = &mut self.slots[place];
             if slot.process.status().is_some() {
+                // A watchdog that still stands would leave what it is to kill.
+                if let Some(frozen) = slot.frozen.take() {
+                    frozen.thaw().await;
+                }
                 let code = end_of(slot).await;
                 self.said.push(slot.process.output());
                 *self.ended.entry(code).or_default() += 1;
