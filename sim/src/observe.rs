@@ -511,26 +511,31 @@ impl Observers {
 
     /// In the end nothing is held any more, and every lock says so.
     pub fn end(&mut self, now: Duration, server: &Server) {
-        for (id, resource) in resource::all().iter().enumerate() {
-            for (key, stored) in server.store.list(id, None, None, u64::MAX) {
-                let status = &stored.value["status"];
-                let what = match resource.kind.as_str() {
-                    "Permit" | "LeaseRequest" if status["phase"] == "Granted" || status["phase"] == "Revoking" => {
-                        format!("I4: the claim {} is {} when everybody has gone", key.2, status["phase"])
-                    }
-                    "Semaphore" if status["inUse"].as_u64().unwrap_or(0) != 0 => {
-                        format!(
-                            "I8: semaphore {} says that {} are in use when everybody has gone",
-                            key.2, status["inUse"]
-                        )
-                    }
-                    "Lease" if resource.schema.is_some() && status["phase"] == "Held" => {
-                        format!("I8: lease {} says that it is held when everybody has gone", key.2)
-                    }
-                    _ => continue,
-                };
-                self.broken(now, what);
-            }
+        for what in left(server) {
+            self.broken(now, what);
         }
     }
+}
+
+/// What says that something is held.
+pub fn left(server: &Server) -> Vec<String> {
+    let mut left = Vec::new();
+    for (id, resource) in resource::all().iter().enumerate() {
+        for (key, stored) in server.store.list(id, None, None, u64::MAX) {
+            let status = &stored.value["status"];
+            left.push(match resource.kind.as_str() {
+                "Permit" | "LeaseRequest" if status["phase"] == "Granted" || status["phase"] == "Revoking" => {
+                    format!("I4: the claim {} is {} when everybody has gone", key.2, status["phase"])
+                }
+                "Semaphore" if status["inUse"].as_u64().unwrap_or(0) != 0 => {
+                    format!("I8: semaphore {} says that {} are in use when everybody has gone", key.2, status["inUse"])
+                }
+                "Lease" if resource.schema.is_some() && status["phase"] == "Held" => {
+                    format!("I8: lease {} says that it is held when everybody has gone", key.2)
+                }
+                _ => continue,
+            });
+        }
+    }
+    left
 }

@@ -25,7 +25,7 @@ use super::{Refusal, World, network, process::Process, tree::Tree, wrapper::Run}
 use crate::{
     chance::Chance,
     mutation::Mutation,
-    observe::Broken,
+    observe::{self, Broken},
     plan::{Awaited, Plan, Weather, What, Who, Wrapper},
     server::{Key, resource},
 };
@@ -43,8 +43,13 @@ const LEASE: Duration = Duration::from_secs(15);
 /// dead leader, the longest TTL twice, and the pauses of all sides.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// How long after the last one has gone something may still be held: the longest TTL, and a proof of life.
+/// How long the world goes on at least after the last one has gone: what is granted then, to whoever is left, is seen.
 const AFTERWARDS: Duration = Duration::from_secs(45);
+
+/// How long after the last one has gone something may still be held. Who has crashed while it waited is granted something
+/// just before its time to show that it lives is over, at the worst, and has it for the longest TTL; and for as long again
+/// if that is first asked of it then.
+const HELD_AFTERWARDS: Duration = Duration::from_mins(3);
 
 /// How long after the last one has gone a request may still be under way: what was cut off, and late.
 const LATEST: Duration = Duration::from_mins(3);
@@ -243,6 +248,10 @@ impl Cast {
             sleep(Duration::from_secs(1)).await;
         }
         sleep(AFTERWARDS).await;
+        let last = tokio::time::Instant::now() + (HELD_AFTERWARDS - AFTERWARDS);
+        while !observe::left(&world.inner().server).is_empty() && tokio::time::Instant::now() < last {
+            sleep(Duration::from_secs(1)).await;
+        }
         let now = world.now();
         let mut inner = world.inner();
         let inner = &mut *inner;
