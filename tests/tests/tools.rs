@@ -1,4 +1,5 @@
-//! `tests/tools/install`, with a compiler that is a stand-in: what is tried here is how it finds, builds and caches.
+//! `tests/tools/install`, with a compiler that is a stand-in: what is tried here is how it finds, builds and caches. And
+//! what a release does that cannot be tried where nothing is published, with stand-ins for what publishes.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -214,5 +215,104 @@ fn workflows_call_our_scripts_and_pin_what_is_not_ours() {
             let mode = std::fs::metadata(workspace().join(script)).expect("it is there").permissions().mode();
             assert_eq!(mode & 0o111, 0o111, "{script}");
         }
+    }
+}
+
+/// What `release/all` has made, as far as `release/publish` looks at it; and programs that only note how they are called.
+struct Release(TempDir);
+
+impl Release {
+    fn new() -> Self {
+        let release = Self(tempfile::tempdir().expect("make a folder"));
+        let folder = release.0.path();
+        for layout in ["images/run", "images/cli", "images/operator", "chart/oci"] {
+            let layout = folder.join("dist").join(layout);
+            std::fs::create_dir_all(&layout).expect("make a folder");
+            let digest = format!("sha256:{}", layout.file_name().and_then(|name| name.to_str()).expect("UTF-8"));
+            let index = format!(r#"{{"manifests":[{{"digest":"{digest}"}}]}}"#);
+            std::fs::write(layout.join("index.json"), index).expect("write an index");
+        }
+        std::fs::create_dir(folder.join("dist/files")).expect("make a folder");
+        std::fs::write(folder.join("dist/files/SHA256SUMS"), "").expect("write a file");
+        std::fs::create_dir(folder.join("bin")).expect("make a folder");
+        let note = "#!/usr/bin/env bash\nline=\"${0##*/} $*\"\necho \"${line//$'\\n'/ }\" >>\"$CALLS\"\n";
+        for program in ["skopeo", "cosign", "gh"] {
+            let fails = format!("[[ ${{FAILS:-}} != {program} ]]\n");
+            executable(&folder.join("bin").join(program), &format!("{note}{fails}"));
+        }
+        release
+    }
+
+    fn publish(&self, tag: &str, variables: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(workspace().join("release/publish"));
+        let path = std::env::var("PATH").expect("a path");
+        command
+            .arg(self.0.path().join("dist"))
+            .arg(tag)
+            .env("PATH", format!("{}:{path}", self.0.path().join("bin").display()))
+            .env("CALLS", self.0.path().join("calls"))
+            .env_remove("REGISTRY")
+            .envs(variables.iter().copied());
+        command.output().expect("run the script")
+    }
+
+    /// How the programs were called, without the folder.
+    fn calls(&self) -> Vec<String> {
+        let calls = std::fs::read_to_string(self.0.path().join("calls")).unwrap_or_default();
+        let dist = format!("{}/", self.0.path().join("dist").display());
+        calls.lines().map(|line| line.replace(&dist, "")).collect()
+    }
+}
+
+#[test]
+fn a_release_is_pushed_and_signed_before_anybody_sees_it() {
+    let version = env!("CARGO_PKG_VERSION");
+    let (tag, registry) = (format!("v{version}"), ("REGISTRY", "registry.example/konductor"));
+    let release = Release::new();
+    let output = release.publish(&tag, &[registry]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let pushed = [
+        ("images/run", "run", "run"),
+        ("images/cli", "cli", "cli"),
+        ("images/operator", "operator", "operator"),
+        ("chart/oci", "charts/konductor", "oci"),
+    ];
+    let mut expected = Vec::new();
+    for (layout, name, digest) in pushed {
+        let name = format!("{}/{name}", registry.1);
+        expected.push(format!("skopeo copy --all --preserve-digests oci:{layout}:{version} docker://{name}:{version}"));
+        expected.push(format!("cosign sign --yes --recursive {name}@sha256:{digest}"));
+    }
+    expected.push("cosign sign-blob --yes --bundle files/SHA256SUMS.sigstore.json files/SHA256SUMS".to_owned());
+    let calls = release.calls();
+    assert_eq!(calls[..expected.len()], expected);
+    let [draft, last] = &calls[expected.len()..] else { panic!("{calls:#?}") };
+    // With what the changelog says of it.
+    let start = format!("gh release create {tag} --draft --verify-tag --title {tag} --notes ## {version} ");
+    assert!(draft.starts_with(&start) && draft.contains("`Semaphore` and `Permit`"), "{draft}");
+    assert!(draft.ends_with(" files/SHA256SUMS"), "{draft}");
+    assert_eq!(*last, format!("gh release edit {tag} --draft=false"));
+
+    // What fails is not shown to anybody.
+    for (program, last) in [("skopeo", "skopeo copy "), ("cosign", "cosign sign "), ("gh", "gh release create ")] {
+        let release = Release::new();
+        assert!(!release.publish(&tag, &[registry, ("FAILS", program)]).status.success(), "{program}");
+        let calls = release.calls();
+        assert!(calls.last().is_some_and(|call| call.starts_with(last)), "{program}: {calls:#?}");
+    }
+    // Nor is what is not asked for in the right way.
+    for (tag, variables, sentence) in [
+        (
+            "v9.9.9",
+            &[registry][..],
+            format!("wanted the tag v{version}, which is Cargo.toml's version, found 'v9.9.9'"),
+        ),
+        (&*tag, &[], "wanted in REGISTRY where images and chart go, found nothing".to_owned()),
+    ] {
+        let release = Release::new();
+        let output = release.publish(tag, variables);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(&sentence), "{said}");
+        assert!(release.calls().is_empty(), "{:#?}", release.calls());
     }
 }

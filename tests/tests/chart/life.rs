@@ -222,6 +222,36 @@ async fn semaphore(namespace: &TestNamespace, name: &str) -> Semaphore {
 }
 
 #[tokio::test]
+async fn the_mode_of_admission_says_what_becomes_of_who_speaks_for_a_pod_of_others() {
+    let cluster = Cluster::alone().await;
+    let team = cluster.control_plane.namespace("team").await;
+    cluster.helm(Helm::Four, &["install", "konductor", CHART]).expect("install");
+    team.bind_cluster_role("default", Installed::WORKLOAD).await;
+    let nobody = client(&team.service_account_kubeconfig("default").await).await;
+    let claim = json!({
+        "apiVersion": "konductor.io/v1", "kind": "Permit", "metadata": { "name": "claim" },
+        "spec": { "semaphore": "s", "holder": "h", "instance": "i", "pod": { "name": "p", "uid": "u" } },
+    });
+    // Each answer is another one than that before it. (Of what Audit notes, who asks sees nothing.)
+    for (mode, code, warns) in
+        [("Deny", 403, false), ("Off", 201, false), ("Warn", 201, true), ("Audit", 201, false), ("Deny", 403, false)]
+    {
+        let upgrade = ["upgrade", "konductor", CHART, "--set", &format!("admission.mode={mode}")];
+        cluster.helm(Helm::Four, &upgrade).expect("upgrade");
+        eventually(LIMIT, &format!("with {mode}: {code}, warns: {warns}"), || async {
+            let path = format!("/apis/konductor.io/v1/namespaces/{}/permits?dryRun=All", team.name);
+            let request = Request::post(path).header("Content-Type", "application/json");
+            let request = request.body(claim.to_string().into_bytes().into()).expect("a request");
+            let answer = nobody.send(request).await.map_err(|error| error.to_string())?;
+            let warning = answer.headers().get("warning").and_then(|text| text.to_str().ok()).unwrap_or_default();
+            let is_as_wanted = answer.status() == code && warning.contains("this claim speaks for the pod p") == warns;
+            if is_as_wanted { Ok(()) } else { Err(format!("{} {warning}", answer.status())) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_rendered_can_be_applied_by_others() {
     let cluster = Cluster::alone().await;
     let apply = ["apply", "--server-side", "-f", "-"];

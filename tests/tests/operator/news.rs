@@ -68,13 +68,24 @@ async fn kubectl_describes_a_job_that_waits_and_when_it_was_granted() {
     let waits = "waits for semaphore warehouse, position 3";
     described("pod", "third", &scene, &["Waiting", waits]).await;
     described("job", "third-job", &scene, &["Waiting", &format!("pod third: {waits}")]).await;
-    // It moves up, which is no change of its state: nothing is told of that.
+    // Nothing is told of what is no change of its state: that it is renewed, and moves up.
+    let renewed = async |time: &str| {
+        let patch = Patch::Merge(json!({ "spec": { "renewTime": time } }));
+        scene.claims().patch("third", &PatchParams::default(), &patch).await.expect("renew");
+    };
+    renewed("2026-01-01T00:00:00.000000Z").await;
     for name in ["holder", "first", "second"] {
         scene.release(name).await;
     }
     scene.granted("third").await;
     described("pod", "third", &scene, &["Granted", "granted semaphore warehouse"]).await;
     described("job", "third-job", &scene, &["Granted", "pod third: granted semaphore warehouse"]).await;
+    for second in 1..4 {
+        renewed(&format!("2026-01-01T00:00:0{second}.000000Z")).await;
+    }
+    // News are told in their order, so all that was to be told of renewals has been by then.
+    job_with_claim(&scene, "fourth", "warehouse").await;
+    scene.event("Job", "fourth-job", "Waiting").await;
     let told = events(&scene).await;
     let reasons = |about: &str| -> Vec<_> {
         told.iter().filter(|(object, ..)| object == about).map(|(_, reason, _)| reason.as_str()).collect()

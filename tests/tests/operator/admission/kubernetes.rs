@@ -1,17 +1,19 @@
 //! What Kubernetes itself does about claims and policies: check types, clean up, and refuse the tokens of pods that are
 //! gone.
 
+use std::time::Duration;
+
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyStatus,
 };
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use konductor_tests::{eventually, helm_template, wait_for, wait_gone};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Scene, controlled, create, object, objects, refusal};
+use super::{Scene, controlled, create, delete, merge, object, objects, refusal};
 use crate::cluster::LIMIT;
 
 /// What the API server's controllers have found out about a policy.
@@ -64,6 +66,31 @@ async fn a_namespace_with_claims_can_be_deleted() {
 }
 
 #[tokio::test]
+async fn in_a_namespace_that_goes_whoever_may_delete_deletes_what_speaks_for_anybody() {
+    // There is no controller here: the namespace stays while it goes.
+    let scene = Scene::new("going").await;
+    let (first, second) = (scene.pod("first").await, scene.pod("second").await);
+    let kinds = ["Permit", "LeaseRequest", "Arrival"];
+    for kind in kinds {
+        for name in ["goes", "stays"] {
+            create(&first, &object(kind, name, &scene.first, &json!({}), &json!({}))).await.expect("create");
+        }
+        refusal(delete(&second, kind, "goes").await);
+    }
+    let namespaces: Api<Namespace> = Api::all(scene.namespace.client.clone());
+    namespaces.delete(&scene.namespace.name, &DeleteParams::default()).await.expect("delete a namespace");
+    for kind in kinds {
+        // The API server knows a namespace from its cache.
+        eventually(LIMIT, &format!("{kind}s of a namespace that goes can be deleted"), || async {
+            delete(&second, kind, "goes").await.map_err(|error| error.to_string())
+        })
+        .await;
+        // All else is as it was.
+        refusal(merge(&second, kind, "stays", &json!({ "metadata": { "annotations": { "a": "b" } } })).await);
+    }
+}
+
+#[tokio::test]
 async fn a_deletion_in_the_foreground_removes_a_claim() {
     let (control_plane, _) = controlled().await;
     let scene = Scene::of(control_plane.namespace("foreground").await).await;
@@ -93,11 +120,37 @@ async fn the_token_of_a_pod_that_is_gone_is_refused() {
     // A pod of the same name is another one.
     scene.namespace.pod("first", "worker", &["main"]).await;
     let successor = scene.pod("first").await;
-    let said = refusal(super::delete(&successor, "Permit", "claim").await);
+    let said = refusal(delete(&successor, "Permit", "claim").await);
     assert!(
         said.contains("speaks for the pod first (UID ") && said.contains("and you are the pod first (UID "),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn the_token_of_a_pod_that_does_not_go_is_refused_a_minute_after_its_end() {
+    const LEEWAY: Duration = Duration::from_mins(1);
+    let scene = Scene::new("lingering").await;
+    let first = scene.pod("first").await;
+    create(&first, &object("Permit", "claim", &scene.first, &json!({}), &json!({}))).await.expect("create");
+    let pods = scene.namespace.api::<Pod>();
+    let kept = Patch::Merge(json!({ "metadata": { "finalizers": ["example.com/keep"] } }));
+    pods.patch("first", &PatchParams::default(), &kept).await.expect("keep a pod");
+    let start = konductor::Boottime::now();
+    pods.delete("first", &DeleteParams::default().grace_period(0)).await.expect("delete a pod");
+    // Until then it may still release what it holds.
+    eventually(LEEWAY + LIMIT, "the token is refused", || async {
+        match objects(&first, "Permit").get("claim").await {
+            Err(kube::Error::Api(status)) if status.code == 401 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    // The API server's times are whole seconds.
+    let took = konductor::Boottime::now().since(start);
+    assert!(took > LEEWAY - Duration::from_secs(2), "refused after {took:?}");
+    let there = pods.get("first").await.expect("it is still there");
+    assert!(there.metadata.deletion_timestamp.is_some());
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! Whoever asks for whatever: the whole matrix, and the rules beside the first one.
 
 use konductor_api::{MAX_PRIORITY_ANNOTATION, REVOKE_ANNOTATION, admission::SPEAKS_FOR_NO_POD};
-use konductor_tests::{Installed, apply, client, workspace};
+use konductor_tests::{ControlPlane, Installed, apply, client, workspace};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
+use super::clients::{ended, koncli};
 use super::{Scene, create, delete, merge, object, objects, refusal, shown_in};
 use crate::cluster::{LIMIT, installed};
 
@@ -150,6 +151,71 @@ async fn the_operator_deletes_what_speaks_for_pods_and_adopts_arrivals() {
     }
 }
 
+/// As who is not refused by a policy, but by RBAC.
+fn lacks_the_right(result: Result<(), kube::Error>) {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains(" cannot ") => {}
+        other => panic!("not refused by RBAC: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_operator_does_to_claims_of_whomever_what_its_role_says_and_nothing_else() {
+    let scene = Scene::new("operator").await;
+    let admin = scene.admin().await;
+    // With the rights that the chart gives it, and none of the pods'.
+    let token = installed().await.kubeconfig().with_file_name("token");
+    let token = std::fs::read_to_string(token).expect("read the operator's token");
+    let access = ControlPlane::shared().await.access();
+    let operator = client(&access.token_kubeconfig(&token, &scene.namespace.name)).await;
+    for kind in ["Permit", "LeaseRequest", "Arrival"] {
+        for (whose, pod) in [("first", &scene.first), ("none", &Value::Null)] {
+            for act in Act::on(kind) {
+                let tried = act.tried(&operator, &admin, kind, &format!("{whose}-{act:?}").to_lowercase(), pod).await;
+                match (kind, act) {
+                    // It writes into the metadata of arrivals, whose owner is their barrier.
+                    (_, Act::Delete) | ("Arrival", Act::Annotate) => {
+                        tried.unwrap_or_else(|error| panic!("{act:?} {kind} of {whose}: {error}"));
+                    }
+                    _ => lacks_the_right(tried),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_kubernetes_itself_cleans_up_with_is_let_through_by_its_exact_name() {
+    let scene = Scene::new("cleaners").await;
+    let admin = scene.admin().await;
+    for (number, (name, is_let_through)) in [
+        ("system:serviceaccount:kube-system:namespace-controller", true),
+        ("system:serviceaccount:kube-system:generic-garbage-collector", true),
+        ("system:kube-controller-manager", true),
+        ("system:serviceaccount:kube-system:job-controller", false),
+        ("system:serviceaccount:default:namespace-controller", false),
+        ("system:kube-scheduler", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let client = scene.person(name).await;
+        for kind in ["Permit", "LeaseRequest", "Arrival"] {
+            for act in Act::on(kind) {
+                let object = format!("{number}-{act:?}").to_lowercase();
+                let tried = act.tried(&client, &admin, kind, &object, &scene.first).await;
+                // To clean up, nobody creates anything.
+                if is_let_through && *act != Act::Create {
+                    tried.unwrap_or_else(|error| panic!("{name} may {act:?} {kind}: {error}"));
+                } else {
+                    let said = refusal(tried);
+                    assert!(said.contains(&format!("you are {name}, who is no pod")), "{said}");
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_claim_has_nothing_that_would_be_in_the_way_of_its_deletion() {
     let scene = Scene::new("clutter").await;
@@ -232,6 +298,8 @@ async fn a_namespace_can_have_a_highest_priority() {
     .await;
     assert_eq!(said, "the annotation konductor.io/max-priority of the namespace is no whole number: lots");
     refusal(create(&first, &claim("Permit", "unclear", -5)).await);
+    let silent = object("Permit", "silent", &scene.first, &json!({}), &json!({}));
+    refusal(create(&first, &silent).await);
 }
 
 #[tokio::test]
@@ -242,7 +310,8 @@ async fn to_revoke_takes_a_verb_and_the_verb_allows_nothing_else() {
     let on_call: Vec<_> = shown.into_iter().filter(|object| object.name_any() == "konductor-revoker").collect();
     assert_eq!(on_call.len(), 2, "a role and its binding");
     apply(&scene.namespace.client, &scene.namespace.name, &on_call).await;
-    let ann = client(&scene.namespace.user_kubeconfig("ann", Some("on-call"))).await;
+    let kubeconfig = scene.namespace.user_kubeconfig("ann", Some("on-call"));
+    let ann = client(&kubeconfig).await;
     konductor_tests::eventually(LIMIT, "the role is in force", || async {
         objects(&ann, "Permit").list(&ListParams::default()).await.map(drop)
     })
@@ -251,7 +320,7 @@ async fn to_revoke_takes_a_verb_and_the_verb_allows_nothing_else() {
     let first = scene.pod("first").await;
     let revocation = |reason: Value| json!({ "metadata": { "annotations": { REVOKE_ANNOTATION: reason } } });
     let mine = "this claim speaks for the pod first";
-    for kind in ["Permit", "LeaseRequest"] {
+    for (kind, lock) in [("Permit", "semaphore"), ("LeaseRequest", "lease")] {
         create(&first, &object(kind, "claim", &scene.first, &json!({}), &json!({}))).await.expect("create");
         let said = "to write the annotation konductor.io/revoke takes the verb revoke or administer on ";
         let refused = refusal(merge(&first, kind, "claim", &revocation(json!("x"))).await);
@@ -289,6 +358,17 @@ async fn to_revoke_takes_a_verb_and_the_verb_allows_nothing_else() {
         let deletion = delete(&ann, kind, "claim").await.expect_err("the role has no right to delete");
         assert!(deletion.to_string().contains("cannot delete resource"), "{deletion}");
         merge(&ann, kind, "claim", &revocation(Value::Null)).await.expect("take it back");
+        // And by the command that the page names; to take away by force is to delete.
+        let nightly = object(kind, "nightly", &scene.first, &json!({}), &json!({ "holder": "nightly" }));
+        create(&first, &nightly).await.expect("create");
+        let line = format!("revoke {lock}/nowhere --holder nightly");
+        let (code, said) = ended(koncli(&kubeconfig, &[], &format!("{line} --force -y"))).await;
+        assert_eq!(code, 77, "koncli {line} --force: {said}");
+        assert!(said.contains("cannot delete resource"), "koncli {line} --force: {said}");
+        let (code, said) = ended(koncli(&kubeconfig, &[], &line)).await;
+        assert_eq!(code, 0, "koncli {line}: {said}");
+        let nightly = objects(&ann, kind).get("nightly").await.expect("read");
+        assert!(nightly.annotations().contains_key(REVOKE_ANNOTATION), "koncli {line}: {nightly:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use konductor_api::{Barrier, Gate, Lease};
+use konductor_api::{Arrival, Barrier, Gate, Lease};
 use konductor_tests::{eventually, get_as, helm_template, metrics_address, workspace};
 use kube::api::PostParams;
 use serde_json::{Map, Value, json};
@@ -103,6 +103,14 @@ async fn everything(scene: &Scene) {
     let barrier = json!({ "metadata": { "name": "loaded" }, "spec": { "expected": 2 } });
     let barrier: Barrier = serde_json::from_value(barrier).expect("a barrier");
     scene.namespace.api().create(&PostParams::default(), &barrier).await.expect("create a barrier");
+    let arrival =
+        json!({ "metadata": { "name": "first" }, "spec": { "barrier": "loaded", "holder": "first", "key": "first" } });
+    let arrival: Arrival = serde_json::from_value(arrival).expect("an arrival");
+    scene.namespace.api().create(&PostParams::default(), &arrival).await.expect("arrive");
+    // Who waits here, waits for as long as it takes.
+    scene.create("paused", &json!({ "permits": 0, "ttl": "30m" })).await;
+    scene.claim("paused", "third").await;
+    scene.ahead("third", 0).await;
     let gate = json!({ "metadata": { "name": "ready" }, "spec": { "conditions": [
         { "type": "Semaphore", "name": "warehouse", "state": "Full" },
     ]}});
@@ -130,6 +138,28 @@ async fn a_prometheus_finds_the_operator_and_has_what_each_panel_and_alert_asks_
         if found.is_empty() { Err(format!("{:?}", prometheus.ask("targets", &[]))) } else { Ok(()) }
     })
     .await;
+    let of = |kind: &str, parent: &str| format!(r#"namespace="{name}", kind="{kind}", name="{parent}""#);
+    let (warehouse, paused, loaded) =
+        (of("semaphore", "warehouse"), of("semaphore", "paused"), of("barrier", "loaded"));
+    for wanted in [
+        format!("konductor_permits{{{warehouse}}} == 1"),
+        format!("konductor_permits{{{paused}}} == 0"),
+        format!("konductor_waiting{{{paused}}} == 1"),
+        format!("konductor_oldest_waiter_seconds{{{paused}}} > 1"),
+        format!("konductor_barrier_arrived{{{loaded}}} == 1"),
+        format!("konductor_barrier_expected{{{loaded}}} == 2"),
+        format!(r#"konductor_build_info{{version="{}"}} == 1"#, env!("CARGO_PKG_VERSION")),
+        r#"konductor_wait_seconds_count{kind="semaphore"} >= 2"#.to_owned(),
+        r#"konductor_hold_seconds_count{kind="semaphore"} >= 1"#.to_owned(),
+        r#"konductor_watch_restarts_total{resource="permits"} >= 0"#.to_owned(),
+        "konductor_parents_left_out >= 0".to_owned(),
+        "process_resident_memory_bytes > 1e6".to_owned(),
+    ] {
+        eventually(LIMIT, &wanted, || async {
+            if prometheus.now(&wanted)?.is_empty() { Err("nothing".to_owned()) } else { Ok(()) }
+        })
+        .await;
+    }
     for (title, query) in queries(&dashboard()) {
         let query = expanded(&query, "1m");
         eventually(LIMIT, &format!("something to show for {title}: {query}"), || async {
