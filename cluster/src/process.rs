@@ -74,6 +74,11 @@ pub fn after(start: Instant, span: Duration) -> Instant {
     }
 }
 
+/// Whether this is part of a simulated process, which has no processor of its own.
+pub fn is_simulated() -> bool {
+    CURRENT.with_borrow(Option::is_some)
+}
+
 /// What the wall clock says.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
 pub(crate) fn wall() -> Timestamp {

@@ -26,8 +26,12 @@ impl Clock {
         process::elapsed(self.start)
     }
 
-    /// How long this thread has had a processor. What it does while it waits for one is nothing.
+    /// How long this thread has had a processor. What it does while it waits for one is nothing. A simulated process takes
+    /// no time.
     pub fn processor(self) -> Duration {
+        if process::is_simulated() {
+            return Duration::ZERO;
+        }
         clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
     }
 

@@ -8,7 +8,7 @@ use crate::{
     clock::Alarm,
     connect::{Cluster, Target},
     driver::{InFlight, draw},
-    kubernetes::{Backend, Watch},
+    kubernetes::{Backend, Spans, Watch},
     local,
     name::is_name,
     protocol::{self, Effect, Input, Machine},
@@ -96,16 +96,22 @@ async fn drive(
     let mut backend = Backend::new(cluster, request);
     let mut alarm = Alarm::new()?;
     let (mut call, mut question, mut watch) = (InFlight::empty(), InFlight::empty(), Watch::none());
+    let mut spans = Spans::default();
     let mut listening = true;
     let mut input = Input::Time;
     loop {
-        let chance = draw()?;
-        for effect in machine.step(input, Boottime::now(), chance) {
+        let (now, chance) = (Boottime::now(), draw()?);
+        if let Input::WatchEnded(end) = &input {
+            spans.ended(end, now);
+        }
+        for effect in machine.step(input, now, chance) {
             match effect {
                 Effect::Call { call: next, within } => call = InFlight::with(backend.call(&next, within)),
                 Effect::CancelCall => call = InFlight::empty(),
                 Effect::AskParent { latest, within } => question = InFlight::with(backend.ask_parent(latest, within)),
-                Effect::Watch { name, version } => watch = backend.watch(&name, version, chance.id as u64),
+                Effect::Watch { name, version } => {
+                    watch = backend.watch(&name, version, spans.opened(now, chance.id as u64));
+                }
                 Effect::Unwatch => watch = Watch::none(),
                 Effect::Tell(event) => on_event(event),
             }

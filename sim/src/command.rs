@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::{Args, Parser, Subcommand};
@@ -20,6 +20,11 @@ use konductor_sim::{
     shrink::shrink,
     world::{Outcome, live, note_panics},
 };
+
+use crate::sum::Sum;
+
+/// Histories in a piece of a search that is added to a file.
+const PIECE: u64 = 1000;
 
 /// Lives through histories of Konductor that seeds make, and checks them at every step.
 #[derive(Parser)]
@@ -36,7 +41,7 @@ enum What {
     /// Takes out one rule after the other, and tells which seed notices
     Mutations {
         /// Seeds that are tried for each
-        #[arg(long, value_name = "NUMBER", default_value_t = 2000)]
+        #[arg(long, value_name = "NUMBER", default_value_t = 300)]
         seeds: u64,
         /// Only these
         only: Vec<String>,
@@ -48,11 +53,25 @@ enum What {
         /// With this rule taken out
         #[arg(long, value_name = "NAME")]
         mutation: Option<String>,
+        /// Etcd may be restored from a backup
+        #[arg(long)]
+        restores: bool,
     },
     /// Prints the plan of a seed as a script, to be kept in sim/scripts
     Script {
         /// The seed
         seed: u64,
+        /// Etcd may be restored from a backup
+        #[arg(long)]
+        restores: bool,
+    },
+    /// Prints the table of what `run --add` has added to a file
+    Table {
+        /// The file
+        file: PathBuf,
+        /// Of histories with restored backups
+        #[arg(long)]
+        restores: bool,
     },
     /// Lives through a history that was kept as a script
     Play {
@@ -86,6 +105,9 @@ struct Run {
     /// Lives through each history twice, and compares
     #[arg(long)]
     twice: bool,
+    /// Adds what comes of each thousand histories to this file, and leaves out those that it has
+    #[arg(long, value_name = "FILE")]
+    add: Option<PathBuf>,
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -95,10 +117,14 @@ pub(crate) fn main() -> ExitCode {
         What::Run(Run { seed: Some(seed), restores, .. }) => tell(&plan_of(seed, restores)),
         What::Run(run) => search(&run),
         What::Mutations { seeds, only } => mutate(seeds, &only),
-        What::Script { seed } => {
-            println!("{}", serde_json::to_string_pretty(&Plan::of(seed)).unwrap_or_default());
+        What::Script { seed, restores } => {
+            println!("{}", serde_json::to_string_pretty(&plan_of(seed, restores)).unwrap_or_default());
             ExitCode::SUCCESS
         }
+        What::Table { file, restores } => add_up(&file, restores).unwrap_or_else(|error| {
+            eprintln!("sim: {}: {error}", file.display());
+            ExitCode::from(2)
+        }),
         What::Play { script } => match read(&script) {
             Ok(plan) => tell(&plan),
             Err(error) => {
@@ -106,10 +132,10 @@ pub(crate) fn main() -> ExitCode {
                 ExitCode::from(2)
             }
         },
-        What::Shrink { seed, mutation } => {
+        What::Shrink { seed, mutation, restores } => {
             let named = |known: &&Mutation| Some(format!("{known:?}")) == mutation;
             let mutation = Mutation::ALL.iter().find(named).copied();
-            if let Some(plan) = shrink(&Plan { mutation, ..Plan::of(seed) }) {
+            if let Some(plan) = shrink(&Plan { mutation, ..plan_of(seed, restores) }) {
                 let result = tell(&plan);
                 println!("{}", serde_json::to_string_pretty(&plan).unwrap_or_default());
                 return result;
@@ -150,41 +176,89 @@ fn mutate(seeds: u64, only: &[String]) -> ExitCode {
     let mut survivors = 0;
     let chosen = |mutation: &&Mutation| only.is_empty() || only.contains(&format!("{mutation:?}"));
     for mutation in Mutation::ALL.iter().filter(chosen) {
+        // Those are searched only when they are asked for.
+        let seeds = if only.is_empty() && mutation.unseen().is_some() { 0 } else { seeds };
         let noticed = (1..=seeds).find_map(|seed| {
             let plan = Plan { mutation: Some(*mutation), ..Plan::of(seed) };
             let broken = live(&plan, false).broken.into_iter().next()?;
             live(&Plan::of(seed), false).broken.is_empty().then_some((seed, broken.what))
         });
-        if let Some((seed, what)) = noticed {
-            println!("{mutation:?}: noticed by seed {seed}: {what}");
-        } else {
-            survivors += 1;
-            println!("{mutation:?}: NOT NOTICED within {seeds} seeds");
+        match (noticed, mutation.unseen()) {
+            (Some((seed, what)), _) => println!("{mutation:?}: noticed by seed {seed}: {what}"),
+            (None, Some(why)) => println!("{mutation:?}: not noticed by anybody: {why}"),
+            (None, None) => {
+                survivors += 1;
+                println!("{mutation:?}: NOT NOTICED within {seeds} seeds");
+            }
         }
     }
     if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-#[derive(Default)]
-struct Sum {
-    histories: u64,
-    steps: u64,
-    lasted: Duration,
-    figures: BTreeMap<String, u64>,
-    failed: BTreeMap<u64, String>,
+/// What limits a search.
+struct Limits {
+    begun: Instant,
+    minutes: Option<Duration>,
+    stop: AtomicBool,
+}
+
+impl Limits {
+    fn is_over(&self) -> bool {
+        self.stop.load(Relaxed) || self.minutes.is_some_and(|minutes| self.begun.elapsed() >= minutes)
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a search is limited by the time of who waits for it")]
 fn search(run: &Run) -> ExitCode {
-    let begun = std::time::Instant::now();
-    let limit = run.minutes.map(|minutes| Duration::from_secs(60 * minutes));
-    let (next, stop, sum) = (AtomicU64::new(run.from), AtomicBool::new(false), Mutex::new(Sum::default()));
+    let minutes = run.minutes.map(|minutes| Duration::from_secs(60 * minutes));
+    let limits = Limits { begun: Instant::now(), minutes, stop: AtomicBool::new(false) };
+    let end = run.seeds.map_or(u64::MAX, |seeds| run.from.saturating_add(seeds));
+    let sum = match &run.add {
+        None => live_through(run, run.from, end, &limits),
+        Some(file) => match search_in_pieces(run, end, file, &limits) {
+            Ok(sum) => sum,
+            Err(error) => {
+                eprintln!("sim: {}: {error}", file.display());
+                return ExitCode::from(2);
+            }
+        },
+    };
+    let seconds = limits.begun.elapsed().as_secs_f64();
+    println!("{}, in {seconds:.1} s ({:.1} a second)", sum.line(), sum.histories as f64 / seconds);
+    if run.add.is_none() {
+        print!("{}", sum.table());
+    }
+    if sum.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Lives through what a file does not have yet, a piece at a time, and adds to it each that is complete.
+fn search_in_pieces(run: &Run, end: u64, file: &Path, limits: &Limits) -> io::Result<Sum> {
+    let known: BTreeSet<_> =
+        Sum::read(file, run.restores)?.into_iter().flat_map(|piece| piece.pieces.into_iter()).collect();
+    let mut sum = Sum::new(run.restores);
+    let mut from = run.from;
+    while from < end && !limits.is_over() {
+        let seeds = PIECE.min(end - from);
+        if !known.contains(&(from, seeds)) {
+            let mut piece = live_through(run, from, from + seeds, limits);
+            if piece.histories == seeds {
+                piece.pieces.insert(from, seeds);
+                piece.keep(file)?;
+            }
+            sum.join(piece);
+        }
+        from += seeds;
+    }
+    Ok(sum)
+}
+
+/// Lives through the histories of these seeds.
+fn live_through(run: &Run, from: u64, end: u64, limits: &Limits) -> Sum {
+    let (next, sum) = (AtomicU64::new(from), Mutex::new(Sum::new(run.restores)));
     let work = || {
-        while !stop.load(Relaxed) {
+        while !limits.is_over() {
             let seed = next.fetch_add(1, Relaxed);
-            let enough = run.seeds.is_some_and(|seeds| seed >= run.from + seeds)
-                || limit.is_some_and(|limit| begun.elapsed() >= limit);
-            if enough {
+            if seed >= end {
                 return;
             }
             let plan = plan_of(seed, run.restores);
@@ -196,18 +270,11 @@ fn search(run: &Run) -> ExitCode {
                     outcome.broken.push(konductor_sim::observe::Broken { at: Duration::ZERO, what });
                 }
             }
-            let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
-            sum.histories += 1;
-            sum.steps += outcome.steps;
-            sum.lasted += outcome.lasted;
-            for (what, count) in outcome.figures {
-                *sum.figures.entry(what).or_default() += count;
-            }
             if let Some(broken) = outcome.broken.first() {
                 println!("seed {seed} BROKEN at {:?}: {}", broken.at, broken.what);
-                sum.failed.insert(seed, broken.what.clone());
-                stop.fetch_or(run.until_fault, Relaxed);
+                limits.stop.fetch_or(run.until_fault, Relaxed);
             }
+            sum.lock().unwrap_or_else(PoisonError::into_inner).add(seed, outcome);
         }
     };
     thread::scope(|scope| {
@@ -215,18 +282,18 @@ fn search(run: &Run) -> ExitCode {
             scope.spawn(work);
         }
     });
-    let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let seconds = begun.elapsed().as_secs_f64();
-    println!(
-        "{} histories of {:.0} s each, {} writes, in {seconds:.1} s ({:.1} a second): {} broken",
-        sum.histories,
-        sum.lasted.as_secs_f64() / (sum.histories.max(1) as f64),
-        sum.steps,
-        sum.histories as f64 / seconds,
-        sum.failed.len(),
-    );
-    for (what, count) in &sum.figures {
-        println!("{count:>12} {what}");
+    sum.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Prints the table of all pieces of a file.
+fn add_up(file: &Path, restores: bool) -> io::Result<ExitCode> {
+    let mut sum = Sum::new(restores);
+    for piece in Sum::read(file, restores)? {
+        sum.join(piece);
     }
-    if sum.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    print!("{}", sum.table());
+    for (seed, what) in &sum.failed {
+        println!("seed {seed} BROKEN: {what}");
+    }
+    Ok(if sum.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

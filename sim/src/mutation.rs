@@ -123,6 +123,31 @@ mutations! {
 }
 
 impl Mutation {
+    /// Why nobody in this world sees that it is taken out, and what does instead, where that is so.
+    pub fn unseen(self) -> Option<&'static str> {
+        match self {
+            Self::ConfirmationIsStale | Self::ClientsConfirmAnything => Some(
+                "it takes a late grant of a deposed leader whose term was never settled: without_the_confirmation_two_hold \
+                 in api/tests/interleavings.rs finds it",
+            ),
+            Self::ClientsReadStaleClaims => {
+                Some("a watch goes on from the version that was read, and tells what has come since")
+            }
+            Self::ElectionNamesNoVersion => Some(
+                "two leaders at once are safe, as terms tell them apart: every search of api/tests/interleavings.rs has two",
+            ),
+            Self::WritesAreLost => {
+                Some("the operator's watch shows that the write is not there, and it is decided again")
+            }
+            Self::DeletionsAreNotTold => Some(
+                "who is not told sees it all the same: a client when its first watch ends, an operator when it writes on \
+                 what is gone",
+            ),
+            Self::KillsAreLate => Some("KILL is needed too seldom while somebody else waits"),
+            _ => None,
+        }
+    }
+
     /// By how many millionths it makes the clock of a process faster.
     pub(crate) fn drift(self, who: Who) -> i64 {
         match (self, who) {

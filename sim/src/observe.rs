@@ -8,8 +8,9 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    plan::Plan,
+    plan::{Need, Plan, Side},
     server::{Change, Server, resource},
+    world::{ONLOOKERS, TEAM},
 };
 
 /// How long a claim waits before it counts as passed over: by then every operator that is well has seen it.
@@ -27,6 +28,10 @@ const PAST: Duration = Duration::from_mins(2);
 /// How long a holder may take to give back what is to be given back, once all is well: its next renewal, its command's
 /// end, and a new leader before it.
 const REVOKED: Duration = Duration::from_secs(40);
+
+/// How long nothing may have changed about a lock or a gate until its status has to say what is: a look of the operator,
+/// and a new leader before it.
+const AT_REST: Duration = Duration::from_secs(45);
 
 /// Something that must not be.
 #[derive(Clone, Debug)]
@@ -47,6 +52,8 @@ struct Hold {
     until: Duration,
     /// What it protects has ended: a later deadline is of no concern.
     has_ended: bool,
+    /// Its machine is suspended.
+    sleeps: bool,
     /// Its claim was taken away by hand, which is nobody's fault but of who did it.
     is_void: bool,
 }
@@ -94,6 +101,11 @@ pub struct Observers {
     /// Claims that were passed over by a grant of this token, it seems: decided in one go, the writes may land in any
     /// order.
     passed: BTreeMap<(usize, String), (u64, String)>,
+    /// Since when no claim on each lock has changed its phase, and the lock has not been edited.
+    quiet: Vec<Duration>,
+    /// Of each gate that nobody waits for, of each of its conditions: whether it is met, and since when; until when it
+    /// was, if it is not.
+    sides: Vec<Vec<(bool, Duration)>>,
     /// What was counted.
     pub figures: BTreeMap<String, u64>,
 }
@@ -115,6 +127,8 @@ impl Observers {
             ended_rounds: BTreeMap::new(),
             calm: None,
             passed: BTreeMap::new(),
+            quiet: vec![Duration::ZERO; plan.locks.len()],
+            sides: plan.sides.iter().map(|side| vec![(false, Duration::ZERO); side.needs.len()]).collect(),
             figures: BTreeMap::new(),
         }
     }
@@ -137,6 +151,16 @@ impl Observers {
             *count += 1;
         } else {
             self.figures.insert(what.to_owned(), 1);
+        }
+    }
+
+    /// Notes the most that there has been of something.
+    pub fn most(&mut self, what: &str, count: u64) {
+        match self.figures.get_mut(what) {
+            Some(most) => *most = count.max(*most),
+            None => {
+                self.figures.insert(what.to_owned(), count);
+            }
         }
     }
 
@@ -170,7 +194,7 @@ impl Observers {
         }
         // What has gone by nobody's fault of Konductor's is known to its holder at its next renewal.
         if self.has_forgotten && self.claim_of(lock, token, server).is_none() {
-            let hold = Hold { lock, weight, token, until, has_ended: false, is_void: true };
+            let hold = Hold { lock, weight, token, until, has_ended: false, sleeps: false, is_void: true };
             self.holds.insert((client, lock), hold);
             return;
         }
@@ -180,8 +204,11 @@ impl Observers {
         let first = history.iter().rposition(|(from, _)| *from <= since).unwrap_or(0);
         let allowed = history[first..].iter().map(|(_, permits)| *permits).max().unwrap_or(0);
         let most = history.iter().map(|(_, permits)| *permits).max().unwrap_or(0);
-        let live: Vec<_> =
-            self.holds.iter().filter(|(_, hold)| hold.lock == lock && hold.until > now && !hold.is_void).collect();
+        let live: Vec<_> = self
+            .holds
+            .iter()
+            .filter(|(_, hold)| hold.lock == lock && hold.until > now && !hold.is_void && !hold.sleeps)
+            .collect();
         let used: u64 = weight + live.iter().map(|(_, hold)| hold.weight).sum::<u64>();
         if used > allowed {
             let others: Vec<_> =
@@ -206,7 +233,7 @@ impl Observers {
                 format!("order: client {client} asked at {asked:?} and has token {token}; {other} ended at {end:?}");
             self.broken.push(Broken { at: now, what });
         }
-        let hold = Hold { lock, weight, token, until, has_ended: false, is_void: false };
+        let hold = Hold { lock, weight, token, until, has_ended: false, sleeps: false, is_void: false };
         self.holds.insert((client, lock), hold);
     }
 
@@ -215,7 +242,7 @@ impl Observers {
         let is_claim = |resource: &resource::Resource| resource.kind == "Permit" || resource.kind == "LeaseRequest";
         let ids = (0..resource::all().len()).filter(|id| is_claim(&resource::all()[*id]));
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        ids.flat_map(|id| server.store.list(id, None, None, u64::MAX))
+        ids.flat_map(|id| server.store.list(id, Some(TEAM), None, u64::MAX))
             .map(|(_, claim)| &claim.value["metadata"])
             .map(|metadata| (text(&metadata["uid"]), text(&metadata["resourceVersion"])))
             .collect()
@@ -225,7 +252,7 @@ impl Observers {
     fn claim_of<'a>(&self, lock: usize, token: u64, server: &'a Server) -> Option<&'a Value> {
         let kind = if self.plan.locks[lock].is_semaphore { "Permit" } else { "LeaseRequest" };
         let id = resource::all().iter().position(|resource| resource.kind == kind).expect("claims are served");
-        server.store.list(id, None, None, u64::MAX).map(|(_, claim)| &claim.value).find(|claim| {
+        server.store.list(id, Some(TEAM), None, u64::MAX).map(|(_, claim)| &claim.value).find(|claim| {
             let status = &claim["status"];
             status["fencingToken"] == token
                 && (status["phase"] == "Granted" || status["phase"] == "Revoking")
@@ -257,12 +284,17 @@ impl Observers {
         self.past.iter_mut().for_each(Vec::clear);
         self.passed.clear();
         self.revoked.clear();
+        self.quiet.fill(now);
+        for known in self.sides.iter_mut().flatten().filter(|known| known.0) {
+            *known = (false, now);
+        }
+        self.look_at_sides(now, server);
         for gate in &self.plan.gates {
             self.complete.insert(gate.name.clone(), now);
         }
         let id = resource::all().iter().position(|resource| resource.kind == "Semaphore").expect("it is served");
         for (number, lock) in self.plan.locks.iter().enumerate() {
-            let found = server.store.list(id, None, None, u64::MAX).find(|(key, _)| key.2 == lock.name);
+            let found = server.store.list(id, Some(TEAM), None, u64::MAX).find(|(key, _)| key.2 == lock.name);
             if let Some(permits) = found.and_then(|(_, found)| found.value["spec"]["permits"].as_u64()) {
                 self.permits[number].push((now, permits));
             }
@@ -275,6 +307,23 @@ impl Observers {
         let lock = self.plan.clients[client].lock;
         if let Some(hold) = self.holds.get_mut(&(client, lock)).filter(|hold| !hold.has_ended) {
             hold.until = deadline;
+        }
+    }
+
+    /// The machine of a client is suspended, or goes on: what does not run does no harm.
+    pub fn suspended(&mut self, client: usize, sleeps: bool) {
+        for (_, hold) in self.holds.iter_mut().filter(|((of, _), _)| *of == client) {
+            hold.sleeps = sleeps;
+        }
+    }
+
+    /// What a client protects runs on after its machine was suspended: then it is still its turn.
+    pub fn resumed(&mut self, now: Duration, client: usize, server: &Server) {
+        let live = self.holds.iter().filter(|((of, _), hold)| *of == client && hold.until > now && !hold.is_void);
+        let lost = live.filter(|(_, hold)| self.claim_of(hold.lock, hold.token, server).is_none());
+        let lost: Vec<_> = lost.map(|((_, lock), _)| self.plan.locks[*lock].name.clone()).collect();
+        for name in lost {
+            self.broken(now, format!("I2: client {client} goes on with {name} after it slept, and has lost it"));
         }
     }
 
@@ -292,11 +341,29 @@ impl Observers {
     /// Something was written.
     pub fn changed(&mut self, now: Duration, change: &Change, by: Option<&str>, server: &Server) {
         let resource = &resource::all()[change.key.0];
+        self.look_at_sides(now, server);
         if resource.kind == "Job" && change.before.as_ref().is_some_and(|before| is_complete(&before.value)) {
             self.complete.insert(change.key.2.clone(), now);
         }
         if resource.schema.is_none() {
+            if resource.kind == "Lease" {
+                let holder = |value: &Value| value["spec"]["holderIdentity"].clone();
+                let before = change.before.as_ref().map_or(Value::Null, |before| holder(&before.value));
+                if holder(&change.object.value) != before {
+                    self.count("changes of who leads");
+                }
+            }
             return;
+        }
+        if change.key.1 == ONLOOKERS {
+            return self.side_changed(now, change);
+        }
+        // What a neighbour has is its own.
+        if change.key.1 != TEAM {
+            return;
+        }
+        if let "Semaphore" | "Lease" = resource.kind.as_str() {
+            self.lock_changed(now, change, &resource.kind);
         }
         match resource.kind.as_str() {
             "Permit" | "LeaseRequest" => self.claim_changed(now, change, by, server),
@@ -312,6 +379,22 @@ impl Observers {
             "Barrier" => self.barrier_changed(now, change, server),
             "Gate" => self.gate_changed(now, change, server),
             _ => {}
+        }
+    }
+
+    fn lock_changed(&mut self, now: Duration, change: &Change, kind: &str) {
+        let spec = |object: &Value| object["spec"].clone();
+        let before = change.before.as_ref().map(|before| spec(&before.value));
+        if (change.deleted || before != Some(spec(&change.object.value)))
+            && let Some(number) = self.plan.locks.iter().position(|lock| lock.name == change.key.2)
+        {
+            self.quiet[number] = now;
+        }
+        let phase = |object: &Value| object["status"]["phase"].as_str().unwrap_or("new").to_owned();
+        let was = change.before.as_ref().map_or_else(|| "new".to_owned(), |before| phase(&before.value));
+        let is = phase(&change.object.value);
+        if !change.deleted && was != is {
+            self.count(&format!("{} {was} to {is}", kind.to_lowercase()));
         }
     }
 
@@ -341,10 +424,22 @@ impl Observers {
                 }
             }
         }
+        if was != is || change.deleted {
+            for number in
+                (0..self.plan.locks.len()).filter(|number| self.is_lock_of(*number, after)).collect::<Vec<_>>()
+            {
+                self.quiet[number] = now;
+            }
+        }
+        self.ticket(now, change);
         self.revoked(now, change, held(&was), freed);
         if freed && let Some(by) = by {
             let live = self.holds.iter().find(|(_, hold)| {
-                hold.token == token_before && hold.until > now && !hold.is_void && self.is_lock_of(hold.lock, after)
+                hold.token == token_before
+                    && hold.until > now
+                    && !hold.is_void
+                    && !hold.sleeps
+                    && self.is_lock_of(hold.lock, after)
             });
             if let Some(((client, _), hold)) = live {
                 let until = hold.until;
@@ -362,6 +457,17 @@ impl Observers {
         }
         if is == "Expired" && held(&was) && !change.deleted {
             self.expired(now, change);
+        }
+    }
+
+    /// A claim has its place in the order as soon as it has been seen, and keeps it.
+    fn ticket(&mut self, now: Duration, change: &Change) {
+        let status = &change.object.value["status"];
+        let before = change.before.as_ref().map_or(&Value::Null, |before| &before.value["status"]["ticket"]);
+        let is_seen = matches!(status["phase"].as_str(), Some("Pending" | "Granted" | "Revoking"));
+        if is_seen && (status["ticket"].is_null() || !before.is_null() && *before != status["ticket"]) {
+            let what = format!("I8: the claim {} has the ticket {}, and had {before}", change.key.2, status["ticket"]);
+            self.broken(now, what);
         }
     }
 
@@ -481,7 +587,116 @@ impl Observers {
         }
     }
 
+    /// Whether a condition of a gate is met by what is there now.
+    fn is_met(&self, side: &Side, need: &Need, server: &Server) -> bool {
+        let group = if need.kind == "Job" { "batch" } else { "konductor.io" };
+        let is_kind = |resource: &resource::Resource| resource.kind == need.kind && resource.group == group;
+        let id = resource::all().iter().position(is_kind).expect("it is served");
+        let Some(found) = server.store.get(&(id, TEAM.to_owned(), need.name.clone())) else { return false };
+        let (object, status) = (&found.value, &found.value["status"]);
+        if side.elsewhere && !self.plan.is_open_to_gates {
+            return false;
+        }
+        if need.kind == "Job" {
+            return is_complete(object) == (need.state == "Complete");
+        }
+        let is_known = !status["phase"].is_null() && status["observedGeneration"] == object["metadata"]["generation"];
+        is_known
+            && match (need.kind.as_str(), need.state.as_str()) {
+                ("Semaphore", "Available") => status["available"].as_u64().unwrap_or(0) >= 1,
+                ("Lease", "Acquired") => status["phase"] == "Held",
+                (_, "Closed") => status["phase"] != "Open",
+                (_, state) => status["phase"] == state,
+            }
+    }
+
+    /// Notes which conditions of the gates that nobody waits for are met now.
+    fn look_at_sides(&mut self, now: Duration, server: &Server) {
+        for number in 0..self.plan.sides.len() {
+            let side = &self.plan.sides[number];
+            let met: Vec<_> = side.needs.iter().map(|need| self.is_met(side, need, server)).collect();
+            for (known, is_met) in self.sides[number].iter_mut().zip(met) {
+                if known.0 != is_met {
+                    *known = (is_met, now);
+                }
+            }
+        }
+    }
+
+    /// A gate that nobody waits for opens only for what is there, or was when an operator last looked.
+    fn side_changed(&mut self, now: Duration, change: &Change) {
+        let phase = |object: &Value| object["status"]["phase"].as_str().unwrap_or("new").to_owned();
+        let was = change.before.as_ref().map_or_else(|| "new".to_owned(), |before| phase(&before.value));
+        let is = phase(&change.object.value);
+        let Some(number) = self.plan.sides.iter().position(|side| side.name == change.key.2) else { return };
+        if change.deleted || was == is {
+            return;
+        }
+        self.count(&format!("gate {was} to {is}"));
+        let is_or_was = |(is_met, since): &(bool, Duration)| *is_met || !since.is_zero() && now < *since + UNSEEN;
+        let mut met = self.sides[number].iter().map(is_or_was);
+        let opens = if self.plan.sides[number].any { met.any(|met| met) } else { met.all(|met| met) };
+        if is == "Open" && !opens {
+            self.broken(now, format!("{} opens when its conditions are not met", change.key.2));
+        }
+    }
+
+    /// When all is well and nothing has changed for a while, every lock and every gate says what is.
+    pub fn at_rest(&mut self, now: Duration, server: &Server) {
+        let is_settled = self.calm.is_some_and(|calm| now >= calm + SETTLED || self.plan.calm.is_zero());
+        if !is_settled || now < AT_REST {
+            return;
+        }
+        for number in 0..self.plan.locks.len() {
+            if now < self.quiet[number] + AT_REST {
+                continue;
+            }
+            let lock = &self.plan.locks[number];
+            let (kind, claims) = if lock.is_semaphore { ("Semaphore", "Permit") } else { ("Lease", "LeaseRequest") };
+            let id = |kind: &str| {
+                let is_it = |resource: &resource::Resource| resource.kind == kind && resource.schema.is_some();
+                resource::all().iter().position(is_it).expect("it is served")
+            };
+            let Some(found) = server.store.get(&(id(kind), TEAM.to_owned(), lock.name.clone())) else { continue };
+            let held = server.store.list(id(claims), Some(TEAM), None, u64::MAX).map(|(_, claim)| &claim.value).filter(
+                |claim| {
+                    self.is_lock_of(number, claim)
+                        && matches!(claim["status"]["phase"].as_str(), Some("Granted" | "Revoking"))
+                },
+            );
+            let held: u64 = held.map(|claim| claim["spec"]["permits"].as_u64().unwrap_or(1)).sum();
+            let status = &found.value["status"];
+            let says =
+                if lock.is_semaphore { status["inUse"].as_u64() } else { Some(u64::from(status["phase"] == "Held")) };
+            if says != Some(held) {
+                let what = format!("I8: {} says that {says:?} are in use, and {held} are", lock.name);
+                self.quiet[number] = now;
+                self.broken(now, what);
+            }
+        }
+        let gates = resource::all().iter().position(|resource| resource.kind == "Gate").expect("gates are served");
+        for number in 0..self.plan.sides.len() {
+            let (side, known) = (&self.plan.sides[number], &self.sides[number]);
+            if known.iter().any(|(_, since)| now < *since + AT_REST) {
+                continue;
+            }
+            let namespace = if side.elsewhere { ONLOOKERS } else { TEAM };
+            let Some(found) = server.store.get(&(gates, namespace.to_owned(), side.name.clone())) else { continue };
+            let is_met = |(is_met, _): &(bool, Duration)| *is_met;
+            let opens = if side.any { known.iter().any(is_met) } else { known.iter().all(is_met) };
+            let phase = &found.value["status"]["phase"];
+            if (*phase == "Open") != opens {
+                let what = format!("{} is {phase} when its conditions are {known:?}", side.name);
+                self.sides[number][0].1 = now;
+                self.broken(now, what);
+            }
+        }
+    }
+
     fn gate_changed(&mut self, now: Duration, change: &Change, server: &Server) {
+        if self.plan.sides.iter().any(|side| side.name == change.key.2) {
+            return self.side_changed(now, change);
+        }
         let phase = |object: &Value| object["status"]["phase"].as_str().unwrap_or("new").to_owned();
         let was = change.before.as_ref().map_or_else(|| "new".to_owned(), |before| phase(&before.value));
         let is = phase(&change.object.value);
@@ -521,7 +736,8 @@ impl Observers {
 pub fn left(server: &Server) -> Vec<String> {
     let mut left = Vec::new();
     for (id, resource) in resource::all().iter().enumerate() {
-        for (key, stored) in server.store.list(id, None, None, u64::MAX) {
+        let namespace = resource.namespaced.then_some(TEAM);
+        for (key, stored) in server.store.list(id, namespace, None, u64::MAX) {
             let status = &stored.value["status"];
             left.push(match resource.kind.as_str() {
                 "Permit" | "LeaseRequest" if status["phase"] == "Granted" || status["phase"] == "Revoking" => {

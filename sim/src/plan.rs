@@ -100,6 +100,39 @@ pub struct Gate {
     pub timeout: Option<u64>,
 }
 
+/// A gate that nobody waits for: it shows what the operator sees of others.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Side {
+    /// Its name.
+    pub name: String,
+    /// It is in another namespace than what it looks at.
+    pub elsewhere: bool,
+    /// One of its conditions is enough.
+    pub any: bool,
+    /// Its conditions.
+    pub needs: Vec<Need>,
+}
+
+/// A condition of a gate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Need {
+    /// The kind of what it looks at.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The state that is wanted.
+    pub state: String,
+}
+
+/// What a neighbour does.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Mischief {
+    /// It makes so many claims that nobody renews, and that cannot be deleted.
+    Crowd(u64),
+    /// It has objects that cannot be read.
+    Garbage,
+}
+
 /// A process of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Who {
@@ -181,6 +214,10 @@ pub enum What {
     Refuse(Duration),
     /// For so long a webhook of admission does not answer.
     Webhook(Duration),
+    /// The machine of this client is suspended for so long: nothing on it runs, and its time since boot goes on.
+    Suspend(usize, Duration),
+    /// People of another namespace do what they may do, and more.
+    Neighbour(Mischief),
 }
 
 /// A whole history, but for what its seed says of each step.
@@ -200,6 +237,12 @@ pub struct Plan {
     pub barriers: Vec<Barrier>,
     /// The gates.
     pub gates: Vec<Gate>,
+    /// Gates that nobody waits for.
+    #[serde(default)]
+    pub sides: Vec<Side>,
+    /// Whether gates of other namespaces may look into that of everybody.
+    #[serde(default)]
+    pub is_open_to_gates: bool,
     /// The clients.
     pub clients: Vec<Client>,
     /// What the network does while there is trouble.
@@ -301,6 +344,8 @@ impl Plan {
             locks,
             barriers,
             gates,
+            sides: Vec::new(),
+            is_open_to_gates: false,
             clients,
             weather,
             events: Vec::new(),
@@ -314,9 +359,57 @@ impl Plan {
                 let what = plan.what(c);
                 plan.events.push((at, what));
             }
-            plan.events.sort_by_key(|(at, _)| *at);
         }
+        plan.beside(&mut Chance::new(seed, 3));
+        plan.events.sort_by_key(|(at, _)| *at);
         plan
+    }
+
+    /// What there is besides: who looks on, who disturbs, and who works on for long when it is to end.
+    fn beside(&mut self, c: &mut Chance) {
+        if c.happens(150) {
+            self.is_open_to_gates = c.happens(700);
+            for number in 0..c.within(1, 3) {
+                let needs = (0..c.within(1, 2)).map(|_| self.need(c)).collect();
+                let (elsewhere, any) = (c.happens(400), c.happens(300));
+                self.sides.push(Side { name: format!("side-{number}"), elsewhere, any, needs });
+            }
+        }
+        if self.calm.is_zero() {
+            return;
+        }
+        let calm = self.calm.as_millis() as u64;
+        if c.happens(30) {
+            let mischief = if c.happens(500) { Mischief::Crowd(c.within(10, 150)) } else { Mischief::Garbage };
+            self.events.push((Duration::from_millis(c.below(calm)), What::Neighbour(mischief)));
+        }
+        if c.happens(60) {
+            let number = c.below(self.clients.len() as u64) as usize;
+            let at = Duration::from_millis(c.below(calm));
+            self.events.push((at, What::Suspend(number, c.millis(1000, 120_000))));
+        }
+        if c.happens(30) {
+            let number = c.below(self.clients.len() as u64) as usize;
+            let client = &mut self.clients[number];
+            (client.begins, client.times) = (Duration::from_millis(c.below(1000)), 1);
+            client.works = self.calm + Duration::from_mins(1);
+            self.events.push((Duration::from_millis(c.within(calm / 2, calm)), What::Revoke(number)));
+        }
+    }
+
+    fn need(&self, c: &mut Chance) -> Need {
+        let lock = c.one_of(&self.locks);
+        let (kind, name, states) = match c.below(5) {
+            0 if !self.gates.is_empty() => ("Job", &self.gates[0].name, &["Complete", "Active"][..]),
+            1 if !self.gates.is_empty() => ("Gate", &self.gates[0].name, &["Open", "Closed"][..]),
+            2 if !self.sides.is_empty() && !self.sides[0].elsewhere => {
+                ("Gate", &self.sides[0].name, &["Open", "Closed"][..])
+            }
+            3 if !self.barriers.is_empty() => ("Barrier", &self.barriers[0].name, &["Open", "Closed"][..]),
+            _ if lock.is_semaphore => ("Semaphore", &lock.name, &["Available", "Full"][..]),
+            _ => ("Lease", &lock.name, &["Acquired", "Available"][..]),
+        };
+        Need { kind: kind.into(), name: name.clone(), state: (*c.one_of(states)).into() }
     }
 
     fn what(&self, c: &mut Chance) -> What {

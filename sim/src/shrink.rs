@@ -50,11 +50,17 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     let is_used = plan.events.iter().any(|(_, what)| {
         matches!(what, What::Crash(who, _) | What::Freeze(who, _) | What::Cut(who, _) | What::Forbid(who, _)
             | What::SetClock(who, _) if *who == Who::Client(last))
-            || matches!(what, What::Revoke(client) | What::Delete(client) | What::DeletePod(client, _) if *client == last)
+            || matches!(what, What::Revoke(client) | What::Delete(client) | What::DeletePod(client, _)
+                | What::Suspend(client, _) if *client == last)
     });
     if last > 0 && !is_used && plan.barriers.is_empty() {
         offer(&|plan| {
             plan.clients.pop();
+        });
+    }
+    if !plan.sides.is_empty() {
+        offer(&|plan| {
+            plan.sides.pop();
         });
     }
     for at in 0..plan.clients.len() {

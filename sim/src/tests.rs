@@ -16,6 +16,8 @@ fn what_was_mended_stays_so() {
     let scripts = [
         include_str!("../scripts/claim-as-it-was-before.json"),
         include_str!("../scripts/released-claim-in-an-old-backup.json"),
+        include_str!("../scripts/claim-lost-before-its-first-watch.json"),
+        include_str!("../scripts/claim-lost-before-another-watch.json"),
     ];
     for script in scripts {
         let plan: Plan = serde_json::from_str(script).expect("a plan");
@@ -29,7 +31,7 @@ fn what_breaks_a_promise_is_noticed() {
     for (mutation, promise) in [
         (Mutation::CommandsOutliveTheirRelease, "I2"),
         (Mutation::RenewalsAreForgotten, "I2"),
-        (Mutation::DeletionsAreNotTold, "liveness"),
+        (Mutation::ArrivalsAreForgotten, "liveness"),
     ] {
         let noticed = (1..=60).find(|seed| {
             let plan = Plan { mutation: Some(mutation), ..Plan::of(*seed) };

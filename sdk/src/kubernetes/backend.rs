@@ -129,9 +129,9 @@ impl Backend {
         })
     }
 
-    /// Watches the claim of this name from `version`.
-    pub(crate) fn watch(&self, name: &str, version: u64, chance: u64) -> Watch<Input> {
-        Watch::of(&self.link, watch_of(&self.claims, name, version, chance), input)
+    /// Watches the claim of this name from `version`, for so many seconds.
+    pub(crate) fn watch(&self, name: &str, version: u64, seconds: u64) -> Watch<Input> {
+        Watch::of(&self.link, watch_of(&self.claims, name, version, seconds), input)
     }
 
     /// The claim to create, as text.

@@ -10,4 +10,4 @@ mod wire;
 
 pub(crate) use backend::Backend;
 pub(crate) use rendezvous::RendezvousBackend;
-pub(crate) use wire::{Calling, Watch};
+pub(crate) use wire::{Calling, Spans, Watch};

@@ -72,9 +72,9 @@ impl RendezvousBackend {
         text::<Arrival>(name, owner, ArrivalSpec { pod, ..spec.clone() })
     }
 
-    /// Watches the barrier or gate from `version`.
-    pub(crate) fn watch(&self, version: &str, chance: u64) -> Watch<Input> {
-        Watch::of(&self.link, watch_of(&self.objects, &self.awaited.name, version, chance), input)
+    /// Watches the barrier or gate from `version`, for so many seconds.
+    pub(crate) fn watch(&self, version: &str, seconds: u64) -> Watch<Input> {
+        Watch::of(&self.link, watch_of(&self.objects, &self.awaited.name, version, seconds), input)
     }
 }
 

@@ -7,7 +7,7 @@ use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use konductor_api::{GoDuration, limits::PROOF_OF_LIFE};
 use konductor_cluster::{
-    Line, Link,
+    Boottime, Line, Link,
     link::{PING, PONG},
 };
 use kube::{
@@ -27,9 +27,15 @@ const ANSWER: usize = 4 << 20;
 /// How much of an answer that is not the API's own is shown.
 const SHOWN: usize = 300;
 
-/// How long one watch may last: the server would end it after half an hour to an hour anyway; spread, so that ten
-/// thousand of them do not end at once.
+/// How long one watch may last, in seconds: the server would end it after half an hour to an hour anyway; spread, so that
+/// ten thousand of them do not end at once.
 const WATCH: (u64, u64) = (1800, 600);
+
+/// The same of a watch that may be one for nothing: see [`Spans`].
+const FIRST_WATCH: (u64, u64) = (60, 30);
+
+/// How much sooner than by its span a watch may end in its time: the server's clock is another one.
+const WATCH_SLACK: Duration = Duration::from_secs(1);
 
 /// How long opening a watch may take.
 const OPEN_WATCH: Duration = Duration::from_secs(10);
@@ -224,9 +230,39 @@ fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// The path that watches what is called `name` among `objects` from `version`.
-pub(super) fn watch_of(objects: &str, name: &str, version: impl Display, chance: u64) -> String {
-    let seconds = WATCH.0 + chance % WATCH.1;
+/// How long the watches of one object may last, one after another.
+///
+/// When the API server's etcd is restored from a backup between an answer and the watch from its version, the object may be
+/// gone, and the watch waits for a version that is still to come: nothing is told until it ends. All connections end with a
+/// restored etcd. So the first watch is short, and so is each after one that did not end in its time; what is read after
+/// it tells.
+#[derive(Debug, Default)]
+pub(crate) struct Spans {
+    /// When the watch was opened that is open, and for how long.
+    open: Option<(Boottime, Duration)>,
+    /// Whether the last one has ended in its time.
+    is_steady: bool,
+}
+
+impl Spans {
+    /// A watch is opened. Returns for how many seconds.
+    pub(crate) fn opened(&mut self, now: Boottime, chance: u64) -> u64 {
+        let (least, spread) = if self.is_steady { WATCH } else { FIRST_WATCH };
+        let seconds = least + chance % spread;
+        self.open = Some((now, Duration::from_secs(seconds)));
+        seconds
+    }
+
+    /// The watch has ended.
+    pub(crate) fn ended(&mut self, end: &WatchEnd, now: Boottime) {
+        let open = self.open.take();
+        let in_time = open.is_some_and(|(since, span)| now.since(since) + WATCH_SLACK >= span);
+        self.is_steady = *end == WatchEnd::Closed && in_time;
+    }
+}
+
+/// The path that watches what is called `name` among `objects` from `version`, for so many seconds.
+pub(super) fn watch_of(objects: &str, name: &str, version: impl Display, seconds: u64) -> String {
     format!(
         "{objects}?watch=true&fieldSelector=metadata.name%3D{name}&resourceVersion={version}&timeoutSeconds={seconds}"
     )
@@ -353,6 +389,21 @@ mod tests {
 
     fn one(name: &str, uid: &str) -> Subject {
         Subject::One { name: name.into(), uid: uid.into() }
+    }
+
+    #[test]
+    fn a_watch_is_long_only_after_one_that_ended_in_its_time() {
+        let at = |seconds| Boottime(Duration::from_secs(seconds));
+        let mut spans = Spans::default();
+        assert_eq!(spans.opened(at(0), 5), 65);
+        spans.ended(&WatchEnd::Closed, at(64));
+        assert_eq!(spans.opened(at(64), 601), 1801, "it has ended in its time, by the server's clock");
+        spans.ended(&WatchEnd::Closed, at(1000));
+        assert_eq!(spans.opened(at(1000), 0), 60, "an API server has ended before the watch");
+        spans.ended(&WatchEnd::Failed("reset".into()), at(1060));
+        assert_eq!(spans.opened(at(1070), 0), 60, "a connection was cut");
+        spans.ended(&WatchEnd::Outdated, at(1200));
+        assert_eq!(spans.opened(at(1200), 0), 60, "what came meanwhile is not known");
     }
 
     #[tokio::test]

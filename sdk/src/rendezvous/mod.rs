@@ -46,7 +46,7 @@ use crate::{
     clock::Alarm,
     connect::{Cluster, Target},
     driver::{InFlight, draw},
-    kubernetes::{RendezvousBackend, Watch},
+    kubernetes::{RendezvousBackend, Spans, Watch},
     name::is_name,
 };
 
@@ -180,14 +180,17 @@ async fn drive(
     let backend = RendezvousBackend::new(cluster, awaited);
     let mut machine = Machine::new(goal);
     let mut alarm = Alarm::new()?;
-    let (mut call, mut watch) = (InFlight::empty(), Watch::none());
+    let (mut call, mut watch, mut spans) = (InFlight::empty(), Watch::none(), Spans::default());
     let mut input = Input::Time;
     loop {
-        let chance = draw()?;
-        for effect in machine.step(input, Boottime::now(), chance) {
+        let (now, chance) = (Boottime::now(), draw()?);
+        if let Input::WatchEnded(end) = &input {
+            spans.ended(end, now);
+        }
+        for effect in machine.step(input, now, chance) {
             match effect {
                 Effect::Call { call: next, within } => call = InFlight::with(backend.call(&next, within)),
-                Effect::Watch { version } => watch = backend.watch(&version, chance.id as u64),
+                Effect::Watch { version } => watch = backend.watch(&version, spans.opened(now, chance.id as u64)),
                 Effect::Tell(progress) => on_progress(progress),
             }
         }

@@ -1,6 +1,6 @@
 //! What a custom resource's schema says of an object: what is left out, what is filled in, what is refused.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value, json};
 
@@ -47,6 +47,25 @@ impl Fault {
     /// A value that is not allowed.
     pub fn invalid(field: &str, value: &Value, why: &str) -> Self {
         Self { reason: "FieldValueInvalid", message: format!("Invalid value: {value}: {why}"), field: field.into() }
+    }
+}
+
+/// Where a value is in an object. It is written out only when something is wrong there.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root,
+    Member(&'a Path<'a>, &'a str),
+    Item(&'a Path<'a>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Member(Self::Root, name) => f.write_str(name),
+            Self::Member(around, name) => write!(f, "{around}.{name}"),
+            Self::Item(around, at) => write!(f, "{around}[{at}]"),
+        }
     }
 }
 
@@ -144,7 +163,7 @@ impl Schema {
     /// What is wrong with `now`, which was `before`. Rules are asked only of what is well formed.
     pub fn faults(&self, now: &Value, before: Option<&Value>) -> Vec<Fault> {
         let mut faults = Vec::new();
-        self.look("", now, &mut faults);
+        self.look(Path::Root, now, &mut faults);
         let blocks = |fault: &Fault| {
             matches!(
                 fault.reason,
@@ -160,16 +179,16 @@ impl Schema {
                            errors to complete validation";
             faults.push(Fault::invalid("<nil>", &json!("null"), message));
         } else {
-            self.judge("", now, before, &mut faults);
+            self.judge(Path::Root, now, before, &mut faults);
         }
         faults
     }
 
-    fn look(&self, path: &str, value: &Value, faults: &mut Vec<Fault>) {
+    fn look(&self, path: Path<'_>, value: &Value, faults: &mut Vec<Fault>) {
         if value.is_null() && self.nullable {
             return;
         }
-        let mut fault = |reason, message: String| faults.push(Fault { reason, message, field: path.into() });
+        let mut fault = |reason, message: String| faults.push(Fault { reason, message, field: path.to_string() });
         let other_type = self.other_type(value);
         if let Some(found) = other_type {
             let message =
@@ -219,14 +238,14 @@ impl Schema {
                 }
                 let of_each = self.items.as_deref().expect("a list's schema has one of its items");
                 for (at, item) in items.iter().enumerate() {
-                    let path = format!("{path}[{at}]");
+                    let path = Path::Item(&path, at);
                     let same = |other: &&Value| self.keys.iter().all(|key| other[key] == item[key]);
                     if !self.keys.is_empty() && items[..at].iter().any(|other| same(&other)) {
                         let keys: Map<_, _> = self.keys.iter().map(|key| (key.clone(), item[key].clone())).collect();
                         let message = format!("Duplicate value: {}", Value::Object(keys));
-                        faults.push(Fault { reason: "FieldValueDuplicate", message, field: path.clone() });
+                        faults.push(Fault { reason: "FieldValueDuplicate", message, field: path.to_string() });
                     }
-                    of_each.look(&path, item, faults);
+                    of_each.look(path, item, faults);
                 }
             }
             Value::Object(members) => {
@@ -236,11 +255,15 @@ impl Schema {
                 }
                 for name in self.required.iter().filter(|name| !members.contains_key(*name)) {
                     let message = "Required value".into();
-                    faults.push(Fault { reason: "FieldValueRequired", message, field: below(path, name) });
+                    faults.push(Fault {
+                        reason: "FieldValueRequired",
+                        message,
+                        field: Path::Member(&path, name).to_string(),
+                    });
                 }
                 for (name, value) in members {
                     if let Some(schema) = self.of(name) {
-                        schema.look(&below(path, name), value, faults);
+                        schema.look(Path::Member(&path, name), value, faults);
                     }
                 }
             }
@@ -248,13 +271,13 @@ impl Schema {
         }
     }
 
-    fn judge(&self, path: &str, now: &Value, before: Option<&Value>, faults: &mut Vec<Fault>) {
+    fn judge(&self, path: Path<'_>, now: &Value, before: Option<&Value>, faults: &mut Vec<Fault>) {
         if now.is_null() {
             return;
         }
         let before = before.filter(|before| !before.is_null());
         for rule in self.rules.iter().filter(|rule| rule.is_broken(now, before)) {
-            let field = rule.field.as_ref().map_or_else(|| path.to_owned(), |field| format!("{path}{field}"));
+            let field = rule.field.as_ref().map_or_else(|| path.to_string(), |field| format!("{path}{field}"));
             let message = format!("Invalid value: {}: {}", self.shown(now), rule.message);
             faults.push(Fault { reason: rule.reason, message, field });
         }
@@ -262,7 +285,8 @@ impl Schema {
             Value::Object(members) => {
                 for (name, value) in members {
                     if let Some(schema) = self.of(name) {
-                        schema.judge(&below(path, name), value, before.and_then(|before| before.get(name)), faults);
+                        let path = Path::Member(&path, name);
+                        schema.judge(path, value, before.and_then(|before| before.get(name)), faults);
                     }
                 }
             }
@@ -274,7 +298,7 @@ impl Schema {
                         before.and_then(Value::as_array).filter(|_| !self.keys.is_empty()).and_then(|before| {
                             before.iter().find(|other| self.keys.iter().all(|key| other[key] == item[key]))
                         });
-                    of_each.judge(&format!("{path}[{at}]"), item, before, faults);
+                    of_each.judge(Path::Item(&path, at), item, before, faults);
                 }
             }
             _ => {}
@@ -307,10 +331,6 @@ impl Schema {
 
 fn texts(value: &Value) -> Vec<String> {
     value.as_array().expect("a list").iter().map(|text| text.as_str().expect("text").to_owned()).collect()
-}
-
-fn below(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 /// Whether it is made as [`DURATION`] says: numbers, each with a unit.

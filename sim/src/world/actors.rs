@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     hash::Hasher,
     panic,
     sync::{Arc, Mutex, PoisonError},
@@ -21,7 +22,7 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 
-use super::{Refusal, World, network, process::Process, tree::Tree, wrapper::Run};
+use super::{Inner, ONLOOKERS, Refusal, TEAM, World, neighbour, network, process::Process, tree::Tree, wrapper::Run};
 use crate::{
     chance::Chance,
     mutation::Mutation,
@@ -29,9 +30,6 @@ use crate::{
     plan::{Awaited, Plan, Weather, What, Who, Wrapper},
     server::{Key, resource},
 };
-
-/// The namespace of everybody who wants something.
-const TEAM: &str = "team";
 
 /// That of the operators.
 const SYSTEM: &str = "konductor-system";
@@ -56,6 +54,9 @@ const LATEST: Duration = Duration::from_mins(3);
 
 /// How long after a backup was restored people start anew what has not noticed it.
 const RESTARTED: Duration = Duration::from_secs(30);
+
+/// How long after a machine went on what is overdue is dead: the kernel rings at once, and kills.
+const RESUMED: Duration = Duration::from_millis(50);
 
 /// How long a command takes to end when it is told to.
 const REACTION: Duration = Duration::from_millis(100);
@@ -176,7 +177,8 @@ impl Cast {
 
     async fn play(self: &Arc<Self>) {
         let (world, plan) = (&self.world, &self.plan);
-        for name in [TEAM, SYSTEM] {
+        self.create_namespace();
+        for name in [SYSTEM, ONLOOKERS] {
             world.create("/api/v1/namespaces", "v1", "Namespace", name, &json!({}));
         }
         for number in 0..plan.locks.len() {
@@ -258,7 +260,30 @@ impl Cast {
         inner.observers.end(now, &inner.server);
     }
 
+    fn create_namespace(&self) {
+        let mut metadata = json!({ "name": TEAM });
+        if self.plan.is_open_to_gates {
+            metadata["annotations"] = json!({ "konductor.io/gates-from": ONLOOKERS });
+        }
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
+        self.world.ask(Method::POST, "/api/v1/namespaces", &namespace);
+    }
+
     fn make_gates(&self) {
+        for side in &self.plan.sides {
+            let conditions = side.needs.iter().map(|need| {
+                let mut condition = json!({ "type": need.kind, "name": need.name, "state": need.state });
+                if side.elsewhere {
+                    condition["namespace"] = TEAM.into();
+                }
+                condition
+            });
+            let spec =
+                json!({ "conditions": conditions.collect::<Vec<_>>(), "match": if side.any { "Any" } else { "All" } });
+            let namespace = if side.elsewhere { ONLOOKERS } else { TEAM };
+            let path = format!("/apis/{OURS}/v1/namespaces/{namespace}/gates");
+            self.world.create(&path, "konductor.io/v1", "Gate", &side.name, &spec);
+        }
         for gate in &self.plan.gates {
             self.world.create(&path("batch", "jobs"), "batch/v1", "Job", &gate.name, &json!({}));
             let mut spec = json!({ "conditions": [{ "type": "Job", "name": gate.name, "state": "Complete" }] });
@@ -315,6 +340,9 @@ impl Cast {
                 .for_each(|server| server.replace(Duration::ZERO));
             inner.observers.calm(now);
             inner.tell(now, || "all is well from now on".into());
+        }
+        for tree in lock(&self.trees).values() {
+            tree.resume();
         }
         for process in lock(&self.processes).values() {
             process.thaw();
@@ -409,6 +437,7 @@ impl Cast {
     async fn happen(self: &Arc<Self>, what: What) {
         let world = &self.world;
         world.tell(|| format!("*** {what:?}"));
+        world.count(&format!("trouble: {}", word(&what)));
         match what {
             What::Crash(who, pause) => {
                 let Some(process) = self.process(who) else { return };
@@ -444,6 +473,17 @@ impl Cast {
                 sleep(span).await;
                 world.tell(|| format!("{who} goes on"));
                 process.thaw();
+            }
+            What::Suspend(client, span) => {
+                let Some(process) = self.process(Who::Client(client)) else { return };
+                let tree = lock(&self.trees).get(&client).cloned();
+                process.freeze();
+                if let Some(tree) = &tree {
+                    tree.suspend();
+                }
+                world.inner().observers.suspended(client, true);
+                sleep(span).await;
+                self.resume(client, &process, tree.as_deref()).await;
             }
             What::Cut(who, span) => {
                 let until = tokio::time::Instant::now() + span;
@@ -508,7 +548,22 @@ impl Cast {
             What::Quota(span) => world.admits_not(Refusal::Quota, span),
             What::Refuse(span) => world.admits_not(Refusal::Policy, span),
             What::Webhook(span) => world.admits_not(Refusal::Webhook, span),
+            What::Neighbour(mischief) => neighbour::disturb(world, &self.plan, mischief),
         }
+    }
+
+    /// A machine goes on that was suspended: what must not run any more is dead at once.
+    async fn resume(&self, client: usize, process: &Process, tree: Option<&Tree>) {
+        let world = &self.world;
+        world.tell(|| format!("the machine of client {client} goes on"));
+        tree.into_iter().for_each(Tree::resume);
+        process.thaw();
+        sleep(RESUMED).await;
+        let now = world.now();
+        let mut inner = world.inner();
+        let Inner { server, observers, .. } = &mut *inner;
+        observers.suspended(client, false);
+        observers.resumed(now, client, server);
     }
 
     /// Etcd is restored from a backup that is so old, and people see to what that leaves undone.
@@ -531,7 +586,7 @@ impl Cast {
                 && Arc::ptr_eq(before, &now)
                 && now.kill()
             {
-                self.world.inner().observers.count("operators that have not noticed an old backup");
+                self.world.count("operators that have not noticed an old backup");
                 self.start(who);
             }
         }
@@ -557,7 +612,7 @@ impl Cast {
             sleep(Duration::from_secs(1)).await;
         }
         sleep(pause).await;
-        self.world.create("/api/v1/namespaces", "v1", "Namespace", TEAM, &json!({}));
+        self.create_namespace();
         for number in (0..self.plan.locks.len()).filter(|number| !lock(&self.gone).contains(number)) {
             self.make_lock(number);
         }
@@ -595,6 +650,12 @@ impl Cast {
     }
 }
 
+/// What something is called.
+pub(super) fn word(of: &impl Debug) -> String {
+    let text = format!("{of:?}");
+    text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
 pub(super) fn holder(client: usize) -> String {
     format!("client-{client}")
 }
@@ -609,8 +670,16 @@ fn pod_key(name: &str) -> Key {
 
 /// What the controllers of Kubernetes do: collect garbage, and take down namespaces.
 async fn controllers(world: Arc<World>) {
+    // The version at which there was nothing to do.
+    let mut idle_at = None;
     loop {
         sleep(Duration::from_secs(1)).await;
+        world.look_at_rest();
+        let version = world.inner().server.store.version();
+        if idle_at == Some(version) {
+            continue;
+        }
+        idle_at = Some(version);
         world.change(|server, _| {
             for key in server.orphans() {
                 server.purge(&key);
@@ -647,7 +716,7 @@ async fn operate(cast: Arc<Cast>, process: Arc<Process>, number: usize) {
     let why = ended.map_or_else(|error| format!("{error:#}"), |()| "as if it had been told to".to_owned());
     if world.inner().restored && why.contains("restored from a backup") && process.kill() {
         world.tell(|| format!("operator {number} ends: {why}"));
-        world.inner().observers.count("operators that start over with nothing known");
+        world.count("operators that start over with nothing known");
         // By its kubelet.
         tokio::spawn(async move {
             sleep(Duration::from_secs(1)).await;
@@ -754,7 +823,7 @@ impl Life {
             let pod = pod.clone().map(|pod| PodReference { start: format!("{}-{runs}", pod.start), ..pod });
             let exit = Run::new(self, wrapper, client.clone(), pod).go().await;
             cast.world.tell(|| format!("client {number}: {exit:?}"));
-            cast.world.inner().observers.count(&format!("konductor-run ends with {}", exit.code()));
+            cast.world.count(&format!("konductor-run ends with {}", exit.code()));
             if exit == Exit::Code(0) {
                 lock(&cast.done)[number].turns += 1;
             } else {
@@ -862,6 +931,7 @@ impl Life {
                 biased;
                 Some(event) = events.recv() => {
                     cast.world.tell(|| format!("client {number}: {event:?}"));
+                    cast.world.count(&format!("client: {}", word(&event)));
                     match event {
                         // Nothing is begun any more.
                         Event::Held { .. } if is_told_to_end => {}
@@ -875,14 +945,11 @@ impl Life {
                             cast.world.inner().observers.extended(number, deadline);
                         }
                         Event::Lost { .. } => {
-                            cast.world.inner().observers.count("lost");
                             sleep(REACTION).await;
                             self.end_work();
                             works_until = None;
                             let _ = commands.send(Command::Release);
                         }
-                        Event::Abandoned { .. } => cast.world.inner().observers.count("abandoned"),
-                        Event::Failed { .. } => cast.world.inner().observers.count("failed"),
                         _ => {}
                     }
                 }

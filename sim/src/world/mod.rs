@@ -1,6 +1,7 @@
 //! A world for real operators and clients: one API server, the network to it, clocks, and what goes wrong.
 
 mod actors;
+mod neighbour;
 mod network;
 mod process;
 mod servers;
@@ -29,12 +30,20 @@ use crate::{
     server::{Answer, Key, Reply, Request, Server, Watch, resource},
 };
 
+/// The namespace of everybody who wants something.
+pub const TEAM: &str = "team";
+
+/// That of gates that look into the other one.
+pub const ONLOOKERS: &str = "onlookers";
+
 /// When all histories begin.
 pub const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
-/// Requests of one process in one second of the world, at most: no client has a loop without a pause, and no operator
-/// writes more than its lanes let through.
-const REQUESTS: u32 = 400;
+/// Requests of one operator in one second of the world, at most: it writes no more than its lanes let through.
+const OPERATOR_REQUESTS: u32 = 400;
+
+/// The same of a client: it has no loop without a pause.
+const CLIENT_REQUESTS: u32 = 30;
 
 /// The world.
 pub struct World {
@@ -146,6 +155,11 @@ impl World {
         self.inner().tell(now, line);
     }
 
+    /// Counts something.
+    fn count(&self, what: &str) {
+        self.inner().observers.count(what);
+    }
+
     /// What a process asks for is counted.
     fn asked(&self, process: &Process, request: &Request) {
         let now = self.now();
@@ -157,7 +171,10 @@ impl World {
         }
         pace.1 += 1;
         let count = pace.1;
-        if count == REQUESTS {
+        let (who, most) =
+            if process.is_operator { ("an operator", OPERATOR_REQUESTS) } else { ("a client", CLIENT_REQUESTS) };
+        inner.observers.most(&format!("most requests of {who} in a second"), count.into());
+        if count == most {
             inner.observers.broken(now, format!("{} makes {count} requests in a second", process.name));
         }
         let tail = request.query.iter().any(|(name, _)| name == "watch");
@@ -177,7 +194,7 @@ impl World {
     /// What becomes of a request, and how long it and its answer take.
     fn fate(&self, process: &Process, late: u64) -> (Fate, Duration, Duration) {
         let mut inner = self.inner();
-        let Inner { chance, weather, .. } = &mut *inner;
+        let Inner { chance, weather, observers, .. } = &mut *inner;
         let way = weather.way.max(1);
         let (mut there, back) = (chance.millis(1, way + 1), chance.millis(1, way + 1));
         let fate = if chance.happens(weather.lost) {
@@ -195,10 +212,18 @@ impl World {
         } else {
             if chance.happens(weather.late) {
                 there += chance.millis(1000, late);
+                observers.count("request: late");
             }
             Fate::Answered
         };
-        if fate != Fate::Answered {
+        if let Some(what) = match fate {
+            Fate::Answered => None,
+            Fate::Lost => Some("lost".to_owned()),
+            Fate::Unanswered => Some("carried out and not answered".to_owned()),
+            Fate::Refused(code, true) => Some(format!("carried out and refused with {code}")),
+            Fate::Refused(code, false) => Some(format!("refused with {code}")),
+        } {
+            observers.count(&format!("request: {what}"));
             let now = self.now();
             inner.tell(now, || format!("  a request of {} will be {fate:?}", process.name));
         }
@@ -208,9 +233,12 @@ impl World {
     /// How late the next events of a watch are, and whether it is cut off instead: with a word, or without one.
     fn lag(&self) -> (Duration, Option<bool>) {
         let mut inner = self.inner();
-        let Inner { chance, weather, .. } = &mut *inner;
+        let Inner { chance, weather, observers, .. } = &mut *inner;
         let lag = chance.millis(1, weather.lag + 2);
         let cut = chance.happens(weather.cut).then(|| chance.happens(600));
+        if let Some(told) = cut {
+            observers.count(if told { "watch: cut off" } else { "watch: silent" });
+        }
         (lag, cut)
     }
 
@@ -413,6 +441,14 @@ impl World {
         }
     }
 
+    /// Shows to the observers what has not changed for a while.
+    fn look_at_rest(&self) {
+        let now = self.now();
+        let mut inner = self.inner();
+        let Inner { server, observers, .. } = &mut *inner;
+        observers.at_rest(now, server);
+    }
+
     fn changed(&self, id: usize) -> Arc<Notify> {
         Arc::clone(&self.changed[id])
     }
@@ -424,6 +460,9 @@ impl World {
         let mut events = inner.server.events(watch, version);
         if let (Ok(events), Some(mutation)) = (&mut events, inner.mutation) {
             mutation.see_events(process.is_operator, events);
+        }
+        if events.is_err() {
+            inner.observers.count("watch: told that its version is gone");
         }
         if inner.mutation == Some(Mutation::LostHistoryIsNotTold) && events.is_err() {
             watch.pass_over(version);

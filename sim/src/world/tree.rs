@@ -45,6 +45,10 @@ struct State {
     watchdog: Option<Instant>,
     command_has_ended: bool,
     is_empty: bool,
+    /// Since when its machine is suspended.
+    sleeps_since: Option<Instant>,
+    /// It was killed meanwhile.
+    is_killed: bool,
     news: Vec<Event>,
 }
 
@@ -65,6 +69,8 @@ impl Tree {
             watchdog,
             command_has_ended: false,
             is_empty: false,
+            sleeps_since: None,
+            is_killed: false,
             news: Vec::new(),
         };
         let tree = Arc::new(Self {
@@ -89,27 +95,9 @@ impl Tree {
             let now = Instant::now();
             let (next, is_empty) = {
                 let mut state = self.state();
-                if state.watchdog.is_some_and(|at| at <= now) {
-                    state.watchdog = None;
-                    if self.mutation != Some(Mutation::WatchdogsSleep) {
-                        Self::end_by(&mut state, now + DYING);
-                        state.news.push(Event::WatchdogEnded);
-                    }
-                }
-                if !state.command_has_ended && state.ends[0] <= now {
-                    state.command_has_ended = true;
-                    let exit = state.exit;
-                    state.news.push(Event::CommandEnded(exit));
-                    if state.ends[1] > now {
-                        let early = self.mutation == Some(Mutation::TreesAreCalledEmptyEarly);
-                        state.news.push(if early { Event::TreeEmpty } else { Event::Remaining });
-                    }
-                }
-                if state.command_has_ended && state.ends[1] <= now {
-                    state.is_empty = true;
-                    state.news.push(Event::TreeEmpty);
-                }
-                (state.ends.into_iter().filter(|end| *end > now).chain(state.watchdog).min(), state.is_empty)
+                // On a machine that is suspended nothing goes on.
+                let next = if state.sleeps_since.is_some() { None } else { self.pass(&mut state, now) };
+                (next, state.is_empty)
             };
             self.changed.notify_one();
             if is_empty {
@@ -127,6 +115,53 @@ impl Tree {
                 () = sleep_until(next.unwrap_or(now + FAR)) => {}
             }
         }
+    }
+
+    /// What has happened until now. Returns when something happens next.
+    fn pass(&self, state: &mut State, now: Instant) -> Option<Instant> {
+        if state.watchdog.is_some_and(|at| at <= now) {
+            state.watchdog = None;
+            if self.mutation != Some(Mutation::WatchdogsSleep) {
+                Self::end_by(state, now + self.dying());
+                state.news.push(Event::WatchdogEnded);
+            }
+        }
+        if !state.command_has_ended && state.ends[0] <= now {
+            state.command_has_ended = true;
+            let exit = state.exit;
+            state.news.push(Event::CommandEnded(exit));
+            if state.ends[1] > now {
+                let early = self.mutation == Some(Mutation::TreesAreCalledEmptyEarly);
+                state.news.push(if early { Event::TreeEmpty } else { Event::Remaining });
+            }
+        }
+        if state.command_has_ended && state.ends[1] <= now {
+            state.is_empty = true;
+            state.news.push(Event::TreeEmpty);
+        }
+        state.ends.into_iter().filter(|end| *end > now).chain(state.watchdog).min()
+    }
+
+    /// Its machine is suspended: nothing of it goes on.
+    pub(super) fn suspend(&self) {
+        self.state().sleeps_since.get_or_insert(Instant::now());
+        self.again.notify_one();
+    }
+
+    /// Its machine goes on. What the command had left to do takes as long as before; what was due is due now.
+    pub(super) fn resume(&self) {
+        let now = Instant::now();
+        {
+            let mut state = self.state();
+            let Some(since) = state.sleeps_since.take() else { return };
+            for end in &mut state.ends {
+                *end += now - since;
+            }
+            if std::mem::take(&mut state.is_killed) {
+                Self::end_by(&mut state, now + self.dying());
+            }
+        }
+        self.again.notify_one();
     }
 
     fn end_by(state: &mut State, at: Instant) {
@@ -147,9 +182,14 @@ impl Tree {
         self.again.notify_one();
     }
 
+    /// How long what is killed lives on.
+    fn dying(&self) -> Duration {
+        let late = if self.mutation == Some(Mutation::KillsAreLate) { Duration::from_secs(10) } else { Duration::ZERO };
+        DYING + late
+    }
+
     /// Kills every process.
     pub(super) fn kill(&self) {
-        let late = if self.mutation == Some(Mutation::KillsAreLate) { Duration::from_secs(10) } else { Duration::ZERO };
         {
             let mut state = self.state();
             if state.is_empty {
@@ -158,7 +198,8 @@ impl Tree {
             if !state.command_has_ended {
                 state.exit = Exit::Signal(9);
             }
-            Self::end_by(&mut state, Instant::now() + DYING + late);
+            state.is_killed = state.sleeps_since.is_some();
+            Self::end_by(&mut state, Instant::now() + self.dying());
             state.news.push(Event::Killed);
         }
         self.again.notify_one();

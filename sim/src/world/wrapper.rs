@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    actors::{Life, holder},
+    actors::{Life, holder, word},
     tree::Tree,
 };
 use crate::{
@@ -163,7 +163,7 @@ impl<'a> Run<'a> {
     fn apply(&mut self, effect: Effect, events: &mut VecDeque<Event>) {
         let (cast, number) = (&self.life.cast, self.life.number);
         cast.world.tell(|| format!("client {number}: {effect:?}"));
-        cast.world.inner().observers.count(&format!("konductor-run: {}", word(&effect)));
+        cast.world.count(&format!("konductor-run: {}", word(&effect)));
         match effect {
             Effect::Await(_) => {
                 let (tell, client) = (self.teller(|progress| Event::Awaited(0, progress)), self.client.clone());
@@ -259,10 +259,4 @@ fn wanted(life: &Life, claim: Claim) -> Wanted {
     let lock = &life.cast.plan.locks[claim.lock];
     let name = lock.name.clone();
     if lock.is_semaphore { Wanted::Semaphore { name, permits: claim.permits as u32 } } else { Wanted::Lease { name } }
-}
-
-/// What an effect is called.
-fn word(effect: &Effect) -> String {
-    let text = format!("{effect:?}");
-    text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }
