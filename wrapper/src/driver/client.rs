@@ -13,7 +13,7 @@ use std::{
 };
 
 use konductor::{
-    Client, Command, ConnectOptions, Exit, Request,
+    Client, Command, ConnectOptions, Exit, Request, moments,
     rendezvous::{self, Arriving, Awaited},
 };
 use nix::{
@@ -164,6 +164,7 @@ fn runtime() -> Result<Runtime, Refusal> {
 async fn serve(options: ConnectOptions, wishes: Wishes, mut orders: UnboundedReceiver<Order>, teller: &Teller) {
     let Wishes { awaited, requests, arrivals } = wishes;
     let client = Client::connect(options).await;
+    moments::note("configured");
     let mut tasks = JoinSet::new();
     let mut commands: Vec<Option<UnboundedSender<Command>>> = vec![None; requests.len()];
     loop {

@@ -28,6 +28,7 @@ use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
 use konductor::{
     Boottime, ConnectOptions, Exit, Local, PodReference, Request, Wanted,
     identity::{self, PodSources},
+    moments,
     rendezvous::{Arriving, Awaited},
 };
 use nix::{
@@ -201,6 +202,10 @@ impl<'a> Driver<'a> {
             while let Some(event) = events.pop_front() {
                 for effect in supervisor.step(event, Boottime::now()) {
                     if let Effect::Exit(exit) = effect {
+                        if self.client.is_some() {
+                            moments::note("over");
+                            moments::tell();
+                        }
                         return Ok(exit);
                     }
                     self.apply(effect, &mut events)?;
@@ -240,7 +245,10 @@ impl<'a> Driver<'a> {
                 }
             },
             Effect::TellWatchdog(deadline) => self.extend_watchdog(deadline, events),
-            Effect::EndWatchdog => self.end_watchdog(),
+            Effect::EndWatchdog => {
+                self.end_watchdog();
+                moments::note("guard ended");
+            }
             Effect::Forward(received) => self.tree.forward(received),
             Effect::Continue => self.resume(),
             Effect::Stop(signal) => self.stop(signal, events)?,
@@ -308,6 +316,7 @@ impl<'a> Driver<'a> {
             events.push_back(Event::CommandStopped { signal, in_front });
         }
         if let (Some(exit), Some(command)) = (reaped.command, command) {
+            moments::note("reaped");
             self.terminal.take_back(command);
             events.push_back(Event::CommandEnded(exit));
         }
@@ -319,6 +328,7 @@ impl<'a> Driver<'a> {
             events.push_back(Event::Killed);
         }
         if reaped.empty {
+            moments::note("dead");
             events.push_back(Event::TreeEmpty);
         } else if reaped.some {
             events.push_back(Event::Remaining);
@@ -353,8 +363,10 @@ impl<'a> Driver<'a> {
         locks: &[String],
         deadline: Option<Boottime>,
     ) -> Result<nix::unistd::Pid, process::Failure> {
+        moments::note("held");
         if let Some(deadline) = deadline {
             self.start_watchdog(deadline)?;
+            moments::note("guard");
         }
         let changes = self.exports(tokens, locks);
         let holds = !tokens.is_empty();
@@ -367,6 +379,7 @@ impl<'a> Driver<'a> {
             spawned.inspect_err(|_| self.terminal.take_back(getpgrp())).map(|started| started.pid)
         };
         if spawned.is_ok() {
+            moments::note("executed");
             // The command has its own working directory by now; ours is to keep no file system busy.
             let _ = chdir("/");
         }
