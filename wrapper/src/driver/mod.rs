@@ -158,6 +158,8 @@ struct Driver<'a> {
     tree: Tree,
     /// While something is held and the tree is alive.
     watchdog: Option<Watchdog>,
+    /// One that was killed, and is to be waited for.
+    killed_watchdog: Option<Watchdog>,
     /// What the command is known by when this process is gone, if anything is to be held.
     mark: String,
     terminal: Terminal,
@@ -182,6 +184,7 @@ impl<'a> Driver<'a> {
             }),
             tree: Tree::new(config.signals.scope),
             watchdog: None,
+            killed_watchdog: None,
             mark: if config.claims.is_empty() { String::new() } else { watchdog::mark() },
             terminal: Terminal::default(),
             has_let_go: false,
@@ -211,6 +214,7 @@ impl<'a> Driver<'a> {
                     self.apply(effect, &mut events)?;
                 }
             }
+            self.bury_watchdog();
             self.wait()?;
             self.read_signals(&mut events)?;
             self.reap(&mut events)?;
@@ -245,10 +249,7 @@ impl<'a> Driver<'a> {
                 }
             },
             Effect::TellWatchdog(deadline) => self.extend_watchdog(deadline, events),
-            Effect::EndWatchdog => {
-                self.end_watchdog();
-                moments::note("guard ended");
-            }
+            Effect::EndWatchdog => self.kill_watchdog(),
             Effect::Forward(received) => self.tree.forward(received),
             Effect::Continue => self.resume(),
             Effect::Stop(signal) => self.stop(signal, events)?,
@@ -402,6 +403,7 @@ impl<'a> Driver<'a> {
     }
 
     fn start_watchdog(&mut self, deadline: Boottime) -> Result<(), Refusal> {
+        self.bury_watchdog();
         let kept = self.local.as_ref().map(Local::inherited).unwrap_or_default();
         let mut watchdog = Watchdog::start(deadline, self.tree.others(), &self.mark, &kept)?;
         self.tree.watched_by(Some(watchdog.pid()), watchdog.counts());
@@ -437,6 +439,26 @@ impl<'a> Driver<'a> {
     fn end_watchdog(&mut self) {
         self.watchdog = None;
         self.tree.watched_by(None, false);
+    }
+
+    /// Ends the watchdog when nothing is alive that it would have to end. In a cluster it is waited for only when what
+    /// is held is on its way back: the end of a process takes a tenth of the time that the API server does. Without one
+    /// the watchdog holds what is held, until it is gone.
+    fn kill_watchdog(&mut self) {
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.kill();
+            self.killed_watchdog = Some(watchdog);
+        }
+        if self.local.is_some() {
+            self.bury_watchdog();
+        }
+    }
+
+    fn bury_watchdog(&mut self) {
+        if self.killed_watchdog.take().is_some() {
+            self.tree.watched_by(None, false);
+            moments::note("guard ended");
+        }
     }
 
     fn look_after_watchdog(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
