@@ -9,6 +9,7 @@
 //!
 //! - `scene`: the control plane with Konductor installed, and the programs;
 //! - `inits`, `people`, `whole`, `writes`, `admission`, `handoff`, `holding`, `throughput`, `footprint`: what is measured;
+//! - `timeline`: an acquisition and a handoff, step by step;
 //! - `line`: commands that say when they run;
 //! - `sample`, `table`: figures, and how they are shown.
 
@@ -24,6 +25,7 @@ mod sample;
 mod scene;
 mod table;
 mod throughput;
+mod timeline;
 mod whole;
 mod writes;
 
@@ -48,6 +50,12 @@ struct Args {
     /// Only the parts whose name begins with this
     #[arg(long, value_name = "PART", default_value = "")]
     only: String,
+    /// Instead of all that: one acquisition and one handoff, step by step; see bench/trace
+    #[arg(long)]
+    timeline: bool,
+    /// How often that is measured
+    #[arg(long, value_name = "NUMBER", default_value_t = 200)]
+    runs: usize,
     /// The konductor-run to measure; bench/run says which
     #[arg(long, value_name = "PATH", hide = true)]
     run: PathBuf,
@@ -127,7 +135,12 @@ impl Effort {
 pub async fn main() {
     let args = Args::parse();
     let effort = Effort::of(&args);
-    let mut scene = Scene::start(Programs::new(args.run, args.operator, args.koncli)).await;
+    let programs = Programs::new(args.run, args.operator, args.koncli);
+    if args.timeline {
+        let scene = Scene::start(programs, Some(timeline::OPERATOR_LOG)).await;
+        return timeline::print(&scene, if args.quick { effort.runs } else { args.runs }).await;
+    }
+    let mut scene = Scene::start(programs, None).await;
     let mut table = Table::default();
     for part in [
         "inits",

@@ -28,6 +28,7 @@ use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
 use konductor::{
     Boottime, ConnectOptions, Exit, Local, Login, PodReference, Request, Wanted,
     identity::{self, PodSources},
+    moments,
     rendezvous::{Arriving, Awaited},
 };
 use nix::{
@@ -157,6 +158,8 @@ struct Driver<'a> {
     tree: Tree,
     /// While something is held and the tree is alive.
     watchdog: Option<Watchdog>,
+    /// One that was killed, and is to be waited for.
+    killed_watchdog: Option<Watchdog>,
     /// What the command is known by when this process is gone, if anything is to be held.
     mark: String,
     terminal: Terminal,
@@ -181,6 +184,7 @@ impl<'a> Driver<'a> {
             }),
             tree: Tree::new(config.signals.scope),
             watchdog: None,
+            killed_watchdog: None,
             mark: if config.claims.is_empty() { String::new() } else { watchdog::mark() },
             terminal: Terminal::default(),
             has_let_go: false,
@@ -201,11 +205,16 @@ impl<'a> Driver<'a> {
             while let Some(event) = events.pop_front() {
                 for effect in supervisor.step(event, Boottime::now()) {
                     if let Effect::Exit(exit) = effect {
+                        if self.client.is_some() {
+                            moments::note("over");
+                            moments::tell();
+                        }
                         return Ok(exit);
                     }
                     self.apply(effect, &mut events)?;
                 }
             }
+            self.bury_watchdog();
             self.wait()?;
             self.read_signals(&mut events)?;
             self.reap(&mut events)?;
@@ -240,7 +249,7 @@ impl<'a> Driver<'a> {
                 }
             },
             Effect::TellWatchdog(deadline) => self.extend_watchdog(deadline, events),
-            Effect::EndWatchdog => self.end_watchdog(),
+            Effect::EndWatchdog => self.kill_watchdog(),
             Effect::Forward(received) => self.tree.forward(received),
             Effect::Continue => self.resume(),
             Effect::Stop(signal) => self.stop(signal, events)?,
@@ -308,6 +317,7 @@ impl<'a> Driver<'a> {
             events.push_back(Event::CommandStopped { signal, in_front });
         }
         if let (Some(exit), Some(command)) = (reaped.command, command) {
+            moments::note("reaped");
             self.terminal.take_back(command);
             events.push_back(Event::CommandEnded(exit));
         }
@@ -319,6 +329,7 @@ impl<'a> Driver<'a> {
             events.push_back(Event::Killed);
         }
         if reaped.empty {
+            moments::note("dead");
             events.push_back(Event::TreeEmpty);
         } else if reaped.some {
             events.push_back(Event::Remaining);
@@ -353,8 +364,10 @@ impl<'a> Driver<'a> {
         locks: &[String],
         deadline: Option<Boottime>,
     ) -> Result<nix::unistd::Pid, process::Failure> {
+        moments::note("held");
         if let Some(deadline) = deadline {
             self.start_watchdog(deadline)?;
+            moments::note("guard");
         }
         let changes = self.exports(tokens, locks);
         let holds = !tokens.is_empty();
@@ -367,6 +380,7 @@ impl<'a> Driver<'a> {
             spawned.inspect_err(|_| self.terminal.take_back(getpgrp())).map(|started| started.pid)
         };
         if spawned.is_ok() {
+            moments::note("executed");
             // The command has its own working directory by now; ours is to keep no file system busy.
             let _ = chdir("/");
         }
@@ -389,6 +403,7 @@ impl<'a> Driver<'a> {
     }
 
     fn start_watchdog(&mut self, deadline: Boottime) -> Result<(), Refusal> {
+        self.bury_watchdog();
         let kept = self.local.as_ref().map(Local::inherited).unwrap_or_default();
         let mut watchdog = Watchdog::start(deadline, self.tree.others(), &self.mark, &kept)?;
         self.tree.watched_by(Some(watchdog.pid()), watchdog.counts());
@@ -424,6 +439,26 @@ impl<'a> Driver<'a> {
     fn end_watchdog(&mut self) {
         self.watchdog = None;
         self.tree.watched_by(None, false);
+    }
+
+    /// Ends the watchdog when nothing is alive that it would have to end. In a cluster it is waited for only when what
+    /// is held is on its way back: the end of a process takes a tenth of the time that the API server does. Without one
+    /// the watchdog holds what is held, until it is gone.
+    fn kill_watchdog(&mut self) {
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.kill();
+            self.killed_watchdog = Some(watchdog);
+        }
+        if self.local.is_some() {
+            self.bury_watchdog();
+        }
+    }
+
+    fn bury_watchdog(&mut self) {
+        if self.killed_watchdog.take().is_some() {
+            self.tree.watched_by(None, false);
+            moments::note("guard ended");
+        }
     }
 
     fn look_after_watchdog(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
