@@ -8,7 +8,7 @@
 //! clients authenticate with tokens of `ServiceAccount`s as in a pod, and etcd writes to the disk.
 //!
 //! - `scene`: the control plane with Konductor installed, and the programs;
-//! - `inits`, `people`, `whole`, `writes`, `admission`, `handoff`, `holding`, `throughput`, `footprint`: what is measured;
+//! - `inits`, `people`, `local`, `whole`, `writes`, `admission`, `handoff`, `holding`, `throughput`, `footprint`: what is measured;
 //! - `timeline`: an acquisition and a handoff, step by step;
 //! - `line`: commands that say when they run;
 //! - `sample`, `table`: figures, and how they are shown.
@@ -19,6 +19,7 @@ mod handoff;
 mod holding;
 mod inits;
 mod line;
+mod local;
 mod people;
 mod pods;
 mod sample;
@@ -145,6 +146,7 @@ pub async fn main() {
     for part in [
         "inits",
         "people",
+        "local",
         "idle",
         "whole",
         "writes",
@@ -165,6 +167,7 @@ pub async fn main() {
         match part {
             "inits" => inits::measure(&scene, effort, &mut table).await,
             "people" => people::measure(&scene, effort, &mut table).await,
+            "local" => local::measure(&scene, effort, &mut table).await,
             "idle" => footprint::idle(&scene, effort, &mut table).await,
             "whole" => whole::measure(&scene, effort, &mut table).await,
             "writes" => writes::measure(&scene, effort, &mut table).await,
