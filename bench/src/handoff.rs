@@ -10,7 +10,7 @@ use futures::future::join_all;
 use konductor_tests::Process;
 
 use crate::Effort;
-use crate::footprint::{peak, processor};
+use crate::footprint::{peak, processor, resident};
 use crate::line::{Holder, Line};
 use crate::sample::{Figure, Sample};
 use crate::scene::{LIMIT, Scene};
@@ -19,8 +19,9 @@ use crate::table::{Row, Table};
 /// Streams that one connection to the API server carries, with much to spare: each waiter has a watch.
 const WAITERS_PER_CLIENT: usize = 50;
 
-/// Whoever has just come to the queue still has things to do, like opening a watch; then it is quiet.
-const REST: Duration = Duration::from_millis(100);
+/// Whoever has just come to the queue still has things to do, like opening a watch, and then gives back what it needed for
+/// that; then it is quiet.
+const REST: Duration = Duration::from_millis(300);
 
 pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
     let mut theirs = Handoffs::default();
@@ -44,12 +45,14 @@ fn push(table: &mut Table, what: &str, ours: &Handoffs, theirs: &Handoffs) {
 }
 
 fn push_memory(table: &mut Table, ours: &Handoffs, theirs: &Handoffs) {
-    for (what, ours, theirs) in
-        [("waiting", &ours.waiting, &theirs.waiting), ("holding", &ours.holding, &theirs.holding)]
-    {
-        let row = Row::new(format!("`konductor-run`, peak RSS while {what}"), ours.show(" MB"));
-        table
-            .push(row.beside(format!("`etcdctl lock`: {}", theirs.show(" MB"))).ratio(ours.median() / theirs.median()));
+    for (what, ours, theirs, goal) in [
+        ("RSS while waiting", &ours.waiting, &theirs.waiting, "<= 4 MB"),
+        ("RSS while holding", &ours.holding, &theirs.holding, "<= 4 MB"),
+        ("peak RSS", &ours.peak, &theirs.peak, ""),
+    ] {
+        let row = Row::new(format!("`konductor-run`, {what}"), ours.show(" MB"));
+        let row = row.beside(format!("`etcdctl lock`: {}", theirs.show(" MB"))).ratio(ours.median() / theirs.median());
+        table.push(row.goal(goal));
     }
 }
 
@@ -60,10 +63,12 @@ struct Handoffs {
     times: Sample,
     /// What one handoff takes of the operator's processor, in milliseconds.
     operator: Sample,
-    /// Peak RSS, in megabytes, of those who wait.
+    /// RSS, in megabytes, of those who wait.
     waiting: Sample,
     /// The same of those who hold.
     holding: Sample,
+    /// The most that each of them has had.
+    peak: Sample,
 }
 
 /// A queue of `konductor-run`s.
@@ -145,7 +150,8 @@ async fn measure_from(
         tokio::time::sleep(REST).await;
         for process in &queue {
             let role = if process.pid() == holder.pid { &mut handoffs.holding } else { &mut handoffs.waiting };
-            role.push(peak(process.pid()));
+            role.push(resident(process.pid()));
+            handoffs.peak.push(peak(process.pid()));
         }
         let over = queue.iter().position(|process| process.pid() == holder.pid);
         let mut over = queue.swap_remove(over.expect("the command was started by one of these"));

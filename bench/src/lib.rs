@@ -8,7 +8,8 @@
 //! clients authenticate with tokens of `ServiceAccount`s as in a pod, and etcd writes to the disk.
 //!
 //! - `scene`: the control plane with Konductor installed, and the programs;
-//! - `inits`, `people`, `whole`, `writes`, `admission`, `handoff`, `holding`, `throughput`, `footprint`: what is measured;
+//! - `inits`, `people`, `local`, `whole`, `writes`, `admission`, `handoff`, `holding`, `throughput`, `footprint`: what is measured;
+//! - `timeline`: an acquisition and a handoff, step by step;
 //! - `line`: commands that say when they run;
 //! - `sample`, `table`: figures, and how they are shown.
 
@@ -18,12 +19,14 @@ mod handoff;
 mod holding;
 mod inits;
 mod line;
+mod local;
 mod people;
 mod pods;
 mod sample;
 mod scene;
 mod table;
 mod throughput;
+mod timeline;
 mod whole;
 mod writes;
 
@@ -48,6 +51,12 @@ struct Args {
     /// Only the parts whose name begins with this
     #[arg(long, value_name = "PART", default_value = "")]
     only: String,
+    /// Instead of all that: one acquisition and one handoff, step by step; see bench/trace
+    #[arg(long)]
+    timeline: bool,
+    /// How often that is measured
+    #[arg(long, value_name = "NUMBER", default_value_t = 200)]
+    runs: usize,
     /// The konductor-run to measure; bench/run says which
     #[arg(long, value_name = "PATH", hide = true)]
     run: PathBuf,
@@ -127,11 +136,17 @@ impl Effort {
 pub async fn main() {
     let args = Args::parse();
     let effort = Effort::of(&args);
-    let mut scene = Scene::start(Programs::new(args.run, args.operator, args.koncli)).await;
+    let programs = Programs::new(args.run, args.operator, args.koncli);
+    if args.timeline {
+        let scene = Scene::start(programs, Some(timeline::OPERATOR_LOG)).await;
+        return timeline::print(&scene, if args.quick { effort.runs } else { args.runs }).await;
+    }
+    let mut scene = Scene::start(programs, None).await;
     let mut table = Table::default();
     for part in [
         "inits",
         "people",
+        "local",
         "idle",
         "whole",
         "writes",
@@ -152,6 +167,7 @@ pub async fn main() {
         match part {
             "inits" => inits::measure(&scene, effort, &mut table).await,
             "people" => people::measure(&scene, effort, &mut table).await,
+            "local" => local::measure(&scene, effort, &mut table).await,
             "idle" => footprint::idle(&scene, effort, &mut table).await,
             "whole" => whole::measure(&scene, effort, &mut table).await,
             "writes" => writes::measure(&scene, effort, &mut table).await,

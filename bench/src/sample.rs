@@ -20,7 +20,13 @@ impl Sample {
     }
 
     pub(crate) fn median(&self) -> f64 {
-        *self.0.get(self.0.len() / 2).expect("something was measured")
+        self.quantile(0.5)
+    }
+
+    /// What so large a part of the measurements does not exceed.
+    pub(crate) fn quantile(&self, part: f64) -> f64 {
+        let place = (self.0.len() as f64 * part) as usize;
+        *self.0.get(place).or(self.0.last()).expect("something was measured")
     }
 
     /// The median, and from where to where the measurements go.

@@ -47,25 +47,27 @@ pub(crate) struct Scene {
     pub(crate) control_plane: ControlPlane,
     pub(crate) programs: Programs,
     installed: Installed,
+    log: Option<&'static str>,
     /// That of the `ServiceAccount` which runs `konductor-run`.
     kubeconfig: PathBuf,
 }
 
 impl Scene {
-    pub(crate) async fn start(programs: Programs) -> Self {
+    /// `log`: what the operator says; what it says by itself when absent.
+    pub(crate) async fn start(programs: Programs, log: Option<&'static str>) -> Self {
         let control_plane = ControlPlane::start_durable().await;
         let installed = Installed::on(&control_plane, true).await;
-        let operator = start_operator(&programs.operator, &installed).await;
+        let operator = start_operator(&programs.operator, &installed, log).await;
         let namespace = control_plane.namespace("figures").await;
         namespace.bind_cluster_role("default", Installed::WORKLOAD).await;
         let kubeconfig = namespace.service_account_kubeconfig("default").await;
-        Self { operator, namespace, control_plane, programs, installed, kubeconfig }
+        Self { operator, namespace, control_plane, programs, installed, log, kubeconfig }
     }
 
     /// Replaces the operator by one that has just been started.
     pub(crate) async fn restart_operator(&mut self) {
         self.operator.kill();
-        self.operator = start_operator(&self.programs.operator, &self.installed).await;
+        self.operator = start_operator(&self.programs.operator, &self.installed, self.log).await;
     }
 
     /// `konductor-run FLAGS -- COMMAND`, in an environment that has nothing else in it.
@@ -186,10 +188,11 @@ impl Scene {
     }
 }
 
-async fn start_operator(program: &Path, installed: &Installed) -> Process {
+async fn start_operator(program: &Path, installed: &Installed, log: Option<&str>) -> Process {
     let mut command = Command::new(program);
     command.args(["--metrics-addr", "127.0.0.1:0", "--health-addr", "127.0.0.1:0", "--identity", OPERATOR]);
     command.env("KUBECONFIG", installed.kubeconfig());
+    command.envs(log.map(|log| ("KONDUCTOR_LOG", log)));
     let operator = Process::spawn("konductor-operator", command);
     installed.wait_leader(OPERATOR, LIMIT).await;
     operator

@@ -8,6 +8,7 @@
 //!   it;
 //! - [`backoff`], [`clock`], [`server_time`], [`cause`]: waiting, time, and errors for people;
 //! - [`process`]: what a process has of its own, which a simulation has many of;
+//! - [`moments`]: when steps were taken, for whoever looks where time goes;
 //! - [`apart`]: work that would keep everything else waiting;
 //! - [`repeats`]: what is said again and again.
 
@@ -24,6 +25,7 @@ mod fake;
 pub mod follow;
 pub mod link;
 pub mod login;
+pub mod moments;
 pub mod object;
 pub mod process;
 pub mod program;

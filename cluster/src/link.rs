@@ -36,6 +36,7 @@ use crate::{
     Boottime, Program,
     apart::{self, apart},
     login::{self, Login, LoginError, log_in},
+    moments,
     resolve::Resolver,
     server_time,
 };
@@ -327,7 +328,12 @@ where
     if let Some(name) = &config.tls_server_name {
         tls = tls.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name.clone().try_into()?));
     }
+    let tcp = ServiceBuilder::new()
+        .map_request(|to| noted("connecting", to))
+        .map_response(|tcp| noted("connected", tcp))
+        .service(tcp);
     let connector = tls.enable_http1().enable_http2().wrap_connector(tcp);
+    let connector = ServiceBuilder::new().map_response(|tls| noted("TLS done", tls)).service(connector);
     let mut http = legacy::Client::builder(TokioExecutor::new());
     http.timer(TokioTimer::new()).http2_keep_alive_interval(PING).http2_keep_alive_timeout(PONG);
     http.http2_initial_stream_window_size(STREAM_WINDOW).http2_initial_connection_window_size(CONNECTION_WINDOW);
@@ -349,6 +355,12 @@ where
         .map_future(notes_the_time)
         .service(http.build::<_, Body>(connector));
     Ok(kube::Client::new(service, config.default_namespace.clone()))
+}
+
+/// What has been made, after the moment of that is noted.
+fn noted<T>(step: &'static str, made: T) -> T {
+    moments::note(step);
+    made
 }
 
 /// The same answer, of which the API server's time is noted.

@@ -92,6 +92,9 @@ pub enum Event {
         /// The lock, if it was there when last looked.
         lock: Option<LockSeen>,
     },
+    /// The claim is granted, and the lock is being asked whether that still counts: a good moment to prepare what it
+    /// protects, and too early to begin it. Told at each question, so maybe more than once, and maybe for nothing.
+    Granted,
     /// The claim is held, confirmed with the lock itself. Only now may what it protects begin.
     Held {
         /// Greater than that of every earlier grant of this lock.

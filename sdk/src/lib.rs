@@ -184,7 +184,7 @@ pub use guard::{Acquiring, Guard, ReleaseError};
 pub use konductor_api::{LockKind, PodReference, RendezvousKind, arbiter::WAITS_FOR};
 pub use konductor_cluster::{Boottime, clock};
 #[doc(hidden)]
-pub use konductor_cluster::{Repeats, apart::on_thread_start, chain, login::on_login};
+pub use konductor_cluster::{Repeats, apart::on_thread_start, chain, login::on_login, moments};
 pub use kube::Config;
 pub use local::Local;
 pub use rendezvous::{BarrierHandle, GateHandle, RendezvousError};

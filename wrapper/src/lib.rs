@@ -32,7 +32,7 @@ use std::{
     process::ExitCode,
 };
 
-use konductor::{Choice, Exit};
+use konductor::{Choice, Exit, moments};
 
 use self::{
     cli::{CommandLine, Reading},
@@ -78,6 +78,7 @@ fn run(words: impl IntoIterator<Item = OsString>, choice: Choice, found: &Found)
     let sources = Sources::new(&line, &environment);
     let log = sources.log();
     log::init(log.as_ref().copied().unwrap_or_default(), environment.trace());
+    moments::note("begun");
     if let Some(message) = wrong {
         return fail(Exit::Usage, &message);
     }

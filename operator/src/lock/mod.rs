@@ -19,7 +19,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use konductor_cluster::{follow::Event, process};
+use konductor_cluster::{follow::Event, moments, process};
 use tokio::sync::mpsc;
 
 pub use self::kind::Kind;
@@ -43,7 +43,11 @@ pub(crate) fn start<K: Kind>(common: &Common) -> (Engine<Locks<K>>, Inbox<Seen>)
     let parent = |object| Box::new(read_parent::<K>(object));
     follow(common, None, PAGE, inbox.sender.clone(), parent, Seen::Parent);
     let claim = |object| Box::new(read_claim::<K>(object));
-    follow(common, None, PAGE, inbox.sender.clone(), claim, Seen::Claim);
+    let seen = |event| {
+        moments::note("claim seen");
+        Seen::Claim(event)
+    };
+    follow(common, None, PAGE, inbox.sender.clone(), claim, seen);
     (Engine::new(Locks::new(&common.metrics, &common.recorder)), inbox)
 }
 

@@ -6,6 +6,7 @@ use konductor_api::arbiter::{
     ClaimChange, ClaimWrite, Now, Outcome, ParentChange, ParentWrite, Plan, PodSight, Reign, Uid, Write, claim_status,
     decide,
 };
+use konductor_cluster::moments;
 use kube::Client;
 use serde::Serialize;
 use serde_json::Value;
@@ -196,6 +197,9 @@ impl<K: Kind> Plugin for Locks<K> {
         if let Some(term) = list {
             turn.lanes.push(Lane::List, key, Job::Page { term, from: None, failures: 0 });
         }
+        if writes.iter().any(|write| lane(write) == Lane::Urgent) {
+            moments::note("decided");
+        }
         for write in writes {
             turn.lanes.push(lane(&write), key, Job::Write(write));
         }
@@ -241,6 +245,15 @@ impl<K: Kind> Plugin for Locks<K> {
     }
 
     async fn perform(client: Client, request: Request) -> Answer {
-        perform::<K>(client, request).await
+        let is_urgent = matches!(&request, Request::Patch { write, .. } if lane(write) == Lane::Urgent);
+        if is_urgent {
+            moments::note("patch");
+        }
+        let answer = perform::<K>(client, request).await;
+        if is_urgent {
+            moments::note("patch answered");
+            moments::tell();
+        }
+        answer
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use konductor_api::{
     ClaimSpec, GoDuration, Lease, LeaseRequestSpec, Lock, PermitSpec, Semaphore, claim::renewal_patch,
 };
-use konductor_cluster::{Link, server_time};
+use konductor_cluster::{Link, moments, server_time};
 use kube::{
     Resource,
     core::{WatchEvent, object::HasSpec},
@@ -162,6 +162,7 @@ impl Backend {
 fn input(event: WatchEvent<AnyClaim>) -> Result<Option<Input>, WatchEnd> {
     match event {
         WatchEvent::Added(claim) | WatchEvent::Modified(claim) => {
+            moments::note("event");
             let seen = claim.seen();
             seen.map(|seen| Some(Input::Watched(seen)))
                 .ok_or_else(|| WatchEnd::Failed("an event lacks a UID or version".into()))

@@ -9,6 +9,7 @@ use konductor_api::{GoDuration, limits::PROOF_OF_LIFE};
 use konductor_cluster::{
     Boottime, Line, Link,
     link::{PING, PONG},
+    moments,
 };
 use kube::{
     client::Body,
@@ -152,14 +153,27 @@ impl Trouble {
 async fn exchange(line: Line, request: Outgoing, subject: &Subject) -> Result<Vec<u8>, Trouble> {
     let method = request.method().clone();
     let request = line.sign(request).map(Body::from);
+    let [asked, answered] = steps(&method);
+    moments::note(asked);
     let response = line.client.send(request).await.map_err(|error| Trouble::Other(transient(chain(&error))))?;
     let (status, headers) = (response.status(), response.headers().clone());
     let body = Limited::new(response.into_body(), ANSWER).collect().await;
     let body = body.map_err(|error| Trouble::Other(transient(chain(&*error))))?.to_bytes();
+    moments::note(answered);
     if status.is_success() {
         return Ok(body.into());
     }
     Err(trouble(status, &headers, &body, &method, subject))
+}
+
+/// The steps of a request and of its answer.
+fn steps(method: &Method) -> [&'static str; 2] {
+    match *method {
+        Method::POST => ["create", "create answered"],
+        Method::PATCH => ["renewal", "renewal answered"],
+        Method::DELETE => ["delete", "delete answered"],
+        _ => ["read", "read answered"],
+    }
 }
 
 /// What an answer that is no success means.
@@ -325,8 +339,12 @@ async fn open<T: DeserializeOwned + Clone + Send + 'static>(
     let now = link.line().map_err(|error| WatchEnd::Failed(chain(&*error)))?;
     let generation = now.generation;
     let opening = now.client.request_events::<T>(now.sign(request));
+    moments::note("watch");
     match tokio::time::timeout(OPEN_WATCH, opening).await {
-        Ok(Ok(events)) => Ok(Box::pin(events)),
+        Ok(Ok(events)) => {
+            moments::note("watch opened");
+            Ok(Box::pin(events))
+        }
         Ok(Err(error)) => {
             if matches!(&error, kube::Error::Api(status) if status.code == 401)
                 && let Err(error) = link.renew(generation).await

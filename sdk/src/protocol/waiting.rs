@@ -95,7 +95,10 @@ impl Waiting {
             return Holding::begin(self.claim, &grant, renewed_at, self.watch, context, turn);
         }
         if !confirmed {
-            self.ask(Question::Confirm(grant.clone()), turn);
+            let asks = self.ask(Question::Confirm(grant.clone()), turn);
+            if asks {
+                turn.tell(Event::Granted);
+            }
         }
         self.read_if_unseen(context, turn);
         if late && (confirmed || self.renewed_for.as_ref() != Some(&grant)) && context.ready(turn) {
@@ -126,19 +129,23 @@ impl Waiting {
         context.send(call, within, turn);
     }
 
-    fn ask(&mut self, question: Question, turn: &mut Turn) {
-        if self.asked.as_ref() != Some(&question) && turn.due(self.ask_at) {
+    /// Returns whether it is asked now.
+    fn ask(&mut self, question: Question, turn: &mut Turn) -> bool {
+        let asks = self.asked.as_ref() != Some(&question) && turn.due(self.ask_at);
+        if asks {
             let latest = matches!(question, Question::Confirm(_));
             turn.effects.push(Effect::AskParent { latest, within: limits::REQUEST });
             self.asked = Some(question);
         }
+        asks
     }
 
     /// Tells the operator's word, after a look whether it is because there is no parent.
     fn tell_waiting(&mut self, turn: &mut Turn) {
         let message = &self.claim.message;
         if self.looked_for.as_ref() != Some(message) {
-            return self.ask(Question::Look(message.clone()), turn);
+            self.ask(Question::Look(message.clone()), turn);
+            return;
         }
         // That its client is asked to renew concerns nobody else.
         let word = (self.claim.ahead, usual_message(message).to_owned(), self.parent_missing);

@@ -164,7 +164,7 @@ impl Claim {
     pub(crate) async fn next_but_trouble(&mut self) -> Event {
         loop {
             let event = self.next().await;
-            if !matches!(event, Event::Retrying { .. } | Event::Asked) {
+            if !matches!(event, Event::Retrying { .. } | Event::Asked | Event::Granted) {
                 return event;
             }
         }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use konductor::{
-    Client, Command, ConnectOptions, Exit, Request,
+    Client, Command, ConnectOptions, Exit, Request, moments,
     rendezvous::{self, Arriving, Awaited},
 };
 use nix::{
@@ -188,6 +188,7 @@ async fn serve(
     if logging_in.swap(true, Ordering::Relaxed) {
         teller.tell(Event::LoggedIn);
     }
+    moments::note("configured");
     let mut tasks = JoinSet::new();
     let mut commands: Vec<Option<UnboundedSender<Command>>> = vec![None; requests.len()];
     loop {

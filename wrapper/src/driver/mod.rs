@@ -28,6 +28,7 @@ use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
 use konductor::{
     Boottime, ConnectOptions, Exit, Local, Login, PodReference, Request, Wanted,
     identity::{self, PodSources},
+    moments,
     rendezvous::{Arriving, Awaited},
 };
 use nix::{
@@ -62,8 +63,8 @@ pub(crate) use termination_log::report;
 /// Who asks the API server.
 const PROGRAM: konductor::Program = konductor::Program::new("konductor-run");
 
-/// What was needed only to start is given back when the command has run for so many milliseconds without an event: most of
-/// it would be needed again to end a shorter one.
+/// What was needed only to start, or for what has just happened, is given back when so many milliseconds have gone by
+/// without an event while the command runs or its turn is waited for: most of it would be needed again to end a shorter wait.
 const LETS_GO_AFTER: u16 = 100;
 
 /// The pause between two looks when the system cannot say that something has happened.
@@ -155,12 +156,14 @@ struct Driver<'a> {
     /// The folder that takes the cluster's place.
     local: Option<Local>,
     tree: Tree,
-    /// While something is held and the tree is alive.
+    /// While something is held and the tree is alive, and when that may begin in a moment.
     watchdog: Option<Watchdog>,
+    /// One that was killed, and is to be waited for.
+    killed_watchdog: Option<Watchdog>,
     /// What the command is known by when this process is gone, if anything is to be held.
     mark: String,
     terminal: Terminal,
-    /// What was needed only to start is given back.
+    /// What was needed for what has happened last is given back.
     has_let_go: bool,
 }
 
@@ -181,6 +184,7 @@ impl<'a> Driver<'a> {
             }),
             tree: Tree::new(config.signals.scope),
             watchdog: None,
+            killed_watchdog: None,
             mark: if config.claims.is_empty() { String::new() } else { watchdog::mark() },
             terminal: Terminal::default(),
             has_let_go: false,
@@ -201,11 +205,16 @@ impl<'a> Driver<'a> {
             while let Some(event) = events.pop_front() {
                 for effect in supervisor.step(event, Boottime::now()) {
                     if let Effect::Exit(exit) = effect {
+                        if self.client.is_some() {
+                            moments::note("over");
+                            moments::tell();
+                        }
                         return Ok(exit);
                     }
                     self.apply(effect, &mut events)?;
                 }
             }
+            self.bury_watchdog();
             self.wait()?;
             self.read_signals(&mut events)?;
             self.reap(&mut events)?;
@@ -214,7 +223,10 @@ impl<'a> Driver<'a> {
             }
             self.look_after_watchdog(&mut events)?;
             if let Some(client) = &mut self.client {
+                let before = events.len();
                 client.read(&mut events)?;
+                // What has brought these news is to be given back in its turn.
+                self.has_let_go &= events.len() == before;
             }
         }
     }
@@ -240,7 +252,8 @@ impl<'a> Driver<'a> {
                 }
             },
             Effect::TellWatchdog(deadline) => self.extend_watchdog(deadline, events),
-            Effect::EndWatchdog => self.end_watchdog(),
+            Effect::PrepareWatchdog => self.prepare_watchdog(),
+            Effect::EndWatchdog => self.kill_watchdog(),
             Effect::Forward(received) => self.tree.forward(received),
             Effect::Continue => self.resume(),
             Effect::Stop(signal) => self.stop(signal, events)?,
@@ -264,14 +277,14 @@ impl<'a> Driver<'a> {
         sources.extend(self.timer.source().map(|timer| PollFd::new(timer, PollFlags::POLLIN)));
         sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
         sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
-        let starts = self.tree.command().is_some() && !self.has_let_go;
+        let rests = (self.tree.command().is_some() || self.client.is_some()) && !self.has_let_go;
         let now = Boottime::now();
         let bounds = [self.signals.patience(now), self.timer.patience(now)].into_iter();
         let bound = bounds.filter(|bound| *bound != PollTimeout::NONE).min_by_key(|bound| i32::from(*bound));
         let (patience, lets_go) = match bound {
             _ if self.tree.has_more() => (PollTimeout::ZERO, false),
             Some(bound) => (bound, false),
-            None if starts => (LETS_GO_AFTER.into(), true),
+            None if rests => (LETS_GO_AFTER.into(), true),
             None => (PollTimeout::NONE, false),
         };
         match poll(&mut sources, patience) {
@@ -308,6 +321,7 @@ impl<'a> Driver<'a> {
             events.push_back(Event::CommandStopped { signal, in_front });
         }
         if let (Some(exit), Some(command)) = (reaped.command, command) {
+            moments::note("reaped");
             self.terminal.take_back(command);
             events.push_back(Event::CommandEnded(exit));
         }
@@ -319,6 +333,7 @@ impl<'a> Driver<'a> {
             events.push_back(Event::Killed);
         }
         if reaped.empty {
+            moments::note("dead");
             events.push_back(Event::TreeEmpty);
         } else if reaped.some {
             events.push_back(Event::Remaining);
@@ -353,8 +368,10 @@ impl<'a> Driver<'a> {
         locks: &[String],
         deadline: Option<Boottime>,
     ) -> Result<nix::unistd::Pid, process::Failure> {
+        moments::note("held");
         if let Some(deadline) = deadline {
-            self.start_watchdog(deadline)?;
+            self.have_watchdog(deadline)?;
+            moments::note("guarded");
         }
         let changes = self.exports(tokens, locks);
         let holds = !tokens.is_empty();
@@ -367,6 +384,8 @@ impl<'a> Driver<'a> {
             spawned.inspect_err(|_| self.terminal.take_back(getpgrp())).map(|started| started.pid)
         };
         if spawned.is_ok() {
+            moments::note("executed");
+            self.has_let_go = false;
             // The command has its own working directory by now; ours is to keep no file system busy.
             let _ = chdir("/");
         }
@@ -388,7 +407,28 @@ impl<'a> Driver<'a> {
         Ok(started.pid)
     }
 
+    /// Has a watchdog ready that is only to be told its deadline. It may be for nothing, and ends with this process; what
+    /// is refused now is asked for again when it is needed.
+    fn prepare_watchdog(&mut self) {
+        if self.watchdog.is_none()
+            && let Err(refusal) = self.start_watchdog(Boottime::NEVER)
+        {
+            tracing::debug!("{refusal}");
+        }
+        moments::note("guard");
+    }
+
+    /// Has a watchdog that keeps this deadline: the one that is ready, or else a new one.
+    fn have_watchdog(&mut self, deadline: Boottime) -> Result<(), Refusal> {
+        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.extend(deadline).is_ok()) {
+            return Ok(());
+        }
+        self.end_watchdog();
+        self.start_watchdog(deadline)
+    }
+
     fn start_watchdog(&mut self, deadline: Boottime) -> Result<(), Refusal> {
+        self.bury_watchdog();
         let kept = self.local.as_ref().map(Local::inherited).unwrap_or_default();
         let mut watchdog = Watchdog::start(deadline, self.tree.others(), &self.mark, &kept)?;
         self.tree.watched_by(Some(watchdog.pid()), watchdog.counts());
@@ -399,12 +439,8 @@ impl<'a> Driver<'a> {
     }
 
     fn extend_watchdog(&mut self, deadline: Boottime, events: &mut VecDeque<Event>) {
-        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.extend(deadline).is_ok()) {
-            return;
-        }
-        // One that does not listen would end the command too early.
-        self.end_watchdog();
-        if let Err(error) = self.start_watchdog(deadline) {
+        // One that does not listen would end the command too early, and is replaced.
+        if let Err(error) = self.have_watchdog(deadline) {
             if deadline == Boottime::NEVER {
                 tracing::debug!("{error}");
                 events.push_back(Event::WatchdogEnded);
@@ -424,6 +460,26 @@ impl<'a> Driver<'a> {
     fn end_watchdog(&mut self) {
         self.watchdog = None;
         self.tree.watched_by(None, false);
+    }
+
+    /// Ends the watchdog when nothing is alive that it would have to end. In a cluster it is waited for only when what
+    /// is held is on its way back: the end of a process takes a tenth of the time that the API server does. Without one
+    /// the watchdog holds what is held, until it is gone.
+    fn kill_watchdog(&mut self) {
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.kill();
+            self.killed_watchdog = Some(watchdog);
+        }
+        if self.local.is_some() {
+            self.bury_watchdog();
+        }
+    }
+
+    fn bury_watchdog(&mut self) {
+        if self.killed_watchdog.take().is_some() {
+            self.tree.watched_by(None, false);
+            moments::note("guard ended");
+        }
     }
 
     fn look_after_watchdog(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {

@@ -236,6 +236,12 @@ impl Watchdog {
         std::mem::forget(self);
     }
 
+    /// Ends it without waiting for that, which dropping it does.
+    pub(super) fn kill(&self) {
+        // It fails only if it is gone and was waited for, which nobody else does.
+        let _ = kill(self.pid, Signal::SIGKILL);
+    }
+
     /// Whether the watchdog is gone.
     pub(super) fn has_ended(&self) -> nix::Result<bool> {
         poll(&mut [PollFd::new(self.as_fd(), PollFlags::empty())], PollTimeout::ZERO).map(|number| number > 0)
@@ -268,8 +274,8 @@ impl Drop for Watchdog {
         if std::thread::panicking() {
             return;
         }
-        // Both fail only if it is gone and was waited for, which nobody else does.
-        let _ = kill(self.pid, Signal::SIGKILL);
+        self.kill();
+        // The same.
         let _ = waitpid(self.pid, Some(WaitPidFlag::__WALL));
     }
 }

@@ -234,6 +234,8 @@ pub enum Effect {
         /// process is gone.
         deadline: Option<Boottime>,
     },
+    /// Start a watchdog that [`Effect::Spawn`] will tell its deadline: everything may be held in a moment.
+    PrepareWatchdog,
     /// Tell the watchdog a later deadline; when there is none any more, start another one.
     TellWatchdog(Boottime),
     /// End the watchdog.
@@ -355,6 +357,8 @@ pub struct Supervisor {
     halted: bool,
     ending: Option<Ending>,
     watchdog: Option<WatchdogState>,
+    /// Since when one is ready that has no deadline yet.
+    watchdog_ready: Option<Boottime>,
     /// A command that cannot be started for a moment.
     unstarted: Option<Unstarted>,
     /// What has arrived for a command that is to be started. The driver leaves it where it is until then: the kernel's

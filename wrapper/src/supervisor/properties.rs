@@ -38,6 +38,7 @@ enum Happening {
 #[derive(Clone, Copy, Debug)]
 enum ClaimNews {
     Asked,
+    Granted,
     Waiting(Option<u64>, bool),
     Held(u64),
     Extended,
@@ -69,6 +70,7 @@ fn news() -> impl Strategy<Value = RendezvousNews> {
 fn happening() -> impl Strategy<Value = Happening> {
     let claim_news = prop_oneof![
         1 => Just(ClaimNews::Asked),
+        2 => Just(ClaimNews::Granted),
         1 => (proptest::option::of(0..3_u64), any::<bool>())
             .prop_map(|(ahead, missing)| ClaimNews::Waiting(ahead, missing && ahead.is_none())),
         4 => (5_000..30_000_u64).prop_map(ClaimNews::Held),
@@ -193,6 +195,8 @@ struct World {
     forwarded: usize,
     /// What the watchdog was last told, while there is one.
     watchdog: Option<Boottime>,
+    /// There is one that was told nothing yet.
+    watchdog_ready: bool,
     /// What the last watchdog was last told.
     last_told: Option<Boottime>,
     exit: Option<Exit>,
@@ -226,6 +230,7 @@ impl World {
             owed: 0,
             forwarded: 0,
             watchdog: None,
+            watchdog_ready: false,
             last_told: None,
             exit: None,
         }
@@ -252,7 +257,7 @@ impl World {
                 }
                 Effect::Release(index) => {
                     assert!(!self.tree_alive, "released under a live tree");
-                    assert_eq!(self.watchdog, None, "released with a watchdog about");
+                    assert_eq!((self.watchdog, self.watchdog_ready), (None, false), "released with a watchdog about");
                     assert!(self.claims[index] != ClaimSeen::Absent && !self.releasing[index]);
                     self.releasing[index] = true;
                 }
@@ -261,6 +266,10 @@ impl World {
                     assert_eq!((locks.len(), tokens.len()), (self.claims.len(), self.claims.len()));
                     not_spawned = !self.spawns(deadline);
                 }
+                Effect::PrepareWatchdog => {
+                    assert!(!self.tree_alive && self.watchdog.is_none() && !self.watchdog_ready, "another watchdog");
+                    self.watchdog_ready = true;
+                }
                 Effect::TellWatchdog(deadline) => {
                     assert!(self.tree_alive, "a watchdog of nothing");
                     assert!(!self.lost || Some(deadline) == self.last_told, "later, although something is lost");
@@ -268,7 +277,7 @@ impl World {
                 }
                 Effect::EndWatchdog => {
                     assert!(!self.tree_alive, "a live tree without a watchdog");
-                    self.watchdog = None;
+                    (self.watchdog, self.watchdog_ready) = (None, false);
                 }
                 // There is nobody yet.
                 Effect::Forward(_) | Effect::Continue if not_spawned => {}
@@ -330,7 +339,7 @@ impl World {
             assert!(lasts, "{claim:?}");
         }
         assert_eq!(deadline, self.fence(), "the watchdog has another deadline");
-        (self.watchdog, self.last_told) = (deadline, deadline);
+        (self.watchdog, self.watchdog_ready, self.last_told) = (deadline, false, deadline);
         let runs = self.not_spawned == 0;
         (self.spawned, self.command_alive, self.tree_alive) = (runs, runs, runs);
         self.not_spawned = self.not_spawned.saturating_sub(1);
@@ -434,7 +443,9 @@ impl World {
                 self.tree_alive = false;
                 self.tell(Event::TreeEmpty);
             }
-            Happening::WatchdogEnds if self.watchdog.take().is_some() => self.tell(Event::WatchdogEnded),
+            Happening::WatchdogEnds if std::mem::take(&mut self.watchdog_ready) | self.watchdog.take().is_some() => {
+                self.tell(Event::WatchdogEnded);
+            }
             Happening::Awaits(index, news) if !self.client_failed && begun(&self.awaited, index) => {
                 let (next, progress) = progress(news);
                 self.awaited[index] = next;
@@ -471,6 +482,7 @@ impl World {
         let claim = self.claims[index];
         let (next, event) = match (news, claim) {
             (ClaimNews::Asked, ClaimSeen::Asked) => (claim, ClaimEvent::Asked),
+            (ClaimNews::Granted, ClaimSeen::Asked) => (claim, ClaimEvent::Granted),
             (ClaimNews::Waiting(ahead, missing), ClaimSeen::Asked) => {
                 (claim, ClaimEvent::Waiting { ahead, message: String::new(), parent_missing: missing, lock: None })
             }

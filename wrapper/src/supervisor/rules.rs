@@ -26,6 +26,7 @@ impl Supervisor {
             halted: false,
             ending: None,
             watchdog: None,
+            watchdog_ready: None,
             unstarted: None,
             early: Vec::new(),
             wait_until: None,
@@ -232,6 +233,13 @@ impl Supervisor {
             ClaimEvent::Waiting { ahead, message, parent_missing: missing, lock } => {
                 self.waiting(index, &Word { ahead, message, missing, lock }, now, out);
             }
+            // While the lock is asked there is nothing else to do.
+            ClaimEvent::Granted => {
+                let is_last = index + 1 == self.claims.len() && self.phase == (Phase::Acquiring { next: index });
+                if is_last && self.watchdog_ready.replace(now).is_none() {
+                    out.push(Effect::PrepareWatchdog);
+                }
+            }
             ClaimEvent::Held { fencing_token, ttl, deadline, lock } => {
                 self.locks[index] = lock;
                 self.hold(index, fencing_token, ttl, deadline, out);
@@ -332,6 +340,7 @@ impl Supervisor {
         let deadline = self.fence().or_else(|| (!self.claims.is_empty()).then_some(Boottime::NEVER));
         out.push(Effect::Spawn { tokens: tokens.collect(), locks: self.locks.clone(), deadline });
         self.watchdog = deadline.map(|deadline| WatchdogState { deadline, started: now, again: None, short: false });
+        self.watchdog_ready = None;
         self.phase = Phase::Running;
         self.command_alive = true;
         self.forward_early(out);
@@ -381,6 +390,7 @@ impl Supervisor {
 
     /// Somebody has killed it, or it has done its work, and then the time that is up has come first.
     fn watchdog_ended(&mut self, now: Boottime, out: &mut Vec<Effect>) {
+        self.watchdog_ready = None;
         let Some(watchdog) = &mut self.watchdog else { return };
         if matches!(self.ending, Some(Ending { killed: true, .. })) {
             return;
@@ -586,7 +596,7 @@ impl Supervisor {
     }
 
     pub(super) fn end_watchdog(&mut self, out: &mut Vec<Effect>) {
-        if self.watchdog.take().is_some() {
+        if self.watchdog_ready.take().is_some() | self.watchdog.take().is_some() {
             out.push(Effect::EndWatchdog);
         }
     }

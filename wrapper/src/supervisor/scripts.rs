@@ -148,6 +148,7 @@ fn read_event(line: &str) -> Event {
         "watchdog-ended" => return Event::WatchdogEnded,
         "timer" => return Event::Timer,
         "asked" => ClaimEvent::Asked,
+        "granted" => ClaimEvent::Granted,
         "waiting" if tail == "missing" => waiting(None, "", None),
         "waiting" => {
             let (tail, message) = tail.split_once(" message=").unwrap_or((tail, ""));
@@ -216,6 +217,7 @@ fn show(effect: &Effect) -> String {
             format!("spawn {tokens:?}, watchdog until {}", show_time(*at))
         }
         Effect::TellWatchdog(at) => format!("watchdog until {}", show_time(*at)),
+        Effect::PrepareWatchdog => "prepare the watchdog".to_owned(),
         Effect::EndWatchdog => "end the watchdog".to_owned(),
         Effect::Forward(Received { signal, queued: None, .. }) => format!("forward {signal}"),
         Effect::Forward(Received { signal, queued: Some(queued), .. }) => {

@@ -117,6 +117,30 @@ fn one_waits_for_the_other_and_says_so() {
     assert_eq!(folder.claims("turns"), 0);
 }
 
+/// What the kernel says of a process's memory, in kB.
+fn memory(pid: i32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn who_waits_or_holds_gives_back_the_pages_of_the_program_that_were_needed_only_to_come_to_that() {
+    let folder = Folder::new(1);
+    let holder = folder.hold("--semaphore turns");
+    let waiter = folder.queue("--semaphore turns");
+    for run in [&waiter, &holder] {
+        let pid = run.pid();
+        eventually("little of the program is in its memory", || {
+            (memory(pid, "RssFile:") < memory(pid, "VmHWM:") / 2).then_some(())
+        });
+    }
+    waiter.signal(TERM);
+    assert_eq!(waiter.end().code(), 143);
+    holder.signal(TERM);
+    assert_eq!(holder.end().code(), 143);
+}
+
 #[test]
 fn a_killed_holder_frees_at_once_and_its_command_is_dead() {
     let folder = Folder::new(1);
