@@ -19,8 +19,8 @@ made from the others, and a test fails if it is out of date. How a page says wha
 
 const OFFLINE: &str = "## Needs internet
 
-The tests have no way out. What takes something from there (images of others, packages, sources) is read by a parser where there is
-one, and otherwise only by people.
+The tests of the pages take nothing from there. What does (images of others, packages, sources) is parsed where something can parse it;
+what other tests do with it is said.
 
 ";
 
