@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use konductor_api::GoDuration;
 
-use crate::{commands, globals::Globals, output::Format, status, top, why};
+use crate::{commands, globals::Globals, output::Format, status, top, trouble::Role, why};
 
 /// See, wait for, acquire and explain Konductor's semaphores, leases, barriers and gates.
 #[derive(Parser, Debug)]
@@ -64,6 +64,54 @@ pub(crate) enum Command {
     /// What could come next: the shells' scripts ask.
     #[command(name = "__complete", hide = true)]
     Complete(commands::completion::CompleteArgs),
+}
+
+impl Command {
+    /// What it needs in a cluster.
+    pub(crate) fn role(&self) -> Role {
+        use commands::{barrier, gate, lease, semaphore};
+        match self {
+            Self::Semaphore(command) => match command {
+                semaphore::Command::Status(_) | semaphore::Command::List(_) => Role::View,
+                semaphore::Command::Acquire(_) | semaphore::Command::Release(_) | semaphore::Command::Renew(_) => {
+                    Role::Workload
+                }
+                semaphore::Command::Create(_) | semaphore::Command::Resize(_) | semaphore::Command::Delete(_) => {
+                    Role::Edit
+                }
+            },
+            Self::Lease(command) => match command {
+                lease::Command::Status(_) | lease::Command::List(_) => Role::View,
+                lease::Command::Acquire(_) | lease::Command::Release(_) | lease::Command::Renew(_) => Role::Workload,
+                lease::Command::Create(_) | lease::Command::Delete(_) => Role::Edit,
+            },
+            Self::Barrier(command) => match command {
+                barrier::Command::Status(_) | barrier::Command::List(_) | barrier::Command::Wait(_) => Role::View,
+                barrier::Command::Arrive(_) => Role::Workload,
+                barrier::Command::Create(_) | barrier::Command::Reset(_) | barrier::Command::Delete(_) => Role::Edit,
+            },
+            Self::Gate(command) => match command {
+                gate::Command::Status(_) | gate::Command::List(_) | gate::Command::Wait(_) => Role::View,
+                gate::Command::Create(_)
+                | gate::Command::Open(_)
+                | gate::Command::Close(_)
+                | gate::Command::Auto(_)
+                | gate::Command::Delete(_) => Role::Edit,
+            },
+            Self::Revoke(_) => Role::Edit,
+            Self::Wait(_)
+            | Self::Status(_)
+            | Self::Why(_)
+            | Self::Top(_)
+            | Self::Events(_)
+            | Self::Run(_)
+            | Self::Operator(_)
+            | Self::Convert(_)
+            | Self::Completion(_)
+            | Self::Version(_)
+            | Self::Complete(_) => Role::View,
+        }
+    }
 }
 
 /// How to print what was asked for.

@@ -17,6 +17,7 @@ use crate::{
     globals::Globals,
     kind::Resource,
     kubeconfig::{find, unusable},
+    trouble::Role,
 };
 
 /// Who asks the API server.
@@ -61,6 +62,8 @@ pub(crate) struct Cluster {
     pub(crate) namespace: String,
     /// Where it is, for people.
     pub(crate) server: String,
+    /// What the command needs in it: who is refused something is told of all of it.
+    pub(crate) role: Role,
 }
 
 /// Why a request has not done what it should.
@@ -257,8 +260,8 @@ fn escaped(text: &str) -> String {
 pub(crate) type WatchEvent = (String, Value);
 
 impl Cluster {
-    /// Finds the cluster that was chosen, and logs in. No request is made yet.
-    pub(crate) async fn connect(globals: &Globals, login: Login) -> Result<Self, Error> {
+    /// Finds the cluster that was chosen, and logs in, for a command that needs this role. No request is made yet.
+    pub(crate) async fn connect(globals: &Globals, login: Login, role: Role) -> Result<Self, Error> {
         let config = find(globals).await?;
         let namespace = globals.namespace.clone().unwrap_or_else(|| config.default_namespace.trim().to_owned());
         if !konductor::name::is_label(&namespace) {
@@ -271,7 +274,7 @@ impl Cluster {
             let _ = write!(server, " by the proxy {proxy}");
         }
         let link = Link::connect(config, PROGRAM, login).await.map_err(|error| unusable(&*error))?;
-        Ok(Self { link: Arc::new(link), namespace, server })
+        Ok(Self { link: Arc::new(link), namespace, server, role })
     }
 
     /// The SDK's client, over the same connection.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use konductor::Boottime;
 use konductor_cluster::Login;
 
-use crate::{cluster::Cluster, error::Error, globals::Globals, patience::TRY_ONCE, screen::Screen};
+use crate::{cluster::Cluster, error::Error, globals::Globals, patience::TRY_ONCE, screen::Screen, trouble::Role};
 
 /// The surroundings of a command.
 pub(crate) struct Context {
@@ -13,6 +13,8 @@ pub(crate) struct Context {
     pub(crate) globals: Globals,
     /// Where words go.
     pub(crate) screen: Screen,
+    /// What the command needs in a cluster.
+    pub(crate) role: Role,
 }
 
 impl Context {
@@ -28,7 +30,7 @@ impl Context {
         if let Some(timeout) = timeout {
             login.limit = login.limit.min(if timeout.is_zero() { TRY_ONCE } else { timeout });
         }
-        let cluster = Cluster::connect(&self.globals, login).await?;
+        let cluster = Cluster::connect(&self.globals, login, self.role).await?;
         Ok((cluster, left(timeout, Boottime::now().since(begun))))
     }
 }

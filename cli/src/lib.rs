@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
         });
     }
     log(&line.globals);
-    let context = Context { globals: line.globals, screen };
+    let context = Context { globals: line.globals, screen, role: line.command.role() };
     let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let outcome = runtime.block_on(run(&line.command, raw, &context));

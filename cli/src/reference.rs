@@ -115,7 +115,7 @@ The cluster is that of `--kubeconfig`, of `KUBECONFIG`, of the pod, or of `~/.ku
 
 `konductor/cli` holds nothing but `koncli`. To have it beside a shell:
 
-<!-- check: dockerfile -->
+<!-- check: dockerfile; needs internet -->
 ```dockerfile
 FROM debian:13-slim
 COPY --from=konductor/cli:VERSION /koncli /usr/bin/koncli
@@ -127,7 +127,7 @@ COPY --from=konductor/cli:VERSION /koncli /usr/bin/koncli
 `gate wait`); `konductor-workload` for `acquire`, `renew`, `release`, `arrive` and for waiting for barriers and gates; `konductor-edit`
 for all that creates, changes and deletes, `revoke` among them. ([Whose claims](security.md) each may write is a matter of its own,
 with a role for who may only revoke.) Jobs and pods can be waited for with Kubernetes' own `view`;
-`operator` says what it may not read. A refusal names the right that is missing, and a line that grants it.
+`operator` says what it may not read. A refusal names the right that is missing, and a line that gives the role for the command.
 
 ## Summaries
 

@@ -14,6 +14,29 @@ use crate::{
 /// How different a name may be from what was typed, and still be what was meant: half of it.
 const NEAR: f64 = 0.5;
 
+/// Which of the chart's roles a command needs for Konductor's own resources: what is refused first is often only the
+/// first of its rights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It only looks.
+    #[default]
+    View,
+    /// It holds something, or arrives.
+    Workload,
+    /// It changes what there is.
+    Edit,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::View => "konductor-view",
+            Self::Workload => "konductor-workload",
+            Self::Edit => "konductor-edit",
+        }
+    }
+}
+
 /// What to do when Konductor is not there.
 const INSTALL: &str =
     "install Konductor: helm install konductor charts/konductor -n konductor-system --create-namespace";
@@ -34,11 +57,11 @@ pub(crate) async fn explain(cluster: &Cluster, error: ApiError, resource: Resour
     {
         return absent(cluster, resource, name, message).await;
     }
-    classify(&error, message, resource)
+    classify(&error, message, resource, cluster.role)
 }
 
 /// What a failure means that has nothing to do with a name.
-fn classify(error: &ApiError, message: String, resource: Resource) -> Error {
+fn classify(error: &ApiError, message: String, resource: Resource, role: Role) -> Error {
     match error {
         ApiError::Unanswered(_) => unreachable(message),
         ApiError::NoLogin(_) => Error::new(Exit::Unreachable, message).advise(LOG_IN),
@@ -52,7 +75,7 @@ fn classify(error: &ApiError, message: String, resource: Resource) -> Error {
             .advise(INSTALL),
             (404, _) => Error::new(Exit::NoSuchPrimitive, message),
             (401, _) => not_accepted(&message),
-            (403, _) => refused(message),
+            (403, _) => refused(message, role),
             (409, "AlreadyExists") => Error::new(Exit::Refused, message)
                 .advise(format!("koncli {resource} status NAME shows the one that is there")),
             (409, _) => Error::new(Exit::Refused, message).advise("it has changed meanwhile: try again"),
@@ -119,13 +142,14 @@ pub(crate) fn quoted(text: &str) -> String {
 /// The one line that would give a right that the API server has refused with this message, where there is a role for it.
 pub(crate) fn binding(message: &str) -> Option<String> {
     let denied = Denied::read(message).filter(|denied| denied.namespace.is_some())?;
-    denied.role()?;
-    denied.advice().pop()
+    denied.role(Role::View)?;
+    denied.advice(Role::View).pop()
 }
 
-/// What the API server refuses, with the rights that would help if it is a matter of rights.
-pub(crate) fn refused(message: String) -> Error {
-    let advice = Denied::read(&message).map(|denied| denied.advice()).or_else(|| policed(&message));
+/// What the API server refuses a command that needs this role, with the rights that would help if it is a matter of
+/// rights.
+pub(crate) fn refused(message: String, role: Role) -> Error {
+    let advice = Denied::read(&message).map(|denied| denied.advice(role)).or_else(|| policed(&message));
     let error = Error::new(Exit::Refused, message);
     advice.into_iter().flatten().fold(error, Error::advise)
 }
@@ -139,8 +163,8 @@ fn policed(message: &str) -> Option<Vec<String>> {
     })
 }
 
-/// What the SDK could not acquire, or wait for.
-pub(crate) fn of_request(doing: &str, error: &AcquireError) -> Error {
+/// What the SDK could not acquire, or wait for, in a command that needs this role.
+pub(crate) fn of_request(doing: &str, error: &AcquireError, role: Role) -> Error {
     let exit = Exit::from(error);
     match error {
         AcquireError::Refused { message, .. } if message == UNKNOWN => {
@@ -148,7 +172,7 @@ pub(crate) fn of_request(doing: &str, error: &AcquireError) -> Error {
             Error { message: format!("cannot {doing}: {told}"), ..told }
         }
         AcquireError::Refused { message, .. } => {
-            let told = refused(message.clone());
+            let told = refused(message.clone(), role);
             Error { exit, message: format!("cannot {doing}: {error}"), ..told }
         }
         AcquireError::NotInstalled { .. } => Error::new(exit, format!("cannot {doing}: {error}")).advise(INSTALL),
@@ -159,9 +183,9 @@ pub(crate) fn of_request(doing: &str, error: &AcquireError) -> Error {
 }
 
 /// What the SDK could not wait for, or arrive at.
-pub(crate) fn of_rendezvous(doing: &str, error: &RendezvousError) -> Error {
+pub(crate) fn of_rendezvous(doing: &str, error: &RendezvousError, role: Role) -> Error {
     match error {
-        RendezvousError::Request(error) => of_request(doing, error),
+        RendezvousError::Request(error) => of_request(doing, error, role),
         _ => Error::new(Exit::from(error), format!("cannot {doing}: {error}")),
     }
 }
@@ -193,8 +217,8 @@ impl Denied {
         })
     }
 
-    /// What would help.
-    fn advice(&self) -> Vec<String> {
+    /// What would help a command that needs this role.
+    fn advice(&self, role: Role) -> Vec<String> {
         let Self { user, verb, resource, group, namespace } = self;
         let (scope, binding, kind) = match namespace {
             Some(namespace) => (format!(" --namespace={namespace}"), "rolebinding", "role"),
@@ -210,7 +234,7 @@ impl Denied {
             namespace.as_ref().map_or(" everywhere".to_owned(), |namespace| format!(" in the namespace {namespace}"))
         );
         let mut lines = vec![wanted];
-        if let Some(role) = self.role() {
+        if let Some(role) = self.role(role) {
             lines.push(format!("kubectl create {binding} koncli-{role} --clusterrole={role} {subject}{scope}"));
         } else {
             lines.push(format!("kubectl create {kind} koncli-{resource} --verb={verb} --resource={named}{scope}"));
@@ -221,16 +245,11 @@ impl Denied {
         lines
     }
 
-    /// The role that the chart (or Kubernetes) has for it.
-    fn role(&self) -> Option<&'static str> {
+    /// The role that the chart (or Kubernetes) has for it, and for what else a command does that needs this role.
+    fn role(&self, role: Role) -> Option<&'static str> {
         let reads = matches!(self.verb.as_str(), "get" | "list" | "watch");
         match (self.group.as_str(), self.resource.as_str()) {
-            (GROUP, _) if reads => Some("konductor-view"),
-            (GROUP, "permits" | "leaserequests") if matches!(self.verb.as_str(), "create" | "patch" | "delete") => {
-                Some("konductor-workload")
-            }
-            (GROUP, "arrivals") if self.verb == "create" => Some("konductor-workload"),
-            (GROUP, _) => Some("konductor-edit"),
+            (GROUP, _) => Some(role.name()),
             ("batch", "jobs") | ("", "pods" | "events") | ("events.k8s.io", "events") if reads => Some("view"),
             _ => None,
         }
@@ -249,7 +268,7 @@ mod tests {
     #[test]
     fn a_denial_says_which_line_would_help() {
         let message = r#"semaphores.konductor.io is forbidden: User "system:serviceaccount:etl:load" cannot create resource "semaphores" in API group "konductor.io" in the namespace "etl""#;
-        let error = refused(message.to_owned());
+        let error = refused(message.to_owned(), Role::Edit);
         assert_eq!(error.exit, Exit::Refused);
         assert_eq!(
             error.advice,
@@ -262,29 +281,46 @@ mod tests {
 
     #[test]
     fn each_right_has_its_role() {
-        for (verb, resource, group, namespace, expected) in [
-            ("list", "semaphores", GROUP, "etl", "--clusterrole=konductor-view --user=ann --namespace=etl"),
-            ("create", "permits", GROUP, "etl", "--clusterrole=konductor-workload --user=ann --namespace=etl"),
-            ("patch", "gates", GROUP, "etl", "--clusterrole=konductor-edit --user=ann --namespace=etl"),
-            ("watch", "jobs", "batch", "etl", "--clusterrole=view --user=ann --namespace=etl"),
-            ("get", "leases", "coordination.k8s.io", "system", "--role=koncli-leases --user=ann --namespace=system"),
+        for (role, verb, resource, group, namespace, expected) in [
+            (Role::View, "list", "semaphores", GROUP, "etl", "--clusterrole=konductor-view --user=ann --namespace=etl"),
+            (Role::Edit, "patch", "gates", GROUP, "etl", "--clusterrole=konductor-edit --user=ann --namespace=etl"),
+            // What comes after what is refused is refused no more.
+            (
+                Role::Workload,
+                "get",
+                "permits",
+                GROUP,
+                "etl",
+                "--clusterrole=konductor-workload --user=ann --namespace=etl",
+            ),
+            (Role::Edit, "get", "barriers", GROUP, "etl", "--clusterrole=konductor-edit --user=ann --namespace=etl"),
+            // What is not Konductor's is in no role of it.
+            (Role::Workload, "watch", "jobs", "batch", "etl", "--clusterrole=view --user=ann --namespace=etl"),
+            (
+                Role::View,
+                "get",
+                "leases",
+                "coordination.k8s.io",
+                "system",
+                "--role=koncli-leases --user=ann --namespace=system",
+            ),
         ] {
             let message = format!(
                 r#"x is forbidden: User "ann" cannot {verb} resource "{resource}" in API group "{group}" in the namespace "{namespace}""#
             );
-            let advice = Denied::read(&message).expect("a denial").advice();
+            let advice = Denied::read(&message).expect("a denial").advice(role);
             assert!(advice.last().is_some_and(|line| line.ends_with(expected)), "{advice:?}");
         }
         let everywhere =
             r#"x is forbidden: User "ann" cannot list resource "pods" in API group "" at the cluster scope"#;
-        let advice = Denied::read(everywhere).expect("a denial").advice();
+        let advice = Denied::read(everywhere).expect("a denial").advice(Role::View);
         assert_eq!(advice[1], "kubectl create clusterrolebinding koncli-view --clusterrole=view --user=ann");
     }
 
     #[test]
     fn what_an_admission_policy_refuses_is_no_matter_of_rights() {
         let message = "permits.konductor.io \"x\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: no";
-        assert_eq!(refused(message.to_owned()).advice, [""; 0]);
+        assert_eq!(refused(message.to_owned(), Role::Edit).advice, [""; 0]);
     }
 
     #[test]
@@ -292,7 +328,7 @@ mod tests {
         let message = "permits.konductor.io \"x\" is forbidden: ValidatingAdmissionPolicy 'konductor-claims' with binding \
                        'konductor-claims' denied request: this claim speaks for the pod a (UID u1), and you are ann, who is \
                        no pod; to write what speaks for others takes the verb administer on permits";
-        let [advice] = refused(message.to_owned()).advice.try_into().expect("one line");
+        let [advice] = refused(message.to_owned(), Role::Workload).advice.try_into().expect("one line");
         assert!(advice.starts_with("the ClusterRole konductor-edit has the verb administer"), "{advice}");
     }
 

@@ -160,6 +160,24 @@ fn the_minor_that_is_named_is_built_whatever_the_assets_hold() {
     assert!(message.ends_with("found '1.9'\n"), "{message}");
 }
 
+/// The book of a release becomes its site, and the pictures of its pages can be looked at.
+#[test]
+fn the_book_is_published_and_its_pictures_are_kept() {
+    for (file, line) in [
+        ("release/all", "book"),
+        ("release/book", "\"$root/docs/build\" \"$out/book\""),
+        (".github/workflows/release.yml", "run: release/all dist\n"),
+        (".github/workflows/release.yml", "path: dist/book\n"),
+        (".github/workflows/release.yml", "uses: actions/deploy-pages@"),
+        (".github/workflows/release.yml", "pages: write"),
+        (".ci/run", "docs/screenshots"),
+        ("docs/screenshots", "\"target/book-screenshots\""),
+        (".github/workflows/pull-request.yml", "path: target/book-screenshots\n"),
+    ] {
+        assert!(read(file).contains(line), "{file} lacks {line}");
+    }
+}
+
 /// The versions of Kubernetes that are listed, newest first.
 fn versions() -> Vec<String> {
     let text = read("tests/tools/kubernetes/versions");

@@ -22,7 +22,7 @@ use crate::{
     holder::Who,
     kind::{ObjectName, Resource, parse_name},
     patience::{News, Patience},
-    trouble::{explain, of_request},
+    trouble::{Role, explain, of_request},
     waiting::{Stop, wait_for},
     why,
 };
@@ -364,7 +364,7 @@ fn takes(
     doing: &str,
     news: &tokio::sync::mpsc::UnboundedSender<News>,
 ) -> Option<Result<Held, Error>> {
-    let failed = |error: &AcquireError| Some(Err(of_request(doing, error)));
+    let failed = |error: &AcquireError| Some(Err(of_request(doing, error, Role::Workload)));
     let said = match event {
         Some(Event::Held { fencing_token, ttl, .. }) => return Some(Ok(Held { fencing_token, ttl })),
         Some(Event::Failed { error }) => return failed(&error),

@@ -200,7 +200,7 @@ async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
         rendezvous::arrive(cluster.client(), arriving, |progress| {
             let said = match progress {
                 Progress::Done => return outcome = Some(Ok(())),
-                Progress::Failed { error } => return outcome = Some(Err(of_rendezvous(&doing, &error))),
+                Progress::Failed { error } => return outcome = Some(Err(of_rendezvous(&doing, &error, cluster.role))),
                 Progress::RoundOver { failed, message } => {
                     let stands = if failed { "has failed" } else { "is open" };
                     News::Note(format!(
@@ -250,7 +250,7 @@ pub(crate) async fn open(
         let said = match progress {
             Progress::Done => return outcome = Some(Ok(())),
             Progress::Failed { error } => {
-                return outcome = Some(Err(of_rendezvous(&format!("wait for {object}"), &error)));
+                return outcome = Some(Err(of_rendezvous(&format!("wait for {object}"), &error, cluster.role)));
             }
             Progress::Waiting { message, missing } => {
                 News::Waiting { object: object.to_string(), message, ahead: None, missing }

@@ -15,7 +15,7 @@ use crate::{
     globals::Globals,
     kind::{ALL, BARRIER, GATE, JOB, LEASE, PARENTS, Resource, SEMAPHORE},
     local,
-    trouble::names,
+    trouble::{Role, names},
 };
 
 /// How long a person who presses TAB waits for the cluster.
@@ -175,7 +175,7 @@ async fn from_cluster(globals: &Globals, resource: &Resource) -> Vec<String> {
         }
         // Nobody is asked in the middle of a line. A login that takes longer goes on, and the next TAB may find it done.
         let login = Login { asks: false, ..Login::default() };
-        let Ok(cluster) = Cluster::connect(globals, login).await else { return Vec::new() };
+        let Ok(cluster) = Cluster::connect(globals, login, Role::View).await else { return Vec::new() };
         if *resource == NAMESPACE {
             crate::trouble::names_at(&cluster, NAMESPACE.path(None)).await
         } else {

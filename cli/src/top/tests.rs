@@ -142,7 +142,7 @@ impl Play {
             format!("{}{}", if chosen { "»" } else { "|" }, text.trim_end())
         };
         let lines: Vec<_> = (0..height).map(line).collect();
-        (lines.join("\n") + "\n", svg(&buffer))
+        (lines.join("\n") + "\n", svg(&buffer, "koncli top: semaphores, leases, barriers and gates of a namespace"))
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Marker {
         until: bool,
         /// It is not waited for, and runs on until the page ends.
         background: bool,
+        /// What stands here for what in it, which is the reader's own.
+        with: Vec<(String, String)>,
     },
     /// It is what the block before it prints.
     Output {
@@ -54,11 +56,19 @@ pub enum Marker {
     Apply(Place),
     /// The API server checks it.
     Dry(Place),
-    /// It is parsed as this language.
-    Check(String),
+    /// It is parsed as a language.
+    Check {
+        /// Which.
+        language: String,
+        /// All of it takes something from the Internet.
+        needs_internet: bool,
+    },
     /// It is not run, for this reason.
     NotRun(String),
 }
+
+/// What says of a block that it takes something from the Internet: of one that is parsed, or as a reason not to run it.
+const INTERNET: &str = "needs internet";
 
 /// A reason in fewer letters says nothing.
 const REASON: usize = 10;
@@ -84,7 +94,7 @@ impl Marker {
                 };
             }
             "run" => {
-                let (mut code, mut until, mut background) = (0, false, false);
+                let (mut code, mut until, mut background, mut with) = (0, false, false, Vec::new());
                 for part in parts.by_ref() {
                     match part.split_once(':').map(|(name, value)| (name.trim_end(), value.trim())) {
                         Some(("fails", value)) => {
@@ -93,9 +103,14 @@ impl Marker {
                                     format!("fails: wanted an exit code from 1 to 255, found {value:?}")
                                 })?;
                         }
+                        Some(("with", value)) => with = stand_ins(value)?,
                         None if part == "until" => until = true,
                         None if part == "background" => background = true,
-                        _ => return Err(format!("run: wanted fails: CODE, until or background, found {part:?}")),
+                        _ => {
+                            return Err(format!(
+                                "run: wanted fails: CODE, until, background or with: WORD=OURS, found {part:?}"
+                            ));
+                        }
                     }
                 }
                 if background && (until || code != 0) {
@@ -103,7 +118,7 @@ impl Marker {
                         "run: what is in the background is not waited for, so it has no end to look at".to_owned()
                     );
                 }
-                Self::Run { place: value.parse()?, code, until, background }
+                Self::Run { place: value.parse()?, code, until, background, with }
             }
             "output" if value.is_empty() => match parts.next() {
                 None => Self::Output { any_order: false },
@@ -124,7 +139,14 @@ impl Marker {
                 }
                 if name == "dry" { Self::Dry(place) } else { Self::Apply(place) }
             }
-            "check" => Self::Check(wants("a language")?.to_owned()),
+            "check" => {
+                let language = wants("a language")?.to_owned();
+                match parts.next() {
+                    None => Self::Check { language, needs_internet: false },
+                    Some(INTERNET) => Self::Check { language, needs_internet: true },
+                    Some(other) => return Err(format!("check: wanted {INTERNET}, or nothing, found {other:?}")),
+                }
+            }
             _ => {
                 let known = "run, output, file, apply, dry, check, not run";
                 return Err(format!("wanted one of {known}, found {first:?}"));
@@ -142,13 +164,33 @@ impl Marker {
         ["run", "output", "file", "apply", "dry", "check", "not run"].contains(&name)
     }
 
+    /// Whether it says that the block takes something from the Internet.
+    pub fn needs_internet(&self) -> bool {
+        match self {
+            Self::Check { needs_internet, .. } => *needs_internet,
+            Self::NotRun(reason) => reason.starts_with(INTERNET),
+            _ => false,
+        }
+    }
+
     /// Where the block is run, if it is.
     pub fn place(&self) -> Option<Place> {
         match self {
             Self::Run { place, .. } | Self::Apply(place) | Self::Dry(place) => Some(*place),
-            Self::Output { .. } | Self::File(_) | Self::Check(_) | Self::NotRun(_) => None,
+            Self::Output { .. } | Self::File(_) | Self::Check { .. } | Self::NotRun(_) => None,
         }
     }
+}
+
+/// What stands for what, as in `JOB=import, POD=$pod`.
+fn stand_ins(text: &str) -> Result<Vec<(String, String)>, String> {
+    let one = |pair: &str| {
+        let (word, ours) = pair.split_once('=')?;
+        let is_word = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase());
+        (is_word && !ours.is_empty()).then(|| (word.to_owned(), ours.to_owned()))
+    };
+    let wanted = |pair: &str| format!("with: wanted WORD=OURS, found {pair:?}");
+    text.split(',').map(str::trim).map(|pair| one(pair).ok_or_else(|| wanted(pair))).collect()
 }
 
 #[cfg(test)]
@@ -157,7 +199,9 @@ mod tests {
 
     #[test]
     fn a_marker_says_what_becomes_of_a_block() {
-        let run = |place, code, until, background| Marker::Run { place, code, until, background };
+        let run = |place, code, until, background| Marker::Run { place, code, until, background, with: Vec::new() };
+        let check = |language: &str, needs_internet| Marker::Check { language: language.to_owned(), needs_internet };
+        let pair = |word: &str, ours: &str| (word.to_owned(), ours.to_owned());
         for (text, expected) in [
             (" run: local ", run(Place::Local, 0, false, false)),
             ("run: api; fails: 75", run(Place::Api, 75, false, false)),
@@ -169,7 +213,18 @@ mod tests {
             ("file: jobs/a.yaml", Marker::File("jobs/a.yaml".to_owned())),
             ("apply: api", Marker::Apply(Place::Api)),
             ("dry: node", Marker::Dry(Place::Node)),
-            ("check: sql", Marker::Check("sql".to_owned())),
+            ("check: sql", check("sql", false)),
+            ("check: sql; needs internet", check("sql", true)),
+            (
+                "run: api; with: JOB=import, NAME=$name",
+                Marker::Run {
+                    place: Place::Api,
+                    code: 0,
+                    until: false,
+                    background: false,
+                    with: vec![pair("JOB", "import"), pair("NAME", "$name")],
+                },
+            ),
             ("not run: needs internet; and more", Marker::NotRun("needs internet; and more".to_owned())),
         ] {
             assert_eq!(Marker::parse(text), Ok(expected), "{text}");
@@ -199,6 +254,10 @@ mod tests {
             ("apply: local", "without a cluster"),
             ("dry: local", "without a cluster"),
             ("check:", "wanted a language"),
+            ("check: sql; later", "wanted needs internet, or nothing, found \"later\""),
+            ("run: api; with: ", "with: wanted WORD=OURS, found \"\""),
+            ("run: api; with: job=a", "with: wanted WORD=OURS, found \"job=a\""),
+            ("run: api; with: JOB=", "with: wanted WORD=OURS"),
             ("not run", "wanted a reason"),
             ("not run: no", "wanted a reason"),
         ] {
@@ -206,5 +265,19 @@ mod tests {
             assert!(found.contains(complaint), "{text}: {found}");
         }
         assert!(!Marker::is_meant("a remark: about something"));
+    }
+
+    #[test]
+    fn what_needs_the_internet_says_so() {
+        for (text, needs) in [
+            ("not run: needs internet", true),
+            ("not run: needs internet, and a container engine", true),
+            ("not run: the registry is yours", false),
+            ("check: dockerfile; needs internet", true),
+            ("check: dockerfile", false),
+            ("run: local", false),
+        ] {
+            assert_eq!(Marker::parse(text).expect(text).needs_internet(), needs, "{text}");
+        }
     }
 }

@@ -9,13 +9,19 @@
 //! | `run: PLACE; fails: CODE` | ends with this code |
 //! | `run: PLACE; until` | is run again until it ends and prints as shown: what is printed follows a little later |
 //! | `run: PLACE; background` | runs on until the page ends; an output after it is waited for |
+//! | `run: PLACE; with: JOB=import` | is run with `import` for `JOB`, which stands for the reader's own |
 //! | `output` | is what the block before it prints |
 //! | `output; any order` | is what it prints, in whatever order the lines come |
 //! | `file: NAME` | is written to this file of the page's folder |
 //! | `apply: PLACE` | is applied with kubectl |
 //! | `dry: PLACE` | is accepted by the API server, and not kept |
 //! | `check: LANGUAGE` | is parsed (see [`check`]); SQL is run by a database server of `PostgreSQL`, which `psql` in blocks reaches, too |
-//! | `not run: REASON` | is not run, for a reason that is true |
+//! | `check: LANGUAGE; needs internet` | is parsed; all of it takes something from the Internet |
+//! | `not run: REASON` | is not run, for a reason that is true; one that begins with `needs internet`, for that |
+//!
+//! A comment of several lines, the first of which says `run: PLACE`, is run and seen by nobody: the scene that a reader
+//! has before their eyes. No test has the Internet; what is not run, and what takes something from there, is listed in
+//! `docs/not-run.md`, which is written by `UPDATE_DOCS=1 cargo test --workspace --test book listed`.
 //!
 //! The places: `local` has no cluster; `api` is a real API server with Konductor's resources, roles and policies and an
 //! operator that runs, where nothing runs pods; `helm` is one without Konductor, and has the chart in `charts/konductor`;

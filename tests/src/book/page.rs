@@ -54,6 +54,8 @@ pub struct Page {
     pub prose: Vec<(usize, String)>,
     /// Its first heading.
     pub title: Option<String>,
+    /// The lines of its headings, in their order.
+    headings: Vec<usize>,
     /// What is wrong beside the blocks: markers that belong to none.
     stray: Vec<(usize, String)>,
 }
@@ -64,8 +66,10 @@ impl Page {
         let all: Vec<_> = text.lines().collect();
         let line_of = |at: usize| text[..at].matches('\n').count() + 1;
         let (mut blocks, mut links, mut prose, mut headings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut heading_lines = Vec::new();
         let (mut block, mut heading): (Option<Block>, Option<String>) = (None, None);
         let mut picture: Option<Link> = None;
+        let mut html = String::new();
         for (event, range) in Parser::new_ext(text, Options::ENABLE_TABLES).into_offset_iter() {
             let line = line_of(range.start);
             match event {
@@ -78,9 +82,13 @@ impl Page {
                     block.lines.1 = block.lines.0 + block.text.lines().count();
                     blocks.push(block);
                 }
+                Event::Start(Tag::HtmlBlock) => html.clear(),
+                Event::Html(text) => html += &text,
+                Event::End(TagEnd::HtmlBlock) => blocks.extend(scene(&html, line)),
                 Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
                 Event::End(TagEnd::Heading(_)) => {
                     headings.extend(heading.take());
+                    heading_lines.push(line);
                     prose.push((line, String::new()));
                 }
                 Event::Start(Tag::Link { dest_url, .. }) => {
@@ -119,6 +127,7 @@ impl Page {
             links,
             prose,
             title,
+            headings: heading_lines,
             stray,
         }
     }
@@ -136,7 +145,10 @@ impl Page {
                         "an output follows the block that prints it, with no other between".to_owned(),
                     ));
                 }
-                Ok(Marker::Check(language)) if language != "sql" && !LANGUAGES.contains(&language.as_str()) => {
+                Ok(Marker::Run { with, .. }) if with.iter().any(|(word, _)| !block.text.contains(word.as_str())) => {
+                    wrong.push((block.line, "with: wanted words of the block".to_owned()));
+                }
+                Ok(Marker::Check { language, .. }) if language != "sql" && !LANGUAGES.contains(&language.as_str()) => {
                     let known = LANGUAGES.join(", ");
                     wrong.push((block.line, format!("check: wanted one of {known}, sql, found {language:?}")));
                 }
@@ -147,6 +159,12 @@ impl Page {
         }
         wrong.sort();
         wrong.iter().map(|(line, what)| self.at(*line, what)).collect()
+    }
+
+    /// The anchor of the heading above a line.
+    pub fn section(&self, line: usize) -> &str {
+        let above = self.headings.iter().take_while(|heading| **heading < line).count();
+        above.checked_sub(1).map_or("", |last| &self.anchors[last])
     }
 
     /// A complaint about a line.
@@ -186,6 +204,21 @@ fn begun(kind: &CodeBlockKind<'_>, line: usize, lines: &[&str]) -> Block {
         }
     };
     Block { line, language, text: String::new(), marker, lines: (line + 1, line + 1), indent }
+}
+
+/// What a comment of several lines has to be run, which nobody sees: the first says how, as before a block.
+fn scene(html: &str, line: usize) -> Option<Block> {
+    let (first, text) = html.strip_prefix("<!--")?.split_once('\n')?;
+    let text = text.split_once("-->").map_or(text, |(text, _)| text);
+    let marker = match Marker::parse(first) {
+        // One of a single line speaks of the block after it.
+        _ if first.contains("-->") || !Marker::is_meant(first) => return None,
+        Ok(marker @ Marker::Run { .. }) => Ok(marker),
+        Ok(_) => Err("in a comment stands what is run: wanted run: PLACE".to_owned()),
+        Err(error) => Err(error),
+    };
+    let lines = (line + 1, line + 1 + text.lines().count());
+    Some(Block { line, language: "sh".to_owned(), text: text.to_owned(), marker, lines, indent: String::new() })
 }
 
 /// What is in a line that is a comment and nothing else.
@@ -253,7 +286,7 @@ one
         assert_eq!(page.mistakes(), Vec::<String>::new());
         let blocks: Vec<_> =
             page.blocks.iter().map(|block| (block.line, block.text.as_str(), block.marker.clone())).collect();
-        let run = Marker::Run { place: Place::Local, code: 0, until: false, background: false };
+        let run = Marker::Run { place: Place::Local, code: 0, until: false, background: false, with: Vec::new() };
         assert_eq!(
             blocks,
             [
@@ -272,8 +305,22 @@ one
     }
 
     #[test]
+    fn a_scene_is_run_and_not_seen() {
+        let page = page(
+            "# A\n\n<!-- run: api\nkubectl create job a\n-->\n<!-- run: api -->\n```sh\nb\n```\n<!-- a\nremark -->\n## B\n",
+        );
+        let blocks: Vec<_> = page.blocks.iter().map(|block| (block.line, block.text.as_str())).collect();
+        assert_eq!(blocks, [(3, "kubectl create job a\n"), (7, "b\n")]);
+        assert_eq!(page.mistakes(), Vec::<String>::new());
+        assert_eq!([page.section(7), page.section(20), page.section(1)], ["a", "b", ""]);
+    }
+
+    #[test]
     fn what_is_wrong_with_a_page_is_said_with_its_line() {
         for (text, complaint) in [
+            ("<!-- file: a\nx\n-->\n", "docs/page.md:1: in a comment stands what is run"),
+            ("<!-- run: moon\nx\n-->\n", "docs/page.md:1: wanted a place"),
+            ("<!-- run: api; with: JOB=a -->\n```sh\nx\n```\n", "docs/page.md:2: with: wanted words of the block"),
             ("```sh\nx\n```\n", "docs/page.md:1: on the line before a block"),
             ("<!-- run: local -->\n\n```sh\nx\n```\n", "docs/page.md:3: on the line before a block"),
             ("<!-- run: local -->\n\n```sh\nx\n```\n", "docs/page.md:1: no block follows"),

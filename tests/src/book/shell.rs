@@ -40,6 +40,8 @@ struct Player<'a> {
     folder: PathBuf,
     /// What they do not see.
     behind: PathBuf,
+    /// The socket of its database, when there is one.
+    database: String,
     /// What has begun goes on until the end of the story.
     begun: Vec<Process>,
     /// What the page should show, by the lines of its blocks.
@@ -76,18 +78,18 @@ impl<'a> Player<'a> {
                 copy(&workspace().join(name), &folder.join(name));
             }
         }
-        Self { surroundings, folder, behind, begun: Vec::new(), changes: Vec::new() }
+        // One that nobody else has: test processes have folders of their own, and stories in them.
+        let names = all.iter().rev().take(2).map(|name| name.to_string_lossy()).collect::<Vec<_>>();
+        let database = format!("@{}", names.join("-"));
+        Self { surroundings, folder, behind, database, begun: Vec::new(), changes: Vec::new() }
     }
 
     async fn step(&mut self, block: &Block, output: Option<&Block>, update: bool) -> Result<(), String> {
         match block.marker.as_ref().map_err(Clone::clone)? {
-            Marker::Run { code, until, background, .. } => {
+            Marker::Run { code, until, background, with, .. } => {
+                let text = with.iter().fold(block.text.clone(), |text, (word, ours)| instead(&text, word, ours));
                 let wanted = Wanted { code: *code, output, update };
-                if *background {
-                    self.begin(&block.text, &wanted).await
-                } else {
-                    self.run(&block.text, &wanted, *until).await
-                }
+                if *background { self.begin(&text, &wanted).await } else { self.run(&text, &wanted, *until).await }
             }
             Marker::File(name) => {
                 let path = self.folder.join(name);
@@ -103,13 +105,13 @@ impl<'a> Player<'a> {
                 let line = format!("kubectl apply{dry} --filename '{}'\n", file.display());
                 self.run(&line, &Wanted { code: 0, output, update }, false).await
             }
-            Marker::Check(language) if language == "sql" => {
+            Marker::Check { language, .. } if language == "sql" => {
                 let file = self.behind.join("checked.sql");
                 std::fs::write(&file, &block.text).expect("write a file");
                 let line = format!("psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --file '{}'\n", file.display());
                 self.run(&line, &Wanted { code: 0, output: None, update }, false).await
             }
-            Marker::Check(language) => check(language, &block.text, &self.behind),
+            Marker::Check { language, .. } => check(language, &block.text, &self.behind),
             Marker::Output { .. } | Marker::NotRun(_) => Ok(()),
         }
     }
@@ -155,7 +157,7 @@ impl<'a> Player<'a> {
         let script = self.behind.join("database.sh");
         std::fs::write(&script, include_str!("database.sh")).expect("write a file");
         let mut command = Command::new("bash");
-        command.arg(script).current_dir(&folder);
+        command.arg(script).arg(&self.database).current_dir(&folder);
         for (variable, _) in std::env::vars_os() {
             if variable.to_str().is_some_and(says_otherwise) {
                 command.env_remove(variable);
@@ -234,7 +236,7 @@ impl<'a> Player<'a> {
         let begin = self.behind.join("begin.sh");
         std::fs::write(&begin, include_str!("shell.sh")).expect("write a file");
         command.env("BASH_ENV", begin).env("BOOK_STATE", self.behind.join("state.sh"));
-        command.env("PGHOST", self.behind.join("database")).env("PGUSER", "ann").env("PGDATABASE", "postgres");
+        command.env("PGHOST", &self.database).env("PGUSER", "ann").env("PGDATABASE", "postgres");
         if let Some((kubeconfig, _)) = &self.surroundings.cluster {
             command.env("KUBECONFIG", kubeconfig);
         }
@@ -255,6 +257,20 @@ impl<'a> Player<'a> {
         }
         printed
     }
+}
+
+/// A text with something else instead of a word, wherever that stands alone.
+fn instead(text: &str, word: &str, ours: &str) -> String {
+    let mut told = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(word) {
+        let (before, after) = (&rest[..at], &rest[at + word.len()..]);
+        let is_letter = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+        told += before;
+        told += if is_letter(told.chars().next_back()) || is_letter(after.chars().next()) { word } else { ours };
+        rest = after;
+    }
+    told + rest
 }
 
 /// How a block is to end.

@@ -24,7 +24,7 @@ impl<'a> Story<'a> {
         if places.len() > 1 {
             places.retain(|place| *place != Place::Local);
         }
-        let does = |block: &&Block| matches!(&block.marker, Ok(Marker::File(_) | Marker::Check(_)));
+        let does = |block: &&Block| matches!(&block.marker, Ok(Marker::File(_) | Marker::Check { .. }));
         if places.is_empty() && page.blocks.iter().any(|block| does(&block)) {
             places.push(Place::Local);
         }
@@ -49,7 +49,7 @@ impl<'a> Story<'a> {
                     of == Some(place) || first && of == Some(Place::Local)
                 }
                 Marker::File(_) => true,
-                Marker::Check(_) => first,
+                Marker::Check { .. } => first,
                 Marker::Output { .. } | Marker::NotRun(_) => false,
             };
             if told {

@@ -4,6 +4,7 @@
 //! of the chart, those that need a node by `tests/node/test`.
 
 mod examples;
+mod listed;
 mod pages;
 mod pictures;
 mod runner;

@@ -1,9 +1,6 @@
 //! The pages as such, and the stories that need no node.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
-
-use konductor_tests::book::{Book, Marker, Page, Place, Telling};
+use konductor_tests::book::{Book, Page, Place, Telling};
 use konductor_tests::{ControlPlane, Installed, Process, workspace};
 use tokio::sync::OnceCell;
 
@@ -24,21 +21,6 @@ fn links_lead_somewhere_and_the_summary_lists_all_pages() {
     for address in book.outside() {
         println!("    {address}");
     }
-}
-
-/// The list can be seen without `--nocapture`: it is what nobody tries.
-#[test]
-fn what_is_not_run_is_listed() {
-    let book = Book::of(workspace());
-    let mut list = String::new();
-    for page in book.pages.values() {
-        for block in &page.blocks {
-            if let Ok(Marker::NotRun(reason)) = &block.marker {
-                writeln!(list, "    {}", page.at(block.line, reason)).expect("write to a string");
-            }
-        }
-    }
-    write!(std::io::stderr(), "blocks of pages that are not run:\n{list}").expect("write to stderr");
 }
 
 #[tokio::test]

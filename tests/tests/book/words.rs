@@ -141,7 +141,8 @@ fn one_word_is_said_for_one_thing() {
     let rules = rules(&glossary);
     assert!(!rules.is_empty(), "there are rules");
     let book = Book::of(workspace());
-    let found: Vec<_> = book.pages.values().flat_map(|page| slips(page, &rules)).collect();
+    let all = book.pages.values().chain(book.beside.values());
+    let found: Vec<_> = all.flat_map(|page| slips(page, &rules)).collect();
     assert!(found.is_empty(), "see {GLOSSARY}:\n{}", found.join("\n"));
 }
 

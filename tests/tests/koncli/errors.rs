@@ -56,16 +56,34 @@ async fn a_refusal_names_the_right_and_a_line_that_grants_it() {
              \x20 kubectl create rolebinding koncli-konductor-edit --clusterrole=konductor-edit --serviceaccount=NAMESPACE:load --namespace=NAMESPACE\n",
         )
         .await;
+    scene.semaphore("s", 1).await;
+    scene.prints("barrier create b --expected 1").await;
+    scene.prints("gate create g").await;
+    let view = scene.with_role("konductor-view").await;
+    let workload = scene.with_role("konductor-workload").await;
+    let edit = scene.with_role("konductor-edit").await;
+    let roles = [("konductor-view", &view), ("konductor-workload", &workload), ("konductor-edit", &edit)];
+    // Whoever does as advised is not refused the next thing: the role is that of the command.
     for (line, role) in [
         ("semaphore list", "konductor-view"),
-        ("semaphore acquire s", "konductor-view"),
-        ("barrier wait b", "konductor-view"),
+        ("why semaphore/s", "konductor-view"),
         ("wait job/j", "view"),
+        ("semaphore acquire s --holder h --timeout 60s", "konductor-workload"),
+        ("semaphore renew s --holder h", "konductor-workload"),
+        ("barrier arrive b", "konductor-workload"),
+        ("barrier wait b --timeout 60s", "konductor-view"),
+        ("semaphore resize s --permits 2", "konductor-edit"),
+        ("revoke semaphore/s --holder h", "konductor-edit"),
+        ("semaphore release s --holder h", "konductor-workload"),
+        ("barrier delete b", "konductor-edit"),
         ("gate open g", "konductor-edit"),
     ] {
         let ran = nobody.run(line).await;
         assert_eq!(ran.code, 77, "{line}: {}", ran.stderr);
         assert!(ran.stderr.contains(&format!("--clusterrole={role} ")), "{line}: {}", ran.stderr);
+        if let Some((_, advised)) = roles.iter().find(|(name, _)| *name == role) {
+            advised.prints(line).await;
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod courses;
 mod states;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use konductor_tests::book::Book;
 use konductor_tests::book::drawing::By;
@@ -53,17 +54,66 @@ fn each_picture_is_shown() {
     }
 }
 
-/// Every colour has two values: one is for the dark.
+/// Every colour has two values: one is for the dark. And who does not see a picture is told what it shows.
 #[test]
-fn each_colour_is_light_and_dark() {
+fn each_picture_is_light_and_dark_and_has_words() {
+    let book = Book::of(workspace());
+    let svg =
+        |path: &&PathBuf| path.starts_with("docs") && path.extension().is_some_and(|extension| extension == "svg");
+    let mut found = 0;
+    // The icon is one thing on one ground.
+    for path in book.others.iter().filter(svg).filter(|path| !path.ends_with("icon.svg")) {
+        let picture = std::fs::read_to_string(workspace().join(path)).expect("read a picture");
+        let wrong = mistake(&picture);
+        assert_eq!(wrong, None, "{}", path.display());
+        found += 1;
+    }
+    assert!(found >= pictures().len() + 2, "there are pictures of states, runs and screens");
+}
+
+/// What is wrong with how a picture looks.
+fn mistake(picture: &str) -> Option<String> {
+    let Some((style, body)) = picture.split_once("</style>") else { return Some("it has no style".to_owned()) };
+    let Some((light, dark)) = style.split_once("@media (prefers-color-scheme: dark)") else {
+        return Some("there is no dark one".to_owned());
+    };
+    let names = |part: &str| -> Vec<String> {
+        let all = part.split("--").skip(1).filter_map(|rest| Some(rest.split_once(": #")?.0.to_owned()));
+        all.filter(|name| name.bytes().all(|byte| byte.is_ascii_lowercase())).collect()
+    };
+    let words = |tag: &str| {
+        style.split_once(tag).is_some_and(|(_, rest)| rest.find('<') > Some(rest.find('>').unwrap_or(0) + 10))
+    };
+    if names(light).is_empty() || names(light) != names(dark) {
+        Some(format!("it is light with {:?}, and dark with {:?}", names(light), names(dark)))
+    } else if body.contains("=\"#") {
+        Some("a colour is the same on paper and in the dark".to_owned())
+    } else if !picture.contains("role=\"img\"") || !words("<title") {
+        Some("nothing says what it shows".to_owned())
+    } else {
+        None
+    }
+}
+
+#[test]
+fn a_picture_of_one_colour_or_without_words_is_found() {
+    let picture = pictures().remove("gate.svg").expect("it is there");
+    assert_eq!(mistake(&picture), None);
+    for (from, to, complaint) in [
+        ("@media (prefers-color-scheme: dark)", "@media print", "no dark one"),
+        ("--faint: #9aa4af", "", "it is light with"),
+        ("</style>", "</style><rect fill=\"#fff\"/>", "the same on paper"),
+        ("role=\"img\"", "", "nothing says"),
+        ("<title", "<text", "nothing says"),
+    ] {
+        let found = mistake(&picture.replacen(from, to, 1)).expect(from);
+        assert!(found.contains(complaint), "{from}: {found}");
+    }
+}
+
+#[test]
+fn each_doer_has_a_colour() {
     for (name, svg) in pictures() {
-        let (light, dark) = svg.split_once("@media (prefers-color-scheme: dark)").expect("there is a dark one");
-        let names = |part: &str| -> Vec<String> {
-            let all = part.split("--").skip(1).filter_map(|rest| Some(rest.split_once(": #")?.0.to_owned()));
-            all.filter(|name| name.bytes().all(|byte| byte.is_ascii_lowercase())).collect()
-        };
-        let dark = dark.split_once("</style>").map_or(dark, |(style, _)| style);
-        assert_eq!(names(light), names(dark), "{name}");
         for by in By::ALL {
             assert!(svg.contains(&format!(".{} {{", by.class())), "{name}: {by:?}");
         }

@@ -1,4 +1,5 @@
-//! A picture of a dashboard: its panels where they are, with what their queries have.
+//! A picture of a dashboard: its panels where they are, with what their queries have; light or dark as its reader's screen
+//! is.
 
 use std::fmt::Write as _;
 
@@ -11,7 +12,28 @@ const CELL: (f64, f64) = (50.0, 28.0);
 const GAP: f64 = 8.0;
 
 /// The colours of series, in their order.
-const COLOURS: [&str; 8] = ["#4e9a5b", "#c9871f", "#3b78b5", "#b5443b", "#7d5ba6", "#2f8f8f", "#8a7a3d", "#a65b86"];
+const COLOURS: [&str; 8] = [
+    "var(--green)",
+    "var(--orange)",
+    "var(--blue)",
+    "var(--red)",
+    "var(--purple)",
+    "var(--teal)",
+    "var(--olive)",
+    "var(--pink)",
+];
+
+/// What they are, on paper and on a dark screen.
+const STYLE: &str = "\
+svg { color-scheme: light dark; --paper: #f4f5f7; --panel: #ffffff; --edge: #d5d8dd; --rule: #e6e8eb; --ink: #24292f; --faint: #59636e;
+  --green: #2f7d3d; --orange: #a3640a; --blue: #2f6da8; --red: #b5443b; --purple: #7d5ba6; --teal: #1f7a7a; --olive: #746630;
+  --pink: #9c4f7b }
+@media (prefers-color-scheme: dark) {
+  svg { --paper: #0d1117; --panel: #161b22; --edge: #3a424c; --rule: #262d36; --ink: #e6e9ed; --faint: #9aa4af;
+    --green: #7ec77e; --orange: #ffab70; --blue: #79b8ff; --red: #ef7a7a; --purple: #d2a8ff; --teal: #6cc5d9; --olive: #e2c06c;
+    --pink: #f2a0cf }
+}
+";
 
 /// Series that a legend names.
 const NAMED: usize = 4;
@@ -24,24 +46,28 @@ struct Area(f64, f64, f64, f64);
 pub(crate) fn draw(dashboard: &Value, ask: impl Fn(&str) -> Vec<Series>) -> String {
     let panels: Vec<_> =
         dashboard["panels"].as_array().into_iter().flatten().map(|panel| (panel, area(panel))).collect();
+    let titles: Vec<_> = panels.iter().map(|(panel, _)| panel["title"].as_str().unwrap_or_default()).collect();
     let height = panels.iter().map(|(_, Area(_, y, _, h))| y + h).fold(0.0, f64::max) + GAP;
     let width = 24.0 * CELL.0 + GAP;
     let mut picture = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" \
-         font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"#f4f5f7\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
+         role=\"img\" aria-labelledby=\"title desc\" font-family=\"sans-serif\" font-size=\"11\">\n\
+         <title id=\"title\">The dashboard of the chart</title>\n<desc id=\"desc\">Its panels: {}</desc>\n<style>\n{STYLE}</style>\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"var(--paper)\"/>\n",
+        escaped(&titles.join("; "))
     );
     for (panel, area) in panels {
         let Area(x, y, w, h) = area;
         put(
             &mut picture,
             &format!(
-                "<rect x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"4\" fill=\"#fff\" stroke=\"#d5d8dd\"/>"
+                "<rect x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"4\" fill=\"var(--panel)\" stroke=\"var(--edge)\"/>"
             ),
         );
         words(
             &mut picture,
             (x + 8.0, y + 16.0),
-            "#24292f",
+            "var(--ink)",
             "font-weight=\"bold\"",
             panel["title"].as_str().unwrap_or_default(),
         );
@@ -76,8 +102,12 @@ fn put(picture: &mut String, line: &str) {
 }
 
 fn words(picture: &mut String, (x, y): (f64, f64), colour: &str, style: &str, text: &str) {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    let text = escaped(text);
     put(picture, &format!("<text x=\"{x:.0}\" y=\"{y:.0}\" fill=\"{colour}\" {style}>{text}</text>"));
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 /// What a legend makes of a series' labels.
@@ -117,7 +147,7 @@ fn figure(picture: &mut String, Area(x, y, w, h): Area, panel: &Value, unit: &st
         Some("green") => COLOURS[0],
         Some("orange") => COLOURS[1],
         Some("red") => COLOURS[3],
-        _ => "#24292f",
+        _ => "var(--ink)",
     };
     let text = if last.is_nan() { "no data".to_owned() } else { shown(last, unit) };
     words(picture, (x + w / 2.0, y + h / 2.0 + 10.0), colour, "font-size=\"28\" text-anchor=\"middle\"", &text);
@@ -133,14 +163,14 @@ fn lines(picture: &mut String, Area(x, y, w, h): Area, unit: &str, found: &[(Str
     let (from, to) = super::night::TIMES;
     for part in [0.0, 0.5, 1.0] {
         let at = bottom - height * part;
-        put(picture, &format!("<path d=\"M{left:.0} {at:.0}h{width:.0}\" stroke=\"#e6e8eb\"/>"));
+        put(picture, &format!("<path d=\"M{left:.0} {at:.0}h{width:.0}\" stroke=\"var(--rule)\"/>"));
         let text = shown(most * part, unit);
-        words(picture, (left - 5.0, at + 4.0), "#6a737d", "font-size=\"9\" text-anchor=\"end\"", &text);
+        words(picture, (left - 5.0, at + 4.0), "var(--faint)", "font-size=\"9\" text-anchor=\"end\"", &text);
     }
     for hour in 0..=6 {
         let at = left + width * f64::from(hour) / 6.0;
         let text = format!("{hour:02}:00");
-        words(picture, (at, bottom + 11.0), "#6a737d", "font-size=\"9\" text-anchor=\"middle\"", &text);
+        words(picture, (at, bottom + 11.0), "var(--faint)", "font-size=\"9\" text-anchor=\"middle\"", &text);
     }
     for (index, (name, series)) in found.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
