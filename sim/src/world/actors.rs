@@ -46,8 +46,8 @@ const AFTERWARDS: Duration = Duration::from_secs(45);
 
 /// How long after the last one has gone something may still be held. Who has crashed while it waited is granted something
 /// just before its time to show that it lives is over, at the worst, and has it for the longest TTL; and for as long again
-/// if that is first asked of it then.
-const HELD_AFTERWARDS: Duration = Duration::from_mins(3);
+/// if that is first asked of it then. Beside [`AFTERWARDS`].
+const HELD_AFTERWARDS: Duration = Duration::from_secs(135);
 
 /// How long after the last one has gone a request may still be under way: what was cut off, and late.
 const LATEST: Duration = Duration::from_mins(3);
@@ -250,7 +250,7 @@ impl Cast {
             sleep(Duration::from_secs(1)).await;
         }
         sleep(AFTERWARDS).await;
-        let last = tokio::time::Instant::now() + (HELD_AFTERWARDS - AFTERWARDS);
+        let last = tokio::time::Instant::now() + HELD_AFTERWARDS;
         while !observe::left(&world.inner().server).is_empty() && tokio::time::Instant::now() < last {
             sleep(Duration::from_secs(1)).await;
         }
