@@ -143,7 +143,6 @@ impl Mutation {
                 "who is not told sees it all the same: a client when its first watch ends, an operator when it writes on \
                  what is gone",
             ),
-            Self::KillsAreLate => Some("KILL is needed too seldom while somebody else waits"),
             _ => None,
         }
     }
