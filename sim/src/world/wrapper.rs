@@ -197,10 +197,8 @@ impl<'a> Run<'a> {
             Effect::Forward(_) | Effect::TerminateTree => self.tree.iter().for_each(|tree| tree.terminate()),
             Effect::KillTree => self.tree.iter().for_each(|tree| tree.kill()),
             Effect::Arm(at) => self.armed = at,
-            // One without a deadline has nothing to do.
-            Effect::PrepareWatchdog => {}
-            // Nothing here stops or continues a job.
-            Effect::Continue | Effect::Stop(_) | Effect::Log(..) | Effect::Report(_) => {}
+            // Nothing here stops or continues a job, and a watchdog without a deadline has nothing to do.
+            Effect::Continue | Effect::Stop(_) | Effect::PrepareWatchdog | Effect::Log(..) | Effect::Report(_) => {}
             Effect::Exit(_) => unreachable!("the loop ends there"),
         }
     }
