@@ -63,7 +63,8 @@ pub(super) enum Fault {
     RestartEtcd,
 }
 
-/// How often each comes: mostly those that hit one wrapper or pod.
+/// How often each comes: mostly those that hit one wrapper or pod. Operators are left alone for long enough that one of them
+/// can see a TTL pass: a new one, with nobody beside it who has seen it, waits for the whole TTL anew.
 const FAULTS: [(Fault, usize); 16] = [
     (Fault::Terminate, 3),
     (Fault::KillWrapper, 5),
@@ -72,9 +73,9 @@ const FAULTS: [(Fault, usize); 16] = [
     (Fault::FreezeContainer, 4),
     (Fault::DeletePod, 4),
     (Fault::ForceDeletePod, 4),
-    (Fault::KillOperator, 2),
+    (Fault::KillOperator, 1),
     (Fault::ForceDeleteOperator, 1),
-    (Fault::FreezeOperator, 2),
+    (Fault::FreezeOperator, 1),
     (Fault::FreezeKubelet, 1),
     (Fault::RestartKubelet, 1),
     (Fault::FreezeApiServer, 1),
@@ -173,7 +174,9 @@ impl Troubles {
     }
 
     fn strike_wrapper(&mut self, fault: Fault, scene: &Scene, which: usize, frozen: Duration) -> Option<String> {
-        let wrappers = processes::wrappers(&scene.namespace);
+        let mut wrappers = processes::wrappers(&scene.namespace);
+        // Only who holds something has a watchdog.
+        wrappers.retain(|wrapper| fault != Fault::KillWatchdog || wrapper.watchdog.is_some());
         let Wrapper { pod, pid, watchdog, others } = wrappers.get(which % wrappers.len().max(1))?;
         let stands = self.0.contains_key(pod);
         match fault {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 use k8s_openapi::api::batch::v1::Job;
+use konductor::Boottime;
 use konductor_api::Barrier;
 use konductor_tests::Chance;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::answered;
@@ -182,6 +183,16 @@ impl Jobs {
         }
     }
 
+    /// Has Kubernetes look at the Jobs anew: after errors of the API server its controller waits ever longer to do so by itself,
+    /// up to some minutes.
+    pub(super) async fn touch(&self, scene: &Scene) {
+        for name in &self.running {
+            let touched = json!({ "metadata": { "annotations": { LABEL: Boottime::now().to_string() } } });
+            let patch = Patch::Merge(touched);
+            let _ = answered(scene.api::<Job>().patch(name, &PatchParams::default(), &patch)).await;
+        }
+    }
+
     /// What is wrong with those that follow a barrier: each begins when as many as expected have ended well.
     pub(super) fn wrong(&self, folder: &Path) -> Vec<String> {
         let all = records::read(&folder.join("jobs"));
@@ -256,4 +267,35 @@ fn manifest(scene: &Scene, chance: &mut Chance, name: &str, env: &BTreeMap<&str,
             },
         } },
     })
+}
+
+#[test]
+fn who_follows_a_barrier_before_all_have_ended_well_is_seen() {
+    let mut jobs = Jobs::new();
+    // The first tried a second time, as another Job.
+    for (name, part) in [("job-1", 0), ("job-2", 1), ("job-3", 2), ("job-5", 0)] {
+        jobs.parts.insert(name.to_owned(), Part::Arrives(0, part));
+    }
+    jobs.parts.insert("job-4".to_owned(), Part::Follows(0));
+    jobs.parts.insert("job-6".to_owned(), Part::Arrives(1, 0));
+    for (case, ends, right) in [
+        ("nobody", &[][..], false),
+        ("two", &["job-1", "job-2"], false),
+        ("another barrier's", &["job-1", "job-2", "job-6"], false),
+        ("all", &["job-1", "job-2", "job-3"], true),
+        ("all, one of them at its second try", &["job-5", "job-2", "job-3"], true),
+    ] {
+        let folder = tempfile::tempdir().expect("make a folder");
+        std::fs::create_dir(folder.path().join("jobs")).expect("make a folder");
+        let write = |pod: &str, text: &str| {
+            std::fs::write(folder.path().join("jobs").join(pod), text).expect("write a record");
+        };
+        for job in ["job-1", "job-2", "job-3", "job-5", "job-6"] {
+            let end = if ends.contains(&job) { "end 2.00 0\n" } else { "" };
+            write(&format!("{job}-abcde"), &format!("start 1.00 0\n{end}"));
+        }
+        write("job-4-abcde", "start 2.00 0\nend 3.00 0\n");
+        let wrong = jobs.wrong(folder.path());
+        assert_eq!(wrong.is_empty(), right, "{case}: {wrong:?}");
+    }
 }

@@ -48,6 +48,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// half.
 const LAST: Duration = Duration::from_mins(10);
 
+/// How often what is left is looked at anew by Kubernetes in the end.
+const TOUCH: Duration = Duration::from_secs(20);
+
 /// Codes that a container may end with here: success, a cluster that it did not reach, a loss, and the signals sent to it.
 const CODES: [i32; 5] = [0, 69, 79, 128 + 9, 128 + 15];
 
@@ -174,7 +177,7 @@ impl Chaos {
             println!(
                 "{} Jobs ({:?}), {wrappers} pods, {commands} commands ran (holding one, five, lead: {runs:?}), containers ended by \
                  code {codes:?}, faults {} {:?}, the API server was away for {:?}, the longest that a claim stayed after its \
-                 holder's end: {:?}, that a wrapper stayed after its pod's: {:?}",
+                 holder's end (while it answered; in all): {:?}, that a wrapper stayed after its pod's: {:?}",
                 self.jobs.started,
                 self.jobs.ends,
                 self.history.len(),
@@ -190,7 +193,12 @@ impl Chaos {
     async fn finish(mut self) {
         self.troubles.end(true).await;
         let deadline = Boottime::now() + LAST;
+        let mut touched = Boottime::now();
         while !self.jobs.running().is_empty() {
+            if Boottime::now().since(touched) > TOUCH {
+                touched = Boottime::now();
+                self.jobs.touch(&self.scene).await;
+            }
             self.jobs.follow(&self.scene, &mut self.chance).await;
             let left = self.jobs.running();
             assert!(Boottime::now() < deadline, "these Jobs do not end: {left:?}; the faults: {:#?}", self.history);

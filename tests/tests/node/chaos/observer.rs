@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// What may come on top of a TTL: operators that are killed or stand still, new leaders that wait for a TTL anew, a kubelet
 /// that stands still, on a busy machine.
-const OVERHEAD: Duration = Duration::from_secs(60);
+const OVERHEAD: Duration = Duration::from_secs(90);
 
 /// When something began that must not last.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,8 @@ struct Claim {
     dead: Option<Since>,
     /// When it was seen to be over.
     over: Option<Boottime>,
+    /// How long it has stayed is known.
+    is_counted: bool,
 }
 
 /// How a container has ended.
@@ -72,8 +74,8 @@ pub(super) struct Seen {
     well: Duration,
     /// How long it has not.
     pub(super) unwell: Duration,
-    /// The longest that a claim has stayed after its holder's end, and which.
-    pub(super) longest_kept: (Duration, String),
+    /// The longest that a claim has stayed after its holder's end while the API server answered, in all, and which.
+    pub(super) longest_kept: (Duration, Duration, String),
     /// The longest that a wrapper has run on after its pod was gone, and which.
     pub(super) longest_stray: (Duration, String),
     pub(super) leaks: BTreeSet<String>,
@@ -120,7 +122,13 @@ impl Seen {
         let now = held.then_some((lock.record, status.fencing_token.unwrap_or_default()));
         let pod = K::claim(claim.spec()).pod.as_ref().map(|pod| pod.uid.clone()).unwrap_or_default();
         if let Some(key) = now {
-            self.claims.entry(key).or_insert_with(|| Claim { uid: uid.clone(), pod, dead: None, over: None });
+            self.claims.entry(key).or_insert_with(|| Claim {
+                uid: uid.clone(),
+                pod,
+                dead: None,
+                over: None,
+                is_counted: false,
+            });
         }
         // Any other grant of the same claim is over.
         for (_, claim) in self.claims.iter_mut().filter(|(key, claim)| claim.uid == uid && now != Some(**key)) {
@@ -150,13 +158,18 @@ impl Seen {
                 continue;
             }
             let dead = *claim.dead.get_or_insert(now);
+            let kept = self.well.saturating_sub(dead.well);
             if let Some(over) = claim.over {
-                let kept = over.since(dead.at);
-                self.longest_kept = std::mem::take(&mut self.longest_kept).max((kept, format!("{lock} {token}")));
+                if !claim.is_counted && over > dead.at {
+                    let whole = over.since(dead.at);
+                    let longest = std::mem::take(&mut self.longest_kept);
+                    self.longest_kept = longest.max((kept.min(whole), whole, format!("{lock} {token}")));
+                }
+                claim.is_counted = true;
                 continue;
             }
             let ttl = LOCKS.iter().find(|of| of.record == *lock).map_or(0, |of| of.ttl);
-            if self.well.saturating_sub(dead.well) > Duration::from_secs(ttl) + OVERHEAD {
+            if kept > Duration::from_secs(ttl) + OVERHEAD {
                 self.leaks.insert(format!("{lock}, token {token}, of pod {}, dead since {}", claim.pod, dead.at));
             }
         }
@@ -234,4 +247,88 @@ where
         seen.lock().expect("nobody has panicked").see(kind, &claim, gone);
     }
     Some(())
+}
+
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::object;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The claim `uid` of this pod on the semaphore `one`, of 10 s.
+    fn claim(phase: &str, token: u64) -> Permit {
+        object(json!({
+            "metadata": { "name": "c", "uid": "c" },
+            "spec": { "semaphore": "one", "holder": "h", "instance": "i", "pod": { "name": "p", "uid": "pod" } },
+            "status": { "phase": phase, "fencingToken": token },
+        }))
+    }
+
+    fn pods(uids: &[&str]) -> Vec<Pod> {
+        uids.iter().map(|uid| object(json!({ "metadata": { "name": uid, "uid": uid } }))).collect()
+    }
+
+    fn running(uids: &[&str]) -> BTreeSet<String> {
+        uids.iter().map(|uid| (*uid).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_claim_that_stays_too_long_after_its_holders_end_has_leaked() {
+        let mut seen = Seen::default();
+        seen.see("SEMAPHORE", &claim("Granted", 7), false);
+        seen.look(Some(&pods(&["pod"])), &running(&["pod"]), 1000 * SECOND);
+        seen.look(Some(&pods(&["pod"])), &running(&[]), SECOND);
+        // Time in which nobody answers does not count.
+        seen.look(None, &running(&[]), 1000 * SECOND);
+        seen.look(Some(&pods(&["pod"])), &running(&[]), 10 * SECOND + OVERHEAD);
+        assert!(seen.leaks.is_empty(), "{:?}", seen.leaks);
+        seen.look(Some(&pods(&["pod"])), &running(&[]), SECOND);
+        assert_eq!(seen.leaks.len(), 1, "{:?}", seen.leaks);
+    }
+
+    #[test]
+    fn a_claim_that_is_over_in_time_has_not() {
+        for (phase, token, gone) in
+            [("Expired", 7, false), ("Granted", 7, true), ("Pending", 7, false), ("Granted", 8, false)]
+        {
+            let mut seen = Seen::default();
+            seen.see("SEMAPHORE", &claim("Granted", 7), false);
+            seen.look(Some(&pods(&[])), &running(&[]), SECOND);
+            assert_eq!(seen.over("SEMAPHORE_ONE", 7), None);
+            seen.see("SEMAPHORE", &claim(phase, token), gone);
+            assert!(seen.over("SEMAPHORE_ONE", 7).is_some(), "{phase} {token} {gone}");
+            // Of the other grant it is a leak all the same.
+            seen.look(Some(&pods(&[])), &running(&[]), SECOND);
+            seen.look(Some(&pods(&[])), &running(&[]), 1000 * SECOND);
+            assert_eq!(seen.leaks.len(), usize::from(token == 8), "{:?}", seen.leaks);
+        }
+    }
+
+    #[test]
+    fn a_claim_that_is_not_in_the_list_any_more_is_over() {
+        let mut seen = Seen::default();
+        seen.see_all("SEMAPHORE", &[claim("Granted", 7)]);
+        seen.see_all::<LeaseRequest>("LEASE", &[]);
+        assert_eq!(seen.over("SEMAPHORE_ONE", 7), None, "it is of the other kind");
+        seen.see_all::<Permit>("SEMAPHORE", &[]);
+        assert!(seen.over("SEMAPHORE_ONE", 7).is_some());
+    }
+
+    #[test]
+    fn a_wrapper_that_outlives_its_pod_is_an_orphan() {
+        let mut seen = Seen::default();
+        seen.look(Some(&pods(&["a"])), &running(&["a", "b"]), SECOND);
+        seen.look(Some(&pods(&["a"])), &running(&["a", "b"]), OVERHEAD);
+        assert!(seen.orphans.is_empty(), "{:?}", seen.orphans);
+        seen.look(None, &running(&["a", "b"]), 1000 * SECOND);
+        assert!(seen.orphans.is_empty(), "{:?}", seen.orphans);
+        seen.look(Some(&pods(&["a"])), &running(&["a"]), OVERHEAD);
+        assert!(seen.orphans.is_empty(), "it has ended: {:?}", seen.orphans);
+        seen.look(Some(&pods(&["a"])), &running(&["a", "b"]), SECOND);
+        seen.look(Some(&pods(&["a"])), &running(&["a", "b"]), OVERHEAD + SECOND);
+        assert_eq!(seen.orphans.len(), 1, "{:?}", seen.orphans);
+        assert!(seen.orphans.iter().all(|orphan| orphan.starts_with("pod b")), "{:?}", seen.orphans);
+    }
 }
