@@ -27,6 +27,7 @@
 
 mod access;
 pub mod book;
+mod chance;
 mod chart;
 mod control_plane;
 mod gateway;
@@ -41,6 +42,7 @@ mod tools;
 mod wait;
 
 pub use access::{Access, client};
+pub use chance::{Chance, setting};
 pub use chart::{apply, helm_template, install_crds, install_crds_of, parse};
 pub use control_plane::{ApiServer, ControlPlane};
 pub use gateway::{Fate, Gateway, Rule};

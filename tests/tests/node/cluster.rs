@@ -1,11 +1,11 @@
 //! The cluster that these tests share, and each test's own part of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
-use konductor_api::{Permit, Semaphore};
+use konductor_api::{Lease, LeasePhase, Permit, Semaphore};
 use konductor_tests::{Process, client, wait_for, workspace};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::core::NamespaceResourceScope;
@@ -101,6 +101,15 @@ impl Scene {
         .await;
     }
 
+    /// Waits until a lease rests: nobody has it, nobody waits for it.
+    pub(crate) async fn lease_at_rest(&self, name: &str) {
+        wait_for(&self.api::<Lease>(), name, LIMIT, |lease| {
+            let status = lease.status.as_ref();
+            status.is_some_and(|status| status.phase == Some(LeasePhase::Available) && status.waiting == Some(0))
+        })
+        .await;
+    }
+
     /// The permits that there are, expired ones included.
     pub(crate) async fn permits(&self) -> Vec<Permit> {
         self.api().list(&ListParams::default()).await.expect("list the permits").items
@@ -189,6 +198,11 @@ async fn finish(mut process: Process) -> String {
 
 fn kubeconfig() -> String {
     std::env::var("KUBECONFIG").expect("KUBECONFIG names the node of tests/node/up; run: tests/node/test")
+}
+
+/// The node's folder, which `tests/node/up` has made.
+pub(crate) fn node_folder() -> PathBuf {
+    Path::new(&kubeconfig()).parent().expect("the kubeconfig is a file in it").to_owned()
 }
 
 /// The object that this JSON describes.

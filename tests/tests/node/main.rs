@@ -5,6 +5,7 @@
 //! the commands under test write it down themselves, and [`records`] judges.
 
 mod arrivals;
+mod chaos;
 mod cluster;
 mod death;
 mod example;

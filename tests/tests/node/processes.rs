@@ -1,8 +1,9 @@
 //! The node's processes, as the machine sees them: all of them are its own, too.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use konductor_tests::{Pid, Signal};
 use nix::sys::signal::kill;
@@ -52,6 +53,78 @@ pub(crate) fn kill_all(processes: &[Pid]) {
     }
 }
 
+/// The process of one of the node's daemons, unless it is away.
+pub(crate) fn daemon(name: &str) -> Option<Pid> {
+    let found = running(name, |process| contains(process, "cgroup", "konductor-node/daemons"));
+    assert!(found.len() <= 1, "processes of the node that run {name}: {found:?}");
+    found.first().copied()
+}
+
+/// One `konductor-run` that is the first process of a container, and what else is in there.
+#[derive(Debug)]
+pub(crate) struct Wrapper {
+    /// The UID of its pod.
+    pub(crate) pod: String,
+    /// Its own process.
+    pub(crate) pid: Pid,
+    /// Its watchdog's, while it has one.
+    pub(crate) watchdog: Option<Pid>,
+    /// The command's, and whatever that has started.
+    pub(crate) others: Vec<Pid>,
+}
+
+/// The wrappers on the node whose command lines have this word, in the order of their starts.
+pub(crate) fn wrappers(word: &str) -> Vec<Wrapper> {
+    let mut containers: BTreeMap<String, Vec<(i32, PathBuf)>> = BTreeMap::new();
+    for process in all() {
+        let groups = read(&process, "cgroup");
+        let container =
+            groups.lines().find_map(|line| line.split_once("konductor-node/kubepods")?.1.split_once("/pod"));
+        if let (Some((_, container)), Some(id)) = (container, id_of(&process)) {
+            containers.entry(container.to_owned()).or_default().push((id, process));
+        }
+    }
+    let wrapper = |(container, processes): (String, Vec<(i32, PathBuf)>)| {
+        let (pod, _) = container.split_once('/')?;
+        let named = |(_, process): &&(i32, PathBuf), name: &str| read(process, "comm").trim_end() == name;
+        // In the container's own PID namespace it is the first.
+        let first = |(_, process): &&(i32, PathBuf)| {
+            let status = read(process, "status");
+            status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"))
+        };
+        let run = processes.iter().find(|one| named(one, "konductor-run") && first(one))?;
+        if !contains(&run.1, "cmdline", word) {
+            return None;
+        }
+        let watchdog = processes.iter().find(|one| named(one, "konductor-wdog")).map(|(id, _)| *id);
+        let others = processes.iter().map(|(id, _)| *id).filter(|id| *id != run.0 && Some(*id) != watchdog);
+        Some(Wrapper {
+            pod: pod.to_owned(),
+            pid: Pid::from_raw(run.0),
+            watchdog: watchdog.map(Pid::from_raw),
+            others: others.map(Pid::from_raw).collect(),
+        })
+    };
+    let mut found: Vec<_> = containers.into_iter().filter_map(wrapper).collect();
+    found.sort_by_key(|wrapper| wrapper.pid);
+    found
+}
+
+/// The processes of the node's containers whose command lines have this word.
+pub(crate) fn in_containers(word: &str) -> Vec<Pid> {
+    let ours = |process: &PathBuf| {
+        contains(process, "cgroup", "konductor-node/kubepods") && contains(process, "cmdline", word)
+    };
+    all().into_iter().filter(ours).filter_map(|process| Some(Pid::from_raw(id_of(&process)?))).collect()
+}
+
+/// A process's state, as in ps; none when there is no such process.
+pub(crate) fn state(pid: Pid) -> Option<char> {
+    let stat = read(&Path::new("/proc").join(pid.to_string()), "stat");
+    // It follows the name, which is in parentheses and may hold some itself.
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 /// The node's kubelet, standing still for as long as this exists: what a node that is cut off looks like to the
 /// cluster, while its pods run on.
 pub(crate) struct FrozenKubelet(Pid);
@@ -59,10 +132,9 @@ pub(crate) struct FrozenKubelet(Pid);
 impl FrozenKubelet {
     /// Freezes it.
     pub(crate) fn new() -> Self {
-        let found = running("kubelet", |process| contains(process, "cgroup", "konductor-node"));
-        assert_eq!(found.len(), 1, "kubelets of the node: {found:?}");
-        kill(found[0], Signal::SIGSTOP).expect("freeze the kubelet");
-        Self(found[0])
+        let kubelet = daemon("kubelet").expect("the node has a kubelet");
+        kill(kubelet, Signal::SIGSTOP).expect("freeze the kubelet");
+        Self(kubelet)
     }
 }
 
@@ -75,13 +147,20 @@ impl Drop for FrozenKubelet {
 /// The processes that run a program, and of whose folder in /proc this holds.
 fn running(program: &str, wanted: impl Fn(&Path) -> bool) -> Vec<Pid> {
     let name = &program[..program.len().min(NAME_KEPT)];
-    let ids = fs::read_dir("/proc").expect("list the processes").filter_map(|entry| {
-        let process = entry.expect("list the processes").path();
-        let id = process.file_name()?.to_str()?.parse().ok()?;
-        let found = read(&process, "comm").trim_end() == name && wanted(&process);
-        found.then_some(Pid::from_raw(id))
-    });
-    ids.collect()
+    let found = |process: &PathBuf| read(process, "comm").trim_end() == name && wanted(process);
+    all().into_iter().filter(found).filter_map(|process| Some(Pid::from_raw(id_of(&process)?))).collect()
+}
+
+/// The folders in /proc of all processes.
+fn all() -> Vec<PathBuf> {
+    let entries = fs::read_dir("/proc").expect("list the processes");
+    let paths = entries.map(|entry| entry.expect("list the processes").path());
+    paths.filter(|process| id_of(process).is_some()).collect()
+}
+
+/// The id of a process, if that is what this folder is of.
+fn id_of(process: &Path) -> Option<i32> {
+    process.file_name()?.to_str()?.parse().ok()
 }
 
 fn contains(process: &Path, file: &str, word: &str) -> bool {

@@ -84,6 +84,29 @@ pub(crate) fn assert_in_order(runs: &[Run], permits: usize) {
     assert!(wrong.is_empty(), "{}\nall runs: {runs:#?}", wrong.join("\n"));
 }
 
+/// What is wrong with runs that stood still and were cut off meanwhile, so that they may have started long after they were
+/// granted what they held: tokens are distinct, and rise in the order of the grants. So whoever has the lower token had
+/// its permit already when one with a higher token started, and counts as holding from then on.
+pub(crate) fn over_admitted(runs: &[Run], permits: usize) -> Vec<String> {
+    let mut holding = runs.to_vec();
+    holding.sort_by_key(|run| run.token);
+    let twice = holding.windows(2).filter(|two| two[0].token == two[1].token);
+    let mut wrong: Vec<_> = twice.map(|two| format!("the same token: {two:?}")).collect();
+    let mut earliest = u64::MAX;
+    for run in holding.iter_mut().rev() {
+        earliest = earliest.min(run.from);
+        run.from = earliest;
+        run.until = run.until.max(run.from + 1);
+    }
+    for newest in &holding {
+        let met: Vec<_> = holding.iter().filter(|run| run.from <= newest.from && newest.from < run.until).collect();
+        if met.len() > permits {
+            wrong.push(format!("{} held {permits} permits at once: {met:?}", met.len()));
+        }
+    }
+    wrong
+}
+
 fn violations(runs: &[Run], permits: usize) -> Vec<String> {
     let mut wrong = Vec::new();
     for run in runs {
@@ -131,6 +154,24 @@ fn the_judge_sees_what_is_wrong() {
             None => assert_eq!(found, "", "{case}"),
             Some(complaint) => assert!(found.contains(complaint), "{case}: {found:?}"),
         }
+    }
+}
+
+#[test]
+fn who_was_granted_before_and_started_late_held_all_the_time() {
+    let run = |token, from, until| Run { pod: "p".to_owned(), token, from, until, ended: true };
+    for (case, runs, permits, complaint) in [
+        ("one after the other", vec![run(1, 0, 100), run(2, 100, 200)], 1, None),
+        ("two at once", vec![run(1, 0, 101), run(2, 100, 200)], 1, Some("2 held 1 permits at once")),
+        ("its permit was another's when it started", vec![run(2, 0, 100), run(1, 200, 300)], 1, Some("2 held 1")),
+        ("there is a permit for each", vec![run(2, 0, 100), run(1, 200, 300)], 2, None),
+        ("the third had no permit", vec![run(2, 0, 100), run(3, 50, 60), run(1, 200, 300)], 2, Some("3 held 2")),
+        ("a token used twice", vec![run(1, 0, 100), run(1, 100, 200)], 2, Some("the same token")),
+        ("gone after its first word", vec![run(1, 50, 50), run(2, 50, 60)], 1, Some("2 held 1")),
+    ] {
+        let found = over_admitted(&runs, permits).join("\n");
+        assert_eq!(found.is_empty(), complaint.is_none(), "{case}: {found}");
+        assert!(found.contains(complaint.unwrap_or_default()), "{case}: {found}");
     }
 }
 

@@ -136,6 +136,11 @@ impl Scene {
         records::read(self.records.path())
     }
 
+    /// The runs so far of those who write to a folder below the records.
+    pub(crate) fn runs_in(&self, folder: &str) -> Vec<Run> {
+        records::read(&self.records.path().join(folder))
+    }
+
     /// What is known by now of a run.
     pub(crate) fn run_of(&self, run: &Run) -> Run {
         let now = self.runs().into_iter().find(|now| (&now.pod, now.token) == (&run.pod, run.token));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::api::DeleteParams;
 
-use crate::scene::{LIMIT, Scene, WITNESS, all_succeed, exclusive, shared};
+use crate::scene::{LIMIT, Scene, all_succeed, exclusive, shared};
 
 /// Long enough that holders overlap, whatever the machine is busy with.
 const HOLD: Duration = Duration::from_millis(50);
@@ -33,27 +33,6 @@ async fn weights_count() {
     scene.semaphore(5).await;
     all_succeed(&mut scene.crowd(20, &["--semaphore", "s:2"], HOLD)).await;
     scene.record.assert_complete(20, 2);
-    scene.assert_no_claims().await;
-}
-
-#[tokio::test]
-async fn whoever_wants_two_things_in_any_order_gets_both() {
-    let scene = shared("two").await;
-    for name in ["a", "b"] {
-        scene.semaphore_called(name, 1).await;
-    }
-    let script = "KONDUCTOR_FENCING_TOKEN=$KONDUCTOR_TOKEN_SEMAPHORE_B exec \"$@\"";
-    let hold = HOLD.as_millis().to_string();
-    let record = scene.record.path().to_str().expect("test folders have UTF-8 names");
-    let command = ["sh", "-c", script, "sh", WITNESS, record, &hold];
-    let mut crowd: Vec<_> = (0..12)
-        .map(|client| {
-            let (first, second) = if client % 2 == 0 { ("a", "b") } else { ("b", "a") };
-            scene.run(&format!("client-{client}"), &["--semaphore", first, "--semaphore", second], &command)
-        })
-        .collect();
-    all_succeed(&mut crowd).await;
-    scene.record.assert_complete(12, 1);
     scene.assert_no_claims().await;
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use konductor::Boottime;
 use konductor_api::{ClaimPhase, Permit};
-use konductor_tests::{ControlPlane, Installed, Pid, Process, Signal};
+use konductor_tests::{Chance, ControlPlane, Installed, Pid, Process, Signal, setting};
 use kube::Api;
 use kube::api::{WatchEvent, WatchParams};
 use nix::sys::signal::kill;
@@ -48,26 +48,6 @@ const OVERHEAD: Duration = Duration::from_secs(30);
 /// Codes that a wrapper may end with here: success, a cluster that it did not reach, a loss, and the signals sent to
 /// it.
 const CODES: [i32; 5] = [0, 69, 79, 128 + 9, 128 + 15];
-
-/// A deterministic sequence of choices (splitmix64).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn within(&mut self, (least, most): (u64, u64)) -> Duration {
-        Duration::from_millis(least + self.next() % (most - least))
-    }
-}
 
 /// What can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,14 +129,6 @@ struct Stress {
     overs: Overs,
 }
 
-fn setting(name: &str, default: u64) -> u64 {
-    let text = std::env::var(name).unwrap_or_default();
-    if text.is_empty() {
-        return default;
-    }
-    text.parse().unwrap_or_else(|error| panic!("{name}: wanted a whole number, found {text:?}: {error}"))
-}
-
 #[tokio::test]
 #[ignore = "takes as long as one likes: tests/stress runs it"]
 async fn random_faults_break_no_promise() {
@@ -198,7 +170,7 @@ impl Stress {
             installed,
             scene,
             records,
-            chance: Chance(seed),
+            chance: Chance::new(seed),
             slots: Vec::new(),
             operators,
             started: 0,
