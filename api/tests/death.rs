@@ -1,5 +1,6 @@
 //! Tries to break the argument of `arbiter::pod_sight` against a kubelet whose status lags: whatever it does, no
-//! container that was said to have ended runs, or ever runs again.
+//! container that was said to have ended runs, or ever runs again. And tries how seldom a claim may be renewed whose end a
+//! kubelet tells (`renewals`).
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -12,6 +13,9 @@ use konductor_api::{
 };
 use proptest::{prelude::*, test_runner::RngAlgorithm};
 use serde_json::json;
+
+#[path = "death/renewals.rs"]
+mod renewals;
 
 /// How a container is started again when it has ended.
 #[derive(Clone, Copy, Debug, PartialEq)]

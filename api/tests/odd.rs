@@ -119,7 +119,7 @@ fn claim() -> impl Strategy<Value = Claim> {
             created: 0,
             weight,
             priority,
-            pod,
+            pod: pod.map(Box::new),
             ttl,
             renewed: renewed.map(Into::into),
             revoke: revoke.then(String::new),

@@ -8,7 +8,8 @@
 //! clients authenticate with tokens of `ServiceAccount`s as in a pod, and etcd writes to the disk.
 //!
 //! - `scene`: the control plane with Konductor installed, and the programs;
-//! - `inits`, `people`, `local`, `whole`, `writes`, `admission`, `handoff`, `holding`, `throughput`, `footprint`: what is measured;
+//! - `inits`, `people`, `local`, `whole`, `writes`, `admission`, `handoff`, `holding`, `throughput`, `footprint`, `pods`,
+//!   `scale`, `watches`, `renewals`: what is measured;
 //! - `timeline`: an acquisition and a handoff, step by step;
 //! - `line`: commands that say when they run;
 //! - `sample`, `table`: figures, and how they are shown.
@@ -22,11 +23,14 @@ mod line;
 mod local;
 mod people;
 mod pods;
+mod renewals;
 mod sample;
+mod scale;
 mod scene;
 mod table;
 mod throughput;
 mod timeline;
+mod watches;
 mod whole;
 mod writes;
 
@@ -93,6 +97,12 @@ struct Effort {
     large_claims: usize,
     /// Pods in the cluster.
     pods: usize,
+    /// Claims at a time, where they are many.
+    crowd_claims: usize,
+    /// Watches at a time, where they are many.
+    watches: usize,
+    /// Holders of whom the renewals are counted.
+    holders: usize,
 }
 
 impl Effort {
@@ -111,6 +121,9 @@ impl Effort {
                 claims: 100,
                 large_claims: 10,
                 pods: 100,
+                crowd_claims: 100,
+                watches: 20,
+                holders: 10,
             }
         } else {
             let window = Duration::from_secs(4);
@@ -127,6 +140,9 @@ impl Effort {
                 claims: args.claims,
                 large_claims: 200,
                 pods: 5000,
+                crowd_claims: 10_000,
+                watches: 1000,
+                holders: 200,
             }
         }
     }
@@ -159,6 +175,10 @@ pub async fn main() {
         "bytes",
         "turns",
         "pods",
+        "scale-many",
+        "scale-one",
+        "watches",
+        "renewals",
     ] {
         if !part.starts_with(&args.only) {
             continue;
@@ -178,6 +198,10 @@ pub async fn main() {
             "grants" => throughput::grants(&scene, effort, &mut table).await,
             "bytes" => footprint::with_large_claims(&mut scene, effort, &mut table).await,
             "pods" => pods::measure(&scene, effort, &mut table).await,
+            "scale-many" => scale::many_locks(&mut scene, effort, &mut table).await,
+            "scale-one" => scale::one_lock(&mut scene, effort, &mut table).await,
+            "watches" => watches::measure(&scene, effort, &mut table).await,
+            "renewals" => renewals::measure(&scene, effort, &mut table).await,
             "turns" => footprint::turns(&mut scene, effort, &mut table).await,
             _ => footprint::with_claims(&mut scene, effort, &mut table).await,
         }

@@ -178,7 +178,7 @@ async fn raw(scene: &Scene, clients: usize, window: Duration) -> Work {
 }
 
 /// As much status as a grant writes.
-fn granted() -> Value {
+pub(crate) fn granted() -> Value {
     json!({
         "phase": "Granted", "ttl": "5m0s", "term": 1_700_000_000, "fencingToken": 1_700_000_000_u64 << 20, "ticket": 1,
         "acquiredAt": "2026-01-01T00:00:00.000000Z", "expiresAt": "2026-01-01T00:05:00.000000Z",

@@ -66,6 +66,11 @@ impl Counts {
         self
     }
 
+    /// How often this was asked of this resource.
+    pub(crate) fn of(&self, verb: &str, resource: &str) -> f64 {
+        self.0.get(&(verb.to_owned(), resource.to_owned())).copied().unwrap_or(0.0)
+    }
+
     /// Writes and reads per cycle.
     pub(crate) fn each(&self, cycles: usize) -> (String, String) {
         let (writes, reads): (Vec<_>, Vec<_>) =

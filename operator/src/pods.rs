@@ -5,15 +5,12 @@
 //! of 5,000 pods tells of each of them many times a minute, and only a few are anybody's concern. Of these one is read
 //! when its claim's client has missed a renewal, or when its turn is near (a [`Look`](konductor_api::arbiter::Look)).
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::Pod;
 use konductor_api::{
     PodReference,
-    arbiter::{PodSight, PodSpecSeen, PodStatusSeen, has_ended, pod_sight},
+    arbiter::{PodSight, PodSpecSeen, PodStatusSeen, Uid, has_ended, pod_sight},
 };
 use konductor_cluster::{
     Endpoint, RequestError,
@@ -121,22 +118,26 @@ const TENANTS: usize = 256;
 /// The claims of each pod, so that a pod's end finds them.
 #[derive(Default)]
 pub struct Tenants {
-    claims: HashMap<String, BTreeSet<String>>,
+    claims: HashMap<Arc<str>, Vec<Uid>>,
 }
 
 impl Tenants {
     /// This claim speaks for a container of this pod. Of a pod with very many claims not all are found by its end.
-    pub fn add(&mut self, pod: &str, claim: &str) {
-        let claims = self.claims.entry(pod.into()).or_default();
-        if claims.len() < TENANTS {
-            claims.insert(claim.into());
+    /// Returns the pod's UID, to be kept instead of another copy of it.
+    pub fn add(&mut self, pod: &str, claim: &Uid) -> Arc<str> {
+        let pod = self.claims.get_key_value(pod).map_or_else(|| pod.into(), |(pod, _)| pod.clone());
+        // Nearly always there is one.
+        let claims = self.claims.entry(pod.clone()).or_insert_with(|| Vec::with_capacity(1));
+        if claims.len() < TENANTS && !claims.contains(claim) {
+            claims.push(claim.clone());
         }
+        pod
     }
 
     /// This claim is gone.
     pub fn remove(&mut self, pod: &str, claim: &str) {
         if let Some(claims) = self.claims.get_mut(pod) {
-            claims.remove(claim);
+            claims.retain(|other| **other != *claim);
             if claims.is_empty() {
                 self.claims.remove(pod);
             }
@@ -144,7 +145,7 @@ impl Tenants {
     }
 
     /// The claims of this pod.
-    pub fn of(&self, pod: &str) -> Vec<String> {
+    pub fn of(&self, pod: &str) -> Vec<Uid> {
         self.claims.get(pod).into_iter().flatten().cloned().collect()
     }
 }
@@ -191,6 +192,21 @@ mod tests {
         let mut graveyard = Graveyard::default();
         graveyard.bury(0, ended);
         assert!(graveyard.has("u", "") && graveyard.has("u", "take") && !graveyard.has("u", "main"));
+    }
+
+    #[test]
+    fn a_pods_end_finds_each_of_its_claims_once_and_those_of_no_other() {
+        let mut tenants = Tenants::default();
+        let [a, b, other] = ["a", "b", "other"].map(Uid::from);
+        let pod = tenants.add("pod", &a);
+        assert!(Arc::ptr_eq(&pod, &tenants.add("pod", &b)), "its UID is kept once");
+        tenants.add("pod", &a);
+        tenants.add("another", &other);
+        assert_eq!(tenants.of("pod"), [a, b.clone()]);
+        tenants.remove("pod", "a");
+        assert_eq!(tenants.of("pod"), [b]);
+        tenants.remove("pod", "b");
+        assert!(tenants.of("pod").is_empty() && tenants.claims.len() == 1, "what is empty is forgotten");
     }
 
     #[test]

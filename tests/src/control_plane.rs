@@ -14,6 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use kube::Client;
+use nix::unistd::Pid;
 use tokio::net::TcpSocket;
 use tokio::sync::OnceCell;
 
@@ -231,6 +232,11 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
+    /// The process id of it.
+    pub fn pid(&self) -> Pid {
+        self.process.as_ref().expect("the API server runs").pid()
+    }
+
     /// Kills it, as a crash would. Connections break, and new ones are refused.
     pub fn stop(&mut self) {
         drop(self.process.take().expect("the API server runs"));

@@ -13,7 +13,7 @@ use super::{
     entry::{Entry, Role, Unseen},
 };
 use crate::{
-    ClaimPhase, GoDuration, conditions,
+    ClaimPhase, GoDuration, PodReference, conditions,
     limits::{EXPIRY_TRIES, MAX_SEQUENCE, MAX_TTL},
 };
 
@@ -94,7 +94,7 @@ fn attend_holder(view: &View, entry: &Entry, now: Now, plan: &mut Plan) {
     } else {
         if let (Some(pod), true) = (&claim.pod, entry.look_due(view.parent_ttl()).is_some_and(|at| at <= now.monotonic))
         {
-            plan.looks.push(Look { claim: claim.uid.clone(), pod: pod.clone() });
+            plan.looks.push(Look { claim: claim.uid.clone(), pod: PodReference::clone(pod) });
         }
         if stamping && entry.filed.as_ref().is_some_and(|filed| filed.unstamped) {
             restamp(view, entry, now, plan);

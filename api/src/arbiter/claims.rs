@@ -47,7 +47,7 @@ impl View {
                 let shown = unseen.listed || matches!(self.reign, Reign::Restamping { .. });
                 entry.adopted = entry.granted() && unseen.adopted || shown && self.may_adopt(&entry);
             }
-            self.claims.insert(uid.clone(), entry);
+            self.claims.insert(uid.clone(), Box::new(entry));
         }
         self.note_term(term, now);
         self.refile(&uid, now);

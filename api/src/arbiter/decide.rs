@@ -9,7 +9,7 @@ use super::{
     View, Write, attend::attend, entry::Entry, prove::prove, tell::tell,
 };
 use crate::{
-    ClaimPhase, Queueing,
+    ClaimPhase, PodReference, Queueing,
     limits::{
         DOUBT_RAISES_EVERY, KEEP_EXPIRED, LOOK_AGAIN, MAX_EXPIRED, MAX_SEQUENCE, SEQUENCE_BITS, STATUS_EVERY,
         WAITED_LONG, WRITES_PER_PLAN,
@@ -177,7 +177,7 @@ fn look_beside_grant(entry: &Entry, now: Now, plan: &mut Plan) {
     let Some(pod) = &entry.claim.pod else { return };
     let long_ago = |at: Duration, span: Duration| now.monotonic.saturating_sub(at) > span;
     if long_ago(entry.heard, WAITED_LONG) && entry.looked_at.is_none_or(|looked| long_ago(looked, LOOK_AGAIN)) {
-        plan.looks.push(Look { claim: entry.claim.uid.clone(), pod: pod.clone() });
+        plan.looks.push(Look { claim: entry.claim.uid.clone(), pod: PodReference::clone(pod) });
     }
 }
 

@@ -101,8 +101,8 @@ pub struct Claim {
     pub priority: i32,
     /// Shown to people.
     pub holder: String,
-    /// The pod that it speaks for.
-    pub pod: Option<PodReference>,
+    /// The pod that it speaks for. Apart, as most of many claims may be of none.
+    pub pod: Option<Box<PodReference>>,
     /// The time to live that it asks for.
     pub ttl: Option<Duration>,
     /// `spec.renewTime`, as text: only whether it changes matters.
@@ -211,7 +211,7 @@ impl Claim {
             weight: C::weight(spec),
             priority: claim.priority,
             holder: claim.holder.clone(),
-            pod: claim.pod.clone(),
+            pod: claim.pod.clone().map(Box::new),
             ttl: claim.ttl.map(|ttl| ttl.0),
             renewed: claim.renew_time.clone(),
             revoke: revoke.map(|reason| reason.chars().take(MAX_MESSAGE as usize / 2).collect()),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{ClaimChange, ClaimState, Look, Now, Parent, Plan, View, entry::Entry, tell::waiting_message};
 use crate::{
-    ClaimPhase,
+    ClaimPhase, PodReference,
     limits::{ASK_AGAIN, ASKED_AHEAD, LOOKED_AHEAD, WAITED_LONG},
 };
 
@@ -50,7 +50,7 @@ pub(super) fn prove(view: &View, parent: &Parent, term: u64, now: Now, plan: &mu
             return;
         }
         match looked_at {
-            Some(pod) => plan.looks.push(Look { claim: entry.claim.uid.clone(), pod: pod.clone() }),
+            Some(pod) => plan.looks.push(Look { claim: entry.claim.uid.clone(), pod: PodReference::clone(pod) }),
             None => ask(view, entry, position, term, now, plan),
         }
     }

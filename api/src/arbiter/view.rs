@@ -34,7 +34,8 @@ pub struct View {
     /// The highest term that the parent or a claim has shown.
     pub(super) floor: u64,
     pub(super) sequence: u64,
-    pub(super) claims: BTreeMap<Uid, Entry>,
+    /// Each apart: a tree keeps room for more than it has, which costs as much as what it has.
+    pub(super) claims: BTreeMap<Uid, Box<Entry>>,
     pub(super) unread: BTreeMap<Uid, Unseen>,
     /// Writes of claims without an answer yet, deletions aside, whose answers show nothing. Also from before a claim
     /// could not be read.

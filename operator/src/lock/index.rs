@@ -1,6 +1,7 @@
 //! What is known of all locks and claims of one kind, and of the pods that ended. No I/O, no clock.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use konductor_api::{
     arbiter::{Claim, Now, Uid, Unread, Version, View},
 };
 
-use super::kind::SeenParent;
+use super::kind::{Outline, SeenParent};
 use crate::{
     engine::WorkQueue,
     key::{Key, ParentKey},
@@ -42,14 +43,15 @@ pub(super) struct ParentNotes {
 pub(super) struct ClaimNotes {
     pub(super) key: Key,
     pub(super) generation: i64,
-    pub(super) conditions: Box<[Condition]>,
+    pub(super) granted: Option<Outline>,
     pub(super) first_seen: Duration,
     /// Proven dead.
     pub(super) dead: bool,
     /// What it was when the write was sent that is under way, for what is told of that.
     pub(super) before: Option<Box<Before>>,
     phase: Option<ClaimPhase>,
-    pod: Option<(String, String)>,
+    /// The UID of its pod, as the tenants have it, and its container.
+    pod: Option<(Arc<str>, Box<str>)>,
     pub(super) version: Version,
     epoch: u32,
 }
@@ -270,36 +272,33 @@ impl Index {
         &mut self,
         key: &ParentKey,
         claim: &Claim,
-        conditions: Box<[Condition]>,
+        granted: Option<Outline>,
         now: Now,
         work_queue: &mut WorkQueue,
     ) -> Key {
         let epoch = self.claim_epoch;
         let (key, _) = self.open(key, work_queue);
-        let pod = claim.pod.as_ref().map(|pod| (pod.uid.clone(), pod.container.clone()));
         if let Some(known) = self.claims.get_mut(&claim.uid) {
             known.epoch = epoch;
             if known.version < claim.version {
                 known.version = claim.version;
                 known.generation = claim.generation;
-                known.conditions = conditions;
+                known.granted = granted;
                 known.phase = claim.state.phase;
             }
             if known.pod.is_none()
-                && let Some((pod, container)) = &pod
+                && let Some(pod) = &claim.pod
             {
-                known.pod = Some((pod.clone(), container.clone()));
-                self.tenants.add(pod, &claim.uid);
+                known.pod = Some((self.tenants.add(&pod.uid, &claim.uid), pod.container.as_str().into()));
             }
             return key;
         }
-        if let Some((pod, _)) = &pod {
-            self.tenants.add(pod, &claim.uid);
-        }
+        let pod = claim.pod.as_ref();
+        let pod = pod.map(|pod| (self.tenants.add(&pod.uid, &claim.uid), pod.container.as_str().into()));
         let notes = ClaimNotes {
             key: key.clone(),
             generation: claim.generation,
-            conditions,
+            granted,
             first_seen: now.monotonic,
             dead: false,
             before: None,
@@ -325,7 +324,7 @@ impl Index {
         let notes = self.claims.entry(unread.uid.clone()).or_insert_with(|| ClaimNotes {
             key: key.clone(),
             generation: 0,
-            conditions: Box::default(),
+            granted: None,
             first_seen: now.monotonic,
             dead: false,
             before: None,

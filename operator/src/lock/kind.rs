@@ -1,9 +1,11 @@
 //! What is read of a lock and of a claim, of whichever kind.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use konductor_api::{
     Lock, LockClaim, REVOKE_ANNOTATION,
     arbiter::{Claim, Identity, Parent, Uid, Unread, Unreadable, Version},
+    conditions::{GRANTED, condition},
 };
 use konductor_cluster::object::{Lenient, Metadata, Object};
 use kube::core::object::{HasSpec, HasStatus};
@@ -66,8 +68,34 @@ pub(crate) struct SeenClaim {
     pub(super) lock: ParentKey,
     /// What decisions need.
     pub(super) claim: Claim,
-    /// Types, statuses and times of its conditions.
-    pub(super) conditions: Box<[Condition]>,
+    /// What its condition says.
+    pub(super) granted: Option<Outline>,
+}
+
+/// What the next status needs of a claim's only condition: one that stays as it is keeps its time. No texts, as there are
+/// many claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outline {
+    status: bool,
+    since: Timestamp,
+}
+
+impl Outline {
+    fn of(conditions: &[Condition]) -> Option<Self> {
+        let condition = conditions.iter().find(|condition| condition.type_ == GRANTED)?;
+        let status = match condition.status.as_str() {
+            "True" => true,
+            "False" => false,
+            // Whatever comes next is another one.
+            _ => return None,
+        };
+        Some(Self { status, since: condition.last_transition_time.0 })
+    }
+
+    /// The condition, as far as the next one needs it.
+    pub(super) fn condition(self) -> Condition {
+        condition(GRANTED, self.status, "", String::new(), None, self.since, &[])
+    }
 }
 
 impl<T> Found<T> {
@@ -90,10 +118,10 @@ pub(super) fn read_parent<K: Kind>(object: Lenient<ObjectOf<K>>) -> Found<SeenPa
 pub(super) fn read_claim<K: Kind>(object: Lenient<ObjectOf<K::Claim>>) -> Found<SeenClaim> {
     read(object, |metadata, spec, status| {
         let lock = ParentKey::new(&metadata.namespace, K::Claim::lock(spec));
-        let conditions = status.map_or(&[][..], |status| &status.conditions);
+        let granted = status.and_then(|status| Outline::of(&status.conditions));
         let revoke = metadata.annotations.get(REVOKE_ANNOTATION).map(String::as_str);
         let claim = Claim::of::<K::Claim>(identity(metadata), &metadata.name, revoke, metadata.deleting, spec, status)?;
-        Ok(SeenClaim { lock, claim, conditions: outlines(conditions) })
+        Ok(SeenClaim { lock, claim, granted })
     })
 }
 
@@ -129,7 +157,7 @@ fn identity(metadata: &Metadata) -> Identity {
     }
 }
 
-/// What the next status needs of the conditions: a condition that stays as it is keeps its time.
+/// What the next status needs of a lock's conditions: a condition that stays as it is keeps its time.
 fn outlines(conditions: &[Condition]) -> Box<[Condition]> {
     let outline = |condition: &Condition| Condition {
         type_: condition.type_.clone(),
@@ -140,4 +168,30 @@ fn outlines(conditions: &[Condition]) -> Box<[Condition]> {
         observed_generation: None,
     };
     conditions.iter().map(outline).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use konductor_api::{
+        ClaimPhase,
+        arbiter::{ClaimState, claim_status},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_claims_condition_keeps_its_time_as_long_as_it_stays_as_it_is() {
+        let (before, now) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH + Duration::from_mins(1));
+        let state = |phase| ClaimState { phase: Some(phase), ..ClaimState::default() };
+        let stored = claim_status(&state(ClaimPhase::Pending), 1, before, &[]).conditions;
+        let outline = Outline::of(&stored).map(Outline::condition);
+        for (phase, since) in [(ClaimPhase::Pending, before), (ClaimPhase::Granted, now)] {
+            let written = claim_status(&state(phase), 1, now, outline.as_slice()).conditions;
+            assert_eq!(written[0].last_transition_time.0, since, "{phase:?}");
+        }
+        let odd = Condition { status: "Unknown".into(), ..stored[0].clone() };
+        assert_eq!(Outline::of(&[odd]), None, "whatever comes next is another one");
+    }
 }

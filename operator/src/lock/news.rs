@@ -90,7 +90,7 @@ mod tests {
             weight: 1,
             priority: 0,
             holder: "h".into(),
-            pod,
+            pod: pod.map(Box::new),
             ttl: None,
             renewed: None,
             revoke: None,

@@ -86,9 +86,9 @@ impl<K: Kind> Locks<K> {
             if let Some(lock) = lock {
                 self.observe_unread(&lock, &found, turn);
             }
-        } else if let Ok(SeenClaim { lock, claim, conditions }) = found.content {
+        } else if let Ok(SeenClaim { lock, claim, granted }) = found.content {
             let uid = claim.uid.clone();
-            let key = self.index.note_claim(&lock, &claim, conditions, now, turn.work_queue);
+            let key = self.index.note_claim(&lock, &claim, granted, now, turn.work_queue);
             if let Some(entry) = self.index.get(&key) {
                 entry.view.observe_claim(claim, now);
             }
@@ -152,10 +152,10 @@ impl<K: Kind> Locks<K> {
                     self.index.note_parent(key, &seen, turn.work_queue).acknowledged_parent(write, seen.parent, now);
                 }
                 (Write::Claim(write), Subject::Claim(found)) if self.is_readable(&found) => {
-                    let Ok(SeenClaim { claim, conditions, .. }) = found.content else { return };
+                    let Ok(SeenClaim { claim, granted, .. }) = found.content else { return };
                     self.celebrate(key, write, now);
                     let uid = claim.uid.clone();
-                    self.index.note_claim(key, &claim, conditions, now, turn.work_queue);
+                    self.index.note_claim(key, &claim, granted, now, turn.work_queue);
                     if let Some(entry) = self.index.get(key) {
                         entry.view.acknowledged_claim(write, claim, now);
                     }
@@ -356,8 +356,8 @@ impl<K: Kind> Locks<K> {
         for found in page.claims {
             if !self.is_readable(&found) {
                 self.observe_unread(key, &found, turn);
-            } else if let Ok(SeenClaim { claim, conditions, .. }) = found.content {
-                self.index.note_claim(key, &claim, conditions, now, turn.work_queue);
+            } else if let Ok(SeenClaim { claim, granted, .. }) = found.content {
+                self.index.note_claim(key, &claim, granted, now, turn.work_queue);
                 readable.push(claim);
             }
         }

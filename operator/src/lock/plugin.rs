@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::{
     index::{Entry, Index},
-    kind::Kind,
+    kind::{Kind, Outline},
     observe::Seen,
     request::{Answer, Job, Request, perform},
 };
@@ -121,7 +121,8 @@ impl<K: Kind> Locks<K> {
                         (_, write) => Err(Box::new(write)),
                     };
                 };
-                Some(data(&claim_status(state, notes.generation, now.wall, &notes.conditions)))
+                let before = notes.granted.map(Outline::condition);
+                Some(data(&claim_status(state, notes.generation, now.wall, before.as_slice())))
             }
         };
         let Some(status) = status else { return Err(Box::new(write)) };
