@@ -42,14 +42,14 @@ pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
     let mut watches: Vec<Watch> = stream::iter(0..number).map(open).buffer_unordered(AT_ONCE).collect().await;
     let spent = processor(server).saturating_sub(spent).as_secs_f64() * 1000.0 / number as f64;
     let each = (resident(server) - memory) * 1000.0 / number as f64;
-    let watched = idle(scene, effort.window).await;
+    let with_all = idle(scene, effort.window).await;
     let found =
         format!("{} kB of the API server's RSS each, {} ms of its processor to open one", Figure(each), Figure(spent));
     let what = format!("{number} watches of one claim each, by its name, each on a connection of its own");
     let beside = format!("RSS before: {} MB", Figure(memory));
     table.push(Row::new(what, found).beside(beside));
     let what = format!("API server, CPU while nothing happens, with {number} watches");
-    let row = Row::new(what, format!("{} % of a core", Figure(watched * 100.0)));
+    let row = Row::new(what, format!("{} % of a core", Figure(with_all * 100.0)));
     table.push(row.beside(format!("without: {} %", Figure(quiet * 100.0))));
     let with = patches(scene, "unwatched", OTHERS, effort.windows).await;
     let what = format!("API server, CPU of a write to a claim that none of {number} watches is of");
@@ -67,9 +67,10 @@ pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
     let spent = timeout(LIMIT, all).await.expect("all are told");
     let took = Boottime::now().since(start).as_secs_f64();
     let found = format!("{} s, {} ms of the API server's processor each", Figure(took), Figure(spent));
-    table.push(Row::new(format!("a write to each of {number} watched claims, until each client has been told"), found));
+    table
+        .push(Row::new(format!("a write to each of {number} with_all claims, until each client has been told"), found));
     drop(watches);
-    for semaphore in ["watched", "unwatched"] {
+    for semaphore in ["with_all", "unwatched"] {
         scene.clear(semaphore).await;
     }
 }
