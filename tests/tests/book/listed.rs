@@ -55,7 +55,12 @@ const FETCHES: [&str; 20] = [
 
 /// What of it takes something from the Internet.
 fn fetches(text: &str) -> Option<&'static str> {
-    FETCHES.into_iter().find(|what| text.contains(what))
+    // In SQL, a line goes on with FROM.
+    let is_there = |what: &&str| match *what {
+        "FROM " => text.lines().any(|line| line.starts_with(what)),
+        _ => text.contains(what),
+    };
+    FETCHES.into_iter().find(is_there)
 }
 
 /// What is wrong with how a block speaks of the Internet.
@@ -143,6 +148,7 @@ fn a_block_that_hides_what_it_takes_from_the_internet_is_found() {
         ("check: dockerfile; needs internet", "FROM debian", None),
         ("run: local", "curl https://example.com", Some("which no test has")),
         ("run: local", "echo one", None),
+        ("run: local", "psql -c 'SELECT a FROM t'", None),
         ("file: x", "FROM debian", None),
     ] {
         let page = Page::parse("docs/a.md".as_ref(), &format!("# A\n<!-- {marker} -->\n```\n{text}\n```\n"));
