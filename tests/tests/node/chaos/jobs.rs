@@ -114,9 +114,7 @@ impl Jobs {
         };
         let mut env: BTreeMap<&str, String> = BTreeMap::from([("KONDUCTOR_GRACE", "2s".to_owned())]);
         for lock in held.iter().map(|lock| &LOCKS[*lock]) {
-            env.entry(lock.variable)
-                .and_modify(|names| *names += &format!(",{}", lock.name))
-                .or_insert(lock.name.to_owned());
+            env.entry(lock.variable).and_modify(|names| names.extend([",", lock.name])).or_insert(lock.name.to_owned());
         }
         env.extend(of_barrier.map(|(variable, barrier)| (variable, format!("b{barrier}"))));
         let records: Vec<_> = held.iter().map(|lock| LOCKS[*lock].record).collect();
@@ -228,7 +226,8 @@ fn manifest(scene: &Scene, chance: &mut Chance, name: &str, env: &BTreeMap<&str,
     let work = chance.below(WORK);
     let mut note = r#"note() { read -r now _ </proc/uptime; echo "$1 $now 0" >>"/records/jobs/$HOSTNAME""#.to_owned();
     for record in records {
-        note += &format!(r#"; echo "$1 $now $KONDUCTOR_TOKEN_{record}" >>"/records/{record}/$HOSTNAME""#);
+        let line = format!(r#"; echo "$1 $now $KONDUCTOR_TOKEN_{record}" >>"/records/{record}/$HOSTNAME""#);
+        note.push_str(&line);
     }
     let script = format!(
         "{note}; }}; note start; i=0; while [ $i -lt {work} ]; do note alive; sleep 0.1; i=$((i+1)); done; note end"

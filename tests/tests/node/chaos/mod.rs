@@ -163,7 +163,7 @@ impl Chaos {
             let pod = entry.file_name().to_string_lossy().into_owned();
             if wrong.iter().any(|wrong| wrong.contains(&pod)) {
                 let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
-                all += &format!("--- {pod}\n{log}");
+                all.extend(["--- ", &pod, "\n", &log]);
             }
         }
         all

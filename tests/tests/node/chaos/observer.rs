@@ -144,7 +144,9 @@ impl Seen {
         for (_, claim) in self.claims.iter_mut().filter(of_kind) {
             claim.over.get_or_insert_with(Boottime::now);
         }
-        all.iter().for_each(|claim| self.see(kind, claim, false));
+        for claim in all {
+            self.see(kind, claim, false);
+        }
     }
 
     /// The pods of the API, none when it did not answer, and those on the node in which a wrapper runs.
