@@ -1,16 +1,16 @@
-//! Leases under `konductor-run`: alone, and together with a semaphore.
+//! Leases under `konductor-run`: alone, together with a semaphore, and while operators end.
 
 use std::time::Duration;
 
 use konductor::{Client, Config, ConnectOptions};
 use konductor_api::{Lease, LeaseRequest, REVOKE_ANNOTATION};
-use konductor_tests::{Process, eventually, wait_for};
+use konductor_tests::{Process, Signal, eventually, wait_for};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::scene::{LIMIT, SHORT_TTL, Scene, WITNESS, all_succeed, seconds, shared};
+use crate::scene::{LIMIT, SHORT_TTL, Scene, WITNESS, all_succeed, exclusive, seconds, shared};
 
 /// The lease `l`.
 async fn create_lease(scene: &Scene) {
@@ -153,6 +153,27 @@ async fn the_loss_of_the_lease_ends_the_command_and_releases_the_semaphore() {
     next.expect_exit(LIMIT, 0).await;
     assert_no_requests(&scene).await;
     scene.assert_no_claims().await;
+}
+
+#[tokio::test]
+async fn a_lease_has_one_holder_while_operators_are_killed() {
+    let (control_plane, installed) = exclusive().await;
+    let mut leader = installed.operator("first", &["--lease-duration", "2s"]);
+    installed.wait_leader("first", LIMIT).await;
+    let standby = installed.operator("second", &["--lease-duration", "2s"]);
+    standby.wait_stderr(LIMIT, "konductor-operator starts").await;
+    let scene = Scene::new(&control_plane, "killed").await;
+    create_lease(&scene).await;
+    let hold = Duration::from_millis(30);
+    let mut crowd: Vec<_> = (0..16).map(|client| run_witness(&scene, &format!("c{client}"), &[], hold)).collect();
+    scene.record.started(LIMIT, 3).await;
+    leader.signal(Signal::SIGKILL);
+    leader.expect_exit(LIMIT, 137).await;
+    // Beside the one that takes over.
+    let _always = installed.operator("third", &["--election", "always"]);
+    all_succeed(&mut crowd).await;
+    scene.record.assert_complete(16, 1);
+    assert_no_requests(&scene).await;
 }
 
 #[tokio::test]
