@@ -50,11 +50,11 @@ struct Spans {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Freed {
     /// Its holder was silent for the TTL, or the kubelet has told of its end.
-    BySilenceOrWord,
+    SilenceOrWord,
     /// Only the kubelet's word counts: as long as it has told of no end, the claim counts as renewed.
-    ByWordAlone,
+    WordAlone,
     /// A node that is silent is taken for dead.
-    ByLostNode,
+    LostNode,
 }
 
 /// What happens, and when.
@@ -207,10 +207,10 @@ impl World {
                 }
             }
             told |= !runs && !history.is_cut(Cut::Kubelet, step);
-            if freed == Freed::ByWordAlone && !told {
+            if freed == Freed::WordAlone && !told {
                 self.renew(now);
             }
-            let lost = freed == Freed::ByLostNode && history.is_cut(Cut::Kubelet, step);
+            let lost = freed == Freed::LostNode && history.is_cut(Cut::Kubelet, step);
             if told || lost {
                 self.operator.view.holder_died(&uid, now);
             }
@@ -275,7 +275,7 @@ fn all_spans() -> impl Iterator<Item = Spans> {
 #[test]
 fn a_holder_is_dead_before_its_claim_is_free_exactly_if_its_fence_is_no_longer_than_the_ttl() {
     for spans in all_spans() {
-        let verdict = judge(spans, Freed::BySilenceOrWord);
+        let verdict = judge(spans, Freed::SilenceOrWord);
         assert_eq!(verdict.never_beside, spans.fence <= spans.ttl, "{spans:?}: {verdict:?}");
     }
 }
@@ -283,7 +283,7 @@ fn a_holder_is_dead_before_its_claim_is_free_exactly_if_its_fence_is_no_longer_t
 #[test]
 fn who_is_well_goes_on_exactly_if_a_renewal_and_its_answer_fit_into_the_fence() {
     for spans in all_spans().filter(|spans| spans.fence <= spans.ttl) {
-        let verdict = judge(spans, Freed::BySilenceOrWord);
+        let verdict = judge(spans, Freed::SilenceOrWord);
         assert_eq!(verdict.well_goes_on, spans.interval + SLOWEST <= spans.fence, "{spans:?}: {verdict:?}");
     }
 }
@@ -292,7 +292,7 @@ fn who_is_well_goes_on_exactly_if_a_renewal_and_its_answer_fit_into_the_fence() 
 fn a_lost_node_keeps_its_lock_for_the_ttl_and_an_end_that_is_told_frees_it_at_once_however_long_that_is() {
     for ttl in [3, 6, 9] {
         let spans = Spans { interval: ttl / 3, fence: ttl, ttl };
-        let verdict = judge(spans, Freed::BySilenceOrWord);
+        let verdict = judge(spans, Freed::SilenceOrWord);
         assert!(verdict.never_beside && verdict.well_goes_on, "{spans:?}: {verdict:?}");
         // The last renewal may have been under way when the node was lost.
         let longest = verdict.lost_node.expect("it is free in the end");
@@ -304,20 +304,20 @@ fn a_lost_node_keeps_its_lock_for_the_ttl_and_an_end_that_is_told_frees_it_at_on
 #[test]
 fn with_the_kubelets_word_in_place_of_renewals_a_lost_node_keeps_its_lock_for_ever() {
     let spans = Spans { interval: STEPS, fence: 4, ttl: 4 };
-    assert_eq!(judge(spans, Freed::ByWordAlone).lost_node, None);
+    assert_eq!(judge(spans, Freed::WordAlone).lost_node, None);
 }
 
 #[test]
 fn with_a_silent_node_taken_for_dead_two_hold() {
     let spans = Spans { interval: 1, fence: 4, ttl: 4 };
-    assert!(!judge(spans, Freed::ByLostNode).never_beside);
+    assert!(!judge(spans, Freed::LostNode).never_beside);
 }
 
 #[test]
 fn a_ttl_that_is_three_times_as_long_costs_a_third_of_the_renewals() {
     let renewals = [3, 9].map(|ttl| {
         let spans = Spans { interval: ttl / 3, fence: ttl, ttl };
-        World::new(ttl).live(spans, Freed::BySilenceOrWord, History::default()).renewals
+        World::new(ttl).live(spans, Freed::SilenceOrWord, History::default()).renewals
     });
     assert_eq!(renewals, [STEPS - 1, STEPS / 3 - 1]);
 }

@@ -39,7 +39,6 @@ impl<O: HasSpec<Spec: Serialize> + DeserializeOwned + Clone + Debug> Object for 
 
 /// What a watch or a read shows.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "tests do not mind")]
 pub(crate) enum Event {
     Parent(Parent),
     ParentGone(String),
