@@ -80,6 +80,7 @@ fn parse(line: &str) -> Input {
         "no-namespace" => failed(Failure::NoNamespace(text.into())),
         "terminating" => failed(Failure::Terminating(text.into())),
         "refused" => failed(Failure::Refused(text.into())),
+        "unready" => failed(Failure::Unready(Box::new(Failure::Refused(text.into())))),
         "quota" => failed(Failure::QuotaUsedUp(text.into())),
         "transient" => failed(transient()),
         "parent" if fields.contains_key("missing") => Input::ParentAnswered(Ok(ParentSeen::Missing)),

@@ -42,7 +42,7 @@ pub struct Rule(pub Method, pub &'static str, pub Fate);
 /// A gateway of a test's own.
 #[derive(Debug)]
 pub struct Gateway {
-    rules: watch::Sender<Option<Rule>>,
+    rules: watch::Sender<Vec<Rule>>,
     met: watch::Receiver<usize>,
     asked: Arc<Mutex<Vec<String>>>,
 }
@@ -57,7 +57,7 @@ impl Gateway {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen");
         let address = listener.local_addr().expect("an address");
         let through = write(kubeconfig, server.trim_end_matches('/'), address);
-        let (rules, now) = watch::channel(None);
+        let (rules, now) = watch::channel(Vec::new());
         let (count, met) = watch::channel(0);
         let asked = Arc::default();
         let log = Arc::clone(&asked);
@@ -74,7 +74,12 @@ impl Gateway {
 
     /// From now on, only this rule is in force. What the one before held up goes on.
     pub fn rule(&self, rule: Option<Rule>) {
-        self.rules.send_replace(rule);
+        self.rules(rule.into_iter().collect());
+    }
+
+    /// From now on, only these rules are in force, the first that is about a request.
+    pub fn rules(&self, rules: Vec<Rule>) {
+        self.rules.send_replace(rules);
     }
 
     /// Waits until so many requests have met a rule since the start.
@@ -106,7 +111,7 @@ fn write(kubeconfig: &Path, server: &str, address: SocketAddr) -> PathBuf {
 #[derive(Clone)]
 struct Service {
     client: Client,
-    rules: watch::Receiver<Option<Rule>>,
+    rules: watch::Receiver<Vec<Rule>>,
     met: Arc<watch::Sender<usize>>,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -141,9 +146,9 @@ impl Service {
     async fn answer(&mut self, request: Request<Incoming>) -> Response<Body> {
         let asked = format!("{} {}", request.method(), request.uri());
         self.log.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
-        let rule = self.rules.borrow_and_update().clone();
-        let meets = |Rule(method, part, _): &Rule| request.method() == method && request.uri().path().contains(part);
-        let fate = rule.filter(meets).map(|Rule(_, _, fate)| fate);
+        let rules = self.rules.borrow_and_update().clone();
+        let meets = |Rule(method, part, _): &&Rule| request.method() == method && request.uri().path().contains(part);
+        let fate = rules.iter().find(meets).map(|Rule(_, _, fate)| *fate);
         if fate.is_some() {
             self.met.send_modify(|met| *met += 1);
         }

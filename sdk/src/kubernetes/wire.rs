@@ -102,7 +102,8 @@ pub(super) fn request(
     request.body(body).map_err(|error| Failure::Refused(chain(&error)))
 }
 
-/// Sends `request` about `subject` and reads the answer's body. Credentials that are not accepted are read again, once.
+/// Sends `request` about `subject` and reads the answer's body. Credentials that are not accepted are read again, once; and
+/// who refuses is asked whether it is ready.
 pub(super) async fn send(
     link: &Link,
     request: Outgoing,
@@ -112,13 +113,21 @@ pub(super) async fn send(
     let first = link.line().map_err(|error| transient(chain(&*error)))?;
     let generation = first.generation;
     let sending = async {
-        match exchange(first, request.clone(), subject).await {
+        let answer = match exchange(first, request.clone(), subject).await {
             Err(Trouble::Unauthorized(_)) => {
                 link.renew(generation).await.map_err(|error| transient(chain(&*error)))?;
                 let second = link.line().map_err(|error| transient(chain(&*error)))?;
                 exchange(second, request, subject).await.map_err(Trouble::into_failure)
             }
             other => other.map_err(Trouble::into_failure),
+        };
+        match answer {
+            Err(refusal @ (Failure::Refused(_) | Failure::NotServed(_) | Failure::NoNamespace(_)))
+                if !is_ready(link).await =>
+            {
+                Err(Failure::Unready(Box::new(refusal)))
+            }
+            answer => answer,
         }
     };
     if let Ok(answer) = tokio::time::timeout(within, sending).await {
@@ -133,6 +142,14 @@ pub(super) async fn send(
     }
     let late = || format!("no answer within {}", GoDuration(within));
     Err(transient(link.is_logging_in().unwrap_or_else(late)))
+}
+
+/// Whether the API server says that it is ready. One that refuses to say so may have read no rules yet, or may have been
+/// told to say it to nobody (usually all may ask, by `system:public-info-viewer`).
+async fn is_ready(link: &Link) -> bool {
+    let question = request(link, Method::GET, "/readyz".into(), "", Ok(Vec::new()));
+    let (Ok(now), Ok(question)) = (link.line(), question) else { return false };
+    exchange(now, question, &Subject::All).await.is_ok()
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -116,8 +116,8 @@ impl Ending {
                 self.unsure = false;
             }
             (_, Err(failure)) => {
-                if let Failure::Refused(message) | Failure::Transient { message, .. } = &failure {
-                    self.trouble.clone_from(message);
+                if matches!(failure, Failure::Refused(_) | Failure::Unready(_) | Failure::Transient { .. }) {
+                    self.trouble = failure.clone().into_parts().0;
                 }
                 context.retry(call.operation(), failure, Pauses::RELEASING, turn);
             }

@@ -197,6 +197,9 @@ pub enum Failure {
     QuotaUsedUp(String),
     /// The server refuses, whatever it said, and credentials read anew did not help.
     Refused(String),
+    /// A refusal by a server that does not say that it is ready: one that starts refuses everybody until it has read
+    /// the rules, and knows no custom resources yet.
+    Unready(Box<Failure>),
     /// No answer, or one that says to try again. The request may or may not have been carried out.
     Transient {
         /// What went wrong.

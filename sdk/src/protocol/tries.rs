@@ -1,7 +1,8 @@
 //! Attempts in a row at the API server: when the next one may be made, and which refusal is to be believed.
 //!
-//! A refusal that is the first answer there is ends an attempt at once. After an acceptance, or a server that did not
-//! answer, it must have lasted for [`limits::REFUSED_FOR`] without interruption: rules flap while API servers start. An
+//! A refusal that is the first answer there is, by a server that says that it is ready, ends an attempt at once. After
+//! an acceptance, or a server that did not answer or does not say that it is ready, it must have lasted for
+//! [`limits::REFUSED_FOR`] without interruption: rules flap while API servers start. An
 //! acceptance of the same request interrupts it, and so does any request that is not answered, whatever it asked for:
 //! what is refused after that is refused by a server that may have started meanwhile. What lies between two refusals
 //! counts for no more than [`limits::REFUSED_APART`], as nobody knows what was between them; so several in a row are
@@ -20,7 +21,7 @@ pub(crate) struct Tries {
     retry_at: Option<Boottime>,
     /// Whether any request was ever accepted.
     accepted: bool,
-    /// Whether any request was not answered, as happens when an API server starts.
+    /// Whether any request was not answered, or not by a server that is ready, as happens when an API server starts.
     shaken: bool,
     /// The operations that are being refused.
     refused: BTreeMap<&'static str, Refused>,
@@ -121,6 +122,10 @@ impl Tries {
         now: Boottime,
     ) -> Option<AcquireError> {
         let error = match failure {
+            Failure::Unready(refusal) => {
+                self.shaken = true;
+                return self.believed(operation, refusal, now);
+            }
             Failure::Refused(message) => AcquireError::Refused { operation, message: message.clone() },
             Failure::NotServed(message) => AcquireError::NotInstalled { operation, message: message.clone() },
             Failure::NoNamespace(message) => AcquireError::NoNamespace { operation, message: message.clone() },
@@ -176,6 +181,7 @@ impl Failure {
     /// What went wrong, and when the server said to come back.
     pub(crate) fn into_parts(self) -> (String, Option<Duration>) {
         match self {
+            Self::Unready(refusal) => refusal.into_parts(),
             Self::Taken => ("the name is taken".into(), None),
             Self::Missing(message)
             | Self::NotServed(message)

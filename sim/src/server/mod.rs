@@ -139,6 +139,9 @@ const WATCH_SECONDS: u64 = 120;
 impl Server {
     /// Carries out a request. A read that allows it sees what was there at version `stale`.
     pub fn handle(&mut self, request: &Request, now: Timestamp, stale: u64) -> Reply {
+        if request.path == "/readyz" {
+            return Reply::Answer(Answer::object(200, "ok"));
+        }
         let Some(place) = place(&request.path) else { return Reply::Answer(Answer::no_such_path()) };
         let resource = &resource::all()[place.resource];
         if request.method == Method::GET && place.name.is_none() {

@@ -163,6 +163,29 @@ async fn answers_of_every_kind_of_trouble_do_not_matter_when_they_end() {
     unharmed(&scene, holder).await;
 }
 
+/// As a starting API server answers, to which rules do not apply yet.
+#[tokio::test]
+async fn a_server_that_refuses_everybody_while_it_starts_is_waited_for_and_one_that_is_ready_is_believed() {
+    let scene = shared("starting").await;
+    scene.semaphore(1).await;
+    let (gateway, kubeconfig) = Gateway::start(&scene.kubeconfig).await;
+    let refused = |method, path| Rule(method, path, Fate::Answered(403, None));
+    let run = |holder: &str| {
+        let mut run = scene.command(holder, &[], &["true"]);
+        run.env("KUBECONFIG", &kubeconfig);
+        Process::spawn(holder, run)
+    };
+    gateway.rules(vec![refused(Method::POST, "/permits"), refused(Method::GET, "/readyz")]);
+    let mut early = run("early");
+    early.wait_stderr(LIMIT, "cannot create the claim yet, trying again: the gateway says 403").await;
+    gateway.rule(None);
+    early.expect_exit(LIMIT, 0).await;
+    gateway.rules(vec![refused(Method::POST, "/permits")]);
+    let mut refused = run("refused");
+    refused.expect_exit(LIMIT, 77).await;
+    assert!(!refused.stderr().contains("trying again"), "{}", refused.stderr());
+}
+
 async fn credentials_that_end_while_something_is_held_end_the_command_in_time() {
     let scene = shared("expired").await;
     scene.semaphore(1).await;

@@ -51,10 +51,8 @@ const LAST: Duration = Duration::from_mins(10);
 /// How often what is left is looked at anew by Kubernetes in the end.
 const TOUCH: Duration = Duration::from_secs(20);
 
-/// Codes that a container may end with here: success, a cluster that it did not reach, a refusal, a loss, and the signals sent
-/// to it. (An API server refuses everybody for a moment while it starts and has not read its rules, and to whoever starts just
-/// then, that is the first answer.)
-const CODES: [i32; 6] = [0, 69, 77, 79, 128 + 9, 128 + 15];
+/// Codes that a container may end with here: success, a cluster that it did not reach, a loss, and the signals sent to it.
+const CODES: [i32; 5] = [0, 69, 79, 128 + 9, 128 + 15];
 
 struct Chaos {
     scene: Scene,
