@@ -67,10 +67,9 @@ pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
     let spent = timeout(LIMIT, all).await.expect("all are told");
     let took = Boottime::now().since(start).as_secs_f64();
     let found = format!("{} s, {} ms of the API server's processor each", Figure(took), Figure(spent));
-    table
-        .push(Row::new(format!("a write to each of {number} with_all claims, until each client has been told"), found));
+    table.push(Row::new(format!("a write to each of {number} watched claims, until each client has been told"), found));
     drop(watches);
-    for semaphore in ["with_all", "unwatched"] {
+    for semaphore in ["watched", "unwatched"] {
         scene.clear(semaphore).await;
     }
 }
