@@ -41,7 +41,7 @@ enum What {
     /// Takes out one rule after the other, and tells which seed notices
     Mutations {
         /// Seeds that are tried for each
-        #[arg(long, value_name = "NUMBER", default_value_t = 400)]
+        #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
         seeds: u64,
         /// Only these
         only: Vec<String>,
