@@ -372,6 +372,7 @@ mod tests {
         metrics.turn(metrics.register_loop("locks"), Duration::from_millis(4), Duration::from_millis(2));
         let permits = metrics.register_watch("permits");
         permits.report(Err("forbidden".into()));
+        permits.restarts("permits");
         let text = metrics.text(Exposition::OpenMetrics).expect("it can be written");
         for line in [
             r#"konductor_waiting{namespace="etl",kind="semaphore",name="warehouse"} 3"#,
@@ -386,6 +387,7 @@ mod tests {
             r#"konductor_turn_seconds_bucket{le="0.005",event_loop="locks"} 1"#,
             r#"konductor_turn_processor_seconds_bucket{le="0.0025",event_loop="locks"} 1"#,
             r#"konductor_watch_failing{resource="permits"} 1"#,
+            r#"konductor_watch_restarts_total{resource="permits"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
         }
