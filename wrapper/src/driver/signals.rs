@@ -29,7 +29,7 @@ use nix::{
         signal::SigSet,
         signalfd::{SfdFlags, SignalFd, siginfo},
     },
-    unistd::{Pid, getpgid, getpgrp},
+    unistd::{Pid, getpgid, getpgrp, setpgid},
 };
 
 use super::{
@@ -135,7 +135,8 @@ impl Signals {
             match job.witness.as_mut().map(Witness::answer) {
                 Some(Ok(None)) if Boottime::now().since(asked) < ANSWER => return Ok(()),
                 Some(Ok(Some(heard))) => {
-                    // What has come before the witness looked is there by now, and other things are, too.
+                    await_signals_on_their_way();
+                    // What had come when the witness looked is there by now, and other things are, too.
                     let mut later = Vec::new();
                     take(&self.descriptor, self.parent, |info| later.push(info))?;
                     job.tell(Some(&heard), later, events);
@@ -182,6 +183,17 @@ impl Job {
         }
         self.batch = kept;
     }
+}
+
+/// What is sent to the group reaches one member after the other, the witness before this process, while the kernel holds
+/// a lock for reading that this call takes for writing: so it returns when what the witness has got is here. It changes
+/// nothing else, as this process is in that group already.
+///
+/// Without that, of `fg` and Ctrl-Z at once, the CONT might be here and the stop still on its way: the CONT would be taken
+/// for one to this process alone and sent on, and would take the Ctrl-Z away from the command.
+fn await_signals_on_their_way() {
+    // Refused where a group cannot be changed at all; the lock was taken before.
+    let _ = setpgid(Pid::from_raw(0), getpgrp());
 }
 
 /// Whether the kernel would have taken this signal away, had it not been read: stops and CONT cancel each other.

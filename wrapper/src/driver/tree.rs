@@ -27,6 +27,7 @@ use std::{
     fs,
     io::{self, Read as _},
     mem::{MaybeUninit, size_of},
+    path::Path,
 };
 
 use konductor::Exit;
@@ -168,13 +169,17 @@ impl Tree {
     }
 
     /// Whether the command stands still now. A stop is reported once, and [`Tree::reap`] may have heard of it; a
-    /// continuation is to be seen until the next stop.
+    /// continuation is to be seen until the next stop, or until a signal begins to end the command: then only /proc
+    /// tells, until it has ended.
     pub(super) fn command_stands(&self) -> bool {
         let looks = [WaitPidFlag::WEXITED, WaitPidFlag::WSTOPPED, WaitPidFlag::WCONTINUED];
         let look = looks.into_iter().fold(WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT, |look, one| look | one);
         match self.command.map(|command| waitid(Id::Pid(command), look)) {
             Some(Ok(WaitStatus::Stopped(..))) => true,
-            Some(Ok(WaitStatus::StillAlive)) => self.stopped,
+            Some(Ok(WaitStatus::StillAlive)) if self.stopped => self.command.is_some_and(|command| {
+                // Without /proc what was seen last counts.
+                any_thread_stands(command.as_raw()).unwrap_or(true)
+            }),
             _ => false,
         }
     }
@@ -401,6 +406,8 @@ pub(super) struct Process {
     pub(super) group: pid_t,
     /// Its first thread has ended; the others may run on.
     pub(super) zombie: bool,
+    /// It is stopped, by a signal or, where a debugger sees its signals, for that.
+    pub(super) stands: bool,
     /// When it began, in ticks since boot: with the number it is one process and no other.
     pub(super) started: u64,
 }
@@ -422,8 +429,21 @@ fn children() -> io::Result<BTreeSet<pid_t>> {
     Ok(processes()?.into_iter().filter(|process| process.parent == own).map(|process| process.pid).collect())
 }
 
-/// All processes, if /proc shows this process's own PID namespace.
-fn processes() -> io::Result<Vec<Process>> {
+/// Whether a thread of this process stands. The first thread alone would not tell: it may have ended while others go on.
+fn any_thread_stands(pid: pid_t) -> io::Result<bool> {
+    expect_own_proc()?;
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // It may have ended since the folder was read.
+        let Ok(stat) = read_stat(&entry?.path()) else { continue };
+        if process(&stat).is_some_and(|thread| thread.stands) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// An error unless /proc shows this process's own PID namespace.
+fn expect_own_proc() -> io::Result<()> {
     let own = fs::read_link("/proc/self").map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => io::Error::other("no proc filesystem is mounted on /proc"),
         _ => error,
@@ -431,15 +451,25 @@ fn processes() -> io::Result<Vec<Process>> {
     if own.as_os_str() != getpid().to_string().as_str() {
         return Err(io::Error::other("/proc is that of another PID namespace"));
     }
+    Ok(())
+}
+
+/// The beginning of `stat` in this folder of /proc.
+fn read_stat(folder: &Path) -> io::Result<Vec<u8>> {
+    let mut stat = Vec::new();
+    fs::File::open(folder.join("stat"))?.take(MAX_STAT as u64).read_to_end(&mut stat)?;
+    Ok(stat)
+}
+
+/// All processes, if /proc shows this process's own PID namespace.
+fn processes() -> io::Result<Vec<Process>> {
+    expect_own_proc()?;
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let Some(name) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
-        let mut stat = Vec::new();
         // It may have been reaped since the folder was read.
-        let read = fs::File::open(format!("/proc/{name}/stat"))
-            .and_then(|file| file.take(MAX_STAT as u64).read_to_end(&mut stat));
-        if read.is_ok() {
+        if let Ok(stat) = read_stat(&Path::new("/proc").join(name)) {
             all.extend(process(&stat));
         }
     }
@@ -456,7 +486,8 @@ pub(super) fn process(stat: &[u8]) -> Option<Process> {
     let group = fields.next()?.parse().ok()?;
     // The 22nd field.
     let started = fields.nth(16)?.parse().ok()?;
-    Some(Process { pid, parent, group, zombie: matches!(state, "Z" | "X"), started })
+    let (zombie, stands) = (matches!(state, "Z" | "X"), matches!(state, "T" | "t"));
+    Some(Process { pid, parent, group, zombie, stands, started })
 }
 
 #[cfg(test)]
@@ -482,6 +513,36 @@ mod tests {
                 .map(|process| (process.pid, process.parent, process.group, process.started));
             assert_eq!(found, expected, "{stat}");
             assert_eq!(process(stat.as_bytes()), None, "{stat}: cut");
+        }
+    }
+
+    /// `fg` and Ctrl-C at once: nothing is left of the continuation while the command dies.
+    #[test]
+    fn a_command_that_was_stopped_and_is_dying_does_not_stand() {
+        for signal in [libc::SIGINT, libc::SIGKILL] {
+            for _ in 0..100 {
+                let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+                let pid = pid_t::try_from(child.id()).unwrap();
+                let mut tree = Tree::new(Scope::Child);
+                tree.adopt(Pid::from_raw(pid));
+                send(pid, libc::SIGSTOP);
+                waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WSTOPPED).unwrap();
+                tree.stopped = true;
+                assert!(tree.command_stands(), "stopped, and that was reported");
+                send(pid, libc::SIGCONT);
+                assert!(!tree.command_stands(), "continued");
+                send(pid, signal);
+                let mut looks = 0;
+                while waitid(
+                    Id::Pid(Pid::from_raw(pid)),
+                    WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT,
+                ) == Ok(WaitStatus::StillAlive)
+                {
+                    looks += 1;
+                    assert!(!tree.command_stands(), "signal {signal}: dying, look {looks}");
+                }
+                child.wait().unwrap();
+            }
         }
     }
 
