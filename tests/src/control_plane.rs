@@ -39,8 +39,20 @@ pub struct ControlPlane {
     etcd: Etcd,
     access: Access,
     token_key: PathBuf,
-    _folder: Folder,
+    folder: Folder,
 }
+
+/// The file in which the API server notes the writes of custom resources, with what policies say of them.
+const AUDIT_LOG: &str = "audit.log";
+
+const AUDIT_POLICY: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- { level: Metadata, verbs: [create, update, patch, delete], resources: [{ group: konductor.io }] }
+- { level: None }
+";
 
 impl ControlPlane {
     /// The control plane that all tests of this test binary share, started by the first of them. It ends with the test
@@ -61,8 +73,8 @@ impl ControlPlane {
         Self::start_with(Some(minor), false).await
     }
 
-    /// As [`ControlPlane::start`], but what is written is on the disk before it is acknowledged, as in a real cluster:
-    /// for figures, not for tests.
+    /// As [`ControlPlane::start`], but what is written is on the disk before it is acknowledged, as in a real cluster, and
+    /// no audit log is kept: for figures, not for tests.
     pub async fn start_durable() -> Self {
         Self::start_with(None, true).await
     }
@@ -92,7 +104,7 @@ impl ControlPlane {
         let port = Port::reserve();
         let serving = authority.server(&["127.0.0.1", "localhost", "kubernetes.default.svc", "10.0.0.1"]);
         let access = Access::new(port.url("https"), authority, folder.0.join("admin.kubeconfig"));
-        let arguments = vec![
+        let mut arguments = vec![
             format!("--etcd-servers={}", clients.url("http")),
             format!("--secure-port={}", port.address.port()),
             "--permit-port-sharing=true".to_owned(),
@@ -111,6 +123,12 @@ impl ControlPlane {
             format!("--service-account-key-file={}", token_public_key.display()),
             format!("--service-account-signing-key-file={}", token_key.display()),
         ];
+        if !durable {
+            let policy = folder.0.join("audit.yaml");
+            std::fs::write(&policy, AUDIT_POLICY).expect("write the audit policy");
+            arguments.push(format!("--audit-policy-file={}", policy.display()));
+            arguments.push(format!("--audit-log-path={}", folder.0.join(AUDIT_LOG).display()));
+        }
         let mut api_server = ApiServer {
             program: api_server,
             arguments,
@@ -119,7 +137,7 @@ impl ControlPlane {
             _ports: [clients, peers, port],
         };
         api_server.start().await;
-        Self { controllers: None, api_server, etcd, access, token_key, _folder: folder }
+        Self { controllers: None, api_server, etcd, access, token_key, folder }
     }
 
     /// Starts kube-controller-manager: default `ServiceAccount`s, garbage collection, Jobs and the like.
@@ -162,6 +180,12 @@ impl ControlPlane {
         copy(&self.etcd.backup(), &self.etcd.data);
         self.etcd.start();
         self.api_server.start().await;
+    }
+
+    /// The lines of the audit log about writes of custom resources, so far.
+    pub fn audit_log(&self) -> String {
+        // The file is made with its first line.
+        std::fs::read_to_string(self.folder.0.join(AUDIT_LOG)).unwrap_or_default()
     }
 
     /// The kubeconfig of a user who may do everything.

@@ -232,9 +232,15 @@ async fn the_mode_of_admission_says_what_becomes_of_who_speaks_for_a_pod_of_othe
         "apiVersion": "konductor.io/v1", "kind": "Permit", "metadata": { "name": "claim" },
         "spec": { "semaphore": "s", "holder": "h", "instance": "i", "pod": { "name": "p", "uid": "u" } },
     });
-    // Each answer is another one than that before it. (Of what Audit notes, who asks sees nothing.)
+    // Each answer is another one than that before it. Of what Audit notes, who asks sees nothing.
+    let sentence = "this claim speaks for the pod p";
+    let noted = || {
+        let log = cluster.control_plane.audit_log();
+        let of_team = |line: &&str| line.contains(&team.name) && line.contains("/validation_failure");
+        log.lines().filter(of_team).filter(|line| line.contains(sentence)).count()
+    };
     for (mode, code, warns) in
-        [("Deny", 403, false), ("Off", 201, false), ("Warn", 201, true), ("Audit", 201, false), ("Deny", 403, false)]
+        [("Deny", 403, false), ("Off", 201, false), ("Warn", 201, true), ("Deny", 403, false), ("Audit", 201, false)]
     {
         let upgrade = ["upgrade", "konductor", CHART, "--set", &format!("admission.mode={mode}")];
         cluster.helm(Helm::Four, &upgrade).expect("upgrade");
@@ -244,11 +250,18 @@ async fn the_mode_of_admission_says_what_becomes_of_who_speaks_for_a_pod_of_othe
             let request = request.body(claim.to_string().into_bytes().into()).expect("a request");
             let answer = nobody.send(request).await.map_err(|error| error.to_string())?;
             let warning = answer.headers().get("warning").and_then(|text| text.to_str().ok()).unwrap_or_default();
-            let is_as_wanted = answer.status() == code && warning.contains("this claim speaks for the pod p") == warns;
+            let is_as_wanted = answer.status() == code && warning.contains(sentence) == warns;
             if is_as_wanted { Ok(()) } else { Err(format!("{} {warning}", answer.status())) }
         })
         .await;
+        if mode != "Audit" {
+            assert_eq!(noted(), 0, "with {mode}");
+        }
     }
+    eventually(LIMIT, "what would have been refused is in the audit log", || async {
+        if noted() > 0 { Ok(()) } else { Err(cluster.control_plane.audit_log()) }
+    })
+    .await;
 }
 
 #[tokio::test]
