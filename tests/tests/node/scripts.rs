@@ -110,6 +110,15 @@ async fn a_script_holds_what_it_has_acquired_until_it_releases_or_its_pod_is_kil
     let (waiting, holding) = (format!("(holder {}) has waited for ", next.name_any()), killed.name_any());
     assert!(why.contains(&waiting) && why.contains(&format!("(holder {holding}) has held 1 permit")), "{why}");
 
+    // Any pod may ask for it, with the token that the kubelet gave it: the policy tells whose claim it is.
+    job(&scene, "stranger", vec![koncli("take-away", &format!("semaphore release one --holder {holding} --force"))])
+        .await;
+    let stranger = pod_of(&scene, "stranger").await;
+    assert_eq!(scene.ended(&stranger.name_any()).await.exit_code, 77, "not permitted");
+    let said = scene.kubectl(&["logs", &stranger.name_any()]).await;
+    assert!(said.contains(&format!("this claim speaks for the pod {holding}")), "{said}");
+    scene.claim(&holding, ClaimPhase::Granted).await;
+
     let shells = processes::commands_of_pod(&uid(&killed));
     assert!(!shells.is_empty(), "the script runs");
     processes::kill_all(&shells);
