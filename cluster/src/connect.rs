@@ -10,8 +10,7 @@ use kube::config::{Cluster, Config, KubeConfigOptions, Kubeconfig, KubeconfigErr
 
 use crate::{
     Program,
-    link::{Failure, build, logged_in},
-    login::Login,
+    link::{Failure, build},
 };
 
 /// Where the kubelet puts a pod's service account.
@@ -210,12 +209,11 @@ fn cluster_of<'a>(kubeconfig: &'a Kubeconfig, chosen: Option<&str>) -> Result<Op
 }
 
 /// A client for all of the Kubernetes API, of the cluster of [`find_cluster`]. It repeats no request. Its clones share
-/// a connection; each call makes a new one.
+/// a connection; each call makes a new one. Where a login program gives the credentials, kube runs it again when they
+/// are about to expire.
 pub async fn kube_client(program: Program) -> Result<kube::Client, ConnectError> {
     let unusable = |source| ConnectError::Config { source };
-    let config = find_cluster().await?;
-    let config = logged_in(&config, Login::default()).await.map_err(unusable)?;
-    build(&config, program).map_err(unusable)
+    build(&find_cluster().await?, program).map_err(unusable)
 }
 
 /// How a program that needs several connections comes to each of them.

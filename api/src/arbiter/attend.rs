@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::{
-    Claim, ClaimChange, ClaimState, Happening, Look, Now, Plan, Reign, Uid, View, Write,
+    Claim, ClaimChange, ClaimState, End, Happening, Look, Now, Plan, Reign, Uid, View, Write,
     decide::{expires_at, granted},
     entry::{Entry, Role, Unseen},
 };
@@ -81,16 +81,16 @@ fn attend_holder(view: &View, entry: &Entry, now: Now, plan: &mut Plan) {
     let stamping = matches!(view.reign, Reign::Restamping { .. });
     let silent = entry.expires(view.parent_ttl()) <= now.monotonic;
     if entry.dead {
-        over(entry, "its pod has ended", now, plan);
+        over(entry, End::Died, "its pod has ended", now, plan);
     } else if entry.is_absent() {
-        over(entry, "its pod was gone before its turn came", now, plan);
+        over(entry, End::Unused, "its pod was gone before its turn came", now, plan);
     } else if entry.in_doubt() {
         settle_doubt(view, entry, now, plan);
     } else if silent {
         let ttl = GoDuration(entry.ttl(view.parent_ttl()));
-        over(entry, &format!("it was not renewed for {ttl}"), now, plan);
+        over(entry, End::Silent, &format!("it was not renewed for {ttl}"), now, plan);
     } else if entry.proof_due.is_some_and(|proof| proof <= now.monotonic) {
-        over(entry, "no renewal followed its grant", now, plan);
+        over(entry, End::Unused, "no renewal followed its grant", now, plan);
     } else {
         if let (Some(pod), true) = (&claim.pod, entry.look_due(view.parent_ttl()).is_some_and(|at| at <= now.monotonic))
         {
@@ -105,7 +105,11 @@ fn attend_holder(view: &View, entry: &Entry, now: Now, plan: &mut Plan) {
                 message: Some(format!("revoked: {reason}")),
                 ..claim.state.clone()
             };
-            plan.claim(claim, ClaimChange::Revoke(state), Some(Happening { reason: conditions::REVOKING, message }));
+            plan.claim(
+                claim,
+                ClaimChange::Revoke(state),
+                Some(Happening { reason: conditions::REVOKING, end: None, message }),
+            );
         }
     }
 }
@@ -147,7 +151,7 @@ fn send_back(view: &View, entry: &Entry, message: &str) -> ClaimChange {
     })
 }
 
-fn over(entry: &Entry, why: &str, now: Now, plan: &mut Plan) {
+fn over(entry: &Entry, end: End, why: &str, now: Now, plan: &mut Plan) {
     let claim = &entry.claim;
     // A claim that has become too large to be written can still be deleted.
     let change = if entry.unended >= EXPIRY_TRIES {
@@ -155,12 +159,12 @@ fn over(entry: &Entry, why: &str, now: Now, plan: &mut Plan) {
     } else {
         ClaimChange::Expire(over_state(entry, why, now))
     };
-    plan.claim(claim, change, Some(happening(claim, why)));
+    plan.claim(claim, change, Some(happening(claim, end, why)));
 }
 
-fn happening(claim: &Claim, why: &str) -> Happening {
+fn happening(claim: &Claim, end: End, why: &str) -> Happening {
     let message = format!("{} of {} is over: {why}", claim.name, claim.holder);
-    Happening { reason: conditions::EXPIRED, message }
+    Happening { reason: conditions::EXPIRED, end: Some(end), message }
 }
 
 fn over_state(entry: &Entry, why: &str, now: Now) -> ClaimState {
@@ -182,6 +186,6 @@ fn delete_unread(unseen: &Unseen, plan: &mut Plan) {
         name: claim.name.clone(),
         version: claim.version,
         change: ClaimChange::Delete,
-        happening: Some(Happening { reason: conditions::EXPIRED, message }),
+        happening: Some(Happening { reason: conditions::EXPIRED, end: Some(End::Unreadable), message }),
     }));
 }

@@ -89,7 +89,7 @@ pub use decide::decide;
 pub use parts::{
     Claim, ClaimState, Identity, Now, Parent, ParentState, ParentSummary, Tenure, Uid, Unread, Unreadable, Version,
 };
-pub use plan::{ClaimChange, ClaimWrite, Happening, Look, ParentChange, ParentWrite, Plan, Write};
+pub use plan::{ClaimChange, ClaimWrite, End, Happening, Look, ParentChange, ParentWrite, Plan, Write};
 pub use prove::usual_message;
 pub use status::claim_status;
 pub use takeover::Reign;

@@ -173,11 +173,26 @@ impl ClaimChange {
     }
 }
 
+/// Why a claim that was granted, or may have been, is over without its holder's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Its pod or container has ended.
+    Died,
+    /// It was not renewed for its whole TTL.
+    Silent,
+    /// Nobody was there any more when its turn came.
+    Unused,
+    /// Nobody can read it, and it has not changed for the longest TTL.
+    Unreadable,
+}
+
 /// Something to tell people of by an event on the parent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Happening {
     /// A reason of [`conditions`](crate::conditions).
     pub reason: &'static str,
+    /// Why the claim is over, if it is.
+    pub end: Option<End>,
     /// What happened, in a sentence.
     pub message: String,
 }

@@ -36,7 +36,7 @@ pub(super) fn of_write(
     let pod = claim.pod.as_ref().filter(|pod| pod.namespace_from(&lock.namespace) == lock.namespace)?;
     let what = format!("{} {}", kind.name, lock.name);
     let (severity, reason, note) = match (change, happening) {
-        (_, Some(Happening { reason, message })) => (Severity::Warning, *reason, format!("{what}: {message}")),
+        (_, Some(Happening { reason, message, .. })) => (Severity::Warning, *reason, format!("{what}: {message}")),
         (ClaimChange::Tell(state), _) if before.is_none() => {
             (Severity::Normal, conditions::WAITING, place(&what, state))
         }
@@ -72,6 +72,8 @@ fn grant(what: &str, claim: &Claim, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use konductor_api::{Lock, PodReference, Semaphore};
+
+    use konductor_api::arbiter::End;
 
     use super::*;
 
@@ -118,7 +120,11 @@ mod tests {
             ClaimChange::Tell(state("waits for semaphore warehouse, which is paused: it has 0 permits", Some(0)));
         let granted = ClaimChange::Grant(ClaimState::default());
         let revoked = ClaimChange::Expire(ClaimState { revoked: true, ..state("revoked: maintenance", None) });
-        let over = Happening { reason: conditions::EXPIRED, message: "c of h is over: its pod has ended".into() };
+        let over = Happening {
+            reason: conditions::EXPIRED,
+            end: Some(End::Died),
+            message: "c of h is over: its pod has ended".into(),
+        };
         let pending = Some(ClaimPhase::Pending);
         for (before, change, happening, expected) in [
             (None, &waits, None, Some("Normal Waiting Queue: waits for semaphore warehouse, position 3")),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use konductor_api::arbiter::{ClaimChange, ClaimWrite, Happening, Now, Outcome, Reign, Write};
+use konductor_api::arbiter::{ClaimChange, ClaimWrite, End, Happening, Now, Outcome, Reign, Write};
 use konductor_cluster::{RequestError, follow::Event};
 use tracing::{info, warn};
 
@@ -262,6 +262,7 @@ impl<K: Kind> Locks<K> {
         self.tell_claimant(key, write, before, now);
         let waited = self.waited(key, uid, now);
         let claim = self.index.claim(uid);
+        let end = happening.as_ref().and_then(|happening| happening.end);
         match change {
             ClaimChange::Grant(_) => {
                 self.metrics.grants.get_or_create(&of::<K>()).inc();
@@ -272,10 +273,12 @@ impl<K: Kind> Locks<K> {
                     self.metrics.wait.get_or_create(&of::<K>()).observe(waited.as_secs_f64());
                 }
             }
-            ClaimChange::Expire(_) | ClaimChange::Delete if happening.is_some() => {
-                let reason = if claim.is_some_and(|claim| claim.dead) { "died" } else { "silent" };
-                self.metrics.expiries.get_or_create(&ExpiryLabels { kind: K::KIND.name, reason }).inc();
-                self.metrics.losses.get_or_create(&of::<K>()).inc();
+            ClaimChange::Expire(_) | ClaimChange::Delete if let Some(end) = end => {
+                let labels = ExpiryLabels { kind: K::KIND.name, reason: reason(end) };
+                self.metrics.expiries.get_or_create(&labels).inc();
+                if end != End::Unused {
+                    self.metrics.losses.get_or_create(&of::<K>()).inc();
+                }
                 // What is deleted has ended when it is gone.
                 if let (ClaimChange::Expire(_), Some(since)) = (change, before.and_then(|before| before.held_since)) {
                     self.was_held(since, now);
@@ -289,7 +292,7 @@ impl<K: Kind> Locks<K> {
             }
             _ => {}
         }
-        let Some(Happening { reason, message }) = happening else { return };
+        let Some(Happening { reason, message, .. }) = happening else { return };
         info!(namespace = key.namespace, name = key.name, reason, "{message}");
         let regarding = match self.index.parent(key) {
             Some(parent) => reference::<K>(&key.namespace, &key.name, &parent.uid),
@@ -383,6 +386,16 @@ fn name<'a>(key: &'a Key, write: &'a Write) -> &'a str {
     match write {
         Write::Parent(_) => &key.name,
         Write::Claim(write) => &write.name,
+    }
+}
+
+/// The label of the counter of expiries.
+fn reason(end: End) -> &'static str {
+    match end {
+        End::Died => "died",
+        End::Silent => "silent",
+        End::Unused => "unused",
+        End::Unreadable => "unreadable",
     }
 }
 

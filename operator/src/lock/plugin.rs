@@ -67,12 +67,14 @@ impl<K: Kind> Locks<K> {
         }
     }
 
-    /// Puts a lock's figures into the metrics. Only the leader's count: those of two replicas would be added up.
+    /// Puts a lock's figures into the metrics, also of one that does not exist as long as claims wait for it. Only the
+    /// leader's count: those of two replicas would be added up.
     fn show(&mut self, key: &Key, leading: bool) {
         let Some(Entry { view, parent, .. }) = self.index.get(key) else { return };
-        if let (Some(parent), true, true) = (parent, view.has_parent(), leading) {
-            let (permits, in_use) = (parent.capacity, view.in_use());
-            let (waiting, oldest) = (view.waiting() as u64, view.oldest_waiter());
+        let parent = parent.as_ref().filter(|_| view.has_parent());
+        let (waiting, oldest) = (view.waiting() as u64, view.oldest_waiter());
+        if leading && (parent.is_some() || waiting > 0) {
+            let (permits, in_use) = (parent.map(|parent| parent.capacity), parent.map(|_| view.in_use()));
             self.metrics.parents.show(K::KIND.name, key, Figures::Lock { permits, in_use, waiting, oldest });
         } else {
             self.metrics.parents.hide(K::KIND.name, key);

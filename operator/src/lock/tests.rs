@@ -29,7 +29,7 @@ use crate::{
     engine::{Engine, Ticket},
     events::{Recorder, Told},
     key::{Key, ParentKey},
-    metrics::{Metrics, exposition::Exposition, parents::Figures},
+    metrics::{EXPIRY_REASONS, ExpiryLabels, KindLabels, Metrics, exposition::Exposition, parents::Figures},
 };
 
 type Locked = Engine<Locks<Semaphore>>;
@@ -55,6 +55,8 @@ struct Server {
     permits: BTreeMap<(String, String), Value>,
     /// Namespaces in which nothing is answered.
     mute: HashSet<String>,
+    /// Pods that run on although the container of the claim has ended.
+    ended: HashSet<String>,
 }
 
 impl Server {
@@ -138,7 +140,10 @@ impl Server {
                 self.permits.remove(&(namespace, write.name.clone()));
                 Answered::Written { write: Write::Claim(write), written: Written::Deleted }
             }
-            Request::Look { look, .. } => Answered::Looked { claim: look.claim, sight: PodSight::Lives },
+            Request::Look { look, .. } => {
+                let sight = if self.ended.contains(&look.pod.name) { PodSight::Ended } else { PodSight::Lives };
+                Answered::Looked { claim: look.claim, sight }
+            }
         }))
     }
 
@@ -428,6 +433,56 @@ fn what_is_shown_of_a_lock_is_what_is_and_waits_and_holds_are_measured() {
     shown(r#"konductor_losses_total{kind="semaphore"} 1"#);
     engine.lead(false, at(2001.));
     assert!(metrics.parents.get("semaphore", &Key::from(ParentKey::new("n", "s"))).is_none());
+}
+
+#[test]
+fn why_a_claim_is_over_is_counted_as_it_was_found_out() {
+    let ((mut engine, metrics, _), mut server) = (watched(), Server::default());
+    engine.lead(true, at(0.));
+    let semaphore = server.put("semaphore", "n", "s", &json!({ "permits": 1 }));
+    see_lock(&mut engine, &semaphore, at(0.));
+    for name in ["a", "b"] {
+        let permit = permit_of_pod(&mut server, name);
+        see_claim(&mut engine, &permit, at(0.));
+    }
+    work_for_a_second(&mut engine, &mut server, 0.);
+    let counted = || {
+        let of = |reason| metrics.expiries.get_or_create(&ExpiryLabels { kind: "semaphore", reason }).get();
+        (EXPIRY_REASONS.map(of), metrics.losses.get_or_create(&KindLabels { kind: "semaphore" }).get())
+    };
+    assert_eq!(EXPIRY_REASONS, ["died", "silent", "unused", "unreadable", "waiting"]);
+    assert_eq!(counted(), ([0; 5], 0));
+
+    // Its container ended beside one that runs on, which is seen when it misses a renewal.
+    server.ended.insert("a-pod".into());
+    work(&mut engine, &mut server, at(200.), usize::MAX);
+    assert_eq!(counted(), ([1, 0, 0, 0, 0], 1));
+    // Who has waited for long is to show that it is there, and was not.
+    work(&mut engine, &mut server, at(270.), usize::MAX);
+    assert_eq!(counted(), ([1, 0, 1, 0, 0], 1));
+    // Who is granted at once is there, and has its whole TTL.
+    let permit = permit_of_pod(&mut server, "c");
+    see_claim(&mut engine, &permit, at(300.));
+    work(&mut engine, &mut server, at(300.), usize::MAX);
+    work(&mut engine, &mut server, at(601.), usize::MAX);
+    assert_eq!(counted(), ([1, 1, 1, 0, 0], 2));
+}
+
+#[test]
+fn of_a_lock_that_does_not_exist_it_is_shown_who_waits() {
+    let ((mut engine, metrics, _), mut server) = (watched(), Server::default());
+    engine.lead(true, at(0.));
+    let permit = permit_of_pod(&mut server, "a");
+    see_claim(&mut engine, &permit, at(0.));
+    work_for_a_second(&mut engine, &mut server, 0.);
+    let figures = || metrics.parents.get("semaphore", &Key::from(ParentKey::new("n", "s")));
+    let waits = Figures::Lock { permits: None, in_use: None, waiting: 1, oldest: Some(1_800_000_000) };
+    assert_eq!(figures(), Some(waits));
+    let text = metrics.text(Exposition::OpenMetrics).expect("it can be written");
+    assert!(text.contains("konductor_waiting{") && !text.contains("konductor_permits{"), "{text}");
+    gone(&mut [&mut engine], &mut server, "a", at(2.));
+    work(&mut engine, &mut server, at(2.), usize::MAX);
+    assert_eq!(figures(), None);
 }
 
 /// Lets the first of two engines work at this time. Both see what it writes, before it is answered.

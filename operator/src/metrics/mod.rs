@@ -5,7 +5,8 @@
 //! - [`exposition`]: the formats.
 //!
 //! All else is counted by what there are few of: kinds, resources, event loops. Counters and histograms that will be
-//! there some day are there from the start, at 0: an increase from nothing is none to Prometheus.
+//! there some day are there from the start, at 0: an increase from nothing is none to Prometheus. (Not so those of
+//! writes: most of their many changes and outcomes never come.)
 
 pub mod exposition;
 pub mod parents;
@@ -67,15 +68,15 @@ pub struct WriteLabels {
 }
 
 /// Reasons of [`ExpiryLabels`].
-pub const EXPIRY_REASONS: [&str; 3] = ["died", "silent", "waiting"];
+pub const EXPIRY_REASONS: [&str; 5] = ["died", "silent", "unused", "unreadable", "waiting"];
 
 /// Why a claim ended without its holder's doing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ExpiryLabels {
     /// The parent's kind, in small letters.
     pub kind: &'static str,
-    /// `died`: its container had ended. `silent`: it was not renewed in time. `waiting`: it was not held, but revoked,
-    /// or its client was gone.
+    /// `died`: its container had ended. `silent`: it was not renewed in time. `unused`: nobody was there any more when
+    /// its turn came. `unreadable`: nobody could read it. `waiting`: it was not held, but revoked, or its client was gone.
     pub reason: &'static str,
 }
 
@@ -365,7 +366,11 @@ mod tests {
     fn the_text_has_the_names_that_are_documented() {
         let metrics = Metrics::new(Clock::start());
         let key = ParentKey::new("etl", "warehouse").into();
-        metrics.parents.show("semaphore", &key, Figures::Lock { permits: 5, in_use: 2, waiting: 3, oldest: None });
+        metrics.parents.show(
+            "semaphore",
+            &key,
+            Figures::Lock { permits: Some(5), in_use: Some(2), waiting: 3, oldest: None },
+        );
         metrics.grants.get_or_create(&KindLabels { kind: "lease" }).inc();
         metrics.expiries.get_or_create(&ExpiryLabels { kind: "lease", reason: "silent" }).inc();
         metrics.grant_latency.get_or_create(&KindLabels { kind: "lease" }).observe(0.02);

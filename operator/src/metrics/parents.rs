@@ -33,10 +33,10 @@ pub const SHARE: usize = 500;
 pub enum Figures {
     /// Of a lock.
     Lock {
-        /// Permits that there are.
-        permits: u64,
-        /// Permits in use.
-        in_use: u64,
+        /// Permits that there are; none of a lock that does not exist, or does not any more.
+        permits: Option<u64>,
+        /// Permits in use, if there are any.
+        in_use: Option<u64>,
         /// Claims that wait.
         waiting: u64,
         /// When the claim was created that has waited for longest, in unix seconds.
@@ -72,7 +72,7 @@ const SERIES: [Series; 7] = [
         name: "permits",
         help: "Permits that a semaphore or lease has",
         value: |figures, _| match figures {
-            Figures::Lock { permits, .. } => Some(*permits),
+            Figures::Lock { permits, .. } => *permits,
             _ => None,
         },
     },
@@ -80,7 +80,7 @@ const SERIES: [Series; 7] = [
         name: "in_use",
         help: "Permits in use",
         value: |figures, _| match figures {
-            Figures::Lock { in_use, .. } => Some(*in_use),
+            Figures::Lock { in_use, .. } => *in_use,
             _ => None,
         },
     },
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn kinds_are_apart() {
         let parents = Parents::default();
-        let lock = Figures::Lock { permits: 1, in_use: 1, waiting: 0, oldest: None };
+        let lock = Figures::Lock { permits: Some(1), in_use: Some(1), waiting: 0, oldest: None };
         parents.show("lease", &key("n", 0), lock);
         parents.show("semaphore", &key("n", 0), lock);
         parents.hide_all("lease");

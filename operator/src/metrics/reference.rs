@@ -48,7 +48,11 @@ const LABELS: [(&str, &str); 11] = [
         "`applied`; `premature`: not sent, as it was not time yet; `conflict` or `gone`: somebody else was first, which is no \
                  fault; `refused`, `unanswered` or `unreadable`: failed, and decided again",
     ),
-    ("reason", "`died`: the container had ended; `silent`: not renewed in time; `waiting`: it was not held"),
+    (
+        "reason",
+        "`died`: the container had ended; `silent`: not renewed in time; `unused`: nobody was there any more when its turn \
+                 came; `unreadable`: nobody could read it; `waiting`: it was not held",
+    ),
     ("resource", "the plural name of what is followed"),
     ("version", "the operator's own"),
 ];
@@ -60,7 +64,11 @@ fn example() -> Arc<Metrics> {
         metrics.register_locks(kind);
     }
     let key = ParentKey::new("n", "p").into();
-    metrics.parents.show("semaphore", &key, Figures::Lock { permits: 1, in_use: 1, waiting: 0, oldest: None });
+    metrics.parents.show(
+        "semaphore",
+        &key,
+        Figures::Lock { permits: Some(1), in_use: Some(1), waiting: 0, oldest: None },
+    );
     metrics.parents.show("barrier", &key, Figures::Barrier { open: false, arrived: 0, expected: 1 });
     metrics.turn(metrics.register_loop("semaphore"), Duration::ZERO, Duration::ZERO);
     let labels = ResourceLabels { resource: "permits".into() };

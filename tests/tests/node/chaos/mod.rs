@@ -54,6 +54,9 @@ const TOUCH: Duration = Duration::from_secs(20);
 /// Codes that a container may end with here: success, a cluster that it did not reach, a loss, and the signals sent to it.
 const CODES: [i32; 5] = [0, 69, 79, 128 + 9, 128 + 15];
 
+/// Nothing of the container has run: the kubelet was ended in the middle of its start.
+const NOT_STARTED: &str = "StartError";
+
 struct Chaos {
     scene: Scene,
     chance: Chance,
@@ -145,7 +148,7 @@ impl Chaos {
         self.observer.with(|seen| {
             wrong.extend(seen.leaks.iter().map(|leak| format!("leaked: {leak}")));
             wrong.extend(seen.orphans.iter().map(|orphan| format!("orphaned: {orphan}")));
-            let unexplained = seen.ends.values().filter(|end| !CODES.contains(&end.code));
+            let unexplained = seen.ends.values().filter(|end| !CODES.contains(&end.code) && end.reason != NOT_STARTED);
             wrong.extend(unexplained.map(|end| format!("{} ended with {} ({})", end.pod, end.code, end.reason)));
         });
         if !wrong.is_empty() {
