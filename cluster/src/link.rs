@@ -3,7 +3,8 @@
 //! A connection that no longer carries anything looks like one that is slow. So a request that got no answer makes the
 //! next one go over a new connection, and idle watches are kept honest by pings. Requests that the server no longer
 //! accepts the credentials of make them be read again, whatever their age. Where a program has to be run for that, it is
-//! run once for all who wait, and goes on when none of them does any more: the next who asks finds what it has given.
+//! run once for all who wait, and goes on when none of them does any more: the next who asks finds what it has given. A
+//! new connection alone takes the credentials that there are.
 
 use std::{
     borrow::Cow,
@@ -94,6 +95,8 @@ struct State {
     client: kube::Client,
     generation: u64,
     token: Option<(HeaderValue, Boottime)>,
+    /// What the client was made with, if a program had to be run for it.
+    logged_in: Option<Arc<Config>>,
 }
 
 /// A client to use, and which one it is.
@@ -111,25 +114,24 @@ impl Link {
     pub fn new(config: Config, program: Program) -> Result<Self, Failure> {
         let login = Login::default();
         let config = Settled::new(config);
-        let client = build(&*log_in(&config.0, login)?, program)?;
-        Ok(Self::over(config, program, login, client))
+        let state = State::first(log_in(&config.0, login)?, program)?;
+        Ok(Self::over(config, program, login, state))
     }
 
     /// The same, while others go on.
     pub async fn connect(config: Config, program: Program, login: Login) -> Result<Self, Failure> {
         let config = Settled::new(config);
-        let client = build(&*logged_in(&config.0, login).await?, program)?;
-        Ok(Self::over(config, program, login, client))
+        let state = State::first(logged_in(&config.0, login).await?, program)?;
+        Ok(Self::over(config, program, login, state))
     }
 
-    fn over(Settled(config, token): Settled, program: Program, login: Login, client: kube::Client) -> Self {
-        let state = State { client, generation: 0, token: None };
+    fn over(Settled(config, token): Settled, program: Program, login: Login, state: State) -> Self {
         Self::of(Origin::Config(Arc::new(config)), program, login, token, state)
     }
 
     /// One whose clients somebody else makes, each with a connection of its own.
     pub fn made(make: Arc<dyn Fn() -> kube::Client + Send + Sync>, program: Program) -> Self {
-        let state = State { client: make(), generation: 0, token: None };
+        let state = State { client: make(), generation: 0, token: None, logged_in: None };
         Self::of(Origin::Made(make), program, Login::default(), None, state)
     }
 
@@ -169,14 +171,6 @@ impl Link {
         Ok(Line { client: state.client.clone(), token, generation: state.generation })
     }
 
-    /// Whether no program has to be run for new credentials.
-    pub fn is_quick_to_renew(&self) -> bool {
-        match &self.origin {
-            Origin::Config(config) => !login::is_needed(&config.auth_info),
-            Origin::Made(_) => true,
-        }
-    }
-
     /// Why an answer takes long that has nothing to do with the API server: the login program that is waited for.
     pub fn is_logging_in(&self) -> Option<String> {
         let Origin::Config(config) = &self.origin else { return None };
@@ -195,11 +189,29 @@ impl Link {
             Origin::Config(config) => build(&*log_in(config, self.login)?, self.program)?,
             Origin::Made(make) => make(),
         };
-        self.state().replace(generation, client);
+        self.state().replace(generation, client, None);
         Ok(())
     }
 
-    /// The same, when a program has to be run for it.
+    /// Replaces the client of this generation, if nobody else has, by one with a new connection. No program is run, nor
+    /// waited for.
+    pub async fn reconnect(&self, generation: u64) -> Result<(), Failure> {
+        let config = self.state().logged_in.clone();
+        let Some(config) = config else { return self.renew(generation).await };
+        let given = self.renewal().as_ref().map(|renewal| renewal.outcome.borrow().is_some());
+        match given {
+            // It brings a new connection with it.
+            Some(false) => {}
+            Some(true) => self.renew(generation).await?,
+            None => {
+                let client = build(&config, self.program)?;
+                self.state().replace(generation, client, Some(config));
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Link::renew`], when a program has to be run for it.
     async fn log_in_again(&self, config: &Arc<Config>, generation: u64) -> Result<(), Failure> {
         let mut outcome = {
             let mut renewal = self.renewal();
@@ -225,7 +237,8 @@ impl Link {
         };
         let mut state = self.state();
         if state.generation == generation {
-            state.replace(generation, build(&config, self.program)?);
+            let client = build(&config, self.program)?;
+            state.replace(generation, client, Some(config));
         }
         Ok(())
     }
@@ -243,9 +256,19 @@ impl Link {
 }
 
 impl State {
-    fn replace(&mut self, generation: u64, client: kube::Client) {
+    /// With the credentials that a program has given, if one was run for them.
+    fn first(config: Cow<'_, Config>, program: Program) -> Result<Self, Failure> {
+        let client = build(&config, program)?;
+        let logged_in = match config {
+            Cow::Owned(config) => Some(Arc::new(config)),
+            Cow::Borrowed(_) => None,
+        };
+        Ok(Self { client, generation: 0, token: None, logged_in })
+    }
+
+    fn replace(&mut self, generation: u64, client: kube::Client, logged_in: Option<Arc<Config>>) {
         if self.generation == generation {
-            *self = Self { client, generation: generation + 1, token: None };
+            *self = Self { client, generation: generation + 1, token: None, logged_in };
         }
     }
 }
@@ -467,6 +490,29 @@ mod tests {
         assert_eq!((runs(), link.line().expect("a line").generation), (2, 1));
         link.renew(1).await.expect("logged in");
         assert_eq!((runs(), link.line().expect("a line").generation), (3, 2));
+    }
+
+    #[tokio::test]
+    async fn a_new_connection_takes_the_credentials_that_there_are_and_runs_no_program() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let answer = r#"echo '{"status":{"token":"u"}}'"#;
+        let link = logged_in_by(&slow_login(folder.path(), answer)).await;
+        let runs = || std::fs::read_to_string(folder.path().join("runs")).expect("it was run").lines().count();
+        let generation = || link.line().expect("a line").generation;
+        link.reconnect(0).await.expect("connected anew");
+        assert_eq!((runs(), generation()), (1, 1));
+        // Whose client is another already needs nothing.
+        link.reconnect(0).await.expect("nothing to do");
+        assert_eq!(generation(), 1);
+        // While a login is under way it is that which brings a new connection, and it is not waited for.
+        tokio::time::timeout(Duration::from_millis(20), link.renew(1)).await.expect_err("it does not answer");
+        link.reconnect(1).await.expect("nothing to do yet");
+        assert_eq!(generation(), 1);
+        std::fs::write(folder.path().join("go"), "").expect("written");
+        link.renew(1).await.expect("logged in");
+        assert_eq!((runs(), generation()), (2, 2));
+        link.reconnect(2).await.expect("connected anew");
+        assert_eq!((runs(), generation()), (2, 3));
     }
 
     #[tokio::test]

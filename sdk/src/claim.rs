@@ -79,13 +79,18 @@ pub struct LockSeen {
 pub enum Event {
     /// The claim is made; the operator has not said anything about it yet. Told again when it is made anew.
     Asked,
-    /// The operator's word that the claim is queued, each time that it changed; or, before the claim is made, the API
-    /// server's that a quota has no room for it.
+    /// The claim cannot be made yet, for a reason that says nothing of the lock: a quota has no room for it, or others
+    /// keep the folder locked that takes a cluster's place. It is tried again.
+    Hindered {
+        /// What is in the way, as the API server says it.
+        why: String,
+    },
+    /// The operator's word that the claim is queued, each time that it changed.
     Waiting {
         /// Claims in front when that was written; not known before the operator has seen the claim.
         ahead: Option<u64>,
         /// What the operator says to people. It begins with [`WAITS_FOR`](crate::WAITS_FOR) and the
-        /// lock; what follows is why, if it is more than others in front. (Of a quota it is what the API server says.)
+        /// lock; what follows is why, if it is more than others in front.
         message: String,
         /// Whether there was no such lock when last looked.
         parent_missing: bool,

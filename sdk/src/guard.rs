@@ -125,6 +125,7 @@ fn log_and_note(event: Event, state: &watch::Sender<State>, repeats: &mut Repeat
     match event {
         Event::Asked => tracing::debug!("asked for"),
         Event::Granted => tracing::debug!("granted; asking the lock whether that still counts"),
+        Event::Hindered { why } => tracing::info!("waiting: {why}"),
         Event::Waiting { ahead, message, .. } => tracing::info!(ahead, "{message}"),
         Event::Retrying { operation, error } => log_retrying(operation, &error, repeats),
         Event::Held { fencing_token, deadline, .. } => {

@@ -157,6 +157,7 @@ fn show_event(event: &Event) -> String {
     match event {
         Event::Asked => "asked".into(),
         Event::Granted => "granted".into(),
+        Event::Hindered { why } => format!("hindered: {why}"),
         Event::Waiting { ahead, message, parent_missing, lock } => {
             let lock = lock.as_ref().map_or(String::new(), |lock| format!("{} of {} permits: ", lock.id, lock.permits));
             format!("waiting ahead={ahead:?} parent_missing={parent_missing} {lock}{message}")

@@ -234,7 +234,10 @@ async fn acquire(
                         continue;
                     }
                 };
-                contact |= matches!(event, Some(Event::Asked | Event::Waiting { .. } | Event::Held { .. }));
+                contact |= matches!(
+                    event,
+                    Some(Event::Asked | Event::Hindered { .. } | Event::Waiting { .. } | Event::Held { .. })
+                );
                 if matches!(event, Some(Event::Waiting { .. })) && context.screen.live {
                     looking = Some(Box::pin(holder_of(cluster, &object)));
                 }
@@ -372,6 +375,9 @@ fn takes(
             return Some(Err(Error::new(Exit::Lost, format!("{object} was acquired and lost at once: {reason}"))));
         }
         Some(Event::Asked) => News::Contact,
+        Some(Event::Hindered { why }) => {
+            News::Waiting { object: object.to_string(), message: why, ahead: None, missing: false }
+        }
         Some(Event::Waiting { ahead, message, parent_missing, .. }) => {
             News::Waiting { object: object.to_string(), message, ahead, missing: parent_missing }
         }

@@ -133,11 +133,8 @@ pub(super) async fn send(
     if let Ok(answer) = tokio::time::timeout(within, sending).await {
         return answer;
     }
-    // The next request gets a connection of its own: this one may be dead. (With an exec plugin this may take long, and
-    // this request's time is up.)
-    if link.is_quick_to_renew()
-        && let Err(error) = link.renew(generation).await
-    {
+    // The next request gets a connection of its own: this one may be dead.
+    if let Err(error) = link.reconnect(generation).await {
         tracing::debug!("cannot set up a new connection: {}", chain(&*error));
     }
     let late = || format!("no answer within {}", GoDuration(within));

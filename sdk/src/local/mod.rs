@@ -459,8 +459,7 @@ async fn decide(
             asked
         } else {
             // Somebody was stopped in the middle of another transaction.
-            let message = "another process keeps the folder locked".to_owned();
-            on_event(Event::Waiting { ahead: None, message, parent_missing: false, lock: None });
+            on_event(Event::Hindered { why: "another process keeps the folder locked".to_owned() });
             asking.await
         };
         return asked.map(|(claim, standing)| (Some(claim), standing));

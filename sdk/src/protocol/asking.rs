@@ -117,7 +117,7 @@ impl Asking {
                 let message = context.tries.failed(failure, Pauses::PATIENT, turn.now, turn.draw);
                 if self.quota.as_ref() != Some(&message) {
                     self.quota = Some(message.clone());
-                    turn.tell(Event::Waiting { ahead: None, message, parent_missing: false, lock: None });
+                    turn.tell(Event::Hindered { why: message });
                 }
                 if !std::mem::replace(&mut self.inspected, !self.unsure) {
                     self.next = Next::Inspect;

@@ -373,6 +373,7 @@ impl<'a> Driver<'a> {
             self.have_watchdog(deadline)?;
             moments::note("guarded");
         }
+        self.tree.set_apart();
         let changes = self.exports(tokens, locks);
         let holds = !tokens.is_empty();
         let spawned = if terminal::is_member_of_a_job() {

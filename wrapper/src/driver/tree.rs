@@ -97,17 +97,11 @@ pub(super) struct Tree {
 impl Tree {
     /// A tree without any process yet.
     pub(super) fn new(scope: Scope) -> Self {
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        let others = match waitid(Id::All, look) {
-            Err(Errno::ECHILD) => BTreeSet::new(),
-            // Who is not told may have some.
-            Ok(_) | Err(_) => children().unwrap_or_default(),
-        };
-        Self {
+        let mut tree = Self {
             command: None,
             stopped: false,
             group: None,
-            others,
+            others: BTreeSet::new(),
             watchdog: None,
             witness: None,
             shares_group: false,
@@ -115,6 +109,20 @@ impl Tree {
             scope,
             more: false,
             killing: false,
+        };
+        tree.set_apart();
+        tree
+    }
+
+    /// What is there now is not the command's, which has not been started: a login program may have left something
+    /// running, too.
+    pub(super) fn set_apart(&mut self) {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        if waitid(Id::All, look) != Err(Errno::ECHILD) {
+            // Who is not told may have some.
+            let there = children().unwrap_or_default();
+            self.others =
+                there.into_iter().filter(|child| self.others.contains(child) || self.is_in_tree(*child)).collect();
         }
     }
 
@@ -418,7 +426,8 @@ pub(super) fn is_init() -> bool {
 }
 
 /// Whether this thread could wait for this child, or nothing tells: /proc does not say which thread's a child is. A login
-/// program is that of the thread that talks to the API server, and no part of the tree.
+/// program is that of the thread that talks to the API server, and no part of the tree. (What one leaves running that is run
+/// while the command runs becomes this process's, and cannot be told from what the command leaves.)
 fn is_of_this_thread(child: pid_t) -> bool {
     let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WNOTHREAD;
     waitid(Id::Pid(Pid::from_raw(child)), look) != Err(Errno::ECHILD)
@@ -543,6 +552,24 @@ mod tests {
                 }
                 child.wait().unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn what_was_there_before_the_command_is_set_apart() {
+        let sleep = || std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = |child: &std::process::Child| pid_t::try_from(child.id()).unwrap();
+        let mut tree = Tree::new(Scope::Child);
+        let mut left = sleep();
+        assert!(tree.descendants().unwrap().contains(&pid(&left)));
+        tree.set_apart();
+        let mut command = sleep();
+        tree.adopt(Pid::from_raw(pid(&command)));
+        let descendants = tree.descendants().unwrap();
+        assert!(!descendants.contains(&pid(&left)) && descendants.contains(&pid(&command)), "{descendants:?}");
+        for child in [&mut left, &mut command] {
+            child.kill().unwrap();
+            child.wait().unwrap();
         }
     }
 

@@ -31,6 +31,7 @@ impl Supervisor {
     /// A signal has arrived.
     pub(super) fn signal(&mut self, received: Received, now: Boottime, out: &mut Vec<Effect>) {
         let name = signal_name(received.signal);
+        self.told_to_end |= received.signal == libc::SIGTERM && self.phase == Phase::Running;
         if received.shared && self.phase == Phase::Running && self.command_alive {
             out.push(Effect::Log(Level::DEBUG, format!("{name}: the command has got it, too")));
             return self.note_stop(received.signal, now, out);

@@ -303,6 +303,8 @@ enum LastHeard {
     Nothing,
     /// The cluster answers; the operator has not said anything about the claim.
     Contact,
+    /// Something else than what is waited for is in the way of asking for it.
+    Hindered,
     /// There is no object of that name.
     Missing,
     /// The operator has put it in the queue, or says that it is not open.
@@ -351,6 +353,8 @@ pub struct Supervisor {
     /// What the exit will be; a loss replaces anything else.
     verdict: Option<Exit>,
     command_alive: bool,
+    /// TERM has come while the command ran: the pod's end is near.
+    told_to_end: bool,
     /// The command has got a TSTP, and is not known to have got a CONT since.
     suspending: bool,
     /// SIGSTOP has stopped the command, and nothing is known to have continued it.

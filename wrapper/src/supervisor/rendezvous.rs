@@ -14,7 +14,7 @@
 use konductor::{Boottime, Exit, rendezvous::Progress};
 use tracing::Level;
 
-use super::{ARRIVAL, ArriveOn, Effect, LastHeard, Phase, RELEASE, Supervisor};
+use super::{ARRIVAL, ArriveOn, Effect, LAST_ARRIVAL, LastHeard, Phase, RELEASE, Supervisor};
 
 impl Supervisor {
     /// Everything before this was seen open; it is waited for, or there is no more.
@@ -77,7 +77,7 @@ impl Supervisor {
         }
         // There is nothing left to watch.
         self.end_watchdog(out);
-        self.phase = Phase::Arriving { until: now + ARRIVAL };
+        self.phase = Phase::Arriving { until: now + if self.told_to_end { LAST_ARRIVAL } else { ARRIVAL } };
         self.trouble = None;
         self.arriving.fill(true);
         out.extend((0..self.arriving.len()).map(Effect::Arrive));

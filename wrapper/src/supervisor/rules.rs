@@ -22,6 +22,7 @@ impl Supervisor {
             cut_off: None,
             verdict: None,
             command_alive: false,
+            told_to_end: false,
             suspending: false,
             halted: false,
             ending: None,
@@ -230,6 +231,7 @@ impl Supervisor {
         let name = self.settings.claims[index].clone();
         match news {
             ClaimEvent::Asked => self.asked(index, now, out),
+            ClaimEvent::Hindered { why } => self.hindered(index, &why, now, out),
             ClaimEvent::Waiting { ahead, message, parent_missing: missing, lock } => {
                 self.waiting(index, &Word { ahead, message, missing, lock }, now, out);
             }
@@ -559,6 +561,9 @@ impl Supervisor {
             LastHeard::Contact => {
                 (Exit::TimedOut, format!("no answer about {name}: does Konductor's operator run? {LOOK}"))
             }
+            // It may well be free: to skip the command would hide what is in the way.
+            LastHeard::Hindered if tries_once => (Exit::TimedOut, format!("cannot ask for {name} now{because}")),
+            LastHeard::Hindered => (Exit::TimedOut, format!("timed out asking for {name}{because}")),
             LastHeard::Missing if tries_once => {
                 (Exit::NoSuchPrimitive, format!("there is no {name} in this namespace: create it, or let me wait"))
             }

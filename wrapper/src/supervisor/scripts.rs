@@ -169,6 +169,7 @@ fn read_event(line: &str) -> Event {
         "deleted" => ClaimEvent::Lost { reason: LossReason::Deleted },
         "revoked" => ClaimEvent::Lost { reason: LossReason::Revoked(tail.to_owned()) },
         "released" => ClaimEvent::Released,
+        "hindered" => ClaimEvent::Hindered { why: tail.to_owned() },
         "abandoned" => ClaimEvent::Abandoned { error: tail.to_owned() },
         "refused" => ClaimEvent::Failed { error: refused("create the claim", tail) },
         _ => panic!("no such event: {line}"),

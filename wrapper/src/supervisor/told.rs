@@ -119,6 +119,23 @@ impl Supervisor {
         (self.told.line, self.told.next) = (Some((line, now)), None);
     }
 
+    /// A claim cannot be made yet, which says nothing of the lock.
+    pub(super) fn hindered(&mut self, index: usize, why: &str, now: Boottime, out: &mut Vec<Effect>) {
+        if self.claims[index] != ClaimState::Asked {
+            return;
+        }
+        self.contact_until = None;
+        self.told.answered();
+        self.last_heard = LastHeard::Hindered;
+        self.told.why = format!(": {why}");
+        let line = format!("waiting to ask for {}: {why}", self.settings.claims[index]);
+        if self.tries_once() {
+            self.time_out(now, out);
+        } else if !self.told.is_line(&line) {
+            self.tell(line, now, out);
+        }
+    }
+
     /// A claim is in the queue.
     pub(super) fn waiting(&mut self, index: usize, word: &Word, now: Boottime, out: &mut Vec<Effect>) {
         let Word { ahead, message, missing, lock } = word;
