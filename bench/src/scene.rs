@@ -86,9 +86,10 @@ impl Scene {
         run
     }
 
-    /// `etcdctl lock NAME COMMAND`, on the etcd below the API server.
+    /// `etcdctl lock NAME COMMAND`, on the etcd below the API server. By itself it loses what it holds when the machine
+    /// stands still for ten seconds.
     pub(crate) fn etcdctl_lock(&self, name: &str, command: &[&str]) -> Command {
-        let mut run = self.etcdctl(&["lock", name]);
+        let mut run = self.etcdctl(&["lock", "--ttl=60", name]);
         run.args(command);
         run
     }

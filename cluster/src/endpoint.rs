@@ -322,7 +322,7 @@ mod tests {
         })
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn every_write_names_its_manager_and_is_sent_once() {
         let answer = (200, permit("a", "").to_string());
         let fake = Fake::new(&[answer.clone(), answer.clone(), answer.clone(), answer]);
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(asked.len(), 4);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn nothing_else_can_be_asked_for_by_a_name() {
         let fake = Fake::new(&[]);
         let claims = Claims::all(fake.client(), Program::OPERATOR).within("n");
@@ -391,7 +391,7 @@ mod tests {
         assert_eq!(fake.asked().len(), 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_page_is_read_item_by_item_wherever_its_version_stands() {
         let items =
             [permit("a", "x"), json!({ "metadata": { "name": "b" }, "spec": 5 }), json!(null), permit("c", "]},{\"")];
@@ -414,7 +414,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn failures_say_what_is_known_of_the_write() {
         let absent =
             json!({ "kind": "Status", "message": "no a", "details": { "name": "a" }, "code": 404 }).to_string();

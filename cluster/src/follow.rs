@@ -626,6 +626,9 @@ mod tests {
 
     type Claim = Object<Permit, PermitSpec, IgnoredAny>;
 
+    // Time stands still in these tests but for pauses, as nothing else takes any: what becomes of a watch depends on how
+    // long it has lasted.
+
     fn list(version: u64, names: &[&str], more: &str) -> String {
         let items: Vec<_> = names.iter().map(|name| object(name, version)).collect();
         let metadata = format!(r#"{{"resourceVersion":"{version}","continue":"{more}"}}"#);
@@ -711,7 +714,7 @@ mod tests {
         (seen, fake.queries())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn lists_all_pages_and_then_watches_from_there() {
         let events = event("ADDED", &object("c", 6)) + &event("DELETED", &object("a", 7)) + &bookmark(9);
         let (seen, queries) =
@@ -723,7 +726,7 @@ mod tests {
         assert!(queries[2].ends_with("resourceVersion=5") && queries[3].ends_with("resourceVersion=9"), "{queries:?}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn begins_anew_when_the_version_is_too_old() {
         let gone = failure(410, "too old");
         for answer in [(200, event("ERROR", &gone)), (410, gone.clone())] {
@@ -735,7 +738,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn goes_on_from_where_it_was_after_other_errors_and_begins_anew_after_many() {
         let failed = || (500, "no".to_owned());
         let (seen, queries) = follow(&[(200, list(5, &[], "")), failed(), failed()]).await;
@@ -747,7 +750,7 @@ mod tests {
         assert_eq!(queries.last().map(String::as_str), Some("&limit=2"));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn each_list_and_watch_that_fails_is_told_also_where_the_reason_is_the_same() {
         let failed = || (500, "no".to_owned());
         let gone = (410, failure(410, "too old"));
@@ -760,7 +763,7 @@ mod tests {
         assert_eq!((restarts, failing), (4, 3), "{seen:?}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_object_that_cannot_be_read_is_told_and_costs_nothing_else() {
         let events = event("MODIFIED", &misfit("b", 6))
             + &event("MODIFIED", r#"{"spec":5}"#)
@@ -779,7 +782,7 @@ mod tests {
         assert!(queries[2].ends_with("resourceVersion=8"), "{queries:?}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_list_in_which_something_was_passed_over_shows_of_nothing_that_it_is_gone() {
         let illegible = |more: &str| {
             let metadata = format!(r#"{{"resourceVersion":"5","continue":"{more}"}}"#);
@@ -797,7 +800,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_object_that_is_too_long_is_told_by_its_name_and_makes_no_new_list() {
         let long = object("b", 6).replace(r#""holder":"h""#, &format!(r#""holder":"{}""#, "h".repeat(5 << 20)));
         let events = event("MODIFIED", &long) + &event("ADDED", &object("c", 7));
@@ -806,7 +809,7 @@ mod tests {
         assert!(queries[2].ends_with("resourceVersion=7"), "{queries:?}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn pages_that_fail_are_halved_and_grow_again_up_to_what_did_not_fail() {
         let (failed, refused) = ((504, "late".to_owned()), (403, failure(403, "no")));
         let page = |more: &str| (200, list(5, &[], more));
@@ -826,7 +829,7 @@ mod tests {
         assert_eq!(limits(&answers).await, [40, 40, 20, 20, 10, 10, 10, 40]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn says_when_a_permission_is_taken_away_and_given_back() {
         let refused = (403, failure(403, "no right to watch"));
         let answers = [(200, list(5, &[], "")), (200, bookmark(6)), refused.clone(), refused, (200, bookmark(7))];
@@ -852,7 +855,7 @@ mod tests {
         assert_eq!(log.works(), Some(5), "with the one before that was not told");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn says_when_versions_go_back() {
         // A watch from a version that is still to come shows nothing; the read after it tells why.
         let answers = [
@@ -874,7 +877,7 @@ mod tests {
         assert!(seen.contains(&"went back from 60 to 21".to_owned()), "{seen:?}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn says_when_an_object_goes_back_in_a_list_that_is_newer() {
         // Who restores a backup as etcd's guide says has versions go on far above all that were.
         let gone = (410, failure(410, "too old"));
@@ -899,7 +902,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn looks_whether_versions_went_back_as_soon_as_a_watch_is_cut_off() {
         // Soon they come to where they were, and then no read tells.
         let answers = [
@@ -913,7 +916,7 @@ mod tests {
         assert_eq!(queries[2], "&limit=1");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_quiet_watch_is_no_sign_of_anything() {
         // What the read shows may come as an event only later.
         let answers = [
@@ -930,7 +933,7 @@ mod tests {
         );
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_read_after_a_quiet_watch_asks_for_no_more_than_one_object_by_name() {
         let answers = [(200, list(50, &[], "")), (200, String::new()), (200, list(50, &[], ""))];
         for (fields, expected) in
@@ -941,7 +944,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_none_of_a_watch_is_a_failure_with_a_pause() {
         for answer in ["<html>", r#"{"kind":"Status"}"#, r#"{"type":"ADDED","object":{"metadata""#] {
             let begun = Instant::now();

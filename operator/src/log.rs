@@ -9,6 +9,7 @@ use std::{
     fmt::{self, Write as _},
     io,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use konductor_cluster::{Boottime, Repeats};
@@ -82,15 +83,16 @@ fn is_module(text: &str) -> bool {
 /// Sets up the log for the whole process.
 pub fn init(filter: &Filter, format: LogFormat) {
     let repeats = (!filter.is_verbose).then(Mutex::default);
+    let now: fn() -> Duration = || Boottime::now().0;
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
     let registry = tracing_subscriber::registry().with(filter.targets.clone());
     match format {
         LogFormat::Text => {
-            registry.with(layer.map_event_format(|format| Counted { format, style: Style::Text, repeats })).init();
+            registry.with(layer.map_event_format(|format| Counted { format, style: Style::Text, repeats, now })).init();
         }
         LogFormat::Json => {
             let layer = layer.json().flatten_event(true);
-            registry.with(layer.map_event_format(|format| Counted { format, style: Style::Json, repeats })).init();
+            registry.with(layer.map_event_format(|format| Counted { format, style: Style::Json, repeats, now })).init();
         }
     }
 }
@@ -107,6 +109,7 @@ struct Counted<F> {
     format: F,
     style: Style,
     repeats: Option<Mutex<Repeats>>,
+    now: fn() -> Duration,
 }
 
 impl<S, N, F> FormatEvent<S, N> for Counted<F>
@@ -121,7 +124,7 @@ where
         };
         let mut said = Said(event.metadata().target().to_owned());
         event.record(&mut said);
-        let again = repeats.lock().unwrap_or_else(PoisonError::into_inner).take(&said.0, Boottime::now().0);
+        let again = repeats.lock().unwrap_or_else(PoisonError::into_inner).take(&said.0, (self.now)());
         match again {
             None => Ok(()),
             Some(again) if again.times == 0 => self.format.format_event(context, out, event),
@@ -223,6 +226,7 @@ mod tests {
             format,
             style: Style::Json,
             repeats: Some(Mutex::default()),
+            now: || Duration::ZERO,
         });
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             for name in ["a", "b", "a"] {

@@ -5,7 +5,7 @@ use std::{fs, process::Stdio, time::Duration};
 use konductor::{AcquireError, Boottime, Client, Guard};
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn folder(permits: u32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();

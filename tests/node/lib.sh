@@ -43,7 +43,7 @@ need_root() {
 # behind.
 one_at_a_time() {
   exec 9</sys/fs/cgroup
-  flock --wait 120 9 || die "another up or down has been running for two minutes; look for it with: ps -ef | grep tests/node"
+  flock --wait 600 9 || die "another up or down has been running for ten minutes; look for it with: ps -ef | grep tests/node"
 }
 
 # Waits until a command succeeds: eventually SECONDS COMMAND...
@@ -106,8 +106,8 @@ remove_node() {
   owner=$(running_state)
   [[ -z $owner || $owner == "$state" ]] ||
     die "the node that runs here keeps its state in $owner; take it down with: KONDUCTOR_NODE_DIR=$owner $here/down"
-  eventually 30 kill_node || die "these processes of the node do not end: $(node_pids | tr '\n' ' ')"
-  eventually 30 remove_cgroups || die "the kernel does not let go of the node's cgroups ($cgroup under /sys/fs/cgroup)"
+  eventually 60 kill_node || die "these processes of the node do not end: $(node_pids | tr '\n' ' ')"
+  eventually 60 remove_cgroups || die "the kernel does not let go of the node's cgroups ($cgroup under /sys/fs/cgroup)"
   if ip link show "$link" &>/dev/null; then
     ip link delete "$link"
   fi

@@ -35,7 +35,9 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let (hosts_file, resolv_conf) = (folder.path().join("hosts"), folder.path().join("resolv.conf"));
         std::fs::write(&hosts_file, hosts).unwrap();
-        std::fs::write(&resolv_conf, format!("# A comment\nnameserver 127.0.0.1\n{config}\n")).unwrap();
+        // A busy machine may take long to answer, and nothing here is about asking again.
+        let patient = "options timeout:30 attempts:5";
+        std::fs::write(&resolv_conf, format!("# A comment\nnameserver 127.0.0.1\n{patient}\n{config}\n")).unwrap();
         let port = self.udp.local_addr().unwrap().port();
         let system = Resolver(Arc::new(Files { hosts: hosts_file, resolv_conf, port }));
         let resolved = tokio::select! {

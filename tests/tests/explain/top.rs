@@ -176,6 +176,7 @@ async fn it_watches_and_asks_for_nothing_again() {
     let viewer = namespace.service_account_kubeconfig("viewer").await;
     let (gateway, through) = Gateway::start(&viewer).await;
     let terminal = terminal((80, 24), &through, &namespace).await;
+    let began = tokio::time::Instant::now();
     terminal.line("$koncli top; echo ended with $?");
     terminal.until(LIMIT, "the list", |screen| screen.contains("2/2")).await;
     // The watches are open when what has changed since the list is seen.
@@ -184,7 +185,6 @@ async fn it_watches_and_asks_for_nothing_again() {
     permit(&namespace, "d", "warehouse", &json!({})).await;
     let waits = |count: usize| move |screen: &str| screen.contains(&format!("{count} full"));
     terminal.until(LIMIT, "one more that waits", waits(2)).await;
-    let began = tokio::time::Instant::now();
     gateway.rule(Some(Rule(Method::GET, "/konductor.io/", Fate::Answered(503, None))));
     for (name, count) in [("e", 3), ("f", 4), ("g", 5)] {
         permit(&namespace, name, "warehouse", &json!({})).await;

@@ -6,6 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use konductor_tests::{Binaries, Pid, Process, eventually, executable};
@@ -22,6 +23,7 @@ struct Looker {
     programs: tempfile::TempDir,
     kubeconfig: Value,
     token: String,
+    started: AtomicUsize,
 }
 
 impl Looker {
@@ -32,7 +34,8 @@ impl Looker {
         let text = fs::read_to_string(&path).expect("a kubeconfig");
         let token = scene.namespace.service_account_token("looker").await;
         let programs = tempfile::tempdir().expect("a folder");
-        Self { programs, kubeconfig: serde_yaml_ng::from_str(&text).expect("YAML"), token }
+        let kubeconfig = serde_yaml_ng::from_str(&text).expect("YAML");
+        Self { programs, kubeconfig, token, started: AtomicUsize::new(0) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -65,7 +68,8 @@ impl Looker {
     fn start(&self, user: &Value, line: &str) -> Process {
         let mut kubeconfig = self.kubeconfig.clone();
         kubeconfig["users"][0]["user"] = user.clone();
-        let path = self.path("kubeconfig");
+        // A file of its own: it may be read when the next one is started already.
+        let path = self.path(&format!("kubeconfig{}", self.started.fetch_add(1, Ordering::Relaxed)));
         fs::write(&path, kubeconfig.to_string()).expect("written");
         Process::spawn("koncli", self.koncli(&path, line))
     }
@@ -198,32 +202,38 @@ async fn a_login_that_fails_is_named_with_what_to_do_and_without_its_secrets() {
 async fn a_login_that_hangs_is_ended_when_the_time_is_up() {
     let scene = Scene::new("koncli-hangs").await;
     let looker = Looker::new(&scene).await;
-    looker.program("hangs", "echo $$ >\"$0.pid\"; exec sleep 1000");
-    let exec = json!({ "exec": { "apiVersion": V1, "command": "hangs", "interactiveMode": "Never" } });
-    for line in [
-        "barrier wait b --timeout 5s",
-        "gate wait g --timeout 5s",
-        "wait job/j --timeout 5s",
-        "semaphore acquire s --timeout 5s",
-        "barrier arrive b --wait --timeout 5s",
-    ] {
-        // None of the run before.
-        let _ = fs::remove_file(looker.path("hangs.pid"));
-        let ran = looker.run(&exec, line).await;
+    // Each has its own, as they are waited for all at once: long enough for a busy machine to have begun to run it.
+    let lines = [
+        "barrier wait b --timeout 20s",
+        "gate wait g --timeout 20s",
+        "wait job/j --timeout 20s",
+        "semaphore acquire s --timeout 20s",
+        "barrier arrive b --wait --timeout 20s",
+    ];
+    let exec = |name: &str| json!({ "exec": { "apiVersion": V1, "command": name, "interactiveMode": "Never" } });
+    let mut hanging = Vec::new();
+    for (number, line) in lines.into_iter().enumerate() {
+        let name = format!("hangs{number}");
+        looker.program(&name, "echo $$ >\"$0.pid\"; exec sleep 1000");
+        let process = looker.start(&exec(&name), line);
+        hanging.push((name, line, process));
+    }
+    // Also when it is the second login that hangs, in the middle of the waiting.
+    let old = Looker::answers(V1, &json!({ "token": "old" }));
+    looker.program("stops", &format!("[ -e \"$0.old\" ] && exec sleep 1000\ntouch \"$0.old\"\n{old}"));
+    let stopped = looker.start(&exec("stops"), lines[0]);
+    for (name, line, process) in hanging {
+        let ran = ended(process).await;
         assert_eq!((ran.code, ran.stdout.as_str()), (69, ""), "{line}: {}", ran.stderr);
-        assert!(ran.stderr.contains("\"hangs\" has taken longer than 5s, and was ended"), "{}", ran.stderr);
-        let pid = fs::read_to_string(looker.path("hangs.pid")).expect("it was run");
+        assert!(ran.stderr.contains(&format!("\"{name}\" has taken longer than 20s, and was ended")), "{}", ran.stderr);
+        let pid = fs::read_to_string(looker.path(&format!("{name}.pid"))).expect("it was run");
         let pid = Pid::from_raw(pid.trim().parse().expect("an id"));
         eventually(LIMIT, "the program is gone", || async {
             if kill(pid, None).is_err() { Ok(()) } else { Err(format!("{pid} is there")) }
         })
         .await;
     }
-    // Also when it is the second login that hangs, in the middle of the waiting.
-    let old = Looker::answers(V1, &json!({ "token": "old" }));
-    looker.program("stops", &format!("[ -e \"$0.old\" ] && exec sleep 1000\ntouch \"$0.old\"\n{old}"));
-    let exec = json!({ "exec": { "apiVersion": V1, "command": "stops", "interactiveMode": "Never" } });
-    let ran = looker.run(&exec, "barrier wait b --timeout 10s").await;
+    let ran = ended(stopped).await;
     assert_eq!((ran.code, ran.stdout.as_str()), (69, ""), "{}", ran.stderr);
     assert!(ran.stderr.contains("has not answered within"), "{}", ran.stderr);
 }

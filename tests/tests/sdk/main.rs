@@ -319,35 +319,49 @@ async fn a_missing_semaphore_is_said_to_be_missing() {
     assert_eq!(claim.next_but_trouble().await, waiting);
 }
 
+/// The TCP connections of a process.
+fn connections(process: &Process) -> Vec<String> {
+    let connections = std::fs::read_to_string(format!("/proc/{}/net/tcp", process.pid())).expect("list connections");
+    let inodes: HashSet<_> = connections.lines().filter_map(|line| line.split_whitespace().nth(9)).collect();
+    let files = std::fs::read_dir(format!("/proc/{}/fd", process.pid())).expect("list a process's files");
+    let targets =
+        files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok()?.into_os_string().into_string().ok());
+    let is_tcp = |target: &String| {
+        let inode = target.strip_prefix("socket:[").and_then(|inode| inode.strip_suffix(']'));
+        inode.is_some_and(|inode| inodes.contains(inode))
+    };
+    targets.filter(is_tcp).collect()
+}
+
 /// HTTP/2: the watch, the requests beside it and the renewals after it share what one TLS handshake has set up.
 #[tokio::test]
 async fn a_process_makes_one_connection() {
     let hand = Hand::new(ControlPlane::shared().await, "connections").await;
     hand.term(1).await;
-    let mut command = Command::new(Binaries::built().run());
-    command.args(["--semaphore", SEMAPHORE, "--", "sleep", "60"]);
-    command.env("KUBECONFIG", hand.namespace.service_account_kubeconfig("default").await);
-    let run = Process::spawn("run", command);
-    let connections = || {
-        let connections = std::fs::read_to_string(format!("/proc/{}/net/tcp", run.pid())).expect("list connections");
-        let inodes: HashSet<_> = connections.lines().filter_map(|line| line.split_whitespace().nth(9)).collect();
-        let files = std::fs::read_dir(format!("/proc/{}/fd", run.pid())).expect("list a process's files");
-        let targets =
-            files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok()?.into_os_string().into_string().ok());
-        let is_tcp = |target: &String| {
-            let inode = target.strip_prefix("socket:[").and_then(|inode| inode.strip_suffix(']'));
-            inode.is_some_and(|inode| inodes.contains(inode))
-        };
-        targets.filter(is_tcp).collect::<Vec<_>>()
-    };
-    let name = hand.only_claim().await.name_any();
-    hand.write(&name, json!({ "phase": "Pending", "ahead": 0, "message": "waits" })).await;
-    run.wait_stderr(LIMIT, "waiting for semaphore warehouse").await;
-    let first = connections();
-    assert_eq!(first.len(), 1, "{first:?}");
-    hand.grant(&name, 1, 16).await;
-    hand.wait_for(&name, |permit| permit.spec.claim.renew_time.is_some()).await;
-    assert_eq!(connections(), first);
+    let kubeconfig = hand.namespace.service_account_kubeconfig("default").await;
+    // A request that is not answered in time is sent again over another connection, and a busy machine may take long to
+    // answer: then once more from the beginning.
+    for _ in 0..5 {
+        let mut command = Command::new(Binaries::built().run());
+        command.args(["--semaphore", SEMAPHORE, "--", "sleep", "600"]).env("KUBECONFIG", &kubeconfig);
+        let run = Process::spawn("run", command);
+        let name = hand.only_claim().await.name_any();
+        hand.write(&name, json!({ "phase": "Pending", "ahead": 0, "message": "waits" })).await;
+        run.wait_stderr(LIMIT, "waiting for semaphore warehouse").await;
+        let first = connections(&run);
+        hand.grant(&name, 1, 16).await;
+        hand.wait_for(&name, |permit| permit.spec.claim.renew_time.is_some()).await;
+        let last = connections(&run);
+        if !run.stderr().contains("trying again") {
+            assert_eq!((first.len(), &last), (1, &first));
+            return;
+        }
+        drop(run);
+        // It may have deleted its claim itself.
+        let _ = hand.namespace.api::<Permit>().delete(&name, &DeleteParams::default()).await;
+        wait_gone(&hand.namespace.api::<Permit>(), &name, LIMIT).await;
+    }
+    panic!("the API server does not answer in time");
 }
 
 /// By name, from the hosts file: a resolver of our own.
@@ -445,12 +459,17 @@ async fn an_api_server_may_go_away() {
 
 /// What a server says to a watch from a version that it no longer knows is what the client takes for that.
 async fn outdated_watch(hand: &Hand) -> u16 {
-    match hand.namespace.api::<Permit>().watch(&WatchParams::default(), "1").await {
-        Err(kube::Error::Api(status)) => status.code,
-        Err(error) => panic!("{error}"),
-        Ok(events) => match pin!(events).try_next().await {
-            Ok(Some(WatchEvent::Error(status))) | Err(kube::Error::Api(status)) => status.code,
-            other => panic!("{other:?}"),
-        },
-    }
+    // One that has just started may ask for patience.
+    eventually(LIMIT, "a watch is answered", || async {
+        let code = match hand.namespace.api::<Permit>().watch(&WatchParams::default(), "1").await {
+            Err(kube::Error::Api(status)) => status.code,
+            Err(error) => return Err(error.to_string()),
+            Ok(events) => match pin!(events).try_next().await {
+                Ok(Some(WatchEvent::Error(status))) | Err(kube::Error::Api(status)) => status.code,
+                other => return Err(format!("{other:?}")),
+            },
+        };
+        if matches!(code, 429 | 503) { Err(format!("it says {code}")) } else { Ok(code) }
+    })
+    .await
 }
