@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use http::Request;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
@@ -12,10 +13,10 @@ use kube::{Client, ResourceExt};
 use serde::Deserialize;
 
 use crate::tools::{tool, workspace};
-use crate::wait::wait_for;
+use crate::wait::{eventually, wait_for};
 
 /// A CRD is served within some milliseconds; the rest is for a busy machine.
-const ESTABLISHED_LIMIT: Duration = Duration::from_mins(1);
+const SERVED_LIMIT: Duration = Duration::from_mins(2);
 
 /// The owner of the fields that the harness applies.
 const FIELD_MANAGER: &str = "konductor-tests";
@@ -40,9 +41,30 @@ pub async fn install_crds_of(client: &Client, folder: &Path) {
             crds.patch(&name, &parameters(), &Patch::Apply(&crd))
                 .await
                 .unwrap_or_else(|error| panic!("apply {}: {error}", file.display()));
-            wait_for(&crds, &name, ESTABLISHED_LIMIT, is_established).await;
+            wait_for(&crds, &name, SERVED_LIMIT, is_established).await;
+            wait_served(client, &crd).await;
         }
     }
+}
+
+/// Waits until the objects of a CRD can be asked for, and are found by who asks what there is: both come a moment after
+/// the CRD says that it is established.
+async fn wait_served(client: &Client, crd: &DynamicObject) {
+    let text = |pointer: &str| {
+        let value = crd.data.pointer(pointer).and_then(serde_json::Value::as_str);
+        value.unwrap_or_else(|| panic!("{} has no {pointer}", crd.name_any())).to_owned()
+    };
+    let version = format!("{}/{}", text("/spec/group"), text("/spec/versions/0/name"));
+    let plural = text("/spec/names/plural");
+    eventually(SERVED_LIMIT, &format!("{plural} are served"), || async {
+        let path = format!("/apis/{version}/{plural}?limit=1");
+        let list = Request::get(&path).body(Vec::new()).expect("a request");
+        client.request_text(list).await.map_err(|error| format!("{path}: {error}"))?;
+        let found = client.list_api_group_resources(&version).await.map_err(|error| error.to_string())?;
+        let is_found = found.resources.iter().any(|resource| resource.name == plural);
+        if is_found { Ok(()) } else { Err("not found among the resources".to_owned()) }
+    })
+    .await;
 }
 
 fn is_established(crd: &CustomResourceDefinition) -> bool {

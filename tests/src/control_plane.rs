@@ -27,7 +27,7 @@ use crate::tools::{tool, tool_of};
 use crate::wait::INTERVAL;
 
 /// Readiness takes some four seconds on two idle cores. The rest is for machines that build and test at the same time.
-const START_LIMIT: Duration = Duration::from_mins(2);
+const START_LIMIT: Duration = Duration::from_mins(3);
 
 /// A running control plane. Dropping it stops its programs and removes its data.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use crate::access::{self, Access};
 use crate::wait::eventually;
 
 /// The API server's authorizer reads roles from a cache, some milliseconds old; the rest is for a busy machine.
-const PERMISSION_LIMIT: Duration = Duration::from_secs(30);
+const PERMISSION_LIMIT: Duration = Duration::from_mins(2);
 
 /// What a pod's status says of one container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -133,8 +133,8 @@ impl Process {
     /// a moment in which they may answer one more request.
     pub fn freeze(&mut self) {
         self.signal(Signal::SIGSTOP);
-        // Ten seconds at most: a thread stops when it next enters or leaves the kernel.
-        for _ in 0..2000 {
+        // Half a minute at least: a thread stops when it next enters or leaves the kernel.
+        for _ in 0..6000 {
             if self.is_frozen() {
                 return;
             }

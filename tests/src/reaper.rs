@@ -80,8 +80,8 @@ pub(crate) fn marked(mark: &str) -> Vec<Pid> {
 
 /// Kills every process with this mark, and returns when none is left.
 pub(crate) fn kill_marked(mark: &str) {
-    // As in reaper.sh: again until none is left, ten seconds at most.
-    for _ in 0..500 {
+    // As in reaper.sh: again until none is left, half a minute at least.
+    for _ in 0..1500 {
         let found = marked(mark);
         if found.is_empty() {
             return;

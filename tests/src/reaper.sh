@@ -9,9 +9,9 @@ printf '%s\n' "$root"
 exec >&-
 # Nothing is ever written to this pipe: the read ends when the last process that holds its other end is gone.
 while read -r _; do :; done
-# Again until none is left, as a process may fork between being found and being killed. Ten seconds at most: what
+# Again until none is left, as a process may fork between being found and being killed. Half a minute at least: what
 # survives SIGKILL for so long hangs in the kernel.
-for ((round = 0; round < 500; round++)); do
+for ((round = 0; round < 1500; round++)); do
   # grep's exit status says nothing here: processes that end meanwhile make it 2.
   found=$(grep -lsF -- "$1=$root/" /proc/[0-9]*/environ)
   [[ -n $found ]] || break

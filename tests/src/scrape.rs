@@ -8,7 +8,7 @@ use crate::process::Process;
 use crate::wait::eventually;
 
 /// Starting takes a moment; the rest is for machines that build and test at the same time.
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// What Prometheus accepts, among other things.
 const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0";

@@ -18,7 +18,7 @@ use nix::sys::signal::kill;
 use serde_json::json;
 
 /// Far more than anything here takes on an idle machine.
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(4);
 
 fn config_map(name: &str) -> ConfigMap {
     serde_json::from_value(json!({ "metadata": { "name": name }, "data": { "key": "value" } })).expect("a ConfigMap")

@@ -341,7 +341,7 @@ where
     assert_eq!(page.illegible, []);
     let mut followed = BTreeMap::new();
     loop {
-        let next = timeout(Duration::from_secs(30), seen.recv()).await.expect("more is seen");
+        let next = timeout(Duration::from_mins(2), seen.recv()).await.expect("more is seen");
         match next.expect("following") {
             Ok(Event::Apply(object)) => {
                 let object = object.expect("readable");

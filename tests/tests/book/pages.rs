@@ -45,8 +45,7 @@ async fn operator() -> &'static (Installed, Process) {
     SHARED
         .get_or_init(|| async {
             let installed = Installed::on(ControlPlane::shared().await, true).await;
-            let operator = installed.operator("shared", &[]);
-            installed.wait_leader("shared", std::time::Duration::from_mins(2)).await;
+            let operator = installed.operator_alone("shared", std::time::Duration::from_mins(2)).await;
             (installed, operator)
         })
         .await

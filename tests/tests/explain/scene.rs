@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 /// Far more than anything here takes on an idle machine.
-pub(crate) const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
 /// The operator that all tests share, and the namespace that it is installed in.
 pub(crate) async fn operator() -> &'static (Installed, Process) {
@@ -21,8 +21,7 @@ pub(crate) async fn operator() -> &'static (Installed, Process) {
     SHARED
         .get_or_init(|| async {
             let installed = Installed::on(ControlPlane::shared().await, true).await;
-            let operator = installed.operator("shared", &[]);
-            installed.wait_leader("shared", LIMIT).await;
+            let operator = installed.operator_alone("shared", LIMIT).await;
             (installed, operator)
         })
         .await

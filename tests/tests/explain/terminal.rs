@@ -4,6 +4,8 @@ use std::{path::PathBuf, process::Command, time::Duration};
 
 use konductor_tests::{Process, eventually};
 
+use crate::scene::LIMIT;
+
 /// A terminal with a shell in it.
 pub(crate) struct Terminal {
     socket: PathBuf,
@@ -25,7 +27,7 @@ impl Terminal {
         let server = Process::spawn("tmux", command);
         let terminal = Self { socket, _server: server, folder };
         let (width, height) = (size.0.to_string(), size.1.to_string());
-        eventually(Duration::from_secs(20), "a tmux that answers (is it installed?)", || async {
+        eventually(LIMIT, "a tmux that answers (is it installed?)", || async {
             let new = ["new-session", "-d", "-x", &width, "-y", &height, "/bin/sh"];
             terminal.ask(&new).map(drop)
         })

@@ -62,8 +62,8 @@ async fn the_screen_shows_what_is_there_as_it_changes_and_is_given_back() {
     crowd(&namespace).await;
     let terminal = terminal((80, 24), ControlPlane::shared().await.admin_kubeconfig(), &namespace).await;
     terminal.line("$koncli top; echo ended with $?");
-    // The last word of the line is its past, once there is some.
-    let is_whole = |screen: &str| screen.lines().any(|line| line.contains(" full ") && line.ends_with('█'));
+    // Who waits is counted a little after it does, and the last word of the line is its past, once there is some.
+    let is_whole = |screen: &str| screen.lines().any(|line| line.contains(" 1 full ") && line.ends_with('█'));
     let screen = terminal.until(LIMIT, "the list", is_whole).await;
     let keys = "↑↓ choose Enter look into it w why / filter s sort q quit";
     let list = steady(&screen, &namespace);

@@ -120,7 +120,7 @@ async fn a_gate_and_a_barrier_say_what_is_missing() {
     assert_eq!((code, steady(&out, &namespace).as_str()), (0, expected));
 
     // Who has waited in vain is told the same in short.
-    let (code, _, error) = koncli(&admin, &namespace, &["barrier", "wait", "done", "--timeout", "1s"]).await;
+    let (code, _, error) = koncli(&admin, &namespace, &["barrier", "wait", "done", "--timeout", "15s"]).await;
     assert_eq!(code, 75, "{error}");
     assert!(error.contains("barrier/done waits: 1 of 2 have arrived, round 1"), "{error}");
     assert!(error.contains("not arrived: job/load, which is active"), "{error}");

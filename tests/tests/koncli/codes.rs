@@ -5,7 +5,7 @@ use std::process::Command;
 use konductor_tests::{Binaries, Gateway, Process};
 use serde_json::Value;
 
-use crate::scene::{Ran, Scene, ended};
+use crate::scene::{Ran, Scene, deaf, ended};
 
 /// Runs it in a shell, with `koncli` as `$0`.
 async fn in_shell(scene: &Scene, script: &str) -> Ran {
@@ -22,14 +22,14 @@ async fn each_exit_code_has_a_command_that_comes_to_it() {
     scene.prints("semaphore acquire s --holder first --ttl 10m").await;
     scene.prints("barrier create late --expected 2 --timeout 1s").await;
     scene.prints("barrier arrive late me").await;
-    scene.says("wait barrier/late --for failed --timeout 60s", "barrier.konductor.io/late failed\n").await;
+    scene.says("wait barrier/late --for failed --timeout 2m", "barrier.konductor.io/late failed\n").await;
     let nobody = scene.without_rights("nobody").await;
     for (code, ran, said) in [
         (64, scene.run("semaphore create x").await, "--permits <N>"),
         (70, in_shell(&scene, "\"$0\" semaphore list >/dev/full").await, "the result cannot be written to stdout"),
         (75, scene.run("semaphore acquire s --holder second --timeout 0").await, "waited in vain for semaphore/s"),
-        (76, scene.run("barrier wait late --timeout 60s").await, "cannot wait for barrier/late"),
-        (77, nobody.run("semaphore acquire s --timeout 60s").await, "kubectl create rolebinding"),
+        (76, scene.run("barrier wait late --timeout 2m").await, "cannot wait for barrier/late"),
+        (77, nobody.run("semaphore acquire s --timeout 2m").await, "kubectl create rolebinding"),
         (78, scene.run("semaphore status none").await, "not found in the namespace"),
         (126, scene.run("run -- /etc/passwd").await, "/etc/passwd"),
         (127, scene.run("run -- no-such-command").await, "no-such-command"),
@@ -53,8 +53,7 @@ async fn who_cannot_be_reached_is_named_with_where_to_look() {
     let text = std::fs::read_to_string(&path).expect("a kubeconfig");
     let config: Value = serde_yaml_ng::from_str(&text).expect("YAML");
     let server = config["clusters"][0]["cluster"]["server"].as_str().expect("a server");
-    // A port that nobody listens at: that of a listener which is gone.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let (_kept, port) = deaf();
     let dead = format!("https://{port}");
     let named = server.replace("127.0.0.1", "no-such-host.invalid");
     for (address, line, expected) in [
@@ -84,7 +83,7 @@ async fn who_cannot_be_reached_is_named_with_where_to_look() {
 async fn to_wait_for_a_barrier_that_is_open_is_one_request() {
     let scene = Scene::new("koncli-one").await;
     scene.prints("barrier create b --expected 1").await;
-    scene.prints("barrier arrive b me --wait --timeout 60s").await;
+    scene.prints("barrier arrive b me --wait --timeout 2m").await;
     scene.namespace.service_account("looker").await;
     scene.namespace.bind_cluster_role("looker", "konductor-workload").await;
     let (gateway, path) = Gateway::start(&scene.namespace.service_account_kubeconfig("looker").await).await;

@@ -62,7 +62,7 @@ async fn a_lease_from_its_creation_to_its_end() {
     let token = scene.prints("lease acquire report --holder nightly").await;
     scene.says("lease acquire report --holder nightly", &token).await;
     scene.comes_to_say("lease status report -o jsonpath={.holder}", "nightly\n").await;
-    scene.says("lease status report -o jsonpath={.fencingToken}", &token).await;
+    scene.comes_to_say("lease status report -o jsonpath={.fencingToken}", &token).await;
     let name = scene.prints("lease acquire report --holder nightly -o name").await.trim().to_owned();
     scene.says("lease renew report --holder nightly", &format!("{name} renewed for AGE\n")).await;
     scene.says("lease release report --holder nightly -q", "").await;
@@ -75,11 +75,11 @@ async fn a_barrier_from_its_creation_to_its_end() {
     scene.says("barrier create stage --expected 2 --reset-after 24h", "barrier.konductor.io/stage created\n").await;
     scene.says("barrier arrive stage worker-1", "barrier.konductor.io/stage arrived (worker-1)\n").await;
     scene.says("barrier arrive stage --holder worker-1", "barrier.konductor.io/stage arrived (worker-1)\n").await;
-    let waiting = scene.start("barrier wait stage --timeout 60s");
+    let waiting = scene.start("barrier wait stage --timeout 2m");
     waiting.wait_stderr(crate::scene::LIMIT, "waiting for barrier/stage: 1 of 2 have arrived").await;
     scene
         .says(
-            "barrier arrive stage --key worker-2 --wait --timeout 60s",
+            "barrier arrive stage --key worker-2 --wait --timeout 2m",
             "barrier.konductor.io/stage arrived (worker-2)\nbarrier.konductor.io/stage open\n",
         )
         .await;
@@ -89,7 +89,7 @@ async fn a_barrier_from_its_creation_to_its_end() {
     scene.says("barrier status stage -o jsonpath={.open}", "true\n").await;
     scene.says("barrier reset stage", "barrier.konductor.io/stage reset\n").await;
     scene
-        .says("wait barrier/stage --for condition=Open=False --timeout 60s", "barrier.konductor.io/stage Open=False\n")
+        .says("wait barrier/stage --for condition=Open=False --timeout 2m", "barrier.konductor.io/stage Open=False\n")
         .await;
     scene.says("barrier status stage -o jsonpath={.arrived}", "0\n").await;
     let table = "\
@@ -105,13 +105,13 @@ async fn a_gate_from_its_creation_to_its_end() {
     let scene = Scene::new("koncli-gate").await;
     scene.says("gate create by-hand", "gate.konductor.io/by-hand created\n").await;
     scene
-        .says("wait gate/by-hand --for condition=Open=False --timeout 60s", "gate.konductor.io/by-hand Open=False\n")
+        .says("wait gate/by-hand --for condition=Open=False --timeout 2m", "gate.konductor.io/by-hand Open=False\n")
         .await;
     scene.says("gate open by-hand", "gate.konductor.io/by-hand opened\n").await;
-    scene.says("gate wait by-hand --timeout 60s", "gate.konductor.io/by-hand open\n").await;
+    scene.says("gate wait by-hand --timeout 2m", "gate.konductor.io/by-hand open\n").await;
     scene.says("gate close by-hand", "gate.konductor.io/by-hand closed\n").await;
     scene
-        .says("wait gate/by-hand --for condition=Open=False --timeout 60s", "gate.konductor.io/by-hand Open=False\n")
+        .says("wait gate/by-hand --for condition=Open=False --timeout 2m", "gate.konductor.io/by-hand Open=False\n")
         .await;
     scene
         .fails(
@@ -127,10 +127,10 @@ async fn a_gate_from_its_creation_to_its_end() {
             "gate.konductor.io/free created\n",
         )
         .await;
-    scene.says("gate wait free --timeout 60s", "gate.konductor.io/free open\n").await;
+    scene.says("gate wait free --timeout 2m", "gate.konductor.io/free open\n").await;
     scene.says("gate close free", "gate.konductor.io/free closed\n").await;
     scene.says("gate auto free", "gate.konductor.io/free left to its conditions\n").await;
-    scene.says("gate wait free --timeout 60s", "gate.konductor.io/free open\n").await;
+    scene.says("gate wait free --timeout 2m", "gate.konductor.io/free open\n").await;
     scene.says("gate status free -o jsonpath={.met}", "1\n").await;
     scene.says("gate status free -o jsonpath={.conditions[0].met}", "true\n").await;
     scene
@@ -146,7 +146,7 @@ async fn events_and_revocation() {
     scene.says("revoke semaphore/s --holder me --reason maintenance", &format!("{name} revoked\n")).await;
     scene
         .says(
-            &format!("wait {} --for condition=Granted=False --timeout 60s", name.replace(".konductor.io", "")),
+            &format!("wait {} --for condition=Granted=False --timeout 2m", name.replace(".konductor.io", "")),
             &format!("{name} Granted=False\n"),
         )
         .await;

@@ -33,7 +33,7 @@ async fn of_fifty_that_acquire_at_once_three_hold() {
 async fn of_fifty_that_acquire_a_lease_at_once_one_holds() {
     let scene = Scene::new("koncli-leases").await;
     scene.prints("lease create l").await;
-    scene.prints("wait lease/l --for condition=Ready --timeout 60s").await;
+    scene.prints("wait lease/l --for condition=Ready --timeout 2m").await;
     let mut times = 0;
     for round in 0..ROUNDS {
         let held = let_in(&scene, "lease acquire l", round).await;

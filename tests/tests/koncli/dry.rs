@@ -33,9 +33,9 @@ async fn a_dry_run_changes_nothing() {
         "gate create g",
         "gate create h --condition semaphore/s=Available",
         "semaphore acquire s --holder me",
-        "lease acquire l --holder me --timeout 60s",
-        "wait barrier/b --for condition=Open=False --timeout 60s",
-        "wait gate/g gate/h --for condition=Open=False --timeout 60s",
+        "lease acquire l --holder me --timeout 2m",
+        "wait barrier/b --for condition=Open=False --timeout 2m",
+        "wait gate/g gate/h --for condition=Open=False --timeout 2m",
     ] {
         scene.prints(line).await;
     }

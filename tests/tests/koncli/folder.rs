@@ -89,7 +89,7 @@ gpu    Available   3         2        1
 async fn what_happens_in_a_folder_is_waited_for_and_watched() {
     let (folder, mut first, second) = busy().await;
     let folder = folder.path();
-    let waiting = koncli(folder, "wait semaphore/gpu --for condition=Saturated --timeout 110s");
+    let waiting = koncli(folder, "wait semaphore/gpu --for condition=Saturated --timeout 2m");
     waiting.wait_stderr(LIMIT, "waiting for semaphore/gpu: Saturated is False").await;
     let watching = koncli(folder, "semaphore status gpu -w -o jsonpath={.holders[*]}");
     watching.wait_stdout(LIMIT, "first").await;

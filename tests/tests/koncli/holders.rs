@@ -45,7 +45,7 @@ async fn who_asks_again_says_so_and_frees_nothing_under_the_first() {
     // Whoever works under it is asked to end, and is given the time for it.
     scene.prints("revoke semaphore/s --holder me --reason maintenance").await;
     scene.comes_to_say("semaphore status s -o jsonpath={.claims[*].phase}", "Revoking\n").await;
-    let refused = scene.run("semaphore acquire s --holder me --timeout 60s").await;
+    let refused = scene.run("semaphore acquire s --holder me --timeout 2m").await;
     assert_eq!(refused.code, 77, "{}", refused.stderr);
     assert!(refused.stderr.contains("maintenance"), "{}", refused.stderr);
     scene.says("semaphore status s -o jsonpath={.claims[*].holder}", "me\n").await;
@@ -54,7 +54,7 @@ async fn who_asks_again_says_so_and_frees_nothing_under_the_first() {
 #[tokio::test]
 async fn acquiring_in_a_namespace_that_does_not_exist_is_an_error() {
     let scene = Scene::new("koncli-nowhere").await;
-    let ran = scene.run("semaphore acquire s -n no-such-namespace --timeout 60s").await;
+    let ran = scene.run("semaphore acquire s -n no-such-namespace --timeout 2m").await;
     assert_eq!(ran.code, 78, "{}", ran.stderr);
     assert!(ran.stderr.contains("the namespace must exist first"), "{}", ran.stderr);
 }
@@ -81,7 +81,7 @@ async fn in_a_pod_a_claim_is_the_pods_and_ends_with_it() {
     assert_eq!(ended(in_pod(&scene, "load", &uid, "semaphore release s")).await.code, 0);
     // The pod's end frees what it has not released.
     assert_eq!(ended(in_pod(&scene, "load", &uid, "semaphore acquire s")).await.code, 0);
-    let waiting = scene.start("semaphore acquire s --holder next --timeout 110s");
+    let waiting = scene.start("semaphore acquire s --holder next --timeout 2m");
     waiting.wait_stderr(LIMIT, "next in line").await;
     scene.namespace.pod_terminated("load", &[("take", 0), ("main", 1)]).await;
     let ran = ended(waiting).await;
@@ -96,7 +96,7 @@ async fn what_a_process_renews_takes_force_to_release() {
         json!({ "metadata": { "name": "c" }, "spec": { "semaphore": "s", "holder": "run", "instance": "0123" } });
     let claim: Permit = serde_json::from_value(claim).expect("a claim");
     scene.namespace.api::<Permit>().create(&PostParams::default(), &claim).await.expect("create a claim");
-    scene.prints("wait permit/c --timeout 60s").await;
+    scene.prints("wait permit/c --timeout 2m").await;
     let ran = scene.run("semaphore release s --holder run").await;
     assert_eq!(ran.code, 77, "{}", ran.stderr);
     assert!(ran.stderr.contains("by a process that renews it"), "{}", ran.stderr);
@@ -108,7 +108,7 @@ async fn two_who_release_at_once_both_succeed() {
     let scene = Scene::new("koncli-two").await;
     scene.semaphore("s", 1).await;
     for _ in 0..5 {
-        scene.prints("semaphore acquire s --holder me --timeout 60s").await;
+        scene.prints("semaphore acquire s --holder me --timeout 2m").await;
         let both = [(); 2].map(|()| scene.start("semaphore release s --holder me --ignore-not-found"));
         for one in both {
             let ran = ended(one).await;

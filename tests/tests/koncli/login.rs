@@ -149,14 +149,14 @@ async fn a_login_may_give_a_certificate() {
 async fn credentials_that_are_not_accepted_any_more_are_asked_for_again() {
     let scene = Scene::new("koncli-expired").await;
     scene.prints("barrier create b --expected 1").await;
-    scene.prints("barrier arrive b me --wait --timeout 60s").await;
+    scene.prints("barrier arrive b me --wait --timeout 2m").await;
     let looker = Looker::new(&scene).await;
     let old = Looker::answers(V1, &json!({ "token": "old" }));
     let new = Looker::answers(V1, &json!({ "token": looker.token }));
     let exec = |name: &str| json!({ "exec": { "apiVersion": V1, "command": name, "interactiveMode": "Never" } });
     for (name, line, output) in [
         ("first", "barrier list -o name", "barrier.konductor.io/b\n"),
-        ("second", "barrier wait b --timeout 60s", "barrier.konductor.io/b open\n"),
+        ("second", "barrier wait b --timeout 2m", "barrier.konductor.io/b open\n"),
     ] {
         looker.program(name, &format!("if [ -e \"$0.old\" ]; then\n{new}\nelse\ntouch \"$0.old\"\n{old}\nfi"));
         let ran = looker.run(&exec(name), line).await;
@@ -164,7 +164,7 @@ async fn credentials_that_are_not_accepted_any_more_are_asked_for_again() {
         assert_eq!(looker.runs(name), 2, "{line}");
     }
     looker.program("never", &old);
-    for line in ["barrier list", "barrier wait b --timeout 60s", "semaphore acquire s --timeout 60s"] {
+    for line in ["barrier list", "barrier wait b --timeout 2m", "semaphore acquire s --timeout 2m"] {
         let ran = looker.run(&exec("never"), line).await;
         assert_eq!((ran.code, ran.stdout.as_str()), (77, ""), "{line}: {}", ran.stderr);
         assert!(ran.stderr.contains("credentials") && ran.stderr.contains("log in anew"), "{line}: {}", ran.stderr);

@@ -10,7 +10,7 @@ async fn who_may_look_can_look() {
     admin.semaphore("s", 1).await;
     admin.prints("semaphore acquire s --holder me").await;
     admin.prints("barrier create b --expected 1").await;
-    admin.prints("barrier arrive b me --wait --timeout 60s").await;
+    admin.prints("barrier arrive b me --wait --timeout 2m").await;
     admin.prints("gate create g").await;
     let viewer = admin.with_role("konductor-view").await;
     for line in [
@@ -91,25 +91,25 @@ async fn a_workload_can_hold_wait_and_arrive() {
     admin.prints("gate open g").await;
     let workload = admin.with_role("konductor-workload").await;
     for line in [
-        "semaphore acquire s --holder me --timeout 60s",
-        "semaphore acquire s --holder me --timeout 60s -o json",
+        "semaphore acquire s --holder me --timeout 2m",
+        "semaphore acquire s --holder me --timeout 2m -o json",
         "semaphore renew s --holder me",
         "semaphore release s --holder me",
-        "lease acquire l --holder me --timeout 60s",
+        "lease acquire l --holder me --timeout 2m",
         "lease renew l --holder me",
         "lease release l --holder me",
         "barrier arrive b me",
-        "barrier wait b --timeout 60s",
-        "gate wait g --timeout 60s",
-        "wait barrier/b gate/g --timeout 60s",
-        "wait barrier/b --timeout 60s -o json",
+        "barrier wait b --timeout 2m",
+        "gate wait g --timeout 2m",
+        "wait barrier/b gate/g --timeout 2m",
+        "wait barrier/b --timeout 2m -o json",
         "barrier arrive b me -o json",
     ] {
         workload.prints(line).await;
     }
-    let name = workload.prints("semaphore acquire s --holder me --timeout 60s -o name").await;
+    let name = workload.prints("semaphore acquire s --holder me --timeout 2m -o name").await;
     let claim = name.trim().replace(".konductor.io", "");
-    workload.prints(&format!("wait {claim} --timeout 60s")).await;
+    workload.prints(&format!("wait {claim} --timeout 2m")).await;
     // What it waits for in vain, it is told as far as it may see it.
     let vain = workload.run("semaphore acquire s --holder another --timeout 0").await;
     assert_eq!(vain.code, 75, "{vain:?}");
@@ -127,7 +127,7 @@ async fn who_may_edit_can_do_all_of_it() {
     for line in [
         "semaphore create s --permits 1",
         "semaphore resize s --permits 2",
-        "semaphore acquire s --holder me --timeout 60s",
+        "semaphore acquire s --holder me --timeout 2m",
         "revoke semaphore/s --holder me",
         "revoke semaphore/s --holder me --force -y",
         "lease create l",

@@ -1,16 +1,17 @@
 //! A namespace with an operator, and `koncli` in it.
 
 use std::{
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use konductor_tests::{Binaries, ControlPlane, Installed, Process, TestNamespace};
-use tokio::sync::OnceCell;
+use tokio::{net::TcpSocket, sync::OnceCell};
 
 /// Far more than anything here takes on an idle machine.
-pub(crate) const LIMIT: Duration = Duration::from_mins(2);
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
 /// Konductor as the chart installs it, with an operator that all tests share.
 pub(crate) async fn shared() -> &'static (Installed, Process) {
@@ -18,7 +19,7 @@ pub(crate) async fn shared() -> &'static (Installed, Process) {
     SHARED
         .get_or_init(|| async {
             let installed = Installed::on(ControlPlane::shared().await, true).await;
-            let operator = installed.operator("shared", &[]);
+            let operator = installed.operator_alone("shared", LIMIT).await;
             (installed, operator)
         })
         .await
@@ -110,7 +111,7 @@ impl Scene {
     /// A semaphore that the operator has accepted.
     pub(crate) async fn semaphore(&self, name: &str, permits: u32) {
         self.prints(&format!("semaphore create {name} --permits {permits}")).await;
-        self.prints(&format!("wait semaphore/{name} --for condition=Ready --timeout 60s")).await;
+        self.prints(&format!("wait semaphore/{name} --for condition=Ready --timeout 2m")).await;
     }
 }
 
@@ -124,6 +125,14 @@ pub(crate) fn koncli(kubeconfig: &Path) -> Command {
         .env("HOME", "/nowhere")
         .env("RUST_BACKTRACE", "0");
     command
+}
+
+/// An address at which nobody listens, and nobody else will as long as the socket is kept.
+pub(crate) fn deaf() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
+    let address = socket.local_addr().expect("an address");
+    (socket, address)
 }
 
 /// Waits for the end of a `koncli`.

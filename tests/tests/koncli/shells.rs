@@ -94,7 +94,7 @@ async fn nobody_waits_for_names_of_a_cluster_that_does_not_answer() {
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, ":4\n", ""));
     assert!(took >= Duration::from_millis(500), "it was asked: {took:?}");
     // Half a second; the rest is a machine that has other things to do.
-    assert!(took < Duration::from_secs(15) + bare, "{took:?}, and {bare:?} without a cluster");
+    assert!(took < Duration::from_secs(20) + bare, "{took:?}, and {bare:?} without a cluster");
     // Waiting for what cannot be reached ends about when it is asked for.
     for line in ["semaphore acquire s --holder h --timeout 1s", "barrier wait b --timeout 1s"] {
         let began = Boottime::now();

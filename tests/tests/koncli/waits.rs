@@ -11,15 +11,15 @@ use crate::scene::{LIMIT, Scene, ended};
 async fn a_wait_that_is_in_vain_says_for_what_and_ends_with_75() {
     let scene = Scene::new("koncli-vain").await;
     scene.prints("barrier create b --expected 2").await;
-    scene.prints("wait barrier/b --for condition=Ready --timeout 60s").await;
-    let ran = scene.run("barrier wait b --timeout 10s").await;
+    scene.prints("wait barrier/b --for condition=Ready --timeout 2m").await;
+    let ran = scene.run("barrier wait b --timeout 15s").await;
     assert_eq!(ran.code, 75, "{}", ran.stderr);
     assert!(ran.stderr.contains("in vain for barrier/b: 0 of 2 have arrived"), "{}", ran.stderr);
     let ran = scene.run("barrier wait b --timeout 0").await;
     assert_eq!(ran.code, 75, "{}", ran.stderr);
     let ran = scene.run("barrier wait none --timeout 0").await;
     assert_eq!(ran.code, 78, "{}", ran.stderr);
-    let ran = scene.run("gate wait none --timeout 10s").await;
+    let ran = scene.run("gate wait none --timeout 15s").await;
     assert_eq!(ran.code, 75, "{}", ran.stderr);
     assert!(ran.stderr.contains("gate/none, which does not exist"), "{}", ran.stderr);
 }
@@ -29,7 +29,7 @@ async fn a_barrier_that_has_failed_ends_the_waiting_with_76() {
     let scene = Scene::new("koncli-failed").await;
     scene.prints("barrier create b --expected 2 --timeout 1s").await;
     scene.prints("barrier arrive b me").await;
-    let ran = scene.run("barrier wait b --timeout 60s").await;
+    let ran = scene.run("barrier wait b --timeout 2m").await;
     assert_eq!(ran.code, 76, "{}", ran.stderr);
     scene.says("wait barrier/b --for failed", "barrier.konductor.io/b failed\n").await;
 }
@@ -49,7 +49,7 @@ async fn a_job_is_waited_for_until_it_is_complete_or_has_failed() {
     for name in ["good", "bad"] {
         jobs.create(&PostParams::default(), &job(name)).await.expect("create a job");
     }
-    let waiting = scene.start("wait job/good --timeout 60s");
+    let waiting = scene.start("wait job/good --timeout 2m");
     waiting.wait_stderr(LIMIT, "waiting for job/good").await;
     let at = "2026-01-01T00:00:00Z";
     let ended_with = |kind: &str, before: &str| {
@@ -94,10 +94,10 @@ async fn an_acquire_waits_for_its_turn_and_gives_up_in_time() {
     scene.prints("semaphore acquire s --holder first --permits 2").await;
     let ran = scene.run("semaphore acquire s --holder second --timeout 0").await;
     assert_eq!(ran.code, 75, "{}", ran.stderr);
-    let ran = scene.run("semaphore acquire s --holder second --timeout 10s").await;
+    let ran = scene.run("semaphore acquire s --holder second --timeout 15s").await;
     assert_eq!((ran.code, ran.stdout.as_str()), (75, ""), "{}", ran.stderr);
     scene.comes_to_say("semaphore status s -o jsonpath={.claims[*].holder}", "first\n").await;
-    let waiting = scene.start("semaphore acquire s --holder second --timeout 60s");
+    let waiting = scene.start("semaphore acquire s --holder second --timeout 2m");
     waiting.wait_stderr(LIMIT, "waiting for semaphore/s: next in line").await;
     scene.prints("semaphore release s --holder first").await;
     let ran = ended(waiting).await;
@@ -112,12 +112,12 @@ async fn what_is_not_renewed_is_free_after_its_time_to_live() {
     let scene = Scene::new("koncli-ttl").await;
     scene.semaphore("s", 1).await;
     scene.prints("semaphore acquire s --holder first --ttl 5s").await;
-    let ran = scene.run("semaphore acquire s --holder second --timeout 60s").await;
+    let ran = scene.run("semaphore acquire s --holder second --timeout 2m").await;
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let renewed = scene.run("semaphore renew s --holder first").await;
     assert_eq!(renewed.code, 78, "it has expired: {}", renewed.stderr);
     // What has expired makes room for the same holder.
     scene.prints("semaphore release s --holder second").await;
-    let token = scene.prints("semaphore acquire s --holder first --timeout 60s").await;
+    let token = scene.prints("semaphore acquire s --holder first --timeout 2m").await;
     assert!(token.trim().parse::<u64>().is_ok(), "{token}");
 }

@@ -16,13 +16,13 @@ use crate::workload::{Shape, uid, work, work_until_told};
 const LONG: &str = "30m";
 
 /// "At once", on a busy machine: the kubelet reports an end within a second or two.
-const AT_ONCE: Duration = Duration::from_secs(30);
+const AT_ONCE: Duration = Duration::from_mins(1);
 
 /// A TTL that is waited for.
 const SHORT: (&str, Duration) = ("10s", Duration::from_secs(10));
 
 /// What may come on top of a TTL on a busy machine.
-const OPERATOR_TIME: Duration = Duration::from_secs(20);
+const OPERATOR_TIME: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 #[ignore = "needs root and a node: run tests/node/test"]

@@ -19,7 +19,7 @@ use crate::workload::uid;
 const TTL: Duration = Duration::from_secs(15);
 
 /// What kubelet, operator and a busy machine may take on top.
-const OVERHEAD: Duration = Duration::from_secs(30);
+const OVERHEAD: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 #[ignore = "needs root and a node: run tests/node/test"]

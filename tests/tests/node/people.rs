@@ -1,7 +1,5 @@
 //! What a person sees and does with kubectl.
 
-use std::time::Duration;
-
 use konductor_api::{ClaimPhase, Permit, Semaphore};
 use konductor_tests::{eventually, wait_for};
 use kube::api::PostParams;
@@ -102,7 +100,7 @@ async fn kubectl_scales_a_semaphore() {
     })
     .await;
     delete(&scene.api::<Permit>(), "first").await;
-    eventually(Duration::from_mins(1), "it is shown as paused", || async {
+    eventually(LIMIT, "it is shown as paused", || async {
         let table = Table::of(&scene.kubectl(&["get", "semaphores"]).await);
         let row = &table.row("one")[..5];
         if row == ["one", "Paused", "0", "1", "1"] { Ok(()) } else { Err(row.join(" ")) }

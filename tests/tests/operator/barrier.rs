@@ -123,7 +123,7 @@ async fn kubectl_waits_for_what_is_to_open() {
         let mut kubectl = Command::new("kubectl");
         // What it remembers of other clusters at this address is none of this one.
         kubectl.arg("--cache-dir").arg(kubeconfig.with_file_name("cache")).arg("--kubeconfig").arg(&kubeconfig);
-        kubectl.args(["wait", "--for=condition=Open", "--timeout=60s", what]);
+        kubectl.args(["wait", "--for=condition=Open", "--timeout=3m", what]);
         Process::spawn("kubectl", kubectl)
     };
     let mut waiting = [wait("barrier/b"), wait("gate/g")];
@@ -191,11 +191,12 @@ async fn arrivals_are_collected_with_their_barrier_and_do_not_count_for_the_next
     assert_eq!((arrived(&barrier), barrier.phase()), (Some(1), Some(Waiting)));
 }
 
-/// Notes every state of a barrier that a watch shows, and fails at the first that must not follow the one before.
-async fn watch_for_flaps(place: &Place, name: &str, until_round: u64) -> BTreeMap<u64, usize> {
+/// Notes every state of a barrier that a watch from this version on shows, and fails at the first that must not follow the
+/// one before.
+async fn watch_for_flaps(place: &Place, name: &str, mut version: String, until_round: u64) -> BTreeMap<u64, usize> {
     let api = place.api::<Barrier>();
     let params = WatchParams::default().fields(&format!("metadata.name={name}"));
-    let (mut opened, mut before, mut version) = (BTreeMap::new(), (1, Waiting), "0".to_owned());
+    let (mut opened, mut before) = (BTreeMap::new(), (1, Waiting));
     loop {
         let mut events = pin!(api.watch(&params, &version).await.expect("watch"));
         while let Some(event) = events.try_next().await.expect("an event") {
@@ -228,6 +229,8 @@ async fn two_operators_that_both_lead_open_each_round_once_and_count_no_arrival_
         [installed.operator("one", &["--election", "always"]), installed.operator("two", &["--election", "always"])];
     let place = Place(control_plane.namespace("both").await);
     place.barrier("b", json!({ "expected": 3, "resetAfter": "1s" })).await;
+    // Before anything has become of it.
+    let version = place.until::<Barrier>("b", |barrier| round(barrier) == Some(1)).await.resource_version();
     let people = async {
         for number in 1..=ROUNDS {
             place.until::<Barrier>("b", |barrier| round(barrier) == Some(number)).await;
@@ -236,7 +239,7 @@ async fn two_operators_that_both_lead_open_each_round_once_and_count_no_arrival_
             }
         }
     };
-    let (opened, ()) = tokio::join!(watch_for_flaps(&place, "b", ROUNDS + 1), people);
+    let (opened, ()) = tokio::join!(watch_for_flaps(&place, "b", version.expect("a version"), ROUNDS + 1), people);
     assert_eq!(opened, (1..=ROUNDS).map(|round| (round, 1)).collect());
 }
 

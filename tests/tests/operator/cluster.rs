@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 /// Far more than anything here takes on an idle machine.
-pub(crate) const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(3);
 
 /// The operator that all tests share that do not end it.
 pub(crate) async fn shared() -> &'static Process {
     static SHARED: OnceCell<Process> = OnceCell::const_new();
-    SHARED.get_or_init(|| async { installed().await.operator("shared", &[]) }).await
+    SHARED.get_or_init(|| async { installed().await.operator_alone("shared", LIMIT).await }).await
 }
 
 /// Konductor as the chart installs it in the control plane that tests share.

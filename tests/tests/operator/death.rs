@@ -24,7 +24,8 @@ fn of_pod(name: &str, uid: &str) -> Value {
 #[tokio::test]
 async fn a_silent_holder_expires_after_its_ttl_and_one_that_renews_does_not() {
     let scene = namespace("ttl").await;
-    scene.create("s", &json!({ "permits": 2, "ttl": "5s" })).await;
+    // One that renews each second outlives a machine that stands still for ten.
+    scene.create("s", &json!({ "permits": 2, "ttl": "15s" })).await;
     for name in ["silent", "alive"] {
         scene.claim("s", name).await;
         scene.granted(name).await;
@@ -46,12 +47,12 @@ async fn a_silent_holder_expires_after_its_ttl_and_one_that_renews_does_not() {
     };
     let watch = async {
         let status = scene.phase("silent", ClaimPhase::Expired).await;
-        assert_eq!(status.message.as_deref(), Some("it was not renewed for 5s"));
+        assert_eq!(status.message.as_deref(), Some("it was not renewed for 15s"));
         let (acquired, expired) = (status.acquired_at.expect("a time"), status.expires_at.expect("a time"));
         let MicroTime(early) = acquired;
-        assert!(expired.0.duration_since(early) >= jiff::SignedDuration::from_secs(5), "{early} {}", expired.0);
+        assert!(expired.0.duration_since(early) >= jiff::SignedDuration::from_secs(15), "{early} {}", expired.0);
         let note = scene.event("Semaphore", "s", "Expired").await;
-        assert_eq!(note, "silent of silent is over: it was not renewed for 5s");
+        assert_eq!(note, "silent of silent is over: it was not renewed for 15s");
         scene.claim("s", "next").await;
         scene.granted("next").await;
         assert_eq!(scene.now("alive").await.phase, Some(ClaimPhase::Granted));

@@ -56,8 +56,10 @@ async fn times_that_no_type_holds_stop_nobody_not_even_their_own_claim() {
     let installed = Installed::on(&control_plane, true).await;
     let scene = Scene::<konductor_api::Semaphore>::of(control_plane.namespace("times").await);
     let operator = installed.operator("first", &[]);
-    scene.create("s", &json!({ "permits": 1, "ttl": "5s" })).await;
-    for name in ["a", "b", "c"] {
+    scene.semaphore("s", 1).await;
+    // Long enough to be seen granted, on a machine that stands still for ten seconds.
+    scene.claim_with("s", "a", &json!({ "ttl": "15s" })).await;
+    for name in ["b", "c"] {
         scene.claim("s", name).await;
     }
     scene.granted("a").await;

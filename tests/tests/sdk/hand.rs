@@ -16,10 +16,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 /// Far more than anything takes on an idle machine.
-pub(crate) const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 
-/// The shortest there is.
-pub(crate) const TTL: Duration = Duration::from_secs(5);
+/// What is renewed each third of it outlives a machine that stands still for ten seconds.
+pub(crate) const TTL: Duration = Duration::from_secs(18);
+
+/// For how long a machine may stand still.
+pub(crate) const STALL: Duration = Duration::from_secs(15);
 
 pub(crate) const SEMAPHORE: &str = "warehouse";
 
@@ -37,7 +40,7 @@ impl Hand {
         namespace.allow("default", &workload_rules()).await;
         let kubeconfig = namespace.service_account_kubeconfig("default").await;
         let client = connect(&kubeconfig).await;
-        let semaphore = json!({ "metadata": { "name": SEMAPHORE }, "spec": { "permits": 1, "ttl": "5s" } });
+        let semaphore = json!({ "metadata": { "name": SEMAPHORE }, "spec": { "permits": 1, "ttl": "18s" } });
         let semaphore: Semaphore = serde_json::from_value(semaphore).expect("a Semaphore");
         namespace.api().create(&PostParams::default(), &semaphore).await.expect("create a semaphore");
         Self { namespace, client }
@@ -61,7 +64,7 @@ impl Hand {
     }
 
     pub(crate) async fn grant(&self, claim: &str, term: u64, token: u64) {
-        self.grant_for("5s", claim, term, token).await;
+        self.grant_for("18s", claim, term, token).await;
     }
 
     /// As [`Hand::grant`], with this TTL.
@@ -166,6 +169,17 @@ impl Claim {
             let event = self.next().await;
             if !matches!(event, Event::Retrying { .. } | Event::Asked | Event::Granted) {
                 return event;
+            }
+        }
+    }
+
+    /// Waits until the claim is made, which nothing but trouble may come before.
+    pub(crate) async fn asked(&mut self) {
+        loop {
+            match self.next().await {
+                Event::Asked => return,
+                Event::Retrying { .. } => {}
+                event => panic!("not asked: {event:?}"),
             }
         }
     }

@@ -5,15 +5,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use konductor::Boottime;
-use konductor_api::ClaimPhase;
-use konductor_tests::{Binaries, ContainerState, Pid, Process, Signal};
+use konductor_api::{ClaimPhase, limits::WAITED_LONG};
+use konductor_tests::{Binaries, ContainerState, Pid, Process, Signal, eventually};
 use kube::ResourceExt;
 use nix::sys::signal::kill;
 
-use crate::scene::{LIMIT, SHORT_TTL, Scene, seconds, shared};
+use crate::scene::{LIMIT, SHORT, SHORT_TTL, STALL, Scene, shared};
 
 /// What operator, API server and waiter may take on a busy machine after a claim's TTL has passed.
-const OVERHEAD: Duration = Duration::from_secs(20);
+const OVERHEAD: Duration = Duration::from_mins(1);
 
 /// Namespaces of users, mounts and processes; the latter end with their first process.
 const UNSHARE: [&str; 7] = ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
@@ -91,13 +91,11 @@ pub(crate) async fn kill_wrapper(process: &mut Process) {
     assert_eq!(process.tree(), []);
 }
 
-#[tokio::test]
 async fn without_proof_of_its_death_a_killed_holder_keeps_its_permit_for_the_ttl() {
     let scene = shared("ttl").await;
     scene.semaphore(1).await;
-    let ttl = seconds(SHORT_TTL);
     let command = scene.until_let_go();
-    let run = scene.command("holder", &["--ttl", &ttl], &command.each_ref().map(String::as_str));
+    let run = scene.command("holder", &SHORT, &command.each_ref().map(String::as_str));
     let mut holder = Process::spawn("holder", contained(&run, None));
     scene.record.started(LIMIT, 1).await;
     let mut waiter = scene.witness("waiter", &[], Duration::ZERO);
@@ -115,11 +113,10 @@ async fn without_proof_of_its_death_a_killed_holder_keeps_its_permit_for_the_ttl
     assert!(second.start <= killed + SHORT_TTL + OVERHEAD, "{:?} after the kill", second.start - killed);
 }
 
-#[tokio::test]
 async fn a_wrapper_that_is_killed_alone_takes_its_command_with_it() {
     let scene = shared("alone").await;
     scene.semaphore(1).await;
-    let mut holder = scene.holder("holder", &["--ttl", &seconds(SHORT_TTL)]);
+    let mut holder = scene.holder("holder", &SHORT);
     scene.record.started(LIMIT, 1).await;
     let mut waiter = scene.witness("waiter", &[], Duration::ZERO);
     scene.waiting(1).await;
@@ -193,11 +190,10 @@ async fn what_a_command_leaves_behind_is_dead_before_the_next_begins() {
     scene.assert_no_claims().await;
 }
 
-#[tokio::test]
 async fn a_holder_that_was_frozen_past_its_deadline_kills_before_all_else() {
     let scene = shared("frozen").await;
     scene.semaphore(1).await;
-    let mut holder = scene.holder("holder", &["--ttl", &seconds(SHORT_TTL)]);
+    let mut holder = scene.holder("holder", &SHORT);
     scene.record.started(LIMIT, 1).await;
     let mut next = scene.witness("next", &[], Duration::ZERO);
     scene.waiting(1).await;
@@ -214,30 +210,35 @@ async fn a_holder_that_was_frozen_past_its_deadline_kills_before_all_else() {
     assert_eq!((runs.len(), runs[0].ended, runs[1].ended), (2, false, true), "{runs:?}");
 }
 
-#[tokio::test]
 async fn a_waiter_that_was_killed_does_not_cost_a_ttl() {
     let scene = shared("waiter").await;
     scene.semaphore(1).await;
-    // Long enough for a grant to be taken for stale, and far less than the semaphore's TTL of five minutes.
-    let mut holder = scene.witness("holder", &[], Duration::from_secs(11));
+    let mut holder = scene.holder("holder", &[]);
     scene.record.started(LIMIT, 1).await;
     let mut waiter = Process::spawn("waiter", contained(&scene.command("waiter", &[], &["true"]), None));
     waiter.wait_stderr(LIMIT, "waiting for semaphore s: next in line").await;
     let mut next = scene.witness("next", &[], Duration::ZERO);
     scene.waiting(2).await;
     kill_wrapper(&mut waiter).await;
+    // Long enough for a grant to be taken for stale by an operator that has stood still after the waiter's last word, and
+    // far less than the semaphore's TTL of five minutes.
+    let killed = Boottime::now();
+    eventually(LIMIT, "it has waited for long", || async {
+        if Boottime::now() > killed + WAITED_LONG + STALL { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+    scene.let_go();
     holder.expect_exit(LIMIT, 0).await;
     next.expect_exit(LIMIT, 0).await;
     scene.record.assert_complete(2, 1);
 }
 
-#[tokio::test]
 async fn a_waiter_that_was_frozen_through_its_turn_asks_again() {
     let scene = shared("missed").await;
     scene.semaphore(1).await;
     let mut holder = scene.holder("holder", &[]);
     scene.record.started(LIMIT, 1).await;
-    let mut waiter = scene.witness("waiter", &["--ttl", &seconds(SHORT_TTL)], Duration::ZERO);
+    let mut waiter = scene.witness("waiter", &SHORT, Duration::ZERO);
     waiter.wait_stderr(LIMIT, "waiting for semaphore s: next in line").await;
     waiter.freeze();
     scene.let_go();
@@ -252,4 +253,16 @@ async fn a_waiter_that_was_frozen_through_its_turn_asks_again() {
     next.expect_exit(LIMIT, 0).await;
     waiter.expect_exit(LIMIT, 0).await;
     scene.record.assert_complete(3, 1);
+}
+
+/// Each takes its time and little else, so they wait together.
+#[tokio::test]
+async fn what_was_held_by_who_is_gone_or_stood_still_is_let_go_when_its_time_has_passed() {
+    tokio::join!(
+        without_proof_of_its_death_a_killed_holder_keeps_its_permit_for_the_ttl(),
+        a_wrapper_that_is_killed_alone_takes_its_command_with_it(),
+        a_holder_that_was_frozen_past_its_deadline_kills_before_all_else(),
+        a_waiter_that_was_killed_does_not_cost_a_ttl(),
+        a_waiter_that_was_frozen_through_its_turn_asks_again(),
+    );
 }

@@ -10,7 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::scene::{LIMIT, SHORT_TTL, Scene, WITNESS, all_succeed, exclusive, seconds, shared};
+use crate::scene::{LIMIT, Scene, WITNESS, all_succeed, exclusive, shared};
 
 /// The lease `l`.
 async fn create_lease(scene: &Scene) {
@@ -137,7 +137,7 @@ async fn the_loss_of_the_lease_ends_the_command_and_releases_the_semaphore() {
     let scene = shared("lost").await;
     create_lease(&scene).await;
     scene.semaphore(1).await;
-    let flags = ["--lease", "l", "--ttl", &seconds(SHORT_TTL)];
+    let flags = ["--lease", "l", "--ttl", "1m"];
     let mut holder = scene.run("holder", &flags, &["sleep", "600"]);
     is_held(&scene, "holder", 0).await;
     scene.claim_is("holder", |permit| permit.status.as_ref().is_some_and(|status| status.acquired_at.is_some())).await;
@@ -183,7 +183,7 @@ async fn a_program_leads_while_it_has_the_lease() {
     let kubeconfig = Kubeconfig::read_from(&scene.kubeconfig).expect("read a kubeconfig");
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("use it");
     let client = Client::from_config(config, ConnectOptions::default()).expect("connect");
-    let ttl = Duration::from_secs(15);
+    let ttl = Duration::from_mins(1);
     let first = client.lease("l").ttl(ttl).holder("first").acquire().await.expect("acquire");
     is_held(&scene, "first", 0).await;
     let second = tokio::spawn(client.lease("l").ttl(ttl).holder("second").acquire());

@@ -9,7 +9,7 @@ use konductor::Boottime;
 use konductor_tests::{Fate, Gateway, Installed, Network, Process, Proxy, Rule};
 use kube::api::DeleteParams;
 
-use crate::scene::{LIMIT, SHORT_TTL, STALL, Scene, seconds, shared};
+use crate::scene::{LIMIT, SHORT, SHORT_TTL, STALL, Scene, shared};
 
 /// Starts a witness that holds until let go, by way of another kubeconfig.
 async fn holding(scene: &Scene, flags: &[&str], kubeconfig: &std::path::Path) -> Process {
@@ -51,12 +51,11 @@ async fn unharmed(scene: &Scene, mut holder: Process) {
     scene.assert_no_claims().await;
 }
 
-#[tokio::test]
 async fn a_network_that_carries_nothing_any_more_ends_the_command_in_time() {
     let scene = shared("silent").await;
     scene.semaphore(1).await;
     let (proxy, kubeconfig) = Proxy::start(&scene.kubeconfig).await;
-    let holder = holding(&scene, &["--ttl", &seconds(SHORT_TTL)], &kubeconfig).await;
+    let holder = holding(&scene, &SHORT, &kubeconfig).await;
     renewals(&scene, 2).await;
     proxy.set(Network::Silent);
     let since = Boottime::now();
@@ -115,7 +114,7 @@ async fn answered_until_lost(status: u16, retry_after: Option<u32>) {
     let scene = shared(&format!("s{status}")).await;
     scene.semaphore(1).await;
     let (gateway, kubeconfig) = Gateway::start(&scene.kubeconfig).await;
-    let holder = holding(&scene, &["--ttl", &seconds(SHORT_TTL)], &kubeconfig).await;
+    let holder = holding(&scene, &SHORT, &kubeconfig).await;
     renewals(&scene, 1).await;
     gateway.rule(Some(renewals_are(Fate::Answered(status, retry_after))));
     let since = Boottime::now();
@@ -125,8 +124,9 @@ async fn answered_until_lost(status: u16, retry_after: Option<u32>) {
 
 /// Each takes its time and little else, so they wait together.
 #[tokio::test]
-async fn a_server_that_refuses_until_the_deadline_ends_the_command_in_time() {
+async fn trouble_until_the_deadline_ends_the_command_in_time() {
     tokio::join!(
+        a_network_that_carries_nothing_any_more_ends_the_command_in_time(),
         // Far beyond the deadline: it is not taken at its word.
         answered_until_lost(429, Some(600)),
         answered_until_lost(500, None),
@@ -152,7 +152,7 @@ async fn answers_of_every_kind_of_trouble_do_not_matter_when_they_end() {
     let scene = shared("troubled").await;
     scene.semaphore(1).await;
     let (gateway, kubeconfig) = Gateway::start(&scene.kubeconfig).await;
-    let holder = holding(&scene, &["--ttl", "20s", "--grace", "1s"], &kubeconfig).await;
+    let holder = holding(&scene, &["--ttl", "24s", "--grace", "1s"], &kubeconfig).await;
     for (status, retry_after) in [(429, Some(1)), (500, None), (503, Some(0)), (401, None), (403, None)] {
         let before = gateway.met();
         gateway.rule(Some(renewals_are(Fate::Answered(status, retry_after))));
@@ -192,7 +192,7 @@ async fn credentials_that_end_while_something_is_held_end_the_command_in_time() 
     scene.namespace.service_account("short-lived").await;
     scene.namespace.bind_cluster_role("short-lived", Installed::WORKLOAD).await;
     let kubeconfig = scene.namespace.service_account_kubeconfig("short-lived").await;
-    let holder = holding(&scene, &["--ttl", &seconds(SHORT_TTL)], &kubeconfig).await;
+    let holder = holding(&scene, &SHORT, &kubeconfig).await;
     let accounts = scene.namespace.api::<ServiceAccount>();
     accounts.delete("short-lived", &DeleteParams::default()).await.expect("delete a ServiceAccount");
     // The server remembers for some seconds whom it has let in, so the last renewal is not known.

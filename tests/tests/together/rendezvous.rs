@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use konductor_api::{Arrival, Barrier, Gate, Lease, RendezvousPhase};
+use konductor_api::{Arrival, Barrier, Gate, Lease, Rendezvous, RendezvousPhase};
 use konductor_tests::{Process, Signal, eventually, wait_for};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::scene::{LIMIT, STALL, Scene, all_succeed, exclusive, shared};
+use crate::scene::{IN_VAIN, LIMIT, STALL, Scene, all_succeed, exclusive, shared};
 
 impl Scene {
     /// Creates an object.
@@ -159,20 +159,27 @@ async fn a_wait_that_is_over_says_so() {
     let scene = shared("closed").await;
     scene.gate_of_job("g", "never").await;
     scene.create::<Barrier>("b", json!({ "expected": 2 })).await;
+    // What the operator says of them is what those are told who wait.
     let (gate, barrier) = ("0 of 1 conditions met: Job never does not exist", "0 of 2 have arrived");
+    wait_for(&scene.namespace.api(), "g", LIMIT, |found: &Gate| found.message() == Some(gate)).await;
+    wait_for(&scene.namespace.api(), "b", LIMIT, |found: &Barrier| found.message() == Some(barrier)).await;
     for (what, name, why) in [("gate", "g", gate), ("wait-barrier", "b", barrier)] {
         let shown = format!("{} {name}", what.trim_start_matches("wait-"));
-        for (timeout, outcome, code, message) in [
-            ("1s", "fail", 75, format!("timed out waiting for {shown}: {why}\n")),
-            ("1s", "skip", 0, format!("{shown} is not open: skipping the command ({why})\n")),
+        let flag = format!("--{what}");
+        let all = [
+            (IN_VAIN, "fail", 75, format!("timed out waiting for {shown}: {why}\n")),
+            (IN_VAIN, "skip", 0, format!("{shown} is not open: skipping the command ({why})\n")),
             ("0", "fail", 75, format!("{shown} is not open: {why}\n")),
             ("0", "skip", 0, format!("{shown} is not open: skipping the command ({why})\n")),
-        ] {
-            let flag = format!("--{what}");
-            let flags = [&flag, name, "--wait-timeout", timeout, "--on-timeout", outcome];
-            let mut waiter = scene.writes("waiter", &flags, &[]);
+        ];
+        // They wait together.
+        let waits = all.map(|(timeout, outcome, code, message)| {
+            let flags = [flag.as_str(), name, "--wait-timeout", timeout, "--on-timeout", outcome];
+            (scene.writes("waiter", &flags, &[]), code, message)
+        });
+        for (mut waiter, code, message) in waits {
             waiter.expect_exit(LIMIT, code).await;
-            assert!(waiter.stderr().contains(&message), "{flags:?}: {}", waiter.stderr());
+            assert!(waiter.stderr().contains(&message), "{flag}: {message}: {}", waiter.stderr());
         }
         let mut missing = scene.writes("waiter", &[&format!("--{what}"), "none", "--wait-timeout", "0"], &[]);
         missing.expect_exit(LIMIT, 78).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use konductor_api::{Permit, Semaphore};
 use konductor_tests::{Binaries, ControlPlane, Installed, Process, TestNamespace, eventually, wait_for, wait_gone};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tempfile::TempDir;
@@ -17,12 +17,19 @@ use crate::record::Record;
 /// Far more than anything here takes on an idle machine.
 pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 
-/// The shortest time to live that there is, for claims that are to expire.
-pub(crate) const SHORT_TTL: Duration = Duration::from_secs(5);
+/// A time to live for claims that are to expire: what is renewed each third of it, and ended a second before its end,
+/// outlives a machine that stands still for ten seconds.
+pub(crate) const SHORT_TTL: Duration = Duration::from_secs(18);
 
-/// For how long a process may not get to run on a machine with hundreds of others that want to. Whether anybody else
-/// was let in meanwhile is another question, which the record answers.
-pub(crate) const STALL: Duration = Duration::from_secs(2);
+/// That a claim has this time to live.
+pub(crate) const SHORT: [&str; 4] = ["--ttl", "18s", "--grace", "1s"];
+
+/// How long somebody waits who waits in vain: long enough to hear why, on a machine that stands still for ten seconds.
+pub(crate) const IN_VAIN: &str = "15s";
+
+/// For how long a machine may stand still, and a process not get to run beside hundreds of others that want to. Whether
+/// anybody else was let in meanwhile is another question, which the record answers.
+pub(crate) const STALL: Duration = Duration::from_secs(15);
 
 /// The program that writes down when it is alive.
 pub(crate) const WITNESS: &str = env!("CARGO_BIN_EXE_witness");
@@ -40,7 +47,7 @@ pub(crate) async fn shared(prefix: &str) -> Scene {
     OPERATOR
         .get_or_init(|| async {
             let installed = Installed::on(ControlPlane::shared().await, true).await;
-            installed.operator("shared", &[])
+            installed.operator_alone("shared", LIMIT).await
         })
         .await;
     Scene::new(ControlPlane::shared().await, prefix).await
@@ -166,9 +173,26 @@ impl Scene {
         wait_for(&self.permits(), &self.claim(holder).await.name_any(), LIMIT, wanted).await
     }
 
-    /// Waits until this claim is gone.
-    pub(crate) async fn claim_gone(&self, claim: &Permit) {
+    /// Waits until the claim of one that has ended while it waited is gone. It has less than a second to withdraw it. Who
+    /// says that this was not enough is cleaned up after; returns whether that was not needed.
+    pub(crate) async fn has_withdrawn(&self, waiter: &Process, claim: &Permit) -> bool {
+        let withdrawn = !could_not_withdraw(waiter);
+        if !withdrawn {
+            match self.permits().delete(&claim.name_any(), &DeleteParams::default()).await {
+                // What was tried may have been done after all.
+                Ok(_) | Err(kube::Error::Api(_)) => {}
+                Err(error) => panic!("delete a Permit: {error}"),
+            }
+        }
         wait_gone(&self.permits(), &claim.name_any(), LIMIT).await;
+        withdrawn
+    }
+
+    /// Asserts that one that has ended while it waited has left no claim, or has said that it could not withdraw it.
+    pub(crate) async fn assert_withdrawn(&self, waiter: &Process) {
+        if !could_not_withdraw(waiter) {
+            self.assert_no_claims().await;
+        }
     }
 
     /// Asserts that nobody has left a claim.
@@ -176,6 +200,10 @@ impl Scene {
         let left = self.permits().list(&ListParams::default()).await.expect("list Permits").items;
         assert!(left.is_empty(), "{left:#?}");
     }
+}
+
+fn could_not_withdraw(waiter: &Process) -> bool {
+    waiter.stderr().contains("could not release semaphore s")
 }
 
 /// Waits until all of them have ended with success.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use konductor_tests::{Process, Signal};
 
-use crate::scene::{LIMIT, Scene, WITNESS, all_succeed, shared};
+use crate::scene::{IN_VAIN, LIMIT, Scene, WITNESS, all_succeed, shared};
 
 /// What is taken last is asked for first.
 const OPPOSITE: [&str; 4] = ["--semaphore", "b", "--semaphore", "a"];
@@ -77,8 +77,8 @@ async fn what_was_taken_is_given_back_when_the_rest_cannot_be_had() {
     let mut other = scene.run("other", &["--semaphore", "b"], &["sleep", "600"]);
     other.wait_stderr(LIMIT, "holding semaphore b").await;
     for (flags, signal, code) in [
-        (["--wait-timeout", "1s", "--on-timeout", "fail"], None, 75),
-        (["--wait-timeout", "1s", "--on-timeout", "skip"], None, 0),
+        (["--wait-timeout", IN_VAIN, "--on-timeout", "fail"], None, 75),
+        (["--wait-timeout", IN_VAIN, "--on-timeout", "skip"], None, 0),
         (["--wait-timeout", "0", "--on-timeout", "fail"], None, 75),
         (["--wait-timeout", "1h", "--on-timeout", "skip"], Some(Signal::SIGTERM), 143),
     ] {

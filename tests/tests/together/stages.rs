@@ -7,10 +7,10 @@ use http::Method;
 use konductor::Boottime;
 use konductor_tests::{Fate, Gateway, Network, Process, Proxy, Rule, Signal, eventually};
 
-use crate::scene::{LIMIT, SHORT_TTL, Scene, seconds, shared};
+use crate::scene::{LIMIT, SHORT, SHORT_TTL, STALL, Scene, shared};
 
-/// A second is promised; the rest is for a machine that does many things at once.
-const PROMPTLY: Duration = Duration::from_secs(4);
+/// What is promised.
+const PROMPTLY: Duration = Duration::from_secs(1);
 
 /// A scene with one permit, and a gateway to it.
 async fn staged(prefix: &str) -> (Scene, Gateway, std::path::PathBuf) {
@@ -32,7 +32,7 @@ async fn ends(process: &mut Process, code: i32) {
     process.signal(Signal::SIGTERM);
     process.expect_exit(LIMIT, code).await;
     let took = Boottime::now() - told;
-    assert!(took < PROMPTLY, "took {took:?}\n{}", process.output());
+    assert!(took < PROMPTLY + STALL, "took {took:?}\n{}", process.output());
     assert_eq!(process.tree(), []);
 }
 
@@ -53,7 +53,7 @@ async fn before_the_first_answer() {
     ends(&mut process, 143).await;
     assert_eq!(scene.record.runs(), []);
     proxy.set(Network::Fine);
-    scene.assert_no_claims().await;
+    scene.assert_withdrawn(&process).await;
 }
 
 #[tokio::test]
@@ -65,13 +65,13 @@ async fn while_the_claim_is_being_made() {
     ends(&mut process, 143).await;
     gateway.rule(None);
     assert_eq!(scene.record.runs(), []);
-    scene.assert_no_claims().await;
+    scene.assert_withdrawn(&process).await;
 }
 
 async fn while_the_claim_is_made_and_nobody_says_so() {
     let (scene, gateway, kubeconfig) = staged("made").await;
     gateway.rule(Some(Rule(Method::POST, "/permits", Fate::AnswerHeld)));
-    let mut process = start(&scene, &kubeconfig, &["--ttl", &seconds(SHORT_TTL)]);
+    let mut process = start(&scene, &kubeconfig, &SHORT);
     gateway.wait_met(LIMIT, 1).await;
     scene.claim("stopped").await;
     ends(&mut process, 143).await;
@@ -91,7 +91,7 @@ async fn while_waiting() {
     scene.let_go();
     holder.expect_exit(LIMIT, 0).await;
     scene.record.assert_complete(1, 1);
-    scene.assert_no_claims().await;
+    scene.assert_withdrawn(&process).await;
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn while_the_grant_is_being_confirmed() {
     gateway.wait_met(LIMIT, 1).await;
     ends(&mut process, 143).await;
     assert_eq!(scene.record.runs(), []);
-    scene.assert_no_claims().await;
+    scene.assert_withdrawn(&process).await;
 }
 
 /// A grant that has been waited for is renewed before anything is started.
@@ -112,10 +112,10 @@ async fn while_a_late_grant_is_being_renewed() {
     let mut holder = scene.holder("holder", &[]);
     scene.record.started(LIMIT, 1).await;
     let asked = Boottime::now();
-    let mut process = start(&scene, &kubeconfig, &["--ttl", &seconds(SHORT_TTL)]);
+    let mut process = start(&scene, &kubeconfig, &SHORT);
     process.wait_stderr(LIMIT, "waiting for semaphore s: next in line").await;
-    eventually(LIMIT, "a third of the TTL", || async {
-        if Boottime::now() > asked + SHORT_TTL { Ok(()) } else { Err("not yet") }
+    eventually(LIMIT, "more than a third of the TTL", || async {
+        if Boottime::now() > asked + SHORT_TTL / 2 { Ok(()) } else { Err("not yet") }
     })
     .await;
     gateway.rule(Some(Rule(Method::PATCH, "/permits/", Fate::Held)));
@@ -124,12 +124,12 @@ async fn while_a_late_grant_is_being_renewed() {
     gateway.wait_met(LIMIT, 1).await;
     ends(&mut process, 143).await;
     scene.record.assert_complete(1, 1);
-    scene.assert_no_claims().await;
+    scene.assert_withdrawn(&process).await;
 }
 
 async fn while_the_command_runs_and_a_renewal_hangs() {
     let (scene, gateway, kubeconfig) = staged("renewing").await;
-    let mut process = start(&scene, &kubeconfig, &["--ttl", "10s"]);
+    let mut process = start(&scene, &kubeconfig, &["--ttl", "30s", "--grace", "1s"]);
     scene.record.started(LIMIT, 1).await;
     gateway.rule(Some(Rule(Method::PATCH, "/permits/", Fate::Held)));
     gateway.wait_met(LIMIT, 1).await;
@@ -160,10 +160,9 @@ async fn while_the_command_takes_its_time_to_end() {
     scene.assert_no_claims().await;
 }
 
-#[tokio::test]
 async fn while_the_claim_is_being_released() {
     let (scene, gateway, kubeconfig) = staged("releasing").await;
-    let mut process = start(&scene, &kubeconfig, &["--ttl", &seconds(SHORT_TTL)]);
+    let mut process = start(&scene, &kubeconfig, &SHORT);
     scene.record.started(LIMIT, 1).await;
     gateway.rule(Some(Rule(Method::DELETE, "/permits/", Fate::Held)));
     scene.let_go();
@@ -184,5 +183,6 @@ async fn while_answers_are_held_up() {
         while_the_claim_is_made_and_nobody_says_so(),
         while_a_late_grant_is_being_renewed(),
         while_the_command_runs_and_a_renewal_hangs(),
+        while_the_claim_is_being_released(),
     );
 }

@@ -28,10 +28,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::holders::contained;
 use crate::record::Record;
-use crate::scene::{LIMIT, SHORT_TTL, Scene, WITNESS, exclusive, seconds};
+use crate::scene::{LIMIT, Scene, WITNESS, exclusive, seconds};
 
 /// Permits of the two semaphores: with one, any overlap shows; with more, claims are granted side by side.
 const SEMAPHORES: [(&str, usize); 2] = [("one", 1), ("five", 5)];
+
+/// The shortest time to live that there is.
+const TTL: Duration = Duration::from_secs(5);
 
 /// From one fault to the next.
 const PAUSE: (u64, u64) = (100, 900);
@@ -202,7 +205,7 @@ impl Stress {
             1 => &stubborn,
             _ => &hidden,
         };
-        let flags = ["--semaphore", SEMAPHORES[which].0, "--ttl", &seconds(SHORT_TTL), "--grace", "1s"];
+        let flags = ["--semaphore", SEMAPHORES[which].0, "--ttl", &seconds(TTL), "--grace", "1s"];
         let holder = format!("wrapper-{number}-{}", self.started);
         let run = self.scene.command(&holder, &flags, &[before, &witness].concat());
         let contained_one = self.chance.below(2) == 0;
@@ -334,7 +337,7 @@ impl Stress {
         for (name, permits) in SEMAPHORES {
             let weight = format!("{name}:{permits}");
             let mut all = self.scene.run("last", &["--semaphore", &weight, "--priority", "1"], &["true"]);
-            all.expect_exit(SHORT_TTL + OVERHEAD, 0).await;
+            all.expect_exit(TTL + OVERHEAD, 0).await;
         }
         println!("all permits were free {:?} after the last wrapper had ended", Boottime::now().since(last));
         self.check();

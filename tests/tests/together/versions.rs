@@ -155,7 +155,7 @@ async fn fields_of_a_later_version_are_let_be() {
     let _operator = installed.operator("only", &[]);
     let scene = Scene::new(&control_plane, "later").await;
     scene.semaphore(1).await;
-    let mut holder = scene.holder("holder", &["--ttl", "30s"]);
+    let mut holder = scene.holder("holder", &["--ttl", "30s", "--grace", "1s"]);
     scene.record.started(LIMIT, 1).await;
     let claim = scene.claim("holder").await.name_any();
     let written = |part: &str| Patch::Merge(json!({ part: { "later": "x" } }));

@@ -9,7 +9,7 @@ use konductor_tests::{Binaries, Pid, Process, Signal, eventually};
 use nix::sys::signal::kill;
 
 use crate::holders::{child, contained};
-use crate::scene::{LIMIT, SHORT_TTL, STALL, Scene, seconds, shared};
+use crate::scene::{LIMIT, SHORT, SHORT_TTL, STALL, Scene, shared};
 
 /// Far less than a TTL of a minute, and far more than a watchdog needs.
 const AT_ONCE: Duration = Duration::from_secs(20);
@@ -21,10 +21,10 @@ fn stubborn(scene: &Scene) -> Vec<String> {
 }
 
 /// `konductor-run` with a command of that kind, which has started.
-async fn holding(scene: &Scene, ttl: &str) -> Process {
+async fn holding(scene: &Scene, flags: &[&str]) -> Process {
     let command = stubborn(scene);
     let command: Vec<_> = command.iter().map(String::as_str).collect();
-    let holder = scene.run("holder", &["--ttl", ttl], &command);
+    let holder = scene.run("holder", flags, &command);
     scene.record.started(LIMIT, 1).await;
     holder
 }
@@ -82,11 +82,10 @@ async fn handed_over(scene: &Scene, stopped: Boottime) {
     assert!(runs[0].last < stopped + SHORT_TTL + STALL, "stopped at {stopped}, and {:?}", runs[0]);
 }
 
-#[tokio::test]
 async fn a_wrapper_that_is_stopped_alone_does_not_leave_its_command_running() {
     let scene = shared("stopped").await;
     scene.semaphore(1).await;
-    let mut holder = holding(&scene, &seconds(SHORT_TTL)).await;
+    let mut holder = holding(&scene, &SHORT).await;
     let watching = watchdog(&holder);
     // For longer than the TTL, so that a watchdog that is not told of renewals would have ended the command.
     renewals(&scene, 4).await;
@@ -106,7 +105,7 @@ async fn pid_1_that_is_stopped_alone_does_not_leave_its_command_running() {
     scene.semaphore(1).await;
     let command = stubborn(&scene);
     let command: Vec<_> = command.iter().map(String::as_str).collect();
-    let run = scene.command("holder", &["--ttl", &seconds(SHORT_TTL)], &command);
+    let run = scene.command("holder", &SHORT, &command);
     let mut holder = Process::spawn("holder", contained(&run, None));
     scene.record.started(LIMIT, 1).await;
     renewals(&scene, 2).await;
@@ -124,7 +123,7 @@ async fn pid_1_that_is_stopped_alone_does_not_leave_its_command_running() {
 async fn a_wrapper_that_is_killed_alone_takes_its_whole_tree_with_it() {
     let scene = shared("killed").await;
     scene.semaphore(1).await;
-    let mut holder = holding(&scene, "1m").await;
+    let mut holder = holding(&scene, &["--ttl", "1m"]).await;
     holder.signal(Signal::SIGKILL);
     holder.wait_exit(LIMIT).await;
     only(&holder, &[]).await;
@@ -134,7 +133,7 @@ async fn a_wrapper_that_is_killed_alone_takes_its_whole_tree_with_it() {
 async fn a_watchdog_that_is_killed_is_replaced() {
     let scene = shared("replaced").await;
     scene.semaphore(1).await;
-    let mut holder = holding(&scene, &seconds(SHORT_TTL)).await;
+    let mut holder = holding(&scene, &SHORT).await;
     // What ends a watchdog as soon as it has started would end the next as well: that one has to wait for a renewal.
     // The first one has been there for longer than that.
     renewals(&scene, 2).await;
@@ -199,7 +198,7 @@ async fn what_ran_before_and_beside_the_command_is_not_the_watchdogs_business() 
     // A shell that starts something, and then becomes konductor-run.
     let command = stubborn(&scene);
     let command: Vec<_> = command.iter().map(String::as_str).collect();
-    let run = scene.command("holder", &["--ttl", &seconds(SHORT_TTL)], &command);
+    let run = scene.command("holder", &SHORT, &command);
     let mut shell = Command::new("sh");
     shell.args(["-c", "sleep 2000 & exec \"$@\"", "sh"]).arg(run.get_program()).args(run.get_args());
     shell.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -219,8 +218,9 @@ async fn what_ran_before_and_beside_the_command_is_not_the_watchdogs_business() 
 
 /// Each takes its time and little else, so they wait together.
 #[tokio::test]
-async fn the_deadline_is_kept_by_pid_1_and_by_other_watchdogs_and_by_nobody_for_others() {
+async fn the_deadline_is_kept_whoever_is_stopped_and_by_nobody_for_others() {
     tokio::join!(
+        a_wrapper_that_is_stopped_alone_does_not_leave_its_command_running(),
         pid_1_that_is_stopped_alone_does_not_leave_its_command_running(),
         a_watchdog_that_is_killed_is_replaced(),
         what_ran_before_and_beside_the_command_is_not_the_watchdogs_business(),

@@ -137,13 +137,13 @@ async fn a_quota_that_is_used_up_is_waited_for() {
         }
     })
     .await;
-    let (code, said) = ended(run(&kubeconfig, &["--wait-timeout", "10s"], &[])).await;
+    let (code, said) = ended(run(&kubeconfig, &["--wait-timeout", "15s"], &[])).await;
     assert_eq!(code, 75, "{said}");
     assert!(said.contains(&format!("timed out waiting for semaphore s: {exceeded}")), "{said}");
     let (code, said) = ended(run(&kubeconfig, &["--wait-timeout", "0", "--on-timeout", "skip"], &[])).await;
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("skipping the command") && said.contains(exceeded), "{said}");
-    let (code, said) = ended(koncli(&kubeconfig, &[], "semaphore acquire s --holder me --timeout 10s")).await;
+    let (code, said) = ended(koncli(&kubeconfig, &[], "semaphore acquire s --holder me --timeout 15s")).await;
     assert_eq!(code, 75, "{said}");
     assert!(said.contains(exceeded), "{said}");
 
