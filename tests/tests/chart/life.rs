@@ -34,7 +34,7 @@ const KEPT: [&str; 12] = [
 ];
 
 /// Bindings of people's own that are labelled as the chart's objects are, and are no operator's.
-const OF_OTHERS: &str = r#"
+const OF_OTHERS: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata: { name: all-workloads, labels: { app.kubernetes.io/name: konductor, app.kubernetes.io/instance: jobs } }
@@ -51,7 +51,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata: { name: nobody, labels: { app.kubernetes.io/name: konductor, app.kubernetes.io/instance: jobs } }
 roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: konductor-operator }
-"#;
+";
 
 /// Values of `charts/konductor/ci`, as an argument of Helm.
 fn values(name: &str) -> String {
