@@ -55,3 +55,13 @@ architectures() {
     echo "${folder##*/linux-}"
   done
 }
+
+# The versions in an index of charts: of what is in the lists below `entries`, not of what such a chart depends on.
+versions() { # index
+  sed -n 's/^    version: "\?\([^"]*\)"\?$/\1/p' "$1" | sort
+}
+
+# The versions of one index that another one lacks.
+lost() { # previous index, new index
+  comm -23 <(versions "$1") <(versions "$2")
+}

@@ -7,7 +7,7 @@
 //! - a pod creates, renews, annotates and deletes what speaks for itself, and nothing else;
 //! - who is no pod (a person, a CI system, a token that is bound to no pod) what speaks for no pod;
 //! - all else takes the virtual verb [`ADMINISTER`] on the resource, which RBAC gives like any other. To revoke a claim
-//!   the verb [`REVOKE`] is enough.
+//!   the verb [`REVOKE`] is enough; who has that, and may create no claims, changes nothing else of any claim.
 //!
 //! A pod may claim in another namespace than its own. It then says where it is, and nobody says that for another pod: the
 //! operator looks for it there, and tells whoever made the claim whether it lives.
@@ -88,6 +88,7 @@ variables.oldAnnotations.all(key, key == '{REVOKE_ANNOTATION}' || key in variabl
             ),
         ),
         variable("revokes", &may(REVOKE)),
+        variable("creates", &may("create")),
         variable(
             "maxPriority",
             &format!("namespaceObject.metadata.?annotations[?'{MAX_PRIORITY_ANNOTATION}'].orValue('{}')", i32::MAX),
@@ -112,6 +113,13 @@ request.resource.resource"
                 "a revocation takes a verb of its own",
             )
         },
+        // A revocation is a patch, and so is a renewal: of claims of no pod, RBAC alone would let who revokes keep them.
+        // Those who hold such claims can create them; they are asked about first, as they renew often.
+        refusal(
+            "request.operation != 'UPDATE' || variables.userPod != '' || variables.isNothingElse ||
+variables.creates || !variables.revokes || variables.administers",
+            "who may revoke claims, and create none, may change nothing else of them",
+        ),
         // These can be in the way of a deletion. What somebody else has put there is no fault of who renews.
         refusal(
             "request.operation == 'DELETE' ||

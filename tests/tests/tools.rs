@@ -1,11 +1,13 @@
 //! `tests/tools/install`, with a compiler that is a stand-in: what is tried here is how it finds, builds and caches. And
 //! what a release does that cannot be tried where nothing is published, with stand-ins for what publishes.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use konductor_tests::{executable, minors, workspace};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// What the script needs of a machine besides a compiler.
@@ -220,13 +222,14 @@ fn every_version_is_pinned_and_said_to_be_supported() {
 
 #[test]
 fn workflows_call_our_scripts_and_pin_what_is_not_ours() {
-    for (workflow, scripts) in
-        [("pull-request", &[".ci/run"] as &[_]), ("release", &["release/all", "release/publish"])]
-    {
+    let of_release = ["release/previous", "release/all", "release/publish"];
+    for (workflow, scripts) in [("pull-request", &[".ci/run"] as &[_]), ("release", &of_release)] {
         let text = read(&format!(".github/workflows/{workflow}.yml"));
         for action in text.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("uses: ")) {
-            let version = action.split_once("@v").map(|(_, version)| version);
-            assert!(version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit())), "{action}");
+            // By commit, as a tag can be moved; and with the version that it is, for people.
+            let (commit, version) = action.split_once('@').and_then(|(_, pin)| pin.split_once(" # v")).expect(action);
+            assert!(commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()), "{action}");
+            assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{action}");
         }
         for script in scripts {
             assert!(text.contains(script), "{workflow} does not call {script}");
@@ -234,6 +237,36 @@ fn workflows_call_our_scripts_and_pin_what_is_not_ours() {
             assert_eq!(mode & 0o111, 0o111, "{script}");
         }
     }
+}
+
+/// The jobs of a workflow, each with its permissions and with what its steps run and use.
+fn jobs(workflow: &str) -> BTreeMap<String, (Value, String)> {
+    let workflow: Value = serde_yaml_ng::from_str(&read(workflow)).expect("YAML");
+    let jobs = workflow["jobs"].as_object().expect("jobs").iter();
+    jobs.map(|(name, job)| (name.clone(), (job["permissions"].clone(), job["steps"].to_string()))).collect()
+}
+
+#[test]
+fn what_builds_a_release_can_neither_sign_nor_publish_it() {
+    let file = ".github/workflows/release.yml";
+    let jobs = jobs(file);
+    let (permissions, steps) = &jobs["build"];
+    assert_eq!(permissions, &json!({ "contents": "read" }));
+    assert!(steps.contains("release/all") && steps.contains(r#""persist-credentials":false"#), "{steps}");
+    assert!(!steps.contains("secrets."), "{steps}");
+    for (name, (permissions, steps)) in &jobs {
+        let signs = permissions["id-token"] == "write";
+        let builds = ["release/all", "release/binaries", "cargo ", "rustup "].iter().any(|run| steps.contains(run));
+        assert!(!(signs && builds), "{name} does both");
+        let checks_out = steps.contains("actions/checkout@");
+        assert!(!checks_out || steps.contains(r#""persist-credentials":false"#), "{name} leaves a token on the disk");
+    }
+    let (permissions, steps) = &jobs["publish"];
+    assert_eq!(permissions["contents"], "write");
+    assert!(steps.contains("release/publish") && steps.contains("actions/attest-build-provenance@"), "{steps}");
+    // What one release adds to the chart repository, one beside it would leave out.
+    let workflow: Value = serde_yaml_ng::from_str(&read(file)).expect("YAML");
+    assert_eq!(workflow["concurrency"], json!({ "group": "release", "cancel-in-progress": false }));
 }
 
 /// What `release/all` has made, as far as `release/publish` looks at it; and programs that only note how they are called.
@@ -253,21 +286,36 @@ impl Release {
         std::fs::create_dir(folder.join("dist/files")).expect("make a folder");
         std::fs::write(folder.join("dist/files/SHA256SUMS"), "").expect("write a file");
         std::fs::create_dir(folder.join("bin")).expect("make a folder");
-        let note = "#!/usr/bin/env bash\nline=\"${0##*/} $*\"\necho \"${line//$'\\n'/ }\" >>\"$CALLS\"\n";
-        for program in ["skopeo", "cosign", "gh"] {
-            let fails = format!("[[ ${{FAILS:-}} != {program} ]]\n");
-            executable(&folder.join("bin").join(program), &format!("{note}{fails}"));
+        // Each notes how it is called, and fails if that begins as FAILS says. There are the releases that RELEASES names.
+        let program = r#"#!/usr/bin/env bash
+line="${0##*/} $*"
+line=${line//$'\n'/ }
+echo "$line" >>"$CALLS"
+[[ ! ${FAILS:-} || $line != "$FAILS"* ]] || exit 1
+case $line in
+  "gh release list "*) [[ ! ${RELEASES:-} ]] || printf '%s\n' $RELEASES ;;
+  "gh release download "*) printf '%s' "${INDEX:-}" >"$OUTPUT" ;;
+esac
+"#;
+        for name in ["skopeo", "cosign", "gh"] {
+            executable(&folder.join("bin").join(name), program);
         }
         release
     }
 
     fn publish(&self, tag: &str, variables: &[(&str, &str)]) -> Output {
-        let mut command = Command::new(workspace().join("release/publish"));
+        self.step("publish", &[tag], variables)
+    }
+
+    /// Runs a step of the release on the folder.
+    fn step(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(workspace().join("release").join(name));
         let path = std::env::var("PATH").expect("a path");
         command
             .arg(self.0.path().join("dist"))
-            .arg(tag)
+            .args(arguments)
             .env("PATH", format!("{}:{path}", self.0.path().join("bin").display()))
+            .env("OUTPUT", self.0.path().join("dist/previous-index.yaml"))
             .env("CALLS", self.0.path().join("calls"))
             .env_remove("REGISTRY")
             .envs(variables.iter().copied());
@@ -287,7 +335,9 @@ fn a_release_is_pushed_and_signed_before_anybody_sees_it() {
     let version = env!("CARGO_PKG_VERSION");
     let (tag, registry) = (format!("v{version}"), ("REGISTRY", "registry.example/konductor"));
     let release = Release::new();
-    let output = release.publish(&tag, &[registry]);
+    // Also where there are others, of which one's name begins the same.
+    let others = format!("v0.0.9 {tag}-rc.1");
+    let output = release.publish(&tag, &[registry, ("RELEASES", &others)]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let pushed = [
         ("images/run", "run", "run"),
@@ -295,7 +345,8 @@ fn a_release_is_pushed_and_signed_before_anybody_sees_it() {
         ("images/operator", "operator", "operator"),
         ("chart/oci", "charts/konductor", "oci"),
     ];
-    let mut expected = Vec::new();
+    let list = "gh release list --limit 10000 --json tagName --jq .[].tagName";
+    let mut expected = vec![list.to_owned()];
     for (layout, name, digest) in pushed {
         let name = format!("{}/{name}", registry.1);
         expected.push(format!("skopeo copy --all --preserve-digests oci:{layout}:{version} docker://{name}:{version}"));
@@ -312,12 +363,18 @@ fn a_release_is_pushed_and_signed_before_anybody_sees_it() {
     assert_eq!(*last, format!("gh release edit {tag} --draft=false"));
 
     // What fails is not shown to anybody.
-    for (program, last) in [("skopeo", "skopeo copy "), ("cosign", "cosign sign "), ("gh", "gh release create ")] {
+    for call in ["gh release list ", "skopeo copy ", "cosign sign ", "gh release create "] {
         let release = Release::new();
-        assert!(!release.publish(&tag, &[registry, ("FAILS", program)]).status.success(), "{program}");
+        assert!(!release.publish(&tag, &[registry, ("FAILS", call)]).status.success(), "{call}");
         let calls = release.calls();
-        assert!(calls.last().is_some_and(|call| call.starts_with(last)), "{program}: {calls:#?}");
+        assert!(calls.last().is_some_and(|last| last.starts_with(call)), "{call}: {calls:#?}");
     }
+    // What others may have already is not replaced, by whomever the workflow is run again.
+    let release = Release::new();
+    let output = release.publish(&tag, &[registry, ("RELEASES", &format!("v9.9.9 {tag} v0.0.9"))]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains(&format!("there is a release {tag} already: ")), "{said}");
+    assert_eq!(release.calls(), [list]);
     // Nor is what is not asked for in the right way.
     for (tag, variables, sentence) in [
         (
@@ -333,4 +390,62 @@ fn a_release_is_pushed_and_signed_before_anybody_sees_it() {
         assert!(!output.status.success() && said.contains(&sentence), "{said}");
         assert!(release.calls().is_empty(), "{:#?}", release.calls());
     }
+}
+
+#[test]
+fn the_versions_before_are_asked_for_and_a_failure_is_not_taken_for_none() {
+    // The first release has none before it.
+    let release = Release::new();
+    let output = release.step("previous", &[], &[]);
+    assert_eq!(stdout(&output), "");
+    let list = "gh release list --exclude-drafts --exclude-pre-releases --limit 1 --json tagName --jq .[].tagName";
+    assert_eq!(release.calls(), [list]);
+
+    let release = Release::new();
+    let index = "entries:\n  konductor:\n  - name: konductor\n    version: 0.0.9\n";
+    let output = release.step("previous", &[], &[("RELEASES", "v0.0.9"), ("INDEX", index)]);
+    let file = stdout(&output).trim_end();
+    assert_eq!(std::fs::read_to_string(file).expect("read the index"), index);
+    let download = "gh release download v0.0.9 --pattern index.yaml --output previous-index.yaml --clobber";
+    assert_eq!(release.calls(), [list, download]);
+
+    for (what, variables) in [
+        ("GitHub does not answer", &[("FAILS", "gh release list ")][..]),
+        ("the index does not come", &[("RELEASES", "v0.0.9"), ("FAILS", "gh release download ")]),
+        ("the index is empty", &[("RELEASES", "v0.0.9")]),
+    ] {
+        let output = Release::new().step("previous", &[], variables);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn a_version_that_a_new_index_lacks_is_named() {
+    let release = Release::new();
+    let folder = release.0.path();
+    // As `helm repo index` writes them.
+    let index = |file: &str, versions: &[&str]| {
+        let entry = |version: &&str| {
+            format!(
+                "  - apiVersion: v2\n    dependencies:\n    - name: other\n      version: 7.7.7\n    name: konductor\n    \
+                 version: {version}\n"
+            )
+        };
+        let entries: String = versions.iter().map(entry).collect();
+        let path = folder.join(file);
+        std::fs::write(&path, format!("apiVersion: v1\nentries:\n  konductor:\n{entries}")).expect("write an index");
+        path
+    };
+    let previous = index("previous", &["0.0.9", "0.0.10", "\"1.0\""]);
+    for (new, lost) in [
+        (&["0.1.0", "0.0.9", "0.0.10", "1.0"][..], ""),
+        (&["0.1.0", "0.0.10", "1.0"], "0.0.9\n"),
+        (&["0.1.0"], "0.0.10\n0.0.9\n1.0\n"),
+    ] {
+        let mut command = Command::new("bash");
+        command.args(["-c", "source \"$0\" \"$1\"; lost \"$2\" \"$3\""]);
+        command.args([workspace().join("release/lib.sh"), folder.join("dist"), previous.clone(), index("new", new)]);
+        assert_eq!(stdout(&command.env("LC_ALL", "C").output().expect("run bash")), lost, "{new:?}");
+    }
+    assert!(read("release/check").contains("lost \"$PREVIOUS_INDEX\" \"$out/chart/index.yaml\""));
 }

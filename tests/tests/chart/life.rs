@@ -18,7 +18,7 @@ use crate::cluster::{Cluster, LIMIT, chart};
 use crate::helm::{CHART, Helm, output, values_files};
 
 /// What an uninstalled release leaves.
-const KEPT: [&str; 8] = [
+const KEPT: [&str; 12] = [
     "clusterrole.rbac.authorization.k8s.io/konductor-workload",
     "customresourcedefinition.apiextensions.k8s.io/arrivals.konductor.io",
     "customresourcedefinition.apiextensions.k8s.io/barriers.konductor.io",
@@ -27,7 +27,31 @@ const KEPT: [&str; 8] = [
     "customresourcedefinition.apiextensions.k8s.io/leases.konductor.io",
     "customresourcedefinition.apiextensions.k8s.io/permits.konductor.io",
     "customresourcedefinition.apiextensions.k8s.io/semaphores.konductor.io",
+    "validatingadmissionpolicy.admissionregistration.k8s.io/konductor-arrivals",
+    "validatingadmissionpolicy.admissionregistration.k8s.io/konductor-claims",
+    "validatingadmissionpolicybinding.admissionregistration.k8s.io/konductor-arrivals",
+    "validatingadmissionpolicybinding.admissionregistration.k8s.io/konductor-claims",
 ];
+
+/// Bindings of people's own that are labelled as the chart's objects are, and are no operator's.
+const OF_OTHERS: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: { name: all-workloads, labels: { app.kubernetes.io/name: konductor, app.kubernetes.io/instance: jobs } }
+roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: konductor-workload }
+subjects: [{ kind: ServiceAccount, name: jobs, namespace: jobs }]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: { name: on-call, labels: { app.kubernetes.io/name: konductor, app.kubernetes.io/instance: jobs } }
+roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: konductor-operator }
+subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: Group, name: on-call }]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: { name: nobody, labels: { app.kubernetes.io/name: konductor, app.kubernetes.io/instance: jobs } }
+roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: konductor-operator }
+";
 
 /// Values of `charts/konductor/ci`, as an argument of Helm.
 fn values(name: &str) -> String {
@@ -48,6 +72,7 @@ async fn a_release_is_installed_changed_rolled_back_and_removed_by_helm_4() {
 async fn life(helm: Helm) {
     let cluster = Cluster::alone().await;
     let elsewhere = cluster.control_plane.namespace("elsewhere").await.name;
+    cluster.kubectl_with(&["create", "-f", "-"], OF_OTHERS).expect("bind others");
     let notes = cluster.helm(helm, &["install", "konductor", CHART]).expect("install");
     assert!(notes.contains("--clusterrole konductor-workload"), "{notes}");
     let first = cluster.rendered(helm, &chart(), &[]);
@@ -65,6 +90,8 @@ async fn life(helm: Helm) {
         assert!(refusal.contains(&sentence), "{refusal}");
     }
 
+    cluster.kubectl_with(&["delete", "-f", "-"], OF_OTHERS).expect("let go of others");
+
     let closed = values("closed");
     cluster.helm(helm, &["upgrade", "konductor", CHART, "--values", &closed]).expect("upgrade");
     cluster.assert_as(&cluster.rendered(helm, &chart(), &["--values", &closed]));
@@ -80,14 +107,28 @@ async fn life(helm: Helm) {
     cluster.helm(helm, &["uninstall", "konductor"]).expect("uninstall");
     assert_eq!(cluster.installed(), KEPT);
 
-    // Who comes next by another name is told whose that is, and how to take it over.
+    // Who comes next by another name, or elsewhere, is told whose that is, and how to take it over. The policies alone
+    // are another's as well, also for who wants none.
+    let said = |what: &str| {
+        format!(
+            "the {what} in this cluster are those of release konductor in namespace {}: install under that name in \
+             that namespace, or, if that release is no more, hand over what it left: kubectl ",
+            cluster.system.name
+        )
+    };
+    let no_definitions = ["--set", "crds.enabled=false"];
+    let no_policies = ["--set", "crds.enabled=false,admission.mode=Off"];
+    for (what, name, namespace, values) in [
+        ("custom resources", "konductor", &elsewhere, &[][..]),
+        ("admission policies", "locks", &cluster.system.name, &no_definitions),
+        ("admission policies", "locks", &cluster.system.name, &no_policies),
+    ] {
+        let install = [&["install", name, CHART], values].concat();
+        let refusal = cluster.helm_in(helm, namespace, &install).expect_err("it belongs to another release");
+        assert!(refusal.contains(&said(what)), "{install:?}: {refusal}");
+    }
     let refusal = cluster.helm(helm, &["install", "locks", CHART]).expect_err("it belongs to another release");
-    let sentence = format!(
-        "the custom resources in this cluster are those of release konductor in namespace {}: install under that name \
-         in that namespace, or, if that release is no more, hand over what it left: kubectl ",
-        cluster.system.name
-    );
-    let (_, hand_over) = refusal.split_once(&sentence).unwrap_or_else(|| panic!("{refusal}"));
+    let (_, hand_over) = refusal.split_once(&said("custom resources")).unwrap_or_else(|| panic!("{refusal}"));
     let hand_over: Vec<_> = hand_over.lines().next().expect("a command").split(' ').collect();
     cluster.kubectl(&hand_over).expect("hand over");
     let named = ["--set", "fullnameOverride=konductor", "--set", "crds.keep=false", "--set", "rbac.keep=false"];
@@ -198,7 +239,7 @@ async fn what_is_held_outlasts_the_operator_and_ends_with_the_custom_resources()
     second.expect_exit(LIMIT, 79).await;
     assert!(second.stderr().contains("lost semaphore s: the claim was deleted; ending the command"));
     third.expect_exit(LIMIT, 78).await;
-    let kept = ["clusterrole.rbac.authorization.k8s.io/konductor-workload"];
+    let kept: Vec<_> = KEPT.into_iter().filter(|name| !name.starts_with("customresourcedefinition.")).collect();
     let gone =
         || async { if cluster.installed() == kept { Ok(()) } else { Err(format!("{:?}", cluster.installed())) } };
     eventually(LIMIT, "all custom resources are gone", gone).await;
@@ -239,12 +280,8 @@ async fn the_mode_of_admission_says_what_becomes_of_who_speaks_for_a_pod_of_othe
         let of_team = |line: &&str| line.contains(&team.name) && line.contains("/validation_failure");
         log.lines().filter(of_team).filter(|line| line.contains(sentence)).count()
     };
-    for (mode, code, warns) in
-        [("Deny", 403, false), ("Off", 201, false), ("Warn", 201, true), ("Deny", 403, false), ("Audit", 201, false)]
-    {
-        let upgrade = ["upgrade", "konductor", CHART, "--set", &format!("admission.mode={mode}")];
-        cluster.helm(Helm::Four, &upgrade).expect("upgrade");
-        eventually(LIMIT, &format!("with {mode}: {code}, warns: {warns}"), || async {
+    let answers = async |how: &str, code: u16, warns: bool| {
+        eventually(LIMIT, &format!("{how}: {code}, warns: {warns}"), || async {
             let path = format!("/apis/konductor.io/v1/namespaces/{}/permits?dryRun=All", team.name);
             let request = Request::post(path).header("Content-Type", "application/json");
             let request = request.body(claim.to_string().into_bytes().into()).expect("a request");
@@ -254,6 +291,25 @@ async fn the_mode_of_admission_says_what_becomes_of_who_speaks_for_a_pod_of_othe
             if is_as_wanted { Ok(()) } else { Err(format!("{} {warning}", answer.status())) }
         })
         .await;
+    };
+    let policies = || cluster.installed().into_iter().filter(|name| name.starts_with("validatingadmission")).count();
+    for (helm, mode, code, warns, objects) in [
+        (Helm::Four, "Deny", 403, false, 4),
+        // Helm deletes nothing in an upgrade that is to be kept: it is bound to nothing, and is left out of the next.
+        (Helm::Four, "Off", 201, false, 4),
+        (Helm::Four, "Warn", 201, true, 4),
+        (Helm::Three, "Off", 201, false, 4),
+        (Helm::Three, "Off", 201, false, 0),
+        (Helm::Four, "Deny", 403, false, 4),
+        (Helm::Four, "Off", 201, false, 4),
+        (Helm::Four, "Off", 201, false, 0),
+        (Helm::Four, "Deny", 403, false, 4),
+        (Helm::Four, "Audit", 201, false, 4),
+    ] {
+        let upgrade = ["upgrade", "konductor", CHART, "--set", &format!("admission.mode={mode}")];
+        cluster.helm(helm, &upgrade).expect("upgrade");
+        answers(&format!("with {mode}"), code, warns).await;
+        assert_eq!(policies(), objects, "with {mode}");
         if mode != "Audit" {
             assert_eq!(noted(), 0, "with {mode}");
         }
@@ -262,6 +318,27 @@ async fn the_mode_of_admission_says_what_becomes_of_who_speaks_for_a_pod_of_othe
         if noted() > 0 { Ok(()) } else { Err(cluster.control_plane.audit_log()) }
     })
     .await;
+
+    // What workloads may still do without an operator is restricted as before.
+    let deny = ["upgrade", "konductor", CHART, "--set", "admission.mode=Deny"];
+    cluster.helm(Helm::Four, &deny).expect("upgrade");
+    answers("with Deny again", 403, false).await;
+    cluster.helm(Helm::Four, &["uninstall", "konductor"]).expect("uninstall");
+    assert_eq!(cluster.installed(), KEPT);
+    answers("uninstalled", 403, false).await;
+    // And who comes next and wants none, has none.
+    for helm in Helm::ALL {
+        let off = ["konductor", CHART, "--set", "admission.mode=Off"];
+        cluster.helm(helm, &[&["install"], &off[..]].concat()).expect("install");
+        answers("installed again with Off", 201, false).await;
+        cluster.helm(helm, &[&["upgrade"], &off[..]].concat()).expect("upgrade");
+        assert_eq!(policies(), 0, "{helm:?}");
+        cluster.helm(helm, &["uninstall", "konductor"]).expect("uninstall");
+        assert_eq!(cluster.installed(), KEPT[..8]);
+        cluster.helm(helm, &["install", "konductor", CHART]).expect("install");
+        answers("installed again", 403, false).await;
+        cluster.helm(helm, &["uninstall", "konductor"]).expect("uninstall");
+    }
 }
 
 #[tokio::test]
@@ -305,14 +382,24 @@ async fn what_is_rendered_can_be_applied_by_others() {
     // The API server sorts the operator's requests into the place that was made for them.
     let kind = kube::core::GroupVersionKind::gvk("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema");
     let flows: Api<DynamicObject> = Api::all_with(cluster.system.client.clone(), &ApiResource::from_gvk(&kind));
-    let flow = flows.get("konductor-operator").await.expect("read the flow schema").uid().expect("a UID");
     let operator = client(&cluster.system.service_account_kubeconfig("konductor-operator").await).await;
-    eventually(LIMIT, "the operator's requests have their own flow", || async {
-        let path = "/apis/konductor.io/v1/semaphores";
-        let request = Request::get(path).body(Vec::new().into()).expect("a request");
-        let answer = operator.send(request).await.map_err(|error| error.to_string())?;
-        let sorted = answer.headers().get("x-kubernetes-pf-flowschema-uid").and_then(|uid| uid.to_str().ok());
-        if sorted == Some(&*flow) { Ok(()) } else { Err(format!("it is in {sorted:?}")) }
-    })
-    .await;
+    let election = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/konductor-operator", cluster.system.name);
+    for (path, name) in [
+        ("/apis/konductor.io/v1/semaphores", "konductor-operator"),
+        ("/apis/coordination.k8s.io/v1/leases", "konductor-operator"),
+        (&*election, "konductor-operator-election"),
+    ] {
+        let flow = flows.get(name).await.expect("read the flow schema").uid().expect("a UID");
+        eventually(LIMIT, &format!("{path} belongs to {name}"), || async {
+            let request = Request::get(path).body(Vec::new().into()).expect("a request");
+            let answer = operator.send(request).await.map_err(|error| error.to_string())?;
+            let sorted = answer.headers().get("x-kubernetes-pf-flowschema-uid").and_then(|uid| uid.to_str().ok());
+            if sorted == Some(&*flow) { Ok(()) } else { Err(format!("it is in {sorted:?}")) }
+        })
+        .await;
+    }
+    let election = flows.get("konductor-operator-election").await.expect("read the flow schema");
+    let conditions = election.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let dangling = conditions.iter().find(|condition| condition["type"] == "Dangling").expect("it is told");
+    assert_eq!(dangling["status"], "False", "the API server has a place for elections: {dangling}");
 }

@@ -1,6 +1,8 @@
 //! What the chart renders and what it refuses. Golden files show what the values of `charts/konductor/ci` come to.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 use konductor_tests::workspace;
 use serde_json::{Value, json};
@@ -56,6 +58,47 @@ fn shortened(rendered: &str) -> String {
         }
     }
     short
+}
+
+/// Names of metrics in a text.
+fn metrics(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("konductor_") || word.starts_with("process_")).collect()
+}
+
+/// Whether an extended regular expression matches the whole word.
+fn is_all_of(word: &str, pattern: &str) -> bool {
+    let script = "printf '%s\\n' \"$1\" | grep --quiet --extended-regexp --line-regexp --regexp=\"$2\"";
+    let status = Command::new("sh").args(["-c", script, "sh", word, pattern]).status().expect("run grep");
+    match status.code() {
+        Some(0) => true,
+        Some(1) => false,
+        other => panic!("{pattern:?} is no pattern: {other:?}"),
+    }
+}
+
+#[test]
+fn typical_values_keep_the_series_that_dashboard_and_alerts_ask_for() {
+    let read = |file: &str| std::fs::read_to_string(workspace().join(CHART).join(file)).expect("read a file");
+    let texts = ["files/rules.yaml", "files/dashboard.json"].map(read);
+    let asked_for: BTreeSet<_> = texts.iter().flat_map(|text| metrics(text)).collect();
+    assert!(asked_for.contains("process_resident_memory_bytes"), "{asked_for:?}");
+    let mut rules = 0;
+    for (name, path) in values_files() {
+        let values = std::fs::read_to_string(path).expect("read the values");
+        let values: Value = serde_yaml_ng::from_str(&values).expect("YAML");
+        for monitor in ["podMonitor", "serviceMonitor"] {
+            for rule in values["metrics"][monitor]["metricRelabelings"].as_array().into_iter().flatten() {
+                assert_eq!((&rule["sourceLabels"], &rule["action"]), (&json!(["__name__"]), &json!("drop")), "{name}");
+                // As Prometheus takes it: the whole name.
+                let pattern = rule["regex"].as_str().expect("a pattern");
+                let dropped: Vec<_> = asked_for.iter().filter(|name| is_all_of(name, pattern)).collect();
+                assert!(dropped.is_empty(), "{name} drops {dropped:?}");
+                rules += 1;
+            }
+        }
+    }
+    assert_eq!(rules, 1, "there are values that drop something");
 }
 
 #[test]

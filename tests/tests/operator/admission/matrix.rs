@@ -317,7 +317,9 @@ async fn to_revoke_takes_a_verb_and_the_verb_allows_nothing_else() {
     })
     .await;
 
-    let first = scene.pod("first").await;
+    let (first, unbound) = (scene.pod("first").await, scene.unbound().await);
+    // Has the verb beside what it takes to hold claims.
+    let both = scene.with_verb("both", "revoke").await;
     let revocation = |reason: Value| json!({ "metadata": { "annotations": { REVOKE_ANNOTATION: reason } } });
     let mine = "this claim speaks for the pod first";
     for (kind, lock) in [("Permit", "semaphore"), ("LeaseRequest", "lease")] {
@@ -341,9 +343,14 @@ async fn to_revoke_takes_a_verb_and_the_verb_allows_nothing_else() {
             }
             patch
         };
+        // Nor of claims that speak for no pod, which others who are none may write.
+        create(&unbound, &object(kind, "loose", &Value::Null, &json!({}), &json!({}))).await.expect("create");
+        merge(&ann, kind, "loose", &revocation(json!("maintenance"))).await.expect("revoke");
+        let no_more = "who may revoke claims, and create none, may change nothing else of them";
         for (what, patch) in [
             ("renew", json!({ "spec": { "renewTime": "2026-01-01T00:00:00.000000Z" } })),
             ("renew with a revocation", with(json!({ "spec": { "renewTime": "2026-01-01T00:00:00.000000Z" } }))),
+            ("label", json!({ "metadata": { "labels": { "a": "b" } } })),
             ("label with a revocation", with(json!({ "metadata": { "labels": { "a": "b" } } }))),
             ("finalize with a revocation", with(json!({ "metadata": { "finalizers": ["example.com/keep"] } }))),
             ("annotate", json!({ "metadata": { "annotations": { "a": "b" } } })),
@@ -352,9 +359,18 @@ async fn to_revoke_takes_a_verb_and_the_verb_allows_nothing_else() {
                 json!({ "metadata": { "annotations": { REVOKE_ANNOTATION: "more", "a": "b" } } }),
             ),
         ] {
-            let refused = refusal(merge(&ann, kind, "claim", &patch).await);
-            assert!(refused.starts_with(mine), "{what}: {refused}");
+            for (claim, said) in [("claim", mine), ("loose", no_more)] {
+                let refused = refusal(merge(&ann, kind, claim, &patch).await);
+                assert!(refused.starts_with(said), "{what} {claim}: {refused}");
+            }
         }
+        merge(&ann, kind, "loose", &revocation(Value::Null)).await.expect("take it back");
+        merge(&unbound, kind, "loose", &json!({ "spec": { "renewTime": "2026-01-01T00:00:00.000000Z" } }))
+            .await
+            .expect("who created it renews it");
+        merge(&both, kind, "loose", &with(json!({ "spec": { "renewTime": "2026-01-02T00:00:00.000000Z" } })))
+            .await
+            .expect("who may create claims and revoke them does both");
         let deletion = delete(&ann, kind, "claim").await.expect_err("the role has no right to delete");
         assert!(deletion.to_string().contains("cannot delete resource"), "{deletion}");
         merge(&ann, kind, "claim", &revocation(Value::Null)).await.expect("take it back");
