@@ -118,6 +118,8 @@ mutations! {
     KillsAreLate,
     /// `konductor-run` is told that a tree is empty when the command has ended and others of it have not.
     TreesAreCalledEmptyEarly,
+    /// What a process has given up to wait for waits on.
+    GivenUpRequestsAreKept,
     /// Half of all take several locks in the opposite order.
     ClaimsAreTakenInAnyOrder,
 }
@@ -139,10 +141,6 @@ impl Mutation {
             Self::WritesAreLost => {
                 Some("the operator's watch shows that the write is not there, and it is decided again")
             }
-            Self::DeletionsAreNotTold => Some(
-                "who is not told sees it all the same: a client when its first watch ends, an operator when it writes on \
-                 what is gone",
-            ),
             _ => None,
         }
     }

@@ -7,9 +7,12 @@ use std::{
 
 use serde_json::Value;
 
+use konductor_operator::engine::Sizes;
+
 use crate::{
     plan::{Need, Plan, Side},
     server::{Change, Server, resource},
+    sizes::{self, Population},
     world::{ONLOOKERS, TEAM},
 };
 
@@ -106,6 +109,7 @@ pub struct Observers {
     /// Of each gate that nobody waits for, of each of its conditions: whether it is met, and since when; until when it
     /// was, if it is not.
     sides: Vec<Vec<(bool, Duration)>>,
+    population: Population,
     /// What was counted.
     pub figures: BTreeMap<String, u64>,
 }
@@ -129,6 +133,7 @@ impl Observers {
             passed: BTreeMap::new(),
             quiet: vec![Duration::ZERO; plan.locks.len()],
             sides: plan.sides.iter().map(|side| vec![(false, Duration::ZERO); side.needs.len()]).collect(),
+            population: Population::default(),
             figures: BTreeMap::new(),
         }
     }
@@ -167,6 +172,45 @@ impl Observers {
     /// All is well from now on.
     pub fn calm(&mut self, now: Duration) {
         self.calm = Some(now);
+    }
+
+    /// Whether all has been well for so long that nothing is left of the trouble.
+    fn is_settled(&self, now: Duration) -> bool {
+        self.calm.is_some_and(|calm| now >= calm + SETTLED || self.plan.calm.is_zero())
+    }
+
+    /// An engine of an operator keeps so much.
+    pub fn kept(&mut self, now: Duration, who: &str, engine: &str, sizes: &Sizes) {
+        self.most("most entries that an engine keeps", sizes.iter().map(|(_, count)| *count as u64).sum());
+        let is_settled = self.is_settled(now);
+        if let Some(what) = self.population.excess(now, is_settled, engine, sizes) {
+            self.broken(now, format!("memory: {who} keeps {what}"));
+        }
+    }
+
+    /// A process has so many requests and watches that it has not given up and that have not ended.
+    pub fn waits(&mut self, now: Duration, who: &str, is_operator: bool, requests: usize, watches: usize) {
+        let most = if is_operator { self.population.operator() } else { sizes::client() };
+        let figures = if is_operator {
+            ["most requests of an operator at once", "most watches of an operator at once"]
+        } else {
+            ["most requests of a client at once", "most watches of a client at once"]
+        };
+        self.most(figures[0], requests as u64);
+        self.most(figures[1], watches as u64);
+        if requests > most.0 || watches > most.1 {
+            let what =
+                format!("memory: {who} has {requests} requests and {watches} watches at once, more than {most:?}");
+            self.broken(now, what);
+        }
+    }
+
+    /// A client has been told so much that it has not heard yet.
+    pub fn unheard(&mut self, now: Duration, client: usize, told: usize) {
+        self.most("most that a client has not heard yet", told as u64);
+        if sizes::is_unheard(told) {
+            self.broken(now, format!("memory: client {client} has not heard {told} things that it was told"));
+        }
     }
 
     /// A client asks for its lock.
@@ -280,6 +324,7 @@ impl Observers {
                 hold.is_void = true;
             }
         }
+        self.population.restored(now, server);
         self.tokens.iter_mut().for_each(Vec::clear);
         self.past.iter_mut().for_each(Vec::clear);
         self.passed.clear();
@@ -341,6 +386,7 @@ impl Observers {
     /// Something was written.
     pub fn changed(&mut self, now: Duration, change: &Change, by: Option<&str>, server: &Server) {
         let resource = &resource::all()[change.key.0];
+        self.population.changed(now, change);
         self.look_at_sides(now, server);
         if resource.kind == "Job" && change.before.as_ref().is_some_and(|before| is_complete(&before.value)) {
             self.complete.insert(change.key.2.clone(), now);
@@ -512,7 +558,7 @@ impl Observers {
         {
             self.broken(now, format!("I6: {by} was granted before {}", change.key.2));
         }
-        if !self.calm.is_some_and(|calm| now >= calm + SETTLED || self.plan.calm.is_zero()) {
+        if !self.is_settled(now) {
             return;
         }
         let of = |claim: &Value, field: &str| claim["spec"][field].clone();
@@ -643,8 +689,7 @@ impl Observers {
 
     /// When all is well and nothing has changed for a while, every lock and every gate says what is.
     pub fn at_rest(&mut self, now: Duration, server: &Server) {
-        let is_settled = self.calm.is_some_and(|calm| now >= calm + SETTLED || self.plan.calm.is_zero());
-        if !is_settled || now < AT_REST {
+        if !self.is_settled(now) || now < AT_REST {
             return;
         }
         for number in 0..self.plan.locks.len() {

@@ -14,8 +14,11 @@ use konductor::{
     Client, Command, Event, Exit, PodReference, Request, Wanted,
     rendezvous::{self, Arriving, Progress},
 };
-use konductor_cluster::{Boottime, Link, Program, Way, process::within};
-use konductor_operator::{Operator, clock::Clock, metrics::Metrics};
+use konductor_cluster::{
+    Boottime, Link, Program, Way,
+    process::{self, within},
+};
+use konductor_operator::{Operator, clock::Clock, engine::Census, metrics::Metrics};
 use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, mpsc::unbounded_channel, watch},
@@ -29,6 +32,7 @@ use crate::{
     observe::{self, Broken},
     plan::{Awaited, Plan, Weather, What, Who, Wrapper},
     server::{Key, resource},
+    sizes::CENSUS,
 };
 
 /// That of the operators.
@@ -709,7 +713,10 @@ async fn operate(cast: Arc<Cast>, process: Arc<Process>, number: usize) {
     let client = network::client(&world, &process);
     let election = Some((SYSTEM.to_owned(), LEASE));
     let ended = match Operator::start(way, client, identity, election, metrics, clock).await {
-        Ok(operator) => operator.run(std::future::pending()).await,
+        Ok(operator) => {
+            process::spawn(count(Arc::clone(&world), Arc::clone(&process), operator.censuses()));
+            operator.run(std::future::pending()).await
+        }
         Err(error) => Err(error),
     };
     let now = world.now();
@@ -725,6 +732,18 @@ async fn operate(cast: Arc<Cast>, process: Arc<Process>, number: usize) {
         return;
     }
     world.inner().observers.broken(now, format!("operator {number} has ended: {why}"));
+}
+
+/// Has the engines of an operator say again and again how much they keep, as long as it lives.
+async fn count(world: Arc<World>, process: Arc<Process>, censuses: Vec<(&'static str, Census)>) {
+    loop {
+        sleep(CENSUS).await;
+        for (engine, census) in &censuses {
+            let Some(sizes) = census.take().await else { return };
+            let now = world.now();
+            world.inner().observers.kept(now, &process.name, engine, &sizes);
+        }
+    }
 }
 
 /// A client, from a start to its end.
@@ -930,6 +949,7 @@ impl Life {
             tokio::select! {
                 biased;
                 Some(event) = events.recv() => {
+                    cast.world.unheard(number, events.len());
                     cast.world.tell(|| format!("client {number}: {event:?}"));
                     cast.world.count(&format!("client: {}", word(&event)));
                     match event {

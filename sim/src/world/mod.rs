@@ -12,7 +12,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     hash::{DefaultHasher, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -155,6 +155,12 @@ impl World {
         self.inner().tell(now, line);
     }
 
+    /// A client hears of something, and has not heard of so much more.
+    fn unheard(&self, client: usize, told: usize) {
+        let now = self.now();
+        self.inner().observers.unheard(now, client, told);
+    }
+
     /// Counts something.
     fn count(&self, what: &str) {
         self.inner().observers.count(what);
@@ -179,6 +185,8 @@ impl World {
         if count == most && !is_page {
             inner.observers.broken(now, format!("{} makes {count} requests in a second", process.name));
         }
+        let (requests, watches) = (process.open.requests.load(Relaxed), process.open.watches.load(Relaxed));
+        inner.observers.waits(now, &process.name, process.is_operator, requests, watches);
         let tail = request.query.iter().any(|(name, _)| name == "watch");
         inner.note(now, &process.name, request.method.as_str(), &request.path);
         inner.tell(now, || {
@@ -186,6 +194,11 @@ impl World {
             let body = String::from_utf8_lossy(&request.body);
             format!("{} asks: {} {}{watch} {body}", process.name, request.method, request.path)
         });
+    }
+
+    /// Whether a process keeps what it has given up.
+    fn keeps_what_is_given_up(&self) -> bool {
+        self.inner().mutation == Some(Mutation::GivenUpRequestsAreKept)
     }
 
     /// So many more requests are under way.

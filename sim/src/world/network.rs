@@ -3,7 +3,16 @@
 //! A request that was sent arrives or not whatever its sender does meanwhile, as on a real network. So a write may be
 //! carried out long after nobody waits for it any more.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures::{StreamExt, stream};
 use http::{Response, header};
@@ -61,10 +70,12 @@ pub(super) fn client(world: &Arc<World>, process: &Arc<Process>) -> kube::Client
                 body: body.to_vec(),
             };
             let (answer, answered) = oneshot::channel();
+            let waiting = Waiting::begin(&process, &request, world.keeps_what_is_given_up());
             world.asked(&process, &request);
             let under_way = UnderWay::begin(&world);
             tokio::spawn(carry(world, process, request, answer, under_way));
-            answered.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionReset))
+            let answered = answered.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionReset));
+            answered.map(|answer| waiting.answered(answer))
         }
     });
     kube::Client::new(service, "default")
@@ -83,6 +94,61 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.under_way(-1);
+    }
+}
+
+/// What a process waits for, for as long as it has not given it up: the answer to a request, or the end of a watch.
+struct Waiting {
+    process: Arc<Process>,
+    is_watch: bool,
+    is_answered: bool,
+    keeps: bool,
+}
+
+impl Waiting {
+    fn begin(process: &Arc<Process>, request: &Request, keeps: bool) -> Self {
+        let is_watch = request.query.iter().any(|(name, _)| name == "watch");
+        let waiting = Self { process: Arc::clone(process), is_watch, is_answered: false, keeps };
+        waiting.count().fetch_add(1, Relaxed);
+        waiting
+    }
+
+    fn count(&self) -> &AtomicUsize {
+        if self.is_watch { &self.process.open.watches } else { &self.process.open.requests }
+    }
+
+    fn answered(mut self, answer: Response<Stream>) -> Response<Stream> {
+        self.is_answered = true;
+        if !self.is_watch {
+            return answer;
+        }
+        answer.map(|body| Lasting { body, _waiting: self }.boxed_unsync())
+    }
+}
+
+/// A watch's events, for which its process waits until it drops them.
+struct Lasting {
+    body: Stream,
+    _waiting: Waiting,
+}
+
+impl hyper::body::Body for Lasting {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.is_answered || !self.keeps {
+            self.count().fetch_sub(1, Relaxed);
+        }
     }
 }
 

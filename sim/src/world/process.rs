@@ -33,6 +33,15 @@ pub(super) struct Process {
     /// The API server that it is connected to.
     home: AtomicUsize,
     life: Mutex<Life>,
+    /// Requests and watches that it has.
+    pub(super) open: Open,
+}
+
+/// What a process waits for: it has neither given it up nor has it ended.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    pub(super) requests: AtomicUsize,
+    pub(super) watches: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +66,7 @@ impl Process {
             chance: Mutex::new(chance),
             home,
             life: Mutex::default(),
+            open: Open::default(),
         })
     }
 
