@@ -46,6 +46,8 @@ mutations! {
     CommandsOutliveTheirRelease,
     /// Kubelets say that containers have ended that run on.
     KubeletsLie,
+    /// Who collects the pods of lost nodes says that their containers have ended.
+    LostPodsAreCalledDead,
     /// Renewals are accepted and not stored.
     RenewalsAreForgotten,
     /// No operator stores which term is settled, so that its successor adopts whatever was granted before.

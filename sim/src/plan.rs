@@ -216,6 +216,20 @@ pub enum What {
     Webhook(Duration),
     /// The machine of this client is suspended for so long: nothing on it runs, and its time since boot goes on.
     Suspend(usize, Duration),
+    /// The machine of this operator is suspended for so long.
+    SuspendOperator(usize, Duration),
+    /// The node of this client's pod is lost for so long: its kubelet says nothing, its processes run on, and what the pod
+    /// was is deleted after a third of that time, and collected after two thirds.
+    LoseNode {
+        /// The client.
+        client: usize,
+        /// For how long.
+        span: Duration,
+        /// Nothing goes from or to its processes, either.
+        is_cut_off: bool,
+        /// Its kubelet kills what it finds when it is back; else that runs on until it is fenced.
+        kills: bool,
+    },
     /// People of another namespace do what they may do, and more.
     Neighbour(Mischief),
 }
@@ -361,6 +375,7 @@ impl Plan {
             }
         }
         plan.beside(&mut Chance::new(seed, 3));
+        plan.machines(&mut Chance::new(seed, 4));
         plan.events.sort_by_key(|(at, _)| *at);
         plan
     }
@@ -394,6 +409,37 @@ impl Plan {
             (client.begins, client.times) = (Duration::from_millis(c.below(1000)), 1);
             client.works = self.calm + Duration::from_mins(1);
             self.events.push((Duration::from_millis(c.within(calm / 2, calm)), What::Revoke(number)));
+        }
+    }
+
+    /// Which machines are suspended and lost.
+    fn machines(&mut self, c: &mut Chance) {
+        if self.calm.is_zero() {
+            return;
+        }
+        let calm = self.calm.as_millis() as u64;
+        if c.happens(80) {
+            let number = c.below(self.operators.len() as u64) as usize;
+            let at = Duration::from_millis(c.below(calm));
+            self.events.push((at, What::SuspendOperator(number, c.millis(1000, 120_000))));
+        }
+        if c.happens(80) {
+            let number = c.below(self.clients.len() as u64) as usize;
+            let span = Duration::from_millis(c.within(calm / 4, calm / 2));
+            let (is_cut_off, kills) = (c.happens(700), c.happens(500));
+            let client = &mut self.clients[number];
+            // When it is about to wait or to work, and often for so long that it does so all the time.
+            client.begins = client.begins.min(self.calm / 3);
+            let at = client.begins + c.millis(0, calm / 6);
+            client.works = if c.happens(500) { client.works.max(span) } else { client.works };
+            client.in_pod = true;
+            // The controller of its Job makes another pod when the one that is lost is collected.
+            let mut other = client.clone();
+            (other.begins, other.works, other.times) = (at + span / 3 * 2, c.millis(0, 10_000), 1);
+            (other.arrives, other.awaits) = (None, None);
+            self.clients.push(other);
+            let client = number;
+            self.events.push((at, What::LoseNode { client, span, is_cut_off, kills }));
         }
     }
 

@@ -151,6 +151,8 @@ pub(super) struct Cast {
     trees: Mutex<BTreeMap<usize, Arc<Tree>>>,
     /// Locks that are deleted and not made anew yet.
     gone: Mutex<BTreeSet<usize>>,
+    /// Clients whose nodes are lost.
+    lost: Mutex<BTreeSet<usize>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -176,6 +178,7 @@ impl Cast {
             ends: plan.clients.iter().map(|_| Notify::new()).collect(),
             trees: Mutex::default(),
             gone: Mutex::default(),
+            lost: Mutex::default(),
         })
     }
 
@@ -481,13 +484,23 @@ impl Cast {
             What::Suspend(client, span) => {
                 let Some(process) = self.process(Who::Client(client)) else { return };
                 let tree = lock(&self.trees).get(&client).cloned();
-                process.freeze();
+                process.suspend();
                 if let Some(tree) = &tree {
                     tree.suspend();
                 }
                 world.inner().observers.suspended(client, true);
                 sleep(span).await;
                 self.resume(client, &process, tree.as_deref()).await;
+            }
+            What::SuspendOperator(number, span) => {
+                let Some(process) = self.process(Who::Operator(number)) else { return };
+                process.suspend();
+                sleep(span).await;
+                world.tell(|| format!("the machine of operator {number} goes on"));
+                process.thaw();
+            }
+            What::LoseNode { client, span, is_cut_off, kills } => {
+                self.lose_node(client, span, is_cut_off, kills).await;
             }
             What::Cut(who, span) => {
                 let until = tokio::time::Instant::now() + span;
@@ -520,7 +533,7 @@ impl Cast {
                 if forced {
                     world.change(|server, _| server.purge(&pod_key(&name)));
                 } else {
-                    self.ends[client].notify_one();
+                    self.kubelet_ends(client).await;
                 }
             }
             What::Compact => world.change(|server, _| {
@@ -597,12 +610,13 @@ impl Cast {
     }
 
     /// Deletes the namespace of everybody, and makes it anew when all in it has gone.
-    async fn delete_namespace(&self, pause: Duration) {
+    async fn delete_namespace(self: &Arc<Self>, pause: Duration) {
         let world = &self.world;
         world.ask(Method::DELETE, &format!("/api/v1/namespaces/{TEAM}"), &Value::Null);
         // The kubelets end what runs in pods.
         for number in (0..self.plan.clients.len()).filter(|number| self.pod_of(*number).is_some()) {
-            self.ends[number].notify_one();
+            let cast = Arc::clone(self);
+            tokio::spawn(async move { cast.kubelet_ends(number).await });
         }
         self.make_namespace(pause).await;
     }
@@ -623,6 +637,61 @@ impl Cast {
         self.make_gates();
     }
 
+    /// The node of a client's pod is lost for so long.
+    async fn lose_node(self: &Arc<Self>, client: usize, span: Duration, is_cut_off: bool, kills: bool) {
+        let world = &self.world;
+        let (Some(name), Some(process)) = (self.pod_of(client), self.process(Who::Client(client))) else { return };
+        lock(&self.lost).insert(client);
+        if is_cut_off {
+            let until = tokio::time::Instant::now() + span;
+            world.inner().cuts.insert(process.name.clone(), until);
+        }
+        sleep(span / 3).await;
+        // It is evicted; nobody is there to end it.
+        world.ask(Method::DELETE, &format!("/api/v1/namespaces/{TEAM}/pods/{name}"), &Value::Null);
+        sleep(span / 3).await;
+        self.collect(&name);
+        sleep(span / 3).await;
+        world.tell(|| format!("the node of client {client} is back"));
+        lock(&self.lost).remove(&client);
+        let is_current = self.process(Who::Client(client)).is_some_and(|now| Arc::ptr_eq(&now, &process));
+        if kills && is_current && !lock(&self.done)[client].finished && process.kill() {
+            if let Some(tree) = lock(&self.trees).get(&client) {
+                tree.kill();
+            }
+            let now = world.now();
+            world.inner().observers.ended(now, client);
+            sleep(Duration::from_secs(1)).await;
+            self.start(Who::Client(client));
+        }
+    }
+
+    /// The collector of garbage says that a pod has failed, for which nobody has seen its processes end, and removes it.
+    fn collect(&self, name: &str) {
+        let reason = json!({ "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC" });
+        let mut status = json!({ "phase": "Failed", "conditions": [reason] });
+        if self.plan.mutation == Some(Mutation::LostPodsAreCalledDead) {
+            let state = json!({ "terminated": { "exitCode": 137, "finishedAt": "2026-01-01T00:00:00Z" } });
+            status = json!({ "phase": "Failed", "containerStatuses": [{ "name": "main", "state": state }] });
+        }
+        let path = format!("/api/v1/namespaces/{TEAM}/pods/{name}/status");
+        self.world.ask(Method::PATCH, &path, &json!({ "status": status }));
+        self.world.change(|server, _| server.purge(&pod_key(name)));
+    }
+
+    /// Until the kubelet of a client's pod is there.
+    async fn kubelet(&self, client: usize) {
+        while lock(&self.lost).contains(&client) {
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// The kubelet of a client's pod ends it, when it is there.
+    async fn kubelet_ends(&self, client: usize) {
+        self.kubelet(client).await;
+        self.ends[client].notify_one();
+    }
+
     /// The pod that a client runs in, if it is in one.
     fn pod_of(&self, client: usize) -> Option<String> {
         let pod = *lock(&self.pods).get(&client)?;
@@ -636,10 +705,12 @@ impl Cast {
         // All of a container is dead when its first process is.
         self.world.inner().observers.ended(now, client);
         sleep(Duration::from_secs(1)).await;
-        self.pod_ends(&name, "Failed", 137);
+        self.pod_ends(client, &name, "Failed", 137).await;
     }
 
-    fn pod_ends(&self, name: &str, phase: &str, code: i32) {
+    /// The kubelet says so, when it is there.
+    async fn pod_ends(&self, client: usize, name: &str, phase: &str, code: i32) {
+        self.kubelet(client).await;
         let state = json!({ "terminated": { "exitCode": code, "finishedAt": "2026-01-01T00:00:00Z" } });
         let status = json!({ "status": { "phase": phase, "containerStatuses": [
             { "name": "main", "state": state, "lastState": {}, "ready": false, "restartCount": 0 },
@@ -773,7 +844,7 @@ impl Life {
         if let Some(wrapper) = &plan.wrapper {
             self.run(wrapper, &client, pod.clone()).await;
             if let Some(pod) = pod {
-                cast.pod_ends(&pod.name, "Succeeded", 0);
+                cast.pod_ends(number, &pod.name, "Succeeded", 0).await;
             }
             return cast.finish(number);
         }
@@ -793,7 +864,7 @@ impl Life {
             done(|done| done.arrived = true);
         }
         if let Some(pod) = pod {
-            cast.pod_ends(&pod.name, "Succeeded", 0);
+            cast.pod_ends(number, &pod.name, "Succeeded", 0).await;
         }
         cast.finish(number);
     }
@@ -818,10 +889,10 @@ impl Life {
         ]}});
         world.ask(Method::PATCH, &format!("/api/v1/namespaces/{TEAM}/pods/{name}/status"), &status);
         if self.cast.plan.mutation == Some(Mutation::KubeletsLie) {
-            let (cast, name) = (Arc::clone(&self.cast), name.clone());
+            let (cast, number, name) = (Arc::clone(&self.cast), self.number, name.clone());
             tokio::spawn(async move {
                 sleep(Duration::from_secs(10)).await;
-                cast.pod_ends(&name, "Failed", 1);
+                cast.pod_ends(number, &name, "Failed", 1).await;
             });
         }
         PodReference {

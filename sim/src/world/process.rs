@@ -49,6 +49,17 @@ struct Life {
     stands_still: bool,
     is_over: bool,
     wakers: Vec<Waker>,
+    /// Since when its machine is suspended.
+    sleeps_since: Option<Instant>,
+    /// From when to when it was, in order.
+    sleeps: Vec<(Instant, Instant)>,
+}
+
+impl Life {
+    /// When its machine was suspended, until now.
+    fn sleeps(&self) -> impl Iterator<Item = (Instant, Instant)> {
+        self.sleeps.iter().copied().chain(self.sleeps_since.map(|since| (since, Instant::now())))
+    }
 }
 
 impl Process {
@@ -79,11 +90,21 @@ impl Process {
         self.life().stands_still = true;
     }
 
+    /// Has it stand still with its machine: its monotonic clock does, too, and its time since boot goes on.
+    pub(super) fn suspend(&self) {
+        let mut life = self.life();
+        life.stands_still = true;
+        life.sleeps_since.get_or_insert(Instant::now());
+    }
+
     /// Has it go on.
     pub(super) fn thaw(&self) {
         let wakers = {
             let mut life = self.life();
             life.stands_still = false;
+            if let Some(since) = life.sleeps_since.take() {
+                life.sleeps.push((since, Instant::now()));
+            }
             std::mem::take(&mut life.wakers)
         };
         wakers.into_iter().for_each(Waker::wake);
@@ -128,8 +149,21 @@ impl Surroundings for Process {
         self.boot + self.born.elapsed().mul_f64(self.rate)
     }
 
-    fn rate(&self) -> f64 {
-        self.rate
+    fn elapsed(&self, start: Instant) -> Duration {
+        let life = self.life();
+        let slept: Duration = life.sleeps().map(|(from, to)| to.saturating_duration_since(from.max(start))).sum();
+        (start.elapsed().saturating_sub(slept)).mul_f64(self.rate)
+    }
+
+    fn after(&self, start: Instant, span: Duration) -> Instant {
+        let life = self.life();
+        let at = start + span.div_f64(self.rate);
+        life.sleeps().fold(
+            at,
+            |at, (from, to)| {
+                if from < at { at + to.saturating_duration_since(from.max(start)) } else { at }
+            },
+        )
     }
 
     fn wall(&self) -> Timestamp {
