@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     plan::Who,
     server::{Answer, Request, Server, merge, resource},
+    world::TEAM,
 };
 
 macro_rules! mutations {
@@ -62,6 +63,8 @@ mutations! {
     OperatorsSeeMorePermits,
     /// Operators take each claim for one of one permit.
     OperatorsSeeNoWeight,
+    /// Operators take what another team claims for claims of the first one.
+    OperatorsMixUpNamespaces,
     /// Operators do not see a claim's priority.
     OperatorsSeeNoPriority,
     /// Operators do not see what is to be given back.
@@ -315,6 +318,7 @@ impl Mutation {
                 | Self::OperatorsSeeMorePermits
                 | Self::OperatorsSeeNoWeight
                 | Self::OperatorsSeeNoPriority
+                | Self::OperatorsMixUpNamespaces
                 | Self::OperatorsSeeNoRevocation
                 | Self::OperatorsSeeJobsComplete
                 | Self::OperatorsExpectLess
@@ -363,6 +367,9 @@ impl Mutation {
                 object["spec"]["permits"] = (permits + 1).into();
             }
             (Self::OperatorsSeeNoWeight, true) if kind == "Permit" => object["spec"]["permits"] = 1.into(),
+            (Self::OperatorsMixUpNamespaces, true) if is_claim && object["metadata"]["namespace"] != "neighbour" => {
+                object["metadata"]["namespace"] = TEAM.into();
+            }
             (Self::OperatorsSeeNoPriority, true) if is_claim => remove(object, &["spec", "priority"]),
             (Self::OperatorsSeeNoRevocation, true) if is_claim => remove(object, &["metadata", "annotations"]),
             (Self::OperatorsSeeJobsComplete, true) if kind == "Job" => {

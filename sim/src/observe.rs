@@ -11,9 +11,9 @@ use konductor_operator::engine::Sizes;
 
 use crate::{
     plan::{Need, Plan, Side},
-    server::{Change, Server, resource},
+    server::{Change, Key, Server, resource},
     sizes::{self, Population},
-    world::{ONLOOKERS, TEAM},
+    world::{ONLOOKERS, TEAM, TEAMS},
 };
 
 /// How long a claim waits before it counts as passed over: by then every operator that is well has seen it.
@@ -179,6 +179,11 @@ impl Observers {
         self.calm.is_some_and(|calm| now >= calm + SETTLED || self.plan.calm.is_zero())
     }
 
+    /// How many objects there are, and were lately.
+    pub(crate) fn objects(&self) -> usize {
+        self.population.all()
+    }
+
     /// An engine of an operator keeps so much.
     pub fn kept(&mut self, now: Duration, who: &str, engine: &str, sizes: &Sizes) {
         self.most("most entries that an engine keeps", sizes.iter().map(|(_, count)| *count as u64).sum());
@@ -286,7 +291,8 @@ impl Observers {
         let is_claim = |resource: &resource::Resource| resource.kind == "Permit" || resource.kind == "LeaseRequest";
         let ids = (0..resource::all().len()).filter(|id| is_claim(&resource::all()[*id]));
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        ids.flat_map(|id| server.store.list(id, Some(TEAM), None, u64::MAX))
+        ids.flat_map(|id| TEAMS.map(|team| server.store.list(id, Some(team), None, u64::MAX)))
+            .flatten()
             .map(|(_, claim)| &claim.value["metadata"])
             .map(|metadata| (text(&metadata["uid"]), text(&metadata["resourceVersion"])))
             .collect()
@@ -296,7 +302,8 @@ impl Observers {
     fn claim_of<'a>(&self, lock: usize, token: u64, server: &'a Server) -> Option<&'a Value> {
         let kind = if self.plan.locks[lock].is_semaphore { "Permit" } else { "LeaseRequest" };
         let id = resource::all().iter().position(|resource| resource.kind == kind).expect("claims are served");
-        server.store.list(id, Some(TEAM), None, u64::MAX).map(|(_, claim)| &claim.value).find(|claim| {
+        let team = self.plan.namespace_of(lock);
+        server.store.list(id, Some(team), None, u64::MAX).map(|(_, claim)| &claim.value).find(|claim| {
             let status = &claim["status"];
             status["fencingToken"] == token
                 && (status["phase"] == "Granted" || status["phase"] == "Revoking")
@@ -339,8 +346,8 @@ impl Observers {
         }
         let id = resource::all().iter().position(|resource| resource.kind == "Semaphore").expect("it is served");
         for (number, lock) in self.plan.locks.iter().enumerate() {
-            let found = server.store.list(id, Some(TEAM), None, u64::MAX).find(|(key, _)| key.2 == lock.name);
-            if let Some(permits) = found.and_then(|(_, found)| found.value["spec"]["permits"].as_u64()) {
+            let found = server.store.get(&(id, self.plan.namespace_of(number).to_owned(), lock.name.clone()));
+            if let Some(permits) = found.and_then(|found| found.value["spec"]["permits"].as_u64()) {
                 self.permits[number].push((now, permits));
             }
         }
@@ -405,7 +412,7 @@ impl Observers {
             return self.side_changed(now, change);
         }
         // What a neighbour has is its own.
-        if change.key.1 != TEAM {
+        if !TEAMS.contains(&change.key.1.as_str()) {
             return;
         }
         if let "Semaphore" | "Lease" = resource.kind.as_str() {
@@ -414,7 +421,7 @@ impl Observers {
         match resource.kind.as_str() {
             "Permit" | "LeaseRequest" => self.claim_changed(now, change, by, server),
             "Semaphore" => {
-                let number = self.plan.locks.iter().position(|lock| lock.name == change.key.2);
+                let number = self.lock(&change.key);
                 let permits = change.object.value["spec"]["permits"].as_u64();
                 if let (Some(number), Some(permits)) = (number, permits)
                     && self.permits[number].last().is_none_or(|(_, last)| *last != permits)
@@ -432,7 +439,7 @@ impl Observers {
         let spec = |object: &Value| object["spec"].clone();
         let before = change.before.as_ref().map(|before| spec(&before.value));
         if (change.deleted || before != Some(spec(&change.object.value)))
-            && let Some(number) = self.plan.locks.iter().position(|lock| lock.name == change.key.2)
+            && let Some(number) = self.lock(&change.key)
         {
             self.quiet[number] = now;
         }
@@ -548,7 +555,14 @@ impl Observers {
 
     fn is_lock_of(&self, lock: usize, claim: &Value) -> bool {
         let name = self.plan.locks[lock].name.as_str();
-        claim["spec"]["semaphore"] == name || claim["spec"]["lease"] == name
+        claim["metadata"]["namespace"] == self.plan.namespace_of(lock)
+            && (claim["spec"]["semaphore"] == name || claim["spec"]["lease"] == name)
+    }
+
+    /// The number of the lock that is there.
+    fn lock(&self, (_, namespace, name): &Key) -> Option<usize> {
+        let mut all = 0..self.plan.locks.len();
+        all.find(|number| self.plan.locks[*number].name == *name && self.plan.namespace_of(*number) == namespace)
     }
 
     /// Who was granted something was the first in line.
@@ -702,8 +716,9 @@ impl Observers {
                 let is_it = |resource: &resource::Resource| resource.kind == kind && resource.schema.is_some();
                 resource::all().iter().position(is_it).expect("it is served")
             };
-            let Some(found) = server.store.get(&(id(kind), TEAM.to_owned(), lock.name.clone())) else { continue };
-            let held = server.store.list(id(claims), Some(TEAM), None, u64::MAX).map(|(_, claim)| &claim.value).filter(
+            let team = self.plan.namespace_of(number);
+            let Some(found) = server.store.get(&(id(kind), team.to_owned(), lock.name.clone())) else { continue };
+            let held = server.store.list(id(claims), Some(team), None, u64::MAX).map(|(_, claim)| &claim.value).filter(
                 |claim| {
                     self.is_lock_of(number, claim)
                         && matches!(claim["status"]["phase"].as_str(), Some("Granted" | "Revoking"))
@@ -781,8 +796,10 @@ impl Observers {
 pub fn left(server: &Server) -> Vec<String> {
     let mut left = Vec::new();
     for (id, resource) in resource::all().iter().enumerate() {
-        let namespace = resource.namespaced.then_some(TEAM);
-        for (key, stored) in server.store.list(id, namespace, None, u64::MAX) {
+        if !resource.namespaced {
+            continue;
+        }
+        for (key, stored) in TEAMS.into_iter().flat_map(|team| server.store.list(id, Some(team), None, u64::MAX)) {
             let status = &stored.value["status"];
             left.push(match resource.kind.as_str() {
                 "Permit" | "LeaseRequest" if status["phase"] == "Granted" || status["phase"] == "Revoking" => {

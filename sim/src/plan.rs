@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{chance::Chance, mutation::Mutation};
+use crate::{chance::Chance, mutation::Mutation, world::TEAMS};
 
 /// How long things go wrong at most. After that all is well, and everybody has to come to an end.
 pub const TROUBLE: Duration = Duration::from_secs(90);
@@ -21,6 +21,9 @@ pub struct Lock {
     pub permits: u64,
     /// Its TTL, in seconds.
     pub ttl: u64,
+    /// Whose it is: an index of [`TEAMS`](crate::world::TEAMS).
+    #[serde(default)]
+    pub team: usize,
 }
 
 /// Who wants to hold a lock.
@@ -293,7 +296,7 @@ impl Plan {
                 let is_semaphore = c.happens(600);
                 let permits = if is_semaphore { c.within(1, 3) } else { 1 };
                 let kind = if is_semaphore { "semaphore" } else { "lease" };
-                Lock { is_semaphore, name: format!("{kind}-{number}"), permits, ttl: c.within(5, 20) }
+                Lock { is_semaphore, name: format!("{kind}-{number}"), permits, ttl: c.within(5, 20), team: 0 }
             })
             .collect();
         let calm = if c.happens(150) { Duration::ZERO } else { Duration::from_secs(c.within(20, TROUBLE.as_secs())) };
@@ -376,6 +379,7 @@ impl Plan {
         }
         plan.beside(&mut Chance::new(seed, 3));
         plan.machines(&mut Chance::new(seed, 4));
+        plan.teams(&mut Chance::new(seed, 5));
         plan.events.sort_by_key(|(at, _)| *at);
         plan
     }
@@ -441,6 +445,48 @@ impl Plan {
             let client = number;
             self.events.push((at, What::LoseNode { client, span, is_cut_off, kills }));
         }
+    }
+
+    /// Other teams, each with a namespace of its own in which locks have the same names; and a neighbour with very many
+    /// claims, which takes long and is rare.
+    fn teams(&mut self, c: &mut Chance) {
+        let calm = self.calm.as_millis() as u64;
+        if c.happens(60) {
+            let (locks, clients) = (self.locks.clone(), self.clients.clone());
+            for team in 1..=c.within(1, TEAMS.len() as u64 - 1) as usize {
+                let first = self.locks.len();
+                self.locks.extend(locks.iter().map(|lock| Lock { team, ..lock.clone() }));
+                for _ in 0..c.within(1, 3) {
+                    let mut client = c.one_of(&clients).clone();
+                    (client.arrives, client.awaits) = (None, None);
+                    (client.begins, client.drift) = (c.millis(0, calm + 5000), 0);
+                    client.lock += first;
+                    if let Some(beside) = client.wrapper.as_mut().and_then(|wrapper| wrapper.beside.as_mut()) {
+                        *beside += first;
+                    }
+                    self.clients.push(client);
+                }
+            }
+            for _ in 0..if calm == 0 { 0 } else { c.below(4) } {
+                let at = Duration::from_millis(c.below(calm));
+                let what = self.what(c);
+                self.events.push((at, what));
+            }
+        }
+        if calm > 0 && c.below(2000) == 0 {
+            let at = Duration::from_millis(c.below(calm));
+            self.events.push((at, What::Neighbour(Mischief::Crowd(c.within(1000, 3000)))));
+        }
+    }
+
+    /// The namespace of a lock, and of all claims on it.
+    pub fn namespace_of(&self, lock: usize) -> &'static str {
+        TEAMS[self.locks[lock].team]
+    }
+
+    /// The namespace of a client.
+    pub fn team_of(&self, client: usize) -> &'static str {
+        self.namespace_of(self.clients[client].lock)
     }
 
     fn need(&self, c: &mut Chance) -> Need {

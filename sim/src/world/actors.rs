@@ -160,7 +160,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn path(group: &str, plural: &str) -> String {
-    format!("/apis/{group}/v1/namespaces/{TEAM}/{plural}")
+    path_in(TEAM, group, plural)
+}
+
+fn path_in(namespace: &str, group: &str, plural: &str) -> String {
+    format!("/apis/{group}/v1/namespaces/{namespace}/{plural}")
 }
 
 const OURS: &str = "konductor.io";
@@ -185,7 +189,7 @@ impl Cast {
     async fn play(self: &Arc<Self>) {
         let (world, plan) = (&self.world, &self.plan);
         self.create_namespace();
-        for name in [SYSTEM, ONLOOKERS] {
+        for name in [SYSTEM, ONLOOKERS].into_iter().chain(self.other_teams()) {
             world.create("/api/v1/namespaces", "v1", "Namespace", name, &json!({}));
         }
         for number in 0..plan.locks.len() {
@@ -276,6 +280,11 @@ impl Cast {
         self.world.ask(Method::POST, "/api/v1/namespaces", &namespace);
     }
 
+    /// The namespaces of teams beside the first.
+    fn other_teams(&self) -> BTreeSet<&'static str> {
+        (0..self.plan.locks.len()).map(|lock| self.plan.namespace_of(lock)).filter(|name| *name != TEAM).collect()
+    }
+
     fn make_gates(&self) {
         for side in &self.plan.sides {
             let conditions = side.needs.iter().map(|need| {
@@ -363,20 +372,20 @@ impl Cast {
     fn make_lock(&self, number: usize) {
         lock(&self.gone).remove(&number);
         let lock = &self.plan.locks[number];
-        let ttl = format!("{}s", lock.ttl);
+        let (ttl, team) = (format!("{}s", lock.ttl), self.plan.namespace_of(number));
         if lock.is_semaphore {
             let spec = json!({ "permits": lock.permits, "ttl": ttl });
-            self.world.create(&path(OURS, "semaphores"), "konductor.io/v1", "Semaphore", &lock.name, &spec);
+            self.world.create(&path_in(team, OURS, "semaphores"), "konductor.io/v1", "Semaphore", &lock.name, &spec);
         } else {
             let spec = json!({ "ttl": ttl });
-            self.world.create(&path(OURS, "leases"), "konductor.io/v1", "Lease", &lock.name, &spec);
+            self.world.create(&path_in(team, OURS, "leases"), "konductor.io/v1", "Lease", &lock.name, &spec);
         }
     }
 
     fn lock_path(&self, number: usize) -> String {
         let lock = &self.plan.locks[number];
         let plural = if lock.is_semaphore { "semaphores" } else { "leases" };
-        format!("{}/{}", path(OURS, plural), lock.name)
+        format!("{}/{}", path_in(self.plan.namespace_of(number), OURS, plural), lock.name)
     }
 
     fn set_permits(&self, number: usize, permits: u64) {
@@ -388,11 +397,11 @@ impl Cast {
         let is_semaphore = self.plan.locks[self.plan.clients[client].lock].is_semaphore;
         let (plural, kind) = if is_semaphore { ("permits", "Permit") } else { ("leaserequests", "LeaseRequest") };
         let id = resource::all().iter().position(|resource| resource.kind == kind).expect("claims are served");
-        let holder = holder(client);
+        let (holder, team) = (holder(client), self.plan.team_of(client));
         let inner = self.world.inner();
-        let claims = inner.server.store.list(id, Some(TEAM), None, u64::MAX);
+        let claims = inner.server.store.list(id, Some(team), None, u64::MAX);
         let claims = claims.filter(|(_, stored)| stored.value["spec"]["holder"] == holder.as_str());
-        claims.map(|(key, _)| (format!("{}/{}", path(OURS, plural), key.2), key.clone())).collect()
+        claims.map(|(key, _)| (format!("{}/{}", path_in(team, OURS, plural), key.2), key.clone())).collect()
     }
 
     fn process(&self, who: Who) -> Option<Arc<Process>> {
@@ -531,7 +540,7 @@ impl Cast {
             What::DeletePod(client, forced) => {
                 let Some(name) = self.pod_of(client) else { return };
                 if forced {
-                    world.change(|server, _| server.purge(&pod_key(&name)));
+                    world.change(|server, _| server.purge(&self.pod_key(client, &name)));
                 } else {
                     self.kubelet_ends(client).await;
                 }
@@ -552,7 +561,8 @@ impl Cast {
                     spec["lease"] = lock.name.as_str().into();
                     ("leaserequests", "LeaseRequest")
                 };
-                world.create(&path(OURS, plural), "konductor.io/v1", kind, &name, &spec);
+                let path = path_in(self.plan.namespace_of(number), OURS, plural);
+                world.create(&path, "konductor.io/v1", kind, &name, &spec);
             }
             What::SetClock(who, ahead) => {
                 if let Some(process) = self.process(who) {
@@ -614,7 +624,8 @@ impl Cast {
         let world = &self.world;
         world.ask(Method::DELETE, &format!("/api/v1/namespaces/{TEAM}"), &Value::Null);
         // The kubelets end what runs in pods.
-        for number in (0..self.plan.clients.len()).filter(|number| self.pod_of(*number).is_some()) {
+        let is_in_it = |number: &usize| self.plan.team_of(*number) == TEAM && self.pod_of(*number).is_some();
+        for number in (0..self.plan.clients.len()).filter(is_in_it) {
             let cast = Arc::clone(self);
             tokio::spawn(async move { cast.kubelet_ends(number).await });
         }
@@ -631,7 +642,8 @@ impl Cast {
         }
         sleep(pause).await;
         self.create_namespace();
-        for number in (0..self.plan.locks.len()).filter(|number| !lock(&self.gone).contains(number)) {
+        let is_there = |number: &usize| !lock(&self.gone).contains(number);
+        for number in (0..self.plan.locks.len()).filter(|number| self.plan.locks[*number].team == 0).filter(is_there) {
             self.make_lock(number);
         }
         self.make_gates();
@@ -648,9 +660,9 @@ impl Cast {
         }
         sleep(span / 3).await;
         // It is evicted; nobody is there to end it.
-        world.ask(Method::DELETE, &format!("/api/v1/namespaces/{TEAM}/pods/{name}"), &Value::Null);
+        world.ask(Method::DELETE, &self.pod_path(client, &name), &Value::Null);
         sleep(span / 3).await;
-        self.collect(&name);
+        self.collect(client, &name);
         sleep(span / 3).await;
         world.tell(|| format!("the node of client {client} is back"));
         lock(&self.lost).remove(&client);
@@ -667,16 +679,16 @@ impl Cast {
     }
 
     /// The collector of garbage says that a pod has failed, for which nobody has seen its processes end, and removes it.
-    fn collect(&self, name: &str) {
+    fn collect(&self, client: usize, name: &str) {
         let reason = json!({ "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC" });
         let mut status = json!({ "phase": "Failed", "conditions": [reason] });
         if self.plan.mutation == Some(Mutation::LostPodsAreCalledDead) {
             let state = json!({ "terminated": { "exitCode": 137, "finishedAt": "2026-01-01T00:00:00Z" } });
             status = json!({ "phase": "Failed", "containerStatuses": [{ "name": "main", "state": state }] });
         }
-        let path = format!("/api/v1/namespaces/{TEAM}/pods/{name}/status");
+        let path = format!("{}/status", self.pod_path(client, name));
         self.world.ask(Method::PATCH, &path, &json!({ "status": status }));
-        self.world.change(|server, _| server.purge(&pod_key(name)));
+        self.world.change(|server, _| server.purge(&self.pod_key(client, name)));
     }
 
     /// Until the kubelet of a client's pod is there.
@@ -715,7 +727,16 @@ impl Cast {
         let status = json!({ "status": { "phase": phase, "containerStatuses": [
             { "name": "main", "state": state, "lastState": {}, "ready": false, "restartCount": 0 },
         ]}});
-        self.world.ask(Method::PATCH, &format!("/api/v1/namespaces/{TEAM}/pods/{name}/status"), &status);
+        self.world.ask(Method::PATCH, &format!("{}/status", self.pod_path(client, name)), &status);
+    }
+
+    /// Where a pod of a client is.
+    fn pod_path(&self, client: usize, name: &str) -> String {
+        format!("/api/v1/namespaces/{}/pods/{name}", self.plan.team_of(client))
+    }
+
+    fn pod_key(&self, client: usize, name: &str) -> Key {
+        (resource::PODS, self.plan.team_of(client).into(), name.into())
     }
 
     fn finish(&self, number: usize) {
@@ -737,10 +758,6 @@ pub(super) fn holder(client: usize) -> String {
 
 fn pod_name(client: usize, pod: u64) -> String {
     format!("pod-{client}-{pod}")
-}
-
-fn pod_key(name: &str) -> Key {
-    (resource::PODS, TEAM.into(), name.into())
 }
 
 /// What the controllers of Kubernetes do: collect garbage, and take down namespaces.
@@ -831,7 +848,7 @@ impl Life {
         let (number, plan) = (*number, &cast.plan.clients[*number]);
         let (of, by) = (Arc::clone(&cast.world), Arc::clone(process));
         let link = Arc::new(Link::made(Arc::new(move || network::client(&of, &by)), Program::SDK));
-        let client = Client::over(link, TEAM.into());
+        let client = Client::over(link, cast.plan.team_of(number).into());
         let pod = match cast.pod_of(number) {
             Some(name) => Some(self.make_pod(name).await),
             None => None,
@@ -873,11 +890,13 @@ impl Life {
     async fn make_pod(&self, name: String) -> PodReference {
         let world = &self.cast.world;
         let spec = json!({ "nodeName": "node", "restartPolicy": "OnFailure", "containers": [{ "name": "main", "image": "i" }] });
-        let make = || world.create(&format!("/api/v1/namespaces/{TEAM}/pods"), "v1", "Pod", &name, &spec);
+        let pods = format!("/api/v1/namespaces/{}/pods", self.cast.plan.team_of(self.number));
+        let make = || world.create(&pods, "v1", "Pod", &name, &spec);
         // No container starts before there is a pod: a namespace that is being deleted takes none.
         let uid = loop {
             make();
-            let uid = world.object(&pod_key(&name)).map_or(Value::Null, |pod| pod["metadata"]["uid"].clone());
+            let found = world.object(&self.cast.pod_key(self.number, &name));
+            let uid = found.map_or(Value::Null, |pod| pod["metadata"]["uid"].clone());
             if let Some(uid) = uid.as_str() {
                 break uid.to_owned();
             }
@@ -887,7 +906,7 @@ impl Life {
         let status = json!({ "status": { "phase": "Running", "containerStatuses": [
             { "name": "main", "state": state, "lastState": {}, "ready": true, "restartCount": 0 },
         ]}});
-        world.ask(Method::PATCH, &format!("/api/v1/namespaces/{TEAM}/pods/{name}/status"), &status);
+        world.ask(Method::PATCH, &format!("{pods}/{name}/status"), &status);
         if self.cast.plan.mutation == Some(Mutation::KubeletsLie) {
             let (cast, number, name) = (Arc::clone(&self.cast), self.number, name.clone());
             tokio::spawn(async move {
