@@ -71,6 +71,8 @@ mutations! {
     OperatorsSeeNoRevocation,
     /// Operators take every job for complete.
     OperatorsSeeJobsComplete,
+    /// Operators hear of what gates depend on long after they were told.
+    ConditionsAreHeardLate,
     /// Operators expect one less at a barrier.
     OperatorsExpectLess,
     /// Operators see half of a barrier's or a gate's timeout.

@@ -13,7 +13,7 @@ use crate::{
     plan::{Need, Plan, Side},
     server::{Change, Key, Server, resource},
     sizes::{self, Population},
-    world::{ONLOOKERS, TEAM, TEAMS},
+    world::{ONLOOKERS, TEAM, TEAMS, View},
 };
 
 /// How long a claim waits before it counts as passed over: by then every operator that is well has seen it.
@@ -35,6 +35,13 @@ const REVOKED: Duration = Duration::from_secs(40);
 /// How long nothing may have changed about a lock or a gate until its status has to say what is: a look of the operator,
 /// and a new leader before it.
 const AT_REST: Duration = Duration::from_secs(45);
+
+/// How long an operator that is well, and leads, takes from what it was told of a gate's conditions to the gate's
+/// status: a write, and another one when it was overtaken.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// How long after all trouble nothing is waited for any more that was asked for before.
+const ANSWERED: Duration = Duration::from_secs(20);
 
 /// Something that must not be.
 #[derive(Clone, Debug)]
@@ -65,6 +72,43 @@ struct Hold {
 fn is_complete(job: &Value) -> bool {
     let conditions = job["status"]["conditions"].as_array();
     conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Complete" && one["status"] == "True"))
+}
+
+/// Where a condition of a gate looks.
+fn key_of(need: &Need) -> Key {
+    let group = if need.kind == "Job" { "batch" } else { "konductor.io" };
+    let is_kind = |resource: &resource::Resource| resource.kind == need.kind && resource.group == group;
+    let id = resource::all().iter().position(is_kind).expect("it is served");
+    (id, TEAM.to_owned(), need.name.clone())
+}
+
+/// Whether an object, if there is one, is as a condition wants it.
+fn meets(need: &Need, object: Option<&Value>) -> bool {
+    let Some(object) = object else { return false };
+    if need.kind == "Job" {
+        return is_complete(object) == (need.state == "Complete");
+    }
+    let status = &object["status"];
+    let is_known = !status["phase"].is_null() && status["observedGeneration"] == object["metadata"]["generation"];
+    is_known
+        && match (need.kind.as_str(), need.state.as_str()) {
+            ("Semaphore", "Available") => status["available"].as_u64().unwrap_or(0) >= 1,
+            ("Lease", "Acquired") => status["phase"] == "Held",
+            (_, "Closed") => status["phase"] != "Open",
+            (_, state) => status["phase"] == state,
+        }
+}
+
+/// Whether something may be, and whether it may not be, of which it is one; nothing if there is none.
+fn either(all: impl Iterator<Item = bool>) -> Option<[bool; 2]> {
+    let all: Vec<_> = all.collect();
+    (!all.is_empty()).then(|| [all.contains(&true), all.contains(&false)])
+}
+
+/// The same of a gate with these conditions, of which any is enough, or all are needed.
+fn together(any: bool, all: &[[bool; 2]]) -> [bool; 2] {
+    let (mut is, mut is_not) = (all.iter().map(|may| may[0]), all.iter().map(|may| may[1]));
+    if any { [is.any(|is| is), is_not.all(|is_not| is_not)] } else { [is.all(|is| is), is_not.any(|is_not| is_not)] }
 }
 
 /// Times in metadata are cut to seconds.
@@ -110,6 +154,9 @@ pub struct Observers {
     /// was, if it is not.
     sides: Vec<Vec<(bool, Duration)>>,
     population: Population,
+    /// Of each gate, on which connection of the leader it is decided by what is known there, whether that has it open,
+    /// and since when both are so.
+    decided: BTreeMap<String, (u64, bool, Duration)>,
     /// What was counted.
     pub figures: BTreeMap<String, u64>,
 }
@@ -134,6 +181,7 @@ impl Observers {
             quiet: vec![Duration::ZERO; plan.locks.len()],
             sides: plan.sides.iter().map(|side| vec![(false, Duration::ZERO); side.needs.len()]).collect(),
             population: Population::default(),
+            decided: BTreeMap::new(),
             figures: BTreeMap::new(),
         }
     }
@@ -649,25 +697,110 @@ impl Observers {
 
     /// Whether a condition of a gate is met by what is there now.
     fn is_met(&self, side: &Side, need: &Need, server: &Server) -> bool {
-        let group = if need.kind == "Job" { "batch" } else { "konductor.io" };
-        let is_kind = |resource: &resource::Resource| resource.kind == need.kind && resource.group == group;
-        let id = resource::all().iter().position(is_kind).expect("it is served");
-        let Some(found) = server.store.get(&(id, TEAM.to_owned(), need.name.clone())) else { return false };
-        let (object, status) = (&found.value, &found.value["status"]);
-        if side.elsewhere && !self.plan.is_open_to_gates {
-            return false;
-        }
-        if need.kind == "Job" {
-            return is_complete(object) == (need.state == "Complete");
-        }
-        let is_known = !status["phase"].is_null() && status["observedGeneration"] == object["metadata"]["generation"];
-        is_known
-            && match (need.kind.as_str(), need.state.as_str()) {
-                ("Semaphore", "Available") => status["available"].as_u64().unwrap_or(0) >= 1,
-                ("Lease", "Acquired") => status["phase"] == "Held",
-                (_, "Closed") => status["phase"] != "Open",
-                (_, state) => status["phase"] == state,
+        let found = server.store.get(&key_of(need));
+        meets(need, found.map(|found| &found.value)) && (!side.elsewhere || self.plan.is_open_to_gates)
+    }
+
+    /// Whether each condition of a gate may be met, and may not be, by what an operator knows; `None` if it is no gate
+    /// of ours, or what is known cannot be said.
+    fn possible(&self, namespace: &str, name: &str, view: &mut View<'_>) -> Option<(bool, Vec<[bool; 2]>)> {
+        let gate = self.plan.gates.iter().find(|gate| gate.name == name && namespace == TEAM);
+        let side = self
+            .plan
+            .sides
+            .iter()
+            .find(|side| side.name == name && namespace == if side.elsewhere { ONLOOKERS } else { TEAM });
+        let (any, elsewhere, needs) = match (gate, side) {
+            (Some(gate), _) => {
+                (false, false, vec![Need { kind: "Job".into(), name: gate.name.clone(), state: "Complete".into() }])
             }
+            (None, Some(side)) => (side.any, side.elsewhere, side.needs.clone()),
+            (None, None) => return None,
+        };
+        let mut lets = [!elsewhere, false];
+        if elsewhere {
+            let states = view.states(&(resource::NAMESPACES, String::new(), TEAM.to_owned()));
+            let is_open = |namespace: &Option<&Value>| {
+                namespace.is_some_and(|namespace| {
+                    namespace["metadata"]["annotations"]["konductor.io/gates-from"] == ONLOOKERS
+                })
+            };
+            lets = either(states.iter().map(is_open))?;
+        }
+        let mut all = Vec::new();
+        for need in &needs {
+            let states = view.states(&key_of(need));
+            let [is, is_not] = either(states.iter().map(|object| meets(need, *object)))?;
+            all.push([is && lets[0], is_not || lets[1]]);
+        }
+        Some((any, all))
+    }
+
+    /// An operator asks for a status of a gate: it says what the gate's conditions say, by what that operator knows.
+    pub(crate) fn gate_decided(
+        &mut self,
+        now: Duration,
+        who: &str,
+        (namespace, name): (&str, &str),
+        status: &Value,
+        view: &mut View<'_>,
+    ) {
+        let Some((any, all)) = self.possible(namespace, name, view) else { return };
+        let [is, is_not] = together(any, &all);
+        let opens = status["phase"] == "Open";
+        let said = status["conditionStatuses"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_said = |(number, may): (usize, &[bool; 2])| {
+            let met = said.get(number).and_then(|one| one["met"].as_bool());
+            met.is_some_and(|met| if met { may[0] } else { may[1] })
+        };
+        self.count("statuses of gates held against what their operator knew");
+        if !(if opens { is } else { is_not }) || !all.iter().enumerate().all(is_said) {
+            let what =
+                format!("exact: {who} writes {status} of {name}, by conditions that may be and not be met: {all:?}");
+            self.broken(now, what);
+        }
+    }
+
+    /// Who leads, by the lease of the election, as it is called here.
+    pub(crate) fn leader(&self, server: &Server) -> Option<String> {
+        let is_election = |resource: &resource::Resource| resource.kind == "Lease" && resource.schema.is_none();
+        let id = resource::all().iter().position(is_election).expect("it is served");
+        let mut all = server.store.list(id, None, None, u64::MAX);
+        all.find_map(|(_, lease)| Some(lease.value["spec"]["holderIdentity"].as_str()?.replace('-', " ")))
+    }
+
+    /// When all is well, the leader soon says of each gate what its conditions say by what it knows: by this
+    /// connection.
+    pub(crate) fn gates_of_leader(&mut self, now: Duration, server: &Server, view: Option<(u64, View<'_>)>) {
+        let Some((connection, mut view)) = view.filter(|_| self.calm.is_some()) else { return self.decided.clear() };
+        // What changes after that is decided at once, whatever has failed before.
+        let answered = self.calm.map_or(Duration::MAX, |calm| calm + ANSWERED);
+        let gates = resource::all().iter().position(|resource| resource.kind == "Gate").expect("gates are served");
+        for (key, gate) in [TEAM, ONLOOKERS]
+            .into_iter()
+            .flat_map(|namespace| server.store.list(gates, Some(namespace), None, u64::MAX))
+        {
+            let known = self.possible(&key.1, &key.2, &mut view).map(|(any, all)| together(any, &all));
+            let Some(opens) = known.filter(|[is, is_not]| is != is_not).map(|[is, _]| is) else {
+                self.decided.remove(&key.2);
+                continue;
+            };
+            let same = self.decided.get(&key.2).filter(|(of, before, _)| *of == connection && *before == opens);
+            let since = same.map_or(now, |(.., since)| *since);
+            self.decided.insert(key.2.clone(), (connection, opens, since));
+            let made = created(&gate.value).unwrap_or_default();
+            let phase = &gate.value["status"]["phase"];
+            if now < since.max(made) + AT_ONCE || since < answered && !self.is_settled(now) {
+                continue;
+            }
+            self.count("gates held against what the leader had known for a while");
+            if (*phase == "Open") != opens || phase.is_null() {
+                self.decided.remove(&key.2);
+                let what =
+                    format!("exact: {} is {phase}, and its operator has known since {since:?} that {opens}", key.2);
+                self.broken(now, what);
+            }
+        }
     }
 
     /// Notes which conditions of the gates that nobody waits for are met now.

@@ -221,8 +221,8 @@ pub enum What {
     Suspend(usize, Duration),
     /// The machine of this operator is suspended for so long.
     SuspendOperator(usize, Duration),
-    /// The node of this client's pod is lost for so long: its kubelet says nothing, its processes run on, and what the pod
-    /// was is deleted after a third of that time, and collected after two thirds.
+    /// The node of this client's pod is lost for so long: its kubelet says nothing, its processes run on, and what the
+    /// pod was is deleted after a third of that time, and collected after two thirds.
     LoseNode {
         /// The client.
         client: usize,

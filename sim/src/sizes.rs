@@ -1,8 +1,8 @@
 //! How much operators and clients may keep: so much for each object that there is, and never more the longer they run.
 //!
-//! Operators say themselves how many entries they keep of what (`konductor_operator::Operator::censuses`); what requests
-//! and watches a process has, and what its library has told it and it has not heard, is seen from outside. What a client
-//! keeps else has the size that it was built with.
+//! Operators say themselves how many entries they keep of what (`konductor_operator::Operator::censuses`); what
+//! requests and watches a process has, and what its library has told it and it has not heard, is seen from outside.
+//! What a client keeps else has the size that it was built with.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,8 +13,8 @@ use crate::server::{Change, Server, resource};
 /// How often each operator is asked: not a whole number of what its loops and its watches turn by.
 pub(crate) const CENSUS: Duration = Duration::from_millis(4700);
 
-/// How long an operator that is well may know of what is gone: a watch that was cut off without a word is begun anew after
-/// less.
+/// How long an operator that is well may know of what is gone: a watch that was cut off without a word is begun anew
+/// after less.
 const UNSEEN: Duration = Duration::from_mins(1);
 
 /// UIDs of deleted objects that an engine of locks remembers, whatever there is.
@@ -26,8 +26,8 @@ const PLACES: usize = 92;
 /// What may be under way or put off beside what is for one object: lists, sweeps, searches.
 const APART: usize = 24;
 
-/// Watches of an operator: of five kinds of parents and claims for locks, of two sorts of pods, of arrivals and barriers,
-/// of gates and six kinds that they depend on, and of the election.
+/// Watches of an operator: of five kinds of parents and claims for locks, of two sorts of pods, of arrivals and
+/// barriers, of gates and six kinds that they depend on, and of the election.
 const OPERATOR_WATCHES: usize = 4 + 2 + 2 + 7 + 1;
 
 /// Requests of a client at once, for each thing that it wants: what it does, and a read or deletion beside it.

@@ -678,7 +678,8 @@ impl Cast {
         }
     }
 
-    /// The collector of garbage says that a pod has failed, for which nobody has seen its processes end, and removes it.
+    /// The collector of garbage says that a pod has failed, for which nobody has seen its processes end, and removes
+    /// it.
     fn collect(&self, client: usize, name: &str) {
         let reason = json!({ "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC" });
         let mut status = json!({ "phase": "Failed", "conditions": [reason] });

@@ -25,7 +25,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-use super::{Told, World, process::Process};
+use super::{Told, World, process::Process, sight::Connection};
 use crate::server::{Answer, Reply, Request, Watch};
 
 /// The body of an answer.
@@ -56,6 +56,7 @@ pub(super) enum Fate {
 /// A connection of a process, as a client of the API server.
 pub(super) fn client(world: &Arc<World>, process: &Arc<Process>) -> kube::Client {
     let (world, process) = (Arc::clone(world), Arc::clone(process));
+    let connection = world.connect(&process);
     let service = tower::service_fn(move |request: http::Request<Body>| {
         let (world, process) = (Arc::clone(&world), Arc::clone(&process));
         async move {
@@ -72,8 +73,9 @@ pub(super) fn client(world: &Arc<World>, process: &Arc<Process>) -> kube::Client
             let (answer, answered) = oneshot::channel();
             let waiting = Waiting::begin(&process, &request, world.keeps_what_is_given_up());
             world.asked(&process, &request);
+            world.decided(&process, connection, &request);
             let under_way = UnderWay::begin(&world);
-            tokio::spawn(carry(world, process, request, answer, under_way));
+            tokio::spawn(carry(world, process, connection, request, answer, under_way));
             let answered = answered.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionReset));
             answered.map(|answer| waiting.answered(answer))
         }
@@ -156,6 +158,7 @@ impl Drop for Waiting {
 async fn carry(
     world: Arc<World>,
     process: Arc<Process>,
+    connection: Connection,
     request: Request,
     answer: oneshot::Sender<Response<Stream>>,
     under_way: UnderWay,
@@ -203,11 +206,22 @@ async fn carry(
     if let Some(until) = world.cut_until(&process) {
         sleep_until(until).await;
     }
+    if let Reply::Answer(reply) = &reply
+        && !answer.is_closed()
+    {
+        world.answered(&process, connection, &request, reply);
+    }
     // Nobody may be waiting any more.
-    let _ = answer.send(response(&world, &process, server, reply));
+    let _ = answer.send(response(&world, &process, connection, server, reply));
 }
 
-fn response(world: &Arc<World>, process: &Arc<Process>, server: usize, reply: Reply) -> Response<Stream> {
+fn response(
+    world: &Arc<World>,
+    process: &Arc<Process>,
+    connection: Connection,
+    server: usize,
+    reply: Reply,
+) -> Response<Stream> {
     let builder = Response::builder().header(header::CONTENT_TYPE, "application/json");
     let built = match reply {
         Reply::Answer(Answer { code, body, retry_after }) => {
@@ -220,7 +234,7 @@ fn response(world: &Arc<World>, process: &Arc<Process>, server: usize, reply: Re
         }
         Reply::Watch(watch) => {
             let (events, told) = mpsc::unbounded_channel();
-            tokio::spawn(feed(Arc::clone(world), Arc::clone(process), server, watch, events));
+            tokio::spawn(feed(Arc::clone(world), Arc::clone(process), connection, server, watch, events));
             let body = stream::unfold(told, |mut told| async move {
                 let item: io::Result<Bytes> = told.recv().await?;
                 Some((item, told))
@@ -235,6 +249,7 @@ fn response(world: &Arc<World>, process: &Arc<Process>, server: usize, reply: Re
 async fn feed(
     world: Arc<World>,
     process: Arc<Process>,
+    connection: Connection,
     server: usize,
     mut watch: Watch,
     events: mpsc::UnboundedSender<io::Result<Bytes>>,
@@ -253,7 +268,7 @@ async fn feed(
         }
         let Told { events: told, more_at } = world.told(&process, server, &mut watch);
         match told {
-            Ok(texts) if texts.is_empty() => {}
+            Ok(texts) if texts.is_empty() => world.told_by_watch(&process, connection, &watch),
             Ok(texts) => {
                 let (lag, cut) = world.lag();
                 sleep(lag).await;
@@ -277,6 +292,11 @@ async fn feed(
                     }
                     None => {}
                 }
+                if events.is_closed() {
+                    return;
+                }
+                world.told_by_watch(&process, connection, &watch);
+                sleep(world.deafness(connection, &watch)).await;
                 if texts.into_iter().any(|text| events.send(Ok(text.into())).is_err()) {
                     return;
                 }

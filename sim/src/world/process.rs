@@ -53,9 +53,20 @@ struct Life {
     sleeps_since: Option<Instant>,
     /// From when to when it was, in order.
     sleeps: Vec<(Instant, Instant)>,
+    /// From when to when it stood still last.
+    stood: Option<(Instant, Option<Instant>)>,
 }
 
 impl Life {
+    fn stop(&mut self) {
+        let now = Instant::now();
+        if !std::mem::replace(&mut self.stands_still, true) {
+            // Who stops again in the moment in which it went on has heard nothing in between.
+            let from = self.stood.filter(|(_, to)| *to == Some(now)).map_or(now, |(from, _)| from);
+            self.stood = Some((from, None));
+        }
+    }
+
     /// When its machine was suspended, until now.
     fn sleeps(&self) -> impl Iterator<Item = (Instant, Instant)> {
         self.sleeps.iter().copied().chain(self.sleeps_since.map(|since| (since, Instant::now())))
@@ -87,13 +98,27 @@ impl Process {
 
     /// Has it stand still, as SIGSTOP does.
     pub(super) fn freeze(&self) {
-        self.life().stands_still = true;
+        self.life().stop();
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn is_alive(&self) -> bool {
+        !self.life().is_over
+    }
+
+    /// It has taken in all that it was told before this moment.
+    pub(super) fn has_heard_until(&self) -> Instant {
+        let now = Instant::now();
+        match self.life().stood {
+            Some((from, to)) if to.is_none_or(|to| to == now) => from,
+            _ => now,
+        }
     }
 
     /// Has it stand still with its machine: its monotonic clock does, too, and its time since boot goes on.
     pub(super) fn suspend(&self) {
         let mut life = self.life();
-        life.stands_still = true;
+        life.stop();
         life.sleeps_since.get_or_insert(Instant::now());
     }
 
@@ -102,6 +127,9 @@ impl Process {
         let wakers = {
             let mut life = self.life();
             life.stands_still = false;
+            if let Some((_, to)) = &mut life.stood {
+                to.get_or_insert(Instant::now());
+            }
             if let Some(since) = life.sleeps_since.take() {
                 life.sleeps.push((since, Instant::now()));
             }
@@ -182,5 +210,49 @@ impl Surroundings for Process {
             life.wakers.push(waker.clone());
         }
         !life.stands_still && !life.is_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn suspended_its_monotonic_clock_stands_and_its_time_since_boot_goes_on() {
+        let process = Process::start("p".into(), true, 0, Chance::new(1, 1));
+        let (start, boot) = (Instant::now(), process.boottime());
+        let times = || (process.elapsed(start), process.boottime() - boot);
+        tokio::time::advance(MINUTE).await;
+        process.suspend();
+        tokio::time::advance(MINUTE).await;
+        assert_eq!(times(), (MINUTE, 2 * MINUTE));
+        process.thaw();
+        assert_eq!(process.after(start, MINUTE + MINUTE / 2), Instant::now() + MINUTE / 2);
+        tokio::time::advance(MINUTE).await;
+        assert_eq!(times(), (2 * MINUTE, 3 * MINUTE));
+        // Who only stands still has clocks that go on.
+        process.freeze();
+        tokio::time::advance(MINUTE).await;
+        process.thaw();
+        assert_eq!(times(), (3 * MINUTE, 4 * MINUTE));
+        assert_eq!(process.after(Instant::now(), MINUTE), Instant::now() + MINUTE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_it_was_told_while_it_stood_still_it_has_heard_when_it_has_gone_on_for_a_moment() {
+        let process = Process::start("p".into(), true, 0, Chance::new(1, 1));
+        tokio::time::advance(MINUTE).await;
+        let stopped = Instant::now();
+        for _ in 0..2 {
+            process.freeze();
+            tokio::time::advance(MINUTE).await;
+            assert_eq!(process.has_heard_until(), stopped);
+            process.thaw();
+            assert_eq!(process.has_heard_until(), stopped);
+        }
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(process.has_heard_until(), Instant::now());
     }
 }
