@@ -23,8 +23,11 @@ pub trait Surroundings: Send + Sync {
     /// Time since boot, counting suspension.
     fn boottime(&self) -> Duration;
 
-    /// How fast its clocks go: seconds of theirs in a second of the simulation's.
-    fn rate(&self) -> f64;
+    /// How long it has been since `start`, by its monotonic clock, which does not count suspension.
+    fn elapsed(&self, start: Instant) -> Duration;
+
+    /// When its monotonic clock will have gone on by so much since `start`, if it is not suspended any more.
+    fn after(&self, start: Instant, span: Duration) -> Instant;
 
     /// What its wall clock says.
     fn wall(&self) -> Timestamp;
@@ -53,25 +56,14 @@ pub(crate) fn boottime() -> Option<Duration> {
     CURRENT.with_borrow(|process| process.as_ref().map(|process| process.boottime()))
 }
 
-/// Seconds of this process in a second of tokio's clock.
-fn rate() -> f64 {
-    CURRENT.with_borrow(|process| process.as_ref().map_or(1.0, |process| process.rate()))
-}
-
 /// How long it has been since `start`, by this process's monotonic clock.
 pub fn elapsed(start: Instant) -> Duration {
-    match rate() {
-        1.0 => start.elapsed(),
-        rate => start.elapsed().mul_f64(rate),
-    }
+    CURRENT.with_borrow(|process| process.as_ref().map_or_else(|| start.elapsed(), |process| process.elapsed(start)))
 }
 
 /// When this process's monotonic clock will have gone on by so much since `start`.
 pub fn after(start: Instant, span: Duration) -> Instant {
-    match rate() {
-        1.0 => start + span,
-        rate => start + span.div_f64(rate),
-    }
+    CURRENT.with_borrow(|process| process.as_ref().map_or(start + span, |process| process.after(start, span)))
 }
 
 /// Whether this is part of a simulated process, which has no processor of its own.

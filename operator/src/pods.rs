@@ -100,6 +100,16 @@ impl Graveyard {
         before.is_none_or(|grave| grave.containers != containers)
     }
 
+    /// How many pods are known.
+    pub fn len(&self) -> usize {
+        self.graves.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.graves.is_empty()
+    }
+
     /// The pod was deleted.
     pub fn forget(&mut self, pod: &str) {
         self.graves.remove(pod);
@@ -142,6 +152,11 @@ impl Tenants {
                 self.claims.remove(pod);
             }
         }
+    }
+
+    /// How many pods have claims, and how many claims those are.
+    pub fn sizes(&self) -> [usize; 2] {
+        [self.claims.len(), self.claims.values().map(Vec::len).sum()]
     }
 
     /// The claims of this pod.

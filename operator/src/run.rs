@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     config::{Config, Election},
     election::{Candidate, driver::Elector},
-    engine::{self, Common},
+    engine::{self, Census, Common},
     events::Recorder,
     gate,
     http::{self, Server},
@@ -94,6 +94,7 @@ pub struct Operator {
     stop: watch::Sender<()>,
     resign: oneshot::Sender<()>,
     went_back: mpsc::Receiver<String>,
+    censuses: Vec<(&'static str, Census)>,
 }
 
 impl Operator {
@@ -124,23 +125,31 @@ impl Operator {
         let (restored, went_back) = mpsc::channel(1);
         let common = Common { way, client, leading, recorder, metrics, clock, restored };
         let mut engines = JoinSet::new();
+        let mut censuses = Vec::new();
         let locks = [
-            decide_locks::<Lease>(&mut engines, &common.apart().await?, &stopped),
-            decide_locks::<Semaphore>(&mut engines, &common.apart().await?, &stopped),
+            decide_locks::<Lease>(&mut engines, &mut censuses, &common.apart().await?, &stopped),
+            decide_locks::<Semaphore>(&mut engines, &mut censuses, &common.apart().await?, &stopped),
         ];
         lock::follow_pods(&common, &locks);
         let apart = common.apart().await?;
         let (barriers, inbox) = barrier::start(&apart);
+        censuses.push((barriers.name(), inbox.census()));
         engines.spawn(process::inherit(engine::run(barriers, inbox, apart, stopped.clone())));
         let apart = common.apart().await?;
         let (gates, inbox) = gate::start(&apart);
+        censuses.push((gates.name(), inbox.census()));
         engines.spawn(process::inherit(engine::run(gates, inbox, apart, stopped)));
-        Ok(Self { engines, candidate, stop, resign, went_back })
+        Ok(Self { engines, candidate, stop, resign, went_back, censuses })
+    }
+
+    /// Ask each engine, by the name of its kind, how much it keeps.
+    pub fn censuses(&self) -> Vec<(&'static str, Census)> {
+        self.censuses.clone()
     }
 
     /// Goes on until `signal` says that it should end, and why; then hands over.
     pub async fn run(self, signal: impl Future<Output = &'static str>) -> anyhow::Result<()> {
-        let Self { mut engines, mut candidate, stop, resign, mut went_back } = self;
+        let Self { mut engines, mut candidate, stop, resign, mut went_back, censuses: _ } = self;
         let signal = tokio::select! {
             signal = signal => signal,
             // Neither ends by itself but by a panic. Better to start over than to go on with half of it.
@@ -167,11 +176,13 @@ impl Operator {
 /// Starts the engine for the locks of one kind. Returns its inbox.
 fn decide_locks<K: lock::Kind>(
     engines: &mut JoinSet<()>,
+    censuses: &mut Vec<(&'static str, Census)>,
     common: &Common,
     stopped: &watch::Receiver<()>,
 ) -> mpsc::Sender<lock::Seen> {
     let (locks, inbox) = lock::start::<K>(common);
     let sender = inbox.sender.clone();
+    censuses.push((locks.name(), inbox.census()));
     engines.spawn(process::inherit(engine::run(locks, inbox, common.clone(), stopped.clone())));
     sender
 }

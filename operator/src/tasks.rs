@@ -47,6 +47,11 @@ impl<T> Tasks<T> {
         self.turns.is_empty()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.queues.values().map(VecDeque::len).sum()
+    }
+
     /// Adds a task for a namespace, after those that it has.
     pub(crate) fn push(&mut self, namespace: &str, task: T) {
         if let Some(queue) = self.queues.get_mut(namespace) {

@@ -9,7 +9,7 @@
 //! - [`server`]: the API server, as a function of requests;
 //! - [`plan`]: what a seed makes, as data;
 //! - [`world`]: network, clocks, processes and people;
-//! - [`observe`]: what must be true at every step;
+//! - [`observe`]: what must be true at every step; `sizes`: how much may be kept;
 //! - [`mutation`]: rules taken out, to see whether that is noticed; [`shrink`]: the shortest history that fails;
 //! - [`chance`]: numbers from a seed.
 
@@ -21,6 +21,7 @@ pub mod observe;
 pub mod plan;
 pub mod server;
 pub mod shrink;
+mod sizes;
 #[cfg(test)]
 mod tests;
 pub mod world;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     plan::Who,
     server::{Answer, Request, Server, merge, resource},
+    world::TEAM,
 };
 
 macro_rules! mutations {
@@ -46,6 +47,8 @@ mutations! {
     CommandsOutliveTheirRelease,
     /// Kubelets say that containers have ended that run on.
     KubeletsLie,
+    /// Who collects the pods of lost nodes says that their containers have ended.
+    LostPodsAreCalledDead,
     /// Renewals are accepted and not stored.
     RenewalsAreForgotten,
     /// No operator stores which term is settled, so that its successor adopts whatever was granted before.
@@ -60,12 +63,16 @@ mutations! {
     OperatorsSeeMorePermits,
     /// Operators take each claim for one of one permit.
     OperatorsSeeNoWeight,
+    /// Operators take what another team claims for claims of the first one.
+    OperatorsMixUpNamespaces,
     /// Operators do not see a claim's priority.
     OperatorsSeeNoPriority,
     /// Operators do not see what is to be given back.
     OperatorsSeeNoRevocation,
     /// Operators take every job for complete.
     OperatorsSeeJobsComplete,
+    /// Operators hear of what gates depend on long after they were told.
+    ConditionsAreHeardLate,
     /// Operators expect one less at a barrier.
     OperatorsExpectLess,
     /// Operators see half of a barrier's or a gate's timeout.
@@ -118,6 +125,8 @@ mutations! {
     KillsAreLate,
     /// `konductor-run` is told that a tree is empty when the command has ended and others of it have not.
     TreesAreCalledEmptyEarly,
+    /// What a process has given up to wait for waits on.
+    GivenUpRequestsAreKept,
     /// Half of all take several locks in the opposite order.
     ClaimsAreTakenInAnyOrder,
 }
@@ -139,10 +148,6 @@ impl Mutation {
             Self::WritesAreLost => {
                 Some("the operator's watch shows that the write is not there, and it is decided again")
             }
-            Self::DeletionsAreNotTold => Some(
-                "who is not told sees it all the same: a client when its first watch ends, an operator when it writes on \
-                 what is gone",
-            ),
             _ => None,
         }
     }
@@ -315,6 +320,7 @@ impl Mutation {
                 | Self::OperatorsSeeMorePermits
                 | Self::OperatorsSeeNoWeight
                 | Self::OperatorsSeeNoPriority
+                | Self::OperatorsMixUpNamespaces
                 | Self::OperatorsSeeNoRevocation
                 | Self::OperatorsSeeJobsComplete
                 | Self::OperatorsExpectLess
@@ -363,6 +369,9 @@ impl Mutation {
                 object["spec"]["permits"] = (permits + 1).into();
             }
             (Self::OperatorsSeeNoWeight, true) if kind == "Permit" => object["spec"]["permits"] = 1.into(),
+            (Self::OperatorsMixUpNamespaces, true) if is_claim && object["metadata"]["namespace"] != "neighbour" => {
+                object["metadata"]["namespace"] = TEAM.into();
+            }
             (Self::OperatorsSeeNoPriority, true) if is_claim => remove(object, &["spec", "priority"]),
             (Self::OperatorsSeeNoRevocation, true) if is_claim => remove(object, &["metadata", "annotations"]),
             (Self::OperatorsSeeJobsComplete, true) if kind == "Job" => {

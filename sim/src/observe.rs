@@ -7,10 +7,13 @@ use std::{
 
 use serde_json::Value;
 
+use konductor_operator::engine::Sizes;
+
 use crate::{
     plan::{Need, Plan, Side},
-    server::{Change, Server, resource},
-    world::{ONLOOKERS, TEAM},
+    server::{Change, Key, Server, resource},
+    sizes::{self, Population},
+    world::{ONLOOKERS, TEAM, TEAMS, View},
 };
 
 /// How long a claim waits before it counts as passed over: by then every operator that is well has seen it.
@@ -32,6 +35,13 @@ const REVOKED: Duration = Duration::from_secs(40);
 /// How long nothing may have changed about a lock or a gate until its status has to say what is: a look of the operator,
 /// and a new leader before it.
 const AT_REST: Duration = Duration::from_secs(45);
+
+/// How long an operator that is well, and leads, takes from what it was told of a gate's conditions to the gate's
+/// status: a write, and another one when it was overtaken.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// How long after all trouble nothing is waited for any more that was asked for before.
+const ANSWERED: Duration = Duration::from_secs(20);
 
 /// Something that must not be.
 #[derive(Clone, Debug)]
@@ -62,6 +72,43 @@ struct Hold {
 fn is_complete(job: &Value) -> bool {
     let conditions = job["status"]["conditions"].as_array();
     conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Complete" && one["status"] == "True"))
+}
+
+/// Where a condition of a gate looks.
+fn key_of(need: &Need) -> Key {
+    let group = if need.kind == "Job" { "batch" } else { "konductor.io" };
+    let is_kind = |resource: &resource::Resource| resource.kind == need.kind && resource.group == group;
+    let id = resource::all().iter().position(is_kind).expect("it is served");
+    (id, TEAM.to_owned(), need.name.clone())
+}
+
+/// Whether an object, if there is one, is as a condition wants it.
+fn meets(need: &Need, object: Option<&Value>) -> bool {
+    let Some(object) = object else { return false };
+    if need.kind == "Job" {
+        return is_complete(object) == (need.state == "Complete");
+    }
+    let status = &object["status"];
+    let is_known = !status["phase"].is_null() && status["observedGeneration"] == object["metadata"]["generation"];
+    is_known
+        && match (need.kind.as_str(), need.state.as_str()) {
+            ("Semaphore", "Available") => status["available"].as_u64().unwrap_or(0) >= 1,
+            ("Lease", "Acquired") => status["phase"] == "Held",
+            (_, "Closed") => status["phase"] != "Open",
+            (_, state) => status["phase"] == state,
+        }
+}
+
+/// Whether something may be, and whether it may not be, of which it is one; nothing if there is none.
+fn either(all: impl Iterator<Item = bool>) -> Option<[bool; 2]> {
+    let all: Vec<_> = all.collect();
+    (!all.is_empty()).then(|| [all.contains(&true), all.contains(&false)])
+}
+
+/// The same of a gate with these conditions, of which any is enough, or all are needed.
+fn together(any: bool, all: &[[bool; 2]]) -> [bool; 2] {
+    let (mut is, mut is_not) = (all.iter().map(|may| may[0]), all.iter().map(|may| may[1]));
+    if any { [is.any(|is| is), is_not.all(|is_not| is_not)] } else { [is.all(|is| is), is_not.any(|is_not| is_not)] }
 }
 
 /// Times in metadata are cut to seconds.
@@ -106,6 +153,10 @@ pub struct Observers {
     /// Of each gate that nobody waits for, of each of its conditions: whether it is met, and since when; until when it
     /// was, if it is not.
     sides: Vec<Vec<(bool, Duration)>>,
+    population: Population,
+    /// Of each gate, on which connection of the leader it is decided by what is known there, whether that has it open,
+    /// and since when both are so.
+    decided: BTreeMap<String, (u64, bool, Duration)>,
     /// What was counted.
     pub figures: BTreeMap<String, u64>,
 }
@@ -129,6 +180,8 @@ impl Observers {
             passed: BTreeMap::new(),
             quiet: vec![Duration::ZERO; plan.locks.len()],
             sides: plan.sides.iter().map(|side| vec![(false, Duration::ZERO); side.needs.len()]).collect(),
+            population: Population::default(),
+            decided: BTreeMap::new(),
             figures: BTreeMap::new(),
         }
     }
@@ -167,6 +220,50 @@ impl Observers {
     /// All is well from now on.
     pub fn calm(&mut self, now: Duration) {
         self.calm = Some(now);
+    }
+
+    /// Whether all has been well for so long that nothing is left of the trouble.
+    fn is_settled(&self, now: Duration) -> bool {
+        self.calm.is_some_and(|calm| now >= calm + SETTLED || self.plan.calm.is_zero())
+    }
+
+    /// How many objects there are, and were lately.
+    pub(crate) fn objects(&self) -> usize {
+        self.population.all()
+    }
+
+    /// An engine of an operator keeps so much.
+    pub fn kept(&mut self, now: Duration, who: &str, engine: &str, sizes: &Sizes) {
+        self.most("most entries that an engine keeps", sizes.iter().map(|(_, count)| *count as u64).sum());
+        let is_settled = self.is_settled(now);
+        if let Some(what) = self.population.excess(now, is_settled, engine, sizes) {
+            self.broken(now, format!("memory: {who} keeps {what}"));
+        }
+    }
+
+    /// A process has so many requests and watches that it has not given up and that have not ended.
+    pub fn waits(&mut self, now: Duration, who: &str, is_operator: bool, requests: usize, watches: usize) {
+        let most = if is_operator { self.population.operator() } else { sizes::client() };
+        let figures = if is_operator {
+            ["most requests of an operator at once", "most watches of an operator at once"]
+        } else {
+            ["most requests of a client at once", "most watches of a client at once"]
+        };
+        self.most(figures[0], requests as u64);
+        self.most(figures[1], watches as u64);
+        if requests > most.0 || watches > most.1 {
+            let what =
+                format!("memory: {who} has {requests} requests and {watches} watches at once, more than {most:?}");
+            self.broken(now, what);
+        }
+    }
+
+    /// A client has been told so much that it has not heard yet.
+    pub fn unheard(&mut self, now: Duration, client: usize, told: usize) {
+        self.most("most that a client has not heard yet", told as u64);
+        if sizes::is_unheard(told) {
+            self.broken(now, format!("memory: client {client} has not heard {told} things that it was told"));
+        }
     }
 
     /// A client asks for its lock.
@@ -242,7 +339,8 @@ impl Observers {
         let is_claim = |resource: &resource::Resource| resource.kind == "Permit" || resource.kind == "LeaseRequest";
         let ids = (0..resource::all().len()).filter(|id| is_claim(&resource::all()[*id]));
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        ids.flat_map(|id| server.store.list(id, Some(TEAM), None, u64::MAX))
+        ids.flat_map(|id| TEAMS.map(|team| server.store.list(id, Some(team), None, u64::MAX)))
+            .flatten()
             .map(|(_, claim)| &claim.value["metadata"])
             .map(|metadata| (text(&metadata["uid"]), text(&metadata["resourceVersion"])))
             .collect()
@@ -252,7 +350,8 @@ impl Observers {
     fn claim_of<'a>(&self, lock: usize, token: u64, server: &'a Server) -> Option<&'a Value> {
         let kind = if self.plan.locks[lock].is_semaphore { "Permit" } else { "LeaseRequest" };
         let id = resource::all().iter().position(|resource| resource.kind == kind).expect("claims are served");
-        server.store.list(id, Some(TEAM), None, u64::MAX).map(|(_, claim)| &claim.value).find(|claim| {
+        let team = self.plan.namespace_of(lock);
+        server.store.list(id, Some(team), None, u64::MAX).map(|(_, claim)| &claim.value).find(|claim| {
             let status = &claim["status"];
             status["fencingToken"] == token
                 && (status["phase"] == "Granted" || status["phase"] == "Revoking")
@@ -280,6 +379,7 @@ impl Observers {
                 hold.is_void = true;
             }
         }
+        self.population.restored(now, server);
         self.tokens.iter_mut().for_each(Vec::clear);
         self.past.iter_mut().for_each(Vec::clear);
         self.passed.clear();
@@ -294,8 +394,8 @@ impl Observers {
         }
         let id = resource::all().iter().position(|resource| resource.kind == "Semaphore").expect("it is served");
         for (number, lock) in self.plan.locks.iter().enumerate() {
-            let found = server.store.list(id, Some(TEAM), None, u64::MAX).find(|(key, _)| key.2 == lock.name);
-            if let Some(permits) = found.and_then(|(_, found)| found.value["spec"]["permits"].as_u64()) {
+            let found = server.store.get(&(id, self.plan.namespace_of(number).to_owned(), lock.name.clone()));
+            if let Some(permits) = found.and_then(|found| found.value["spec"]["permits"].as_u64()) {
                 self.permits[number].push((now, permits));
             }
         }
@@ -341,6 +441,7 @@ impl Observers {
     /// Something was written.
     pub fn changed(&mut self, now: Duration, change: &Change, by: Option<&str>, server: &Server) {
         let resource = &resource::all()[change.key.0];
+        self.population.changed(now, change);
         self.look_at_sides(now, server);
         if resource.kind == "Job" && change.before.as_ref().is_some_and(|before| is_complete(&before.value)) {
             self.complete.insert(change.key.2.clone(), now);
@@ -359,7 +460,7 @@ impl Observers {
             return self.side_changed(now, change);
         }
         // What a neighbour has is its own.
-        if change.key.1 != TEAM {
+        if !TEAMS.contains(&change.key.1.as_str()) {
             return;
         }
         if let "Semaphore" | "Lease" = resource.kind.as_str() {
@@ -368,7 +469,7 @@ impl Observers {
         match resource.kind.as_str() {
             "Permit" | "LeaseRequest" => self.claim_changed(now, change, by, server),
             "Semaphore" => {
-                let number = self.plan.locks.iter().position(|lock| lock.name == change.key.2);
+                let number = self.lock(&change.key);
                 let permits = change.object.value["spec"]["permits"].as_u64();
                 if let (Some(number), Some(permits)) = (number, permits)
                     && self.permits[number].last().is_none_or(|(_, last)| *last != permits)
@@ -386,7 +487,7 @@ impl Observers {
         let spec = |object: &Value| object["spec"].clone();
         let before = change.before.as_ref().map(|before| spec(&before.value));
         if (change.deleted || before != Some(spec(&change.object.value)))
-            && let Some(number) = self.plan.locks.iter().position(|lock| lock.name == change.key.2)
+            && let Some(number) = self.lock(&change.key)
         {
             self.quiet[number] = now;
         }
@@ -502,7 +603,14 @@ impl Observers {
 
     fn is_lock_of(&self, lock: usize, claim: &Value) -> bool {
         let name = self.plan.locks[lock].name.as_str();
-        claim["spec"]["semaphore"] == name || claim["spec"]["lease"] == name
+        claim["metadata"]["namespace"] == self.plan.namespace_of(lock)
+            && (claim["spec"]["semaphore"] == name || claim["spec"]["lease"] == name)
+    }
+
+    /// The number of the lock that is there.
+    fn lock(&self, (_, namespace, name): &Key) -> Option<usize> {
+        let mut all = 0..self.plan.locks.len();
+        all.find(|number| self.plan.locks[*number].name == *name && self.plan.namespace_of(*number) == namespace)
     }
 
     /// Who was granted something was the first in line.
@@ -512,7 +620,7 @@ impl Observers {
         {
             self.broken(now, format!("I6: {by} was granted before {}", change.key.2));
         }
-        if !self.calm.is_some_and(|calm| now >= calm + SETTLED || self.plan.calm.is_zero()) {
+        if !self.is_settled(now) {
             return;
         }
         let of = |claim: &Value, field: &str| claim["spec"][field].clone();
@@ -589,25 +697,110 @@ impl Observers {
 
     /// Whether a condition of a gate is met by what is there now.
     fn is_met(&self, side: &Side, need: &Need, server: &Server) -> bool {
-        let group = if need.kind == "Job" { "batch" } else { "konductor.io" };
-        let is_kind = |resource: &resource::Resource| resource.kind == need.kind && resource.group == group;
-        let id = resource::all().iter().position(is_kind).expect("it is served");
-        let Some(found) = server.store.get(&(id, TEAM.to_owned(), need.name.clone())) else { return false };
-        let (object, status) = (&found.value, &found.value["status"]);
-        if side.elsewhere && !self.plan.is_open_to_gates {
-            return false;
-        }
-        if need.kind == "Job" {
-            return is_complete(object) == (need.state == "Complete");
-        }
-        let is_known = !status["phase"].is_null() && status["observedGeneration"] == object["metadata"]["generation"];
-        is_known
-            && match (need.kind.as_str(), need.state.as_str()) {
-                ("Semaphore", "Available") => status["available"].as_u64().unwrap_or(0) >= 1,
-                ("Lease", "Acquired") => status["phase"] == "Held",
-                (_, "Closed") => status["phase"] != "Open",
-                (_, state) => status["phase"] == state,
+        let found = server.store.get(&key_of(need));
+        meets(need, found.map(|found| &found.value)) && (!side.elsewhere || self.plan.is_open_to_gates)
+    }
+
+    /// Whether each condition of a gate may be met, and may not be, by what an operator knows; `None` if it is no gate
+    /// of ours, or what is known cannot be said.
+    fn possible(&self, namespace: &str, name: &str, view: &mut View<'_>) -> Option<(bool, Vec<[bool; 2]>)> {
+        let gate = self.plan.gates.iter().find(|gate| gate.name == name && namespace == TEAM);
+        let side = self
+            .plan
+            .sides
+            .iter()
+            .find(|side| side.name == name && namespace == if side.elsewhere { ONLOOKERS } else { TEAM });
+        let (any, elsewhere, needs) = match (gate, side) {
+            (Some(gate), _) => {
+                (false, false, vec![Need { kind: "Job".into(), name: gate.name.clone(), state: "Complete".into() }])
             }
+            (None, Some(side)) => (side.any, side.elsewhere, side.needs.clone()),
+            (None, None) => return None,
+        };
+        let mut lets = [!elsewhere, false];
+        if elsewhere {
+            let states = view.states(&(resource::NAMESPACES, String::new(), TEAM.to_owned()));
+            let is_open = |namespace: &Option<&Value>| {
+                namespace.is_some_and(|namespace| {
+                    namespace["metadata"]["annotations"]["konductor.io/gates-from"] == ONLOOKERS
+                })
+            };
+            lets = either(states.iter().map(is_open))?;
+        }
+        let mut all = Vec::new();
+        for need in &needs {
+            let states = view.states(&key_of(need));
+            let [is, is_not] = either(states.iter().map(|object| meets(need, *object)))?;
+            all.push([is && lets[0], is_not || lets[1]]);
+        }
+        Some((any, all))
+    }
+
+    /// An operator asks for a status of a gate: it says what the gate's conditions say, by what that operator knows.
+    pub(crate) fn gate_decided(
+        &mut self,
+        now: Duration,
+        who: &str,
+        (namespace, name): (&str, &str),
+        status: &Value,
+        view: &mut View<'_>,
+    ) {
+        let Some((any, all)) = self.possible(namespace, name, view) else { return };
+        let [is, is_not] = together(any, &all);
+        let opens = status["phase"] == "Open";
+        let said = status["conditionStatuses"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_said = |(number, may): (usize, &[bool; 2])| {
+            let met = said.get(number).and_then(|one| one["met"].as_bool());
+            met.is_some_and(|met| if met { may[0] } else { may[1] })
+        };
+        self.count("statuses of gates held against what their operator knew");
+        if !(if opens { is } else { is_not }) || !all.iter().enumerate().all(is_said) {
+            let what =
+                format!("exact: {who} writes {status} of {name}, by conditions that may be and not be met: {all:?}");
+            self.broken(now, what);
+        }
+    }
+
+    /// Who leads, by the lease of the election, as it is called here.
+    pub(crate) fn leader(&self, server: &Server) -> Option<String> {
+        let is_election = |resource: &resource::Resource| resource.kind == "Lease" && resource.schema.is_none();
+        let id = resource::all().iter().position(is_election).expect("it is served");
+        let mut all = server.store.list(id, None, None, u64::MAX);
+        all.find_map(|(_, lease)| Some(lease.value["spec"]["holderIdentity"].as_str()?.replace('-', " ")))
+    }
+
+    /// When all is well, the leader soon says of each gate what its conditions say by what it knows: by this
+    /// connection.
+    pub(crate) fn gates_of_leader(&mut self, now: Duration, server: &Server, view: Option<(u64, View<'_>)>) {
+        let Some((connection, mut view)) = view.filter(|_| self.calm.is_some()) else { return self.decided.clear() };
+        // What changes after that is decided at once, whatever has failed before.
+        let answered = self.calm.map_or(Duration::MAX, |calm| calm + ANSWERED);
+        let gates = resource::all().iter().position(|resource| resource.kind == "Gate").expect("gates are served");
+        for (key, gate) in [TEAM, ONLOOKERS]
+            .into_iter()
+            .flat_map(|namespace| server.store.list(gates, Some(namespace), None, u64::MAX))
+        {
+            let known = self.possible(&key.1, &key.2, &mut view).map(|(any, all)| together(any, &all));
+            let Some(opens) = known.filter(|[is, is_not]| is != is_not).map(|[is, _]| is) else {
+                self.decided.remove(&key.2);
+                continue;
+            };
+            let same = self.decided.get(&key.2).filter(|(of, before, _)| *of == connection && *before == opens);
+            let since = same.map_or(now, |(.., since)| *since);
+            self.decided.insert(key.2.clone(), (connection, opens, since));
+            let made = created(&gate.value).unwrap_or_default();
+            let phase = &gate.value["status"]["phase"];
+            if now < since.max(made) + AT_ONCE || since < answered && !self.is_settled(now) {
+                continue;
+            }
+            self.count("gates held against what the leader had known for a while");
+            if (*phase == "Open") != opens || phase.is_null() {
+                self.decided.remove(&key.2);
+                let what =
+                    format!("exact: {} is {phase}, and its operator has known since {since:?} that {opens}", key.2);
+                self.broken(now, what);
+            }
+        }
     }
 
     /// Notes which conditions of the gates that nobody waits for are met now.
@@ -643,8 +836,7 @@ impl Observers {
 
     /// When all is well and nothing has changed for a while, every lock and every gate says what is.
     pub fn at_rest(&mut self, now: Duration, server: &Server) {
-        let is_settled = self.calm.is_some_and(|calm| now >= calm + SETTLED || self.plan.calm.is_zero());
-        if !is_settled || now < AT_REST {
+        if !self.is_settled(now) || now < AT_REST {
             return;
         }
         for number in 0..self.plan.locks.len() {
@@ -657,8 +849,9 @@ impl Observers {
                 let is_it = |resource: &resource::Resource| resource.kind == kind && resource.schema.is_some();
                 resource::all().iter().position(is_it).expect("it is served")
             };
-            let Some(found) = server.store.get(&(id(kind), TEAM.to_owned(), lock.name.clone())) else { continue };
-            let held = server.store.list(id(claims), Some(TEAM), None, u64::MAX).map(|(_, claim)| &claim.value).filter(
+            let team = self.plan.namespace_of(number);
+            let Some(found) = server.store.get(&(id(kind), team.to_owned(), lock.name.clone())) else { continue };
+            let held = server.store.list(id(claims), Some(team), None, u64::MAX).map(|(_, claim)| &claim.value).filter(
                 |claim| {
                     self.is_lock_of(number, claim)
                         && matches!(claim["status"]["phase"].as_str(), Some("Granted" | "Revoking"))
@@ -736,8 +929,10 @@ impl Observers {
 pub fn left(server: &Server) -> Vec<String> {
     let mut left = Vec::new();
     for (id, resource) in resource::all().iter().enumerate() {
-        let namespace = resource.namespaced.then_some(TEAM);
-        for (key, stored) in server.store.list(id, namespace, None, u64::MAX) {
+        if !resource.namespaced {
+            continue;
+        }
+        for (key, stored) in TEAMS.into_iter().flat_map(|team| server.store.list(id, Some(team), None, u64::MAX)) {
             let status = &stored.value["status"];
             left.push(match resource.kind.as_str() {
                 "Permit" | "LeaseRequest" if status["phase"] == "Granted" || status["phase"] == "Revoking" => {

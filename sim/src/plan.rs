@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{chance::Chance, mutation::Mutation};
+use crate::{chance::Chance, mutation::Mutation, world::TEAMS};
 
 /// How long things go wrong at most. After that all is well, and everybody has to come to an end.
 pub const TROUBLE: Duration = Duration::from_secs(90);
@@ -21,6 +21,9 @@ pub struct Lock {
     pub permits: u64,
     /// Its TTL, in seconds.
     pub ttl: u64,
+    /// Whose it is: an index of [`TEAMS`](crate::world::TEAMS).
+    #[serde(default)]
+    pub team: usize,
 }
 
 /// Who wants to hold a lock.
@@ -216,6 +219,20 @@ pub enum What {
     Webhook(Duration),
     /// The machine of this client is suspended for so long: nothing on it runs, and its time since boot goes on.
     Suspend(usize, Duration),
+    /// The machine of this operator is suspended for so long.
+    SuspendOperator(usize, Duration),
+    /// The node of this client's pod is lost for so long: its kubelet says nothing, its processes run on, and what the
+    /// pod was is deleted after a third of that time, and collected after two thirds.
+    LoseNode {
+        /// The client.
+        client: usize,
+        /// For how long.
+        span: Duration,
+        /// Nothing goes from or to its processes, either.
+        is_cut_off: bool,
+        /// Its kubelet kills what it finds when it is back; else that runs on until it is fenced.
+        kills: bool,
+    },
     /// People of another namespace do what they may do, and more.
     Neighbour(Mischief),
 }
@@ -279,7 +296,7 @@ impl Plan {
                 let is_semaphore = c.happens(600);
                 let permits = if is_semaphore { c.within(1, 3) } else { 1 };
                 let kind = if is_semaphore { "semaphore" } else { "lease" };
-                Lock { is_semaphore, name: format!("{kind}-{number}"), permits, ttl: c.within(5, 20) }
+                Lock { is_semaphore, name: format!("{kind}-{number}"), permits, ttl: c.within(5, 20), team: 0 }
             })
             .collect();
         let calm = if c.happens(150) { Duration::ZERO } else { Duration::from_secs(c.within(20, TROUBLE.as_secs())) };
@@ -361,6 +378,8 @@ impl Plan {
             }
         }
         plan.beside(&mut Chance::new(seed, 3));
+        plan.machines(&mut Chance::new(seed, 4));
+        plan.teams(&mut Chance::new(seed, 5));
         plan.events.sort_by_key(|(at, _)| *at);
         plan
     }
@@ -395,6 +414,79 @@ impl Plan {
             client.works = self.calm + Duration::from_mins(1);
             self.events.push((Duration::from_millis(c.within(calm / 2, calm)), What::Revoke(number)));
         }
+    }
+
+    /// Which machines are suspended and lost.
+    fn machines(&mut self, c: &mut Chance) {
+        if self.calm.is_zero() {
+            return;
+        }
+        let calm = self.calm.as_millis() as u64;
+        if c.happens(80) {
+            let number = c.below(self.operators.len() as u64) as usize;
+            let at = Duration::from_millis(c.below(calm));
+            self.events.push((at, What::SuspendOperator(number, c.millis(1000, 120_000))));
+        }
+        if c.happens(80) {
+            let number = c.below(self.clients.len() as u64) as usize;
+            let span = Duration::from_millis(c.within(calm / 4, calm / 2));
+            let (is_cut_off, kills) = (c.happens(700), c.happens(500));
+            let client = &mut self.clients[number];
+            // When it is about to wait or to work, and often for so long that it does so all the time.
+            client.begins = client.begins.min(self.calm / 3);
+            let at = client.begins + c.millis(0, calm / 6);
+            client.works = if c.happens(500) { client.works.max(span) } else { client.works };
+            client.in_pod = true;
+            // The controller of its Job makes another pod when the one that is lost is collected.
+            let mut other = client.clone();
+            (other.begins, other.works, other.times) = (at + span / 3 * 2, c.millis(0, 10_000), 1);
+            (other.arrives, other.awaits) = (None, None);
+            self.clients.push(other);
+            let client = number;
+            self.events.push((at, What::LoseNode { client, span, is_cut_off, kills }));
+        }
+    }
+
+    /// Other teams, each with a namespace of its own in which locks have the same names; and a neighbour with very many
+    /// claims, which takes long and is rare.
+    fn teams(&mut self, c: &mut Chance) {
+        let calm = self.calm.as_millis() as u64;
+        if c.happens(60) {
+            let (locks, clients) = (self.locks.clone(), self.clients.clone());
+            for team in 1..=c.within(1, TEAMS.len() as u64 - 1) as usize {
+                let first = self.locks.len();
+                self.locks.extend(locks.iter().map(|lock| Lock { team, ..lock.clone() }));
+                for _ in 0..c.within(1, 3) {
+                    let mut client = c.one_of(&clients).clone();
+                    (client.arrives, client.awaits) = (None, None);
+                    (client.begins, client.drift) = (c.millis(0, calm + 5000), 0);
+                    client.lock += first;
+                    if let Some(beside) = client.wrapper.as_mut().and_then(|wrapper| wrapper.beside.as_mut()) {
+                        *beside += first;
+                    }
+                    self.clients.push(client);
+                }
+            }
+            for _ in 0..if calm == 0 { 0 } else { c.below(4) } {
+                let at = Duration::from_millis(c.below(calm));
+                let what = self.what(c);
+                self.events.push((at, what));
+            }
+        }
+        if calm > 0 && c.below(2000) == 0 {
+            let at = Duration::from_millis(c.below(calm));
+            self.events.push((at, What::Neighbour(Mischief::Crowd(c.within(1000, 3000)))));
+        }
+    }
+
+    /// The namespace of a lock, and of all claims on it.
+    pub fn namespace_of(&self, lock: usize) -> &'static str {
+        TEAMS[self.locks[lock].team]
+    }
+
+    /// The namespace of a client.
+    pub fn team_of(&self, client: usize) -> &'static str {
+        self.namespace_of(self.clients[client].lock)
     }
 
     fn need(&self, c: &mut Chance) -> Need {

@@ -51,7 +51,7 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
         matches!(what, What::Crash(who, _) | What::Freeze(who, _) | What::Cut(who, _) | What::Forbid(who, _)
             | What::SetClock(who, _) if *who == Who::Client(last))
             || matches!(what, What::Revoke(client) | What::Delete(client) | What::DeletePod(client, _)
-                | What::Suspend(client, _) if *client == last)
+                | What::Suspend(client, _) | What::LoseNode { client, .. } if *client == last)
     });
     if last > 0 && !is_used && plan.barriers.is_empty() {
         offer(&|plan| {

@@ -32,6 +32,9 @@ fn what_breaks_a_promise_is_noticed() {
         (Mutation::CommandsOutliveTheirRelease, "I2"),
         (Mutation::RenewalsAreForgotten, "I2"),
         (Mutation::ArrivalsAreForgotten, "liveness"),
+        (Mutation::DeletionsAreNotTold, "memory"),
+        (Mutation::GivenUpRequestsAreKept, "memory"),
+        (Mutation::ConditionsAreHeardLate, "exact"),
     ] {
         let noticed = (1..=60).find(|seed| {
             let plan = Plan { mutation: Some(mutation), ..Plan::of(*seed) };

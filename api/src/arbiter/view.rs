@@ -134,6 +134,25 @@ impl View {
         self.waiters.len()
     }
 
+    /// How many entries of each sort it keeps. All of them are about claims that there are, or that an answer may still
+    /// show.
+    pub fn sizes(&self) -> [(&'static str, usize); 12] {
+        [
+            ("claims", self.claims.len()),
+            ("unreadable claims", self.unread.len()),
+            ("claims with unanswered writes", self.unanswered.len()),
+            ("claims that are gone", self.gone.len()),
+            ("waiters", self.waiters.len()),
+            ("granted", self.granted.len()),
+            ("holders", self.holders.len()),
+            ("holders by the lock's TTL", self.parents_ttl.len()),
+            ("doubtful", self.doubtful.len()),
+            ("to be stamped", self.restamps.len()),
+            ("due", self.due.len()),
+            ("over", self.over.len()),
+        ]
+    }
+
     /// When the claim was created that has waited for longest, in unix seconds; `None` if none waits.
     pub fn oldest_waiter(&self) -> Option<u64> {
         self.waiters.oldest()

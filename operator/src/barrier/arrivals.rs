@@ -32,6 +32,7 @@ use kube::Resource;
 
 use super::orphans::Orphans;
 use crate::{
+    engine::Sizes,
     key::{Key, ParentKey},
     tasks::{SLICE, Tasks, Turn, room},
 };
@@ -223,6 +224,21 @@ impl Arrivals {
     /// The barriers to be decided on since this was asked last.
     pub(crate) fn take_marked(&mut self) -> BTreeSet<Key> {
         mem::take(&mut self.marked)
+    }
+
+    /// How much is kept of what.
+    pub(crate) fn sizes(&self) -> Sizes {
+        let all = || self.attendances.values();
+        let mut sizes = vec![
+            ("names of barriers", self.attendances.len()),
+            ("arrivals", all().map(|attendance| attendance.entries.len()).sum::<usize>().max(self.keys.len())),
+            ("keys that have arrived", all().map(|attendance| attendance.crowd.keys.len()).sum()),
+            ("seconds of arrivals", all().map(|attendance| attendance.crowd.times.len()).sum()),
+            ("tasks", self.tasks.len()),
+            ("marked barriers", self.marked.len()),
+        ];
+        sizes.extend(self.orphans.sizes());
+        sizes
     }
 
     /// This process leads, or does not any more.

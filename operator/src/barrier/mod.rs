@@ -29,7 +29,7 @@ use self::{
     errand::Errand,
 };
 use crate::{
-    engine::{Common, Engine, Inbox},
+    engine::{Common, Engine, Inbox, Sizes},
     key::Key,
     metrics::{CacheId, Metrics, parents::Figures},
     waitable::{Kind, Seen, StatusOf, Waitables, kept},
@@ -82,6 +82,10 @@ impl Kind for Barriers {
 
     fn slim(metadata: &mut Metadata) {
         (metadata.labels, metadata.owners) = Default::default();
+    }
+
+    fn sizes(&self) -> Sizes {
+        self.arrivals.sizes()
     }
 
     fn lead(&mut self, leading: bool, now: Now) {

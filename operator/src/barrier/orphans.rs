@@ -67,6 +67,15 @@ pub(super) struct Orphans {
 }
 
 impl Orphans {
+    /// How much is kept of what.
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 3] {
+        [
+            ("orphans", self.kept.len()),
+            ("orphans that are ready or rest", self.ready.len() + self.resting.len()),
+            ("namespaces with orphans", self.shares.len() + self.missed.len() + self.queue.len()),
+        ]
+    }
+
     /// This process leads, or does not any more.
     pub(super) fn lead(&mut self, leading: bool) {
         *self = Self { leading, ..Self::default() };

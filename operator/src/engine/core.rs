@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use konductor_api::arbiter::Now;
 
-use super::{Lane, Lanes, Plugin, Turn, WorkQueue};
+use super::{Lane, Lanes, Plugin, Sizes, Turn, WorkQueue};
 use crate::key::Key;
 
 /// Jobs looked at in one turn before they are sent: more than there are places, as some have become needless.
@@ -37,6 +37,11 @@ impl<P: Plugin> Engine<P> {
     /// The name of the kind.
     pub fn name(&self) -> &'static str {
         self.plugin.name()
+    }
+
+    /// How much it keeps of what: all that grows.
+    pub fn sizes(&self) -> Sizes {
+        [self.work_queue.sizes(), self.lanes.sizes(), self.plugin.sizes()].concat()
     }
 
     fn call<T>(&mut self, now: Now, call: impl FnOnce(&mut P, &mut Turn<'_, P::Job>) -> T) -> T {

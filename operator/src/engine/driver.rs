@@ -5,13 +5,13 @@ use std::{future::Future, sync::Arc, time::Duration};
 use konductor_cluster::{ConnectError, Way, process};
 use kube::Client;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::{JoinError, JoinSet},
     time::{sleep_until, timeout},
 };
 use tracing::info;
 
-use super::{Engine, Plugin, Ticket};
+use super::{Engine, Plugin, Sizes, Ticket};
 use crate::{
     clock::Clock,
     events::Recorder,
@@ -65,12 +65,42 @@ pub struct Inbox<S> {
     /// For the watches.
     pub sender: mpsc::Sender<S>,
     receiver: mpsc::Receiver<S>,
+    census: Census,
+    asked: mpsc::Receiver<Asked>,
+}
+
+/// Somebody wants to know how much an engine keeps.
+type Asked = oneshot::Sender<Sizes>;
+
+/// Asks an engine how much it keeps.
+#[derive(Clone, Debug)]
+pub struct Census {
+    questions: mpsc::Sender<Asked>,
+}
+
+impl Census {
+    /// How much the engine keeps of what: all that grows. `None` if it does not run any more. An engine that has much to
+    /// look at turns for longer meanwhile.
+    pub async fn take(&self) -> Option<Sizes> {
+        let (sender, sizes) = oneshot::channel();
+        self.questions.send(sender).await.ok()?;
+        sizes.await.ok()
+    }
+}
+
+impl<S> Inbox<S> {
+    /// Asks the engine that takes from here.
+    pub fn census(&self) -> Census {
+        self.census.clone()
+    }
 }
 
 impl<S> Default for Inbox<S> {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(INBOX);
-        Self { sender, receiver }
+        // Who asks waits for the answer.
+        let (questions, asked) = mpsc::channel(1);
+        Self { sender, receiver, census: Census { questions }, asked }
     }
 }
 
@@ -79,6 +109,7 @@ enum Woken<P: Plugin> {
     Leading(bool),
     Done(Result<(Ticket, P::Answer), JoinError>),
     Seen(P::Seen),
+    Asked(Asked),
     Due,
 }
 
@@ -102,7 +133,7 @@ async fn drive<P: Plugin>(
     mut stop: watch::Receiver<()>,
     this_loop: LoopId,
 ) {
-    let Inbox { sender: _sender, receiver: mut seen } = inbox;
+    let Inbox { sender: _sender, receiver: mut seen, census: _census, mut asked } = inbox;
     let mut tasks: JoinSet<(Ticket, P::Answer)> = JoinSet::new();
     let clock = common.clock;
     engine.lead(*common.leading.borrow_and_update(), clock.now());
@@ -115,6 +146,7 @@ async fn drive<P: Plugin>(
             Ok(()) = common.leading.changed() => Woken::Leading(*common.leading.borrow_and_update()),
             Some(done) = tasks.join_next() => Woken::Done(done),
             Some(seen) = seen.recv() => Woken::Seen(seen),
+            Some(asked) = asked.recv() => Woken::Asked(asked),
             () = sleep_until(clock.instant(wake)) => Woken::Due,
         };
         let (begun, worked) = (clock.monotonic(), clock.processor());
@@ -122,6 +154,10 @@ async fn drive<P: Plugin>(
             Woken::Leading(leading) => engine.lead(leading, clock.now()),
             Woken::Done(done) => take(&mut engine, done, clock),
             Woken::Seen(seen) => engine.observe(seen, clock.now()),
+            Woken::Asked(asked) => {
+                // Who does not wait any more is told nothing.
+                let _ = asked.send(engine.sizes());
+            }
             Woken::Due => {}
         }
         while clock.monotonic() < begun + SHARE {

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use super::Sizes;
 use crate::key::Key;
 
 /// What a job is for.
@@ -210,6 +211,15 @@ impl<J> Queue<J> {
         self.namespaces.get(&key.namespace).is_some_and(|namespace| namespace.parents.contains_key(key))
     }
 
+    /// Jobs that wait, for a place or for their time; parents that are known, also in line; and namespaces.
+    fn sizes(&self) -> [usize; 3] {
+        let all = || self.namespaces.values();
+        let parents = || all().flat_map(|namespace| namespace.parents.values());
+        let waiting = parents().map(|parent| parent.waiting.len()).sum::<usize>() + self.later.len();
+        let in_line = all().map(|namespace| namespace.turns.len()).sum::<usize>();
+        [waiting, parents().count().max(in_line), self.namespaces.len().max(self.turns.len())]
+    }
+
     /// When the next job can go: at once if one waits and there is a place for it.
     fn next(&self) -> Option<Duration> {
         if self.under_way < self.bounds.total && !self.turns.is_empty() {
@@ -273,6 +283,19 @@ impl<J> Lanes<J> {
     /// Whether jobs of this parent wait or are under way.
     pub fn has(&self, key: &Key) -> bool {
         self.queues.iter().any(|queue| queue.has(key))
+    }
+
+    /// How much is kept of what.
+    pub(super) fn sizes(&self) -> Sizes {
+        let [jobs, parents, namespaces] =
+            [0, 1, 2].map(|part| self.queues.iter().map(|queue| queue.sizes()[part]).sum());
+        let under_way = self.queues.iter().map(|queue| queue.under_way).sum();
+        vec![
+            ("jobs that wait", jobs),
+            ("jobs under way", under_way),
+            ("parents with jobs", parents),
+            ("namespaces with jobs", namespaces),
+        ]
     }
 
     /// When the next job can go, on the monotonic clock; at once if one can now.

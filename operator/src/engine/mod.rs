@@ -24,9 +24,12 @@ mod plugin;
 mod tests;
 mod work_queue;
 
+/// How many entries are kept of what, by what it is called.
+pub type Sizes = Vec<(&'static str, usize)>;
+
 pub use self::{
     core::{Engine, Ticket},
-    driver::{Common, Inbox, run},
+    driver::{Census, Common, Inbox, run},
     lanes::{Lane, Lanes},
     plugin::{Plugin, Turn},
     work_queue::WorkQueue,

@@ -5,7 +5,7 @@ use std::{fmt::Debug, future::Future};
 use konductor_api::arbiter::Now;
 use kube::Client;
 
-use super::{Lane, Lanes, WorkQueue};
+use super::{Lane, Lanes, Sizes, WorkQueue};
 use crate::key::Key;
 
 /// What a plugin is given in each call: the time, and where it puts what is to be done.
@@ -38,6 +38,9 @@ pub trait Plugin: Sized {
 
     /// The name of the kind in small letters, for metrics and logs.
     fn name(&self) -> &'static str;
+
+    /// How much it keeps of what: all that grows. Not cheap: it may look at each parent.
+    fn sizes(&self) -> Sizes;
 
     /// This process leads from now on, or does not any more, as `turn` says. Jobs that were not sent are the plugin's
     /// to keep or to drop.

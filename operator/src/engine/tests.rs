@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use konductor_api::arbiter::Now;
 use kube::Client;
 
-use super::{Engine, Lane, Plugin, Turn};
+use super::{Engine, Lane, Plugin, Sizes, Turn};
 use crate::key::{Key, ParentKey};
 
 fn at(milliseconds: u64) -> Now {
@@ -36,6 +36,10 @@ impl Plugin for Toy {
 
     fn name(&self) -> &'static str {
         "toy"
+    }
+
+    fn sizes(&self) -> Sizes {
+        vec![("decided", self.decided.borrow().len())]
     }
 
     fn lead(&mut self, turn: &mut Turn<'_, ()>) {
@@ -88,6 +92,34 @@ fn what_was_seen_is_decided_on_once_and_sent() {
     let sent = engine.turn(at(0), || false);
     assert_eq!(sent.iter().map(|(_, request)| request.as_str()).collect::<Vec<_>>(), ["n/a"]);
     assert_eq!(engine.next(), None);
+}
+
+#[test]
+fn what_is_kept_goes_with_what_it_was_kept_for() {
+    let mut engine = leading(Toy::default());
+    let kept = |engine: &Engine<Toy>| -> Vec<_> {
+        engine.sizes().into_iter().filter(|(what, count)| *count > 0 && *what != "decided").collect()
+    };
+    for parent in 0..100 {
+        engine.observe(format!("{parent}/a"), at(0));
+    }
+    assert_eq!(kept(&engine), [("parents to decide on", 100)]);
+    let mut sent = engine.turn(at(0), || false);
+    let (waiting, under_way) = (("jobs that wait", 100 - sent.len()), ("jobs under way", sent.len()));
+    assert_eq!(kept(&engine), [waiting, under_way, ("parents with jobs", 100), ("namespaces with jobs", 100)]);
+    // Each is tried again once, later.
+    for (time, done) in [(0, false), (1000, true)] {
+        while !sent.is_empty() {
+            for (ticket, _) in std::mem::take(&mut sent) {
+                engine.answered(&ticket, done, at(time));
+            }
+            sent = engine.turn(at(time), || false);
+        }
+        let later = if done { 0 } else { 100 };
+        assert_eq!(kept(&engine).iter().map(|(_, count)| count).sum::<usize>(), 3 * later);
+        sent = engine.turn(at(1000), || false);
+    }
+    assert_eq!(kept(&engine), []);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use super::Sizes;
 use crate::key::Key;
 
 /// Parents that something was heard of, and those that only time changes. Whoever was marked first comes first, so that
@@ -58,6 +59,14 @@ impl WorkQueue {
     /// How many parents wait for a decision.
     pub fn waiting(&self) -> usize {
         self.turns.len()
+    }
+
+    /// How much is kept of what.
+    pub(super) fn sizes(&self) -> Sizes {
+        vec![
+            ("parents to decide on", self.turns.len().max(self.dirty.len())),
+            ("alarms", self.alarms.len().max(self.times.len())),
+        ]
     }
 
     /// When the next decision is due; at once if one waits.

@@ -38,6 +38,7 @@ use super::{
     sources::{Content, GateObject, GateSeen, Outline, Sighted, Subject, own},
 };
 use crate::{
+    engine::Sizes,
     key::{Key, ParentKey},
     tasks::{SLICE, Tasks, Turn, room},
 };
@@ -154,6 +155,30 @@ impl DependencyCache {
     /// The gates to be decided on since this was asked last.
     pub(super) fn take_marked(&mut self) -> Vec<Key> {
         mem::take(&mut self.marked)
+    }
+
+    /// How much is kept of what.
+    pub(super) fn sizes(&self) -> Sizes {
+        let parts = || self.stocks.iter().flat_map(|stock| stock.parts.values());
+        let hunted = self.hunt.as_ref().map_or(0, |hunt| hunt.gates());
+        let mut sizes = vec![
+            ("notes on gates", self.notes.len()),
+            ("what conditions ask", self.notes.values().map(|note| note.asks.len()).sum()),
+            ("objects", parts().map(|part| part.objects.len()).sum()),
+            ("namespaces with objects", parts().count()),
+            ("questions", parts().map(Partition::questions).sum()),
+            ("namespaces that let others look", self.hospitable.namespaces.len()),
+            ("tasks", self.tasks.len()),
+            ("causes that are told", self.telling.len()),
+            ("namespaces that ask", self.asked.len()),
+            ("gates that ask too much", self.crowded.values().map(BTreeSet::len).sum()),
+            ("namespaces to be searched", self.stale.len().max(self.stale_ones.len())),
+            ("namespaces searched together", self.units.len()),
+            ("gates that are searched", hunted),
+            ("marked gates", self.marked.len()),
+        ];
+        sizes.extend(self.needs.sizes());
+        sizes
     }
 
     /// This process leads from now on, or does not any more.

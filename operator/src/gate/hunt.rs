@@ -143,6 +143,11 @@ impl Hunt {
         &self.unit
     }
 
+    /// How many gates it has gathered.
+    pub(super) fn gates(&self) -> usize {
+        self.gates.len()
+    }
+
     /// Whether it has told what it found about this gate.
     pub(super) fn has_told(&self, gate: &Key) -> bool {
         let number = self.numbers.get(gate).map(|number| *number as usize);

@@ -28,7 +28,7 @@ use self::{
     sources::{GateObject, GateSeen, Sources, watches},
 };
 use crate::{
-    engine::{Common, Engine, Inbox},
+    engine::{Common, Engine, Inbox, Sizes},
     key::Key,
     metrics::parents::Figures,
     waitable::{Errand, Kind, Next, Seen, StatusOf, Waitables, kept},
@@ -80,6 +80,10 @@ impl Kind for Gates {
 
     fn parents_listed(&mut self) {
         self.cache.gates_listed();
+    }
+
+    fn sizes(&self) -> Sizes {
+        self.cache.sizes()
     }
 
     fn lead(&mut self, leading: bool, now: Now) {

@@ -58,6 +58,17 @@ impl Needs {
         Some([before, now])
     }
 
+    /// How much is kept of what.
+    pub(super) fn sizes(&self) -> [(&'static str, usize); 4] {
+        let all = |sets: &mut dyn Iterator<Item = &BTreeSet<Key>>| sets.map(BTreeSet::len).sum();
+        [
+            ("specs of gates", self.specs.len()),
+            ("gates by what they name", all(&mut self.named.values())),
+            ("gates by where they look", all(&mut self.looking.values())),
+            ("pairs of namespaces", self.on_gates.len() + self.across.len() + self.into.len()),
+        ]
+    }
+
     fn link(&mut self, key: &Key, condition: &GateCondition) {
         self.counts[condition.kind as usize] += 1;
         let place = place(condition, &key.namespace).to_owned();

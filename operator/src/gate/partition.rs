@@ -103,6 +103,11 @@ impl Partition {
         self.objects.is_empty() && self.selections.is_empty()
     }
 
+    /// How many questions are asked, each by each gate.
+    pub(super) fn questions(&self) -> usize {
+        self.selections.values().map(|selection| selection.askers.len()).sum()
+    }
+
     /// Whether a gate of this namespace asks this.
     pub(super) fn is_asked_by(&self, question: &Question, namespace: &str) -> bool {
         let first = Key::from(ParentKey { namespace: namespace.to_owned(), name: String::new() });

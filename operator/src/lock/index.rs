@@ -13,7 +13,7 @@ use konductor_api::{
 
 use super::kind::{Outline, SeenParent};
 use crate::{
-    engine::WorkQueue,
+    engine::{Sizes, WorkQueue},
     key::{Key, ParentKey},
     pods::{Ended, Graveyard, Tenants},
     tasks::next_absent,
@@ -104,6 +104,29 @@ impl Index {
             gone_in_order: VecDeque::new(),
             absent: VecDeque::new(),
         }
+    }
+
+    /// How much is kept of what.
+    pub(super) fn sizes(&self) -> Sizes {
+        let mut sizes = vec![
+            ("names of locks", self.entries.len()),
+            ("notes on claims", self.claims.len()),
+            ("UIDs of deleted objects", self.gone.len().max(self.gone_in_order.len())),
+            ("what a list did not show", self.absent.len()),
+        ];
+        let [pods, claims] = self.tenants.sizes();
+        sizes.extend([("pods with claims", pods), ("claims of pods", claims), ("ended pods", self.graveyard.len())]);
+        let mut views: Vec<(&'static str, usize)> = Vec::new();
+        for entry in self.entries.values() {
+            for (place, (what, count)) in entry.view.sizes().into_iter().enumerate() {
+                match views.get_mut(place) {
+                    Some((_, sum)) => *sum += count,
+                    None => views.push((what, count)),
+                }
+            }
+        }
+        sizes.extend(views);
+        sizes
     }
 
     /// This process leads, or does not any more.

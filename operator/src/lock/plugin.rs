@@ -19,7 +19,7 @@ use super::{
     request::{Answer, Job, Request, perform},
 };
 use crate::{
-    engine::{Lane, Plugin, Turn},
+    engine::{Lane, Plugin, Sizes, Turn},
     events::Recorder,
     key::Key,
     metrics::{CacheId, Metrics, parents::Figures},
@@ -169,6 +169,12 @@ impl<K: Kind> Plugin for Locks<K> {
 
     fn name(&self) -> &'static str {
         K::KIND.name
+    }
+
+    fn sizes(&self) -> Sizes {
+        let mut sizes = self.index.sizes();
+        sizes.push(("urgent writes under way", self.urgent.len()));
+        sizes
     }
 
     fn lead(&mut self, turn: &mut LockTurn<'_>) {

@@ -17,7 +17,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{key::Key, metrics::parents::Figures};
+use crate::{engine::Sizes, key::Key, metrics::parents::Figures};
 
 /// Part of a resource.
 pub(crate) trait Part: DeserializeOwned + Clone + Debug + PartialEq + Send + Sync + 'static {}
@@ -72,6 +72,9 @@ pub(crate) trait Kind: Sized + Send + 'static {
 
     /// All parents that there are have been seen.
     fn parents_listed(&mut self);
+
+    /// How much it keeps of what: all that grows.
+    fn sizes(&self) -> Sizes;
 
     /// This process leads from now on, or does not any more.
     fn lead(&mut self, leading: bool, now: Now);

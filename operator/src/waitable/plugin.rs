@@ -27,7 +27,7 @@ use tracing::{debug, info, warn};
 use super::kind::{Chore, EndpointOf, Errand, Kind, Next, ObjectOf, Verdict, kept};
 use crate::{
     accounts::{Attempt, Fate, account},
-    engine::{Lane, Plugin, Turn},
+    engine::{Lane, Plugin, Sizes, Turn},
     events::{News, Recorder, Severity, reference},
     key::{Key, ParentKey},
     metrics::{CacheId, Metrics},
@@ -370,6 +370,12 @@ impl<K: Kind> Plugin for Waitables<K> {
 
     fn name(&self) -> &'static str {
         K::Parent::KIND.name
+    }
+
+    fn sizes(&self) -> Sizes {
+        let mut sizes = self.kind.sizes();
+        sizes.extend([("parents", self.entries.len()), ("what a list did not show", self.absent.len())]);
+        sizes
     }
 
     fn lead(&mut self, turn: &mut KindTurn<'_, K>) {

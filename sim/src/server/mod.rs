@@ -106,6 +106,11 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// The version that it has told of.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Leaves out what happened up to this version.
     pub(crate) fn pass_over(&mut self, version: u64) {
         self.position = self.position.max(version);
@@ -648,6 +653,11 @@ impl Token {
         let (version, namespace, name) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
         Some(Self { version, namespace: namespace.into(), name: name.into() })
     }
+}
+
+/// The resource that a path is of.
+pub(crate) fn resource_of(path: &str) -> Option<ResourceId> {
+    place(path).map(|place| place.resource)
 }
 
 fn place(path: &str) -> Option<Place> {

@@ -76,6 +76,14 @@ impl Store {
         at(self.revisions.get(key)?, version)
     }
 
+    /// What an object was, one after the other, from the first of these versions to the last; `None` where it was not
+    /// there.
+    pub fn states(&self, key: &Key, first: u64, last: u64) -> impl Iterator<Item = Option<&Arc<Stored>>> {
+        let revisions = self.revisions.get(key).map(Vec::as_slice).unwrap_or_default();
+        let later = revisions.iter().filter(move |(version, _)| *version > first && *version <= last);
+        std::iter::once(at(revisions, first)).chain(later.map(|(_, object)| object.as_ref()))
+    }
+
     /// All objects of a resource as they were at this version, after a key if one is given.
     pub fn list<'a>(
         &'a self,

@@ -14,8 +14,11 @@ use konductor::{
     Client, Command, Event, Exit, PodReference, Request, Wanted,
     rendezvous::{self, Arriving, Progress},
 };
-use konductor_cluster::{Boottime, Link, Program, Way, process::within};
-use konductor_operator::{Operator, clock::Clock, metrics::Metrics};
+use konductor_cluster::{
+    Boottime, Link, Program, Way,
+    process::{self, within},
+};
+use konductor_operator::{Operator, clock::Clock, engine::Census, metrics::Metrics};
 use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, mpsc::unbounded_channel, watch},
@@ -29,6 +32,7 @@ use crate::{
     observe::{self, Broken},
     plan::{Awaited, Plan, Weather, What, Who, Wrapper},
     server::{Key, resource},
+    sizes::CENSUS,
 };
 
 /// That of the operators.
@@ -147,6 +151,8 @@ pub(super) struct Cast {
     trees: Mutex<BTreeMap<usize, Arc<Tree>>>,
     /// Locks that are deleted and not made anew yet.
     gone: Mutex<BTreeSet<usize>>,
+    /// Clients whose nodes are lost.
+    lost: Mutex<BTreeSet<usize>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -154,7 +160,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn path(group: &str, plural: &str) -> String {
-    format!("/apis/{group}/v1/namespaces/{TEAM}/{plural}")
+    path_in(TEAM, group, plural)
+}
+
+fn path_in(namespace: &str, group: &str, plural: &str) -> String {
+    format!("/apis/{group}/v1/namespaces/{namespace}/{plural}")
 }
 
 const OURS: &str = "konductor.io";
@@ -172,13 +182,14 @@ impl Cast {
             ends: plan.clients.iter().map(|_| Notify::new()).collect(),
             trees: Mutex::default(),
             gone: Mutex::default(),
+            lost: Mutex::default(),
         })
     }
 
     async fn play(self: &Arc<Self>) {
         let (world, plan) = (&self.world, &self.plan);
         self.create_namespace();
-        for name in [SYSTEM, ONLOOKERS] {
+        for name in [SYSTEM, ONLOOKERS].into_iter().chain(self.other_teams()) {
             world.create("/api/v1/namespaces", "v1", "Namespace", name, &json!({}));
         }
         for number in 0..plan.locks.len() {
@@ -269,6 +280,11 @@ impl Cast {
         self.world.ask(Method::POST, "/api/v1/namespaces", &namespace);
     }
 
+    /// The namespaces of teams beside the first.
+    fn other_teams(&self) -> BTreeSet<&'static str> {
+        (0..self.plan.locks.len()).map(|lock| self.plan.namespace_of(lock)).filter(|name| *name != TEAM).collect()
+    }
+
     fn make_gates(&self) {
         for side in &self.plan.sides {
             let conditions = side.needs.iter().map(|need| {
@@ -356,20 +372,20 @@ impl Cast {
     fn make_lock(&self, number: usize) {
         lock(&self.gone).remove(&number);
         let lock = &self.plan.locks[number];
-        let ttl = format!("{}s", lock.ttl);
+        let (ttl, team) = (format!("{}s", lock.ttl), self.plan.namespace_of(number));
         if lock.is_semaphore {
             let spec = json!({ "permits": lock.permits, "ttl": ttl });
-            self.world.create(&path(OURS, "semaphores"), "konductor.io/v1", "Semaphore", &lock.name, &spec);
+            self.world.create(&path_in(team, OURS, "semaphores"), "konductor.io/v1", "Semaphore", &lock.name, &spec);
         } else {
             let spec = json!({ "ttl": ttl });
-            self.world.create(&path(OURS, "leases"), "konductor.io/v1", "Lease", &lock.name, &spec);
+            self.world.create(&path_in(team, OURS, "leases"), "konductor.io/v1", "Lease", &lock.name, &spec);
         }
     }
 
     fn lock_path(&self, number: usize) -> String {
         let lock = &self.plan.locks[number];
         let plural = if lock.is_semaphore { "semaphores" } else { "leases" };
-        format!("{}/{}", path(OURS, plural), lock.name)
+        format!("{}/{}", path_in(self.plan.namespace_of(number), OURS, plural), lock.name)
     }
 
     fn set_permits(&self, number: usize, permits: u64) {
@@ -381,11 +397,11 @@ impl Cast {
         let is_semaphore = self.plan.locks[self.plan.clients[client].lock].is_semaphore;
         let (plural, kind) = if is_semaphore { ("permits", "Permit") } else { ("leaserequests", "LeaseRequest") };
         let id = resource::all().iter().position(|resource| resource.kind == kind).expect("claims are served");
-        let holder = holder(client);
+        let (holder, team) = (holder(client), self.plan.team_of(client));
         let inner = self.world.inner();
-        let claims = inner.server.store.list(id, Some(TEAM), None, u64::MAX);
+        let claims = inner.server.store.list(id, Some(team), None, u64::MAX);
         let claims = claims.filter(|(_, stored)| stored.value["spec"]["holder"] == holder.as_str());
-        claims.map(|(key, _)| (format!("{}/{}", path(OURS, plural), key.2), key.clone())).collect()
+        claims.map(|(key, _)| (format!("{}/{}", path_in(team, OURS, plural), key.2), key.clone())).collect()
     }
 
     fn process(&self, who: Who) -> Option<Arc<Process>> {
@@ -477,13 +493,23 @@ impl Cast {
             What::Suspend(client, span) => {
                 let Some(process) = self.process(Who::Client(client)) else { return };
                 let tree = lock(&self.trees).get(&client).cloned();
-                process.freeze();
+                process.suspend();
                 if let Some(tree) = &tree {
                     tree.suspend();
                 }
                 world.inner().observers.suspended(client, true);
                 sleep(span).await;
                 self.resume(client, &process, tree.as_deref()).await;
+            }
+            What::SuspendOperator(number, span) => {
+                let Some(process) = self.process(Who::Operator(number)) else { return };
+                process.suspend();
+                sleep(span).await;
+                world.tell(|| format!("the machine of operator {number} goes on"));
+                process.thaw();
+            }
+            What::LoseNode { client, span, is_cut_off, kills } => {
+                self.lose_node(client, span, is_cut_off, kills).await;
             }
             What::Cut(who, span) => {
                 let until = tokio::time::Instant::now() + span;
@@ -514,9 +540,9 @@ impl Cast {
             What::DeletePod(client, forced) => {
                 let Some(name) = self.pod_of(client) else { return };
                 if forced {
-                    world.change(|server, _| server.purge(&pod_key(&name)));
+                    world.change(|server, _| server.purge(&self.pod_key(client, &name)));
                 } else {
-                    self.ends[client].notify_one();
+                    self.kubelet_ends(client).await;
                 }
             }
             What::Compact => world.change(|server, _| {
@@ -535,7 +561,8 @@ impl Cast {
                     spec["lease"] = lock.name.as_str().into();
                     ("leaserequests", "LeaseRequest")
                 };
-                world.create(&path(OURS, plural), "konductor.io/v1", kind, &name, &spec);
+                let path = path_in(self.plan.namespace_of(number), OURS, plural);
+                world.create(&path, "konductor.io/v1", kind, &name, &spec);
             }
             What::SetClock(who, ahead) => {
                 if let Some(process) = self.process(who) {
@@ -593,12 +620,14 @@ impl Cast {
     }
 
     /// Deletes the namespace of everybody, and makes it anew when all in it has gone.
-    async fn delete_namespace(&self, pause: Duration) {
+    async fn delete_namespace(self: &Arc<Self>, pause: Duration) {
         let world = &self.world;
         world.ask(Method::DELETE, &format!("/api/v1/namespaces/{TEAM}"), &Value::Null);
         // The kubelets end what runs in pods.
-        for number in (0..self.plan.clients.len()).filter(|number| self.pod_of(*number).is_some()) {
-            self.ends[number].notify_one();
+        let is_in_it = |number: &usize| self.plan.team_of(*number) == TEAM && self.pod_of(*number).is_some();
+        for number in (0..self.plan.clients.len()).filter(is_in_it) {
+            let cast = Arc::clone(self);
+            tokio::spawn(async move { cast.kubelet_ends(number).await });
         }
         self.make_namespace(pause).await;
     }
@@ -613,10 +642,67 @@ impl Cast {
         }
         sleep(pause).await;
         self.create_namespace();
-        for number in (0..self.plan.locks.len()).filter(|number| !lock(&self.gone).contains(number)) {
+        let is_there = |number: &usize| !lock(&self.gone).contains(number);
+        for number in (0..self.plan.locks.len()).filter(|number| self.plan.locks[*number].team == 0).filter(is_there) {
             self.make_lock(number);
         }
         self.make_gates();
+    }
+
+    /// The node of a client's pod is lost for so long.
+    async fn lose_node(self: &Arc<Self>, client: usize, span: Duration, is_cut_off: bool, kills: bool) {
+        let world = &self.world;
+        let (Some(name), Some(process)) = (self.pod_of(client), self.process(Who::Client(client))) else { return };
+        lock(&self.lost).insert(client);
+        if is_cut_off {
+            let until = tokio::time::Instant::now() + span;
+            world.inner().cuts.insert(process.name.clone(), until);
+        }
+        sleep(span / 3).await;
+        // It is evicted; nobody is there to end it.
+        world.ask(Method::DELETE, &self.pod_path(client, &name), &Value::Null);
+        sleep(span / 3).await;
+        self.collect(client, &name);
+        sleep(span / 3).await;
+        world.tell(|| format!("the node of client {client} is back"));
+        lock(&self.lost).remove(&client);
+        let is_current = self.process(Who::Client(client)).is_some_and(|now| Arc::ptr_eq(&now, &process));
+        if kills && is_current && !lock(&self.done)[client].finished && process.kill() {
+            if let Some(tree) = lock(&self.trees).get(&client) {
+                tree.kill();
+            }
+            let now = world.now();
+            world.inner().observers.ended(now, client);
+            sleep(Duration::from_secs(1)).await;
+            self.start(Who::Client(client));
+        }
+    }
+
+    /// The collector of garbage says that a pod has failed, for which nobody has seen its processes end, and removes
+    /// it.
+    fn collect(&self, client: usize, name: &str) {
+        let reason = json!({ "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC" });
+        let mut status = json!({ "phase": "Failed", "conditions": [reason] });
+        if self.plan.mutation == Some(Mutation::LostPodsAreCalledDead) {
+            let state = json!({ "terminated": { "exitCode": 137, "finishedAt": "2026-01-01T00:00:00Z" } });
+            status = json!({ "phase": "Failed", "containerStatuses": [{ "name": "main", "state": state }] });
+        }
+        let path = format!("{}/status", self.pod_path(client, name));
+        self.world.ask(Method::PATCH, &path, &json!({ "status": status }));
+        self.world.change(|server, _| server.purge(&self.pod_key(client, name)));
+    }
+
+    /// Until the kubelet of a client's pod is there.
+    async fn kubelet(&self, client: usize) {
+        while lock(&self.lost).contains(&client) {
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// The kubelet of a client's pod ends it, when it is there.
+    async fn kubelet_ends(&self, client: usize) {
+        self.kubelet(client).await;
+        self.ends[client].notify_one();
     }
 
     /// The pod that a client runs in, if it is in one.
@@ -632,15 +718,26 @@ impl Cast {
         // All of a container is dead when its first process is.
         self.world.inner().observers.ended(now, client);
         sleep(Duration::from_secs(1)).await;
-        self.pod_ends(&name, "Failed", 137);
+        self.pod_ends(client, &name, "Failed", 137).await;
     }
 
-    fn pod_ends(&self, name: &str, phase: &str, code: i32) {
+    /// The kubelet says so, when it is there.
+    async fn pod_ends(&self, client: usize, name: &str, phase: &str, code: i32) {
+        self.kubelet(client).await;
         let state = json!({ "terminated": { "exitCode": code, "finishedAt": "2026-01-01T00:00:00Z" } });
         let status = json!({ "status": { "phase": phase, "containerStatuses": [
             { "name": "main", "state": state, "lastState": {}, "ready": false, "restartCount": 0 },
         ]}});
-        self.world.ask(Method::PATCH, &format!("/api/v1/namespaces/{TEAM}/pods/{name}/status"), &status);
+        self.world.ask(Method::PATCH, &format!("{}/status", self.pod_path(client, name)), &status);
+    }
+
+    /// Where a pod of a client is.
+    fn pod_path(&self, client: usize, name: &str) -> String {
+        format!("/api/v1/namespaces/{}/pods/{name}", self.plan.team_of(client))
+    }
+
+    fn pod_key(&self, client: usize, name: &str) -> Key {
+        (resource::PODS, self.plan.team_of(client).into(), name.into())
     }
 
     fn finish(&self, number: usize) {
@@ -662,10 +759,6 @@ pub(super) fn holder(client: usize) -> String {
 
 fn pod_name(client: usize, pod: u64) -> String {
     format!("pod-{client}-{pod}")
-}
-
-fn pod_key(name: &str) -> Key {
-    (resource::PODS, TEAM.into(), name.into())
 }
 
 /// What the controllers of Kubernetes do: collect garbage, and take down namespaces.
@@ -709,7 +802,10 @@ async fn operate(cast: Arc<Cast>, process: Arc<Process>, number: usize) {
     let client = network::client(&world, &process);
     let election = Some((SYSTEM.to_owned(), LEASE));
     let ended = match Operator::start(way, client, identity, election, metrics, clock).await {
-        Ok(operator) => operator.run(std::future::pending()).await,
+        Ok(operator) => {
+            process::spawn(count(Arc::clone(&world), Arc::clone(&process), operator.censuses()));
+            operator.run(std::future::pending()).await
+        }
         Err(error) => Err(error),
     };
     let now = world.now();
@@ -727,6 +823,18 @@ async fn operate(cast: Arc<Cast>, process: Arc<Process>, number: usize) {
     world.inner().observers.broken(now, format!("operator {number} has ended: {why}"));
 }
 
+/// Has the engines of an operator say again and again how much they keep, as long as it lives.
+async fn count(world: Arc<World>, process: Arc<Process>, censuses: Vec<(&'static str, Census)>) {
+    loop {
+        sleep(CENSUS).await;
+        for (engine, census) in &censuses {
+            let Some(sizes) = census.take().await else { return };
+            let now = world.now();
+            world.inner().observers.kept(now, &process.name, engine, &sizes);
+        }
+    }
+}
+
 /// A client, from a start to its end.
 pub(super) struct Life {
     pub(super) cast: Arc<Cast>,
@@ -741,7 +849,7 @@ impl Life {
         let (number, plan) = (*number, &cast.plan.clients[*number]);
         let (of, by) = (Arc::clone(&cast.world), Arc::clone(process));
         let link = Arc::new(Link::made(Arc::new(move || network::client(&of, &by)), Program::SDK));
-        let client = Client::over(link, TEAM.into());
+        let client = Client::over(link, cast.plan.team_of(number).into());
         let pod = match cast.pod_of(number) {
             Some(name) => Some(self.make_pod(name).await),
             None => None,
@@ -754,7 +862,7 @@ impl Life {
         if let Some(wrapper) = &plan.wrapper {
             self.run(wrapper, &client, pod.clone()).await;
             if let Some(pod) = pod {
-                cast.pod_ends(&pod.name, "Succeeded", 0);
+                cast.pod_ends(number, &pod.name, "Succeeded", 0).await;
             }
             return cast.finish(number);
         }
@@ -774,7 +882,7 @@ impl Life {
             done(|done| done.arrived = true);
         }
         if let Some(pod) = pod {
-            cast.pod_ends(&pod.name, "Succeeded", 0);
+            cast.pod_ends(number, &pod.name, "Succeeded", 0).await;
         }
         cast.finish(number);
     }
@@ -783,11 +891,13 @@ impl Life {
     async fn make_pod(&self, name: String) -> PodReference {
         let world = &self.cast.world;
         let spec = json!({ "nodeName": "node", "restartPolicy": "OnFailure", "containers": [{ "name": "main", "image": "i" }] });
-        let make = || world.create(&format!("/api/v1/namespaces/{TEAM}/pods"), "v1", "Pod", &name, &spec);
+        let pods = format!("/api/v1/namespaces/{}/pods", self.cast.plan.team_of(self.number));
+        let make = || world.create(&pods, "v1", "Pod", &name, &spec);
         // No container starts before there is a pod: a namespace that is being deleted takes none.
         let uid = loop {
             make();
-            let uid = world.object(&pod_key(&name)).map_or(Value::Null, |pod| pod["metadata"]["uid"].clone());
+            let found = world.object(&self.cast.pod_key(self.number, &name));
+            let uid = found.map_or(Value::Null, |pod| pod["metadata"]["uid"].clone());
             if let Some(uid) = uid.as_str() {
                 break uid.to_owned();
             }
@@ -797,12 +907,12 @@ impl Life {
         let status = json!({ "status": { "phase": "Running", "containerStatuses": [
             { "name": "main", "state": state, "lastState": {}, "ready": true, "restartCount": 0 },
         ]}});
-        world.ask(Method::PATCH, &format!("/api/v1/namespaces/{TEAM}/pods/{name}/status"), &status);
+        world.ask(Method::PATCH, &format!("{pods}/{name}/status"), &status);
         if self.cast.plan.mutation == Some(Mutation::KubeletsLie) {
-            let (cast, name) = (Arc::clone(&self.cast), name.clone());
+            let (cast, number, name) = (Arc::clone(&self.cast), self.number, name.clone());
             tokio::spawn(async move {
                 sleep(Duration::from_secs(10)).await;
-                cast.pod_ends(&name, "Failed", 1);
+                cast.pod_ends(number, &name, "Failed", 1).await;
             });
         }
         PodReference {
@@ -930,6 +1040,7 @@ impl Life {
             tokio::select! {
                 biased;
                 Some(event) = events.recv() => {
+                    cast.world.unheard(number, events.len());
                     cast.world.tell(|| format!("client {number}: {event:?}"));
                     cast.world.count(&format!("client: {}", word(&event)));
                     match event {

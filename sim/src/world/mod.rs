@@ -5,6 +5,7 @@ mod neighbour;
 mod network;
 mod process;
 mod servers;
+mod sight;
 mod tree;
 mod wrapper;
 
@@ -12,7 +13,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     hash::{DefaultHasher, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -21,17 +22,25 @@ use serde_json::{Value, json};
 use tokio::{sync::Notify, time::Instant};
 
 pub use self::actors::{Outcome, live, note_panics};
-use self::{network::Fate, process::Process, servers::ApiServer};
+use self::{
+    network::Fate,
+    process::Process,
+    servers::ApiServer,
+    sight::{Connection, Sights},
+};
 use crate::{
     chance::Chance,
     mutation::Mutation,
     observe::Observers,
     plan::{Plan, Weather},
-    server::{Answer, Key, Reply, Request, Server, Watch, resource},
+    server::{self, Answer, Key, Reply, Request, Server, Watch, resource},
 };
 
-/// The namespace of everybody who wants something.
-pub const TEAM: &str = "team";
+/// The namespaces of those who want something: nearly always all of them are in the first one.
+pub const TEAMS: [&str; 3] = ["team", "team-1", "team-2"];
+
+/// That in which there are barriers and gates, too.
+pub const TEAM: &str = TEAMS[0];
 
 /// That of gates that look into the other one.
 pub const ONLOOKERS: &str = "onlookers";
@@ -39,7 +48,8 @@ pub const ONLOOKERS: &str = "onlookers";
 /// When all histories begin.
 pub const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
-/// Requests of one operator in one second of the world, at most: it writes no more than its lanes let through.
+/// Requests of one operator in one second of the world, at most: it writes no more than its lanes let through. Where
+/// there are very many objects, no more than two for each of them.
 const OPERATOR_REQUESTS: u32 = 400;
 
 /// The same of a client: it has no loop without a pause.
@@ -76,6 +86,9 @@ struct Inner {
     seen: u64,
     /// Requests that may still have an effect.
     under_way: i64,
+    /// What operators were told, and how many connections there were.
+    sights: Sights,
+    connections: Connection,
     /// The second of the world that is counted, and requests in it.
     pace: BTreeMap<String, (u64, u32)>,
 }
@@ -134,6 +147,8 @@ impl World {
             steps: 0,
             seen: 0,
             under_way: 0,
+            sights: Sights::default(),
+            connections: 0,
             pace: BTreeMap::new(),
         };
         let changed = resource::all().iter().map(|_| Arc::default()).collect();
@@ -155,6 +170,12 @@ impl World {
         self.inner().tell(now, line);
     }
 
+    /// A client hears of something, and has not heard of so much more.
+    fn unheard(&self, client: usize, told: usize) {
+        let now = self.now();
+        self.inner().observers.unheard(now, client, told);
+    }
+
     /// Counts something.
     fn count(&self, what: &str) {
         self.inner().observers.count(what);
@@ -173,12 +194,18 @@ impl World {
         let is_page = request.query.iter().any(|(name, _)| name == "continue");
         pace.1 += u32::from(!is_page);
         let count = pace.1;
-        let (who, most) =
-            if process.is_operator { ("an operator", OPERATOR_REQUESTS) } else { ("a client", CLIENT_REQUESTS) };
-        inner.observers.most(&format!("most requests of {who} in a second"), count.into());
+        let (figure, most) = if process.is_operator {
+            let most = OPERATOR_REQUESTS.max(2 * inner.observers.objects() as u32);
+            ("most requests of an operator in a second", most)
+        } else {
+            ("most requests of a client in a second", CLIENT_REQUESTS)
+        };
+        inner.observers.most(figure, count.into());
         if count == most && !is_page {
             inner.observers.broken(now, format!("{} makes {count} requests in a second", process.name));
         }
+        let (requests, watches) = (process.open.requests.load(Relaxed), process.open.watches.load(Relaxed));
+        inner.observers.waits(now, &process.name, process.is_operator, requests, watches);
         let tail = request.query.iter().any(|(name, _)| name == "watch");
         inner.note(now, &process.name, request.method.as_str(), &request.path);
         inner.tell(now, || {
@@ -186,6 +213,11 @@ impl World {
             let body = String::from_utf8_lossy(&request.body);
             format!("{} asks: {} {}{watch} {body}", process.name, request.method, request.path)
         });
+    }
+
+    /// Whether a process keeps what it has given up.
+    fn keeps_what_is_given_up(&self) -> bool {
+        self.inner().mutation == Some(Mutation::GivenUpRequestsAreKept)
     }
 
     /// So many more requests are under way.
@@ -370,6 +402,7 @@ impl World {
             server.restore(version);
         }
         observers.restored(now, &before, server);
+        inner.sights.forget();
         (inner.seen, inner.restored) = (version, true);
         inner.tell(now, || format!("etcd is at {version} again"));
         self.changed.iter().for_each(|changed| changed.notify_waiters());
@@ -447,8 +480,85 @@ impl World {
     fn look_at_rest(&self) {
         let now = self.now();
         let mut inner = self.inner();
-        let Inner { server, observers, .. } = &mut *inner;
+        let Inner { server, observers, sights, .. } = &mut *inner;
+        let server = &*server;
         observers.at_rest(now, server);
+        let leader = observers.leader(server);
+        let connection = leader.as_deref().and_then(|leader| sights.of(leader));
+        let view = connection.map(|connection| (connection, View { server, sights, connection }));
+        observers.gates_of_leader(now, server, view);
+    }
+
+    /// A process makes a connection.
+    fn connect(&self, process: &Arc<Process>) -> Connection {
+        let mut inner = self.inner();
+        inner.connections += 1;
+        let connection = inner.connections;
+        inner.sights.connect(process, connection);
+        connection
+    }
+
+    /// What an operator asks for says what it has decided.
+    fn decided(&self, process: &Process, connection: Connection, request: &Request) {
+        if !process.is_operator {
+            return;
+        }
+        let now = self.now();
+        let mut inner = self.inner();
+        let Inner { server, observers, sights, .. } = &mut *inner;
+        if request.method == http::Method::GET && request.path.ends_with("/gates") {
+            sights.is_of_gates(connection);
+        }
+        if request.method != http::Method::PATCH || !request.path.contains("/gates/") {
+            return;
+        }
+        let mut parts = request.path.split('/').skip_while(|part| *part != "namespaces").skip(1);
+        if let (Some(namespace), Some(_), Some(name)) = (parts.next(), parts.next(), parts.next())
+            && let Ok(patch) = serde_json::from_slice::<Value>(&request.body)
+        {
+            let view = &mut View { server, sights, connection };
+            observers.gate_decided(now, &process.name, (namespace, name), &patch["status"], view);
+        }
+    }
+
+    /// An operator is answered: lists, and what it has written, are part of what it knows.
+    fn answered(&self, process: &Process, connection: Connection, request: &Request, answer: &Answer) {
+        // Of a list of one object nothing is taken in but its version: it is how a watch finds out where it stands.
+        let is_small = request.query.iter().any(|(name, value)| name == "limit" && value == "1");
+        if !process.is_operator || answer.code >= 300 || is_small {
+            return;
+        }
+        let mut inner = self.inner();
+        if !inner.sights.decides_on_gates(connection) {
+            return;
+        }
+        let (Some(id), Ok(body)) = (server::resource_of(&request.path), serde_json::from_str::<Value>(&answer.body))
+        else {
+            return;
+        };
+        let metadata = &body["metadata"];
+        let version = metadata["resourceVersion"].as_str().and_then(|version| version.parse().ok());
+        // With one object that was read or written, the others are not told.
+        let is_whole = body["items"].is_array() && metadata["continue"].as_str().is_none_or(str::is_empty);
+        if let Some(version) = version {
+            inner.sights.told(connection, id, version, is_whole);
+        }
+    }
+
+    /// A watch has told an operator all that has happened so far.
+    fn told_by_watch(&self, process: &Process, connection: Connection, watch: &Watch) {
+        if process.is_operator {
+            self.inner().sights.told(connection, watch.resource, watch.position(), true);
+        }
+    }
+
+    /// How much later an operator hears of what gates depend on than it was told.
+    fn deafness(&self, connection: Connection, watch: &Watch) -> Duration {
+        let inner = self.inner();
+        let is_deaf = inner.mutation == Some(Mutation::ConditionsAreHeardLate)
+            && inner.sights.decides_on_gates(connection)
+            && resource::all()[watch.resource].kind != "Gate";
+        if is_deaf { Duration::from_secs(20) } else { Duration::ZERO }
     }
 
     fn changed(&self, id: usize) -> Arc<Notify> {
@@ -490,6 +600,26 @@ impl World {
     fn create(&self, path: &str, api_version: &str, kind: &str, name: &str, spec: &Value) -> (u16, Value) {
         let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": { "name": name }, "spec": spec });
         self.ask(http::Method::POST, path, &object)
+    }
+}
+
+/// What an operator knows on one connection.
+pub(crate) struct View<'a> {
+    server: &'a Server,
+    sights: &'a mut Sights,
+    connection: Connection,
+}
+
+impl View<'_> {
+    /// What the operator may take an object for: one after the other what it was, `None` where it was not there.
+    /// Nothing if that is not known: it was never told, or it is too long ago.
+    pub(crate) fn states(&mut self, key: &Key) -> Vec<Option<&Value>> {
+        let Some((low, high)) = self.sights.range(self.connection, key.0) else { return Vec::new() };
+        let store = &self.server.store;
+        if low < store.compacted() {
+            return Vec::new();
+        }
+        store.states(key, low, high).map(|state| state.map(|stored| &stored.value)).collect()
     }
 }
 

@@ -3,7 +3,16 @@
 //! A request that was sent arrives or not whatever its sender does meanwhile, as on a real network. So a write may be
 //! carried out long after nobody waits for it any more.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures::{StreamExt, stream};
 use http::{Response, header};
@@ -16,7 +25,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-use super::{Told, World, process::Process};
+use super::{Told, World, process::Process, sight::Connection};
 use crate::server::{Answer, Reply, Request, Watch};
 
 /// The body of an answer.
@@ -47,6 +56,7 @@ pub(super) enum Fate {
 /// A connection of a process, as a client of the API server.
 pub(super) fn client(world: &Arc<World>, process: &Arc<Process>) -> kube::Client {
     let (world, process) = (Arc::clone(world), Arc::clone(process));
+    let connection = world.connect(&process);
     let service = tower::service_fn(move |request: http::Request<Body>| {
         let (world, process) = (Arc::clone(&world), Arc::clone(&process));
         async move {
@@ -61,10 +71,13 @@ pub(super) fn client(world: &Arc<World>, process: &Arc<Process>) -> kube::Client
                 body: body.to_vec(),
             };
             let (answer, answered) = oneshot::channel();
+            let waiting = Waiting::begin(&process, &request, world.keeps_what_is_given_up());
             world.asked(&process, &request);
+            world.decided(&process, connection, &request);
             let under_way = UnderWay::begin(&world);
-            tokio::spawn(carry(world, process, request, answer, under_way));
-            answered.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionReset))
+            tokio::spawn(carry(world, process, connection, request, answer, under_way));
+            let answered = answered.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionReset));
+            answered.map(|answer| waiting.answered(answer))
         }
     });
     kube::Client::new(service, "default")
@@ -86,10 +99,66 @@ impl Drop for UnderWay {
     }
 }
 
+/// What a process waits for, for as long as it has not given it up: the answer to a request, or the end of a watch.
+struct Waiting {
+    process: Arc<Process>,
+    is_watch: bool,
+    is_answered: bool,
+    keeps: bool,
+}
+
+impl Waiting {
+    fn begin(process: &Arc<Process>, request: &Request, keeps: bool) -> Self {
+        let is_watch = request.query.iter().any(|(name, _)| name == "watch");
+        let waiting = Self { process: Arc::clone(process), is_watch, is_answered: false, keeps };
+        waiting.count().fetch_add(1, Relaxed);
+        waiting
+    }
+
+    fn count(&self) -> &AtomicUsize {
+        if self.is_watch { &self.process.open.watches } else { &self.process.open.requests }
+    }
+
+    fn answered(mut self, answer: Response<Stream>) -> Response<Stream> {
+        self.is_answered = true;
+        if !self.is_watch {
+            return answer;
+        }
+        answer.map(|body| Lasting { body, _waiting: self }.boxed_unsync())
+    }
+}
+
+/// A watch's events, for which its process waits until it drops them.
+struct Lasting {
+    body: Stream,
+    _waiting: Waiting,
+}
+
+impl hyper::body::Body for Lasting {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.is_answered || !self.keeps {
+            self.count().fetch_sub(1, Relaxed);
+        }
+    }
+}
+
 /// Carries a request to the API server, and its answer back.
 async fn carry(
     world: Arc<World>,
     process: Arc<Process>,
+    connection: Connection,
     request: Request,
     answer: oneshot::Sender<Response<Stream>>,
     under_way: UnderWay,
@@ -137,11 +206,22 @@ async fn carry(
     if let Some(until) = world.cut_until(&process) {
         sleep_until(until).await;
     }
+    if let Reply::Answer(reply) = &reply
+        && !answer.is_closed()
+    {
+        world.answered(&process, connection, &request, reply);
+    }
     // Nobody may be waiting any more.
-    let _ = answer.send(response(&world, &process, server, reply));
+    let _ = answer.send(response(&world, &process, connection, server, reply));
 }
 
-fn response(world: &Arc<World>, process: &Arc<Process>, server: usize, reply: Reply) -> Response<Stream> {
+fn response(
+    world: &Arc<World>,
+    process: &Arc<Process>,
+    connection: Connection,
+    server: usize,
+    reply: Reply,
+) -> Response<Stream> {
     let builder = Response::builder().header(header::CONTENT_TYPE, "application/json");
     let built = match reply {
         Reply::Answer(Answer { code, body, retry_after }) => {
@@ -154,7 +234,7 @@ fn response(world: &Arc<World>, process: &Arc<Process>, server: usize, reply: Re
         }
         Reply::Watch(watch) => {
             let (events, told) = mpsc::unbounded_channel();
-            tokio::spawn(feed(Arc::clone(world), Arc::clone(process), server, watch, events));
+            tokio::spawn(feed(Arc::clone(world), Arc::clone(process), connection, server, watch, events));
             let body = stream::unfold(told, |mut told| async move {
                 let item: io::Result<Bytes> = told.recv().await?;
                 Some((item, told))
@@ -169,6 +249,7 @@ fn response(world: &Arc<World>, process: &Arc<Process>, server: usize, reply: Re
 async fn feed(
     world: Arc<World>,
     process: Arc<Process>,
+    connection: Connection,
     server: usize,
     mut watch: Watch,
     events: mpsc::UnboundedSender<io::Result<Bytes>>,
@@ -187,7 +268,7 @@ async fn feed(
         }
         let Told { events: told, more_at } = world.told(&process, server, &mut watch);
         match told {
-            Ok(texts) if texts.is_empty() => {}
+            Ok(texts) if texts.is_empty() => world.told_by_watch(&process, connection, &watch),
             Ok(texts) => {
                 let (lag, cut) = world.lag();
                 sleep(lag).await;
@@ -211,6 +292,11 @@ async fn feed(
                     }
                     None => {}
                 }
+                if events.is_closed() {
+                    return;
+                }
+                world.told_by_watch(&process, connection, &watch);
+                sleep(world.deafness(connection, &watch)).await;
                 if texts.into_iter().any(|text| events.send(Ok(text.into())).is_err()) {
                     return;
                 }

@@ -33,6 +33,15 @@ pub(super) struct Process {
     /// The API server that it is connected to.
     home: AtomicUsize,
     life: Mutex<Life>,
+    /// Requests and watches that it has.
+    pub(super) open: Open,
+}
+
+/// What a process waits for: it has neither given it up nor has it ended.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    pub(super) requests: AtomicUsize,
+    pub(super) watches: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +49,28 @@ struct Life {
     stands_still: bool,
     is_over: bool,
     wakers: Vec<Waker>,
+    /// Since when its machine is suspended.
+    sleeps_since: Option<Instant>,
+    /// From when to when it was, in order.
+    sleeps: Vec<(Instant, Instant)>,
+    /// From when to when it stood still last.
+    stood: Option<(Instant, Option<Instant>)>,
+}
+
+impl Life {
+    fn stop(&mut self) {
+        let now = Instant::now();
+        if !std::mem::replace(&mut self.stands_still, true) {
+            // Who stops again in the moment in which it went on has heard nothing in between.
+            let from = self.stood.filter(|(_, to)| *to == Some(now)).map_or(now, |(from, _)| from);
+            self.stood = Some((from, None));
+        }
+    }
+
+    /// When its machine was suspended, until now.
+    fn sleeps(&self) -> impl Iterator<Item = (Instant, Instant)> {
+        self.sleeps.iter().copied().chain(self.sleeps_since.map(|since| (since, Instant::now())))
+    }
 }
 
 impl Process {
@@ -57,6 +88,7 @@ impl Process {
             chance: Mutex::new(chance),
             home,
             life: Mutex::default(),
+            open: Open::default(),
         })
     }
 
@@ -66,7 +98,28 @@ impl Process {
 
     /// Has it stand still, as SIGSTOP does.
     pub(super) fn freeze(&self) {
-        self.life().stands_still = true;
+        self.life().stop();
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn is_alive(&self) -> bool {
+        !self.life().is_over
+    }
+
+    /// It has taken in all that it was told before this moment.
+    pub(super) fn has_heard_until(&self) -> Instant {
+        let now = Instant::now();
+        match self.life().stood {
+            Some((from, to)) if to.is_none_or(|to| to == now) => from,
+            _ => now,
+        }
+    }
+
+    /// Has it stand still with its machine: its monotonic clock does, too, and its time since boot goes on.
+    pub(super) fn suspend(&self) {
+        let mut life = self.life();
+        life.stop();
+        life.sleeps_since.get_or_insert(Instant::now());
     }
 
     /// Has it go on.
@@ -74,6 +127,12 @@ impl Process {
         let wakers = {
             let mut life = self.life();
             life.stands_still = false;
+            if let Some((_, to)) = &mut life.stood {
+                to.get_or_insert(Instant::now());
+            }
+            if let Some(since) = life.sleeps_since.take() {
+                life.sleeps.push((since, Instant::now()));
+            }
             std::mem::take(&mut life.wakers)
         };
         wakers.into_iter().for_each(Waker::wake);
@@ -118,8 +177,21 @@ impl Surroundings for Process {
         self.boot + self.born.elapsed().mul_f64(self.rate)
     }
 
-    fn rate(&self) -> f64 {
-        self.rate
+    fn elapsed(&self, start: Instant) -> Duration {
+        let life = self.life();
+        let slept: Duration = life.sleeps().map(|(from, to)| to.saturating_duration_since(from.max(start))).sum();
+        (start.elapsed().saturating_sub(slept)).mul_f64(self.rate)
+    }
+
+    fn after(&self, start: Instant, span: Duration) -> Instant {
+        let life = self.life();
+        let at = start + span.div_f64(self.rate);
+        life.sleeps().fold(
+            at,
+            |at, (from, to)| {
+                if from < at { at + to.saturating_duration_since(from.max(start)) } else { at }
+            },
+        )
     }
 
     fn wall(&self) -> Timestamp {
@@ -138,5 +210,49 @@ impl Surroundings for Process {
             life.wakers.push(waker.clone());
         }
         !life.stands_still && !life.is_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn suspended_its_monotonic_clock_stands_and_its_time_since_boot_goes_on() {
+        let process = Process::start("p".into(), true, 0, Chance::new(1, 1));
+        let (start, boot) = (Instant::now(), process.boottime());
+        let times = || (process.elapsed(start), process.boottime() - boot);
+        tokio::time::advance(MINUTE).await;
+        process.suspend();
+        tokio::time::advance(MINUTE).await;
+        assert_eq!(times(), (MINUTE, 2 * MINUTE));
+        process.thaw();
+        assert_eq!(process.after(start, MINUTE + MINUTE / 2), Instant::now() + MINUTE / 2);
+        tokio::time::advance(MINUTE).await;
+        assert_eq!(times(), (2 * MINUTE, 3 * MINUTE));
+        // Who only stands still has clocks that go on.
+        process.freeze();
+        tokio::time::advance(MINUTE).await;
+        process.thaw();
+        assert_eq!(times(), (3 * MINUTE, 4 * MINUTE));
+        assert_eq!(process.after(Instant::now(), MINUTE), Instant::now() + MINUTE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_it_was_told_while_it_stood_still_it_has_heard_when_it_has_gone_on_for_a_moment() {
+        let process = Process::start("p".into(), true, 0, Chance::new(1, 1));
+        tokio::time::advance(MINUTE).await;
+        let stopped = Instant::now();
+        for _ in 0..2 {
+            process.freeze();
+            tokio::time::advance(MINUTE).await;
+            assert_eq!(process.has_heard_until(), stopped);
+            process.thaw();
+            assert_eq!(process.has_heard_until(), stopped);
+        }
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(process.has_heard_until(), Instant::now());
     }
 }

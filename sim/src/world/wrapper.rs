@@ -152,6 +152,7 @@ impl<'a> Run<'a> {
                 events.push_back(Event::Timer);
             }
             Some(event) = self.heard.recv() => {
+                self.life.cast.world.unheard(self.life.number, self.heard.len());
                 events.push_back(event);
                 while let Ok(event) = self.heard.try_recv() {
                     events.push_back(event);
