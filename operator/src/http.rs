@@ -446,9 +446,9 @@ mod tests {
         };
         assert!(shown("konductor_leader 0"));
         metrics.leader.set(1);
-        tokio::time::advance(FRESH - Duration::from_millis(1)).await;
+        tokio::time::advance(FRESH / 2).await;
         assert!(shown("konductor_leader 0"));
-        tokio::time::advance(Duration::from_millis(1)).await;
+        tokio::time::advance(FRESH / 2).await;
         assert!(shown("konductor_leader 1"));
     }
 
