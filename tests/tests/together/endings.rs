@@ -21,11 +21,16 @@ async fn full(prefix: &str) -> (Scene, Process) {
     (scene, holder)
 }
 
-/// Lets the holder of [`full`] end, after which nobody else may have run and no claim may be left.
-async fn empty(scene: &Scene, mut holder: Process) {
+/// Lets the holder of [`full`] end, after which nobody else may have run.
+async fn let_end(scene: &Scene, mut holder: Process) {
     scene.let_go();
     holder.expect_exit(LIMIT, 0).await;
     scene.record.assert_complete(1, 1);
+}
+
+/// As [`let_end`], after which no claim may be left.
+async fn empty(scene: &Scene, holder: Process) {
+    let_end(scene, holder).await;
     scene.assert_no_claims().await;
 }
 
@@ -39,12 +44,13 @@ async fn a_wait_that_is_over_says_so() {
         (["--wait-timeout", "0", "--on-timeout", "skip"], 0, "semaphore s is not free: skipping the command"),
     ];
     // They wait together.
-    let waiters = all.map(|(flags, ..)| scene.witness("waiter", &flags, Duration::ZERO));
-    for ((flags, code, message), mut waiter) in all.into_iter().zip(waiters) {
+    let mut waiters = all.map(|(flags, ..)| scene.witness("waiter", &flags, Duration::ZERO));
+    for ((flags, code, message), waiter) in all.into_iter().zip(&mut waiters) {
         waiter.expect_exit(LIMIT, code).await;
         assert!(waiter.stderr().contains(message), "{flags:?}: {}", waiter.stderr());
     }
-    empty(&scene, holder).await;
+    let_end(&scene, holder).await;
+    scene.assert_withdrawn(&waiters).await;
 }
 
 #[tokio::test]
@@ -70,7 +76,7 @@ async fn a_semaphore_that_is_missing_is_waited_for_or_said_to_be() {
     scene.semaphore(1).await;
     waiter.expect_exit(LIMIT, 0).await;
     scene.record.assert_complete(1, 1);
-    scene.assert_no_claims().await;
+    scene.assert_withdrawn(&[once, briefly]).await;
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ async fn without_resources_and_without_an_operator_it_says_so() {
     briefly.expect_exit(LIMIT, 75).await;
     let message = "no answer about semaphore s: does Konductor's operator run? kubectl get pods";
     assert!(briefly.stderr().contains(message), "{}", briefly.stderr());
-    scene.assert_no_claims().await;
+    scene.assert_withdrawn(&[briefly]).await;
 
     let mut patient = scene.witness("patient", &[], HOLD);
     scene.claim("patient").await;

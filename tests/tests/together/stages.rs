@@ -53,7 +53,7 @@ async fn before_the_first_answer() {
     ends(&mut process, 143).await;
     assert_eq!(scene.record.runs(), []);
     proxy.set(Network::Fine);
-    scene.assert_withdrawn(&process).await;
+    scene.assert_withdrawn(&[process]).await;
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn while_the_claim_is_being_made() {
     ends(&mut process, 143).await;
     gateway.rule(None);
     assert_eq!(scene.record.runs(), []);
-    scene.assert_withdrawn(&process).await;
+    scene.assert_withdrawn(&[process]).await;
 }
 
 async fn while_the_claim_is_made_and_nobody_says_so() {
@@ -91,7 +91,7 @@ async fn while_waiting() {
     scene.let_go();
     holder.expect_exit(LIMIT, 0).await;
     scene.record.assert_complete(1, 1);
-    scene.assert_withdrawn(&process).await;
+    scene.assert_withdrawn(&[process]).await;
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn while_the_grant_is_being_confirmed() {
     gateway.wait_met(LIMIT, 1).await;
     ends(&mut process, 143).await;
     assert_eq!(scene.record.runs(), []);
-    scene.assert_withdrawn(&process).await;
+    scene.assert_withdrawn(&[process]).await;
 }
 
 /// A grant that has been waited for is renewed before anything is started.
@@ -124,7 +124,7 @@ async fn while_a_late_grant_is_being_renewed() {
     gateway.wait_met(LIMIT, 1).await;
     ends(&mut process, 143).await;
     scene.record.assert_complete(1, 1);
-    scene.assert_withdrawn(&process).await;
+    scene.assert_withdrawn(&[process]).await;
 }
 
 async fn while_the_command_runs_and_a_renewal_hangs() {
