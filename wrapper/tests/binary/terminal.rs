@@ -539,12 +539,15 @@ fn a_signal_that_the_terminal_sends_at_the_start_arrives_once_or_prevents_it() {
             let status = fs::read_to_string(format!("/proc/{run}/status")).ok()?;
             (name.starts_with("konductor-run") && status.contains("SigBlk:\tffff")).then_some(run)
         });
+        let is_ready = || fs::read_to_string(&log).is_ok_and(|text| text.contains("ready"));
         for _ in 0..trial * 7_919 % 400_000 {
             std::hint::spin_loop();
         }
+        if trial % 16 == 8 {
+            eventually("it listens", || is_ready().then_some(()));
+        }
         terminal.write(INTERRUPT);
         terminal.expect("^C");
-        let is_ready = || fs::read_to_string(&log).is_ok_and(|text| text.contains("ready"));
         let started = eventually("it listens, or is not started", || {
             if is_ready() { Some(true) } else { (!is_alive(run)).then_some(false) }
         });

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio, time::Duration};
 
-use super::{Folder, KILL, TERM, pid_of_command, token};
+use super::{Folder, KILL, TERM, pid_of_command, token, watchdogs};
 use crate::harness::{Ended, Running, eventually, is_alive, run, timed, within};
 
 #[test]
@@ -199,7 +199,9 @@ fn a_holder_that_the_state_does_not_know_keeps_others_out() {
     holder.signal(KILL);
     // Its first thread takes the command with it, and its last one the lock.
     drop(holder);
-    eventually("the command is dead", || (!is_alive(command)).then_some(()));
+    // And the watchdog, which holds until it has seen that.
+    let all_are_gone = || !is_alive(command) && watchdogs(&folder).is_empty();
+    eventually("the command is dead", || all_are_gone().then_some(()));
     token(&run.end());
 }
 
