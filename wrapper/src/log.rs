@@ -50,8 +50,10 @@ const KEPT: usize = 64;
 /// How long a line is seen out: a hundred times what it takes on a machine that has enough to do, and a small part of
 /// what lies between any timer and its deadline.
 const AT_ONCE: Duration = Duration::from_millis(20);
-/// How long the last lines are seen out before the process ends. A reader that is only slow takes them in that time.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How often the last lines are seen out for so long before the process ends: for a second together, in which a reader
+/// that is only slow takes them. (Whatever stands still with the whole machine has lost only one of these.)
+const LAST_LOOKS: u32 = 10;
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How the names of our own crates begin.
 const OURS: &str = "konductor";
 /// Enough for a thread that only writes.
@@ -244,7 +246,7 @@ fn cut(text: &str, room: usize, length: impl Fn(char) -> usize) -> String {
 
 /// Sees out what has been said, for as long as it may take at the end of a process.
 pub(crate) fn flush() {
-    WRITER.see_out(WRITER.queue(), LAST_WORDS);
+    let _ = (0..LAST_LOOKS).any(|_| WRITER.see_out(WRITER.queue(), LAST_WORDS));
 }
 
 static WRITER: Writer = Writer { queue: Mutex::new(Queue::new()), changed: Condvar::new() };
@@ -323,9 +325,10 @@ impl Writer {
         }
     }
 
-    /// Waits until all is written, or for so long.
-    fn see_out(&self, queue: MutexGuard<Queue>, patience: Duration) {
-        drop(self.changed.wait_timeout_while(queue, patience, |queue| queue.is_busy()));
+    /// Waits until all is written, or for so long. Whether all is.
+    fn see_out(&self, queue: MutexGuard<Queue>, patience: Duration) -> bool {
+        let waited = self.changed.wait_timeout_while(queue, patience, |queue| queue.is_busy());
+        !waited.unwrap_or_else(PoisonError::into_inner).0.is_busy()
     }
 
     /// What the thread does.

@@ -29,13 +29,18 @@ pub(super) const FIRST_TRIES: u32 = 4;
 /// How often a folder that is deleted and made again while it is being opened is opened anew.
 pub(super) const REOPEN: usize = 16;
 
-/// How long the first transaction can take before people are told that it does: thousands of others can be served
-/// meanwhile.
-pub(super) const LOCKED: Duration = Duration::from_secs(5);
+/// How long the first transaction can take, so often, before people are told that it does: thousands of others can be
+/// served meanwhile. (Where the whole machine stands still, that is only one of these.)
+pub(super) const LOCKED: Duration = Duration::from_secs(1);
+pub(super) const LOCKED_LOOKS: u32 = 5;
 
 /// How long somebody whose turn has come can leave it untaken before the next one gets it: far longer than it takes to
 /// wake up on a machine that has ten times more to do than it can.
 pub(super) const UNTAKEN: Duration = Duration::from_secs(3);
+
+/// How much later than it meant to somebody looks who has stood still, alone or with the whole machine, and not only
+/// waited for a processor.
+pub(super) const LATE: Duration = Duration::from_secs(1);
 
 /// How many at the front of the queue look at the holders and the manifests. One is enough, unless it is stopped.
 pub(super) const SENTRIES: usize = 2;

@@ -37,11 +37,12 @@ mod rules;
 mod snapshot;
 mod spectator;
 mod state;
+mod turns;
 mod watch;
 pub mod yaml;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs::File,
     io,
     os::{
@@ -63,6 +64,7 @@ use tokio::{
 use self::{
     folder::{Ask, Change, FolderError, FolderLock},
     rules::{Duty, Standing},
+    turns::Turns,
     watch::{Bell, Followed, Watches},
 };
 pub use self::{
@@ -257,34 +259,6 @@ impl Trouble {
     }
 }
 
-/// Who was seen to have its turn without taking it, with the token, and since when.
-#[derive(Default)]
-struct Turns(BTreeMap<(String, u64), Boottime>);
-
-impl Turns {
-    fn see(&mut self, untaken: Vec<(String, u64)>, now: Boottime) {
-        let since = untaken.into_iter().map(|turn| {
-            let since = self.0.get(&turn).copied().unwrap_or(now);
-            (turn, since)
-        });
-        self.0 = since.collect();
-    }
-
-    /// Those that others have waited for long enough.
-    fn due(&self, now: Boottime) -> Vec<(String, u64)> {
-        let due = self.0.iter().filter(|(_, since)| **since + limits::UNTAKEN <= now);
-        due.map(|(turn, _)| turn.clone()).collect()
-    }
-
-    /// Returns when there is somebody who may be due.
-    async fn come(&self) {
-        match self.0.values().min() {
-            Some(since) => sleep(*since + limits::UNTAKEN - Boottime::now()).await,
-            None => std::future::pending().await,
-        }
-    }
-}
-
 /// What a waiter has to know while it sleeps.
 #[derive(Default)]
 struct Wait {
@@ -455,7 +429,14 @@ async fn decide(
 ) -> Result<(Option<Mine>, Standing), FolderError> {
     let Some(Mine { name, bell }) = mine else {
         let mut asking = std::pin::pin!(ask(place, request));
-        let asked = if let Ok(asked) = tokio::time::timeout(limits::LOCKED, &mut asking).await {
+        let mut asked = None;
+        for _ in 0..limits::LOCKED_LOOKS {
+            asked = tokio::time::timeout(limits::LOCKED, &mut asking).await.ok();
+            if asked.is_some() {
+                break;
+            }
+        }
+        let asked = if let Some(asked) = asked {
             asked
         } else {
             // Somebody was stopped in the middle of another transaction.

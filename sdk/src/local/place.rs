@@ -95,15 +95,16 @@ impl Opened {
         }
     }
 
-    /// What this user's processes call what is not finished yet. They may well do it together: all make the same, so
-    /// any of them can give it its name, and what one that was killed has left is the next one's beginning.
-    fn unfinished() -> String {
-        format!("{UNFINISHED}-{}", geteuid())
+    /// What this user's processes call a folder, or a file, that is not finished yet. They may well do it together: all
+    /// make the same, so any of them can give it its name, and what one that was killed has left is the next one's
+    /// beginning. A folder and a file are not the same.
+    fn unfinished(what: &str) -> String {
+        format!("{UNFINISHED}-{what}-{}", geteuid())
     }
 
     /// Makes a folder, unless somebody else is faster.
     fn create_folder(&self, name: &str, rights: Option<&Rights>) -> Result<()> {
-        let new = Self::unfinished();
+        let new = Self::unfinished("folder");
         match mkdirat(&self.folder, new.as_str(), Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(Errno::ENOENT) if self.is_deleted() => return Err(self.unsteady(name)),
@@ -151,7 +152,7 @@ impl Opened {
 
     /// Makes that file, unless somebody else is faster. It must never be replaced.
     fn create_lock_file(&self, flags: OFlag) -> Result<()> {
-        let new = Self::unfinished();
+        let new = Self::unfinished("file");
         let file = match openat(&self.folder, new.as_str(), flags | OFlag::O_CREAT, Mode::S_IRUSR | Mode::S_IWUSR) {
             Ok(file) => file,
             Err(Errno::ENOENT) if self.is_deleted() => return Err(self.unsteady(LOCK)),
@@ -400,5 +401,28 @@ fn whole(kind: libc::c_int) -> libc::flock {
         l_start: 0,
         l_len: 0,
         l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn folders_and_files_that_are_not_finished_are_not_in_each_others_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Opened {
+            folder: nix::fcntl::open(folder.path(), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).unwrap(),
+            path: folder.path().to_owned(),
+        };
+        // Somebody else makes the file at this moment.
+        fs::write(folder.path().join(Opened::unfinished("file")), "").unwrap();
+        opened.enter("claims", None).map(drop).unwrap();
+        fs::remove_file(folder.path().join(Opened::unfinished("file"))).unwrap();
+        // And now a folder.
+        fs::create_dir(folder.path().join(Opened::unfinished("folder"))).unwrap();
+        opened.lock_file().map(drop).unwrap();
     }
 }

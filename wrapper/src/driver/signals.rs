@@ -42,9 +42,11 @@ use crate::supervisor::{Event, Queued, Received, TERMINAL_STOPS};
 /// How many signals one look takes: more than there are standard ones, so that all of those are among them.
 const MOST: usize = 64;
 
-/// How long the witness may take to answer: longer than it ever waits for a processor. One that somebody has stopped is
-/// not waited for.
+/// How long the witness may take to answer: longer than it waits for a processor. Then there is a look: one that somebody
+/// has stopped is given up, and any other one is waited for as long again, so often. (A time in which the whole machine
+/// stood still is only one of these.)
 const ANSWER: Duration = Duration::from_secs(1);
+const LOOKS: u32 = 10;
 
 /// Numbers of signals, of which zero is none.
 pub(super) const SIGNALS: usize = found::LAST as usize + 1;
@@ -77,8 +79,10 @@ pub(super) struct Signals {
 struct Job {
     command: Pid,
     witness: Option<Witness>,
-    /// When the witness has been asked what it has not answered yet.
+    /// When the witness has been asked what it has not answered yet, or when there was a look whether it will.
     asked: Option<Boottime>,
+    /// How many looks there were.
+    looks: u32,
     /// What has been read and is not told yet.
     batch: Vec<siginfo>,
     sorter: Sorter,
@@ -101,7 +105,7 @@ impl Signals {
     /// `theirs`: what waited for the command a moment later.
     pub(super) fn share_group(&mut self, command: Pid, witness: Option<Witness>, ours: Mask, theirs: Mask) {
         let sorter = Sorter::new(ours, theirs);
-        self.job = Some(Job { command, witness, asked: None, batch: Vec::new(), sorter });
+        self.job = Some(Job { command, witness, asked: None, looks: 0, batch: Vec::new(), sorter });
     }
 
     /// How long the wait for news may take, if there is a bound: the witness has been asked.
@@ -134,6 +138,11 @@ impl Signals {
         if let Some(asked) = job.asked {
             match job.witness.as_mut().map(Witness::answer) {
                 Some(Ok(None)) if Boottime::now().since(asked) < ANSWER => return Ok(()),
+                Some(Ok(None)) if job.looks < LOOKS && job.witness.as_ref().is_some_and(Witness::may_answer) => {
+                    job.looks += 1;
+                    job.asked = Some(Boottime::now());
+                    return Ok(());
+                }
                 Some(Ok(Some(heard))) => {
                     await_signals_on_their_way();
                     // What had come when the witness looked is there by now, and other things are, too.
@@ -149,7 +158,7 @@ impl Signals {
             job.witness = None;
             job.tell(None, Vec::new(), events);
         }
-        job.asked = (!job.batch.is_empty()).then(Boottime::now);
+        (job.asked, job.looks) = ((!job.batch.is_empty()).then(Boottime::now), 0);
         Ok(())
     }
 }

@@ -439,7 +439,7 @@ fn children() -> io::Result<BTreeSet<pid_t>> {
 }
 
 /// Whether a thread of this process stands. The first thread alone would not tell: it may have ended while others go on.
-fn any_thread_stands(pid: pid_t) -> io::Result<bool> {
+pub(super) fn any_thread_stands(pid: pid_t) -> io::Result<bool> {
     expect_own_proc()?;
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
         // It may have ended since the folder was read.

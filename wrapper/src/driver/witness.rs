@@ -36,7 +36,7 @@ use nix::{
 
 use super::{
     signals::{self, SIGNALS},
-    watchdog,
+    tree, watchdog,
 };
 
 /// The witness's name, of 15 letters at most.
@@ -87,6 +87,11 @@ impl Witness {
     /// Whether waiting for all children waits for it, too.
     pub(super) fn counts(&self) -> bool {
         self.counts
+    }
+
+    /// Whether it gets to run some time. Nobody knows that without /proc.
+    pub(super) fn may_answer(&self) -> bool {
+        tree::any_thread_stands(self.pid.as_raw()).is_ok_and(|stands| !stands)
     }
 
     /// Asks what has come since it was asked last. Each question has one answer.

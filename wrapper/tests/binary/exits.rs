@@ -1,12 +1,8 @@
 //! Exit codes: the command's own, exactly, and those of commands that cannot run.
 
-use std::{
-    fs,
-    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
-    path::Path,
-};
+use std::{fs, os::unix::process::ExitStatusExt as _, path::Path};
 
-use crate::harness::{run, sh};
+use crate::harness::{executable, program, run, sh};
 
 #[test]
 fn every_exit_code_is_passed_through() {
@@ -57,10 +53,9 @@ fn the_commands_codes_are_mapped_when_wanted() {
 #[test]
 fn what_cannot_run_is_126_and_what_is_not_there_127() {
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str, mode: u32| {
+    let file = |name: &str, text: &str, mode: &str| {
         let path = folder.path().join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        program(&path, text, mode);
         path.into_os_string().into_string().unwrap()
     };
     let nothing = folder.path().join("nothing").into_os_string().into_string().unwrap();
@@ -70,27 +65,27 @@ fn what_cannot_run_is_126_and_what_is_not_there_127() {
         ("no name", String::new(), 127, "there is no command \"\""),
         ("a directory", "/tmp".to_owned(), 126, "it is a directory"),
         ("a device", "/dev/null".to_owned(), 126, "it is not a plain file"),
-        ("no x bit", file("plain", "#!/bin/sh\n", 0o644), 126, "ermission denied"),
+        ("no x bit", file("plain", "#!/bin/sh\n", "644"), 126, "ermission denied"),
         (
             "no such interpreter",
-            file("lost", &format!("#!{nothing}\n"), 0o755),
+            file("lost", &format!("#!{nothing}\n"), "755"),
             126,
             &format!("names, {nothing}, is not"),
         ),
         (
             "a Windows line",
-            file("dos", "#!/bin/sh\r\nexit 0\r\n", 0o755),
+            file("dos", "#!/bin/sh\r\nexit 0\r\n", "755"),
             126,
             "/bin/sh\\r, is not there (the line has a",
         ),
-        ("no program to interpret", file("odd", "#!/etc/passwd\n", 0o755), 126, "/etc/passwd, cannot be executed"),
+        ("no program to interpret", file("odd", "#!/etc/passwd\n", "755"), 126, "/etc/passwd, cannot be executed"),
         (
             "another machine's",
-            file("arm", "\x7fELF\x02\x01\x01_________\x02\0\x28\0", 0o755),
+            file("arm", "\x7fELF\x02\x01\x01_________\x02\0\x28\0", "755"),
             126,
             "a program for arm, and",
         ),
-        ("a program through a file", file("a", "#!/bin/sh\n", 0o755) + "/b", 127, "there is no "),
+        ("a program through a file", file("a", "#!/bin/sh\n", "755") + "/b", 127, "there is no "),
     ] {
         let ended = run([path.as_str()]).end();
         assert_eq!(ended.code(), code, "{why}: {}", ended.stderr);
@@ -111,8 +106,7 @@ fn a_script_that_does_not_say_what_it_is_for_runs_by_the_shell() {
         ("exit 6\n\0\0archive", 6, ""),
     ] {
         let path = folder.path().join("script");
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        executable(&path, text);
         let path = path.to_str().unwrap();
         let ended = run([path, "a", "b c"]).end();
         let expected = output.replace("FILE", path);
@@ -137,8 +131,7 @@ fn a_filesystem_without_programs_is_named() {
 fn without_a_shell_such_a_script_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("script");
-    fs::write(&path, "exit 3\n").unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&path, "exit 3\n");
     let rootless = if nix::unistd::geteuid().is_root() { "" } else { "--user --map-root-user" };
     let run = run([path.to_str().unwrap()]).under(&format!("unshare {rootless} --mount"));
     let ended = run.after("mount -t tmpfs none /usr/bin && exec \"$@\"").end();
@@ -149,11 +142,10 @@ fn without_a_shell_such_a_script_is_named() {
 #[test]
 fn path_is_searched_as_a_shell_would() {
     let folder = tempfile::tempdir().unwrap();
-    for (sub, mode) in [("first", 0o644), ("second", 0o755)] {
+    for (sub, mode) in [("first", "644"), ("second", "755")] {
         let path = folder.path().join(sub);
         fs::create_dir(&path).unwrap();
-        fs::write(path.join("probe"), "#!/bin/sh\necho $0\n").unwrap();
-        fs::set_permissions(path.join("probe"), fs::Permissions::from_mode(mode)).unwrap();
+        program(&path.join("probe"), "#!/bin/sh\necho $0\n", mode);
     }
     let at = |sub: &str| folder.path().join(sub).display().to_string();
     let path = format!("/nowhere:{}:{}", at("first"), at("second"));

@@ -12,8 +12,11 @@ use std::{
 
 use nix::{libc, sys::signal::Signal, unistd::Pid};
 
-/// Longer than anything here takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than anything here takes on a busy machine, also when that stands still for a while.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often something may be late before it counts as slow.
+const TRIALS: usize = 5;
 
 /// The binary under test.
 pub(crate) const KONDUCTOR_RUN: &str = env!("CARGO_BIN_EXE_konductor-run");
@@ -176,6 +179,17 @@ impl Running {
         }
     }
 
+    /// Reads what it says itself until one of these is in it, or it ends: all of it, and not a byte of what comes after.
+    pub(crate) fn read_log<const N: usize>(&mut self, texts: [&str; N]) -> String {
+        let log = self.0.stderr.as_mut().expect("stderr is a pipe");
+        let (mut read, mut byte) = (Vec::new(), [0]);
+        let is_there = |read: &[u8]| texts.iter().any(|text| String::from_utf8_lossy(read).contains(text));
+        while !is_there(&read) && log.read(&mut byte).expect("stderr can be read") == 1 {
+            read.extend(byte);
+        }
+        String::from_utf8(read).expect("the log is text")
+    }
+
     /// Writes a line to the command.
     pub(crate) fn write_line(&mut self) {
         self.0.stdin.as_mut().expect("stdin is a pipe").write_all(b"\n").expect("the command reads");
@@ -220,11 +234,16 @@ fn kill_below(pid: i32) {
     }
 }
 
-/// Writes a program, by another process: what another test starts meanwhile would inherit the open file, and as long
-/// as that is open for writing, it cannot be executed.
+/// Writes a program.
 pub(crate) fn executable(path: &Path, text: &str) {
+    program(path, text, "755");
+}
+
+/// Writes a file that is to be executed, or just not, by another process: what another test starts meanwhile would
+/// inherit the open file, and as long as that is open for writing, it cannot be executed.
+pub(crate) fn program(path: &Path, text: &str, mode: &str) {
     let mut install = Command::new("install");
-    install.args(["-m", "755", "/dev/stdin"]).arg(path).stdin(Stdio::piped());
+    install.args(["-m", mode, "/dev/stdin"]).arg(path).stdin(Stdio::piped());
     let mut install = install.spawn().expect("install can be started");
     install.stdin.take().expect("stdin is a pipe").write_all(text.as_bytes()).expect("it reads all");
     assert!(install.wait().expect("it is our child").success(), "{} is not written", path.display());
@@ -266,6 +285,20 @@ pub(crate) fn timed<T>(act: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let outcome = act();
     (outcome, start.elapsed())
+}
+
+/// Tries something, which says how long it took, until that was less than this once: a machine that stands still for a
+/// moment makes it late now and then, and what is slow is late each time.
+pub(crate) fn within<T>(bound: Duration, mut act: impl FnMut() -> (T, Duration)) -> T {
+    let mut late = Vec::new();
+    for _ in 0..TRIALS {
+        let (outcome, took) = act();
+        if took < bound {
+            return outcome;
+        }
+        late.push(took);
+    }
+    panic!("wanted less than {bound:?}, found {late:?}")
 }
 
 /// Leaves the terminal of whoever runs the tests, if there is one: in a terminal's job a command has its place in the

@@ -178,6 +178,12 @@ impl Stage {
     /// Types a line, and finds out who runs then.
     fn begin(&mut self, line: &str, with: bool) {
         self.terminal.line(line);
+        // A key that sends a signal takes away what is on its way to be shown.
+        self.terminal.expect(&format!("{line}\r\n"));
+        if line.starts_with("nohup") && !line.ends_with('&') {
+            self.terminal.expect("nohup.out");
+            self.terminal.expect("\r\n");
+        }
         self.hear("ready");
         if line.contains("./beside") {
             eventually("the rest of the pipeline is there", || self.path("there").exists().then_some(()));

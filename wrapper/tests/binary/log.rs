@@ -2,14 +2,14 @@
 
 use std::{
     ffi::OsStr,
-    io::Read as _,
+    io::{BufRead as _, BufReader},
     os::unix::ffi::OsStrExt as _,
     process::{Command, Stdio},
 };
 
 use crate::{
     actors::{LAST, act},
-    harness::{KONDUCTOR_RUN, Running, eventually, run},
+    harness::{KONDUCTOR_RUN, PATIENCE, Running, eventually, run},
     terminal,
 };
 
@@ -151,25 +151,32 @@ fn lines_that_nobody_takes_are_counted_and_the_number_is_said() {
             run.signal(28);
             assert_eq!(run.line(), "28");
         }
+        let lost = " lines of this log are lost: nobody took them";
+        let (tell, told) = std::sync::mpsc::channel();
         let reader = std::thread::spawn(move || {
-            let mut text = String::new();
-            let mut stderr = stderr;
-            stderr.read_to_string(&mut text).map(|_| text)
+            let lines = BufReader::new(stderr).lines().map(Result::unwrap);
+            lines
+                .inspect(|line| {
+                    if line.contains(lost) {
+                        tell.send(()).unwrap();
+                    }
+                })
+                .collect::<Vec<_>>()
         });
         // It is said when there is room again, and not only with the next line.
+        told.recv_timeout(PATIENCE).expect("it is said");
         run.signal(LAST);
         assert_eq!(run.line(), LAST.to_string());
         assert_eq!(run.end().code(), 0);
-        let text = reader.join().unwrap().unwrap();
-        let lost = text.lines().filter_map(|line| line.split_once(" lines of this log are lost: nobody took them"));
+        let lines = reader.join().unwrap();
+        let lost = lines.iter().filter_map(|line| line.split_once(lost));
         let lost: Vec<usize> = lost
             .map(|(line, _)| {
                 line.split_once(said).and_then(|(_, number)| number.parse().ok()).expect("a line of its own")
             })
             .collect();
-        assert!(!lost.is_empty(), "{format}: it is not said");
         // Beside what was sent, the last signal and the end.
-        let kept = text.lines().count() - lost.len();
+        let kept = lines.len() - lost.len();
         assert_eq!(kept + lost.iter().sum::<usize>(), sent + 2, "{format}: {kept} kept, {lost:?} lost");
     }
 }

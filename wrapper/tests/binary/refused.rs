@@ -5,7 +5,7 @@
 //! long as a file exists. Instead of refusing it, it can have the call wait until the file is gone.
 #![expect(unsafe_code, reason = "prctl(2), seccomp(2) and what answers for it")]
 
-use std::{env, fs, io::Read as _, os::unix::process::CommandExt as _, path::Path, process::Command, ptr};
+use std::{env, fs, os::unix::process::CommandExt as _, path::Path, process::Command, ptr, time::Duration};
 
 use nix::{
     errno::Errno,
@@ -13,11 +13,15 @@ use nix::{
 };
 
 use crate::{
-    harness::{Ended, KONDUCTOR_RUN, Run, Running, children, eventually, is_alive, run, sh, signal_process},
+    harness::{Ended, KONDUCTOR_RUN, Run, children, eventually, is_alive, run, sh, signal_process, timed, within},
     terminal::{INTERRUPT, PROMPT, SHELLS, SUSPEND, Terminal},
 };
 
 const TERM: i32 = 15;
+
+/// Less than what is refused for a moment is tried again for. Whoever is only then done with what it does meanwhile (the
+/// machine stood still) has come too late, and tries anew.
+const MEANWHILE: Duration = Duration::from_secs(4);
 
 /// A call, and its first argument if only that one is refused.
 #[derive(Clone, Copy)]
@@ -179,17 +183,6 @@ fn with_turn(run: Run, folder: &Path) -> Run {
     run.flags(&format!("--local {} --semaphore turn", folder.display()))
 }
 
-/// Reads the log until one of these is in it, or it ends.
-fn read_log<const N: usize>(run: &mut Running, texts: [&str; N]) -> String {
-    let log = run.0.stderr.as_mut().expect("stderr is a pipe");
-    let (mut read, mut byte) = (Vec::new(), [0]);
-    let is_there = |read: &[u8]| texts.iter().any(|text| String::from_utf8_lossy(read).contains(text));
-    while !is_there(&read) && log.read(&mut byte).expect("stderr can be read") == 1 {
-        read.extend(byte);
-    }
-    String::from_utf8(read).expect("the log is text")
-}
-
 /// How a command that ends with 3 does.
 fn outcome(case: Case, prepare: impl FnOnce(Run) -> Run) -> Ended {
     let command = prepare(sh("exit 3"));
@@ -203,7 +196,7 @@ fn outcome(case: Case, prepare: impl FnOnce(Run) -> Run) -> Ended {
     let mut holder = with_turn(sh("echo; exec sleep 1000"), folder.path()).start();
     holder.line();
     let mut waiter = with_turn(command, folder.path()).start();
-    let log = read_log(&mut waiter, ["waiting for semaphore turn", "trying again"]);
+    let log = waiter.read_log(["waiting for semaphore turn", "trying again"]);
     holder.signal(TERM);
     holder.end();
     let ended = waiter.end();
@@ -277,14 +270,19 @@ fn without_a_timer_of_the_kernels_the_grace_is_kept() {
 
 /// Starts a run while something is refused, and lets it go on when that is in its log.
 fn refused_for_a_moment(case: Case, call: Call, errno: Errno) -> Ended {
-    let (folder, there) = (folder(), tempfile::NamedTempFile::new().unwrap());
-    let run = sh("exit 3").flags("-v").refused(call, errno, Some(there.path()));
-    let run = if case == Case::Plain { run } else { with_turn(run, folder.path()) };
-    let mut run = run.start();
-    let log = read_log(&mut run, ["trying again"]);
-    drop(there);
-    let ended = run.end();
-    Ended { stderr: log + &ended.stderr, ..ended }
+    within(MEANWHILE, || {
+        let (folder, there) = (folder(), tempfile::NamedTempFile::new().unwrap());
+        let run = sh("exit 3").flags("-v").refused(call, errno, Some(there.path()));
+        let run = if case == Case::Plain { run } else { with_turn(run, folder.path()) };
+        let ((run, log), took) = timed(|| {
+            let mut run = run.start();
+            let log = run.read_log(["trying again"]);
+            drop(there);
+            (run, log)
+        });
+        let ended = run.end();
+        (Ended { stderr: log + &ended.stderr, ..ended }, took)
+    })
 }
 
 #[test]
@@ -312,11 +310,11 @@ fn a_waiter_that_gets_no_thread_for_a_moment_goes_on_waiting() {
     holder.line();
     let refusing = there.path().join("refusing");
     let mut waiter = with_turn(sh("exit 3"), folder.path()).refused(THREAD, Errno::EAGAIN, Some(&refusing)).start();
-    let log = read_log(&mut waiter, ["next in line\n"]);
+    let log = waiter.read_log(["next in line\n"]);
     fs::write(&refusing, "").unwrap();
     holder.signal(TERM);
     holder.end();
-    let log = log + &read_log(&mut waiter, ["cannot start a thread"]);
+    let log = log + &waiter.read_log(["cannot start a thread"]);
     fs::remove_file(&refusing).unwrap();
     let ended = waiter.end();
     assert_eq!(ended.code(), 3, "{log}{}", ended.stderr);
@@ -326,10 +324,16 @@ fn a_waiter_that_gets_no_thread_for_a_moment_goes_on_waiting() {
 fn a_signal_ends_the_trying() {
     for (call, errno) in [(FORK, Errno::EAGAIN), (any(libc::SYS_signalfd4), Errno::ENFILE)] {
         let there = tempfile::NamedTempFile::new().unwrap();
-        let mut run = sh("exit 3").flags("-v").refused(call, errno, Some(there.path())).start();
-        let log = read_log(&mut run, ["trying again"]);
-        run.signal(TERM);
-        let ended = run.end();
+        let run = sh("exit 3").flags("-v").refused(call, errno, Some(there.path()));
+        let (ended, log) = within(MEANWHILE, || {
+            let ((run, log), took) = timed(|| {
+                let mut run = run.start();
+                let log = run.read_log(["trying again"]);
+                run.signal(TERM);
+                (run, log)
+            });
+            ((run.end(), log), took)
+        });
         assert_eq!(ended.code(), 128 + TERM, "{log}{}", ended.stderr);
     }
 }
@@ -378,12 +382,17 @@ fn a_file_that_is_open_for_writing_is_waited_for() {
     use std::os::unix::fs::OpenOptionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("program");
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path).unwrap();
-    std::io::Write::write_all(&mut file, b"#!/bin/sh\nexit 3\n").unwrap();
-    let mut run = run([path.to_str().unwrap()]).start();
-    let log = read_log(&mut run, ["open for writing; trying again"]);
-    drop(file);
-    let ended = run.end();
+    let (ended, log) = within(MEANWHILE, || {
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o755).open(&path).unwrap();
+        std::io::Write::write_all(&mut file, b"#!/bin/sh\nexit 3\n").unwrap();
+        let ((run, log), took) = timed(|| {
+            let mut run = run([path.to_str().unwrap()]).start();
+            let log = run.read_log(["open for writing; trying again"]);
+            drop(file);
+            (run, log)
+        });
+        ((run.end(), log), took)
+    });
     assert_eq!(ended.code(), 3, "{log}{}", ended.stderr);
 }
 
@@ -395,7 +404,7 @@ fn too_large_an_environment_is_named_with_its_size() {
     let large = "x".repeat(100_000);
     let run = sh("exit 3").env("SOME_SERVICE", &large).env("ANOTHER_SERVICE", &large);
     let mut waiter = with_turn(run, folder.path()).start();
-    let log = read_log(&mut waiter, ["next in line"]);
+    let log = waiter.read_log(["next in line"]);
     // The kernel takes a quarter of the stack for them, and 128 KiB in any case.
     let limit = format!("--pid {} --stack=65536", waiter.pid());
     let limited = Command::new("prlimit").args(limit.split(' ')).status().expect("prlimit, of util-linux");
@@ -492,6 +501,30 @@ fn a_job_has_a_witness_also_where_the_end_of_each_child_is_a_signal() {
     // It is not waited for as if it were the command's.
     terminal.line("");
     terminal.expect_code(3);
+}
+
+#[test]
+fn a_witness_that_is_late_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, hold) = (folder.path().join("log"), folder.path().join("hold"));
+    fs::write(&hold, "").unwrap();
+    let own = env::current_exe().unwrap();
+    let mut terminal = Terminal::with_shell(SHELLS[0]);
+    // With nothing to hold it is the witness alone that has a name to give itself.
+    let launcher = launcher(NAME, WAITS, Some(&hold));
+    let command = format!("{} actor:receiver >{}", own.display(), log.display());
+    terminal.line(&format!("{launcher} {KONDUCTOR_RUN} -- {command}"));
+    let lines = || fs::read_to_string(&log).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+    eventually("the command listens", || (lines().len() == 1).then_some(()));
+    let job = children(terminal.program.id() as i32)[0];
+    signal_process(-job, 10);
+    eventually("the signal arrives", || (lines().len() == 2).then_some(()));
+    // Longer than any witness takes that gets to run.
+    assert_eq!(run(["sleep", "3"]).code(), 0);
+    fs::remove_file(&hold).unwrap();
+    signal_process(job, 64);
+    eventually("it ends", || (!is_alive(job)).then_some(()));
+    assert_eq!(lines()[1..], ["10", "64"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Signals on their way to the command: each arrives, as often as it was sent, in order, with what came with it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Mutex};
 
 use nix::{errno::Errno, libc};
 
@@ -11,6 +11,10 @@ use crate::{
 
 /// The first and the last real-time signal that the storms use; the very last ends the receiver.
 const REAL_TIME: std::ops::Range<i32> = 34..LAST;
+
+/// One storm at a time: how many signals may wait for all processes of one user is bounded, and what is beyond that the
+/// kernel merges.
+pub(crate) static STORM: Mutex<()> = Mutex::new(());
 
 /// A receiver, as soon as it listens.
 fn receiver(run: &Run) -> Running {
@@ -58,6 +62,7 @@ fn every_signal_that_can_be_forwarded_arrives_once() {
 
 #[test]
 fn in_a_storm_of_ten_thousand_no_real_time_signal_is_lost_or_doubled() {
+    let _alone = STORM.lock();
     let mut run = receiver(&act("receiver", ""));
     // Those that stop and continue cancel each other, as everywhere.
     let standard = [1, 2, 3, 10, 12, 15, 28, 32, 33];
@@ -87,6 +92,7 @@ fn in_a_storm_of_ten_thousand_no_real_time_signal_is_lost_or_doubled() {
 
 #[test]
 fn in_a_storm_of_ten_thousand_queued_signals_keep_their_order_and_their_values() {
+    let _alone = STORM.lock();
     let mut run = receiver(&act("receiver", "").flags("--signal-scope child"));
     let (mut sent, mut state) = (BTreeMap::<i32, Vec<i32>>::new(), 11);
     for value in 0..10_000 {

@@ -1,6 +1,6 @@
 //! The race between the command's start and a signal that asks to end.
 
-use std::os::unix::process::ExitStatusExt as _;
+use std::{fs, os::unix::process::ExitStatusExt as _};
 
 use crate::harness::{children, eventually, run};
 
@@ -19,6 +19,11 @@ fn race(trials: u32) {
         if trial % 16 == 0 {
             let line = command.line();
             assert_eq!(line, "started", "trial {trial}, and then {:?}", command.end());
+        } else if trial % 16 == 4 {
+            eventually("its signals are blocked", || {
+                let status = fs::read_to_string(format!("/proc/{}/status", command.pid())).ok()?;
+                status.contains("SigBlk:\tffff").then_some(())
+            });
         } else if trial % 16 == 8 {
             eventually("the command has been forked", || (!children(command.pid()).is_empty()).then_some(()));
         }

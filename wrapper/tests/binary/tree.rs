@@ -4,7 +4,7 @@ use std::{fs, sync::Mutex, time::Duration};
 
 use crate::{
     actors::{act, is_gone},
-    harness::{KONDUCTOR_RUN, Running, children, eventually, is_alive, kill, sh, signal_process, timed},
+    harness::{KONDUCTOR_RUN, Run, children, eventually, is_alive, kill, sh, signal_process, timed, within},
 };
 
 const STOP: i32 = 19;
@@ -23,9 +23,11 @@ fn processor(pid: i32) -> Duration {
 }
 
 /// Ten thousand orphans that end at once, and how long it takes until the last of them is reaped.
-fn reap_ten_thousand(mut run: Running, konductor_run: i32) {
+fn reap_ten_thousand(prepared: &Run, in_pid_1: bool) -> Duration {
     let orphans = 10_000;
+    let mut run = prepared.with_stdin();
     assert_eq!(run.line(), "ready");
+    let konductor_run = if in_pid_1 { run.init() } else { run.pid() };
     eventually("they are ours", || (children(konductor_run).len() == orphans + 1).then_some(()));
     // It stands still until all are dead: the most work at once.
     signal_process(konductor_run, STOP);
@@ -39,24 +41,22 @@ fn reap_ten_thousand(mut run: Running, konductor_run: i32) {
     eventually("all are reaped", || (children(konductor_run).len() == 1).then_some(()));
     // Of its own time: how much of it a busy machine gives in a second is not its doing.
     let took = processor(konductor_run).saturating_sub(before);
-    assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(run.end().code(), 6);
+    took
 }
 
 #[test]
 fn ten_thousand_orphans_are_reaped_within_a_second() {
     let _alone = CROWD.lock();
-    let run = act("orphans", "10000").with_stdin();
-    let pid = run.pid();
-    reap_ten_thousand(run, pid);
+    let run = act("orphans", "10000");
+    within(Duration::from_secs(1), || ((), reap_ten_thousand(&run, false)));
 }
 
 #[test]
 fn ten_thousand_orphans_are_reaped_within_a_second_by_pid_1() {
     let _alone = CROWD.lock();
-    let run = act("orphans", "10000").in_pid_1().with_stdin();
-    let pid = run.init();
-    reap_ten_thousand(run, pid);
+    let run = act("orphans", "10000").in_pid_1();
+    within(Duration::from_secs(1), || ((), reap_ten_thousand(&run, true)));
 }
 
 #[test]
@@ -141,8 +141,10 @@ fn leftovers_that_ignore_term_are_killed_after_the_grace() {
 
 #[test]
 fn a_tree_that_forks_while_it_is_killed_is_dead_in_the_end() {
-    // Each one ignores TERM, has a session of its own, and keeps starting more like itself.
-    let script = "export fork='trap \"\" TERM; i=0; while [ $i -lt 3 ]; do setsid sh -c \"sleep 0.02; \\$fork\" & \
+    // Each one ignores TERM, has a session of its own, and keeps starting more like itself: three thousand in the end,
+    // should nobody kill them for a while.
+    let script = "export depth=0 fork='trap \"\" TERM; depth=$((depth+1)); i=0; \
+                  while [ $depth -lt 8 ] && [ $i -lt 3 ]; do setsid sh -c \"sleep 0.02; \\$fork\" & \
                   i=$((i+1)); sleep 0.02; done; exec sleep 1000'; setsid sh -c \"$fork\" & sleep 0.3; exit 0";
     let mark = format!("konductor-test-{}", std::process::id());
     let ended = sh(script).env("MARK", &mark).flags("--grace 10ms").end();

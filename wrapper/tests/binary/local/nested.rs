@@ -103,10 +103,16 @@ fn another_folders_semaphore_of_the_same_name_is_another() {
 fn what_is_in_the_way_is_told_as_in_a_cluster() {
     let folder = Folder::new(3);
     let holder = folder.hold("--semaphore turns");
-    let heavy = folder.queue("--semaphore turns:4");
-    let first = folder.queue("--semaphore turns:3");
+    let waiting = |rest: &str| format!("konductor-run: waiting for semaphore turns{rest}");
+    // Each has said what it has seen before it sees something else.
+    let mut heavy = folder.queue("--semaphore turns:4");
+    let mut told_heavy = heavy.read_log([" are asked for\n"]);
+    let mut first = folder.queue("--semaphore turns:3");
+    let told_first = first.read_log(["next in line\n"]);
     folder.define("turns", 0);
-    let second = folder.queue("--semaphore turns");
+    let mut second = folder.queue("--semaphore turns");
+    let told_second = second.read_log([" ahead\n"]);
+    told_heavy += &heavy.read_log(["0 permits"]);
     let told = |name: &str, expected: &str| {
         eventually(name, || {
             let state = folder.state("turns");
@@ -119,16 +125,16 @@ fn what_is_in_the_way_is_told_as_in_a_cluster() {
     let refused = folder.run("--semaphore turns --wait-timeout 0", "echo started").end();
     assert_eq!(refused.code(), 75);
     assert_eq!(refused.stderr, "konductor-run: error: semaphore turns is not free: it is paused: it has 0 permits\n");
-    for run in [&heavy, &first, &second] {
+    let heaviest = waiting(", which has 3 permits, fewer than the 4 that are asked for");
+    let told_heavy: Vec<_> = told_heavy.lines().collect();
+    assert_eq!(told_heavy[0], heaviest);
+    assert!(told_heavy.contains(&waiting(", which is paused: it has 0 permits").as_str()), "{told_heavy:?}");
+    assert_eq!(told_second, waiting(", which is paused: it has 0 permits; 2 ahead\n"));
+    assert!(told_first.lines().any(|line| line == waiting(": next in line")), "{told_first}");
+    for run in [heavy, first, second] {
         run.signal(TERM);
+        assert_eq!(run.end().code(), 143);
     }
-    let lines = |run: Running| -> Vec<String> { run.end().stderr.lines().map(str::to_owned).collect() };
-    let waiting = |rest: &str| format!("konductor-run: waiting for semaphore turns{rest}");
-    let (heavy, second) = (lines(heavy), lines(second));
-    assert_eq!(heavy[0], waiting(", which has 3 permits, fewer than the 4 that are asked for"), "{heavy:?}");
-    assert!(heavy.contains(&waiting(", which is paused: it has 0 permits")), "{heavy:?}");
-    assert_eq!(second[0], waiting(", which is paused: it has 0 permits; 2 ahead"), "{second:?}");
-    assert!(lines(first).contains(&waiting(": next in line")));
     holder.signal(TERM);
     assert_eq!(holder.end().code(), 143);
 }

@@ -2,8 +2,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio, time::Duration};
 
-use super::{Folder, KILL, TERM, pid_of_command, token};
-use crate::harness::{Ended, Running, eventually, is_alive, run, timed};
+use super::{Folder, KILL, TERM, pid_of_command, token, watchdogs};
+use crate::harness::{Ended, Running, eventually, is_alive, run, timed, within};
 
 #[test]
 fn a_mistake_in_a_manifest_is_one_line_and_does_not_end_those_who_wait() {
@@ -123,14 +123,18 @@ fn a_waiter_whose_turn_comes_on_a_full_disk_says_so_once_and_rests() {
         (no_space, "cat /dev/zero >/mnt/fill"),
         (no_inodes, "mkdir /mnt/fill; for n in $(seq 100); do : >/mnt/fill/$n; done"),
     ] {
+        // The log is elsewhere, and said in the end.
+        let log = tempfile::NamedTempFile::new().unwrap();
         let ended = on_disk(
             limits,
-            &(CLAIMS.to_owned()
-                + "mkfifo /mnt/go; \"$0\" -q --local /mnt --semaphore turns -- cat /mnt/go & holder=$!; claims 1; \
-                   \"$0\" --local /mnt --semaphore turns -- echo turn & waiter=$!; claims 2; ("
-                + fill
-                + ") 2>/dev/null; kill -9 $holder; sleep 4; \
-                   awk '{print ($14 + $15 < 50 ? \"quiet\" : \"busy\")}' /proc/$waiter/stat; rm -r /mnt/fill; wait $waiter"),
+            &format!(
+                "{CLAIMS} log={}; mkfifo /mnt/go; \"$0\" -q --local /mnt --semaphore turns -- cat /mnt/go & holder=$!; \
+                 claims 1; \"$0\" --local /mnt --semaphore turns -- echo turn 2>$log & waiter=$!; claims 2; ({fill}) \
+                 2>/dev/null; kill -9 $holder; until grep -q 'No space left' $log; do sleep 0.05; done; sleep 4; \
+                 awk '{{print ($14 + $15 < 50 ? \"quiet\" : \"busy\")}}' /proc/$waiter/stat; rm -r /mnt/fill; \
+                 wait $waiter; code=$?; cat $log >&2; exit $code",
+                log.path().display()
+            ),
         );
         assert_eq!((ended.code(), ended.stdout.as_str()), (0, "quiet\nturn\n"), "{}", ended.stderr);
         let (said, others): (Vec<_>, Vec<_>) = ended.stderr.lines().partition(|line| line.contains("No space left"));
@@ -142,12 +146,12 @@ fn a_waiter_whose_turn_comes_on_a_full_disk_says_so_once_and_rests() {
 
 #[test]
 fn who_cannot_watch_still_knows() {
-    // No process of this user namespace can watch anything.
+    // No process of this user namespace can watch anything. Trying once takes 30 s where nothing can be said at once.
     let ended = on_small_disk(
         &(CLAIMS.to_owned()
             + "echo 0 >/proc/sys/user/max_inotify_instances; mkfifo /mnt/go; \
                \"$0\" -q --local /mnt --semaphore turns -- cat /mnt/go & holder=$!; claims 1; \
-               timeout 5 \"$0\" --local /mnt --semaphore turns --wait-timeout 0 --on-timeout skip -- echo ran; echo $?; \
+               timeout 14 \"$0\" --local /mnt --semaphore turns --wait-timeout 0 --on-timeout skip -- echo ran; echo $?; \
                \"$0\" --local /mnt --semaphore turns -- echo turn & waiter=$!; claims 2; sleep 2; \
                sed s/permits:.1/permits:\\ 2/ /mnt/a.yaml >/mnt/b; mv /mnt/b /mnt/a.yaml; wait $waiter; \
                echo >/mnt/go; wait $holder"),
@@ -195,7 +199,9 @@ fn a_holder_that_the_state_does_not_know_keeps_others_out() {
     holder.signal(KILL);
     // Its first thread takes the command with it, and its last one the lock.
     drop(holder);
-    eventually("the command is dead", || (!is_alive(command)).then_some(()));
+    // And the watchdog, which holds until it has seen that.
+    let all_are_gone = || !is_alive(command) && watchdogs(&folder).is_empty();
+    eventually("the command is dead", || all_are_gone().then_some(()));
     token(&run.end());
 }
 
@@ -250,10 +256,13 @@ fn a_folder_that_somebody_keeps_locked_is_waited_for() {
     token(&run.end());
     let lock = fs::File::open(folder.state_folder("turns").join("lock")).unwrap();
     lock.lock().unwrap();
-    let (waiter, impatient) = (run.start(), folder.run("--semaphore turns --wait-timeout 6s", "true").start());
-    let (ended, took) = timed(|| impatient.end());
-    assert_eq!((ended.code(), took < Duration::from_secs(9)), (75, true), "{took:?}: {}", ended.stderr);
-    assert!(ended.stderr.contains("waiting for semaphore turns"), "{}", ended.stderr);
+    let waiter = run.start();
+    within(Duration::from_secs(9), || {
+        let (ended, took) = timed(|| folder.run("--semaphore turns --wait-timeout 6s", "true").end());
+        assert_eq!(ended.code(), 75, "{}", ended.stderr);
+        assert!(ended.stderr.contains("waiting for semaphore turns"), "{}", ended.stderr);
+        ((), took)
+    });
     drop(lock);
     token(&waiter.end());
 }
