@@ -103,10 +103,10 @@ fn another_folders_semaphore_of_the_same_name_is_another() {
 fn what_is_in_the_way_is_told_as_in_a_cluster() {
     let folder = Folder::new(3);
     let holder = folder.hold("--semaphore turns");
-    let heavy = folder.queue("--semaphore turns:4");
-    let first = folder.queue("--semaphore turns:3");
+    let mut heavy = folder.queue("--semaphore turns:4");
+    let mut first = folder.queue("--semaphore turns:3");
     folder.define("turns", 0);
-    let second = folder.queue("--semaphore turns");
+    let mut second = folder.queue("--semaphore turns");
     let told = |name: &str, expected: &str| {
         eventually(name, || {
             let state = folder.state("turns");
@@ -119,16 +119,17 @@ fn what_is_in_the_way_is_told_as_in_a_cluster() {
     let refused = folder.run("--semaphore turns --wait-timeout 0", "echo started").end();
     assert_eq!(refused.code(), 75);
     assert_eq!(refused.stderr, "konductor-run: error: semaphore turns is not free: it is paused: it has 0 permits\n");
-    for run in [&heavy, &first, &second] {
+    let waiting = |rest: &str| format!("konductor-run: waiting for semaphore turns{rest}\n");
+    let fewer = waiting(", which has 3 permits, fewer than the 4 that are asked for");
+    let said = heavy.says("which is paused");
+    assert!(said.starts_with(&fewer), "{said}");
+    assert!(said.ends_with(&waiting(", which is paused: it has 0 permits")), "{said}");
+    assert_eq!(second.says("waiting for"), waiting(", which is paused: it has 0 permits; 2 ahead"));
+    assert_eq!(first.says("waiting for"), waiting(": next in line"));
+    for run in [heavy, first, second] {
         run.signal(TERM);
+        assert_eq!(run.end().code(), 143);
     }
-    let lines = |run: Running| -> Vec<String> { run.end().stderr.lines().map(str::to_owned).collect() };
-    let waiting = |rest: &str| format!("konductor-run: waiting for semaphore turns{rest}");
-    let (heavy, second) = (lines(heavy), lines(second));
-    assert_eq!(heavy[0], waiting(", which has 3 permits, fewer than the 4 that are asked for"), "{heavy:?}");
-    assert!(heavy.contains(&waiting(", which is paused: it has 0 permits")), "{heavy:?}");
-    assert_eq!(second[0], waiting(", which is paused: it has 0 permits; 2 ahead"), "{second:?}");
-    assert!(lines(first).contains(&waiting(": next in line")));
     holder.signal(TERM);
     assert_eq!(holder.end().code(), 143);
 }
