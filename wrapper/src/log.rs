@@ -1,8 +1,9 @@
 //! The log, on stderr only: stdout is the command's.
 //!
-//! - A line must never delay a deadline. Whether stderr takes it at once nobody can tell: what it was asked a moment ago
-//!   the command may have filled since, and to make it refuse instead of wait would show in the command, too. So lines
-//!   are written by a thread, which is started with the first of them. Whoever has a line to say sees it out for the
+//! - A line must never delay a deadline. A kernel of today can be asked to have a pipe take it at once or not at all. Of
+//!   files, terminals and older kernels nobody can tell: what stderr was asked a moment ago the command may have filled
+//!   since, and to make it refuse instead of wait would show in the command, too. What is not taken at once is written by
+//!   a thread, which is started with the first such line. Whoever has a line to say sees it out for the
 //!   moment that this usually takes, so that it comes before what the command says next; and no longer. As many as are
 //!   worth keeping wait their turn. What is lost is counted, and the number is said when there is room again.
 //! - A warning that repeats is said ever more seldom, with a count ([`Repeats`]), unless more is asked for.
@@ -13,7 +14,7 @@
 use std::{
     collections::VecDeque,
     fmt::{self, Write as _},
-    io,
+    io::{self, IoSlice},
     os::fd::AsFd as _,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -26,6 +27,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     unistd::write,
 };
+use rustix::io::{ReadWriteFlags, pwritev2};
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
@@ -293,8 +295,14 @@ impl Writer {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say(&'static self, line: Vec<u8>) {
+    fn say(&'static self, mut line: Vec<u8>) {
         let mut queue = self.queue();
+        if queue.lost == 0 && !queue.is_busy() {
+            line.drain(..taken_at_once(&line));
+            if line.is_empty() {
+                return;
+            }
+        }
         if queue.lines.len() >= KEPT {
             queue.lost += 1;
             return;
@@ -353,6 +361,13 @@ impl Writer {
             }
         }
     }
+}
+
+/// How much of a line stderr has taken without anybody waiting.
+fn taken_at_once(line: &[u8]) -> usize {
+    // At the end of a file, and wherever a pipe is.
+    let position = u64::MAX;
+    pwritev2(io::stderr(), &[IoSlice::new(line)], position, ReadWriteFlags::NOWAIT).unwrap_or(0)
 }
 
 /// Writes a line to stderr, however long that takes: also where somebody has made it refuse instead of wait.

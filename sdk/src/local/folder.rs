@@ -4,7 +4,7 @@
 //! DIR/*.yaml                          the manifests
 //! DIR/.konductor/semaphores/NAME/
 //!     lock                            locked exclusively by a transaction, shared by a look
-//!     state.json                      replaced as a whole, on the disk before anything rests on it
+//!     state.json, terms.json          replaced as a whole (`super::store`)
 //!     claims/CLAIM                    a FIFO for each claim, locked by its owner for as long as it lives
 //! ```
 //!
@@ -48,9 +48,10 @@ use super::{
     filesystem::Filesystem,
     limits,
     manifest::{Definition, ManifestError},
-    place::{LOCK, Opened, STATE_FILE, is_locked},
+    place::{LOCK, Opened, is_locked},
     rules::{Standing, concerned, reign, standings},
     state::{Claim, Unbelievable},
+    store::{STATE_FILE, Store, TERMS_FILE},
 };
 
 pub(super) const STATE_FOLDER: &str = ".konductor";
@@ -90,18 +91,27 @@ pub(super) enum FolderError {
     /// The state is damaged.
     #[error(
         "cannot believe {path}: {why}. It is kept as {aside}: repair it and name it {STATE_FILE} again; or, if nothing that it \
-         protects runs any more, delete it: fencing tokens then start again from the time of day"
+         protects runs any more, delete it: fencing tokens then go on from what {TERMS_FILE} says"
     )]
     Corrupt { path: String, why: Unbelievable, aside: String },
     /// The state is damaged, and whoever found that only looks.
-    #[error("cannot believe {path}: {why}. Whoever takes part next sets it aside, and says what to do")]
+    #[error(
+        "cannot believe {path}: {why}. Whoever takes part next does without it, if this machine was started since, or sets it \
+         aside and says what to do"
+    )]
     Damaged { path: String, why: Unbelievable },
     /// A state was damaged before, and nobody has done anything about it.
     #[error(
         "{aside} was set aside because it is damaged: repair it and name it {STATE_FILE} again; or, if nothing that it protects runs \
-         any more, delete it: fencing tokens then start again from the time of day"
+         any more, delete it: fencing tokens then go on from what {TERMS_FILE} says"
     )]
     SetAside { aside: String },
+    /// What says which tokens were given out is damaged. No power failure does that.
+    #[error(
+        "cannot believe {path}: {why}. Without it fencing tokens could come again: repair it; or, if no token of before matters any \
+         more, delete it: they then go on from what {STATE_FILE} says, or from the time of day"
+    )]
+    Terms { path: String, why: Unbelievable },
     /// A process lives that holds or waits, and the state does not know it.
     #[error(
         "{path} belongs to a process that runs, but is not in {STATE_FILE}, which somebody has deleted or replaced: end that process, or wait for its end"
@@ -119,6 +129,9 @@ pub(super) enum FolderError {
     /// Somebody deletes the state again and again.
     #[error("{path} was deleted while it was used")]
     Unsteady { path: String },
+    /// It cannot be had with [`Haste::AtOnce`], and nothing has been changed.
+    #[error("it takes a while")]
+    TakesTime,
 }
 
 impl FolderError {
@@ -131,6 +144,45 @@ impl FolderError {
 }
 
 pub(super) type Result<T> = std::result::Result<T, FolderError>;
+
+/// Whether there is time to wait for others or for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// There is not: [`FolderError::TakesTime`] instead.
+    AtOnce,
+    /// There is.
+    HoweverLong,
+}
+
+impl Haste {
+    pub(super) fn allows_to_wait(self) -> Result<()> {
+        match self {
+            Self::AtOnce => Err(FolderError::TakesTime),
+            Self::HoweverLong => Ok(()),
+        }
+    }
+}
+
+/// How a folder is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Locking {
+    Exclusively,
+    Shared,
+    Not,
+}
+
+impl Locking {
+    /// Locks this file. Who waits for that can be interrupted.
+    fn lock(self, file: &File, haste: Haste) -> io::Result<()> {
+        match (self, haste) {
+            (Self::Exclusively, Haste::AtOnce) => Ok(file.try_lock()?),
+            (Self::Exclusively, Haste::HoweverLong) => file.lock(),
+            (Self::Shared, Haste::AtOnce) => Ok(file.try_lock_shared()?),
+            (Self::Shared, Haste::HoweverLong) => file.lock_shared(),
+            (Self::Not, _) => Ok(()),
+        }
+    }
+}
 
 /// What a transaction is to change, besides taking out the dead.
 #[derive(Clone, Debug)]
@@ -183,14 +235,22 @@ impl Ask {
 impl FolderLock {
     /// Makes a change and says where the claim of this name then stands, whose FIFO is `mine`. A claim that was added
     /// comes with its own.
-    pub(super) fn transact(&self, change: &Change, name: &str, mine: &Weak<File>) -> Result<(Standing, Option<File>)> {
-        let (place, lock) = self.open(File::lock)?;
-        let (before, claims) = (place.load()?, place.claims()?);
+    pub(super) fn transact(
+        &self,
+        change: &Change,
+        name: &str,
+        mine: &Weak<File>,
+        haste: Haste,
+    ) -> Result<(Standing, Option<File>)> {
+        let (place, lock) = self.open(Locking::Exclusively, haste)?;
+        let mount = place.mount_for(haste)?;
+        let (store, before) = Store::open(&place, &mount)?;
+        let claims = place.claims(haste)?;
         let definitions = self.manifests()?;
         let definition = definitions.iter().find(|found| (found.kind, &found.name) == (self.kind, &self.name));
         let mut state = before.clone();
         let mut gone = claims.sweep(&mut state)?;
-        let mut file = None;
+        store.settle(&mut state);
         match change {
             Change::Nothing => {}
             Change::Add(ask) => {
@@ -200,7 +260,6 @@ impl FolderLock {
                 }
                 state.claims.push(claim(ask, state.next_ticket));
                 state.next_ticket += 1;
-                file = Some(claims.create_fifo(&ask.name)?);
             }
             Change::Remove(name) => {
                 state.claims.retain(|claim| claim.name != *name);
@@ -221,19 +280,28 @@ impl FolderLock {
             // It does not stand still.
             own.passed_over = false;
         }
-        let decided = reign(&state, self.kind, &self.name, definition, now());
+        let mut decided = reign(&state, self.kind, &self.name, definition, now());
         // Terms alone are no news.
         let changed = standings(&before) != standings(&decided) || before.permits != decided.permits;
-        let outcome = if changed {
-            place.write_down(&decided).and_then(|()| {
-                for other in concerned(&before, &decided).into_iter().filter(|other| *other != name) {
-                    claims.wake(other);
-                }
-                place.put_in_place()
-            })
-        } else {
-            Ok(())
+        let terms = store.wants(&decided).filter(|_| changed);
+        if terms.is_some() {
+            haste.allows_to_wait()?;
+        }
+        let mut file = None;
+        let mut carry_out = || {
+            if let Some(terms) = terms {
+                store.reserve(terms, &mut decided)?;
+            }
+            if let Change::Add(ask) = change {
+                file = Some(claims.create_fifo(&ask.name)?);
+            }
+            store.write_down(&mut decided)?;
+            for other in concerned(&before, &decided).into_iter().filter(|other| *other != name) {
+                claims.wake(other);
+            }
+            store.put_in_place()
         };
+        let outcome = if changed { carry_out() } else { Ok(()) };
         if let (Err(_), Change::Add(ask)) = (&outcome, change) {
             gone.push(ask.name.clone());
         }
@@ -248,18 +316,19 @@ impl FolderLock {
     }
 
     /// Where the claim of this name stands, whose FIFO is `mine`.
-    pub(super) fn look(&self, name: &str, mine: &Weak<File>) -> Result<Standing> {
-        let (place, _lock) = self.open(File::lock_shared)?;
-        let state = place.load()?;
+    pub(super) fn look(&self, name: &str, mine: &Weak<File>, haste: Haste) -> Result<Standing> {
+        let (place, _lock) = self.open(Locking::Shared, haste)?;
+        let mount = place.mount_for(haste)?;
+        let (_, state) = Store::open(&place, &mount)?;
         let standing = standings(&state).remove(name).unwrap_or(Standing::Gone);
-        place.claims()?.take_turn(name, &standing, None, mine)?;
+        place.claims(haste)?.take_turn(name, &standing, None, mine)?;
         Ok(standing)
     }
 
     /// The claim of this name, opened to see its owner's end. None when that has come already.
     pub(super) fn watch(&self, name: &str) -> Result<Option<File>> {
-        let (place, _) = self.open(|_| Ok(()))?;
-        let claims = place.claims()?;
+        let (place, _) = self.open(Locking::Not, Haste::HoweverLong)?;
+        let claims = place.claims(Haste::HoweverLong)?;
         // Not writable: it must not keep the owner's end from being seen.
         let Some(file) = claims.open_fifo(name, OFlag::O_RDONLY)? else { return Ok(None) };
         // With the lock taken after the opening, the end is still to come, and will be seen.
@@ -267,11 +336,11 @@ impl FolderLock {
     }
 
     /// Opens the lock's folder, makes it if need be, and locks it.
-    fn open(&self, lock: fn(&File) -> io::Result<()>) -> Result<(Opened, File)> {
+    fn open(&self, locking: Locking, haste: Haste) -> Result<(Opened, File)> {
         let top = top(&self.folder, self.any_filesystem)?;
         let rights = Rights::of(&top.folder).map_err(|error| failed("examine", &self.folder, error))?;
         for _ in 0..limits::REOPEN {
-            match self.lock(&top, &rights, lock) {
+            match self.lock(&top, &rights, locking, haste) {
                 Err(FolderError::Unsteady { .. }) => {}
                 outcome => return outcome,
             }
@@ -280,15 +349,18 @@ impl FolderLock {
     }
 
     /// [`FolderError::Unsteady`] when what was opened has been deleted meanwhile, and is no place to meet any more.
-    fn lock(&self, top: &Opened, rights: &Rights, lock: fn(&File) -> io::Result<()>) -> Result<(Opened, File)> {
-        let mut opened = top.enter(STATE_FOLDER, Some(rights))?;
+    fn lock(&self, top: &Opened, rights: &Rights, locking: Locking, haste: Haste) -> Result<(Opened, File)> {
+        let mut opened = top.enter(STATE_FOLDER, Some(rights), haste)?;
         for part in [self.kind.plural, &self.name] {
-            opened = opened.enter(part, None)?;
+            opened = opened.enter(part, None, haste)?;
         }
         let file = opened.lock_file()?;
         loop {
-            match lock(&file) {
+            match locking.lock(&file, haste) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && haste == Haste::AtOnce => {
+                    return Err(FolderError::TakesTime);
+                }
                 outcome => break outcome.map_err(|error| opened.failed("lock", LOCK, error))?,
             }
         }

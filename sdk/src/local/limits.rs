@@ -9,6 +9,16 @@ pub(super) const CLAIMS: usize = 4096;
 /// Bytes of a state file: [`CLAIMS`] with the longest texts take less.
 pub(super) const STATE: u64 = 16 << 20;
 
+/// Bytes of the file that says which terms are reserved: one line.
+pub(super) const TERMS: u64 = 4096;
+
+/// How many terms more than are needed are reserved by who does not know whether others reserve as often: little is lost
+/// where each use of a folder is by another mount, as of containers. With one every 0.1 s, day and night, they last a year.
+pub(super) const FIRST_TERMS: u64 = 16;
+
+/// How many more are reserved when these are used up: the disk is waited for once in so many changes.
+pub(super) const MORE_TERMS: u64 = 1024;
+
 /// Bytes of one manifest, as large as an object can be in Kubernetes.
 pub(super) const MANIFEST: u64 = 1 << 20;
 

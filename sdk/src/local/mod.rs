@@ -16,7 +16,8 @@
 //! - **Nobody waits for who stands still in the queue.** Somebody whose turn has come takes it with a lock of its own;
 //!   if it has not done so within some seconds (Ctrl-Z), the next one has its turn. When it goes on it is at its old
 //!   place in the queue.
-//! - **Fencing tokens rise** as in a cluster: with each transaction the term rises, and starts from the time of day.
+//! - **Fencing tokens rise** as in a cluster, also after a power failure: with each transaction the term rises, and starts
+//!   from the time of day. The disk is waited for only now and then, when it has to know how far (`store`).
 //!
 //! - **Looking is no part of it.** [`Local::snapshot`] and [`Local::watch`] show who holds and who waits, and take,
 //!   make and write nothing.
@@ -32,11 +33,13 @@ mod folder;
 mod limits;
 mod links;
 mod manifest;
+mod mount;
 mod place;
 mod rules;
 mod snapshot;
 mod spectator;
 mod state;
+mod store;
 mod turns;
 mod watch;
 pub mod yaml;
@@ -62,7 +65,7 @@ use tokio::{
 };
 
 use self::{
-    folder::{Ask, Change, FolderError, FolderLock},
+    folder::{Ask, Change, FolderError, FolderLock, Haste},
     rules::{Duty, Standing},
     turns::Turns,
     watch::{Bell, Followed, Watches},
@@ -452,7 +455,7 @@ async fn decide(
         Next::PassOver(turns) => transact(place, Change::PassOver(turns.clone()), name, fifo).await?.0,
         Next::Look => {
             let name = name.clone();
-            apart(place, move |place| place.look(&name, &fifo)).await?
+            at_once_or_apart(place, move |place, haste| place.look(&name, &fifo, haste)).await?
         }
     };
     Ok((None, standing))
@@ -465,7 +468,7 @@ async fn transact(
     fifo: Weak<File>,
 ) -> Result<(Standing, Option<File>), FolderError> {
     let name = name.to_owned();
-    apart(place, move |place| place.transact(&change, &name, &fifo)).await
+    at_once_or_apart(place, move |place, haste| place.transact(&change, &name, &fifo, haste)).await
 }
 
 /// Ends a wait that is not wanted any more.
@@ -492,13 +495,18 @@ async fn release(place: &FolderLock, name: String, fifo: Arc<File>, within: Dura
     drop(fifo);
 }
 
-/// Waits for files and locks on a thread that may.
-async fn apart<T: Send + 'static>(
+/// What takes microseconds is done here. Others and the disk are waited for on a thread that may, which is where the time
+/// would go otherwise: to start it and to hear of it.
+async fn at_once_or_apart<T: Send + 'static>(
     place: &FolderLock,
-    work: impl FnOnce(&FolderLock) -> Result<T, FolderError> + Send + 'static,
+    work: impl Fn(&FolderLock, Haste) -> Result<T, FolderError> + Send + 'static,
 ) -> Result<T, FolderError> {
+    match work(place, Haste::AtOnce) {
+        Err(FolderError::TakesTime) => {}
+        done => return done,
+    }
     let own = place.clone();
-    konductor_cluster::apart::apart(move || work(&own))
+    konductor_cluster::apart::apart(move || work(&own, Haste::HoweverLong))
         .await
         .unwrap_or_else(|error| Err(place.failed("start a thread to decide in", error)))
 }

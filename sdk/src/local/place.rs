@@ -19,21 +19,19 @@ use nix::{
     sys::stat::{Mode, fstat, fstatat, mkdirat},
     unistd::{AccessFlags, LinkatFlags, UnlinkatFlags, faccessat, fsync, geteuid, linkat, mkfifoat, unlinkat},
 };
+use rustix::fs::{RenameFlags, renameat_with};
 
 use super::{
     access::{self, Rights, open_up},
-    folder::{FolderError, Result, failed},
+    folder::{FolderError, Haste, Result, failed},
     limits,
+    mount::Mount,
     rules::Standing,
-    state::{State, Unbelievable, is_claim_name},
+    state::{State, is_claim_name},
+    store::Files,
 };
 
 pub(super) const LOCK: &str = "lock";
-pub(super) const STATE_FILE: &str = "state.json";
-/// What the state is written to first.
-const NEW_STATE: &str = "state.json.new";
-/// States that could not be believed are kept under this name, and a number.
-const SET_ASIDE: &str = "state.json.corrupt-";
 
 /// What something is called before it has its name. No claim and no lock is called so.
 const UNFINISHED: &str = ".konductor-new";
@@ -58,12 +56,13 @@ impl Opened {
     }
 
     /// The folder of this name in this one, made if it is not there: open to all, or with these rights.
-    pub(super) fn enter(&self, name: &str, rights: Option<&Rights>) -> Result<Self> {
+    pub(super) fn enter(&self, name: &str, rights: Option<&Rights>, haste: Haste) -> Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         for _ in 0..limits::REOPEN {
             let folder = match openat(&self.folder, name, flags, Mode::empty()) {
                 Ok(folder) => folder,
                 Err(Errno::ENOENT) => {
+                    haste.allows_to_wait()?;
                     self.create_folder(name, rights)?;
                     continue;
                 }
@@ -192,72 +191,6 @@ impl Opened {
         }
     }
 
-    /// What the state's file says; none where there is none, as there has never been a state.
-    pub(super) fn read_state(&self) -> Result<Option<Vec<u8>>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let mut bytes = Vec::new();
-        match openat(&self.folder, STATE_FILE, flags, Mode::empty()) {
-            Ok(file) => {
-                let file = self.plain_file(STATE_FILE, Ok(File::from(file)))?;
-                let read = file.take(limits::STATE + 1).read_to_end(&mut bytes);
-                read.map_err(|error| self.failed("read", STATE_FILE, error))?;
-                Ok(Some(bytes))
-            }
-            Err(Errno::ENOENT) => match self.names()?.into_iter().find(|name| name.starts_with(SET_ASIDE)) {
-                Some(aside) => Err(FolderError::SetAside { aside: self.path.join(aside).display().to_string() }),
-                None => Ok(None),
-            },
-            Err(error) => self.plain_file(STATE_FILE, Err(error.into())).map(|_| None),
-        }
-    }
-
-    /// The state, which is only empty where there has never been one.
-    pub(super) fn load(&self) -> Result<State> {
-        let Some(bytes) = self.read_state()? else { return Ok(State::default()) };
-        let why = match State::parse(&bytes) {
-            Ok(state) => return Ok(state),
-            Err(why) => why,
-        };
-        let path = self.path.join(STATE_FILE).display().to_string();
-        if let Unbelievable::Version(_) = why {
-            return Err(FolderError::Later { path, why });
-        }
-        let names = self.names()?;
-        let aside =
-            (1..u32::MAX).map(|n| format!("{SET_ASIDE}{n}")).find(|name| !names.contains(name)).unwrap_or_default();
-        let renamed = renameat(&self.folder, STATE_FILE, &self.folder, aside.as_str());
-        renamed.map_err(|error| self.failed("set aside", STATE_FILE, error))?;
-        Err(FolderError::Corrupt { path, why, aside })
-    }
-
-    /// Writes a state to the disk, beside the one that is in force.
-    pub(super) fn write_down(&self, state: &State) -> Result<()> {
-        let path = self.path.join(STATE_FILE).display().to_string();
-        let bytes = state.print().map_err(|why| FolderError::Unwritable { path, why })?;
-        match unlinkat(&self.folder, NEW_STATE, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(error) => return Err(self.failed("replace", NEW_STATE, error)),
-        }
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let file = openat(&self.folder, NEW_STATE, flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from);
-        let mut file = file.map_err(|error| self.failed("create", NEW_STATE, error))?;
-        let opened = open_up(&file, access::FILE);
-        let written = opened.and_then(|()| file.write_all(&bytes)).and_then(|()| file.sync_all());
-        written.map_err(|error| self.not_stored(error))
-    }
-
-    /// Puts what was written down in force.
-    pub(super) fn put_in_place(&self) -> Result<()> {
-        let renamed = renameat(&self.folder, NEW_STATE, &self.folder, STATE_FILE).and_then(|()| fsync(&self.folder));
-        renamed.map_err(|error| self.not_stored(error))
-    }
-
-    fn not_stored(&self, error: impl Into<io::Error>) -> FolderError {
-        // On a full disk it would only be in the way.
-        let _ = unlinkat(&self.folder, NEW_STATE, UnlinkatFlags::NoRemoveDir);
-        self.failed("write", STATE_FILE, error)
-    }
-
     /// The names of all that is in it.
     pub(super) fn names(&self) -> Result<Vec<String>> {
         let failed = |error: Errno| failed("read", &self.path, error);
@@ -270,8 +203,88 @@ impl Opened {
         Ok(names)
     }
 
-    pub(super) fn claims(&self) -> Result<Claims> {
-        Ok(Claims(self.enter("claims", None)?))
+    pub(super) fn claims(&self, haste: Haste) -> Result<Claims> {
+        Ok(Claims(self.enter("claims", None, haste)?))
+    }
+
+    /// By which mount it is reached, if that is one on which there is enough time to do what has to be done.
+    pub(super) fn mount_for(&self, haste: Haste) -> Result<Mount> {
+        let mount = Mount::of(&self.folder).map_err(|error| failed("examine", &self.path, error))?;
+        if !mount.is_of_one_machine {
+            haste.allows_to_wait()?;
+        }
+        Ok(mount)
+    }
+}
+
+impl Files for Opened {
+    fn read(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = match openat(&self.folder, name, flags, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(None),
+            file => self.plain_file(name, file.map(File::from).map_err(io::Error::from))?,
+        };
+        // Seldom longer than this.
+        let mut bytes = Vec::with_capacity(1024);
+        let read = file.take(most + 1).read_to_end(&mut bytes);
+        read.map_err(|error| self.failed("read", name, error))?;
+        Ok(Some(bytes))
+    }
+
+    fn write(&self, name: &str, bytes: &[u8], synced: bool) -> Result<()> {
+        match unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(error) => return Err(self.failed("replace", name, error)),
+        }
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let file = openat(&self.folder, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from);
+        let mut file = file.map_err(|error| self.failed("create", name, error))?;
+        let opened = open_up(&file, access::FILE);
+        let written = opened.and_then(|()| file.write_all(bytes));
+        let written = written.and_then(|()| if synced { file.sync_all() } else { Ok(()) });
+        written.map_err(|error| {
+            // On a full disk it would only be in the way.
+            let _ = unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir);
+            self.failed("write", name, error)
+        })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let renamed = renameat(&self.folder, from, &self.folder, to);
+        renamed.map_err(|error| self.failed("replace", to, error))
+    }
+
+    fn rename_soon(&self, from: &str, to: &str) -> Result<()> {
+        // ext4 and others begin to write a file when it gets another one's name, in case its owner has forgotten to wait
+        // for the disk. This takes ten times as long as all else here, and is not done when both are exchanged.
+        match renameat_with(&self.folder, from, &self.folder, to, RenameFlags::EXCHANGE) {
+            Ok(()) => {
+                // What is left is removed by the next one.
+                let _ = self.remove(from);
+                Ok(())
+            }
+            // There is none of that name yet, or the filesystem has no such call.
+            Err(_) => self.rename(from, to),
+        }
+    }
+
+    fn sync(&self) -> Result<()> {
+        fsync(&self.folder).map_err(|error| failed("write", &self.path, error))
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        match unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(error) => Err(self.failed("remove", name, error)),
+        }
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        Self::names(self)
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
     }
 }
 

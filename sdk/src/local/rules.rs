@@ -100,8 +100,8 @@ fn parent(state: &State, name: &str, definition: &Definition, wall: Timestamp) -
         uid: name.into(),
         version: 1,
         generation: 1,
-        // A lower bound for the term: with it, tokens go on rising also where a state was deleted.
-        created: u64::try_from(wall.as_second()).unwrap_or(0),
+        // What a lock's first term follows, so that tokens go on rising also where all that was known of it was deleted.
+        created: if state.term == 0 { u64::try_from(wall.as_second()).unwrap_or(0) } else { 0 },
         capacity: definition.capacity,
         ttl: DEFAULT_TTL,
         queueing: definition.queueing,

@@ -22,8 +22,9 @@ use super::{
     folder::{FolderError, Result, STATE_FOLDER, manifests, top},
     limits,
     manifest::Definition,
-    place::{Claims, Opened, STATE_FILE, is_locked},
+    place::{Claims, Opened, is_locked},
     state::{Claim, State, Unbelievable},
+    store::{STATE_FILE, read_state},
 };
 use crate::{chain, name::is_name};
 
@@ -143,7 +144,7 @@ fn read(place: &Opened, name: &str) -> Result<(State, Alive)> {
     let mut tries = 0;
     loop {
         let before = which();
-        let state = match lock.read_state()? {
+        let state = match read_state(&lock)? {
             None => State::default(),
             Some(bytes) => State::parse(&bytes).map_err(|why| {
                 let path = lock.path.join(STATE_FILE).display().to_string();

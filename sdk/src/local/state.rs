@@ -1,7 +1,7 @@
 //! The file that says who holds one lock and who waits for it: its format, and what makes it believable.
 //!
-//! It is always replaced as a whole. What cannot have been written by this code is not believed, and never taken for
-//! empty: an empty state would let a second holder in, and start the fencing tokens anew.
+//! It is always replaced as a whole. What cannot have been written by this code is not believed, and not taken for empty
+//! unless the power has failed since (`super::store`): an empty state would let a second holder in.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use super::limits;
 
-/// The version of the format that is written here, and the only one that is understood.
-const VERSION: u32 = 1;
+/// The version of the format that is written here.
+const VERSION: u32 = 2;
+
+/// The one before, which is understood as well. It was on the disk before anything rested on it, and said nothing of what
+/// is reserved. Programs of that time must not take a state of today for one of theirs: it may not be the last one.
+const DURABLE: u32 = 1;
 
 /// One lock with its claims.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +32,12 @@ pub(super) struct State {
     pub(super) term: u64,
     /// As in the status of a lock in a cluster.
     pub(super) settled_term: u64,
+    /// Up to which term tokens can be given out, as the disk knows of it; zero where all that is here is on the disk.
+    #[serde(default)]
+    pub(super) reserved: u64,
+    /// The mark of the mount by which this was written, if that has one.
+    #[serde(default)]
+    pub(super) mount: Option<String>,
     /// The place in the queue of the next claim.
     pub(super) next_ticket: u64,
     pub(super) claims: Vec<Claim>,
@@ -67,7 +77,16 @@ pub(super) enum Unbelievable {
 impl Default for State {
     /// Nobody has ever asked for this lock.
     fn default() -> Self {
-        Self { version: VERSION, permits: None, term: 0, settled_term: 0, next_ticket: 1, claims: Vec::new() }
+        Self {
+            version: VERSION,
+            permits: None,
+            term: 0,
+            settled_term: 0,
+            reserved: 0,
+            mount: None,
+            next_ticket: 1,
+            claims: Vec::new(),
+        }
     }
 }
 
@@ -81,10 +100,11 @@ impl State {
         }
         let corrupt = |error: serde_json::Error| Unbelievable::Corrupt(error.to_string());
         let Versioned { version } = serde_json::from_slice(bytes).map_err(corrupt)?;
-        if version != u64::from(VERSION) {
+        if ![DURABLE, VERSION].map(u64::from).contains(&version) {
             return Err(Unbelievable::Version(version));
         }
         let state: Self = serde_json::from_slice(bytes).map_err(corrupt)?;
+        let state = Self { version: VERSION, ..state };
         state.check().map_err(|what| Unbelievable::Corrupt(what.to_owned()))?;
         Ok(state)
     }
@@ -105,7 +125,7 @@ impl State {
         let tickets: BTreeSet<_> = self.claims.iter().map(|claim| claim.ticket).collect();
         let checks = [
             (self.claims.len() <= limits::CLAIMS, "too many claims"),
-            (self.settled_term <= self.term && self.term <= MAX_TERM, "term out of range"),
+            (self.settled_term <= self.term && self.term.max(self.reserved) <= MAX_TERM, "term out of range"),
             (names.len() == self.claims.len(), "a claim is there twice"),
             (tickets.len() == self.claims.len(), "two claims have one ticket"),
             (all(|state, claim| claim.ticket < state.next_ticket), "a ticket of the future"),
@@ -178,16 +198,20 @@ mod tests {
 
     #[test]
     fn the_format_is_this_one() {
-        let text = r#"{"version":1,"permits":2,"term":7,"settledTerm":7,"nextTicket":2,"claims":[{"name":"a1","holder":"h","permits":1,"priority":0,"ticket":1,"phase":"Granted","term":7,"fencingToken":7340032,"ahead":null,"acquiredAt":"2026-01-02T03:04:05Z","message":null}]}"#;
+        let text = r#"{"version":2,"permits":2,"term":7,"settledTerm":7,"reserved":9,"mount":"b/1","nextTicket":2,"claims":[{"name":"a1","holder":"h","permits":1,"priority":0,"ticket":1,"phase":"Granted","term":7,"fencingToken":7340032,"ahead":null,"acquiredAt":"2026-01-02T03:04:05Z","message":null}]}"#;
         let state = State::parse(text.as_bytes()).unwrap();
         assert_eq!(String::from_utf8(state.print().unwrap()).unwrap(), format!("{text}\n"));
+        let before = text.replace(r#""reserved":9,"mount":"b/1","#, "").replace(r#""version":2"#, r#""version":1"#);
+        let durable = State { reserved: 0, mount: None, ..state };
+        assert_eq!(State::parse(before.as_bytes()), Ok(durable), "the one before is understood");
     }
 
     #[test]
     fn what_was_not_written_here_is_not_believed() {
         type Edit = fn(&mut State);
-        let edits: [(&str, Edit); 10] = [
+        let edits: [(&str, Edit); 11] = [
             ("term out of range", |state| state.settled_term = 8),
+            ("term out of range", |state| state.reserved = MAX_TERM + 1),
             ("term out of range", |state| state.term = MAX_TERM + 1),
             ("a claim is there twice", |state| state.claims[0].name = "b2".to_owned()),
             ("two claims have one ticket", |state| state.claims[0].ticket = 2),
@@ -219,7 +243,7 @@ mod tests {
         for end in 0..bytes.len() - 2 {
             assert!(matches!(State::parse(&bytes[..end]), Err(Unbelievable::Corrupt(_))), "{end} bytes");
         }
-        assert_eq!(State::parse(br#"{"version":2,"other":[]}"#), Err(Unbelievable::Version(2)));
+        assert_eq!(State::parse(br#"{"version":3,"other":[]}"#), Err(Unbelievable::Version(3)));
     }
 
     proptest! {

@@ -463,16 +463,14 @@ impl<'a> Driver<'a> {
         self.tree.watched_by(None, false);
     }
 
-    /// Ends the watchdog when nothing is alive that it would have to end. In a cluster it is waited for only when what
-    /// is held is on its way back: the end of a process takes a tenth of the time that the API server does. Without one
-    /// the watchdog holds what is held, until it is gone.
+    /// Ends the watchdog when nothing is alive that it would have to end. It is waited for only when what is held is on its
+    /// way back: the end of a process takes a tenth of the time that the API server does. In a folder what is given back
+    /// is so by what is written, whoever may still have its lock for a moment; and when nothing can be written, by the end
+    /// of all who have it.
     fn kill_watchdog(&mut self) {
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.kill();
             self.killed_watchdog = Some(watchdog);
-        }
-        if self.local.is_some() {
-            self.bury_watchdog();
         }
     }
 

@@ -165,17 +165,17 @@ impl Running {
         read_line(self.0.stdout.as_mut().expect("stdout is a pipe"))
     }
 
-    /// Reads what it says itself, to the first line with this in it.
-    pub(crate) fn says(&mut self, what: &str) {
+    /// Reads what it says itself, to the first line with this in it. Returns all of that.
+    pub(crate) fn says(&mut self, what: &str) -> String {
         let stderr = self.0.stderr.as_mut().expect("stderr is a pipe");
         let mut said = String::new();
         loop {
             let line = read_line(stderr);
             assert!(!line.is_empty(), "it ends without {what:?}: {said}");
+            said += &(line.clone() + "\n");
             if line.contains(what) {
-                return;
+                return said;
             }
-            said += &line;
         }
     }
 

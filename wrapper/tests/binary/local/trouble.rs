@@ -181,9 +181,66 @@ fn a_damaged_state_is_set_aside_and_never_taken_for_empty() {
     fs::write(&state, &good).unwrap();
     assert!(token(&run.end()) > first);
     // A later version's is left where it is.
-    fs::write(&state, "{\"version\":2}").unwrap();
-    refused(&run.end(), &format!("cannot use {}: its format is version 2", state.display()));
-    assert_eq!(fs::read(&state).unwrap(), b"{\"version\":2}");
+    fs::write(&state, "{\"version\":3}").unwrap();
+    refused(&run.end(), &format!("cannot use {}: its format is version 3", state.display()));
+    assert_eq!(fs::read(&state).unwrap(), b"{\"version\":3}");
+}
+
+/// What `terms.json` says, or is to say.
+fn terms(folder: &Folder) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(folder.state_folder("turns").join("terms.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn what_a_power_failure_leaves_is_not_needed_and_no_token_comes_again() {
+    let folder = Folder::new(1);
+    let run = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN");
+    token(&run.end());
+    let state = folder.state_folder("turns").join("state.json");
+    let mut older = folder.state("turns");
+    older["mount"] = "another boot/1".into();
+    let older = older.to_string();
+    let half = &older[..older.len() / 2];
+    let zeros = "\0".repeat(older.len());
+    let mut highest = token(&run.end());
+    for left in [None, Some(""), Some(half), Some(&zeros), Some(&older)] {
+        let mut terms = terms(&folder);
+        terms["boot"] = "00000000-0000-0000-0000-000000000000".into();
+        fs::write(folder.state_folder("turns").join("terms.json"), terms.to_string()).unwrap();
+        match left {
+            Some(text) => fs::write(&state, text).unwrap(),
+            None => fs::remove_file(&state).unwrap(),
+        }
+        let next = token(&run.end());
+        let reserved = terms["reserved"].as_u64().unwrap();
+        assert!(next > highest && next >> 20 > reserved, "{left:?}: {next} after {highest}, {terms}");
+        highest = next;
+    }
+}
+
+#[test]
+fn terms_are_reserved_on_the_disk_before_they_are_given_out_and_many_at_a_time() {
+    let folder = Folder::new(1);
+    let run = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN");
+    let reserved = |after: &Ended| {
+        let (terms, term) = (terms(&folder)["reserved"].as_u64().unwrap(), token(after) >> 20);
+        assert!(terms > term, "{terms} {term}");
+        terms
+    };
+    let (first, second) = (reserved(&run.end()), reserved(&run.end()));
+    // Where the kernel does not number mounts nobody can know that nothing was lost in between.
+    assert_eq!(first == second, folder.state("turns")["mount"].is_string(), "{first} {second}");
+    // Somebody has been there all the time.
+    let holder = folder.hold("--semaphore turns");
+    let held = terms(&folder);
+    let waiter = folder.queue("--semaphore turns");
+    holder.signal(TERM);
+    assert_eq!((token(&waiter.end()) > 0, terms(&folder)), (true, held));
+    assert_eq!(holder.end().code(), 143);
+    // What says so and cannot be believed stops everybody.
+    let path = folder.state_folder("turns").join("terms.json");
+    fs::write(&path, "{}").unwrap();
+    refused(&run.end(), &format!("cannot believe {}: it is not what konductor writes: ", path.display()));
 }
 
 #[test]
