@@ -167,7 +167,7 @@ impl World {
             }
             Event::Released | Event::Failed { .. } => self.over = true,
             Event::Abandoned { .. } => (self.over, self.abandoned) = (true, true),
-            Event::Asked | Event::Granted | Event::Waiting { .. } | Event::Retrying { .. } => {}
+            Event::Asked | Event::Created { .. } | Event::Granted | Event::Waiting { .. } | Event::Retrying { .. } => {}
             other => panic!("unknown event: {other:?}"),
         }
     }
