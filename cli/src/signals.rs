@@ -38,12 +38,11 @@ impl Signals {
     pub(crate) fn new() -> io::Result<Self> {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let wanted: Vec<_> = NUMBERS.into_iter().filter(|number| !is_ignored(&status, *number)).collect();
-        let unheard = match UNHEARD.get() {
-            Some(unheard) => unheard,
-            None => {
-                let unheard = ending_by_default(&wanted)?;
-                UNHEARD.get_or_init(|| unheard)
-            }
+        let unheard = if let Some(unheard) = UNHEARD.get() {
+            unheard
+        } else {
+            let unheard = ending_by_default(&wanted)?;
+            UNHEARD.get_or_init(|| unheard)
         };
         let heard = wanted.into_iter().map(|number| Ok((number, signal(SignalKind::from_raw(number))?)));
         let heard = heard.collect::<io::Result<_>>()?;

@@ -222,7 +222,9 @@ impl Left<'_> {
         // nobody for a whole time to live.
         if !withdrawing.is_ok_and(|withdrawn| withdrawn.surely) {
             let left = clean_up(self.cluster, self.ours, self.before, self.made.as_ref(), self.limit).await;
-            left.into_iter().for_each(|warning| screen.warn(&warning));
+            if let Some(warning) = left {
+                screen.warn(&warning);
+            }
         }
     }
 }
