@@ -107,14 +107,20 @@ impl ApiError {
         matches!(self, Self::Refused { code: 404, name, .. } if name == wanted)
     }
 
-    /// Whether the object is another than the one that was meant by its UID, or has changed meanwhile.
-    pub(crate) fn is_another(&self) -> bool {
+    /// Whether the object of this name is another than the one that was meant by its UID, or has changed meanwhile.
+    pub(crate) fn is_another(&self, wanted: &str) -> bool {
         match self {
-            Self::Refused { code: 409, .. } => true,
+            Self::Refused { code: 409, name, .. } => name == wanted,
             // UIDs cannot be changed, as a patch with another one would.
             Self::Refused { code: 422, fields, .. } => fields.iter().any(|field| field == "metadata.uid"),
             Self::Refused { .. } | Self::Unanswered(_) | Self::NoLogin(_) => false,
         }
+    }
+
+    /// Whether it answers a request to delete the object of this name and a UID, which is known not to be there any more.
+    pub(crate) fn is_gone(&self, wanted: &str) -> bool {
+        let is_conflict = matches!(self, Self::Refused { code: 409, reason, .. } if reason == "Conflict");
+        self.is_absent(wanted) || is_conflict && self.is_another(wanted)
     }
 
     /// Whether the API server does not know the resource at all.
@@ -436,5 +442,18 @@ mod tests {
         let page = ApiError::read(StatusCode::NOT_FOUND, b"404 page not found\n");
         assert!(page.is_not_served() && !page.is_absent("a"));
         assert_eq!(page.to_string(), "404 Not Found: 404 page not found");
+        let conflict = |reason: &str| {
+            let body = format!(r#"{{"message":"no","reason":"{reason}","details":{{"name":"a","kind":"permits"}}}}"#);
+            ApiError::read(StatusCode::CONFLICT, body.as_bytes())
+        };
+        let another = conflict("Conflict");
+        assert!(named.is_gone("a") && another.is_gone("a") && another.is_another("a"));
+        assert!(!page.is_gone("a") && !another.is_gone("b") && !conflict("AlreadyExists").is_gone("a"));
+        let page = ApiError::read(
+            StatusCode::CONFLICT,
+            b"conflict
+",
+        );
+        assert!(!page.is_gone("a") && !page.is_another("a"));
     }
 }

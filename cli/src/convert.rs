@@ -2,7 +2,8 @@
 //!
 //! What is understood is a table of fields for each kind. Whatever is not in it is refused by its line and not left out
 //! in silence, and if anything is refused, nothing is written. What means something else here, or is left out because
-//! somebody else says it here, is noted. Objects of other kinds stay as they are, to the letter.
+//! somebody else says it here, is noted. Objects of other kinds stay as they are, to the letter; only
+//! each line ends as lines do here, with a line feed (not CR LF), the last one too.
 //!
 //! Why a field becomes what it becomes is said in `docs/migration.md`.
 

@@ -23,8 +23,12 @@ pub(crate) async fn find(globals: &Globals) -> Result<Config, Error> {
 /// Why there is no configuration. `named` says whether somebody has named a file or a context.
 fn explain(error: &ConnectError, named: bool) -> Error {
     // What is wrong with a kubeconfig that nobody has named stands below that there is no cluster.
-    let particular = causes(error).filter_map(|error| error.downcast_ref()).last().unwrap_or(error);
-    let told = Error::new(Exit::Unreachable, chain(particular));
+    let particular = match error {
+        // A pod is given its token by who makes it: no kubeconfig is what it lacks.
+        ConnectError::NoToken { .. } => return Error::new(Exit::from(error), error.to_string()),
+        _ => causes(error).filter_map(|error| error.downcast_ref()).last().unwrap_or(error),
+    };
+    let told = Error::new(Exit::from(particular), chain(particular));
     match particular {
         ConnectError::NoUser => Error::usage("--as-group goes with --as: whom to impersonate?"),
         ConnectError::NoContext { known, .. } => told.advise(has(known)),
@@ -88,6 +92,12 @@ mod tests {
         let error = explain(&ConnectError::Dangling { what, wanted, context, known: Vec::new() }, true);
         assert_eq!(error.advice[0], "it has none");
         assert_eq!(explain(&ConnectError::NoUser, false).exit, Exit::Usage);
+        let absent = ConnectError::NoCluster { source: "no file".into() };
+        assert_eq!(explain(&absent, false).exit, Exit::Unreachable);
+        let source = Box::new(ConnectError::NoCurrentContext { known: known() });
+        let error = explain(&ConnectError::NoToken { source }, false);
+        assert_eq!((error.exit, error.advice.len()), (Exit::Refused, 0), "as konductor-run has it");
+        assert!(error.message.contains("automountServiceAccountToken: true"), "{}", error.message);
         let source = "no such file".into();
         let error = explain(&ConnectError::Config { source }, true);
         assert_eq!(error.message, "the kubeconfig cannot be used: no such file");

@@ -4,6 +4,7 @@
 //! - `kubeconfig`: which cluster, and as whom; `cluster`: requests to it, in the API's own JSON; `error`, `trouble`: what
 //!   went wrong, for people;
 //! - `commands`: one module a command; `patience`, `waiting`: how long, and what is said meanwhile;
+//! - `signals`: what ends it from outside, and how that is told;
 //! - `output`, `screen`: what is printed; `status`: the flat summaries;
 //! - `why`: from an object to all that bears on it; `top`: a live view; `local`: what a folder has in a cluster's place;
 //! - `convert`: manifests of the first konductor, written anew.
@@ -25,6 +26,7 @@ mod patience;
 #[cfg(test)]
 mod reference;
 mod screen;
+mod signals;
 mod status;
 mod top;
 mod trouble;
@@ -84,6 +86,9 @@ pub fn main() -> ExitCode {
         }
         None => exit,
     };
+    if let Exit::Signal(signal) = exit {
+        signals::die_by(signal);
+    }
     ExitCode::from(exit.code())
 }
 

@@ -163,7 +163,8 @@ fn page() -> String {
 fn exit_codes() -> String {
     let mut page = String::from(
         "# Exit codes\n\n`konductor-run` passes the codes of its command on and has these of its own; `koncli` has the \
-         same ones. 128+n is what\nsignal n has ended. A Job's `podFailurePolicy` can tell them apart: [how](guides/exit-codes.md).\n\n",
+         same ones. 128+n is what\nsignal n has ended: both end by that signal themselves, as shells want it, but for a \
+         container's first process,\nwhich exits with the code. A Job's `podFailurePolicy` can tell them apart: [how](guides/exit-codes.md).\n\n",
     );
     let rows =
         exit::OWN.map(|(exit, meaning, advice)| [exit.code().to_string(), meaning.to_owned(), advice.to_owned()]);

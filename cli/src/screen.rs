@@ -101,6 +101,11 @@ impl Screen {
         }
     }
 
+    /// What has gone wrong, and is tried again.
+    pub(crate) fn looks_again(&self, why: &str) {
+        self.note(&format!("{why} (trying again)"));
+    }
+
     /// What people must know, also those who want to hear little, on stderr.
     #[expect(clippy::unused_self, reason = "there is one way to stderr")]
     pub(crate) fn warn(&self, text: &str) {

@@ -3,15 +3,13 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use konductor::{Boottime, Exit, clock::Alarm};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc::UnboundedReceiver,
-};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
     context::Context,
     error::Error,
     patience::{News, Patience, live, told},
+    signals::Signals,
 };
 
 /// Why the waiting has ended without what was waited for.
@@ -39,8 +37,25 @@ impl Stop {
     }
 }
 
-/// Waits for `goal`, which tells its news, as long as `patience` lasts.
+/// Waits for `goal`, which tells its news, as long as `patience` lasts. After that signals end the process at once.
 pub(crate) async fn wait_for<T>(
+    context: &Context,
+    patience: Patience,
+    goal: Pin<&mut impl Future<Output = Result<T, Error>>>,
+    news: &mut UnboundedReceiver<News>,
+) -> Result<T, Stop> {
+    let mut signals = listen()?;
+    wait_hearing(&mut signals, context, patience, goal, news).await
+}
+
+/// Hears of signals, from here on.
+pub(crate) fn listen() -> Result<Signals, Error> {
+    Signals::new().map_err(|error| system(&error))
+}
+
+/// The same for who has more to do when it has ended, and hears of signals itself.
+pub(crate) async fn wait_hearing<T>(
+    signals: &mut Signals,
     context: &Context,
     mut patience: Patience,
     mut goal: Pin<&mut impl Future<Output = Result<T, Error>>>,
@@ -49,7 +64,6 @@ pub(crate) async fn wait_for<T>(
     let began = Boottime::now();
     let mut line = context.screen.progress();
     let mut alarm = Alarm::new().map_err(|error| system(&error))?;
-    let mut signals = Signals::new().map_err(|error| system(&error))?;
     let (mut told_last, mut holder) = (String::new(), None);
     loop {
         alarm.set(Some(patience.ends()).filter(|at| *at != Boottime::NEVER)).map_err(|error| system(&error))?;
@@ -89,28 +103,4 @@ pub(crate) async fn wait_for<T>(
 
 fn system(error: &std::io::Error) -> Error {
     Error::internal(format!("the operating system does not let this process wait: {error}"))
-}
-
-/// The signals that end the waiting.
-pub(crate) struct Signals([tokio::signal::unix::Signal; 3]);
-
-/// Their numbers: HUP, INT and TERM.
-const NUMBERS: [i32; 3] = [1, 2, 15];
-
-impl Signals {
-    /// From here on they end nothing by themselves.
-    pub(crate) fn new() -> std::io::Result<Self> {
-        let [hangup, interrupt, terminate] = NUMBERS.map(|number| signal(SignalKind::from_raw(number)));
-        Ok(Self([hangup?, interrupt?, terminate?]))
-    }
-
-    /// The next one.
-    pub(crate) async fn next(&mut self) -> i32 {
-        let [hangup, interrupt, terminate] = &mut self.0;
-        tokio::select! {
-            _ = hangup.recv() => NUMBERS[0],
-            _ = interrupt.recv() => NUMBERS[1],
-            _ = terminate.recv() => NUMBERS[2],
-        }
-    }
 }

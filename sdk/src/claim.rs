@@ -79,6 +79,14 @@ pub struct LockSeen {
 pub enum Event {
     /// The claim is made; the operator has not said anything about it yet. Told again when it is made anew.
     Asked,
+    /// The claim was created here: this process's own request was answered so, and it is none that was found. Told only
+    /// of a claim that belongs to a holder by its name ([`run_for_holder`](crate::run_for_holder)).
+    Created {
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+    },
     /// The claim cannot be made yet, for a reason that says nothing of the lock: a quota has no room for it, or others
     /// keep the folder locked that takes a cluster's place. It is tried again.
     Hindered {

@@ -124,6 +124,7 @@ enum State {
 fn log_and_note(event: Event, state: &watch::Sender<State>, repeats: &mut Repeats) {
     match event {
         Event::Asked => tracing::debug!("asked for"),
+        Event::Created { name, .. } => tracing::debug!("created {name}"),
         Event::Granted => tracing::debug!("granted; asking the lock whether that still counts"),
         Event::Hindered { why } => tracing::info!("waiting: {why}"),
         Event::Waiting { ahead, message, .. } => tracing::info!(ahead, "{message}"),

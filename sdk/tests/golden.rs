@@ -156,6 +156,7 @@ fn show(effect: &Effect) -> String {
 fn show_event(event: &Event) -> String {
     match event {
         Event::Asked => "asked".into(),
+        Event::Created { name, uid } => format!("created {name} uid={uid}"),
         Event::Granted => "granted".into(),
         Event::Hindered { why } => format!("hindered: {why}"),
         Event::Waiting { ahead, message, parent_missing, lock } => {

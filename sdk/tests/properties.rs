@@ -167,8 +167,12 @@ impl World {
             }
             Event::Released | Event::Failed { .. } => self.over = true,
             Event::Abandoned { .. } => (self.over, self.abandoned) = (true, true),
-            Event::Asked | Event::Granted | Event::Hindered { .. } | Event::Waiting { .. } | Event::Retrying { .. } => {
-            }
+            Event::Asked
+            | Event::Created { .. }
+            | Event::Granted
+            | Event::Hindered { .. }
+            | Event::Waiting { .. }
+            | Event::Retrying { .. } => {}
             other => panic!("unknown event: {other:?}"),
         }
     }

@@ -1,29 +1,33 @@
 //! `acquire`: asks for a claim in a holder's name, waits for its turn, and leaves it to its time to live.
 
+mod ours;
+mod showing;
+
 use std::{
     pin::{Pin, pin},
     time::Duration,
 };
 
-use konductor::{
-    AcquireError, Boottime, Command, Event, Exit, Request, Wanted, claim_of_holder, instance_of_holder, run_for_holder,
-};
-use konductor_api::GoDuration;
-use konductor_cluster::backoff::Backoff;
+use konductor::{AcquireError, Boottime, Command, Event, Exit, Request, Wanted, run_for_holder};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use self::{
+    ours::{Before, Held, Made, Ours, clean_up},
+    showing::Showing,
+};
 use super::{claim::resource_of, object};
 use crate::{
     args::{DryRun, DryRunArgs, HolderArgs, OutputArgs, TimeoutArgs, parse_duration},
-    cluster::{ApiError, Call, Cluster},
+    cluster::{Call, Cluster},
     context::Context,
     error::{DONE, Error, Outcome},
     holder::Who,
     kind::{ObjectName, Resource, parse_name},
     patience::{News, Patience},
-    trouble::{Role, explain, of_request},
-    waiting::{Stop, wait_for},
+    signals::Signals,
+    trouble::{Role, of_request},
+    waiting::{Stop, listen, wait_hearing},
     why,
 };
 
@@ -55,13 +59,6 @@ pub(crate) struct Args {
     wait: bool,
 }
 
-/// What is held.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    fencing_token: u64,
-    ttl: Duration,
-}
-
 /// Acquires a claim on `wanted`.
 pub(crate) async fn run(context: &Context, wanted: Wanted, args: &Args) -> Outcome {
     let (cluster, timeout) = context.cluster_within(args.timeout.timeout).await?;
@@ -73,127 +70,20 @@ pub(crate) async fn run(context: &Context, wanted: Wanted, args: &Args) -> Outco
         ));
     }
     let lock = resource_of(&wanted);
-    let (kind, field) = lock.claims().expect("a lock has claims");
+    let (kind, _) = lock.claims().expect("a lock has claims");
     let ours = Ours::of(kind, &wanted, &who);
     let request =
         Request { wanted, priority: args.priority, ttl: args.ttl, holder: who.holder.clone(), pod: who.pod.clone() };
     if args.dry_run.dry_run != DryRun::None {
-        return dry_run(context, &cluster, field, &ours, &request, args).await;
+        return dry_run(context, &cluster, &ours, &request, args).await;
     }
-    let (before, held) = match acquire(context, &cluster, lock, &ours, request, timeout, args).await {
-        Ok(held) => held,
-        Err(stop) => return stop.outcome(),
-    };
-    let until = GoDuration(held.ttl);
-    context.screen.note(&format!("{} holds {lock}/{}, for {until} unless it is renewed", who.holder, args.name));
-    if before.granted(held.fencing_token) {
-        context.screen.note(&format!("{} held it already: the same claim, renewed", who.holder));
-    }
-    let shown = match args.output.look(false) {
-        Some(_) => format!("{}\n", held.fencing_token),
-        None => args.output.print(held_claim(&cluster, lock, &args.name, &who, held).await?)?.unwrap_or_default(),
-    };
-    context.screen.text(&shown);
-    Ok(DONE)
-}
-
-/// The claim that belongs to the holder by its name.
-#[derive(Debug)]
-struct Ours {
-    kind: Resource,
-    name: String,
-    instance: String,
-}
-
-impl Ours {
-    fn of(kind: Resource, wanted: &Wanted, who: &Who) -> Self {
-        let pod = who.pod.as_ref();
-        let name = claim_of_holder(wanted, &who.holder, pod);
-        Self { kind, name, instance: instance_of_holder(wanted, &who.holder, pod) }
-    }
-
-    /// Looks what has its name before anything is asked for, which must be for the same.
-    async fn found_before(&self, cluster: &Cluster, request: &Request) -> Result<Before, Error> {
-        let answer = cluster.call(Call::get(cluster.path(self.kind, &self.name))).await;
-        match Before::told(answer, &self.name) {
-            Ok(Before::There(claim)) => match differs(&claim, request) {
-                Some(difference) if claim["status"]["phase"] != "Expired" => Err(Error::usage(format!(
-                    "{} has a claim on {} already, {difference}",
-                    request.holder, request.wanted
-                ))
-                .advise("release it first, or name another --holder")),
-                _ => Ok(Before::There(claim)),
-            },
-            Ok(before) => Ok(before),
-            Err(error) => Err(explain(cluster, error, self.kind, Some(&self.name)).await),
-        }
-    }
-
-    /// Whether a claim that is left behind may be deleted: one that this process knows, and that nobody else can hold.
-    /// `known` is its UID, when one was seen before.
-    fn may_delete(&self, claim: &Value, before: &Before, known: Option<&str>) -> bool {
-        let uid = claim["metadata"]["uid"].as_str();
-        let same = claim["spec"]["instance"] == *self.instance && known.is_none_or(|known| uid == Some(known));
-        let held = matches!(claim["status"]["phase"].as_str(), Some("Granted" | "Revoking"));
-        same && !(held && *before != Before::Absent)
+    match acquire(context, &cluster, lock, &ours, request, timeout, args).await {
+        Ok(()) => Ok(DONE),
+        Err(stop) => stop.outcome(),
     }
 }
 
-/// What had the claim's name before anything was asked for.
-#[derive(Debug, PartialEq)]
-enum Before {
-    /// It could not be seen.
-    Unknown,
-    /// Nothing.
-    Absent,
-    /// This claim.
-    There(Value),
-}
-
-impl Before {
-    /// What an answer says of it. A failure that may pass is no answer: the asking itself tells whether it does.
-    fn told(answer: Result<Value, ApiError>, name: &str) -> Result<Self, ApiError> {
-        match answer {
-            Ok(claim) => Ok(Self::There(claim)),
-            Err(error) if error.is_absent(name) => Ok(Self::Absent),
-            Err(error) if error.is_passing() => Ok(Self::Unknown),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn uid(&self) -> Option<&str> {
-        match self {
-            Self::There(claim) => claim["metadata"]["uid"].as_str(),
-            Self::Unknown | Self::Absent => None,
-        }
-    }
-
-    /// Whether this grant was there.
-    fn granted(&self, fencing_token: u64) -> bool {
-        matches!(self, Self::There(claim)
-            if claim["status"]["phase"] == "Granted" && claim["status"]["fencingToken"] == fencing_token)
-    }
-}
-
-/// In what a claim differs from what is asked for now, if it does.
-fn differs(claim: &Value, request: &Request) -> Option<String> {
-    if let Wanted::Semaphore { permits, .. } = request.wanted {
-        let has = claim["spec"]["permits"].as_u64().unwrap_or(1);
-        if has != u64::from(permits) {
-            return Some(format!("for {has} permits and not for {permits}"));
-        }
-    }
-    let has = claim["spec"]["ttl"].as_str().and_then(|ttl| ttl.parse::<GoDuration>().ok()).map(|ttl| ttl.0);
-    match request.ttl {
-        Some(wanted) if has != Some(wanted) => {
-            let has = has.map_or("the lock's own".to_owned(), |has| GoDuration(has).to_string());
-            Some(format!("with a time to live of {has} and not {}", GoDuration(wanted)))
-        }
-        _ => None,
-    }
-}
-
-/// Asks and waits. All of it counts for `--timeout`.
+/// Asks, waits, and shows what is held then. The asking and the waiting count for `--timeout`.
 async fn acquire(
     context: &Context,
     cluster: &Cluster,
@@ -202,7 +92,7 @@ async fn acquire(
     request: Request,
     timeout: Option<Duration>,
     args: &Args,
-) -> Result<(Before, Held), Stop> {
+) -> Result<(), Stop> {
     let object = ObjectName { resource: lock, name: args.name.clone() };
     let doing = format!("acquire {object}");
     let (tell, events) = unbounded_channel();
@@ -213,6 +103,8 @@ async fn acquire(
     }));
     let mut claim = Claim { running, progress: Progress::NotBegun, events };
     let mut before = Before::Unknown;
+    let mut made = None;
+    let mut signals = listen()?;
     // Whether the API server has ever answered.
     let mut contact = false;
     let (news_in, mut news) = unbounded_channel();
@@ -238,6 +130,9 @@ async fn acquire(
                     event,
                     Some(Event::Asked | Event::Hindered { .. } | Event::Waiting { .. } | Event::Held { .. })
                 );
+                if let Some(Event::Created { name, uid }) = &event {
+                    made = Some(Made { name: name.clone(), uid: uid.clone() });
+                }
                 if matches!(event, Some(Event::Waiting { .. })) && context.screen.live {
                     looking = Some(Box::pin(holder_of(cluster, &object)));
                 }
@@ -246,40 +141,95 @@ async fn acquire(
                 }
             }
         });
-        wait_for(context, patience, held, &mut news).await
+        wait_hearing(&mut signals, context, patience, held, &mut news).await
     };
-    let stop = match waited {
-        Ok(held) => return Ok((before, held)),
+    let mut is_held = false;
+    let mut stop = match waited {
+        Ok(held) => {
+            let showing = Showing { context, cluster, lock: &object, ours, request: &request, output: &args.output };
+            let shown = tokio::select! {
+                shown = showing.show(&before, made.as_ref(), held) => shown.map_err(Stop::Because),
+                signal = signals.next() => Err(Stop::Signal(signal)),
+            };
+            // What ends with an error is not held: nobody would know of it.
+            let Err(stop) = shown else { return Ok(()) };
+            is_held = !matches!(&stop, Stop::Because(error) if error.exit == Exit::Lost);
+            stop
+        }
         Err(stop) => stop,
     };
-    let reasons = match &stop {
-        // Before it is withdrawn: its own place in the queue is what matters most.
-        Stop::Because(error) if error.exit == Exit::TimedOut => {
-            let own = ObjectName { resource: ours.kind, name: ours.name.clone() };
-            let asked = claim.progress == Progress::UnderWay && contact;
-            why::in_short(cluster, if asked { &own } else { &object }).await
+    let mut reasons = Vec::new();
+    // Before it is withdrawn: its own place in the queue is what matters most.
+    if matches!(&stop, Stop::Because(error) if error.exit == Exit::TimedOut) {
+        let own = ObjectName { resource: ours.kind, name: ours.name.clone() };
+        let asked = claim.progress == Progress::UnderWay && contact;
+        tokio::select! {
+            told = why::in_short(cluster, if asked { &own } else { &object }) => reasons = told,
+            signal = signals.next() => stop = Stop::Signal(signal),
         }
-        _ => Vec::new(),
-    };
+    }
     // What has never begun has left nothing behind, and what is over has withdrawn by itself.
     if claim.progress == Progress::UnderWay {
         let _ = commands.send(Command::Release);
-        let withdrawing = tokio::time::timeout(WITHDRAWAL, claim.withdrawn()).await;
-        if let Ok(Withdrawn { granted: true, .. }) = &withdrawing
-            && before == Before::Absent
-        {
-            context.screen.note("it was granted in the moment in which the waiting ended, and is handed back");
-        }
-        // The SDK gives up soon, for pods that are to end. Here there is time, and what is left behind may be granted to
-        // nobody for a whole time to live.
-        if !withdrawing.is_ok_and(|withdrawn| withdrawn.surely) {
-            clean_up(context, cluster, ours, &before, if contact { CLEAN_UP } else { LAST_TRY }).await;
+        let limit = if contact { CLEAN_UP } else { LAST_TRY };
+        let left = Left { context, cluster, ours, before: &before, made, is_held, limit };
+        tokio::select! {
+            () = left.given_up(claim) => {}
+            signal = again(&mut signals) => {
+                context.screen.warn(&ours.left_behind());
+                stop = Stop::Signal(signal);
+            }
         }
     }
     Err(match stop {
         Stop::Because(error) => Stop::Because(reasons.into_iter().fold(error, Error::advise)),
         stop @ Stop::Signal(_) => stop,
     })
+}
+
+/// A signal that comes when one has had its time to withdraw: whoever sends it does not want to wait for more.
+async fn again(signals: &mut Signals) -> i32 {
+    tokio::time::sleep(WITHDRAWAL).await;
+    signals.next().await
+}
+
+/// What is given up, while it may be there.
+struct Left<'a> {
+    context: &'a Context,
+    cluster: &'a Cluster,
+    ours: &'a Ours,
+    before: &'a Before,
+    made: Option<Made>,
+    /// It was acquired, and this is how that ends.
+    is_held: bool,
+    /// How long it is tried to be deleted.
+    limit: Duration,
+}
+
+impl Left<'_> {
+    /// Has it withdrawn, or handed back, and cleans up what that leaves.
+    async fn given_up<F: Future<Output = ()>>(mut self, claim: Claim<'_, F>) {
+        let screen = &self.context.screen;
+        let withdrawing = tokio::time::timeout(WITHDRAWAL, claim.withdrawn()).await;
+        if let Ok(withdrawn) = &withdrawing {
+            self.made = withdrawn.made.clone().or(self.made);
+            match (self.made.is_some(), self.is_held, withdrawn.granted) {
+                (true, true, _) => screen.note("what was acquired is handed back"),
+                (true, false, true) => {
+                    screen.note("it was granted in the moment in which the waiting ended, and is handed back");
+                }
+                _ => {}
+            }
+        }
+        // The SDK gives up soon, for pods that are to end. Here there is time, and what is left behind may be granted to
+        // nobody for a whole time to live.
+        if !withdrawing.is_ok_and(|withdrawn| withdrawn.surely) {
+            let left = clean_up(self.cluster, self.ours, self.before, self.made.as_ref(), self.limit).await;
+            if let Some(warning) = left {
+                screen.warn(&warning);
+            }
+        }
+    }
 }
 
 /// Who holds a lock, for people, as far as the lock itself tells it.
@@ -348,10 +298,11 @@ impl<F: Future<Output = ()>> Claim<'_, F> {
 
     /// Drives it to its end.
     async fn withdrawn(mut self) -> Withdrawn {
-        let mut withdrawn = Withdrawn { surely: false, granted: false };
+        let mut withdrawn = Withdrawn { surely: false, granted: false, made: None };
         while let Some(event) = self.next().await {
             match event {
                 Event::Held { .. } => withdrawn.granted = true,
+                Event::Created { name, uid } => withdrawn.made = Some(Made { name, uid }),
                 Event::Released => withdrawn.surely = true,
                 _ => {}
             }
@@ -398,6 +349,8 @@ struct Withdrawn {
     surely: bool,
     /// Whether it was granted before.
     granted: bool,
+    /// What was created meanwhile.
+    made: Option<Made>,
 }
 
 /// How long a claim that could not be withdrawn at once is tried to be deleted: as long as one that was held.
@@ -407,95 +360,16 @@ const CLEAN_UP: Duration = Duration::from_secs(10);
 /// long as it was told to is not to wait much longer.
 const LAST_TRY: Duration = Duration::from_millis(500);
 
-/// Deletes the claim if it is there, is still the one that was asked for here, and nobody else can rely on it.
-async fn clean_up(context: &Context, cluster: &Cluster, ours: &Ours, before: &Before, within: Duration) {
-    let path = cluster.path(ours.kind, &ours.name);
-    let deleting = async {
-        let mut known = before.uid().map(str::to_owned);
-        let mut backoff = Backoff::default();
-        loop {
-            let outcome = match cluster.call(Call::get(path.clone())).await {
-                Ok(claim) if !ours.may_delete(&claim, before, known.as_deref()) => return,
-                Ok(claim) => {
-                    let (uid, version) = (&claim["metadata"]["uid"], &claim["metadata"]["resourceVersion"]);
-                    known = uid.as_str().map(str::to_owned);
-                    // As it was seen: it may be granted, and relied on, meanwhile.
-                    let options = json!({ "preconditions": { "uid": uid, "resourceVersion": version } });
-                    cluster.call(Call::delete(path.clone(), &options, DryRun::None)).await.map(|_| ())
-                }
-                Err(error) => Err(error),
-            };
-            match outcome {
-                Ok(()) | Err(ApiError::Refused { code: 403 | 404, .. }) => return,
-                Err(_) => backoff.pause().await,
-            }
-        }
-    };
-    if tokio::time::timeout(within, deleting).await.is_err() {
-        let Ours { kind, name, .. } = ours;
-        context
-            .screen
-            .warn(&format!("{kind}/{name} may be left behind: nobody renews it, so it ends with its time to live"));
-    }
-}
-
-/// The claim as the API has it.
-async fn held_claim(cluster: &Cluster, lock: Resource, name: &str, who: &Who, held: Held) -> Result<Value, Error> {
-    let claims = super::claim::claims_on(cluster, lock, name, Some(&who.holder)).await?;
-    let ours = claims.into_iter().find(|claim| claim["status"]["fencingToken"] == held.fencing_token);
-    ours.ok_or_else(|| Error::new(Exit::Lost, format!("{lock}/{name} was acquired and is gone again")))
-}
-
 /// Shows what would be asked for, or has the API server check it.
-async fn dry_run(
-    context: &Context,
-    cluster: &Cluster,
-    field: &str,
-    ours: &Ours,
-    request: &Request,
-    args: &Args,
-) -> Outcome {
-    let lock_field = field.trim_start_matches("spec.");
-    let mut spec = json!({
-        lock_field: args.name, "holder": request.holder, "priority": request.priority, "instance": "holder-dry-run",
-    });
-    if let Wanted::Semaphore { permits, .. } = request.wanted {
-        spec["permits"] = json!(permits);
-    }
-    if let Some(ttl) = request.ttl {
-        spec["ttl"] = json!(GoDuration(ttl));
-    }
-    if let Some(pod) = &request.pod {
-        spec["pod"] = json!(pod.clone().named_in(&cluster.namespace));
-    }
+async fn dry_run(context: &Context, cluster: &Cluster, ours: &Ours, request: &Request, args: &Args) -> Outcome {
+    let mut spec = ours.spec(request, &cluster.namespace);
+    spec["instance"] = json!("holder-dry-run");
     object::create_in(context, cluster, ours.kind, &ours.name, spec, args.dry_run.dry_run, &args.output).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn ours() -> Ours {
-        let who = Who { holder: "h".to_owned(), person: "ann@laptop".to_owned(), pod: None };
-        Ours::of(crate::kind::PERMIT, &Wanted::Semaphore { name: "s".to_owned(), permits: 1 }, &who)
-    }
-
-    fn claim(uid: &str, instance: &str, phase: &str) -> Value {
-        let status = json!({ "phase": phase, "fencingToken": 7 });
-        json!({ "metadata": { "uid": uid }, "spec": { "instance": instance }, "status": status })
-    }
-
-    fn refused(code: u16, name: &str) -> ApiError {
-        let text = String::new;
-        ApiError::Refused {
-            code,
-            reason: text(),
-            message: text(),
-            name: name.to_owned(),
-            kind: text(),
-            fields: Vec::new(),
-        }
-    }
 
     #[tokio::test]
     async fn what_has_failed_is_over_and_is_not_polled_again() {
@@ -523,40 +397,8 @@ mod tests {
         let asked = tokio::time::timeout(Duration::from_mins(1), claim.next()).await;
         assert_eq!((asked, claim.progress), (Ok(Some(Event::Asked)), Progress::UnderWay));
         release.send(()).expect("it waits");
-        let Withdrawn { surely, granted } = claim.withdrawn().await;
+        let Withdrawn { surely, granted, .. } = claim.withdrawn().await;
         assert_eq!((surely, granted), (true, false));
-    }
-
-    #[test]
-    fn only_what_was_made_here_is_deleted_when_it_is_held() {
-        let ours = ours();
-        let own = ours.instance.as_str();
-        let there = || Before::There(claim("a", own, "Granted"));
-        for (claim, before, known, expected) in [
-            (claim("a", own, "Granted"), Before::Absent, None, true),
-            (claim("a", own, "Pending"), Before::Unknown, None, true),
-            (claim("a", own, "Granted"), Before::Unknown, None, false),
-            (claim("a", own, "Granted"), there(), Some("a"), false),
-            (claim("a", own, "Revoking"), there(), Some("a"), false),
-            (claim("a", own, "Expired"), there(), Some("a"), true),
-            (claim("b", own, "Pending"), there(), Some("a"), false),
-            (claim("b", own, "Granted"), Before::Absent, Some("a"), false),
-            (claim("a", "0123", "Pending"), Before::Absent, None, false),
-        ] {
-            assert_eq!(ours.may_delete(&claim, &before, known), expected, "{claim} {before:?} {known:?}");
-        }
-    }
-
-    #[test]
-    fn what_may_pass_does_not_end_the_first_look() {
-        let passing = [ApiError::Unanswered("connection refused".to_owned()), refused(429, ""), refused(500, "")];
-        for error in passing {
-            assert_eq!(Before::told(Err(error), "s-1").expect("it goes on"), Before::Unknown);
-        }
-        assert_eq!(Before::told(Err(refused(404, "s-1")), "s-1").expect("it goes on"), Before::Absent);
-        for code in [401, 403, 404] {
-            assert!(Before::told(Err(refused(code, "")), "s-1").is_err(), "{code}");
-        }
     }
 
     #[test]
@@ -582,29 +424,5 @@ mod tests {
             });
             assert_eq!((told.await, asked), expected);
         }
-    }
-
-    #[test]
-    fn held_already_is_the_same_grant() {
-        let before = Before::There(claim("a", "i", "Granted"));
-        assert!(before.granted(7) && !before.granted(8));
-        assert!(!Before::There(claim("a", "i", "Expired")).granted(7) && !Before::Absent.granted(7));
-    }
-
-    #[test]
-    fn a_claim_that_is_there_must_be_for_the_same() {
-        let request = |permits, ttl: Option<u64>| Request {
-            wanted: Wanted::Semaphore { name: "s".to_owned(), permits },
-            priority: 0,
-            ttl: ttl.map(Duration::from_secs),
-            holder: "h".to_owned(),
-            pod: None,
-        };
-        let claim = json!({ "spec": { "permits": 2, "ttl": "1m0s" } });
-        assert_eq!(differs(&claim, &request(2, None)), None);
-        assert_eq!(differs(&claim, &request(2, Some(60))), None);
-        assert_eq!(differs(&claim, &request(1, None)).as_deref(), Some("for 2 permits and not for 1"));
-        let difference = differs(&claim, &request(2, Some(5)));
-        assert_eq!(difference.as_deref(), Some("with a time to live of 1m and not 5s"));
     }
 }

@@ -3,6 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use clap::Subcommand;
+use futures::{StreamExt as _, stream};
 use konductor::{
     Boottime, Exit,
     identity::{ArrivalIdentity, COMPLETION_INDEX, PodSources, arrival_key},
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::{
+    claim::delete,
     list, object,
     wait::{self, Goal},
 };
@@ -283,13 +285,20 @@ async fn reset(context: &Context, args: &ResetArgs) -> Outcome {
             }
         }
         DryRun::None => {
+            // Before the old barrier goes: who arrives after that arrives at the new one.
+            let arrivals = match unowned(&cluster, &args.name).await {
+                Ok(arrivals) => arrivals,
+                Err(error) => return Err(explain(&cluster, error, ARRIVAL, None).await),
+            };
             remove(&cluster, &old, &new).await?;
-            // Those that came before the operator could say whose they are would count again.
-            let selector = format!("spec.barrier={}", args.name);
-            let arrivals = Call::delete(cluster.all(ARRIVAL), &json!({}), DryRun::None).with("fieldSelector", selector);
-            let cleared = cluster.call(arrivals).await;
+            let cleared = clear(&cluster, arrivals).await;
             new = match create(&cluster, &new).await {
                 Ok(new) => new,
+                Err(error) if error.code() == Some(409) => {
+                    let error = explain(&cluster, error, BARRIER, Some(&args.name)).await;
+                    let message = format!("{} was deleted, and created anew by somebody else, otherwise", args.name);
+                    return Err(Error { message, ..error });
+                }
                 Err(error) => {
                     let error = explain(&cluster, error, BARRIER, None).await;
                     let message = format!("{} was deleted, and cannot be created again: {error}", args.name);
@@ -381,7 +390,31 @@ async fn remove(cluster: &Cluster, old: &Value, new: &Value) -> Result<(), Error
     Err(if is_going { error.advise(format!("when it is gone: {}", by_hand(new))) } else { error })
 }
 
-/// Creates the new barrier. An answer that is lost is asked for again: nobody else would create it.
+/// The arrivals at barriers of this name that are known to be no barrier's: they would count for the next one. (All
+/// others count for the barrier that owns them, and go with it.)
+async fn unowned(cluster: &Cluster, barrier: &str) -> Result<Vec<Value>, ApiError> {
+    let selector = format!("spec.barrier={barrier}");
+    let mut list = cluster.list(Call::get(cluster.all(ARRIVAL)).with("fieldSelector", selector)).await?;
+    let all = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let is_owned = |arrival: &Value| {
+        let owners = arrival["metadata"]["ownerReferences"].as_array();
+        owners.into_iter().flatten().any(|owner| owner["kind"] == BARRIER.kind)
+    };
+    Ok(all.into_iter().filter(|arrival| !is_owned(arrival)).collect())
+}
+
+/// Requests to delete that are under way at a time: enough for a few hundred to be quick, and nothing to an API server.
+const AT_ONCE: usize = 8;
+
+/// Deletes these arrivals, and none that have come since. All are tried; the error is that of one.
+async fn clear(cluster: &Cluster, arrivals: Vec<Value>) -> Result<(), ApiError> {
+    let deleting = arrivals.iter().map(|arrival| delete(cluster, ARRIVAL, arrival, DryRun::None));
+    let deleted: Vec<_> = stream::iter(deleting).buffer_unordered(AT_ONCE).collect().await;
+    deleted.into_iter().collect()
+}
+
+/// Creates the new barrier, unless one that is alike is there: it is the one whose answer was lost, or somebody who
+/// keeps the cluster as it is written down somewhere was quicker.
 async fn create(cluster: &Cluster, new: &Value) -> Result<Value, ApiError> {
     let name = new["metadata"]["name"].as_str().unwrap_or_default();
     let mut last = None;
@@ -397,8 +430,7 @@ async fn create(cluster: &Cluster, new: &Value) -> Result<Value, ApiError> {
                 backoff.pause().await;
                 continue;
             }
-            if last.is_some() && error.code() == Some(409) {
-                // The one that is there is the one whose answer was lost, if it is alike.
+            if error.code() == Some(409) {
                 let found = cluster.call(Call::get(cluster.path(BARRIER, name))).await;
                 if let Ok(found) = found
                     && found["spec"] == new["spec"]

@@ -136,8 +136,7 @@ pub(crate) async fn release(context: &Context, lock: Resource, args: &ReleaseArg
     let mut failures = Failures::default();
     for claim in chosen {
         match delete(&cluster, claim_kind, claim, args.write.dry_run()).await {
-            // Whoever releases at the same time has done the same.
-            Ok(()) | Err(ApiError::Refused { code: 404 | 409, .. }) => {
+            Ok(()) => {
                 if let Some(text) = args.write.output.print(claim.clone())? {
                     context.screen.text(&text);
                 } else {
@@ -152,7 +151,8 @@ pub(crate) async fn release(context: &Context, lock: Resource, args: &ReleaseArg
     failures.outcome()
 }
 
-/// Deletes this very claim, and none that has taken its name since.
+/// Deletes this very claim, and none that has taken its name since. Whoever has deleted it at the same time has done the
+/// same; but only the API server says so, which names it: a 404 of a gateway says nothing of the claim.
 pub(crate) async fn delete(cluster: &Cluster, kind: Resource, claim: &Value, dry_run: DryRun) -> Result<(), ApiError> {
     if dry_run == DryRun::Client {
         return Ok(());
@@ -160,7 +160,10 @@ pub(crate) async fn delete(cluster: &Cluster, kind: Resource, claim: &Value, dry
     let name = claim["metadata"]["name"].as_str().unwrap_or_default();
     let options = json!({ "preconditions": { "uid": claim["metadata"]["uid"] } });
     let call = Call::delete(cluster.path(kind, name), &options, dry_run);
-    cluster.call(call).await.map(|_| ())
+    match cluster.call(call).await {
+        Err(error) if !error.is_gone(name) => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn of_others(lock: Resource, name: &str, who: &Who, claims: &[&Value]) -> Error {
@@ -241,7 +244,7 @@ async fn renew_one(
         renewed = match cluster.call(call).await {
             Ok(claim) => claim,
             // Another claim has taken its name, or it is gone.
-            Err(error) if error.is_absent(&name) || error.is_another() => return Err(lost(&name, "it is gone")),
+            Err(error) if error.is_absent(&name) || error.is_another(&name) => return Err(lost(&name, "it is gone")),
             Err(error) => return Err(explain(cluster, error, kind, Some(&name)).await),
         };
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     args::{DryRun, WriteArgs, parse_holder},
-    cluster::{ApiError, Call, Cluster},
+    cluster::{Call, Cluster},
     context::Context,
     error::{Error, Failures, Outcome},
     kind::{LEASE, LEASE_REQUEST, ObjectName, PERMIT, Resource, SEMAPHORE},
@@ -62,7 +62,7 @@ pub(crate) async fn run(args: &Args, context: &Context) -> Outcome {
         let name = claim["metadata"]["name"].as_str().unwrap_or_default();
         if args.force {
             match delete(&cluster, kind, claim, args.write.dry_run()).await {
-                Ok(()) | Err(ApiError::Refused { code: 404 | 409, .. }) => {}
+                Ok(()) => {}
                 Err(error) => {
                     failures.add(&context.screen, explain(&cluster, error, kind, Some(name)).await);
                     continue;

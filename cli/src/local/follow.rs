@@ -1,15 +1,12 @@
-//! What happens in a folder: its objects again and again, and waits for one of them.
+//! Waiting for what happens in a folder.
 
-use std::{collections::BTreeMap, pin::pin, time::Duration};
+use std::{pin::pin, time::Duration};
 
-use konductor::{
-    Boottime, Exit, Local,
-    local::{Snapshot, Spectator},
-};
+use konductor::{Boottime, Exit, Local};
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use super::{KINDS, objects, only_in_a_cluster, unreadable, why};
+use super::{Changes, KINDS, objects, only_in_a_cluster, why};
 use crate::{
     args::OutputArgs,
     commands::wait::{Goal, Verdict, stands},
@@ -20,35 +17,6 @@ use crate::{
     waiting::{Stop, wait_for},
     why::{Kind, now},
 };
-
-/// The objects of a folder that have changed, view by view.
-#[derive(Debug)]
-pub(crate) struct Changes {
-    views: Spectator,
-    known: BTreeMap<(usize, String), Value>,
-}
-
-impl Changes {
-    /// All that happens in a folder from now on.
-    pub(crate) fn of(folder: &Local) -> Self {
-        Self { views: folder.watch(), known: BTreeMap::new() }
-    }
-
-    /// The next view.
-    pub(crate) async fn view(&mut self) -> Result<Snapshot, Error> {
-        self.views.next().await.map_err(|error| unreadable(&error))
-    }
-
-    /// Those of these objects that are new or have changed since the last time.
-    pub(crate) fn news(&mut self, all: Vec<Value>) -> Vec<Value> {
-        let key = |object: &Value| {
-            let kind = KINDS.iter().position(|kind| object["kind"] == kind.kind).unwrap_or_default();
-            (kind, object["metadata"]["name"].as_str().unwrap_or_default().to_owned())
-        };
-        let former = std::mem::replace(&mut self.known, all.iter().map(|one| (key(one), one.clone())).collect());
-        all.into_iter().filter(|object| former.get(&key(object)) != Some(object)).collect()
-    }
-}
 
 /// Waits until all of these are in this state.
 pub(crate) async fn wait(
@@ -105,8 +73,11 @@ async fn reach(
     let mut known = vec![None; goals.len()];
     let mut reached: Vec<Option<Value>> = vec![None; goals.len()];
     loop {
-        let view = changes.view().await?;
         // Who listens has gone when nobody waits any more.
+        let trouble = |why: &str| {
+            let _ = news.send(News::Trouble(why.to_owned()));
+        };
+        let view = changes.view(trouble).await?;
         let _ = news.send(News::Contact);
         for (at, (object, goal)) in
             goals.iter().enumerate().filter(|(at, _)| reached[*at].is_none()).collect::<Vec<_>>()

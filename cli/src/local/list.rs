@@ -80,7 +80,7 @@ pub(crate) async fn list(
     let mut changes = Changes::of(folder);
     let mut shown: Option<Table> = None;
     while !context.screen.is_over() {
-        let view = changes.view().await?;
+        let view = changes.view(|why| context.screen.looks_again(why)).await?;
         let news = changes.news(objects(&view, resource));
         let Some(look) = output.look(false) else {
             if watch {

@@ -8,6 +8,7 @@ mod follow;
 mod list;
 mod objects;
 mod refusal;
+mod views;
 
 use jiff::Timestamp;
 use konductor::{
@@ -17,10 +18,11 @@ use konductor::{
 use serde_json::Value;
 
 pub(crate) use self::{
-    follow::{Changes, wait},
+    follow::wait,
     list::{list, summaries, summaries_of},
     objects::objects,
     refusal::refusal,
+    views::Changes,
 };
 use crate::{
     args::SelectionArgs,

@@ -164,7 +164,8 @@ impl Wanted<'_> {
         local::check(self.selection)?;
         let mut changes = local::Changes::of(folder);
         while !context.screen.is_over() {
-            let summaries = local::summaries_of(&changes.view().await?, self.kinds, self.name)?;
+            let view = changes.view(|why| context.screen.looks_again(why)).await?;
+            let summaries = local::summaries_of(&view, self.kinds, self.name)?;
             shown.show(context, self, summaries, &place)?;
         }
         Ok(DONE)

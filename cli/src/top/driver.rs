@@ -5,10 +5,9 @@ use std::io;
 use jiff::Timestamp;
 use konductor::Exit;
 use konductor_api::REVOKE_ANNOTATION;
-use nix::libc::{SIGHUP, SIGINT, SIGTERM};
+use nix::libc::{SIGHUP, SIGINT};
 use serde_json::json;
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
@@ -25,6 +24,7 @@ use crate::{
     cluster::Call,
     error::{DONE, Error, Outcome},
     local,
+    signals::Signals,
     why::{self, Question, now},
 };
 
@@ -49,10 +49,7 @@ pub(super) async fn run(source: &Source, color: bool) -> Outcome {
         }
     };
     // Before the screen is taken, so that no signal finds it taken and nobody listening.
-    let listen = |kind| signal(kind).map_err(|error| refused("to hear of signals", &error));
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hang_up = listen(SignalKind::hangup())?;
+    let mut signals = Signals::new().map_err(|error| refused("to hear of signals", &error))?;
     let mut screen = Screen::take().map_err(|error| refused("the terminal", &error))?;
     let mut keys = keys().map_err(|error| refused("to read keys", &error))?;
     let (mut tick, mut sample) = (interval(TICK), interval(SAMPLE));
@@ -64,9 +61,7 @@ pub(super) async fn run(source: &Source, color: bool) -> Outcome {
         let due = drawn.map(|at| at + FRAME);
         let event = tokio::select! {
             biased;
-            _ = terminate.recv() => return Ok(Exit::Signal(SIGTERM)),
-            _ = interrupt.recv() => return Ok(Exit::Signal(SIGINT)),
-            _ = hang_up.recv() => return Ok(Exit::Signal(SIGHUP)),
+            signal = signals.next() => return Ok(Exit::Signal(signal)),
             () = async { if let Some(due) = due { sleep_until(due).await } }, if is_old => {
                 draw(&mut screen, &state, now(), color)?;
                 (drawn, is_old) = (Some(Instant::now()), false);

@@ -85,7 +85,7 @@ pub(super) async fn follow(cluster: Cluster, kind: Kind, selection: SelectionArg
 pub(super) async fn follow_folder(folder: Local, events: mpsc::Sender<Event>) {
     let mut changes = local::Changes::of(&folder);
     loop {
-        let told = match changes.view().await {
+        let told = match changes.look().await {
             Ok(view) => FOLLOWED
                 .into_iter()
                 .flat_map(|kind| {

@@ -1,7 +1,8 @@
 //! The files below `DIR/.konductor`: opened, made, read and replaced, and the locks of their owners.
 //!
 //! What has its name is whole and open to all who may come in, whenever its maker is killed: it is made under another
-//! name first.
+//! name first. So nothing is opened up that has a name of ours: whoever may write to the folder may have moved somebody's
+//! own folder or file to it. Nor is what has the other name, unless it is as empty as what we make.
 
 use std::{
     fs::File,
@@ -27,6 +28,7 @@ use super::{
     limits,
     mount::Mount,
     rules::Standing,
+    snapshot::KINDS,
     state::{State, is_claim_name},
     store::Files,
 };
@@ -73,14 +75,19 @@ impl Opened {
                 Err(Errno::EACCES) => return Err(self.closed(name)),
                 Err(error) => return Err(self.failed("open", name, error)),
             };
-            let mended = match rights {
-                Some(rights) => rights.mend(&folder),
-                None => open_up(&folder, access::FOLDER),
-            };
-            mended.map_err(|error| self.failed("give rights to", name, error))?;
-            return Ok(Self { folder, path: self.path.join(name) });
+            let opened = Self { folder, path: self.path.join(name) };
+            if let Some(rights) = rights.filter(|_| opened.has_only_ours()) {
+                rights.mend(&opened.folder).map_err(|error| self.failed("give rights to", name, error))?;
+            }
+            return Ok(opened);
         }
         Err(self.unsteady(name))
+    }
+
+    /// Whether there is nothing in it but what belongs into `.konductor`, as far as can be seen.
+    fn has_only_ours(&self) -> bool {
+        let is_ours = |name: &str| KINDS.iter().any(|kind| kind.plural == name) || name.starts_with(UNFINISHED);
+        self.names().is_ok_and(|names| names.iter().all(|name| matches!(name.as_str(), "." | "..") || is_ours(name.as_str())))
     }
 
     /// Why the folder of this name, which is there, cannot be opened.
@@ -116,9 +123,13 @@ impl Opened {
             Err(Errno::ENOENT) => return Ok(()),
             Err(error) => return Err(self.failed("create", name, error)),
         };
+        let made = Self { folder, path: self.path.join(&new) };
+        if !made.names()?.iter().all(|name| matches!(name.as_str(), "." | "..")) {
+            return Err(FolderError::Strange { path: made.path.display().to_string(), wanted: "an empty folder" });
+        }
         let given = match rights {
-            Some(rights) => rights.give(&folder),
-            None => open_up(&folder, access::FOLDER),
+            Some(rights) => rights.give(&made.folder),
+            None => open_up(&made.folder, access::FOLDER),
         };
         given.map_err(|error| self.failed("give rights to", name, error))?;
         match renameat(&self.folder, new.as_str(), &self.folder, name) {
@@ -140,9 +151,7 @@ impl Opened {
             match openat(&self.folder, LOCK, flags, Mode::empty()) {
                 Err(Errno::ENOENT) => self.create_lock_file(flags)?,
                 file => {
-                    let file = self.plain_file(LOCK, file.map(File::from).map_err(io::Error::from))?;
-                    open_up(&file, access::FILE).map_err(|error| self.failed("give rights to", LOCK, error))?;
-                    return Ok(file);
+                    return self.plain_file(LOCK, file.map(File::from).map_err(io::Error::from));
                 }
             }
         }
@@ -153,10 +162,13 @@ impl Opened {
     fn create_lock_file(&self, flags: OFlag) -> Result<()> {
         let new = Self::unfinished("file");
         let file = match openat(&self.folder, new.as_str(), flags | OFlag::O_CREAT, Mode::S_IRUSR | Mode::S_IWUSR) {
-            Ok(file) => file,
+            Ok(file) => self.plain_file(&new, Ok(File::from(file)))?,
             Err(Errno::ENOENT) if self.is_deleted() => return Err(self.unsteady(LOCK)),
             Err(error) => return Err(self.failed("create", LOCK, error)),
         };
+        if file.metadata().map_err(|error| self.failed("examine", &new, error))?.len() > 0 {
+            return Err(FolderError::Strange { path: self.path.join(&new).display().to_string(), wanted: "an empty file" });
+        }
         open_up(&file, access::FILE).map_err(|error| self.failed("give rights to", LOCK, error))?;
         let linked = match linkat(&self.folder, new.as_str(), &self.folder, LOCK, LinkatFlags::empty()) {
             Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => Ok(()),
@@ -419,7 +431,7 @@ fn whole(kind: libc::c_int) -> libc::flock {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
@@ -432,10 +444,51 @@ mod tests {
         };
         // Somebody else makes the file at this moment.
         fs::write(folder.path().join(Opened::unfinished("file")), "").unwrap();
-        opened.enter("claims", None).map(drop).unwrap();
+        opened.enter("claims", None, Haste::HoweverLong).map(drop).unwrap();
         fs::remove_file(folder.path().join(Opened::unfinished("file"))).unwrap();
         // And now a folder.
         fs::create_dir(folder.path().join(Opened::unfinished("folder"))).unwrap();
         opened.lock_file().map(drop).unwrap();
+    }
+
+    /// Whoever may write to the folder can move there what is its neighbours' own.
+    #[test]
+    fn what_others_have_moved_to_our_names_keeps_its_rights() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let private = |name: &str| {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("key"), "secret").unwrap();
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o700)).unwrap();
+        };
+        let secret = |name: &str| {
+            fs::write(at(name), "secret").unwrap();
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        let mode = |name: &str| fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let opened = Opened {
+            folder: nix::fcntl::open(folder.path(), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).unwrap(),
+            path: folder.path().to_owned(),
+        };
+        let rights = Rights::of(&opened.folder).unwrap();
+
+        private(".konductor");
+        opened.enter(".konductor", Some(&rights), Haste::HoweverLong).map(drop).unwrap();
+        private("semaphores");
+        opened.enter("semaphores", None, Haste::HoweverLong).map(drop).unwrap();
+        secret(LOCK);
+        opened.lock_file().map(drop).unwrap();
+        assert_eq!((mode(".konductor"), mode("semaphores"), mode(LOCK)), (0o700, 0o700, 0o600));
+
+        let (made, file) = (Opened::unfinished("folder"), Opened::unfinished("file"));
+        private(&made);
+        let refused = opened.enter("claims", None, Haste::HoweverLong).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("an empty folder"), "{refused}");
+        fs::remove_file(at(LOCK)).unwrap();
+        secret(&file);
+        let refused = opened.lock_file().map(drop).unwrap_err();
+        assert!(refused.to_string().contains("an empty file"), "{refused}");
+        assert_eq!((mode(&made), mode(&file)), (0o700, 0o600));
     }
 }

@@ -106,7 +106,10 @@ impl Asking {
         turn: &mut Turn,
     ) -> Stage {
         match (&self.next, answer) {
-            (Next::Create, Ok(Answer::Claim(claim))) => return Waiting::begin(claim, context, turn),
+            (Next::Create, Ok(Answer::Claim(claim))) => {
+                context.created(&claim, turn);
+                return Waiting::begin(claim, context, turn);
+            }
             (Next::Inspect, Ok(Answer::Claim(claim))) => return self.judge(claim, context, turn),
             (Next::Create, Err(Failure::Taken)) => {
                 context.tries.at_once();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use konductor_api::{ClaimPhase, LockKind, PodReference};
 
-use super::{Call, Draw, Effect, Failure, Pauses, Tries, name};
+use super::{Call, ClaimSeen, Draw, Effect, Failure, Pauses, Tries, name};
 use crate::{Boottime, Event};
 
 /// What all stages share.
@@ -132,6 +132,13 @@ impl Context {
         self.renewed_at = None;
         self.taken_up = false;
         self.relied_on = false;
+    }
+
+    /// Tells that a claim that others may find was created here.
+    pub(super) fn created(&self, claim: &ClaimSeen, turn: &mut Turn) {
+        if self.holder.is_some() {
+            turn.tell(Event::Created { name: self.name.clone(), uid: claim.uid.clone() });
+        }
     }
 
     /// Notes in which phase the claim was seen.

@@ -99,6 +99,9 @@ impl Ending {
                 self.unsure = false;
             }
             (Call::Create { .. } | Call::Read { .. }, Ok(Answer::Claim(claim))) => {
+                if matches!(call, Call::Create { .. }) {
+                    context.created(&claim, turn);
+                }
                 self.uid = (claim.instance == context.instance).then_some(claim.uid);
                 self.unsure = false;
                 context.tries.at_once();

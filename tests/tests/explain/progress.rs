@@ -24,7 +24,7 @@ async fn one_line_tells_the_position_the_holder_and_the_time_and_nothing_of_it_i
         ("KONCLI_NAMESPACE", namespace.name.clone()),
     ];
     let terminal = Terminal::open((120, 24), &variables).await;
-    terminal.line("$koncli semaphore acquire warehouse --holder me >$folder/result; echo ended with $?");
+    terminal.line("$koncli semaphore acquire warehouse --holder me >$folder/result");
     let is_told = |screen: &str| {
         let line = screen.lines().find(|line| line.starts_with("waiting for semaphore/warehouse: 1 ahead; "));
         line.is_some_and(|line| line.contains("; held by first (") && line.ends_with("s)"))
@@ -32,6 +32,8 @@ async fn one_line_tells_the_position_the_holder_and_the_time_and_nothing_of_it_i
     let screen = terminal.until(LIMIT, "position, holder and time on one line", is_told).await;
     assert_eq!(screen.matches("waiting for").count(), 1, "it is written over: {screen}");
     terminal.press(&["C-c"]);
+    // What stands behind it on a line is not done any more: a shell sees that a signal has ended it.
+    terminal.line("echo ended with $?");
     let screen = terminal.until(LIMIT, "its end", |screen| screen.contains("ended with 130")).await;
     assert!(!screen.contains("waiting for"), "nothing is left of it: {screen}");
     assert_eq!(terminal.note("result"), "");

@@ -16,4 +16,6 @@ mod operator;
 mod rights;
 mod scene;
 mod shells;
+mod signals;
+mod stand_in;
 mod waits;

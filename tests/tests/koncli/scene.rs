@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -36,6 +37,7 @@ pub(crate) struct Scene {
 /// How a `koncli` has ended.
 #[derive(Debug)]
 pub(crate) struct Ran {
+    /// Its exit code; of what a signal has ended, the signal's number with a minus.
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -138,7 +140,8 @@ pub(crate) fn deaf() -> (TcpSocket, SocketAddr) {
 /// Waits for the end of a `koncli`.
 pub(crate) async fn ended(mut process: Process) -> Ran {
     let status = process.wait_exit(LIMIT).await;
-    Ran { code: status.code().unwrap_or(-1), stdout: process.stdout(), stderr: process.stderr() }
+    let code = status.code().or(status.signal().map(|signal| -signal)).unwrap_or(i32::MIN);
+    Ran { code, stdout: process.stdout(), stderr: process.stderr() }
 }
 
 /// The same text with each age as AGE.

@@ -77,7 +77,7 @@ async fn a_signal_ends_the_waiting_and_withdraws() {
     let scene = Scene::new("koncli-signal").await;
     scene.semaphore("s", 1).await;
     scene.prints("semaphore acquire s --holder first").await;
-    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+    for (signal, code) in [(Signal::SIGINT, -2), (Signal::SIGTERM, -15)] {
         let mut waiting = scene.start("semaphore acquire s --holder second");
         waiting.wait_stderr(LIMIT, "waiting for semaphore/s: next in line").await;
         waiting.signal(signal);

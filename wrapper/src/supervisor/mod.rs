@@ -340,6 +340,7 @@ struct WatchdogState {
 
 /// The state machine. One value supervises one command.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent: any combination can occur")]
 pub struct Supervisor {
     settings: Settings,
     phase: Phase,
