@@ -87,7 +87,8 @@ impl Opened {
     /// Whether there is nothing in it but what belongs into `.konductor`, as far as can be seen.
     fn has_only_ours(&self) -> bool {
         let is_ours = |name: &str| KINDS.iter().any(|kind| kind.plural == name) || name.starts_with(UNFINISHED);
-        self.names().is_ok_and(|names| names.iter().all(|name| matches!(name.as_str(), "." | "..") || is_ours(name.as_str())))
+        self.names()
+            .is_ok_and(|names| names.iter().all(|name| matches!(name.as_str(), "." | "..") || is_ours(name.as_str())))
     }
 
     /// Why the folder of this name, which is there, cannot be opened.
@@ -167,7 +168,10 @@ impl Opened {
             Err(error) => return Err(self.failed("create", LOCK, error)),
         };
         if file.metadata().map_err(|error| self.failed("examine", &new, error))?.len() > 0 {
-            return Err(FolderError::Strange { path: self.path.join(&new).display().to_string(), wanted: "an empty file" });
+            return Err(FolderError::Strange {
+                path: self.path.join(&new).display().to_string(),
+                wanted: "an empty file",
+            });
         }
         open_up(&file, access::FILE).map_err(|error| self.failed("give rights to", LOCK, error))?;
         let linked = match linkat(&self.folder, new.as_str(), &self.folder, LOCK, LinkatFlags::empty()) {
