@@ -22,6 +22,7 @@ use crate::{
     barrier,
     clock::Clock,
     config::{Config, Election},
+    crowd::Kept,
     election::{Candidate, driver::Elector},
     engine::{self, Common},
     events::Recorder,
@@ -107,6 +108,19 @@ impl Operator {
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> anyhow::Result<Self> {
+        Self::start_keeping(Kept::default(), way, client, identity, election, metrics, clock).await
+    }
+
+    /// The same, with so much kept of each namespace.
+    pub async fn start_keeping(
+        kept: Kept,
+        way: Way,
+        client: Client,
+        identity: String,
+        election: Option<(String, Duration)>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let (leading_sender, leading) = watch::channel(false);
         let (resign, resigned) = oneshot::channel();
         let candidate = if let Some((namespace, lease_duration)) = election {
@@ -122,7 +136,7 @@ impl Operator {
         let recorder = Recorder::start(client.clone(), identity, Arc::clone(&metrics));
         let (stop, stopped) = watch::channel(());
         let (restored, went_back) = mpsc::channel(1);
-        let common = Common { way, client, leading, recorder, metrics, clock, restored };
+        let common = Common { way, client, leading, recorder, metrics, clock, restored, kept };
         let mut engines = JoinSet::new();
         let locks = [
             decide_locks::<Lease>(&mut engines, &common.apart().await?, &stopped),
