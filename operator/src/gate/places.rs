@@ -131,7 +131,9 @@ impl DependencyCache {
             }
         }
         // What their own lists have shown may have been deleted unseen.
-        begun.iter().for_each(|place| self.empty(kind, place));
+        for place in begun {
+            self.empty(kind, &place);
+        }
     }
 
     /// A list of all has ended.
@@ -146,8 +148,12 @@ impl DependencyCache {
                 Standing::Listing(..) | Standing::Known | Standing::Full => {}
             }
         }
-        known.iter().for_each(|place| self.known(kind, place));
-        later.iter().for_each(|place| self.list(kind, place));
+        for place in known {
+            self.known(kind, &place);
+        }
+        for place in later {
+            self.list(kind, &place);
+        }
     }
 
     /// An object was seen deleted: a page of a list that is under way may still show it.
@@ -355,9 +361,13 @@ mod tests {
         scene.gate("curious", "secret");
         scene.see(JOBS, Event::Init);
         for namespace in 0..100 {
-            (0..10).for_each(|job| scene.watch_shows(&format!("other-{namespace}"), &format!("{job}"), 1));
+            for job in 0..10 {
+                scene.watch_shows(&format!("other-{namespace}"), &format!("{job}"), 1);
+            }
         }
-        ["n", "secret"].iter().for_each(|namespace| scene.watch_shows(namespace, "a", 1));
+        for namespace in ["n", "secret"] {
+            scene.watch_shows(namespace, "a", 1);
+        }
         scene.see(JOBS, Event::InitDone { version: 1 });
         assert_eq!((scene.0.kept(Dependency::Job), scene.wish()), (1, None), "the list of all has shown it");
         scene.see(Subject::Namespaces, Event::Apply(allow("secret", json!("curious"))));
@@ -416,7 +426,9 @@ mod tests {
         let mut scene = Scene::listed();
         scene.gate("n", "n");
         let wish = scene.wish().expect("a list");
-        (0..=GONE).for_each(|job| scene.deleted(&format!("{job}"), 7));
+        for job in 0..=GONE {
+            scene.deleted(&format!("{job}"), 7);
+        }
         let again = scene.wish().expect("another list");
         assert!(!scene.0.is_listing(&wish) && scene.0.is_listing(&again));
         scene.list_shows(&wish, Some(Scene::job("n", "0", 5, 0)));

@@ -355,7 +355,9 @@ mod tests {
         scene.work(0.);
         let all: Vec<_> = scene.server.permits.values().cloned().collect();
         scene.engine.observe(Seen::Claim(Event::Init), at(1.));
-        all.iter().for_each(|permit| see_claim(&mut scene.engine, permit, at(1.)));
+        for permit in &all {
+            see_claim(&mut scene.engine, permit, at(1.));
+        }
         let version = scene.server.version;
         scene.engine.observe(Seen::Claim(Event::InitDone { version }), at(1.));
         scene.work(1.);
@@ -364,7 +366,9 @@ mod tests {
         assert_eq!((untouched, scene.crowded("permits")), (KEPT, 1));
         // Those who were left out have given up while nobody watched.
         scene.engine.observe(Seen::Claim(Event::Init), at(2.));
-        all.iter().take(KEPT).for_each(|permit| see_claim(&mut scene.engine, permit, at(2.)));
+        for permit in &all[..KEPT] {
+            see_claim(&mut scene.engine, permit, at(2.));
+        }
         scene.engine.observe(Seen::Claim(Event::InitDone { version }), at(2.));
         scene.work(2.);
         assert_eq!((scene.known("n", "s"), scene.crowded("permits")), ((1, KEPT as u64 - 1), 0));
