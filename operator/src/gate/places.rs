@@ -254,7 +254,7 @@ mod tests {
         follow::{Deleted, Event},
         object::Metadata,
     };
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::gate::sources::{Content, GateObject, Listed, Outline, Sighted, Subject, Watched};
@@ -349,8 +349,8 @@ mod tests {
         ParentKey::new(namespace, "g").into()
     }
 
-    fn allow(namespace: &str, annotation: Value) -> Sighted {
-        let content = Content::Namespace(annotation.as_str().map(str::to_owned));
+    fn allow(namespace: &str, annotation: Option<&str>) -> Sighted {
+        let content = Content::Namespace(annotation.map(str::to_owned));
         Sighted { namespace: String::new(), name: namespace.into(), version: 0, content }
     }
 
@@ -370,14 +370,14 @@ mod tests {
         }
         scene.see(JOBS, Event::InitDone { version: 1 });
         assert_eq!((scene.0.kept(Dependency::Job), scene.wish()), (1, None), "the list of all has shown it");
-        scene.see(Subject::Namespaces, Event::Apply(allow("secret", json!("curious"))));
+        scene.see(Subject::Namespaces, Event::Apply(allow("secret", Some("curious"))));
         scene.at(0);
         let wish = scene.wish().expect("it may look");
         assert_eq!(wish.place, "secret");
         scene.list_shows(&wish, Some(Scene::job("secret", "a", 1, 0)));
         assert_eq!(scene.0.kept(Dependency::Job), 2);
         // It may not any more.
-        scene.see(Subject::Namespaces, Event::Apply(allow("secret", json!(null))));
+        scene.see(Subject::Namespaces, Event::Apply(allow("secret", None)));
         scene.at(0);
         scene.at(61);
         assert_eq!(scene.0.kept(Dependency::Job), 1);
