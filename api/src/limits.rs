@@ -76,6 +76,15 @@ pub const KEEP_EXPIRED: Duration = Duration::from_hours(1);
 /// Expired claims of one parent kept at once; beyond it the oldest go first, so that a crash loop cannot fill etcd.
 pub const MAX_EXPIRED: usize = 100;
 
+/// Claims of one namespace, of each kind, that an operator keeps: ten thousand on one lock and some beside them. Each
+/// is some 2 kB, up to 3 where each has the longest names and a lock of its own: with both kinds of locks 72 MB at
+/// most, which is well below what the chart allows in all, so one namespace cannot take everybody's memory. What is
+/// held is kept in any case; claims that wait beyond this are taken in as there is room.
+pub const MAX_KEPT_CLAIMS: usize = 12_000;
+
+/// Locks of one namespace, of each kind, that an operator keeps: far above what anybody names, and each is some 2 kB.
+pub const MAX_KEPT_LOCKS: usize = 4_000;
+
 /// Holder names shown in a parent's status.
 pub const HOLDERS_SHOWN: usize = 10;
 
@@ -191,6 +200,11 @@ pub const MAX_SELECTIONS: usize = 1024;
 /// Labels and values that one of [`MAX_SELECTIONS`] may ask about: with so many a change of an object costs at most
 /// some milliseconds, where all that gates may ask is asked.
 pub const SELECTION: usize = 8;
+
+/// Bytes of what an operator keeps of one namespace for the gates that look there, of each kind: ten thousand Jobs with
+/// the labels that one usually has take two thirds of it. Where there is more, none of it is kept, and gates that look
+/// there are not met, and say so.
+pub const MAX_LOOKED_AT: usize = 8 << 20;
 
 /// Ways between gates, each selector counted once, among which cycles are looked for: some megabytes while that lasts.
 /// Where namespaces let each other look and have more, no gate that waits for another one is met, and it says so.

@@ -216,10 +216,16 @@ impl Logged {
 /// looked up among them.
 const REMEMBERED: usize = 64;
 
+/// Objects whose versions are remembered: some megabytes. If there are more, half of them are, or a quarter: whoever
+/// makes very many must not take everybody's memory. Which ones, nobody can choose.
+const VERSIONS: usize = 1 << 17;
+
 /// At which version each object was last seen, by a digest of its UID.
 #[derive(Debug, Default)]
 struct Versions {
     seen: HashMap<u64, u64>,
+    /// Digests with any of these bits are passed over.
+    mask: u64,
     /// The same of a list that is not complete yet.
     listed: HashMap<u64, u64>,
     /// What was deleted since the last list, in order, of the latest so many: an old backup has it again.
@@ -236,6 +242,7 @@ impl Versions {
     }
 
     fn list_begins(&mut self) {
+        self.mask = 0;
         self.listed.clear();
         self.reversed = None;
     }
@@ -251,7 +258,7 @@ impl Versions {
         if let Some(seen) = known {
             self.reversed.get_or_insert((*seen, version));
         }
-        self.listed.insert(digest, version);
+        Self::note(&mut self.listed, &mut self.mask, digest, version);
     }
 
     /// A list is complete. What went back, if anything did.
@@ -262,7 +269,18 @@ impl Versions {
     }
 
     fn event_shows(&mut self, uid: &str, version: u64) {
-        self.seen.insert(Self::digest(uid), version);
+        Self::note(&mut self.seen, &mut self.mask, Self::digest(uid), version);
+    }
+
+    fn note(versions: &mut HashMap<u64, u64>, mask: &mut u64, digest: u64, version: u64) {
+        if digest & *mask != 0 {
+            return;
+        }
+        versions.insert(digest, version);
+        if versions.len() > VERSIONS {
+            *mask = *mask << 1 | 1;
+            versions.retain(|digest, _| digest & *mask == 0);
+        }
     }
 
     fn is_gone(&mut self, uid: &str, version: u64) {
@@ -712,6 +730,19 @@ mod tests {
             seen.push(text);
         }
         (seen, fake.queries())
+    }
+
+    #[test]
+    fn of_very_many_objects_a_part_is_remembered_and_shows_what_went_back() {
+        let mut versions = Versions::default();
+        let list = |versions: &mut Versions, version: u64| {
+            versions.list_begins();
+            (0..VERSIONS * 3).for_each(|number| versions.list_shows(&number.to_string(), version));
+            versions.list_ends()
+        };
+        assert_eq!(list(&mut versions, 7), None);
+        assert!((VERSIONS / 2..=VERSIONS).contains(&versions.seen.len()), "{}", versions.seen.len());
+        assert_eq!(list(&mut versions, 6), Some((7, 6)));
     }
 
     #[tokio::test(start_paused = true)]

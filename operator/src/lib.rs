@@ -4,7 +4,7 @@
 //! - [`lock`]: what is held; `waitable`: what is waited for, of which `barrier`s and `gate`s are kinds;
 //! - [`key`]: the names of parents; `watching`: following objects;
 //! - [`election`]: who leads, for liveness only;
-//! - `accounts`: what becomes of writes; `faults`: what cannot be read;
+//! - `accounts`: what becomes of writes; `faults`: what cannot be read; [`crowd`]: what is not kept, as it is too much;
 //! - [`pods`]: proof of death;
 //! - [`events`], `claimants`, [`metrics`], [`health`], [`http`]: what can be seen from outside;
 //! - [`log`]: what is logged, and how often;
@@ -17,6 +17,7 @@ mod barrier;
 mod claimants;
 pub mod clock;
 pub mod config;
+pub mod crowd;
 pub mod election;
 pub mod engine;
 pub mod events;

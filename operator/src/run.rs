@@ -22,6 +22,7 @@ use crate::{
     barrier,
     clock::Clock,
     config::{Config, Election},
+    crowd::Kept,
     election::{Candidate, driver::Elector},
     engine::{self, Census, Common},
     events::Recorder,
@@ -108,6 +109,19 @@ impl Operator {
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> anyhow::Result<Self> {
+        Self::start_keeping(Kept::default(), way, client, identity, election, metrics, clock).await
+    }
+
+    /// The same, with so much kept of each namespace.
+    pub async fn start_keeping(
+        kept: Kept,
+        way: Way,
+        client: Client,
+        identity: String,
+        election: Option<(String, Duration)>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let (leading_sender, leading) = watch::channel(false);
         let (resign, resigned) = oneshot::channel();
         let candidate = if let Some((namespace, lease_duration)) = election {
@@ -123,7 +137,7 @@ impl Operator {
         let recorder = Recorder::start(client.clone(), identity, Arc::clone(&metrics));
         let (stop, stopped) = watch::channel(());
         let (restored, went_back) = mpsc::channel(1);
-        let common = Common { way, client, leading, recorder, metrics, clock, restored };
+        let common = Common { way, client, leading, recorder, metrics, clock, restored, kept };
         let mut engines = JoinSet::new();
         let mut censuses = Vec::new();
         let locks = [

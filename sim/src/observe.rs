@@ -720,12 +720,12 @@ impl Observers {
         let mut lets = [!elsewhere, false];
         if elsewhere {
             let states = view.states(&(resource::NAMESPACES, String::new(), TEAM.to_owned()));
-            let is_open = |namespace: &Option<&Value>| {
+            let is_open = |namespace: Option<&Value>| {
                 namespace.is_some_and(|namespace| {
                     namespace["metadata"]["annotations"]["konductor.io/gates-from"] == ONLOOKERS
                 })
             };
-            lets = either(states.iter().map(is_open))?;
+            lets = either(states.iter().copied().map(is_open))?;
         }
         let mut all = Vec::new();
         for need in &needs {
@@ -762,7 +762,7 @@ impl Observers {
     }
 
     /// Who leads, by the lease of the election, as it is called here.
-    pub(crate) fn leader(&self, server: &Server) -> Option<String> {
+    pub(crate) fn leader(server: &Server) -> Option<String> {
         let is_election = |resource: &resource::Resource| resource.kind == "Lease" && resource.schema.is_none();
         let id = resource::all().iter().position(is_election).expect("it is served");
         let mut all = server.store.list(id, None, None, u64::MAX);

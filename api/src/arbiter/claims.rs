@@ -53,6 +53,13 @@ impl View {
         self.refile(&uid, now);
     }
 
+    /// A claim that merely waits was seen, and is not to be kept: nothing is known of it but the term that it shows. It
+    /// is as if it had not been seen yet, which it may be at any time, as watches are late. One that is held, or may
+    /// be, is never left out.
+    pub fn leave_out(&mut self, claim: &Claim, now: Now) {
+        self.note_term(claim.state.term, now);
+    }
+
     /// A claim that cannot be read was seen, at any version, by a watch, a read, or a page of a list. If somebody may
     /// hold it, it counts with the weight that it had when it could be read; if it never could, nothing is granted
     /// beside it, as its weight is not known. So until it can be read, is gone, or has not changed for the longest TTL.

@@ -23,7 +23,7 @@ use crate::{
     GATES_FROM_ANNOTATION, GateCondition, GateConditionStatus, GateSpec, GateStatus, Match, Override, Pick,
     arbiter::Now,
     conditions,
-    limits::{CYCLE_SHOWN, MAX_SELECTIONS, MAX_WAYS, SELECTION},
+    limits::{CYCLE_SHOWN, MAX_LOOKED_AT, MAX_SELECTIONS, MAX_WAYS, SELECTION},
 };
 
 /// What was found for a condition.
@@ -41,6 +41,8 @@ pub enum Finding<'a> {
     Tangled,
     /// The gates of this namespace select in too many ways.
     Crowded,
+    /// There is too much where it looks.
+    TooMany,
 }
 
 /// The gates of a cycle.
@@ -154,6 +156,11 @@ fn judge(gates_of: &str, condition: &GateCondition, finding: &Finding<'_>) -> Ga
                  each {SELECTION} labels and values in one"
             );
             (false, format!("{what}: this one waits until there are fewer"))
+        }
+        (Finding::TooMany, ..) => {
+            let place = namespace.as_deref().unwrap_or(gates_of);
+            let what = format!("namespace {place} has too many {kind}s to look at");
+            (false, format!("{what}: names and labels of more than {} MiB", MAX_LOOKED_AT >> 20))
         }
         (Finding::Named(found), name, _) => {
             let name = name.as_deref().unwrap_or_default();

@@ -14,6 +14,7 @@ use tracing::info;
 use super::{Engine, Plugin, Sizes, Ticket};
 use crate::{
     clock::Clock,
+    crowd::Kept,
     events::Recorder,
     metrics::{LoopId, Metrics},
 };
@@ -49,6 +50,8 @@ pub struct Common {
     pub clock: Clock,
     /// Told when the API server's data has gone back to an earlier time: then nothing that is known can be relied on.
     pub restored: mpsc::Sender<String>,
+    /// How much is kept of one namespace.
+    pub kept: Kept,
 }
 
 impl Common {

@@ -19,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use konductor_api::{
     GateCondition, GateSpec, GateStatus,
     arbiter::Now,
-    limits::MAX_SELECTIONS,
+    limits::{MAX_LOOKED_AT, MAX_SELECTIONS},
     rendezvous::{
         Plan, Since,
         fact::Dependency,
@@ -34,8 +34,9 @@ use konductor_cluster::{
 use super::{
     hunt::{Found, Hunt, Progress, Ways},
     needs::{Needs, after, place},
-    partition::{Partition, Question},
-    sources::{Content, GateObject, GateSeen, Outline, Sighted, Subject, own},
+    partition::{Partition, Question, Seen},
+    places::{Place, Standing},
+    sources::{Content, GateObject, Listed, Outline, Sighted, Subject, Watched, Wish, own},
 };
 use crate::{
     engine::Sizes,
@@ -46,10 +47,14 @@ use crate::{
 /// The objects of one kind.
 #[derive(Default)]
 pub(super) struct Stock {
-    parts: BTreeMap<String, Partition>,
+    pub(super) parts: BTreeMap<String, Partition>,
     /// Of the last list.
-    epoch: u32,
-    listed: bool,
+    pub(super) epoch: u32,
+    pub(super) listed: bool,
+    /// A list is under way.
+    pub(super) listing: bool,
+    /// The namespaces of which objects are kept; of gates those of all are.
+    pub(super) places: BTreeMap<String, Place>,
 }
 
 impl Stock {
@@ -61,14 +66,14 @@ impl Stock {
 
 /// The namespaces that let others look, with their annotations.
 #[derive(Default)]
-struct Hospitable {
+pub(super) struct Hospitable {
     namespaces: HashMap<String, (u32, String)>,
     epoch: u32,
     listed: bool,
 }
 
 impl Hospitable {
-    fn allows(&self, gates_of: &str, namespace: &str) -> bool {
+    pub(super) fn allows(&self, gates_of: &str, namespace: &str) -> bool {
         let annotation = self.namespaces.get(namespace).map(|(_, annotation)| annotation.as_str());
         gates_of == namespace || allows(annotation, gates_of)
     }
@@ -76,15 +81,17 @@ impl Hospitable {
 
 /// What has changed for all gates that depend on it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Cause {
+pub(super) enum Cause {
     /// An object that they name.
     Object(Dependency, Key),
     /// What a namespace lets others see.
     Namespace(String),
+    /// What there is of a kind in a namespace: it has come to be known, or is too much.
+    Place(Dependency, String),
 }
 
 /// What is done in pieces.
-enum Task {
+pub(super) enum Task {
     /// Counting, and telling those who ask.
     Answer(Arc<Question>),
     /// Asking for decisions on all gates that this concerns; those up to this one are done.
@@ -92,10 +99,13 @@ enum Task {
     /// A kind, or the namespaces, have been seen for the first time: the gates that depend on it; those up to this one
     /// are done.
     Begin(Subject, Option<Key>),
-    /// Taking away what was last seen before this list; what comes up to this object is done.
-    Sweep(Dependency, u32, Option<Key>),
+    /// Taking away what was last seen before this list and is not newer than its version; what comes up to this object
+    /// is done.
+    Sweep(Dependency, u32, u64, Option<Key>),
     /// Letting gates ask what they could not, as their namespace asked too much.
     Admit,
+    /// Keeping no more of this kind in the namespace, if no gate may look at it.
+    Leave(Dependency),
     /// Freeing the memory of what is not followed any more.
     Free(Stock),
 }
@@ -123,11 +133,19 @@ struct Note {
 /// Gates, what they depend on, and what is still to be done about it.
 #[derive(Default)]
 pub(super) struct DependencyCache {
-    needs: Needs,
+    pub(super) needs: Needs,
     notes: HashMap<Key, Note>,
-    stocks: [Stock; Dependency::ALL.len()],
-    hospitable: Hospitable,
-    tasks: Tasks<Task>,
+    pub(super) stocks: [Stock; Dependency::ALL.len()],
+    pub(super) hospitable: Hospitable,
+    pub(super) tasks: Tasks<Task>,
+    /// What is to be listed.
+    pub(super) wishes: Vec<Wish>,
+    pub(super) wish: u32,
+    /// Namespaces that may be looked at no more, and those that have too much, with the times to see about them.
+    pub(super) leaving: VecDeque<(Duration, Dependency, String)>,
+    pub(super) full: VecDeque<(Duration, Dependency, String)>,
+    /// By our own clock.
+    pub(super) now: Duration,
     /// Causes whose gates are being told, and whether they have to be told again.
     telling: HashMap<Cause, bool>,
     /// Different questions that the gates of each namespace ask, by what they count as.
@@ -164,7 +182,7 @@ impl DependencyCache {
         let mut sizes = vec![
             ("notes on gates", self.notes.len()),
             ("what conditions ask", self.notes.values().map(|note| note.asks.len()).sum()),
-            ("objects", parts().map(|part| part.objects.len()).sum()),
+            ("objects", parts().map(|part| part.objects().len()).sum()),
             ("namespaces with objects", parts().count()),
             ("questions", parts().map(Partition::questions).sum()),
             ("namespaces that let others look", self.hospitable.namespaces.len()),
@@ -195,11 +213,15 @@ impl DependencyCache {
 
     /// A gate is there, new or changed, or is gone.
     pub(super) fn gate(&mut self, key: &Key, gate: Option<&GateObject>, now: Now) {
+        self.now = now.monotonic;
         if let Some([before, spec]) = self.needs.set(key, gate.map(|gate| &gate.spec)) {
             let on_gates = |spec: &Option<Arc<GateSpec>>| {
                 spec.iter().flat_map(|spec| &spec.conditions).any(|condition| condition.kind == Dependency::Gate)
             };
             self.relink(key, spec.as_ref());
+            for condition in before.iter().flat_map(|spec| &spec.conditions) {
+                self.leave(condition.kind, place(condition, &key.namespace));
+            }
             let note = self.notes.entry(key.clone()).or_default();
             note.ways = if on_gates(&spec) { Ways::Unknown } else { Ways::Known(BTreeMap::new()) };
             if on_gates(&before) || on_gates(&spec) {
@@ -208,7 +230,7 @@ impl DependencyCache {
         }
         let Some(gate) = gate else {
             self.notes.remove(key);
-            self.gone(Dependency::Gate, key);
+            self.gone(Dependency::Gate, key, None);
             return;
         };
         let listed = self.stocks[Dependency::Gate as usize].listed;
@@ -221,7 +243,7 @@ impl DependencyCache {
             };
             note.waiting = since.map(seen);
         }
-        self.present(Dependency::Gate, key, &own(gate));
+        self.present(Dependency::Gate, key, gate.metadata.version, &own(gate));
     }
 
     /// Nothing is heard of this any more.
@@ -236,28 +258,30 @@ impl DependencyCache {
     }
 
     /// Takes in what was seen. Returns how many looks that took: at objects, and at what questions ask of them.
-    pub(super) fn take(&mut self, seen: GateSeen) -> usize {
-        let GateSeen { subject, event, .. } = seen;
+    pub(super) fn take(&mut self, seen: Watched) -> usize {
+        let Watched { subject, event, .. } = seen;
         match (subject, event) {
-            (Subject::Objects(kind), Event::Init) => self.stocks[kind as usize].epoch += 1,
+            (Subject::Objects(kind), Event::Init) => self.listing(kind),
             (Subject::Objects(kind), Event::InitDone { version }) => {
                 let stock = &mut self.stocks[kind as usize];
-                if !mem::replace(&mut stock.listed, true) {
+                let (is_first, epoch) = (!mem::replace(&mut stock.listed, true), stock.epoch);
+                if is_first {
                     self.tasks.push("", Task::Begin(subject, None));
                 } else if version != NO_VERSION {
                     // By a list in which something could not be read, nothing is gone.
-                    self.tasks.push("", Task::Sweep(kind, stock.epoch, None));
+                    self.tasks.push("", Task::Sweep(kind, epoch, version, None));
                 }
+                self.listed(kind);
             }
-            (_, Event::Apply(Sighted { namespace, name, content, .. })) => match (subject, content) {
+            (_, Event::Apply(Sighted { namespace, name, version, content })) => match (subject, content) {
                 (Subject::Objects(kind), Content::Object(outline)) => {
-                    return self.present(kind, &ParentKey { namespace, name }.into(), &outline);
+                    return self.present(kind, &ParentKey { namespace, name }.into(), version, &outline);
                 }
                 (_, Content::Namespace(annotation)) => self.namespace(&name, annotation.as_deref()),
                 (Subject::Namespaces, Content::Object(_)) => {}
             },
-            (Subject::Objects(kind), Event::Delete(Deleted { namespace, name, .. })) => {
-                return self.gone(kind, &ParentKey { namespace, name }.into());
+            (Subject::Objects(kind), Event::Delete(Deleted { namespace, name, version, .. })) => {
+                return self.gone(kind, &ParentKey { namespace, name }.into(), Some(version));
             }
             (Subject::Namespaces, Event::Init) => self.hospitable.epoch += 1,
             (Subject::Namespaces, Event::InitDone { .. }) => {
@@ -277,27 +301,56 @@ impl DependencyCache {
         1
     }
 
-    fn present(&mut self, kind: Dependency, key: &Key, outline: &Outline) -> usize {
+    /// Takes in what the list of a namespace has shown. Returns the looks, too.
+    pub(super) fn take_listed(&mut self, Listed { wish, sighted }: Listed) -> usize {
+        if !self.is_listing(&wish) {
+            return 1;
+        }
+        match sighted {
+            Some(Sighted { namespace, name, version, content: Content::Object(outline) }) => {
+                self.present(wish.kind, &ParentKey { namespace, name }.into(), version, &outline)
+            }
+            Some(_) => 1,
+            None => {
+                self.known(wish.kind, &wish.place);
+                1
+            }
+        }
+    }
+
+    fn present(&mut self, kind: Dependency, key: &Key, version: u64, outline: &Outline) -> usize {
         let stock = &mut self.stocks[kind as usize];
+        if kind != Dependency::Gate
+            && stock.places.get(&key.namespace).is_none_or(|place| !place.keeps(&key.name, version))
+        {
+            return 1;
+        }
         let epoch = stock.epoch;
         if !stock.parts.contains_key(&key.namespace) {
             stock.parts.insert(key.namespace.clone(), Partition::default());
         }
         let Some(part) = stock.parts.get_mut(&key.namespace) else { return 1 };
-        let before = part.objects.insert(key.name.as_str().into(), (epoch, outline.clone()));
-        let before = before.map(|(_, outline)| outline);
+        let Ok(before) = part.put(&key.name, Seen { epoch, version, outline: outline.clone() }) else { return 1 };
+        if kind != Dependency::Gate && part.bytes() > MAX_LOOKED_AT {
+            self.overflow(kind, &key.namespace);
+            return 1;
+        }
         if before.as_ref() == Some(outline) { 1 } else { self.changed(kind, key, before.as_ref(), Some(outline)) }
     }
 
-    fn gone(&mut self, kind: Dependency, key: &Key) -> usize {
+    /// An object is gone: deleted at this version, or a list did not show it.
+    fn gone(&mut self, kind: Dependency, key: &Key, version: Option<u64>) -> usize {
+        if let Some(version) = version {
+            self.note_gone(kind, key, version);
+        }
         let Some(part) = self.stocks[kind as usize].parts.get_mut(&key.namespace) else { return 1 };
-        let before = part.objects.remove(key.name.as_str());
-        let looks = before.map_or(1, |(_, before)| self.changed(kind, key, Some(&before), None));
+        let before = part.remove(&key.name, version);
+        let looks = before.map_or(1, |before| self.changed(kind, key, Some(&before), None));
         self.drop_if_empty(kind, &key.namespace);
         looks
     }
 
-    fn drop_if_empty(&mut self, kind: Dependency, namespace: &str) {
+    pub(super) fn drop_if_empty(&mut self, kind: Dependency, namespace: &str) {
         let parts = &mut self.stocks[kind as usize].parts;
         if parts.get(namespace).is_some_and(Partition::is_empty) {
             parts.remove(namespace);
@@ -333,7 +386,7 @@ impl DependencyCache {
     }
 
     /// Has the gates told that this concerns.
-    fn tell(&mut self, cause: Cause) {
+    pub(super) fn tell(&mut self, cause: Cause) {
         if let Some(again) = self.telling.get_mut(&cause) {
             *again = true;
             return;
@@ -341,7 +394,7 @@ impl DependencyCache {
         self.telling.insert(cause.clone(), false);
         let namespace = match &cause {
             Cause::Object(_, key) => key.namespace.clone(),
-            Cause::Namespace(name) => name.clone(),
+            Cause::Namespace(name) | Cause::Place(_, name) => name.clone(),
         };
         self.tasks.push(&namespace, Task::Tell(cause, None));
     }
@@ -404,7 +457,11 @@ impl DependencyCache {
                 }
                 (*budget <= 0).then(|| Task::Begin(subject, at.or(last)))
             }
-            Task::Sweep(kind, epoch, last) => self.sweep(kind, epoch, last.as_ref(), budget),
+            Task::Sweep(kind, epoch, version, last) => self.sweep((kind, epoch, version), last.as_ref(), budget),
+            Task::Leave(kind) => {
+                self.leave_now(kind, namespace, budget);
+                None
+            }
             Task::Admit => {
                 while *budget > 0 {
                     let Some(gate) = self.crowded.get(namespace).and_then(|gates| gates.first()).cloned() else {
@@ -425,7 +482,7 @@ impl DependencyCache {
                     && let Some(mut part) = stock.parts.first_entry()
                 {
                     *budget -= 1;
-                    if part.get_mut().objects.pop_first().is_none() {
+                    if part.get_mut().pop().is_none() {
                         part.remove();
                     }
                 }
@@ -438,6 +495,7 @@ impl DependencyCache {
         let gates = match &cause {
             Cause::Object(kind, key) => self.needs.naming(*kind, key),
             Cause::Namespace(name) => self.needs.looking_into(name),
+            Cause::Place(kind, name) => self.needs.looking_at(*kind, name),
         };
         let gates: Vec<_> =
             gates.into_iter().flat_map(|gates| after(gates, last.as_ref())).take(room(*budget)).cloned().collect();
@@ -459,6 +517,11 @@ impl DependencyCache {
             && mem::take(again)
         {
             return Some(Task::Tell(cause, None));
+        }
+        if let Cause::Namespace(name) = &cause {
+            for kind in Dependency::ALL {
+                self.leave(kind, name);
+            }
         }
         self.telling.remove(&cause);
         None
@@ -484,29 +547,34 @@ impl DependencyCache {
         self.marked.push(key.clone());
     }
 
-    fn sweep(&mut self, kind: Dependency, epoch: u32, last: Option<&Key>, budget: &mut isize) -> Option<Task> {
+    fn sweep(
+        &mut self,
+        (kind, epoch, version): (Dependency, u32, u64),
+        last: Option<&Key>,
+        budget: &mut isize,
+    ) -> Option<Task> {
         let (mut at, mut old) = (last.cloned(), Vec::new());
         let from = last.map(|key| key.namespace.clone()).unwrap_or_default();
         'all: for (namespace, part) in self.stocks[kind as usize].parts.range(from..) {
             let begin = last.filter(|last| last.namespace == *namespace);
             let begin = begin.map_or(Unbounded, |last| Excluded(last.name.as_str()));
-            for (name, (seen, _)) in part.objects.range::<str, _>((begin, Unbounded)) {
+            for (name, seen) in part.objects().range::<str, _>((begin, Unbounded)) {
                 if *budget <= 0 {
                     break 'all;
                 }
                 *budget -= 1;
                 let key = Key::from(ParentKey { namespace: namespace.clone(), name: name.to_string() });
-                if *seen < epoch {
+                if seen.epoch < epoch && seen.version <= version {
                     old.push(key.clone());
                 }
                 at = Some(key);
             }
         }
         for key in old {
-            let looks = self.gone(kind, &key);
+            let looks = self.gone(kind, &key, None);
             *budget -= (looks) as isize;
         }
-        (*budget <= 0).then_some(Task::Sweep(kind, epoch, at))
+        (*budget <= 0).then_some(Task::Sweep(kind, epoch, version, at))
     }
 
     /// Goes on looking for cycles.
@@ -595,11 +663,12 @@ impl DependencyCache {
     }
 
     fn ask(&mut self, key: &Key, condition: &GateCondition) -> Ask {
-        let Some(question) = Question::of(condition, &key.namespace) else { return Ask::Nothing };
-        if !self.hospitable.allows(&key.namespace, &question.place) {
+        let place = place(condition, &key.namespace).to_owned();
+        if !self.hospitable.allows(&key.namespace, &place) {
             return Ask::Nothing;
         }
-        let place = question.place.clone();
+        self.want(condition.kind, &place);
+        let Some(question) = Question::of(condition, &key.namespace) else { return Ask::Nothing };
         let part = self.stocks[question.kind as usize].parts.entry(place.clone()).or_default();
         if !part.is_asked_by(&question, &key.namespace) {
             let asked = self.asked.entry(key.namespace.clone()).or_default();
@@ -681,6 +750,13 @@ impl DependencyCache {
         if !stock.listed {
             return None;
         }
+        if condition.kind != Dependency::Gate {
+            match stock.places.get(namespace)?.standing {
+                Standing::Known => {}
+                Standing::Full => return Some(Finding::TooMany),
+                Standing::Coming | Standing::Later | Standing::Listing(..) => return None,
+            }
+        }
         match &note.ways {
             _ if condition.kind != Dependency::Gate => {}
             _ if !self.is_searched(gate) => return None,
@@ -694,8 +770,8 @@ impl DependencyCache {
         }
         let part = stock.part(namespace);
         if let Some(name) = &condition.name {
-            let object = part.and_then(|part| part.objects.get(name.as_str()));
-            return Some(Finding::Named(object.map(|(_, outline)| outline.fact)));
+            let object = part.and_then(|part| part.objects().get(name.as_str()));
+            return Some(Finding::Named(object.map(|seen| seen.outline.fact)));
         }
         match note.asks.get(number)? {
             Ask::Question(question) => part?.answer(question).map(Finding::Selected),

@@ -26,6 +26,7 @@ use konductor_api::{
 use super::{
     cache::Stock,
     needs::{Needs, place},
+    partition::Seen,
 };
 use crate::{
     key::{Key, ParentKey},
@@ -262,9 +263,9 @@ impl Hunt {
         let Stage::Expand(group, last) = &mut self.stage else { return };
         let (namespace, selector) = &self.groups[*group];
         let begin = last.as_deref().map_or(Unbounded, Excluded);
-        let objects = stock.part(namespace).map(|part| part.objects.range::<str, _>((begin, Unbounded)));
+        let objects = stock.part(namespace).map(|part| part.objects().range::<str, _>((begin, Unbounded)));
         let (mut passed, looks) = (None, selector.looks() as isize);
-        for (name, (_, outline)) in objects.into_iter().flatten() {
+        for (name, Seen { outline, .. }) in objects.into_iter().flatten() {
             if *budget <= 0 {
                 break;
             }

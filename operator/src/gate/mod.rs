@@ -1,14 +1,17 @@
 //! What gates depend on, and which gates depend on it.
 //!
-//! Only what some gate needs is followed ([`sources`]), and of each object only what a condition can ask about is kept
+//! Only what some gate needs is followed ([`sources`]), only what is in a namespace that some gate may look at is kept,
+//! which is listed when the first one does ([`lister`]), and of each object only what a condition can ask about
 //! ([`Outline`](sources::Outline)). A change of an object finds the gates that name it through an index ([`needs`]),
 //! and corrects the counts of those that select it ([`partition`]), so it costs what depends on it. What can be more
 //! than that is done in pieces ([`cache`]), as is the search for gates that wait for themselves ([`hunt`]).
 
 mod cache;
 mod hunt;
+mod lister;
 mod needs;
 mod partition;
+mod places;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -25,6 +28,7 @@ use kube::Client;
 
 use self::{
     cache::DependencyCache,
+    lister::Lister,
     sources::{GateObject, GateSeen, Sources, watches},
 };
 use crate::{
@@ -44,6 +48,7 @@ const LOOKS: usize = 4096;
 /// All gates.
 pub(crate) struct Gates {
     sources: Sources,
+    lister: Lister,
     cache: DependencyCache,
 }
 
@@ -52,7 +57,8 @@ pub(crate) fn start(common: &Common) -> (Engine<Waitables<Gates>>, Inbox<Seen<Ga
     let inbox = Inbox::default();
     follow(common, None, PAGE, inbox.sender.clone(), kept::<Gates>, Seen::Parent);
     let sources = Sources::new(watches(common, inbox.sender.clone()));
-    let gates = Gates { sources, cache: DependencyCache::default() };
+    let lister = Lister::start(common, inbox.sender.clone());
+    let gates = Gates { sources, lister, cache: DependencyCache::default() };
     (Engine::new(Waitables::new(gates, &common.metrics, &common.recorder)), inbox)
 }
 
@@ -91,14 +97,20 @@ impl Kind for Gates {
     }
 
     fn observe(&mut self, seen: GateSeen, _now: Now) {
-        if self.sources.is_current(&seen) {
-            self.cache.take(seen);
+        match seen {
+            GateSeen::Watched(seen) if self.sources.is_current(&seen) => _ = self.cache.take(seen),
+            GateSeen::Watched(_) => {}
+            GateSeen::Listed(listed) => _ = self.cache.take_listed(listed),
         }
     }
 
-    fn prepare(&mut self, _now: Now, changed: &mut Vec<Key>) -> bool {
+    fn prepare(&mut self, now: Now, changed: &mut Vec<Key>) -> bool {
+        self.cache.tick(now.monotonic);
         let turn = self.cache.work(LOOKS);
         changed.extend(self.cache.take_marked());
+        for wish in self.cache.take_wishes() {
+            self.lister.list(wish);
+        }
         turn.more
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Needs {
     specs: BTreeMap<Key, Arc<GateSpec>>,
     named: HashMap<(Dependency, Key), BTreeSet<Key>>,
     looking: HashMap<String, BTreeSet<Key>>,
+    /// By kind and namespace, also their own.
+    placed: HashMap<(Dependency, String), BTreeSet<Key>>,
     /// Conditions on each kind.
     counts: [usize; Dependency::ALL.len()],
     /// Conditions on gates, by the namespace that they are of.
@@ -72,6 +74,7 @@ impl Needs {
     fn link(&mut self, key: &Key, condition: &GateCondition) {
         self.counts[condition.kind as usize] += 1;
         let place = place(condition, &key.namespace).to_owned();
+        self.placed.entry((condition.kind, place.clone())).or_default().insert(key.clone());
         let on_gate = condition.kind == Dependency::Gate;
         if on_gate {
             *self.on_gates.entry(key.namespace.clone()).or_default() += 1;
@@ -92,6 +95,7 @@ impl Needs {
     fn unlink(&mut self, key: &Key, condition: &GateCondition) {
         self.counts[condition.kind as usize] -= 1;
         let place = place(condition, &key.namespace).to_owned();
+        remove(&mut self.placed, &(condition.kind, place.clone()), key);
         let on_gate = condition.kind == Dependency::Gate;
         if on_gate && let Some(count) = self.on_gates.get_mut(&key.namespace) {
             *count -= 1;
@@ -157,6 +161,11 @@ impl Needs {
     /// The gates of other namespaces that look into this one.
     pub(super) fn looking_into(&self, namespace: &str) -> Option<&BTreeSet<Key>> {
         self.looking.get(namespace)
+    }
+
+    /// The gates that look at objects of this kind in this namespace, allowed or not.
+    pub(super) fn looking_at(&self, kind: Dependency, namespace: &str) -> Option<&BTreeSet<Key>> {
+        self.placed.get(&(kind, namespace.to_owned()))
     }
 
     /// The other namespaces on whose gates the gates of this one depend.
@@ -225,7 +234,7 @@ mod tests {
         assert!(needs.any_on_gates("n"));
         assert!(needs.set(&key("a"), None).is_some() && needs.set(&key("b"), None).is_some());
         assert!(needs.sources().is_empty() && needs.specs.is_empty() && needs.on_gates.is_empty());
-        assert!(needs.named.is_empty() && needs.looking.is_empty());
+        assert!(needs.named.is_empty() && needs.looking.is_empty() && needs.placed.is_empty());
         assert!(needs.across.is_empty() && needs.into.is_empty());
     }
 }

@@ -58,6 +58,16 @@ impl Question {
     }
 }
 
+/// What is known is newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Newer;
+
+/// What an object takes in memory, about.
+fn bytes(name: &str, outline: &Outline) -> usize {
+    let labels = outline.labels.iter().map(|(key, value)| key.len() + value.len() + size_of::<(Box<str>, Box<str>)>());
+    OBJECT + name.len() + labels.sum::<usize>()
+}
+
 fn member(&Outline { created, fact, labels: _ }: &Outline) -> Member {
     Member { created, fact }
 }
@@ -81,10 +91,26 @@ struct Selection {
     telling: Telling,
 }
 
-/// Objects by name, with the list that they were last in.
+/// An object as it was seen last.
+pub(super) struct Seen {
+    /// The list that it was last in.
+    pub(super) epoch: u32,
+    pub(super) version: u64,
+    pub(super) outline: Outline,
+}
+
+/// Objects by name.
+pub(super) type Objects = BTreeMap<Box<str>, Seen>;
+
+/// What an object takes beside its texts: places in trees, and what is counted.
+const OBJECT: usize = 128;
+
+/// The objects of one namespace, and what is asked about them.
 #[derive(Default)]
 pub(super) struct Partition {
-    pub(super) objects: BTreeMap<Box<str>, (u32, Outline)>,
+    objects: Objects,
+    /// What they take in memory, about.
+    bytes: usize,
     /// In an order that is the same in each process, as it is the one in which they are worked on.
     selections: BTreeMap<Arc<Question>, Selection>,
 }
@@ -106,6 +132,66 @@ impl Partition {
     /// How many questions are asked, each by each gate.
     pub(super) fn questions(&self) -> usize {
         self.selections.values().map(|selection| selection.askers.len()).sum()
+    }
+
+    /// The objects.
+    pub(super) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// What they take in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// An object was seen. Returns what it was before, if that was anything; it stays so if that was newer.
+    pub(super) fn put(&mut self, name: &str, seen: Seen) -> Result<Option<Outline>, Newer> {
+        let bytes = bytes(name, &seen.outline);
+        if let Some(known) = self.objects.get_mut(name) {
+            known.epoch = known.epoch.max(seen.epoch);
+            if known.version > seen.version {
+                return Err(Newer);
+            }
+            self.bytes = self.bytes + bytes - self::bytes(name, &known.outline);
+            return Ok(Some(std::mem::replace(known, seen).outline));
+        }
+        self.bytes += bytes;
+        self.objects.insert(name.into(), seen);
+        Ok(None)
+    }
+
+    /// An object is gone: seen deleted at this version, or a list did not show it. Returns what it was, if it was known
+    /// and is not newer.
+    pub(super) fn remove(&mut self, name: &str, version: Option<u64>) -> Option<Outline> {
+        if version.is_some_and(|version| self.objects.get(name).is_some_and(|seen| seen.version > version)) {
+            return None;
+        }
+        let outline = self.objects.remove(name)?.outline;
+        self.bytes -= bytes(name, &outline);
+        Some(outline)
+    }
+
+    /// Frees an object.
+    pub(super) fn pop(&mut self) -> Option<()> {
+        self.objects.pop_first().map(drop)
+    }
+
+    /// Of these objects, about which nothing is asked.
+    pub(super) fn of(objects: Objects) -> Self {
+        Self { objects, ..Self::default() }
+    }
+
+    /// Takes all objects out. Returns the questions, which have to be answered anew, too.
+    pub(super) fn clear(&mut self) -> (Objects, Vec<Arc<Question>>) {
+        self.bytes = 0;
+        let mut queue = Vec::new();
+        for (question, selection) in &mut self.selections {
+            selection.tally = Tally::new(question.asked);
+            if !std::mem::replace(&mut selection.queued, true) {
+                queue.push(question.clone());
+            }
+        }
+        (std::mem::take(&mut self.objects), queue)
     }
 
     /// Whether a gate of this namespace asks this.
@@ -182,7 +268,7 @@ impl Partition {
     pub(super) fn work(&mut self, question: &Question, budget: &mut isize, mut tell: impl FnMut(&Key)) -> bool {
         let Some(selection) = self.selections.get_mut(question) else { return true };
         let Selection { tally, askers, queued, changed, telling } = selection;
-        let member = |(_, outline): &(u32, Outline)| question.member(outline);
+        let member = |seen: &Seen| question.member(&seen.outline);
         let count = |tally: &mut Tally, budget: &mut isize| {
             let looks = question.selector.looks() as isize;
             let objects = (*budget + looks - 1) / looks;

@@ -22,10 +22,10 @@ use super::Gates;
 use crate::{engine::Common, waitable, watching};
 
 /// Jobs in one page of a list: with their pod templates and managed fields they are some kilobytes each.
-const JOB_PAGE: u32 = 100;
+pub(super) const JOB_PAGE: u32 = 100;
 
 /// Other objects in one page of a list.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 
 /// Labels of an object that are kept: more than anybody gives one. Each change of it costs looks at them for all that
 /// gates ask where it is.
@@ -35,9 +35,9 @@ const LABELS: usize = 256;
 pub(crate) type GateObject = Object<Gate, GateSpec, Option<GateStatus>>;
 
 /// What is read of another object of Konductor's own.
-type OwnObject<K> = Object<K, IgnoredAny, Option<<K as HasStatus>::Status>>;
+pub(super) type OwnObject<K> = Object<K, IgnoredAny, Option<<K as HasStatus>::Status>>;
 
-type JobObject = Object<Job, JobSpec, JobStatus>;
+pub(super) type JobObject = Object<Job, JobSpec, JobStatus>;
 
 /// What can be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,7 +80,7 @@ pub(super) fn own<K, S, T: Evidence>(object: &Object<K, S, Option<T>>) -> Outlin
     Outline::new(metadata, Fact::of(status.as_ref(), metadata.generation))
 }
 
-fn job(JobObject { metadata, spec, status, .. }: &JobObject) -> Outline {
+pub(super) fn job(JobObject { metadata, spec, status, .. }: &JobObject) -> Outline {
     let true_ones = status.conditions.iter().flatten().filter(|condition| condition.status == "True");
     let state = JobState::of(true_ones.map(|condition| condition.kind.as_str()), spec.suspend.unwrap_or(false));
     Outline::new(metadata, Fact::Job(state))
@@ -91,6 +91,7 @@ fn job(JobObject { metadata, spec, status, .. }: &JobObject) -> Outline {
 pub(super) struct Sighted {
     pub(super) namespace: String,
     pub(super) name: String,
+    pub(super) version: u64,
     pub(super) content: Content,
 }
 
@@ -102,9 +103,33 @@ pub(super) enum Content {
     Namespace(Option<String>),
 }
 
-/// What a watch for gates has shown.
+/// What was seen for gates.
 #[derive(Debug)]
-pub(crate) struct GateSeen {
+pub(crate) enum GateSeen {
+    Watched(Watched),
+    Listed(Listed),
+}
+
+/// What the list of one namespace has shown.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(super) wish: Wish,
+    /// `None`: that was all.
+    pub(super) sighted: Option<Sighted>,
+}
+
+/// A namespace whose objects of a kind are to be listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) kind: Dependency,
+    pub(super) place: String,
+    /// Tells it from an earlier one.
+    pub(super) number: u32,
+}
+
+/// What a watch has shown.
+#[derive(Debug)]
+pub(crate) struct Watched {
     pub(super) subject: Subject,
     pub(super) number: u32,
     pub(super) event: Event<Sighted>,
@@ -150,7 +175,7 @@ impl Sources {
     }
 
     /// Whether this was seen by a watch that is still wanted.
-    pub(super) fn is_current(&self, seen: &GateSeen) -> bool {
+    pub(super) fn is_current(&self, seen: &Watched) -> bool {
         self.following.get(&seen.subject).is_some_and(|following| following.number == seen.number)
     }
 }
@@ -199,31 +224,39 @@ impl Watch<'_> {
         T: DeserializeOwned + Default + Send + 'static,
     {
         let (subject, number) = (self.subject, self.number);
-        let keep = move |object: Lenient<Object<K, S, T>>| {
-            let metadata = object.metadata();
-            let content = match &object {
-                Ok(object) => read(object),
-                // Where the namespace cannot be read, it allows nothing.
-                Err(_) if subject == Subject::Namespaces => Content::Namespace(None),
-                Err(_) => Content::Object(Outline::new(metadata, Fact::Unreadable)),
-            };
-            Sighted { namespace: metadata.namespace.clone(), name: metadata.name.clone(), content }
-        };
+        let keep = move |object: Lenient<Object<K, S, T>>| sighted(subject, &object, &read);
         watching::follow(self.common, None, page, self.inbox.clone(), keep, move |event| {
-            waitable::Seen::Other(GateSeen { subject, number, event })
+            waitable::Seen::Other(GateSeen::Watched(Watched { subject, number, event }))
         })
     }
 }
 
+/// What is kept of an object that was seen.
+pub(super) fn sighted<K, S, T>(
+    subject: Subject,
+    object: &Lenient<Object<K, S, T>>,
+    read: impl Fn(&Object<K, S, T>) -> Content,
+) -> Sighted {
+    let metadata = object.metadata();
+    let content = match object {
+        Ok(object) => read(object),
+        // Where the namespace cannot be read, it allows nothing.
+        Err(_) if subject == Subject::Namespaces => Content::Namespace(None),
+        Err(_) => Content::Object(Outline::new(metadata, Fact::Unreadable)),
+    };
+    let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
+    Sighted { namespace, name, version: metadata.version, content }
+}
+
 /// What is read of a Job's spec.
 #[derive(Clone, Debug, Default, Deserialize)]
-struct JobSpec {
+pub(super) struct JobSpec {
     suspend: Option<bool>,
 }
 
 /// What is read of a Job's status.
 #[derive(Clone, Debug, Default, Deserialize)]
-struct JobStatus {
+pub(super) struct JobStatus {
     conditions: Option<Vec<JobCondition>>,
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     cache::DependencyCache,
-    sources::{Content, GateObject, GateSeen, Outline, Sighted, Subject},
+    sources::{Content, GateObject, Listed, Outline, Sighted, Subject, Watched, Wish},
 };
 use crate::{
     key::{Key, ParentKey},
@@ -51,6 +51,10 @@ fn on_jobs(label: &str) -> Value {
     json!({ "conditions": [{ "type": "Job", "selector": selector(label), "state": "Complete" }] })
 }
 
+fn sighted(namespace: &str, name: &str, content: Content) -> Sighted {
+    Sighted { namespace: namespace.into(), name: name.into(), version: 0, content }
+}
+
 /// Gates whose statuses are written as they are decided.
 #[derive(Default)]
 struct Scene {
@@ -58,6 +62,8 @@ struct Scene {
     gates: BTreeMap<Key, GateObject>,
     /// Those that were seen since the last turn: they are decided on, as far as that is possible.
     seen: Vec<Key>,
+    /// The Jobs that there are, for lists.
+    jobs: BTreeMap<Key, Outline>,
     /// The most looks in one turn.
     most: usize,
     /// Looks in all.
@@ -75,7 +81,10 @@ impl Scene {
     }
 
     fn see(&mut self, subject: Subject, event: Event<Sighted>) -> usize {
-        self.cache.take(GateSeen { subject, number: 0, event })
+        if let (Subject::Objects(_), Event::Delete(gone)) = (subject, &event) {
+            self.jobs.remove(&key(&gone.namespace, &gone.name));
+        }
+        self.cache.take(Watched { subject, number: 0, event })
     }
 
     fn gate(&mut self, namespace: &str, name: &str, labels: &[&str], spec: &Value) {
@@ -90,6 +99,7 @@ impl Scene {
         self.cache.gate(&key, Some(&gate), now());
         self.seen.push(key.clone());
         self.gates.insert(key, gate);
+        self.list();
     }
 
     fn delete_gate(&mut self, namespace: &str, name: &str) {
@@ -100,17 +110,33 @@ impl Scene {
     fn job(&mut self, namespace: &str, name: &str, labels: &[&str], state: JobState) -> usize {
         let labels = labels.iter().map(|label| ((*label).to_owned(), String::new())).collect();
         let metadata = Metadata { labels, ..Metadata::default() };
-        let content = Content::Object(Outline::new(&metadata, Fact::Job(state)));
-        let (namespace, name) = (namespace.into(), name.into());
-        let sighted = Sighted { namespace, name, content };
+        let outline = Outline::new(&metadata, Fact::Job(state));
+        self.jobs.insert(key(namespace, name), outline.clone());
+        let sighted = sighted(namespace, name, Content::Object(outline));
         self.see(Subject::Objects(Dependency::Job), Event::Apply(sighted))
     }
 
     fn allow(&mut self, namespace: &str, annotation: Option<&str>) {
         let content = Content::Namespace(annotation.map(str::to_owned));
-        let (namespace, name) = (String::new(), namespace.into());
-        let sighted = Sighted { namespace, name, content };
+        let sighted = sighted("", namespace, content);
         self.see(Subject::Namespaces, Event::Apply(sighted));
+    }
+
+    /// Lists what is wanted. Returns whether anything was.
+    fn list(&mut self) -> bool {
+        let wishes = self.cache.take_wishes();
+        for wish in &wishes {
+            for (key, outline) in self.jobs.clone().into_iter().filter(|(key, _)| key.namespace == wish.place) {
+                self.listed(wish, Some((&key.name, outline)));
+            }
+            self.listed(wish, None);
+        }
+        !wishes.is_empty()
+    }
+
+    fn listed(&mut self, wish: &Wish, object: Option<(&str, Outline)>) {
+        let sighted = object.map(|(name, outline)| sighted(&wish.place, name, Content::Object(outline)));
+        self.cache.take_listed(Listed { wish: wish.clone(), sighted });
     }
 
     /// One turn of the loop.
@@ -123,6 +149,7 @@ impl Scene {
             // What is written is seen.
             turn.more |= self.decide(&key);
         }
+        turn.more |= self.list();
         turn
     }
 

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    crowd::Kept,
     engine::{Common, Engine, Plugin},
     events::Recorder,
     metrics::Metrics,
@@ -91,8 +92,9 @@ async fn another_kind_of_lock_is_taken_over_and_granted() {
     let (_, leading) = watch::channel(true);
     let (restored, _) = mpsc::channel(1);
     let way = Way::Found(Program::OPERATOR);
-    let common = Common { way, client: client.clone(), leading, recorder, metrics, clock, restored };
-    let mut engine = Engine::new(Locks::<RwLock>::new(&common.metrics, &common.recorder));
+    let common =
+        Common { way, client: client.clone(), leading, recorder, metrics, clock, restored, kept: Kept::default() };
+    let mut engine = Engine::new(Locks::<RwLock>::new(&common.metrics, &common.recorder, common.kept));
     engine.lead(true, clock.now());
     let lock = Object::read(&server.object(0).to_string()).expect("an object");
     engine.observe(Seen::Parent(Event::Apply(Box::new(read_parent::<RwLock>(lock)))), clock.now());

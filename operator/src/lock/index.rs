@@ -13,6 +13,7 @@ use konductor_api::{
 
 use super::kind::{Outline, SeenParent};
 use crate::{
+    crowd::{Crowds, Kept, whole},
     engine::{Sizes, WorkQueue},
     key::{Key, ParentKey},
     pods::{Ended, Graveyard, Tenants},
@@ -80,6 +81,19 @@ pub(super) struct Index {
     gone: HashSet<Uid>,
     gone_in_order: VecDeque<Uid>,
     absent: VecDeque<Absent>,
+    /// How many locks and claims of each namespace are kept.
+    pub(super) crowds: [Crowds; Kin::ALL.len()],
+}
+
+/// What is kept so much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kin {
+    Locks,
+    Claims,
+}
+
+impl Kin {
+    pub(super) const ALL: [Self; 2] = [Self::Locks, Self::Claims];
 }
 
 /// What a consistent list of this version did not show.
@@ -89,7 +103,7 @@ enum Absent {
 }
 
 impl Index {
-    pub(super) fn new(kind: LockKind) -> Self {
+    pub(super) fn new(kind: LockKind, kept: Kept) -> Self {
         Self {
             kind,
             reign: 0,
@@ -103,6 +117,7 @@ impl Index {
             gone: HashSet::new(),
             gone_in_order: VecDeque::new(),
             absent: VecDeque::new(),
+            crowds: [Crowds::new(kept.locks), Crowds::new(kept.claims)],
         }
     }
 
@@ -139,10 +154,43 @@ impl Index {
             }
             work_queue.mark(key);
         }
+        for crowds in &mut self.crowds {
+            crowds.tell_anew();
+            crowds.all_crowded().for_each(|namespace| work_queue.mark(&whole(namespace)));
+        }
+    }
+
+    /// The locks or claims of each namespace.
+    pub(super) fn crowds(&mut self, of: Kin) -> &mut Crowds {
+        &mut self.crowds[of as usize]
+    }
+
+    /// Whether this lock is known, or there is room for it.
+    pub(super) fn has_room_for_parent(&self, key: &ParentKey) -> bool {
+        self.parent(key).is_some() || self.crowds[Kin::Locks as usize].has_room(&key.namespace)
+    }
+
+    /// Whether this claim is known, or there is room for it.
+    pub(super) fn has_room_for_claim(&self, namespace: &str, uid: &str) -> bool {
+        self.claims.contains_key(uid) || self.crowds[Kin::Claims as usize].has_room(namespace)
+    }
+
+    /// Whether this lock may exist though it is not known, as not all of its namespace are kept.
+    pub(super) fn may_exist(&self, key: &ParentKey) -> bool {
+        self.parent(key).is_none() && self.crowds[Kin::Locks as usize].is_crowded(&key.namespace)
+    }
+
+    /// One that was kept is not any more: what was left out may find room.
+    fn went(&mut self, of: Kin, namespace: &str, work_queue: &mut WorkQueue) {
+        let crowds = self.crowds(of);
+        crowds.went(namespace);
+        if crowds.is_crowded(namespace) {
+            work_queue.mark(&whole(namespace));
+        }
     }
 
     /// What is known of this name, if anything is.
-    pub(super) fn get(&mut self, key: &Key) -> Option<&mut Entry> {
+    pub(super) fn get(&mut self, key: &ParentKey) -> Option<&mut Entry> {
         self.entries.get_mut(key)
     }
 
@@ -187,6 +235,7 @@ impl Index {
 
     pub(super) fn parents_listing(&mut self) {
         self.parent_epoch += 1;
+        self.crowds(Kin::Locks).all_listing();
     }
 
     /// A consistent list of all locks, of this version, has ended. What it did not show is gone if it is not newer: see
@@ -198,10 +247,12 @@ impl Index {
             gone.then(|| Absent::Parent(key.clone(), parent.uid.clone(), version))
         });
         self.absent.extend(absent);
+        self.crowds(Kin::Locks).all_listed();
     }
 
     pub(super) fn claims_listing(&mut self) {
         self.claim_epoch += 1;
+        self.crowds(Kin::Claims).all_listing();
     }
 
     /// The same of all claims.
@@ -209,6 +260,7 @@ impl Index {
         let gone = |claim: &ClaimNotes| claim.epoch != self.claim_epoch && claim.version <= version;
         let absent = self.claims.iter().filter(|(_, claim)| gone(claim));
         self.absent.extend(absent.map(|(uid, _)| Absent::Claim(uid.clone(), version)));
+        self.crowds(Kin::Claims).all_listed();
     }
 
     /// Forgets some of what lists have not shown, as that may be all there was. Returns whether more is left. Until then
@@ -262,6 +314,9 @@ impl Index {
     /// Takes notes of a lock that was seen; the caller tells the view.
     pub(super) fn note_parent(&mut self, key: &ParentKey, seen: &SeenParent, work_queue: &mut WorkQueue) -> &mut View {
         let epoch = self.parent_epoch;
+        if self.parent(key).is_none() {
+            self.crowds(Kin::Locks).came(&key.namespace);
+        }
         let (_, entry) = self.open(key, work_queue);
         let version = seen.parent.version;
         match &mut entry.parent {
@@ -286,8 +341,11 @@ impl Index {
             return;
         }
         let (_, entry) = self.open(key, work_queue);
-        entry.parent.take_if(|parent| *parent.uid == *uid);
+        let was_known = entry.parent.take_if(|parent| *parent.uid == *uid).is_some();
         entry.view.parent_gone(uid, now);
+        if was_known {
+            self.went(Kin::Locks, &key.namespace, work_queue);
+        }
     }
 
     /// Takes notes of a claim that was seen; the caller tells the view.
@@ -331,6 +389,7 @@ impl Index {
             epoch,
         };
         self.claims.insert(claim.uid.clone(), notes);
+        self.crowds(Kin::Claims).came(&key.namespace);
         key
     }
 
@@ -344,6 +403,9 @@ impl Index {
     ) -> Key {
         let epoch = self.claim_epoch;
         let (key, _) = self.open(key, work_queue);
+        if !self.claims.contains_key(&unread.uid) {
+            self.crowds(Kin::Claims).came(&key.namespace);
+        }
         let notes = self.claims.entry(unread.uid.clone()).or_insert_with(|| ClaimNotes {
             key: key.clone(),
             generation: 0,
@@ -364,6 +426,7 @@ impl Index {
     pub(super) fn claim_gone(&mut self, uid: &str, now: Now, work_queue: &mut WorkQueue) -> Option<Timestamp> {
         self.remember_gone(uid);
         let claim = self.claims.remove(uid)?;
+        self.went(Kin::Claims, &claim.key.namespace, work_queue);
         if let Some((pod, _)) = &claim.pod {
             self.tenants.remove(pod, uid);
         }

@@ -5,12 +5,14 @@
 //! views; here is only what they ask for: every write is reported back, whatever became of it.
 //!
 //! - `kind`: what is read of a lock and of a claim; `index`: what is known; `observe`: what watches and answers say;
+//! - `intake`: what is left out, as its namespace has too much of it, and taken in later;
 //! - `news`: what the people of a claim are told;
 //! - `plugin`: the engine's [`Plugin`](crate::engine::Plugin); `request`: the requests, each a single attempt.
 
 #[cfg(test)]
 mod another_kind;
 mod index;
+mod intake;
 mod kind;
 mod news;
 mod observe;
@@ -48,7 +50,7 @@ pub(crate) fn start<K: Kind>(common: &Common) -> (Engine<Locks<K>>, Inbox<Seen>)
         Seen::Claim(event)
     };
     follow(common, None, PAGE, inbox.sender.clone(), claim, seen);
-    (Engine::new(Locks::new(&common.metrics, &common.recorder)), inbox)
+    (Engine::new(Locks::new(&common.metrics, &common.recorder, common.kept)), inbox)
 }
 
 /// Brings what is seen of the pods that have ended to these inboxes. They share what is kept of a pod. One that is

@@ -8,7 +8,7 @@ use konductor_cluster::{RequestError, follow::Event};
 use tracing::{info, warn};
 
 use super::{
-    index::Before,
+    index::{Before, Kin},
     kind::{Found, Kind, SeenClaim, SeenParent},
     news,
     plugin::{LockTurn, Locks, lane},
@@ -25,7 +25,7 @@ use crate::{
 
 /// How often something is read, or a page asked for with the same token, before it is decided anew or listed from the
 /// start: some seconds, which an API server that starts anew may take.
-const ATTEMPTS: u32 = 5;
+pub(super) const ATTEMPTS: u32 = 5;
 
 /// A takeover that does not get on is told of again after so many failures: a minute or so.
 const SAID_EVERY: u32 = 16;
@@ -45,6 +45,7 @@ impl<K: Kind> Locks<K> {
             Seen::Parent(Event::Init) => self.index.parents_listing(),
             Seen::Parent(Event::InitDone { version }) => {
                 self.index.parents_listed(version);
+                self.show_crowds(Kin::Locks);
                 self.metrics.filled(self.caches.parents);
             }
             Seen::Parent(Event::Apply(found)) => self.observe_parent(*found, turn),
@@ -54,6 +55,7 @@ impl<K: Kind> Locks<K> {
             Seen::Claim(Event::Init) => self.index.claims_listing(),
             Seen::Claim(Event::InitDone { version }) => {
                 self.index.claims_listed(version);
+                self.show_crowds(Kin::Claims);
                 self.metrics.filled(self.caches.claims);
             }
             Seen::Claim(Event::Apply(found)) => self.observe_claim(*found, turn),
@@ -68,17 +70,20 @@ impl<K: Kind> Locks<K> {
         }
     }
 
-    fn observe_parent(&mut self, found: Found<SeenParent>, turn: &mut LockTurn<'_>) {
+    pub(super) fn observe_parent(&mut self, found: Found<SeenParent>, turn: &mut LockTurn<'_>) {
         if self.is_readable(&found)
             && let Ok(seen) = found.content
         {
+            if !self.index.has_room_for_parent(&found.key) {
+                return self.leave_out(Kin::Locks, &found.key, (&found.key.name, &found.uid), turn);
+            }
             self.index.note_parent(&found.key, &seen, turn.work_queue).observe_parent(seen.parent, turn.now);
         } else {
             self.index.saw_unreadable_parent(&found.key, &found.uid);
         }
     }
 
-    fn observe_claim(&mut self, found: Found<SeenClaim>, turn: &mut LockTurn<'_>) {
+    pub(super) fn observe_claim(&mut self, found: Found<SeenClaim>, turn: &mut LockTurn<'_>) {
         let now = turn.now;
         if !self.is_readable(&found) {
             // Whose it is, only the takeover's list or what it said before can tell.
@@ -87,6 +92,9 @@ impl<K: Kind> Locks<K> {
                 self.observe_unread(&lock, &found, turn);
             }
         } else if let Ok(SeenClaim { lock, claim, granted }) = found.content {
+            if !self.is_kept(&lock, &claim, turn) {
+                return;
+            }
             let uid = claim.uid.clone();
             let key = self.index.note_claim(&lock, &claim, granted, now, turn.work_queue);
             if let Some(entry) = self.index.get(&key) {
@@ -99,6 +107,9 @@ impl<K: Kind> Locks<K> {
     /// A claim on this lock that cannot be read. One that is known to be gone is no news.
     fn observe_unread(&mut self, lock: &ParentKey, found: &Found<SeenClaim>, turn: &mut LockTurn<'_>) {
         let Some(unread) = found.unread().filter(|unread| !self.index.is_gone(&unread.uid)) else { return };
+        if !unread.may_hold && !self.index.has_room_for_claim(&lock.namespace, &unread.uid) {
+            return self.leave_out(Kin::Claims, lock, (&unread.name, &unread.uid), turn);
+        }
         let key = self.index.note_unread(lock, &unread, turn.now, turn.work_queue);
         if let Some(entry) = self.index.get(&key) {
             entry.view.observe_unreadable(unread, turn.now);
@@ -134,6 +145,7 @@ impl<K: Kind> Locks<K> {
                 self.read_after(key, write, outcome, failures, found, turn);
             }
             Answered::Page { term, from, failures, page } => self.paged(key, term, from, failures, page, turn),
+            Answered::Intake { of, from, failures, page } => self.intake_paged(key, of, from, failures, page, turn),
             Answered::Looked { claim, sight } => {
                 if let Some(entry) = self.index.get(key) {
                     entry.view.looked(&claim, sight, turn.now);
@@ -359,7 +371,9 @@ impl<K: Kind> Locks<K> {
         for found in page.claims {
             if !self.is_readable(&found) {
                 self.observe_unread(key, &found, turn);
-            } else if let Ok(SeenClaim { claim, granted, .. }) = found.content {
+            } else if let Ok(SeenClaim { claim, granted, .. }) = found.content
+                && self.is_kept(key, &claim, turn)
+            {
                 self.index.note_claim(key, &claim, granted, now, turn.work_queue);
                 readable.push(claim);
             }
@@ -399,6 +413,6 @@ fn reason(end: End) -> &'static str {
     }
 }
 
-fn of<K: Kind>() -> KindLabels {
+pub(super) fn of<K: Kind>() -> KindLabels {
     KindLabels { kind: K::KIND.name }
 }

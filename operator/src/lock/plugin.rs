@@ -13,12 +13,14 @@ use serde_json::Value;
 use tracing::debug;
 
 use super::{
-    index::{Entry, Index},
+    index::{Entry, Index, Kin},
+    intake::resource,
     kind::{Kind, Outline},
     observe::Seen,
     request::{Answer, Job, Request, perform},
 };
 use crate::{
+    crowd::{Kept, is_whole},
     engine::{Lane, Plugin, Sizes, Turn},
     events::Recorder,
     key::Key,
@@ -50,11 +52,14 @@ pub(super) struct Caches {
 pub(super) type LockTurn<'a> = Turn<'a, Job>;
 
 impl<K: Kind> Locks<K> {
-    pub(super) fn new(metrics: &Arc<Metrics>, recorder: &Recorder) -> Self {
+    pub(super) fn new(metrics: &Arc<Metrics>, recorder: &Recorder, kept: Kept) -> Self {
         let plural = K::KIND.plural;
         metrics.register_locks(K::KIND.name);
+        for of in Kin::ALL {
+            metrics.register_kept(resource::<K>(of));
+        }
         Self {
-            index: Index::new(K::KIND),
+            index: Index::new(K::KIND, kept),
             urgent: HashSet::new(),
             recorder: recorder.clone(),
             metrics: metrics.clone(),
@@ -81,10 +86,21 @@ impl<K: Kind> Locks<K> {
         }
     }
 
+    /// Forgets a lock of which nothing is known, and nothing is to be heard.
+    fn tidy(&mut self, key: &Key, turn: &mut LockTurn<'_>) {
+        if !turn.lanes.has(key) && self.index.forget_unused(key) {
+            turn.work_queue.set_alarm(key, None);
+        }
+    }
+
     /// A job will not be done.
     fn drop_job(&mut self, key: &Key, job: Job, now: Now) {
+        if let Job::Intake { of, .. } = job {
+            return self.intake_ended(key, of, false);
+        }
         let Some(entry) = self.index.get(key) else { return };
         match job {
+            Job::Intake { .. } => {}
             Job::Write(write) => entry.view.failed(&write, Outcome::NotApplied, now),
             Job::Read { write, .. } => entry.view.failed(&write, Outcome::Unknown, now),
             Job::Page { .. } => entry.view.list_failed(),
@@ -198,6 +214,14 @@ impl<K: Kind> Plugin for Locks<K> {
     }
 
     fn decide(&mut self, key: &Key, turn: &mut LockTurn<'_>) {
+        if is_whole(key) {
+            return self.take_in(key, turn);
+        }
+        // Nothing may be said, or done, because a lock is not there, while it may be.
+        if self.index.may_exist(key) {
+            self.show(key, turn.leading);
+            return self.tidy(key, turn);
+        }
         let Some(entry) = self.index.for_decision(key, turn.now) else { return };
         let plan = decide(&entry.view, turn.now);
         entry.view.sent(&plan, turn.now);
@@ -217,9 +241,7 @@ impl<K: Kind> Plugin for Locks<K> {
         }
         let breath = turn.now.monotonic + BREATH;
         turn.work_queue.set_alarm(key, look_again.map(|at| at.max(breath)));
-        if !turn.lanes.has(key) && self.index.forget_unused(key) {
-            turn.work_queue.set_alarm(key, None);
-        }
+        self.tidy(key, turn);
     }
 
     fn dispatch(&mut self, key: &Key, job: Job, turn: &mut LockTurn<'_>) -> Option<Request> {
@@ -244,6 +266,7 @@ impl<K: Kind> Plugin for Locks<K> {
                 }
                 Some(Request::Page { key, term, from, failures })
             }
+            Job::Intake { of, from, failures } => Some(Request::Intake { key, of, from, failures }),
             Job::Look(look) => Some(Request::Look { key, look }),
         }
     }

@@ -17,7 +17,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::kind::{Found, Kind, SeenClaim, SeenParent, read_claim, read_parent};
+use super::{
+    index::Kin,
+    kind::{Found, Kind, SeenClaim, SeenParent, read_claim, read_parent},
+};
 use crate::{
     key::Key,
     pods::{PodEndpoint, sight},
@@ -49,6 +52,8 @@ pub(crate) enum Job {
     Read { write: Write, outcome: Outcome, failures: u32 },
     /// A page of the claims of a lock, for the takeover in this term.
     Page { term: u64, from: Option<String>, failures: u32 },
+    /// A page of what one namespace has, for what was left out.
+    Intake { of: Kin, from: Option<String>, failures: u32 },
     /// A pod.
     Look(Look),
 }
@@ -64,6 +69,8 @@ pub(crate) enum Request {
     Read { key: Key, write: Write, outcome: Outcome, failures: u32 },
     /// Lists claims, from where the last page ended.
     Page { key: Key, term: u64, from: Option<String>, failures: u32 },
+    /// Lists what a namespace has, from where the last page ended.
+    Intake { key: Key, of: Kin, from: Option<String>, failures: u32 },
     /// Reads a pod.
     Look { key: Key, look: Look },
 }
@@ -110,6 +117,12 @@ pub(super) enum Answered {
         failures: u32,
         page: Result<ClaimPage, RequestError>,
     },
+    Intake {
+        of: Kin,
+        failures: u32,
+        from: Option<String>,
+        page: Result<IntakePage, RequestError>,
+    },
     Looked {
         claim: Uid,
         sight: PodSight,
@@ -120,6 +133,14 @@ pub(super) enum Answered {
 #[derive(Debug)]
 pub(super) struct ClaimPage {
     pub(super) claims: Vec<Found<SeenClaim>>,
+    /// Where the next page begins, if there is one.
+    pub(super) next: Option<String>,
+}
+
+/// Some of what a namespace has.
+#[derive(Debug)]
+pub(super) struct IntakePage {
+    pub(super) found: Vec<Subject>,
     /// Where the next page begins, if there is one.
     pub(super) next: Option<String>,
 }
@@ -144,6 +165,10 @@ pub(super) async fn perform<K: Kind>(client: Client, request: Request) -> Answer
         Request::Page { key, term, from, failures } => {
             let page = page::<K>(client, &key, from.clone(), page_limit(failures)).await;
             Answered::Page { term, from, failures, page }
+        }
+        Request::Intake { key, of, from, failures } => {
+            let page = intake_page::<K>(client, &key, of, from.clone(), page_limit(failures)).await;
+            Answered::Intake { of, from, failures, page }
         }
         Request::Look { key, look } => {
             let namespace = look.pod.namespace_from(&key.namespace);
@@ -206,6 +231,28 @@ async fn page<K: Kind>(client: Client, key: &Key, from: Option<String>, limit: u
     let Page { items, continue_token, .. } =
         claims::<K>(client, key).page(&request, read_claim::<K>).await?.complete()?;
     Ok(ClaimPage { claims: items, next: continue_token })
+}
+
+/// A page of all locks or claims of a namespace, by a consistent read. One of which nothing can be read is passed over,
+/// as it is by who follows them.
+async fn intake_page<K: Kind>(
+    client: Client,
+    key: &Key,
+    of: Kin,
+    from: Option<String>,
+    limit: u32,
+) -> Result<IntakePage, RequestError> {
+    let request = PageRequest { fields: None, limit, continue_token: from };
+    Ok(match of {
+        Kin::Locks => {
+            let page = parents::<K>(client, key).page(&request, |one| Subject::Parent(read_parent::<K>(one))).await?;
+            IntakePage { found: page.items, next: page.continue_token }
+        }
+        Kin::Claims => {
+            let page = claims::<K>(client, key).page(&request, |one| Subject::Claim(read_claim::<K>(one))).await?;
+            IntakePage { found: page.items, next: page.continue_token }
+        }
+    })
 }
 
 #[cfg(test)]

@@ -19,22 +19,24 @@ use konductor_cluster::{
 use serde_json::{Value, json};
 
 use super::{
+    index::Kin,
     kind::{read_claim, read_parent},
     observe::Seen,
     plugin::Locks,
-    request::{Answer, Answered, ClaimPage, Request, Subject, Written},
+    request::{Answer, Answered, ClaimPage, IntakePage, Request, Subject, Written},
 };
 use crate::{
     clock::Clock,
+    crowd::Kept,
     engine::{Engine, Ticket},
     events::{Recorder, Told},
     key::{Key, ParentKey},
     metrics::{EXPIRY_REASONS, ExpiryLabels, KindLabels, Metrics, exposition::Exposition, parents::Figures},
 };
 
-type Locked = Engine<Locks<Semaphore>>;
+pub(super) type Locked = Engine<Locks<Semaphore>>;
 
-fn at(seconds: f64) -> Now {
+pub(super) fn at(seconds: f64) -> Now {
     let wall = Timestamp::from_second(1_800_000_000 + seconds as i64).expect("a time");
     Now { monotonic: Duration::from_secs_f64(seconds), wall }
 }
@@ -49,10 +51,10 @@ where
 
 /// Objects by namespace and name; semaphores and permits apart.
 #[derive(Default)]
-struct Server {
-    version: u64,
-    semaphores: BTreeMap<(String, String), Value>,
-    permits: BTreeMap<(String, String), Value>,
+pub(super) struct Server {
+    pub(super) version: u64,
+    pub(super) semaphores: BTreeMap<(String, String), Value>,
+    pub(super) permits: BTreeMap<(String, String), Value>,
     /// Namespaces in which nothing is answered.
     mute: HashSet<String>,
     /// Pods that run on although the container of the claim has ended.
@@ -60,7 +62,7 @@ struct Server {
 }
 
 impl Server {
-    fn put(&mut self, kind: &str, namespace: &str, name: &str, spec: &Value) -> Value {
+    pub(super) fn put(&mut self, kind: &str, namespace: &str, name: &str, spec: &Value) -> Value {
         self.version += 1;
         let object = json!({
             "metadata": {
@@ -75,7 +77,14 @@ impl Server {
     }
 
     /// Writes a status if the object still has this version.
-    fn patch(&mut self, is_lock: bool, namespace: &str, name: &str, version: u64, status: Value) -> Option<Value> {
+    pub(super) fn patch(
+        &mut self,
+        is_lock: bool,
+        namespace: &str,
+        name: &str,
+        version: u64,
+        status: Value,
+    ) -> Option<Value> {
         let objects = if is_lock { &mut self.semaphores } else { &mut self.permits };
         let object = objects.get_mut(&(namespace.to_owned(), name.to_owned()))?;
         let found = object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
@@ -88,7 +97,7 @@ impl Server {
         Some(object.clone())
     }
 
-    fn answer(&mut self, key: &Key, request: Request) -> Option<Answer> {
+    pub(super) fn answer(&mut self, key: &Key, request: Request) -> Option<Answer> {
         let (namespace, lock) = (key.namespace.clone(), key.name.clone());
         if self.mute.contains(&namespace) {
             return None;
@@ -122,6 +131,19 @@ impl Server {
                 let next = (rest.len() > 500).then(|| rest[499].0.1.clone());
                 let claims = rest.iter().take(500).map(|(_, permit)| read_claim::<Semaphore>(object(permit))).collect();
                 Answered::Page { term, from, failures, page: Ok(ClaimPage { claims, next }) }
+            }
+            Request::Intake { of, from, failures, .. } => {
+                let all = if of == Kin::Locks { &self.semaphores } else { &self.permits };
+                let after = from.clone().unwrap_or_default();
+                let rest = all.iter().filter(|((of, name), _)| *of == namespace && *name > after);
+                let rest: Vec<_> = rest.take(501).collect();
+                let next = (rest.len() > 500).then(|| rest[499].0.1.clone());
+                let read = |one: &Value| match of {
+                    Kin::Locks => Subject::Parent(read_parent::<Semaphore>(object(one))),
+                    Kin::Claims => Subject::Claim(read_claim::<Semaphore>(object(one))),
+                };
+                let found = rest.iter().take(500).map(|(_, one)| read(one)).collect();
+                Answered::Intake { of, from, failures, page: Ok(IntakePage { found, next }) }
             }
             Request::Read { write, outcome, failures, .. } => {
                 let found = match &write {
@@ -159,32 +181,33 @@ impl Server {
 fn engine() -> Locked {
     let metrics = Metrics::new(Clock::start());
     let (recorder, _) = Recorder::new(metrics.clone());
-    Engine::new(Locks::new(&metrics, &recorder))
+    Engine::new(Locks::new(&metrics, &recorder, Kept::default()))
 }
 
-fn key_of(request: &Request) -> Key {
+pub(super) fn key_of(request: &Request) -> Key {
     match request {
         Request::Patch { key, .. }
         | Request::Delete { key, .. }
         | Request::Read { key, .. }
         | Request::Page { key, .. }
+        | Request::Intake { key, .. }
         | Request::Look { key, .. } => key.clone(),
     }
 }
 
-fn see_lock(engine: &mut Locked, semaphore: &Value, now: Now) {
+pub(super) fn see_lock(engine: &mut Locked, semaphore: &Value, now: Now) {
     let found = read_parent::<Semaphore>(object(semaphore));
     engine.observe(Seen::Parent(Event::Apply(Box::new(found))), now);
 }
 
-fn see_claim(engine: &mut Locked, permit: &Value, now: Now) {
+pub(super) fn see_claim(engine: &mut Locked, permit: &Value, now: Now) {
     let found = read_claim::<Semaphore>(object::<<Semaphore as konductor_api::Lock>::Claim, _, _>(permit));
     engine.observe(Seen::Claim(Event::Apply(Box::new(found))), now);
 }
 
 /// Lets the engine work at this time until it rests. Each turn may decide on so many parents. Returns the requests that
 /// were not answered, and how many there were at most in one turn.
-fn work(engine: &mut Locked, server: &mut Server, now: Now, decisions: usize) -> (Vec<Ticket>, usize) {
+pub(super) fn work(engine: &mut Locked, server: &mut Server, now: Now, decisions: usize) -> (Vec<Ticket>, usize) {
     let (mut unanswered, mut most) = (Vec::new(), 0);
     for _ in 0..100_000 {
         let mut steps = 0;
@@ -361,9 +384,14 @@ fn whoever_stops_leading_in_the_middle_leaves_nothing_under_way_and_can_lead_aga
 
 /// An engine whose figures and news are looked at.
 fn watched() -> (Locked, Arc<Metrics>, Told) {
+    watched_keeping(Kept::default())
+}
+
+/// The same, with so much kept of each namespace.
+pub(super) fn watched_keeping(kept: Kept) -> (Locked, Arc<Metrics>, Told) {
     let metrics = Metrics::new(Clock::start());
     let (recorder, told) = Recorder::new(metrics.clone());
-    (Engine::new(Locks::new(&metrics, &recorder)), metrics, told)
+    (Engine::new(Locks::new(&metrics, &recorder, kept)), metrics, told)
 }
 
 fn permit_of_pod(server: &mut Server, name: &str) -> Value {

@@ -128,6 +128,10 @@ pub struct Metrics {
     pub unreadable: Family<ResourceLabels, Gauge>,
     /// Objects that cannot be read, beyond those that are remembered and told of.
     pub unreadable_untold: Family<ResourceLabels, Counter>,
+    /// Namespaces that have more objects than are kept of one.
+    pub crowded: Family<ResourceLabels, Gauge>,
+    /// Objects that were seen and not kept, as their namespace has too many.
+    pub left_out: Family<ResourceLabels, Counter>,
     /// Objects of which nothing could be read, not even a name.
     pub illegible: Family<ResourceLabels, Counter>,
     /// Kubernetes events that were left out because there were too many.
@@ -166,6 +170,8 @@ impl Metrics {
             errors: Family::default(),
             unreadable: Family::default(),
             unreadable_untold: Family::default(),
+            crowded: Family::default(),
+            left_out: Family::default(),
             illegible: Family::default(),
             events_dropped: Counter::default(),
             leader: Gauge::default(),
@@ -203,6 +209,13 @@ impl Metrics {
             metrics.errors.clone(),
         );
         registry.register("unreadable", "Objects that cannot be read and are left alone", metrics.unreadable.clone());
+        let (crowded, left_out) = (metrics.crowded.clone(), metrics.left_out.clone());
+        registry.register("crowded_namespaces", "Namespaces that have more objects than are kept of one", crowded);
+        registry.register(
+            "left_out",
+            "Times that an object was seen and not kept, as its namespace has too many",
+            left_out,
+        );
         let (untold, illegible) = (metrics.unreadable_untold.clone(), metrics.illegible.clone());
         registry.register("unreadable_untold", "Objects that cannot be read, beyond those that are told of", untold);
         registry.register("illegible", "Objects of which nothing could be read, not even a name", illegible);
@@ -255,6 +268,13 @@ impl Metrics {
         for reason in EXPIRY_REASONS {
             drop(self.expiries.get_or_create(&ExpiryLabels { kind, reason }));
         }
+    }
+
+    /// Of these objects no more than so many of each namespace are kept.
+    pub fn register_kept(&self, resource: String) {
+        let labels = ResourceLabels { resource };
+        drop(self.crowded.get_or_create(&labels));
+        drop(self.left_out.get_or_create(&labels));
     }
 
     /// There is an event loop of this name: it is stuck when it does not turn.

@@ -28,6 +28,7 @@ impl Collector for Process {
         let kilobytes =
             |field| Some(of_field(&status, field)?.strip_suffix("kB")?.trim().parse::<f64>().ok()? * 1024.0);
         put("resident_memory_bytes", "Memory that is resident.", kilobytes("VmRSS:"))?;
+        put("memory_limit_bytes", "Memory that its control group may use.", Some(memory_limit()))?;
         put("virtual_memory_bytes", "Address space that is used.", kilobytes("VmSize:"))?;
         put("threads", "Threads.", of_field(&status, "Threads:").and_then(number))?;
         let open = fs::read_dir("/proc/self/fd").ok().map(|descriptors| descriptors.count() as f64);
@@ -61,6 +62,16 @@ fn most_descriptors() -> Option<f64> {
     if most == "unlimited" { Some(f64::INFINITY) } else { number(most) }
 }
 
+/// That of version 2 of control groups, which are what a container sees of its own; infinite if none is known.
+fn memory_limit() -> f64 {
+    limit(&fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default())
+}
+
+/// A control group's file says `max` if there is no limit.
+fn limit(text: &str) -> f64 {
+    text.trim().parse::<u64>().map_or(f64::INFINITY, |bytes| bytes as f64)
+}
+
 fn started() -> Option<f64> {
     let booted = number(of_field(&read("stat"), "btime")?)?;
     let stat = read("self/stat");
@@ -74,6 +85,12 @@ mod tests {
     use prometheus_client::{encoding::text::encode, registry::Registry};
 
     use super::*;
+
+    #[test]
+    fn no_limit_of_memory_is_as_far_away_as_can_be() {
+        let limits = ["134217728\n", "max\n", ""].map(|text| limit(text).to_string());
+        assert_eq!(limits, ["134217728", "inf", "inf"]);
+    }
 
     #[test]
     fn the_kernel_tells_all_of_it() {

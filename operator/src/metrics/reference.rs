@@ -73,6 +73,7 @@ fn example() -> Arc<Metrics> {
     metrics.turn(metrics.register_loop("semaphore"), Duration::ZERO, Duration::ZERO);
     let labels = ResourceLabels { resource: "permits".into() };
     drop(metrics.unreadable.get_or_create(&labels));
+    metrics.register_kept("permits".into());
     drop(metrics.errors.get_or_create(&KindLabels { kind: "gate" }));
     drop(metrics.expiries.get_or_create(&ExpiryLabels { kind: "lease", reason: "silent" }));
     drop(metrics.writes.get_or_create(&WriteLabels { kind: "lease", change: "grant", outcome: "applied" }));

@@ -485,14 +485,14 @@ mod tests {
         opened.lock_file().map(drop).unwrap();
         assert_eq!((mode(".konductor"), mode("semaphores"), mode(LOCK)), (0o700, 0o700, 0o600));
 
-        let (made, file) = (Opened::unfinished("folder"), Opened::unfinished("file"));
-        private(&made);
+        let (new_folder, new_file) = (Opened::unfinished("folder"), Opened::unfinished("file"));
+        private(&new_folder);
         let refused = opened.enter("claims", None, Haste::HoweverLong).map(drop).unwrap_err();
         assert!(refused.to_string().contains("an empty folder"), "{refused}");
         fs::remove_file(at(LOCK)).unwrap();
-        secret(&file);
+        secret(&new_file);
         let refused = opened.lock_file().map(drop).unwrap_err();
         assert!(refused.to_string().contains("an empty file"), "{refused}");
-        assert_eq!((mode(&made), mode(&file)), (0o700, 0o600));
+        assert_eq!((mode(&new_folder), mode(&new_file)), (0o700, 0o600));
     }
 }

@@ -483,7 +483,7 @@ impl World {
         let Inner { server, observers, sights, .. } = &mut *inner;
         let server = &*server;
         observers.at_rest(now, server);
-        let leader = observers.leader(server);
+        let leader = Observers::leader(server);
         let connection = leader.as_deref().and_then(|leader| sights.of(leader));
         let view = connection.map(|connection| (connection, View { server, sights, connection }));
         observers.gates_of_leader(now, server, view);

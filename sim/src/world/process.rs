@@ -223,7 +223,7 @@ mod tests {
     async fn suspended_its_monotonic_clock_stands_and_its_time_since_boot_goes_on() {
         let process = Process::start("p".into(), true, 0, Chance::new(1, 1));
         let (start, boot) = (Instant::now(), process.boottime());
-        let times = || (process.elapsed(start), process.boottime() - boot);
+        let times = || (process.elapsed(start), process.boottime().saturating_sub(boot));
         tokio::time::advance(MINUTE).await;
         process.suspend();
         tokio::time::advance(MINUTE).await;

@@ -5,6 +5,7 @@ mod admission;
 mod barrier;
 mod claims;
 mod cluster;
+mod crowd;
 mod death;
 mod failover;
 mod gate;

@@ -13,7 +13,7 @@ use std::{
 use nix::{libc, sys::signal::Signal, unistd::Pid};
 
 /// Longer than anything here takes on a busy machine, also when that stands still for a while.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often something may be late before it counts as slow.
 const TRIALS: usize = 5;

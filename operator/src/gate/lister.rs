@@ -1,0 +1,149 @@
+//! Lists what a namespace has of a kind when the first gate looks there: until then nothing of it was kept.
+//!
+//! One page is asked for at a time, and namespaces take turns, so that one with very much keeps nobody else waiting for
+//! longer than a page takes. One whose page fails waits, and the others go on.
+
+use std::{collections::VecDeque, time::Duration};
+
+use k8s_openapi::api::batch::v1::Job;
+use konductor_api::{
+    Barrier, Lease, Semaphore,
+    duration::doubling_pause,
+    rendezvous::fact::{Dependency, Evidence},
+};
+use konductor_cluster::{Endpoint, Page, PageRequest, Program, RequestError, object::Object, process};
+use kube::{Client, Resource, core::object::HasStatus};
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc, time::sleep};
+use tracing::warn;
+
+use super::{
+    Gates,
+    sources::{
+        Content, GateSeen, JOB_PAGE, JobObject, JobSpec, JobStatus, Listed, OwnObject, PAGE, Sighted, Subject, Wish,
+        job, own, sighted,
+    },
+};
+use crate::{engine::Common, waitable::Seen};
+
+/// The first pause before a page that has failed is asked for again, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(15));
+
+/// The least objects that a page is asked for, however often it fails.
+const LEAST_PAGE: u32 = 8;
+
+/// A list that is under way.
+#[derive(Debug)]
+struct Listing {
+    wish: Wish,
+    from: Option<String>,
+    failures: u32,
+}
+
+/// Where wishes are handed in. Each is fulfilled, or asked for again until it is.
+#[derive(Debug)]
+pub(super) struct Lister {
+    listings: mpsc::UnboundedSender<Listing>,
+}
+
+impl Lister {
+    /// What it lists comes to this inbox; it ends with it.
+    pub(super) fn start(common: &Common, inbox: mpsc::Sender<Seen<Gates>>) -> Self {
+        let (listings, asked) = mpsc::unbounded_channel();
+        process::spawn(run(common.client.clone(), listings.clone(), asked, inbox));
+        Self { listings }
+    }
+
+    /// Has this listed. There is no more than one wish of a namespace and kind at a time.
+    pub(super) fn list(&self, wish: Wish) {
+        // At the end of the process nobody listens.
+        let _ = self.listings.send(Listing { wish, from: None, failures: 0 });
+    }
+}
+
+async fn run(
+    client: Client,
+    again: mpsc::UnboundedSender<Listing>,
+    mut asked: mpsc::UnboundedReceiver<Listing>,
+    inbox: mpsc::Sender<Seen<Gates>>,
+) {
+    let mut turns = VecDeque::new();
+    loop {
+        if turns.is_empty() {
+            tokio::select! {
+                listing = asked.recv() => turns.extend(listing),
+                () = inbox.closed() => return,
+            }
+        }
+        while let Ok(listing) = asked.try_recv() {
+            turns.push_back(listing);
+        }
+        let Some(mut listing) = turns.pop_front() else { return };
+        match page(&client, &listing).await {
+            Ok(Page { items, continue_token, .. }) => {
+                let last = continue_token.is_none().then_some(None);
+                for sighted in items.into_iter().map(Some).chain(last) {
+                    let listed = Listed { wish: listing.wish.clone(), sighted };
+                    if inbox.send(Seen::Other(GateSeen::Listed(listed))).await.is_err() {
+                        return;
+                    }
+                }
+                if continue_token.is_some() {
+                    listing.from = continue_token;
+                    turns.push_back(listing);
+                }
+            }
+            Err(error) => {
+                let Wish { kind, place, .. } = &listing.wish;
+                warn!(%kind, namespace = place, "cannot list, trying again: {error}");
+                let pause = error.pause(doubling_pause(PAUSES.0, listing.failures, PAUSES.1));
+                listing.failures = listing.failures.saturating_add(1);
+                listing.from = listing.from.filter(|_| !error.is_outdated());
+                let again = again.clone();
+                process::spawn(async move {
+                    sleep(pause).await;
+                    // The same.
+                    let _ = again.send(listing);
+                });
+            }
+        }
+    }
+}
+
+async fn page(client: &Client, listing: &Listing) -> Result<Page<Sighted>, RequestError> {
+    match listing.wish.kind {
+        Dependency::Job => {
+            let read = |one: &JobObject| Content::Object(job(one));
+            read_page::<Job, JobSpec, JobStatus>(client, listing, JOB_PAGE, read).await
+        }
+        Dependency::Semaphore => own_page::<Semaphore>(client, listing).await,
+        Dependency::Lease => own_page::<Lease>(client, listing).await,
+        Dependency::Barrier => own_page::<Barrier>(client, listing).await,
+        Dependency::Gate => unreachable!("the engine follows gates"),
+    }
+}
+
+async fn own_page<K>(client: &Client, listing: &Listing) -> Result<Page<Sighted>, RequestError>
+where
+    K: Resource<DynamicType = ()> + HasStatus<Status: Evidence + DeserializeOwned + Send> + Send,
+{
+    read_page(client, listing, PAGE, |one: &OwnObject<K>| Content::Object(own(one))).await
+}
+
+async fn read_page<K, S, T>(
+    client: &Client,
+    listing: &Listing,
+    most: u32,
+    read: impl Fn(&Object<K, S, T>) -> Content + Send + Sync,
+) -> Result<Page<Sighted>, RequestError>
+where
+    K: Resource<DynamicType = ()> + Send,
+    S: DeserializeOwned + Send,
+    T: DeserializeOwned + Default + Send,
+{
+    let Listing { wish, from, failures } = listing;
+    let endpoint = Endpoint::<K, S, T>::namespaced(client.clone(), Program::OPERATOR, &wish.place);
+    let limit = (most >> failures.min(&16)).max(LEAST_PAGE);
+    let request = PageRequest { fields: None, limit, continue_token: from.clone() };
+    endpoint.page(&request, |object| sighted(Subject::Objects(wish.kind), &object, &read)).await
+}
