@@ -355,12 +355,12 @@ fn a_release_is_pushed_and_signed_before_anybody_sees_it() {
     expected.push("cosign sign-blob --yes --bundle files/SHA256SUMS.sigstore.json files/SHA256SUMS".to_owned());
     let calls = release.calls();
     assert_eq!(calls[..expected.len()], expected);
-    let [draft, last] = &calls[expected.len()..] else { panic!("{calls:#?}") };
+    let [draft, published] = &calls[expected.len()..] else { panic!("{calls:#?}") };
     // With what the changelog says of it.
     let start = format!("gh release create {tag} --draft --verify-tag --title {tag} --notes ## {version} ");
     assert!(draft.starts_with(&start) && draft.contains("`Semaphore` and `Permit`"), "{draft}");
     assert!(draft.ends_with(" files/SHA256SUMS"), "{draft}");
-    assert_eq!(*last, format!("gh release edit {tag} --draft=false"));
+    assert_eq!(*published, format!("gh release edit {tag} --draft=false"));
 
     // What fails is not shown to anybody.
     for call in ["gh release list ", "skopeo copy ", "cosign sign ", "gh release create "] {
