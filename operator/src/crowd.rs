@@ -4,7 +4,7 @@
 //! Memory is all parties'. So of each namespace no more than a limit is kept; what is beyond is left out, and not
 //! remembered: it costs nothing but the look at it. That something was left out is remembered by namespace, and once
 //! there is room, the namespace is listed again, page by page, until there is none or nothing is left out. Whoever sees
-//! to it that there is always a little room has one namespace listed once in [`LISTED_EVERY`], and each such list ends
+//! to it that there is always a little room has one namespace listed once in `LISTED_EVERY`, and each such list ends
 //! where the room does.
 
 use std::{collections::HashMap, time::Duration};

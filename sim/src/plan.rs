@@ -21,7 +21,7 @@ pub struct Lock {
     pub permits: u64,
     /// Its TTL, in seconds.
     pub ttl: u64,
-    /// Whose it is: an index of [`TEAMS`](crate::world::TEAMS).
+    /// Whose it is: an index of [`TEAMS`].
     #[serde(default)]
     pub team: usize,
 }

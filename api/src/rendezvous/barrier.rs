@@ -18,7 +18,8 @@
 //!
 //! # Time
 //! `timeout` and `resetAfter` have passed when they have passed twice: by the wall clock since the time that the API
-//! server knows, and by the operator's own clock since it saw what that time tells ([`Since`]).
+//! server knows, and by the operator's own clock since it saw what that time tells ([`Since`]). A time that is still to
+//! come tells nothing, as some clock was wrong: then the operator's own counts alone.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -69,7 +70,7 @@ fn ended(status: &BarrierStatus, now: Now) -> Option<Timestamp> {
 /// The round has ended and stays as it ended, until it is time for the next one.
 fn keep(view: &View<'_>, before: &BarrierStatus, ended: Timestamp, clocks: Now) -> Plan<BarrierStatus> {
     let now = clocks.wall;
-    let next = view.spec.reset_after.map(|wait| later(after(ended, wait), view.end_seen, wait, clocks));
+    let next = view.spec.reset_after.map(|wait| later(ended, view.end_seen, wait, clocks));
     if next.is_some_and(|next| next <= now) {
         let round = round(view) + 1;
         let verdict = Verdict::new(RendezvousPhase::Waiting, conditions::WAITING, waiting(view.spec, 0));
@@ -90,8 +91,7 @@ fn evaluate(view: &View<'_>, accepted: bool, clocks: Now) -> Plan<BarrierStatus>
     // An arrival made before its barrier waits for nobody yet. Times of creation are whole seconds: from the end of
     // that one.
     let first = view.first.map(|first| after(first, GoDuration(CREATION_GRAIN)).max(view.created));
-    let due =
-        timeout.and_then(|timeout| Some((later(after(first?, timeout), view.first_seen, timeout, clocks), timeout)));
+    let due = timeout.and_then(|timeout| Some((later(first?, view.first_seen, timeout, clocks), timeout)));
     let (phase, reason, message) = match due {
         _ if arrived >= expected.into() => {
             (RendezvousPhase::Open, conditions::ARRIVED, format!("{arrived} of {expected} have arrived"))

@@ -9,12 +9,13 @@
 //! A condition that cannot be judged (nothing of that name, a namespace that does not allow it, a cycle) is not met.
 //!
 //! A timeout has passed when it has passed twice: by the wall clock since the time in the status, which another
-//! operator may have written, and by this operator's own clock since it saw that time there ([`Since`]).
+//! operator may have written, and by this operator's own clock since it saw that time there ([`Since`]). A time that is
+//! still to come tells nothing, as some clock was wrong: then the operator's own counts alone.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::{
-    Plan, RendezvousPhase, Since, Verdict, after,
+    Plan, RendezvousPhase, Since, Verdict,
     fact::{Dependency, Fact},
     later, shortened,
     tally::{Asked, Summary},
@@ -85,7 +86,7 @@ pub fn decide(view: &View<'_>, clocks: Now) -> Plan<GateStatus> {
     let since = view.status.filter(|_| accepted).and_then(|status| status.waiting_since.as_ref());
     let since = since.map_or(now, |since| since.0);
     let waiting = view.waiting.filter(|_| accepted);
-    let due = timeout.map(|timeout| (later(after(since, timeout), waiting, timeout, clocks), timeout));
+    let due = timeout.map(|timeout| (later(since, waiting, timeout, clocks), timeout));
     let enough = match r#match {
         // One without conditions is opened by hand.
         Match::All => total > 0 && met == total,

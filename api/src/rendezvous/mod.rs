@@ -17,7 +17,7 @@ pub mod gate;
 pub mod since;
 pub mod tally;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -207,9 +207,15 @@ fn after(at: Timestamp, wait: GoDuration) -> Timestamp {
     at.saturating_add(wait.0).unwrap_or(Timestamp::MAX)
 }
 
-/// When a wait is over that is so far by the wall clock at `due`: not before it is by the operator's own clock, too.
-/// What the operator has not seen begins now.
-fn later(due: Timestamp, since: Option<Since>, wait: GoDuration, now: Now) -> Timestamp {
+/// How far the clocks of machines that are looked after are apart at most. (A time of creation counts from the end of its
+/// second, which is to come for a while, too.)
+const SKEW: GoDuration = GoDuration(Duration::from_mins(1));
+
+/// When a wait is over that began at this time of the wall clock: not before it is by the operator's own clock, too,
+/// which counts alone if that time is still to come, by more than [`SKEW`]. Then a clock was wrong, here or where the time was
+/// noted, and nobody knows by how much. What the operator has not seen begins now.
+fn later(began: Timestamp, since: Option<Since>, wait: GoDuration, now: Now) -> Timestamp {
     let left = since.unwrap_or(Since::begun(now)).left(wait, now);
+    let due = if began > after(now.wall, SKEW) { now.wall } else { after(began, wait) };
     if left.is_zero() { due } else { due.max(after(now.wall, GoDuration(left))) }
 }

@@ -75,10 +75,15 @@ impl Tries {
         self.retry_at = Some(at);
     }
 
-    /// Pauses before the next request, for `longest` at most.
+    /// The next request is not for before this time. What has failed still counts.
+    pub(crate) fn wait_until(&mut self, at: Boottime) {
+        self.retry_at = self.retry_at.max(Some(at));
+    }
+
+    /// Pauses before the next request, for `longest` at most, or as long as something else wants.
     pub(crate) fn pause(&mut self, longest: Duration, now: Boottime, draw: Draw) -> Boottime {
         self.failures = self.failures.saturating_add(1);
-        let at = now + draw.pause(self.failures, longest);
+        let at = (now + draw.pause(self.failures, longest)).max(self.retry_at.unwrap_or(now));
         self.retry_at = Some(at);
         at
     }

@@ -251,7 +251,7 @@ impl Waiting {
         }
         let longest = context.tries.longest(limits::PAUSE);
         if let Some(at) = self.watch.ended(end, longest, turn.now, turn.draw) {
-            context.tries.not_before(at);
+            context.tries.wait_until(at);
         }
         if let Some(trouble) = end.trouble() {
             turn.tell_retrying(WATCH, trouble);
@@ -269,7 +269,12 @@ impl Waiting {
     ) -> Stage {
         match answer {
             Ok(Answer::Claim(claim)) if claim.instance == context.instance => {
-                context.tries.at_once();
+                // A look that shows nothing new makes nothing well that has failed before it.
+                if matches!(call, Call::Renew { .. }) || claim.version > self.claim.version {
+                    context.tries.at_once();
+                } else {
+                    context.tries.go_on();
+                }
                 if matches!(call, Call::Renew { .. }) {
                     context.renewed_at = Some(sent_at);
                     self.asked_to_renew = false;
