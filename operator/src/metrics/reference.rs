@@ -19,12 +19,16 @@ classic text format to all others. [The runbook](runbook.md) says what the alert
   `honor_labels: true` of a scrape configuration): `namespace` is that of the lock, barrier or gate, and not the operator's.
 - Figures of locks, barriers and gates come from the leader only, so nothing is added up twice. Counters are each replica's own:
   `sum` them, without the replicas' labels.
-- Counters and histograms are there from the start, at 0.
+- Counters and histograms are there from the start, at 0, but for `konductor_writes_total`, whose series come with the first write of
+  each kind and outcome.
+- Of a lock that does not exist, or does not any more, `konductor_waiting` and `konductor_oldest_waiter_seconds` are there as long as
+  claims wait for it, and `konductor_permits` and `konductor_in_use` are not.
 ";
 
 const BOUNDED: &str = "
-A parent is a lock, a barrier or a gate. No more than {SHOWN} of them have series of their own, and no more than {SHARE} of one
-namespace, so that what is created in a cluster does not decide how much a Prometheus has to keep. Where there are more, each namespace has
+A parent is a lock, a barrier or a gate. No more than {SHOWN} of them have series of their own at a time, and no more than {SHARE} of one
+namespace, so that what there is in a cluster does not decide how much a scrape brings. (Over time there can be more: a parent that is
+made for one run and deleted leaves series that a Prometheus keeps for as long as it keeps any.) Where there are more, each namespace has
 the same share, of which the first by name are shown, and what one does not need the others have. Who is left out has its
 figures in its status all the same. `konductor_parents_left_out` says how many they are; alerts and panels do not see them.
 All other series are one for each kind, resource or event loop: there are a few hundred in all.

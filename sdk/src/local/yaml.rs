@@ -1,6 +1,8 @@
 //! From YAML to a tree that knows its lines. Whatever the text is, it is read or refused, in time and memory that grow
 //! with its length only: nesting is bounded, and there are no aliases to multiply anything.
 
+use std::collections::HashSet;
+
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::limits;
@@ -124,7 +126,7 @@ impl<'a> Reader<'a> {
     }
 
     fn fields(&mut self, depth: usize) -> Result<Vec<Field>, Mistake> {
-        let mut fields: Vec<Field> = Vec::new();
+        let (mut fields, mut names) = (Vec::new(), HashSet::new());
         loop {
             let (event, line) = self.next()?;
             if matches!(event, Event::MappingEnd) {
@@ -133,7 +135,7 @@ impl<'a> Reader<'a> {
             let Value::Scalar { text: name, .. } = self.node(event, line, depth + 1)?.value else {
                 return Err(Mistake::new(line, "a field's name must be a text"));
             };
-            if fields.iter().any(|field| field.name == name) {
+            if !names.insert(name.clone()) {
                 return Err(Mistake::new(line, format!("field {name} is there twice")));
             }
             let (event, value_line) = self.next()?;

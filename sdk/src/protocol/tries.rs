@@ -19,6 +19,8 @@ pub(crate) struct Tries {
     /// Failures in a row, and when to go on after the last.
     failures: u32,
     retry_at: Option<Boottime>,
+    /// When to go on at the earliest, as something else wants.
+    wait_until: Option<Boottime>,
     /// Whether any request was ever accepted.
     accepted: bool,
     /// Whether any request was not answered, or not by a server that is ready, as happens when an API server starts.
@@ -55,35 +57,35 @@ impl Pauses {
 impl Tries {
     /// When the next request can be made, if not now.
     pub(crate) fn retry_at(&self) -> Option<Boottime> {
-        self.retry_at
+        self.retry_at.max(self.wait_until)
     }
 
     /// Nothing has failed: the next request can be made at once.
     pub(crate) fn at_once(&mut self) {
         self.failures = 0;
-        self.retry_at = None;
+        self.go_on();
     }
 
     /// The next request can be made at once; what has failed still counts for those after it.
     pub(crate) fn go_on(&mut self) {
-        self.retry_at = None;
+        (self.retry_at, self.wait_until) = (None, None);
     }
 
     /// Nothing has failed, and the next request is for later.
     pub(crate) fn not_before(&mut self, at: Boottime) {
         self.failures = 0;
-        self.retry_at = Some(at);
+        (self.retry_at, self.wait_until) = (Some(at), None);
     }
 
-    /// The next request is not for before this time. What has failed still counts.
+    /// The next request is not for before this time, however soon what has failed is tried again.
     pub(crate) fn wait_until(&mut self, at: Boottime) {
-        self.retry_at = self.retry_at.max(Some(at));
+        self.wait_until = Some(at);
     }
 
-    /// Pauses before the next request, for `longest` at most, or as long as something else wants.
+    /// Pauses before the next request, for `longest` at most.
     pub(crate) fn pause(&mut self, longest: Duration, now: Boottime, draw: Draw) -> Boottime {
         self.failures = self.failures.saturating_add(1);
-        let at = (now + draw.pause(self.failures, longest)).max(self.retry_at.unwrap_or(now));
+        let at = now + draw.pause(self.failures, longest);
         self.retry_at = Some(at);
         at
     }

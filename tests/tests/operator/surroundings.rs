@@ -150,13 +150,20 @@ async fn health_readiness_and_metrics_are_served() {
     let (_, metrics) = get(operator, "/metrics").await;
     assert!(metrics.contains("application/openmetrics-text"), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
-    // Gone with the semaphore: series must not pile up.
+    // Of a deleted semaphore it is shown who waits, as long as somebody does: series must not pile up.
     scene.locks().delete("s", &kube::api::DeleteParams::default()).await.expect("delete");
-    eventually(LIMIT, "no figures of the deleted semaphore", || async {
-        let (_, metrics) = get(operator, "/metrics").await;
-        if metrics.contains(&scene.namespace.name) { Err(metrics) } else { Ok(()) }
-    })
-    .await;
+    let shown = async |wanted: &[&str]| {
+        eventually(LIMIT, &format!("of the deleted semaphore {wanted:?}"), || async {
+            let (_, metrics) = get(operator, "/metrics").await;
+            let of_it = |line: &&str| line.contains(&format!("namespace=\"{}\"", scene.namespace.name));
+            let names: Vec<_> = metrics.lines().filter(of_it).filter_map(|line| line.split('{').next()).collect();
+            if names == wanted { Ok(()) } else { Err(format!("{names:?}")) }
+        })
+        .await;
+    };
+    shown(&["konductor_waiting", "konductor_oldest_waiter_seconds"]).await;
+    scene.claims().delete("b", &kube::api::DeleteParams::default()).await.expect("delete");
+    shown(&[]).await;
 }
 
 #[tokio::test]

@@ -317,7 +317,7 @@ fn a_folder_that_somebody_keeps_locked_is_waited_for() {
     within(Duration::from_secs(9), || {
         let (ended, took) = timed(|| folder.run("--semaphore turns --wait-timeout 6s", "true").end());
         assert_eq!(ended.code(), 75, "{}", ended.stderr);
-        assert!(ended.stderr.contains("waiting for semaphore turns"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("timed out asking for semaphore turns"), "{}", ended.stderr);
         ((), took)
     });
     drop(lock);
