@@ -109,7 +109,8 @@ remove_node() {
   eventually 60 kill_node || die "these processes of the node do not end: $(node_pids | tr '\n' ' ')"
   eventually 60 remove_cgroups || die "the kernel does not let go of the node's cgroups ($cgroup under /sys/fs/cgroup)"
   if ip link show "$link" &>/dev/null; then
-    ip link delete "$link"
+    # It may go by itself, with the node's network, at this moment.
+    ip link delete "$link" 2>/dev/null || ! ip link show "$link" &>/dev/null || die "cannot remove the link $link"
   fi
   [[ -e $state ]] || return 0
   if [[ -z $(ls -A "$state") ]]; then
