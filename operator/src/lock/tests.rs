@@ -410,6 +410,17 @@ fn gone(engines: &mut [&mut Locked], server: &mut Server, name: &str, now: Now) 
     }
 }
 
+/// Two claims on one permit, which the first one of them gets.
+fn see_two_who_want_one(engine: &mut Locked, server: &mut Server) {
+    let semaphore = server.put("semaphore", "n", "s", &json!({ "permits": 1 }));
+    see_lock(engine, &semaphore, at(0.));
+    for name in ["a", "b"] {
+        let permit = permit_of_pod(server, name);
+        see_claim(engine, &permit, at(0.));
+    }
+    work_for_a_second(engine, server, 0.);
+}
+
 fn news(told: &mut Told) -> Vec<String> {
     let next = || told.claimants.try_recv().ok().map(|news| format!("{} {}: {}", news.pod, news.reason, news.note));
     std::iter::from_fn(next).collect()
@@ -419,13 +430,7 @@ fn news(told: &mut Told) -> Vec<String> {
 fn what_is_shown_of_a_lock_is_what_is_and_waits_and_holds_are_measured() {
     let ((mut engine, metrics, mut told), mut server) = (watched(), Server::default());
     engine.lead(true, at(0.));
-    let semaphore = server.put("semaphore", "n", "s", &json!({ "permits": 1 }));
-    see_lock(&mut engine, &semaphore, at(0.));
-    for name in ["a", "b"] {
-        let permit = permit_of_pod(&mut server, name);
-        see_claim(&mut engine, &permit, at(0.));
-    }
-    work_for_a_second(&mut engine, &mut server, 0.);
+    see_two_who_want_one(&mut engine, &mut server);
     let shown = |line: &str| {
         let text = metrics.text(Exposition::OpenMetrics).expect("it can be written");
         assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
@@ -467,13 +472,7 @@ fn what_is_shown_of_a_lock_is_what_is_and_waits_and_holds_are_measured() {
 fn why_a_claim_is_over_is_counted_as_it_was_found_out() {
     let ((mut engine, metrics, _), mut server) = (watched(), Server::default());
     engine.lead(true, at(0.));
-    let semaphore = server.put("semaphore", "n", "s", &json!({ "permits": 1 }));
-    see_lock(&mut engine, &semaphore, at(0.));
-    for name in ["a", "b"] {
-        let permit = permit_of_pod(&mut server, name);
-        see_claim(&mut engine, &permit, at(0.));
-    }
-    work_for_a_second(&mut engine, &mut server, 0.);
+    see_two_who_want_one(&mut engine, &mut server);
     let counted = || {
         let of = |reason| metrics.expiries.get_or_create(&ExpiryLabels { kind: "semaphore", reason }).get();
         (EXPIRY_REASONS.map(of), metrics.losses.get_or_create(&KindLabels { kind: "semaphore" }).get())

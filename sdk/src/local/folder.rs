@@ -31,7 +31,7 @@ use std::{
 
 use jiff::Timestamp;
 use konductor_api::{
-    ClaimPhase, LockKind,
+    LockKind,
     limits::{MAX_HOLDER, MAX_PERMITS},
 };
 use nix::{
@@ -258,7 +258,13 @@ impl FolderLock {
                 if state.claims.len() >= limits::CLAIMS {
                     return Err(FolderError::Full { path: place.path.display().to_string() });
                 }
-                state.claims.push(claim(ask, state.next_ticket));
+                state.claims.push(Claim::waiting(
+                    ask.name.clone(),
+                    ask.holder.clone(),
+                    ask.permits.into(),
+                    ask.priority,
+                    state.next_ticket,
+                ));
                 state.next_ticket += 1;
             }
             Change::Remove(name) => {
@@ -421,23 +427,6 @@ pub(super) fn manifests(folder: &Path) -> Result<Vec<Definition>> {
         Definition::read(&name.to_string_lossy(), &text, &mut all)?;
     }
     Ok(all)
-}
-
-fn claim(ask: &Ask, ticket: u64) -> Claim {
-    Claim {
-        name: ask.name.clone(),
-        holder: ask.holder.clone(),
-        permits: ask.permits.into(),
-        priority: ask.priority,
-        ticket,
-        phase: ClaimPhase::Pending,
-        term: 0,
-        fencing_token: None,
-        ahead: None,
-        acquired_at: None,
-        message: None,
-        passed_over: false,
-    }
 }
 
 /// Whether a change of the file of this name can change what is defined: a manifest, or what a mounted `ConfigMap`

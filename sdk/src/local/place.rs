@@ -87,8 +87,7 @@ impl Opened {
     /// Whether there is nothing in it but what belongs into `.konductor`, as far as can be seen.
     fn has_only_ours(&self) -> bool {
         let is_ours = |name: &str| KINDS.iter().any(|kind| kind.plural == name) || name.starts_with(UNFINISHED);
-        self.names()
-            .is_ok_and(|names| names.iter().all(|name| matches!(name.as_str(), "." | "..") || is_ours(name.as_str())))
+        self.names().is_ok_and(|names| names.iter().all(|name| is_ours(name)))
     }
 
     /// Why the folder of this name, which is there, cannot be opened.
@@ -125,7 +124,7 @@ impl Opened {
             Err(error) => return Err(self.failed("create", name, error)),
         };
         let made = Self { folder, path: self.path.join(&new) };
-        if !made.names()?.iter().all(|name| matches!(name.as_str(), "." | "..")) {
+        if !made.names()?.is_empty() {
             return Err(FolderError::Strange { path: made.path.display().to_string(), wanted: "an empty folder" });
         }
         let given = match rights {
@@ -214,7 +213,10 @@ impl Opened {
         let mut folder = Dir::openat(&self.folder, ".", flags, Mode::empty()).map_err(failed)?;
         let mut names = Vec::new();
         for entry in folder.iter() {
-            names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+            let entry = entry.map_err(failed)?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
         }
         Ok(names)
     }

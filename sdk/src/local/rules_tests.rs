@@ -16,20 +16,8 @@ fn definition(capacity: u64, queueing: Queueing) -> Definition {
 }
 
 fn with(mut state: State, name: &str, permits: u64, priority: i32) -> State {
-    state.claims.push(Claim {
-        name: name.to_owned(),
-        holder: format!("holder of {name}"),
-        permits,
-        priority,
-        ticket: state.next_ticket,
-        phase: ClaimPhase::Pending,
-        term: 0,
-        fencing_token: None,
-        ahead: None,
-        acquired_at: None,
-        message: None,
-        passed_over: false,
-    });
+    let holder = format!("holder of {name}");
+    state.claims.push(Claim::waiting(name.to_owned(), holder, permits, priority, state.next_ticket));
     state.next_ticket += 1;
     state
 }

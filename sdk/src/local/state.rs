@@ -63,6 +63,26 @@ pub(super) struct Claim {
     pub(super) passed_over: bool,
 }
 
+impl Claim {
+    /// One that waits, and of which nothing has been decided.
+    pub(super) fn waiting(name: String, holder: String, permits: u64, priority: i32, ticket: u64) -> Self {
+        Self {
+            name,
+            holder,
+            permits,
+            priority,
+            ticket,
+            phase: ClaimPhase::Pending,
+            term: 0,
+            fencing_token: None,
+            ahead: None,
+            acquired_at: None,
+            message: None,
+            passed_over: false,
+        }
+    }
+}
+
 /// Why a file's content is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unbelievable {
@@ -170,20 +190,7 @@ mod tests {
     use super::*;
 
     fn claim(name: &str, ticket: u64) -> Claim {
-        Claim {
-            name: name.to_owned(),
-            holder: "h".to_owned(),
-            permits: 1,
-            priority: 0,
-            ticket,
-            phase: ClaimPhase::Pending,
-            term: 0,
-            fencing_token: None,
-            ahead: None,
-            acquired_at: None,
-            message: None,
-            passed_over: false,
-        }
+        Claim::waiting(name.to_owned(), "h".to_owned(), 1, 0, ticket)
     }
 
     fn state() -> State {

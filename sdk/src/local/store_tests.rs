@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use konductor_api::{ClaimPhase, Lock as _, Queueing, Semaphore};
+use konductor_api::{Lock as _, Queueing, Semaphore};
 
 use super::*;
 use crate::local::{
@@ -368,20 +368,7 @@ impl World {
 }
 
 fn claim(name: &str, ticket: u64) -> Claim {
-    Claim {
-        name: name.to_owned(),
-        holder: "h".to_owned(),
-        permits: 1,
-        priority: 0,
-        ticket,
-        phase: ClaimPhase::Pending,
-        term: 0,
-        fencing_token: None,
-        ahead: None,
-        acquired_at: None,
-        message: None,
-        passed_over: false,
-    }
+    Claim::waiting(name.to_owned(), "h".to_owned(), 1, 0, ticket)
 }
 
 /// Histories of some failures each: how many failures and tokens there were, or what went wrong first.

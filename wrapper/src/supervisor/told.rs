@@ -129,11 +129,7 @@ impl Supervisor {
         self.last_heard = LastHeard::Hindered;
         self.told.why = format!(": {why}");
         let line = format!("waiting to ask for {}: {why}", self.settings.claims[index]);
-        if self.tries_once() {
-            self.time_out(now, out);
-        } else if !self.told.is_line(&line) {
-            self.tell(line, now, out);
-        }
+        self.goes_on_waiting(line, now, out);
     }
 
     /// A claim is in the queue.
@@ -158,6 +154,11 @@ impl Supervisor {
             (false, why, None | Some(0)) => format!("waiting for {name}{why}"),
             (false, why, Some(ahead)) => format!("waiting for {name}{why}; {ahead} ahead"),
         };
+        self.goes_on_waiting(line, now, out);
+    }
+
+    /// It is not free yet: who tries once has tried, and others are told, unless they have been told the same.
+    fn goes_on_waiting(&mut self, line: String, now: Boottime, out: &mut Vec<Effect>) {
         if self.tries_once() {
             self.time_out(now, out);
         } else if !self.told.is_line(&line) {
