@@ -10,6 +10,7 @@ use futures::future::join_all;
 use konductor_tests::Process;
 
 use crate::Effort;
+use crate::floor::{self, Floor};
 use crate::footprint::{peak, processor, resident};
 use crate::line::{Holder, Line};
 use crate::sample::{Figure, Sample};
@@ -21,7 +22,7 @@ const WAITERS_PER_CLIENT: usize = 50;
 
 /// Whoever has just come to the queue still has things to do, like opening a watch, and then gives back what it needed for
 /// that; then it is quiet.
-const REST: Duration = Duration::from_millis(300);
+pub(crate) const REST: Duration = Duration::from_millis(300);
 
 pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
     let mut theirs = Handoffs::default();
@@ -30,6 +31,7 @@ pub(crate) async fn measure(scene: &Scene, effort: Effort, table: &mut Table) {
         theirs = etcdctl(scene, &format!("handoff-{waiters}"), waiters, effort.runs).await;
         push(table, &format!("handoff, {waiters} waiting"), &ours, &theirs);
         if waiters == 1 {
+            push_floor(table, &ours, &floor::measure(scene, effort.runs).await);
             push_memory(table, &ours, &theirs);
         }
     }
@@ -41,7 +43,14 @@ fn push(table: &mut Table, what: &str, ours: &Handoffs, theirs: &Handoffs) {
     let found = format!("{}; operator's CPU {} ms", ours.times.show(" ms"), Figure(ours.operator.median()));
     let beside = format!("`etcdctl lock`, {} waiting: {}", theirs.waiters, theirs.times.show(" ms"));
     let ratio = ours.times.median() / theirs.times.median();
-    table.push(Row::new(what, found).beside(beside).ratio(ratio).goal("<= 4"));
+    table.push(Row::new(what, found).beside(beside).ratio(ratio).goal("<= 1.5"));
+}
+
+fn push_floor(table: &mut Table, ours: &Handoffs, floor: &Floor) {
+    let row = Row::new("the same, over its requests alone", ours.times.show(" ms"));
+    let (rested, at_once) = (floor.rested.show(" ms"), floor.at_once.show(" ms"));
+    let beside = format!("delete, status patch, read: {rested}; right after other requests: {at_once}");
+    table.push(row.beside(beside).ratio(ours.times.median() / floor.rested.median()));
 }
 
 fn push_memory(table: &mut Table, ours: &Handoffs, theirs: &Handoffs) {

@@ -15,6 +15,7 @@
 //! - `sample`, `table`: figures, and how they are shown.
 
 mod admission;
+mod floor;
 mod footprint;
 mod handoff;
 mod holding;

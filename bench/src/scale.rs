@@ -25,7 +25,7 @@ use crate::table::{Row, Table};
 use crate::throughput::{RAW_GROUP, granted, install_raw, raw_resource};
 
 /// Requests of the driver that are under way at once: as many as the operator has for one lock.
-const AT_ONCE: usize = 32;
+pub(crate) const AT_ONCE: usize = 32;
 
 /// Of so many claims one holds, where many share a lock.
 const ONE_IN: usize = 10;
@@ -187,7 +187,7 @@ async fn open(scene: &mut Scene, locks: &[String], permits: usize, number: usize
 
 /// Patches as much status into objects of the same kind, that nobody watches: how many a second, and the API server's
 /// processor time of one in milliseconds.
-async fn raw_patches(scene: &Scene, name: &str, number: usize) -> (f64, f64) {
+pub(crate) async fn raw_patches(scene: &Scene, name: &str, number: usize) -> (f64, f64) {
     let api: Api<DynamicObject> =
         Api::namespaced_with(scene.namespace.client.clone(), &scene.namespace.name, &raw_resource());
     let named = |number: usize| format!("raw-{name}-{number}");

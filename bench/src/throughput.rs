@@ -18,12 +18,16 @@ use tokio::time::timeout;
 use crate::Effort;
 use crate::footprint::{create_claims, processor};
 use crate::sample::{Figure, Sample};
+use crate::scale::{AT_ONCE, raw_patches};
 use crate::scene::{LIMIT, Scene, of, phase};
 use crate::table::{Row, Table};
 use crate::writes::Counts;
 
 /// How many clients there are at once.
 const CLIENTS: usize = 32;
+
+/// On how many permits they are, and what the rate is meant to be, over that of the same writes alone.
+const GOALS: [(usize, &str); 3] = [(1, ">= 0.60"), (4, ">= 0.75"), (16, ">= 0.85")];
 
 /// A group in which nobody watches: its permits are those of Konductor in all but that.
 pub(crate) const RAW_GROUP: &str = "raw.konductor.io";
@@ -33,7 +37,7 @@ pub(crate) const RAW_GROUP: &str = "raw.konductor.io";
 pub(crate) async fn cycles(scene: &Scene, effort: Effort, table: &mut Table) {
     install_raw(scene).await;
     let (mut one, mut many) = (Sample::default(), Sample::default());
-    let mut ours = [1, 4, 16].map(|permits| (permits, Sample::default(), Sample::default()));
+    let mut ours = GOALS.map(|(permits, goal)| (permits, goal, Sample::default(), Sample::default()));
     let mut writes = String::new();
     for (permits, ..) in &ours {
         scene.semaphore(&semaphore_of(*permits), *permits).await;
@@ -41,7 +45,7 @@ pub(crate) async fn cycles(scene: &Scene, effort: Effort, table: &mut Table) {
     for _ in 0..effort.windows {
         one.push(raw(scene, 1, effort.window).await.rate);
         many.push(raw(scene, CLIENTS, effort.window).await.rate);
-        for (permits, rates, costs) in &mut ours {
+        for (permits, _, rates, costs) in &mut ours {
             let before = Counts::now(scene).await;
             let work = contended(scene, &semaphore_of(*permits), effort.window).await;
             (writes, _) = Counts::now(scene).await.since(&before).each(work.in_all);
@@ -49,7 +53,7 @@ pub(crate) async fn cycles(scene: &Scene, effort: Effort, table: &mut Table) {
             costs.push(work.operator.as_secs_f64() * 1000.0 / work.done);
         }
     }
-    for (permits, rates, costs) in &ours {
+    for (permits, goal, rates, costs) in &ours {
         let plural = if *permits == 1 { "" } else { "s" };
         let row = Row::new(
             format!("full cycles, {CLIENTS} clients on {permits} permit{plural}"),
@@ -62,7 +66,7 @@ pub(crate) async fn cycles(scene: &Scene, effort: Effort, table: &mut Table) {
                 one.show(" a second")
             ))
             .ratio(rates.median() / many.median())
-            .goal(">= 0.60"),
+            .goal(*goal),
         );
         scene.clear(&semaphore_of(*permits)).await;
     }
@@ -163,18 +167,22 @@ async fn raw(scene: &Scene, clients: usize, window: Duration) -> Work {
         all.push(async move || {
             cycle += 1;
             let name = format!("raw-{number}-{cycle}");
-            let permit: DynamicObject = serde_json::from_value(json!({
-                "apiVersion": format!("{RAW_GROUP}/v1"), "kind": "Permit", "metadata": { "name": name },
-                "spec": { "semaphore": "raw", "holder": name, "instance": name },
-            }))
-            .expect("an object");
-            api.create(&PostParams::default(), &permit).await.expect("create");
+            api.create(&PostParams::default(), &raw_permit(&name)).await.expect("create");
             let status = Patch::Merge(json!({ "status": granted() }));
             api.patch_status(&name, &PatchParams::default(), &status).await.expect("patch the status");
             api.delete(&name, &DeleteParams::default()).await.expect("delete");
         });
     }
     Counter::count(scene, all, window).await
+}
+
+/// As much as a claim says.
+pub(crate) fn raw_permit(name: &str) -> DynamicObject {
+    let permit = json!({
+        "apiVersion": format!("{RAW_GROUP}/v1"), "kind": "Permit", "metadata": { "name": name },
+        "spec": { "semaphore": "raw", "holder": name, "instance": name },
+    });
+    serde_json::from_value(permit).expect("an object")
 }
 
 /// As much status as a grant writes.
@@ -226,9 +234,21 @@ pub(crate) async fn install_raw(scene: &Scene) {
     .await;
 }
 
-/// Grants a second, of claims that wait for a semaphore to be opened.
+/// Grants a second, of claims that wait for a semaphore to be opened, in turns with as many status patches of objects of the
+/// same schema that nobody decides on.
 pub(crate) async fn grants(scene: &Scene, effort: Effort, table: &mut Table) {
-    let (semaphore, number) = ("grants", effort.grants);
+    install_raw(scene).await;
+    let (mut ours, mut raw) = (Sample::default(), Sample::default());
+    for round in 0..effort.windows {
+        ours.push(granted_a_second(scene, &format!("grants-{round}"), effort.grants).await);
+        raw.push(raw_patches(scene, &format!("grants-{round}"), effort.grants).await.0);
+    }
+    let row = Row::new(format!("grants alone, {} claims that all fit at once", effort.grants), ours.show(" a second"));
+    let beside = format!("raw status patches, {AT_ONCE} at a time: {}", raw.show(" a second"));
+    table.push(row.beside(beside).ratio(ours.median() / raw.median()).goal(">= 0.8"));
+}
+
+async fn granted_a_second(scene: &Scene, semaphore: &str, number: usize) -> f64 {
     scene.semaphore(semaphore, 0).await;
     create_claims(scene, semaphore, number).await;
     scene.wait_pending(semaphore, number).await;
@@ -252,10 +272,7 @@ pub(crate) async fn grants(scene: &Scene, effort: Effort, table: &mut Table) {
     };
     timeout(LIMIT, all).await.expect("all are granted");
     let rate = number as f64 / Boottime::now().since(start).as_secs_f64();
-    table.push(Row::new(
-        format!("grants alone, {number} claims that all fit at once"),
-        format!("{} a second", Figure(rate)),
-    ));
     drop(events);
     scene.clear(semaphore).await;
+    rate
 }

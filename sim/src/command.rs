@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs, io,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
@@ -96,9 +97,9 @@ struct Run {
     /// The first seed of a search
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     from: u64,
-    /// Threads of a search
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    threads: usize,
+    /// Threads of a search; one for each processor if it is not said
+    #[arg(long, value_name = "NUMBER")]
+    threads: Option<NonZeroUsize>,
     /// Etcd may be restored from a backup, after which not all can be relied on
     #[arg(long)]
     restores: bool,
@@ -277,8 +278,9 @@ fn live_through(run: &Run, from: u64, end: u64, limits: &Limits) -> Sum {
             sum.lock().unwrap_or_else(PoisonError::into_inner).add(seed, outcome);
         }
     };
+    let threads = run.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     thread::scope(|scope| {
-        for _ in 0..run.threads {
+        for _ in 0..threads {
             scope.spawn(work);
         }
     });

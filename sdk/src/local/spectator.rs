@@ -112,7 +112,7 @@ impl Sight {
             }
             at += 1;
         }
-        let state = register(Events(inotify), Interest::READABLE).map_err(|error| place.failed("watch", error))?;
+        let state = register(Events::of(inotify), Interest::READABLE).map_err(|error| place.failed("watch", error))?;
         Ok(Self { edits, state, root, claims: Vec::new(), is_old: false })
     }
 

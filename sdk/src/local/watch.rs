@@ -14,6 +14,7 @@ use std::{
     path::Path,
     sync::Arc,
     task::Poll,
+    thread,
 };
 
 use nix::{
@@ -88,19 +89,39 @@ pub(super) struct Edits {
 }
 
 /// What the kernel tells of files.
+///
+/// To close it takes the kernel about ten milliseconds, as it waits until no processor looks at what was watched any more
+/// (`synchronize_srcu` in its `fs/notify/mark.c`). Whoever has its turn is not to wait for that, so a thread of its own
+/// does.
 #[derive(Debug)]
-pub(super) struct Events(pub(super) Inotify);
+pub(super) struct Events(Option<Inotify>);
 
 impl Events {
+    pub(super) fn of(inotify: Inotify) -> Self {
+        Self(Some(inotify))
+    }
+
+    fn inotify(&self) -> &Inotify {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+
     /// What there is.
     pub(super) fn read(&self) -> nix::Result<Vec<InotifyEvent>> {
-        self.0.read_events()
+        self.inotify().read_events()
     }
 }
 
 impl AsRawFd for Events {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
+        self.inotify().as_fd().as_raw_fd()
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        let inotify = self.0.take();
+        // Where there is no thread to be had, what it would have closed is closed here.
+        let _ = thread::Builder::new().name("close".to_owned()).spawn(move || drop(inotify));
     }
 }
 
@@ -137,7 +158,7 @@ impl Edits {
             // One file can have several names, and a mount can show it in several places.
             found(watch(&path, OF_A_FILE))?;
         }
-        let events = register(Events(inotify), Interest::READABLE).map_err(|error| place.failed("watch", error))?;
+        let events = register(Events::of(inotify), Interest::READABLE).map_err(|error| place.failed("watch", error))?;
         Ok(Self { events, folder, names })
     }
 
@@ -238,5 +259,37 @@ impl Watches {
     /// Where the manifests are may have changed with them: they are looked for anew when it is next said what to follow.
     pub(super) fn forget_manifests(&mut self) {
         self.edits = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs, thread,
+        time::{Duration, Instant},
+    };
+
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+    use super::Events;
+
+    #[test]
+    fn what_has_watched_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
+        inotify.add_watch(folder.path(), AddWatchFlags::IN_CREATE).unwrap();
+        let inode = format!("ino:{:x} ", std::os::unix::fs::MetadataExt::ino(&fs::metadata(folder.path()).unwrap()));
+        let is_watched = || {
+            let mut all = fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
+            all.any(|one| fs::read_to_string(one.path()).is_ok_and(|info| info.contains(&inode)))
+        };
+        let events = Events::of(inotify);
+        assert!(is_watched());
+        drop(events);
+        let latest = Instant::now() + Duration::from_mins(1);
+        while is_watched() {
+            assert!(Instant::now() < latest, "it is still open");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }

@@ -43,7 +43,7 @@ use self::{
     client::{ClientThread, Order, Wishes},
     found::Found,
     parent::Parent,
-    process::{Place, Program},
+    process::{Place, Program, Started, Unheard},
     refusal::{Refusal, pause, refused},
     signals::Signals,
     terminal::Terminal,
@@ -163,6 +163,8 @@ struct Driver<'a> {
     /// What the command is known by when this process is gone, if anything is to be held.
     mark: String,
     terminal: Terminal,
+    /// The command, if its file has not been heard to be executed.
+    unheard: Option<Unheard>,
     /// What was needed for what has happened last is given back.
     has_let_go: bool,
 }
@@ -187,6 +189,7 @@ impl<'a> Driver<'a> {
             killed_watchdog: None,
             mark: if config.claims.is_empty() { String::new() } else { watchdog::mark() },
             terminal: Terminal::default(),
+            unheard: None,
             has_let_go: false,
             config,
             program,
@@ -323,7 +326,11 @@ impl<'a> Driver<'a> {
         if let (Some(exit), Some(command)) = (reaped.command, command) {
             moments::note("reaped");
             self.terminal.take_back(command);
-            events.push_back(Event::CommandEnded(exit));
+            let stopped = self.unheard.take().and_then(|unheard| self.program.stopped_early(unheard));
+            events.push_back(match stopped {
+                Some(process::Failure { exit, error, .. }) => Event::NotExecuted { exit, error },
+                None => Event::CommandEnded(exit),
+            });
         }
         if reaped.command.is_some() || reaped.some && self.tree.command().is_none() {
             // Another process may get its number.
@@ -382,18 +389,17 @@ impl<'a> Driver<'a> {
             let terminal = self.terminal.offer();
             let place = Place::Own(terminal.as_ref());
             let spawned = self.program.spawn(&self.config.environment, &changes, self.found, place, holds);
-            spawned.inspect_err(|_| self.terminal.take_back(getpgrp())).map(|started| started.pid)
+            spawned.inspect_err(|_| self.terminal.take_back(getpgrp()))
         };
-        if spawned.is_ok() {
-            moments::note("executed");
-            self.has_let_go = false;
-            // The command has its own working directory by now; ours is to keep no file system busy.
-            let _ = chdir("/");
-        }
-        spawned
+        let Started { pid, unheard, .. } = spawned?;
+        moments::note("executed");
+        (self.unheard, self.has_let_go) = (unheard, false);
+        // The command has its own working directory by now; ours is to keep no file system busy.
+        let _ = chdir("/");
+        Ok(pid)
     }
 
-    fn spawn_in_job(&mut self, changes: &Changes, holds: bool) -> Result<nix::unistd::Pid, process::Failure> {
+    fn spawn_in_job(&mut self, changes: &Changes, holds: bool) -> Result<Started, process::Failure> {
         let (mut witness, mut ours) = (None, 0);
         let mut joined = || {
             // Without one the terminal's own signals are known all the same.
@@ -405,7 +411,7 @@ impl<'a> Driver<'a> {
         self.tree.share_group();
         self.tree.witnessed_by(witness.as_ref());
         self.signals.share_group(started.pid, witness, ours, started.pending);
-        Ok(started.pid)
+        Ok(started)
     }
 
     /// Has a watchdog ready that is only to be told its deadline. It may be for nothing, and ends with this process; what

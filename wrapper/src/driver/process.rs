@@ -4,7 +4,9 @@
 //! dispositions as found, and no descriptor of ours (all of them close on exec). There is no shell in between: the file is found in `PATH` before anything is acquired, so
 //! that a misspelt command costs no wait in a queue, and it is executed by its path; a text without `#!` is then handed to
 //! `/bin/sh`, as execvp would. That the command runs is known when the child's end of a close-on-exec pipe has closed. One that is
-//! stopped before that is a stopped command: the only loop of this process must not wait for who continues it.
+//! stopped before that is a stopped command: the only loop of this process must not wait for who continues it. Nor does it
+//! wait for a file that is slow to come (an image that is fetched as it is read, a server that does not answer): that counts
+//! as a command that runs, and whether it was ever executed is looked at when it has ended.
 //!
 //! What the child cannot do before it becomes the command is the system's refusal and not the command's fault.
 #![expect(unsafe_code, reason = "fork(2) and execve(2)")]
@@ -56,13 +58,14 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const SHELL: &CStr = c"/bin/sh";
 
 /// What a new process does before it becomes the command, each with the call that may be refused.
-const STEPS: [(&str, &str); 6] = [
+const STEPS: [(&str, &str); 7] = [
     ("give the command a process group", "setpgid(2)"),
     ("give the command the terminal", "tcsetpgrp(3)"),
     ("have the command end with konductor-run", "prctl(2) PR_SET_PDEATHSIG"),
     ("restore the command's signals", "rt_sigaction(2) or rt_sigprocmask(2)"),
     EXECUTE,
     ("have the command join the job", "read(2)"),
+    ("execute /bin/sh for the command", "execve(2)"),
 ];
 const GROUP: u8 = 0;
 const FOREGROUND: u8 = 1;
@@ -70,6 +73,8 @@ const PARENT: u8 = 2;
 const RESTORE: u8 = 3;
 const EXEC: u8 = 4;
 const JOIN: u8 = 5;
+/// What cannot be executed is a script, and there is something wrong with the shell.
+const SCRIPT: u8 = 6;
 /// What a new process says instead of a step when it has joined the job. The signals that wait for it follow.
 const JOINED: u8 = u8::MAX;
 const EXECUTE: (&str, &str) = ("execute the command", "execve(2)");
@@ -77,6 +82,10 @@ const EXECUTE: (&str, &str) = ("execute the command", "execve(2)");
 /// How many milliseconds a new process may say nothing before a look whether it has been stopped: seldom enough to cost
 /// nothing while a file is slow to be executed, and no person notices that a stop is late by it.
 const SILENCE: u16 = 20;
+
+/// After so many silences a command counts as one that runs: a second, in which nobody minds that nothing else is seen to,
+/// and in which a file that is there is executed on any machine. Times in which this process stands still do not count.
+const SILENCES: u32 = 50;
 
 /// Why a command does not run.
 #[derive(Debug)]
@@ -101,7 +110,13 @@ pub(super) struct Started {
     pub(super) pid: Pid,
     /// The signals that waited for it before its first instruction, in this process's group.
     pub(super) pending: Mask,
+    /// What it says if it has not become the command yet, and cannot.
+    pub(super) unheard: Option<Unheard>,
 }
+
+/// A process that was started, and has not been heard to have become the command.
+#[derive(Debug)]
+pub(super) struct Unheard(File);
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
@@ -150,17 +165,9 @@ impl Program {
             variables.chain(odd_entries().into_iter().map(Ok)).collect::<Result<Vec<_>, _>>()
         };
         let altered = if changes.is_empty() { None } else { Some(entries()?) };
-        let mut start = |program: &Self| program.start(altered.as_deref(), found, &mut place, holds);
-        match start(self)? {
+        match self.start(altered.as_deref(), found, &mut place, holds)? {
             Ok(started) => Ok(started),
             Err((EXEC, Errno::E2BIG)) => Err(self.too_long(&entries()?)),
-            Err((EXEC, Errno::ENOEXEC)) => match start(&self.as_script()?)? {
-                Ok(started) => Ok(started),
-                Err((EXEC, Errno::ENOENT)) => {
-                    Err(self.cannot("a script without #!, and there is no /bin/sh to run it"))
-                }
-                Err(stopped) => Err(self.failure(stopped)),
-            },
             Err(stopped) => Err(self.failure(stopped)),
         }
     }
@@ -180,12 +187,14 @@ impl Program {
             Place::Job(_) => Some(pipe2(OFlag::O_CLOEXEC).map_err(refused("start the command", "pipe2(2)"))?),
         };
         let parent = getpid();
-        // SAFETY: the child calls only functions that are safe after a fork, with memory prepared above (but for two
-        // small lists of pointers inside `execve`: glibc's own fork leaves its allocator usable), and never returns.
+        let script = self.as_script();
+        // SAFETY: the child calls only functions that are safe after a fork, with memory prepared above (but for small
+        // lists of pointers inside `execve`, and a look at what cannot be executed: glibc's own fork leaves its allocator
+        // usable), and never returns.
         match unsafe { fork() }.map_err(refused("start the command", "fork(2)"))? {
             ForkResult::Child => {
                 let Err((step, error)) = take_place(place, gate, &writer)
-                    .and_then(|()| self.become_command(environment, found, holds.then_some(parent)));
+                    .and_then(|()| self.become_command(&script, environment, found, holds.then_some(parent)));
                 let [a, b, c, d] = (error as i32).to_ne_bytes();
                 // If this fails, too, the parent sees an end of file and then this exit code; so it does when it has
                 // not listened to the end, as this process was stopped. The write must not end it in another way.
@@ -196,14 +205,19 @@ impl Program {
             }
             ForkResult::Parent { child } => {
                 drop(writer);
+                let is_member = matches!(place, Place::Job(_));
                 if let (Place::Job(joined), Some((_, gate))) = (place, gate) {
                     joined();
                     // Should this fail, the child is gone, and what follows finds that out.
                     let _ = write(&gate, &[0]);
                 }
-                match hear(File::from(reader), child) {
-                    (pending, None) => Ok(Ok(Started { pid: child, pending })),
-                    (_, Some(stopped)) => {
+                let mut reader = File::from(reader);
+                match hear(&mut reader, child, is_member) {
+                    (pending, Heard::Executed) => Ok(Ok(Started { pid: child, pending, unheard: None })),
+                    (pending, Heard::Nothing) => {
+                        Ok(Ok(Started { pid: child, pending, unheard: Some(Unheard(reader)) }))
+                    }
+                    (_, Heard::Stopped(stopped)) => {
                         // Its code is known already; this only reaps it.
                         let _ = waitpid(child, None);
                         Ok(Err(stopped))
@@ -213,9 +227,22 @@ impl Program {
         }
     }
 
+    /// Why a process that has ended had not become the command, if so.
+    pub(super) fn stopped_early(&self, Unheard(mut reader): Unheard) -> Option<Failure> {
+        // It is gone, and has left what it had to say, or nothing.
+        loop {
+            match said(&mut reader) {
+                Said::Stopped(stopped) => return Some(self.failure(stopped)),
+                Said::Nothing => return None,
+                Said::Joined(_) => {}
+            }
+        }
+    }
+
     /// In the child, all signals blocked.
     fn become_command(
         &self,
+        script: &Self,
         environment: Option<&[CString]>,
         found: &Found,
         parent: Option<Pid>,
@@ -228,29 +255,26 @@ impl Program {
             }
         }
         found.restore().map_err(at(RESTORE))?;
-        match environment {
+        match self.execute(environment) {
+            Errno::ENOEXEC if format::of(self.file()) == Format::Script => Err((SCRIPT, script.execute(environment))),
+            error => Err((EXEC, error)),
+        }
+    }
+
+    /// Returns only why not.
+    fn execute(&self, environment: Option<&[CString]>) -> Errno {
+        let Err(error) = match environment {
             Some(environment) => execve(&self.path, &self.arguments, environment),
             None => execv(&self.path, &self.arguments),
-        }
-        .map_err(at(EXEC))
+        };
+        error
     }
 
     /// The same, for `/bin/sh` to run.
-    fn as_script(&self) -> Result<Self, Failure> {
-        match format::of(self.file()) {
-            Format::Script => {
-                let before = [SHELL.to_owned(), self.path.clone()];
-                let arguments = before.into_iter().chain(self.arguments.iter().skip(1).cloned()).collect();
-                Ok(Self { path: SHELL.to_owned(), arguments })
-            }
-            Format::Program(Some(machine)) => {
-                Err(self.cannot(&format!("a program for {machine}, and this machine is {}", std::env::consts::ARCH)))
-            }
-            Format::Program(None) => Err(self.cannot("neither a program for this machine nor a script")),
-            Format::Unreadable(why) => {
-                Err(self.cannot(&format!("not a program, and as a script not to be read: {why}")))
-            }
-        }
+    fn as_script(&self) -> Self {
+        let before = [SHELL.to_owned(), self.path.clone()];
+        let arguments = before.into_iter().chain(self.arguments.iter().skip(1).cloned()).collect();
+        Self { path: SHELL.to_owned(), arguments }
     }
 
     fn file(&self) -> &Path {
@@ -277,6 +301,22 @@ impl Program {
 
     fn failure(&self, (step, error): Stopped) -> Failure {
         match error {
+            Errno::ENOENT if step == SCRIPT => self.cannot("a script without #!, and there is no /bin/sh to run it"),
+            error if step == SCRIPT && !is_momentary(error) => {
+                self.cannot(&format!("a script without #!, and /bin/sh cannot be executed: {}", error.desc()))
+            }
+            Errno::ENOEXEC if step == EXEC => match format::of(self.file()) {
+                Format::Program(Some(machine)) => {
+                    let here = std::env::consts::ARCH;
+                    self.cannot(&format!("a program for {machine}, and this machine is {here}"))
+                }
+                Format::Unreadable(why) => {
+                    self.cannot(&format!("not a program, and as a script not to be read: {why}"))
+                }
+                Format::Program(None) | Format::Script => {
+                    self.cannot("neither a program for this machine nor a script")
+                }
+            },
             _ if step != EXEC || is_momentary(error) => {
                 let (doing, call) = STEPS.get(usize::from(step)).copied().unwrap_or(EXECUTE);
                 Refusal { doing, call, errno: error }.into()
@@ -316,31 +356,62 @@ fn take_place(place: &Place, gate: Option<(OwnedFd, OwnedFd)>, told: &OwnedFd) -
     Ok(())
 }
 
-/// Listens to a new process until it has become the command, has given up, or has been stopped before either: the
-/// signals that waited for it, and why it has given up.
-fn hear(mut reader: File, child: Pid) -> (Mask, Option<Stopped>) {
-    let mut pending = Mask::default();
-    while has_news(&reader, child) {
-        // What is said at once arrives as a whole: it is shorter than what a pipe takes in one piece.
-        let mut first = [0];
-        let (mut mask, mut number) = ([0; size_of::<Mask>()], [0; size_of::<i32>()]);
-        match reader.read_exact(&mut first).map(|()| first) {
-            Ok([JOINED]) if reader.read_exact(&mut mask).is_ok() => pending = Mask::from_ne_bytes(mask),
-            Ok([step]) if reader.read_exact(&mut number).is_ok() => {
-                return (pending, Some((step, Errno::from_raw(i32::from_ne_bytes(number)))));
-            }
-            Ok(_) | Err(_) => break,
-        }
-    }
-    (pending, None)
+/// What has been heard of a new process.
+enum Heard {
+    /// It has become the command, or has ended.
+    Executed,
+    /// It cannot become the command.
+    Stopped(Stopped),
+    /// Nothing, so far.
+    Nothing,
 }
 
-/// Waits for what a new process says, or the end of it. Not so when it has been stopped: a terminal's stop waits until
-/// the command's mask is there, and stops it before it is executed. Then it is a command that has been stopped, for who
-/// knows when to continue it.
-fn has_news(reader: &File, child: Pid) -> bool {
-    let look = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+/// What a new process says.
+enum Said {
+    Joined(Mask),
+    Stopped(Stopped),
+    /// It will never say anything.
+    Nothing,
+}
+
+/// Listens to a new process until it has become the command, has given up, has been stopped before either, or has been
+/// silent for too long; with the signals that waited for it. Until a member of a job has told those there is no file that
+/// it could wait for.
+fn hear(reader: &mut File, child: Pid, is_member: bool) -> (Mask, Heard) {
+    let mut pending = None;
     loop {
+        let patience = (!is_member || pending.is_some()).then_some(SILENCES);
+        if !has_news(reader, child, patience) {
+            return (pending.unwrap_or_default(), Heard::Nothing);
+        }
+        match said(reader) {
+            Said::Joined(mask) => pending = Some(mask),
+            Said::Stopped(stopped) => return (pending.unwrap_or_default(), Heard::Stopped(stopped)),
+            Said::Nothing => return (pending.unwrap_or_default(), Heard::Executed),
+        }
+    }
+}
+
+/// What is said at once arrives as a whole: it is shorter than what a pipe takes in one piece.
+fn said(reader: &mut File) -> Said {
+    let mut first = [0];
+    let (mut mask, mut number) = ([0; size_of::<Mask>()], [0; size_of::<i32>()]);
+    match reader.read_exact(&mut first).map(|()| first) {
+        Ok([JOINED]) if reader.read_exact(&mut mask).is_ok() => Said::Joined(Mask::from_ne_bytes(mask)),
+        Ok([step]) if reader.read_exact(&mut number).is_ok() => {
+            Said::Stopped((step, Errno::from_raw(i32::from_ne_bytes(number))))
+        }
+        Ok(_) | Err(_) => Said::Nothing,
+    }
+}
+
+/// Waits for what a new process says, or the end of it, for so many silences at most. Not so when it has been stopped: a
+/// terminal's stop waits until the command's mask is there, and stops it before it is executed. Then it is a command that
+/// has been stopped, for who knows when to continue it.
+fn has_news(reader: &File, child: Pid, patience: Option<u32>) -> bool {
+    let look = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let mut silences = 0;
+    while patience.is_none_or(|most| silences < most) {
         match poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], SILENCE) {
             Ok(0) => {}
             Ok(_) => return true,
@@ -351,7 +422,9 @@ fn has_news(reader: &File, child: Pid) -> bool {
         if matches!(waitid(Id::Pid(child), look), Ok(WaitStatus::Stopped(..))) {
             return false;
         }
+        silences += 1;
     }
+    false
 }
 
 /// Whether nothing can be executed on this file's filesystem.

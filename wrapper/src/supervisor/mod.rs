@@ -187,6 +187,14 @@ pub enum Event {
         /// Whether it may be started in a moment.
         momentary: bool,
     },
+    /// The command was started, and its process has ended without having become it. [`Event::Remaining`] or
+    /// [`Event::TreeEmpty`] follows.
+    NotExecuted {
+        /// The code that says why.
+        exit: Exit,
+        /// What to tell people.
+        error: String,
+    },
     /// Some processes of the tree were alive when it was killed.
     Killed,
     /// The command itself has ended. [`Event::Remaining`] or [`Event::TreeEmpty`] follows.

@@ -61,6 +61,7 @@ impl Supervisor {
             Event::CommandEnded(exit) => {
                 self.command_ended(exit, now, &mut out);
             }
+            Event::NotExecuted { exit, error } => self.not_executed(exit, error, now, &mut out),
             Event::CommandStopped { signal, in_front } => self.command_stopped(signal, in_front, now, &mut out),
             Event::NotStopped(signal) => self.not_stopped(signal, &mut out),
             Event::Remaining => self.remaining(now, &mut out),
@@ -417,12 +418,23 @@ impl Supervisor {
 
     /// The command itself has ended: its code counts, as it is or as it is to be told.
     fn command_ended(&mut self, exit: Exit, now: Boottime, out: &mut Vec<Effect>) {
-        self.command_alive = false;
         let code = exit.code();
         let told = self.settings.exit_codes.get(&code).copied();
         let message = told.map_or(String::new(), |told| format!(", to be told as {told}"));
         out.push(Effect::Log(Level::DEBUG, format!("the command has ended: {code}{message}")));
-        self.verdict.get_or_insert(told.map_or(exit, Exit::Code));
+        self.ended(told.map_or(exit, Exit::Code), now, out);
+    }
+
+    /// The command's file was slow to come, and then could not be executed. A loss stays what it is.
+    fn not_executed(&mut self, exit: Exit, error: String, now: Boottime, out: &mut Vec<Effect>) {
+        let is_first = self.verdict.is_none();
+        out.push(if is_first { Effect::Report(error) } else { Effect::Log(Level::WARN, error) });
+        self.ended(exit, now, out);
+    }
+
+    fn ended(&mut self, exit: Exit, now: Boottime, out: &mut Vec<Effect>) {
+        self.command_alive = false;
+        self.verdict.get_or_insert(exit);
         if self.settings.leaves && self.phase == Phase::Running {
             self.give_back(RELEASE, now, out);
         }

@@ -143,6 +143,7 @@ fn read_event(line: &str) -> Event {
         "some-killed" => return Event::Killed,
         "ended" => return Event::CommandEnded(Exit::Code(number(first))),
         "killed" => return Event::CommandEnded(Exit::Signal(number(first))),
+        "not-executed" => return Event::NotExecuted { exit: Exit::NotFound, error: rest.to_owned() },
         "remaining" => return Event::Remaining,
         "tree-empty" => return Event::TreeEmpty,
         "watchdog-ended" => return Event::WatchdogEnded,

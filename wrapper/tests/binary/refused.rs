@@ -5,7 +5,14 @@
 //! long as a file exists. Instead of refusing it, it can have the call wait until the file is gone.
 #![expect(unsafe_code, reason = "prctl(2), seccomp(2) and what answers for it")]
 
-use std::{env, fs, os::unix::process::CommandExt as _, path::Path, process::Command, ptr, time::Duration};
+use std::{
+    env, fs,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    ptr,
+    time::Duration,
+};
 
 use nix::{
     errno::Errno,
@@ -13,7 +20,10 @@ use nix::{
 };
 
 use crate::{
-    harness::{Ended, KONDUCTOR_RUN, Run, children, eventually, is_alive, run, sh, signal_process, timed, within},
+    harness::{
+        Ended, KONDUCTOR_RUN, Run, Running, children, eventually, executable, is_alive, run, sh, signal_process, timed,
+        within,
+    },
     terminal::{INTERRUPT, PROMPT, SHELLS, SUSPEND, Terminal},
 };
 
@@ -451,6 +461,75 @@ fn a_job_that_is_suspended_before_its_command_is_executed_stops_and_comes_back()
         terminal.write(INTERRUPT);
         terminal.expect_code(130);
     }
+}
+
+/// A run that holds something, whose command cannot be executed as long as the second file exists: `PROGRAM`, the first.
+fn slow_to_be_executed(folder: &Path) -> (Run, PathBuf, PathBuf) {
+    let (program, hold) = (folder.join("program"), folder.join("hold"));
+    fs::write(folder.join("it.yaml"), "apiVersion: konductor.io/v1\nkind: Lease\nmetadata: {name: it}\n").unwrap();
+    executable(&program, "#!/bin/sh\necho started\n");
+    fs::write(&hold, "").unwrap();
+    let run = run([program.to_str().unwrap()]).flags(&format!("--local {} --lease it", folder.display()));
+    (run.under(&launcher(PARENT_DEATH, WAITS, Some(&hold))), program, hold)
+}
+
+/// Returns when the loop has seen to something else although the command is still on its way.
+fn sees_to_its_watchdog(run: &Running) {
+    let watchdog = || {
+        let is_it =
+            |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it == "konductor-wdog\n");
+        children(run.pid()).into_iter().find(is_it)
+    };
+    eventually("the command is on its way", || (children(run.pid()).len() == 2).then_some(()));
+    let first = eventually("it has a watchdog", watchdog);
+    signal_process(first, 9);
+    eventually("another watchdog takes its place", || watchdog().filter(|next| *next != first));
+}
+
+#[test]
+fn while_a_file_is_slow_to_be_executed_all_else_is_seen_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, _, hold) = slow_to_be_executed(folder.path());
+    let run = run.start();
+    sees_to_its_watchdog(&run);
+    fs::remove_file(&hold).unwrap();
+    let ended = run.end();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (0, "started\n"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_file_that_is_gone_when_it_is_executed_at_last_is_the_error_that_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, program, hold) = slow_to_be_executed(folder.path());
+    let run = run.start();
+    sees_to_its_watchdog(&run);
+    fs::remove_file(&program).unwrap();
+    fs::remove_file(&hold).unwrap();
+    let ended = run.end();
+    assert_eq!(ended.code(), 127, "{}", ended.stderr);
+    let error = format!("cannot execute {}: it is gone", program.display());
+    assert!(ended.stderr.contains(&error), "{}", ended.stderr);
+}
+
+#[test]
+fn a_signal_to_a_command_that_is_slow_to_be_executed_ends_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, _, hold) = slow_to_be_executed(folder.path());
+    let run = run.start();
+    sees_to_its_watchdog(&run);
+    run.signal(TERM);
+    // It is handed on, and waits for the command's own mask.
+    let waits = || {
+        children(run.pid()).iter().any(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:\t"));
+            pending.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & 1 << (TERM - 1) != 0)
+        })
+    };
+    eventually("the signal waits for the command", || waits().then_some(()));
+    fs::remove_file(&hold).unwrap();
+    let ended = run.end();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (128 + TERM, ""), "{}", ended.stderr);
 }
 
 #[test]
