@@ -456,6 +456,13 @@ impl Observers {
             }
             return;
         }
+        if resource.kind == "Gate" {
+            // Whatever has led to that, it was known, also if what is known has changed back before the next look.
+            let phase = |object: &Value| object["status"]["phase"].clone();
+            if change.before.as_ref().map(|before| phase(&before.value)) != Some(phase(&change.object.value)) {
+                self.decided.remove(&change.key.2);
+            }
+        }
         if change.key.1 == ONLOOKERS {
             return self.side_changed(now, change);
         }

@@ -48,9 +48,12 @@ pub const ONLOOKERS: &str = "onlookers";
 /// When all histories begin.
 pub const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
-/// Requests of one operator in one second of the world, at most: it writes no more than its lanes let through. Where
-/// there are very many objects, no more than two for each of them.
+/// Requests of one operator in one second of the world, at most: it writes no more than its lanes let through.
 const OPERATOR_REQUESTS: u32 = 400;
+
+/// The same for each object that there is, where there are many: a write that is refused, and looks at what has come of
+/// it, at once and after 0.1, 0.3 and 0.7 s.
+const REQUESTS_OF_EACH: u32 = 5;
 
 /// The same of a client: it has no loop without a pause.
 const CLIENT_REQUESTS: u32 = 30;
@@ -195,7 +198,7 @@ impl World {
         pace.1 += u32::from(!is_page);
         let count = pace.1;
         let (figure, most) = if process.is_operator {
-            let most = OPERATOR_REQUESTS.max(2 * inner.observers.objects() as u32);
+            let most = OPERATOR_REQUESTS.max(REQUESTS_OF_EACH * inner.observers.objects() as u32);
             ("most requests of an operator in a second", most)
         } else {
             ("most requests of a client in a second", CLIENT_REQUESTS)
