@@ -264,21 +264,19 @@ impl Watches {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs, thread,
-        time::{Duration, Instant},
-    };
+    use std::{fs, os::unix::fs::MetadataExt as _, thread, time::Duration};
 
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
     use super::Events;
+    use crate::Boottime;
 
     #[test]
     fn what_has_watched_is_closed() {
         let folder = tempfile::tempdir().unwrap();
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
         inotify.add_watch(folder.path(), AddWatchFlags::IN_CREATE).unwrap();
-        let inode = format!("ino:{:x} ", std::os::unix::fs::MetadataExt::ino(&fs::metadata(folder.path()).unwrap()));
+        let inode = format!("ino:{:x} ", fs::metadata(folder.path()).unwrap().ino());
         let is_watched = || {
             let mut all = fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
             all.any(|one| fs::read_to_string(one.path()).is_ok_and(|info| info.contains(&inode)))
@@ -286,9 +284,9 @@ mod tests {
         let events = Events::of(inotify);
         assert!(is_watched());
         drop(events);
-        let latest = Instant::now() + Duration::from_mins(1);
+        let latest = Boottime::now() + Duration::from_mins(1);
         while is_watched() {
-            assert!(Instant::now() < latest, "it is still open");
+            assert!(Boottime::now() < latest, "it is still open");
             thread::sleep(Duration::from_millis(1));
         }
     }

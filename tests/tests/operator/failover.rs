@@ -100,51 +100,6 @@ async fn a_leader_whose_pod_is_gone_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn two_operators_that_both_lead_never_grant_more_than_there_is() {
-    let control_plane = ControlPlane::start().await;
-    let installed = Installed::on(&control_plane, true).await;
-    let _both =
-        [installed.operator("one", &["--election", "always"]), installed.operator("two", &["--election", "always"])];
-    let scene = Scene::<Semaphore>::of(control_plane.namespace("both").await);
-    // One permit: with two, the second grant may be seen before the first.
-    scene.semaphore("s", 1).await;
-    let mut last = 0;
-    for round in 0..6 {
-        for claim in 0..3 {
-            scene.claim("s", &format!("r{round}-{claim}")).await;
-        }
-        // As a client does: what is granted counts once the semaphore's own term is the same.
-        for _ in 0..3 {
-            let (name, token) = confirmed(&scene).await;
-            assert!(token > last, "token {token} of {name} after {last}");
-            last = token;
-            scene.release(&name).await;
-        }
-    }
-}
-
-/// Waits for a confirmed holder, checks that there is only one, and returns it with its token.
-async fn confirmed(scene: &Scene) -> (String, u64) {
-    konductor_tests::eventually(LIMIT, "a confirmed holder", || async {
-        let granted: Vec<_> = scene
-            .claims()
-            .list(&kube::api::ListParams::default())
-            .await
-            .expect("list")
-            .into_iter()
-            .filter_map(|permit| Some((permit.metadata.name?, permit.status?)))
-            .filter(|(_, status)| status.phase == Some(ClaimPhase::Granted))
-            .collect();
-        let term = scene.locks().get("s").await.expect("read").status.and_then(|status| status.term);
-        let holders: Vec<_> = granted.iter().filter(|(_, status)| status.term == term).collect();
-        assert!(holders.len() <= 1, "{holders:?}");
-        let (name, status) = holders.first().ok_or_else(|| format!("{} granted in other terms", granted.len()))?;
-        Ok::<_, String>((name.clone(), status.fencing_token.expect("a token")))
-    })
-    .await
-}
-
-#[tokio::test]
 async fn an_operator_outlives_its_api_server() {
     let mut control_plane = ControlPlane::start().await;
     let installed = Installed::on(&control_plane, true).await;
