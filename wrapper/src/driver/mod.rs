@@ -394,8 +394,11 @@ impl<'a> Driver<'a> {
         let Started { pid, unheard, .. } = spawned?;
         moments::note("executed");
         (self.unheard, self.has_let_go) = (unheard, false);
-        // The command has its own working directory by now; ours is to keep no file system busy.
-        let _ = chdir("/");
+        // The command has its own working directory by now; ours is to keep no file system busy. What is still to be
+        // executed may have to be looked for from here.
+        if self.unheard.is_none() {
+            let _ = chdir("/");
+        }
         Ok(pid)
     }
 
