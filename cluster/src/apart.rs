@@ -25,8 +25,8 @@ pub async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     outcome.await.map_err(|_| ended())
 }
 
-/// Starts `work` on a thread of its own.
-pub(crate) fn start(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+/// Starts `work` on a thread of its own. Without one, `work` is dropped here.
+pub fn start(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let spawned = thread::Builder::new().name("apart".to_owned()).spawn(move || {
         if let Some(first) = FIRST.get() {
             first();

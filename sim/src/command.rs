@@ -226,6 +226,9 @@ fn search(run: &Run) -> ExitCode {
     };
     let seconds = limits.begun.elapsed().as_secs_f64();
     println!("{}, in {seconds:.1} s ({:.1} a second)", sum.line(), sum.histories as f64 / seconds);
+    if run.add.is_none() && run.seeds.is_some_and(|seeds| sum.histories < seeds) && sum.failed.is_empty() {
+        println!("The time was over before the other histories that were wanted.");
+    }
     if run.add.is_none() {
         print!("{}", sum.table());
     }

@@ -20,6 +20,9 @@ const UNSEEN: Duration = Duration::from_mins(1);
 /// UIDs of deleted objects that an engine of locks remembers, whatever there is.
 const GRAVES: usize = 8192;
 
+/// Terms of former locks that an engine remembers.
+const FORMER: usize = 1024;
+
 /// Requests that all lanes of an engine have places for.
 const PLACES: usize = 92;
 
@@ -195,6 +198,7 @@ impl Bounds {
             | "orphans"
             | "orphans that are ready or rest" => children,
             "UIDs of deleted objects" => GRAVES,
+            "terms of former locks" => FORMER,
             "ended pods" => pods,
             "parents" | "notes on gates" | "specs of gates" | "gates that ask too much" | "gates that are searched" => {
                 parents

@@ -135,6 +135,9 @@ const SYSTEM: &str = "
 - What is refused for a moment (EAGAIN, ENOMEM, EMFILE, ENFILE, a file that is still open for writing) is tried again:
   for 5 s before anything is asked for, for 10 s when the command is to be started, and by a waiter for as long as it
   waits.
+- A file that takes longer than a second to be executed (an image that is fetched as it is read, a file server that does
+  not answer) keeps nothing else waiting: signals, renewals and deadlines are seen to. What is refused after that is not
+  tried again.
 - In emulated containers and sandboxes (qemu-user, gVisor, old seccomp profiles) an init needs fork, signalfd, pipes and
   process groups, and nothing that is newer. Whoever holds something, or arrives at a barrier, must be PID 1 or be
   allowed `PR_SET_CHILD_SUBREAPER`: else nobody could know when the last process of the command has ended.

@@ -111,7 +111,19 @@ impl View {
         &self.reign
     }
 
-    /// Neither parent nor claims: nothing is lost when the view is dropped.
+    /// The same of a parent whose former one of this name had terms up to this: its own will be above.
+    #[must_use]
+    pub fn above(mut self, term: u64) -> Self {
+        self.floor = term;
+        self
+    }
+
+    /// The highest term that was seen of this parent, its claims, or a former one; 0 if none was.
+    pub fn highest_term(&self) -> u64 {
+        self.floor
+    }
+
+    /// Neither parent nor claims: nothing is lost when the view is dropped but the [highest term](Self::highest_term).
     pub fn is_unused(&self) -> bool {
         self.parent.is_none() && self.claims.is_empty() && self.unread.is_empty()
     }

@@ -11,6 +11,7 @@ use konductor_api::{
     arbiter::{Claim, Now, Uid, Unread, Version, View},
 };
 
+use super::former::Former;
 use super::kind::{Outline, SeenParent};
 use crate::{
     crowd::{Crowds, Kept, whole},
@@ -76,6 +77,7 @@ pub(super) struct Index {
     claims: BTreeMap<Uid, ClaimNotes>,
     tenants: Tenants,
     graveyard: Graveyard,
+    former: Former,
     parent_epoch: u32,
     claim_epoch: u32,
     gone: HashSet<Uid>,
@@ -112,6 +114,7 @@ impl Index {
             claims: BTreeMap::new(),
             tenants: Tenants::default(),
             graveyard: Graveyard::default(),
+            former: Former::default(),
             parent_epoch: 0,
             claim_epoch: 0,
             gone: HashSet::new(),
@@ -128,6 +131,7 @@ impl Index {
             ("notes on claims", self.claims.len()),
             ("UIDs of deleted objects", self.gone.len().max(self.gone_in_order.len())),
             ("what a list did not show", self.absent.len()),
+            ("terms of former locks", self.former.len()),
         ];
         let [pods, claims] = self.tenants.sizes();
         sizes.extend([("pods with claims", pods), ("claims of pods", claims), ("ended pods", self.graveyard.len())]);
@@ -223,14 +227,23 @@ impl Index {
         let kind = self.kind;
         let entry = self.entries.entry(key.clone());
         let name = &key.name;
-        let entry = entry.or_insert_with(|| Entry { view: View::new(kind, name), parent: None, reign: 0 });
+        let former = &self.former;
+        let entry = entry.or_insert_with(|| {
+            let view = View::new(kind, name).above(former.term(&key));
+            Entry { view, parent: None, reign: 0 }
+        });
         (key, entry)
     }
 
     /// Forgets a lock that there is nothing to know of. Returns whether it did.
-    pub(super) fn forget_unused(&mut self, key: &Key) -> bool {
+    pub(super) fn forget_unused(&mut self, key: &Key, now: Duration) -> bool {
         let unused = self.entries.get(key).is_some_and(|entry| entry.view.is_unused());
-        unused && self.entries.remove(key).is_some()
+        let Some((key, entry)) = unused.then(|| self.entries.remove_entry(key)).flatten() else { return false };
+        match entry.view.highest_term() {
+            0 => {}
+            term => self.former.went(key, term, now),
+        }
+        true
     }
 
     pub(super) fn parents_listing(&mut self) {

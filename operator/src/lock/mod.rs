@@ -11,6 +11,7 @@
 
 #[cfg(test)]
 mod another_kind;
+mod former;
 mod index;
 mod intake;
 mod kind;

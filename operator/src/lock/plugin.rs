@@ -88,7 +88,7 @@ impl<K: Kind> Locks<K> {
 
     /// Forgets a lock of which nothing is known, and nothing is to be heard.
     fn tidy(&mut self, key: &Key, turn: &mut LockTurn<'_>) {
-        if !turn.lanes.has(key) && self.index.forget_unused(key) {
+        if !turn.lanes.has(key) && self.index.forget_unused(key, turn.now.monotonic) {
             turn.work_queue.set_alarm(key, None);
         }
     }

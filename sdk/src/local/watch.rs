@@ -14,8 +14,9 @@ use std::{
     path::Path,
     sync::Arc,
     task::Poll,
-    thread,
 };
+
+use konductor_cluster::apart::start;
 
 use nix::{
     errno::Errno,
@@ -120,8 +121,8 @@ impl AsRawFd for Events {
 impl Drop for Events {
     fn drop(&mut self) {
         let inotify = self.0.take();
-        // Where there is no thread to be had, what it would have closed is closed here.
-        let _ = thread::Builder::new().name("close".to_owned()).spawn(move || drop(inotify));
+        // Where there is no thread to be had, it is closed here.
+        let _ = start(move || drop(inotify));
     }
 }
 

@@ -141,6 +141,11 @@ fn prepare<'a>(
     }
 }
 
+/// The command has its own working directory once it runs; ours is to keep no file system busy.
+fn leave_the_folder() {
+    let _ = chdir("/");
+}
+
 /// What is different in the command's environment: variables with a new value, or without one.
 type Changes = [(String, Option<String>)];
 
@@ -219,6 +224,7 @@ impl<'a> Driver<'a> {
             }
             self.bury_watchdog();
             self.wait()?;
+            self.listen();
             self.read_signals(&mut events)?;
             self.reap(&mut events)?;
             if self.timer.has_come(Boottime::now()) {
@@ -280,6 +286,8 @@ impl<'a> Driver<'a> {
         sources.extend(self.timer.source().map(|timer| PollFd::new(timer, PollFlags::POLLIN)));
         sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
         sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
+        let unheard = self.unheard.as_ref().and_then(Unheard::source);
+        sources.extend(unheard.map(|command| PollFd::new(command, PollFlags::POLLIN)));
         let rests = (self.tree.command().is_some() || self.client.is_some()) && !self.has_let_go;
         let now = Boottime::now();
         let bounds = [self.signals.patience(now), self.timer.patience(now)].into_iter();
@@ -307,6 +315,14 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Hears of a command whose file was slow to come.
+    fn listen(&mut self) {
+        if self.unheard.as_mut().is_some_and(Unheard::listen) {
+            self.unheard = None;
+            leave_the_folder();
+        }
+    }
+
     fn read_signals(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         let read = self.signals.read(events).map_err(refused("read signals", "read(2) of a signalfd"));
         // Once it is given up, another process may get its number.
@@ -326,8 +342,8 @@ impl<'a> Driver<'a> {
         if let (Some(exit), Some(command)) = (reaped.command, command) {
             moments::note("reaped");
             self.terminal.take_back(command);
-            let stopped = self.unheard.take().and_then(|unheard| self.program.stopped_early(unheard));
-            events.push_back(match stopped {
+            let failure = self.unheard.take().and_then(|unheard| self.program.never_became(unheard));
+            events.push_back(match failure {
                 Some(process::Failure { exit, error, .. }) => Event::NotExecuted { exit, error },
                 None => Event::CommandEnded(exit),
             });
@@ -394,10 +410,8 @@ impl<'a> Driver<'a> {
         let Started { pid, unheard, .. } = spawned?;
         moments::note("executed");
         (self.unheard, self.has_let_go) = (unheard, false);
-        // The command has its own working directory by now; ours is to keep no file system busy. What is still to be
-        // executed may have to be looked for from here.
         if self.unheard.is_none() {
-            let _ = chdir("/");
+            leave_the_folder();
         }
         Ok(pid)
     }

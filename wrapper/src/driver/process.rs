@@ -5,8 +5,8 @@
 //! that a misspelt command costs no wait in a queue, and it is executed by its path; a text without `#!` is then handed to
 //! `/bin/sh`, as execvp would. That the command runs is known when the child's end of a close-on-exec pipe has closed. One that is
 //! stopped before that is a stopped command: the only loop of this process must not wait for who continues it. Nor does it
-//! wait for a file that is slow to come (an image that is fetched as it is read, a server that does not answer): that counts
-//! as a command that runs, and whether it was ever executed is looked at when it has ended.
+//! wait for more than a second for a file that is slow to come (an image that is fetched as it is read, a server that does
+//! not answer): that counts as a command that runs, and the loop listens to it beside all else.
 //!
 //! What the child cannot do before it becomes the command is the system's refusal and not the command's fault.
 #![expect(unsafe_code, reason = "fork(2) and execve(2)")]
@@ -16,7 +16,7 @@ use std::{
     fs::{self, File},
     io::Read as _,
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::{
             ffi::{OsStrExt as _, OsStringExt as _},
             fs::MetadataExt as _,
@@ -31,7 +31,7 @@ use nix::{
     errno::Errno,
     fcntl::OFlag,
     libc,
-    poll::{PollFd, PollFlags, poll},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
         signal::Signal,
@@ -116,7 +116,33 @@ pub(super) struct Started {
 
 /// A process that was started, and has not been heard to have become the command.
 #[derive(Debug)]
-pub(super) struct Unheard(File);
+pub(super) struct Unheard {
+    reader: File,
+    /// It cannot become the command.
+    stopped: Option<Stopped>,
+}
+
+impl Unheard {
+    /// What tells that there is something to hear, if there may be.
+    pub(super) fn source(&self) -> Option<BorrowedFd<'_>> {
+        self.stopped.is_none().then(|| self.reader.as_fd())
+    }
+
+    /// Hears what has been said. Returns whether it has become the command, or has ended without a word.
+    pub(super) fn listen(&mut self) -> bool {
+        let speaks = |reader: &File| {
+            poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|count| count > 0)
+        };
+        while self.stopped.is_none() && speaks(&self.reader) {
+            match said(&mut self.reader) {
+                Said::Joined(_) => {}
+                Said::Stopped(stopped) => self.stopped = Some(stopped),
+                Said::Nothing => return true,
+            }
+        }
+        false
+    }
+}
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
@@ -193,6 +219,8 @@ impl Program {
         // usable), and never returns.
         match unsafe { fork() }.map_err(refused("start the command", "fork(2)"))? {
             ForkResult::Child => {
+                // What is executed may have to be opened before.
+                drop(reader);
                 let Err((step, error)) = take_place(place, gate, &writer)
                     .and_then(|()| self.become_command(&script, environment, found, holds.then_some(parent)));
                 let [a, b, c, d] = (error as i32).to_ne_bytes();
@@ -215,7 +243,8 @@ impl Program {
                 match hear(&mut reader, child, is_member) {
                     (pending, Heard::Executed) => Ok(Ok(Started { pid: child, pending, unheard: None })),
                     (pending, Heard::Nothing) => {
-                        Ok(Ok(Started { pid: child, pending, unheard: Some(Unheard(reader)) }))
+                        let unheard = Some(Unheard { reader, stopped: None });
+                        Ok(Ok(Started { pid: child, pending, unheard }))
                     }
                     (_, Heard::Stopped(stopped)) => {
                         // Its code is known already; this only reaps it.
@@ -227,16 +256,16 @@ impl Program {
         }
     }
 
-    /// Why a process that has ended had not become the command, if so.
-    pub(super) fn stopped_early(&self, Unheard(mut reader): Unheard) -> Option<Failure> {
-        // It is gone, and has left what it had to say, or nothing.
-        loop {
-            match said(&mut reader) {
-                Said::Stopped(stopped) => return Some(self.failure(stopped)),
-                Said::Nothing => return None,
-                Said::Joined(_) => {}
-            }
-        }
+    /// Why a process that has ended had not become the command, if so. The file is not looked at: whoever keeps it is slow
+    /// to answer.
+    pub(super) fn never_became(&self, mut unheard: Unheard) -> Option<Failure> {
+        unheard.listen();
+        let (step, error) = unheard.stopped?;
+        Some(match (step, error) {
+            (EXEC, Errno::ENOENT | Errno::ENOTDIR) => Failure { exit: Exit::NotFound, ..self.cannot(error.desc()) },
+            (EXEC | SCRIPT, _) => self.cannot(error.desc()),
+            _ => self.failure((step, error)),
+        })
     }
 
     /// In the child, all signals blocked.
@@ -303,7 +332,8 @@ impl Program {
         match error {
             Errno::ENOENT if step == SCRIPT => self.cannot("a script without #!, and there is no /bin/sh to run it"),
             error if step == SCRIPT && !is_momentary(error) => {
-                self.cannot(&format!("a script without #!, and /bin/sh cannot be executed: {}", error.desc()))
+                let why = format!("a script without #!, and /bin/sh cannot be executed: {}", error.desc());
+                Failure { momentary: error == Errno::ETXTBSY, ..self.cannot(&why) }
             }
             Errno::ENOEXEC if step == EXEC => match format::of(self.file()) {
                 Format::Program(Some(machine)) => {
@@ -313,8 +343,10 @@ impl Program {
                 Format::Unreadable(why) => {
                     self.cannot(&format!("not a program, and as a script not to be read: {why}"))
                 }
-                Format::Program(None) | Format::Script => {
-                    self.cannot("neither a program for this machine nor a script")
+                Format::Program(None) => self.cannot("neither a program for this machine nor a script"),
+                // The child could not look at it.
+                Format::Script => {
+                    Failure { momentary: true, ..self.cannot("a script without #! that could not be read") }
                 }
             },
             _ if step != EXEC || is_momentary(error) => {
@@ -375,8 +407,8 @@ enum Said {
 }
 
 /// Listens to a new process until it has become the command, has given up, has been stopped before either, or has been
-/// silent for too long; with the signals that waited for it. Until a member of a job has told those there is no file that
-/// it could wait for.
+/// silent for too long; with the signals that waited for it. A member of a job says first which these are, and touches no
+/// file before: that is waited for without a limit.
 fn hear(reader: &mut File, child: Pid, is_member: bool) -> (Mask, Heard) {
     let mut pending = None;
     loop {
