@@ -44,9 +44,10 @@ impl Answer {
         Self { code: 404, body: "404 page not found\n".into(), retry_after: None }
     }
 
-    /// What is created is there already.
-    pub fn exists(resource: &Resource, name: &str) -> Self {
-        let message = format!("{} \"{name}\" already exists", resource.full_name());
+    /// What is created is there already, or still.
+    pub fn exists(resource: &Resource, name: &str, is_going: bool) -> Self {
+        let why = if is_going { "object is being deleted: " } else { "" };
+        let message = format!("{why}{} \"{name}\" already exists", resource.full_name());
         Self::failure(409, "AlreadyExists", &message, details(resource, name))
     }
 

@@ -268,8 +268,9 @@ impl Server {
             return Answer::invalid(resource, &name, &faults);
         }
         let key = (id, namespace, name);
-        if self.store.get(&key).is_some() {
-            return Answer::exists(resource, &key.2);
+        if let Some(found) = self.store.get(&key) {
+            let is_going = !found.value["metadata"]["deletionTimestamp"].is_null();
+            return Answer::exists(resource, &key.2, is_going);
         }
         Answer::object(201, &self.store.put(key, object).text)
     }
@@ -364,8 +365,13 @@ impl Server {
         let is_last = !object["metadata"]["deletionTimestamp"].is_null()
             && finalizers(&object) == 0
             && object["metadata"]["deletionGracePeriodSeconds"].as_u64().unwrap_or(0) == 0;
-        let written = if is_last { self.store.delete(key, object) } else { self.store.put(key, object) };
-        Answer::object(200, &written.text)
+        if is_last {
+            // The change itself is never stored: what is gone is what was there before it, and only the answer has it.
+            let answer = Answer::object(200, &object.to_string());
+            self.store.delete(key, before.clone());
+            return answer;
+        }
+        Answer::object(200, &self.store.put(key, object).text)
     }
 
     /// Deletes an object, or marks it for those who keep it.

@@ -1,27 +1,43 @@
 //! Whether the simulation's API server answers as a real one does: the same requests are made to both, and the answers
-//! compared field by field. Times, UIDs and versions are each server's own, and compared by what they are of.
+//! compared field by field. Times, UIDs and versions are each server's own, and compared by what they are of: the UID and
+//! version of an object by how many of its own have been seen before.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{Method, Request as HttpRequest, header};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
+use konductor_api::{Barrier, Permit};
 use konductor_sim::{
     chance::Chance,
     server::{Reply, Request, Server},
 };
+use konductor_tests::wait_for;
 use kube::{Client, client::Body};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::namespace;
+use super::{any, apply, namespace};
+
+/// How long a server may take to watch a resource.
+const WATCHED_LIMIT: Duration = Duration::from_secs(60);
 
 /// A request: `NS` in its path is the namespace; `{uid:x}` and `{version:x}` in path and body are those that the last
-/// answer about the object `x` had.
+/// answer about the object `x` had, `{former uid:x}` and `{former version:x}` those that it had before, and
+/// `{first version:x}` the first of all.
 #[derive(Clone, Debug)]
 struct Ask {
     method: Method,
     path: String,
     body: Value,
+    /// Of a watch, the object whose event is the last that is waited for; else what the server ends with is the end.
+    last: Option<&'static str>,
+}
+
+/// The UIDs and versions that an object has had, in the order in which they were seen.
+#[derive(Default)]
+struct Seen {
+    uids: Vec<String>,
+    versions: Vec<String>,
 }
 
 /// One of the two servers.
@@ -30,8 +46,8 @@ struct Side {
     real: Option<Client>,
     namespace: String,
     memory: Server,
-    /// UID and version of each object, when it was last seen.
-    seen: BTreeMap<String, (String, String)>,
+    /// What was seen of each object, by its name.
+    seen: BTreeMap<String, Seen>,
     /// What lists ended with.
     token: String,
 }
@@ -44,8 +60,15 @@ impl Side {
 
     fn fill(&self, text: &str) -> String {
         let mut text = text.replace("NS", &self.namespace).replace("{token}", &self.token);
-        for (name, (uid, version)) in &self.seen {
-            text = text.replace(&format!("{{uid:{name}}}"), uid).replace(&format!("{{version:{name}}}"), version);
+        for (name, seen) in &self.seen {
+            for (word, of) in [("uid", &seen.uids), ("version", &seen.versions)] {
+                let former = of.iter().rev().nth(1);
+                for (which, value) in [("", of.last()), ("former ", former), ("first ", of.first())] {
+                    if let Some(value) = value {
+                        text = text.replace(&format!("{{{which}{word}:{name}}}"), value);
+                    }
+                }
+            }
         }
         text
     }
@@ -61,8 +84,14 @@ impl Side {
             let request = request.body(Body::from(body.into_bytes())).expect("a request");
             let response = client.send(request).await.expect("an answer");
             let code = response.status().as_u16();
-            let bytes = response.into_body().collect().await.expect("a body").to_bytes();
-            (code, String::from_utf8(bytes.to_vec()).expect("text"))
+            let (mut body, mut bytes) = (response.into_body(), Vec::new());
+            while let Some(frame) = body.frame().await {
+                bytes.extend(frame.expect("a body").into_data().expect("nothing but data"));
+                if ask.last.is_some_and(|last| tells_of(&bytes, last)) {
+                    break;
+                }
+            }
+            (code, String::from_utf8(bytes).expect("text"))
         } else {
             let (path, query) = path.split_once('?').unwrap_or((path.as_str(), ""));
             let request = Request {
@@ -91,7 +120,12 @@ impl Side {
             if let (Some(name), Some(uid), Some(version)) =
                 (metadata["name"].as_str(), metadata["uid"].as_str(), metadata["resourceVersion"].as_str())
             {
-                self.seen.insert(name.to_owned(), (uid.to_owned(), version.to_owned()));
+                let seen = self.seen.entry(name.to_owned()).or_default();
+                for (of, value) in [(&mut seen.uids, uid), (&mut seen.versions, version)] {
+                    if !of.iter().any(|known| known == value) {
+                        of.push(value.to_owned());
+                    }
+                }
             }
             if let Some(token) = metadata["continue"].as_str() {
                 token.clone_into(&mut self.token);
@@ -102,8 +136,14 @@ impl Side {
     /// What is the same on both sides, of an answer.
     fn same(&self, text: &str) -> Vec<Value> {
         let mut text = text.replace(&self.namespace, "NS");
-        for (name, (uid, _)) in &self.seen {
-            text = text.replace(uid.as_str(), &format!("uid of {name}"));
+        for (name, seen) in &self.seen {
+            for (number, uid) in seen.uids.iter().enumerate() {
+                text = text.replace(uid.as_str(), &format!("uid {number} of {name}"));
+            }
+            // In a sentence.
+            for (number, version) in seen.versions.iter().enumerate() {
+                text = text.replace(&format!("({version})"), &format!("(version {number} of {name})"));
+            }
         }
         let mut objects: Vec<Value> = text
             .lines()
@@ -111,9 +151,33 @@ impl Side {
             .map(|line| serde_json::from_str(line).unwrap_or_else(|_| line.into()))
             .collect();
         objects.retain(|object| object["type"] != "BOOKMARK");
+        objects.iter_mut().for_each(|object| self.number_versions(object));
         objects.iter_mut().for_each(normalize);
         objects
     }
+
+    /// Says of each object which of its versions it has, counted from 0. A list's own version may be that of anything.
+    fn number_versions(&self, value: &mut Value) {
+        let metadata = &value["metadata"];
+        let seen = metadata["name"].as_str().and_then(|name| self.seen.get(name));
+        let number =
+            seen.and_then(|seen| seen.versions.iter().position(|known| metadata["resourceVersion"] == **known));
+        if let Some(number) = number {
+            value["metadata"]["number of the version"] = number.into();
+        }
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| self.number_versions(item)),
+            Value::Object(members) => members.values_mut().for_each(|member| self.number_versions(member)),
+            _ => {}
+        }
+    }
+}
+
+/// Whether the events of a watch, each a line, tell of an object.
+fn tells_of(events: &[u8], name: &str) -> bool {
+    let lines = events.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    let mut events = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    events.any(|event| event["object"]["metadata"]["name"] == name)
 }
 
 /// Leaves out what is each server's own.
@@ -143,10 +207,6 @@ fn normalize(value: &mut Value) {
                         let text = value.as_str().unwrap_or_default();
                         *value = text.split(" is invalid: ").next().unwrap_or_default().into();
                     }
-                    "message" if value.as_str().is_some_and(|text| text.contains(VERSION)) => {
-                        let text = value.as_str().unwrap_or_default();
-                        *value = text.split(VERSION).next().unwrap_or_default().into();
-                    }
                     _ => normalize(value),
                 }
             }
@@ -158,9 +218,6 @@ fn normalize(value: &mut Value) {
 /// What newer servers, and not older ones, say once more of a fraction where a whole number is wanted, and of no field
 /// or of its parent. Nobody can rely on it; that the type is wrong both say of the field itself.
 const TYPE_AGAIN: &str = "Checked value must be of type integer";
-
-/// What precedes a version in a sentence.
-const VERSION: &str = "does not match the ResourceVersion in record";
 
 /// Where two values differ.
 fn differences(path: &str, real: &Value, memory: &Value, found: &mut Vec<String>) {
@@ -197,6 +254,8 @@ async fn compare(name: &str, script: &[Ask]) {
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "NS" } }),
     );
     memory.ask(&make).await;
+    // Only the one in memory has been asked for it.
+    memory.seen.clear();
     let mut wrong = Vec::new();
     for (number, ask) in script.iter().enumerate() {
         let (real_code, real_text) = real.ask(ask).await;
@@ -215,7 +274,7 @@ async fn compare(name: &str, script: &[Ask]) {
 }
 
 fn ask(method: Method, path: &str, body: Value) -> Ask {
-    Ask { method, path: path.to_owned(), body }
+    Ask { method, path: path.to_owned(), body, last: None }
 }
 
 fn of(plural: &str) -> String {
@@ -392,6 +451,118 @@ async fn deleting_what_is_kept_and_what_is_about_to_go() {
         ask(Method::DELETE, "/apis/coordination.k8s.io/v1/namespaces/NS/leases/konductor-operator", Value::Null),
     ];
     compare("deletion", &script).await;
+}
+
+/// What `some_request` is about: claims of one kind, and rendezvous of another.
+const OBJECTS: [(&str, &str, &str); 5] = [
+    ("permits", "Permit", "a"),
+    ("permits", "Permit", "b"),
+    ("permits", "Permit", "c"),
+    ("barriers", "Barrier", "x"),
+    ("barriers", "Barrier", "y"),
+];
+
+fn some_spec(c: &mut Chance, plural: &str) -> Value {
+    if plural == "permits" { permit("i") } else { json!({ "expected": c.within(1, 3) }) }
+}
+
+/// Which object a request is about, as far as it says so: mostly the one that there is, at times what there was, another,
+/// or none that ever was.
+fn identity(c: &mut Chance, name: &str) -> Map<String, Value> {
+    let mut identity = Map::new();
+    for (member, word, invented) in
+        [("uid", "uid", "00000000-0000-4000-8000-000000000000"), ("resourceVersion", "version", "1")]
+    {
+        let (.., other) = *c.one_of(&OBJECTS);
+        let said = match c.below(12) {
+            0..=4 => continue,
+            5..=8 => json!(format!("{{{word}:{name}}}")),
+            9 => json!(format!("{{former {word}:{name}}}")),
+            10 => json!(format!("{{{word}:{other}}}")),
+            _ => json!(invented),
+        };
+        identity.insert(member.to_owned(), said);
+    }
+    identity
+}
+
+/// A request about one of a few objects: most exist when it is made, and of what is asked of them much is refused.
+fn some_request(c: &mut Chance) -> Ask {
+    let (plural, kind, name) = *c.one_of(&OBJECTS);
+    match c.below(20) {
+        0..=4 => {
+            let mut create = create(plural, kind, name, &some_spec(c, plural));
+            if c.happens(250) {
+                create.body["metadata"]["finalizers"] = json!(["example.com/kept"]);
+            }
+            create
+        }
+        5..=9 => {
+            let mut metadata = identity(c, name);
+            match c.below(8) {
+                0 => metadata.insert("labels".into(), json!({ "x": *c.one_of(&["y", "z"]) })),
+                1 => metadata.insert("labels".into(), Value::Null),
+                2 => metadata.insert("finalizers".into(), json!(["example.com/kept"])),
+                3 | 4 => metadata.insert("finalizers".into(), Value::Null),
+                _ => None,
+            };
+            let spec = match (plural, c.below(4)) {
+                (_, 0) => json!({}),
+                ("permits", 1) => json!({ "holder": *c.one_of(&["h", "somebody else"]) }),
+                ("permits", _) => json!({ "renewTime": format!("2026-01-01T00:00:0{}.000000Z", c.below(3)) }),
+                (_, 1) => json!({ "quorum": *c.one_of(&[json!(1), json!(2), Value::Null]), "timeout": "5s" }),
+                _ => json!({ "expected": c.within(0, 3) }),
+            };
+            patch(plural, name, json!({ "metadata": metadata, "spec": spec }))
+        }
+        10..=13 => {
+            let status = match plural {
+                "permits" => status(c.below(3)),
+                _ => json!({ "phase": *c.one_of(&["Waiting", "Open", "Ajar"]), "arrived": c.below(3) }),
+            };
+            let mut body = json!({ "metadata": identity(c, name), "status": status });
+            if c.happens(200) {
+                body["spec"] = some_spec(c, plural);
+                body["metadata"]["labels"] = json!({ "x": "status" });
+            }
+            patch(plural, &format!("{name}/status"), body)
+        }
+        14 | 15 if c.happens(500) => delete(plural, name, json!({ "preconditions": identity(c, name) })),
+        14 | 15 => delete(plural, name, Value::Null),
+        16 | 17 => get(plural, name),
+        18 => list("permits", *c.one_of(&["limit=1&continue={token}", "limit=2&continue={token}", "limit=2"])),
+        _ => list(plural, *c.one_of(&["", "limit=500", "labelSelector=x%3Dy"])),
+    }
+}
+
+#[tokio::test]
+async fn one_request_after_the_other() {
+    // A server tells of nothing that was before it first watched a resource itself.
+    let watched = namespace().await;
+    for (plural, kind) in [("permits", "Permit"), ("barriers", "Barrier")] {
+        let c = &mut Chance::new(0, 1);
+        let api = if plural == "permits" { any::<Permit>(&watched) } else { any::<Barrier>(&watched) };
+        apply(&api, kind, "first", &some_spec(c, plural)).await.expect("make");
+    }
+    wait_for(&watched.api::<Permit>(), "first", WATCHED_LIMIT, |_| true).await;
+    wait_for(&watched.api::<Barrier>(), "first", WATCHED_LIMIT, |_| true).await;
+
+    for seed in 1..=3 {
+        let c = &mut Chance::new(seed, 2);
+        let mut script = Vec::new();
+        // Each has been another before.
+        for (plural, kind, name) in OBJECTS {
+            let make = create(plural, kind, name, &some_spec(c, plural));
+            script.extend([make.clone(), delete(plural, name, Value::Null), make]);
+        }
+        script.extend((0..200).map(|_| some_request(c)));
+        for (plural, kind, first) in [("permits", "Permit", "a"), ("barriers", "Barrier", "x")] {
+            script.push(create(plural, kind, "last", &some_spec(c, plural)));
+            let query = format!("watch=true&resourceVersion={{first version:{first}}}&timeoutSeconds=60");
+            script.push(Ask { last: Some("last"), ..list(plural, &query) });
+        }
+        compare(&format!("one request after the other, of seed {seed}"), &script).await;
+    }
 }
 
 /// Values of which some are refused.
