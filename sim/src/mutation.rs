@@ -75,6 +75,14 @@ mutations! {
     ConditionsAreHeardLate,
     /// Operators expect one less at a barrier.
     OperatorsExpectLess,
+    /// Operators expect one more at a barrier.
+    OperatorsExpectMore,
+    /// Operators see no quorum of a barrier.
+    OperatorsSeeNoQuorum,
+    /// Operators see no timeout of a barrier.
+    OperatorsSeeNoTimeouts,
+    /// Operators see a barrier's round as its last one.
+    OperatorsSeeNoRounds,
     /// Operators see half of a barrier's or a gate's timeout.
     OperatorsSeeShortTimeouts,
     /// Operators see half of the pause between a barrier's rounds.
@@ -324,6 +332,10 @@ impl Mutation {
                 | Self::OperatorsSeeNoRevocation
                 | Self::OperatorsSeeJobsComplete
                 | Self::OperatorsExpectLess
+                | Self::OperatorsExpectMore
+                | Self::OperatorsSeeNoQuorum
+                | Self::OperatorsSeeNoTimeouts
+                | Self::OperatorsSeeNoRounds
                 | Self::OperatorsSeeShortTimeouts
                 | Self::OperatorsSeeShortRounds
                 | Self::OperatorsCountTwice
@@ -383,6 +395,13 @@ impl Mutation {
                 let expected = object["spec"]["expected"].as_u64().unwrap_or(1);
                 object["spec"]["expected"] = expected.saturating_sub(1).max(1).into();
             }
+            (Self::OperatorsExpectMore, true) if kind == "Barrier" => {
+                let expected = object["spec"]["expected"].as_u64().unwrap_or(1);
+                object["spec"]["expected"] = (expected + 1).into();
+            }
+            (Self::OperatorsSeeNoQuorum, true) if kind == "Barrier" => remove(object, &["spec", "quorum"]),
+            (Self::OperatorsSeeNoTimeouts, true) if kind == "Barrier" => remove(object, &["spec", "timeout"]),
+            (Self::OperatorsSeeNoRounds, true) if kind == "Barrier" => remove(object, &["spec", "resetAfter"]),
             (Self::OperatorsSeeShortTimeouts, true) if kind == "Barrier" || kind == "Gate" => {
                 object["spec"].get_mut("timeout").into_iter().for_each(halve);
             }

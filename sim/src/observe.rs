@@ -32,9 +32,12 @@ const PAST: Duration = Duration::from_mins(2);
 /// end, and a new leader before it.
 const REVOKED: Duration = Duration::from_secs(40);
 
-/// How long nothing may have changed about a lock or a gate until its status has to say what is: a look of the operator,
-/// and a new leader before it.
+/// How long nothing may have changed about a lock, a gate or a barrier until its status has to say what is: a look of
+/// the operator, and a new leader before it.
 const AT_REST: Duration = Duration::from_secs(45);
+
+/// How far a time of another clock may be ahead before an operator leaves it out of account.
+const SKEW: Duration = Duration::from_mins(1);
 
 /// How long an operator that is well, and leads, takes from what it was told of a gate's conditions to the gate's
 /// status: a write, and another one when it was overtaken.
@@ -111,6 +114,21 @@ fn together(any: bool, all: &[[bool; 2]]) -> [bool; 2] {
     if any { [is.any(|is| is), is_not.all(|is_not| is_not)] } else { [is.all(|is| is), is_not.any(|is_not| is_not)] }
 }
 
+/// When a wait of a barrier is over at the latest that began by then. An operator that has just begun waits anew by its
+/// own clock; and while that runs, a time that was left out of account as too far ahead comes near, and counts again:
+/// then for the rest of [`SKEW`] and all of the wait.
+fn over(began: Duration, seconds: u64) -> Duration {
+    began + Duration::from_secs(2 * seconds) + SKEW
+}
+
+/// Whether an arrival counts for a barrier: not if it arrived at another one of that name.
+fn counts_for(barrier: &Value, arrival: &Value) -> bool {
+    let owners = arrival["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    let mut owners = owners.filter(|owner| owner["kind"] == "Barrier" && owner["apiVersion"] == "konductor.io/v1");
+    arrival["spec"]["barrier"] == barrier["metadata"]["name"]
+        && owners.next().is_none_or(|owner| owner["uid"] == barrier["metadata"]["uid"])
+}
+
 /// Times in metadata are cut to seconds.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -153,6 +171,9 @@ pub struct Observers {
     /// Of each gate that nobody waits for, of each of its conditions: whether it is met, and since when; until when it
     /// was, if it is not.
     sides: Vec<Vec<(bool, Duration)>>,
+    /// Since when neither where each barrier stands has changed nor what it is decided by; nothing once it has been
+    /// looked at since, or if it is not there.
+    unseen_barriers: Vec<Option<Duration>>,
     population: Population,
     /// Of each gate, on which connection of the leader it is decided by what is known there, whether that has it open,
     /// and since when both are so.
@@ -180,6 +201,7 @@ impl Observers {
             passed: BTreeMap::new(),
             quiet: vec![Duration::ZERO; plan.locks.len()],
             sides: plan.sides.iter().map(|side| vec![(false, Duration::ZERO); side.needs.len()]).collect(),
+            unseen_barriers: vec![Some(Duration::ZERO); plan.barriers.len()],
             population: Population::default(),
             decided: BTreeMap::new(),
             figures: BTreeMap::new(),
@@ -385,6 +407,7 @@ impl Observers {
         self.passed.clear();
         self.revoked.clear();
         self.quiet.fill(now);
+        self.unseen_barriers.fill(Some(now));
         for known in self.sides.iter_mut().flatten().filter(|known| known.0) {
             *known = (false, now);
         }
@@ -485,6 +508,7 @@ impl Observers {
                 }
             }
             "Barrier" => self.barrier_changed(now, change, server),
+            "Arrival" => self.stirred(now, &change.key.1, change.object.value["spec"]["barrier"].as_str()),
             "Gate" => self.gate_changed(now, change, server),
             _ => {}
         }
@@ -653,11 +677,23 @@ impl Observers {
         }
     }
 
+    /// A barrier of this name is another one than before, or something that it is decided by is.
+    fn stirred(&mut self, now: Duration, namespace: &str, name: Option<&str>) {
+        let number = self.plan.barriers.iter().position(|barrier| Some(barrier.name.as_str()) == name);
+        if let Some(number) = number.filter(|_| namespace == TEAM) {
+            self.unseen_barriers[number] = Some(now);
+        }
+    }
+
     fn barrier_changed(&mut self, now: Duration, change: &Change, server: &Server) {
         let after = &change.object.value;
         let before = change.before.as_ref().map_or(&Value::Null, |before| &before.value);
         let phase = |object: &Value| object["status"]["phase"].as_str().unwrap_or("new").to_owned();
         let (was, is) = (phase(before), phase(after));
+        let stands = |object: &Value| [object["spec"].clone(), object["status"]["round"].clone()];
+        if change.deleted || was != is || stands(before) != stands(after) {
+            self.stirred(now, &change.key.1, Some(&change.key.2));
+        }
         if change.deleted {
             return;
         }
@@ -665,6 +701,9 @@ impl Observers {
             self.count(&format!("barrier {was} to {is}"));
         }
         let name = change.key.2.clone();
+        let id = resource::all().iter().position(|resource| resource.kind == "Arrival").expect("it is served");
+        let all = server.store.list(id, Some(&change.key.1), None, u64::MAX);
+        let all: Vec<_> = all.filter(|(_, arrival)| arrival.value["spec"]["barrier"] == name.as_str()).collect();
         let round = |object: &Value| object["status"]["round"].as_u64().unwrap_or(0);
         if round(after) > round(before).max(1) {
             self.count("rounds of barriers begun anew");
@@ -676,15 +715,17 @@ impl Observers {
                 let what = format!("{name} begins round {}, after one that ended at {since:?}", round(after));
                 self.broken(now, what);
             }
+            let is_old = |at: Duration| since.is_some_and(|since| at + SECOND < since);
+            let old = all.iter().filter(|(_, arrival)| created(&arrival.value).is_some_and(is_old)).count();
+            if old > 0 {
+                self.broken(now, format!("{name} begins round {} with {old} who arrived in another", round(after)));
+            }
         }
         let (opens, fails) = (is == "Open" && was != "Open", is == "Failed" && was != "Failed");
         if !opens && !fails {
             return;
         }
         self.ended_rounds.insert(name.clone(), now);
-        let id = resource::all().iter().position(|resource| resource.kind == "Arrival").expect("it is served");
-        let all = server.store.list(id, Some(&change.key.1), None, u64::MAX);
-        let all: Vec<_> = all.filter(|(_, arrival)| arrival.value["spec"]["barrier"] == name.as_str()).collect();
         let keys: BTreeSet<_> = all.iter().map(|(_, arrival)| arrival.value["spec"]["key"].to_string()).collect();
         let first = all.iter().filter_map(|(_, arrival)| created(&arrival.value)).min();
         let count = |field: &str| after["spec"][field].as_u64();
@@ -699,6 +740,14 @@ impl Observers {
         }
         if fails && !is_over {
             self.broken(now, format!("{name} fails before its time is over: the first came at {first:?}"));
+        }
+        // Who comes while it is decided may be too late.
+        let in_time = |arrival: &Value| created(arrival).is_some_and(|at| at + SECOND + AT_ONCE < now);
+        let known = all.iter().filter(|(_, arrival)| counts_for(after, &arrival.value) && in_time(&arrival.value));
+        let known: BTreeSet<_> = known.map(|(_, arrival)| arrival.value["spec"]["key"].to_string()).collect();
+        let enough = count("quorum").unwrap_or(expected).min(expected);
+        if fails && self.is_settled(now) && known.len() as u64 >= enough {
+            self.broken(now, format!("{name} fails when {} have arrived, and {enough} are enough", known.len()));
         }
     }
 
@@ -841,10 +890,72 @@ impl Observers {
         }
     }
 
-    /// When all is well and nothing has changed for a while, every lock and every gate says what is.
+    /// Whether a barrier is still to be looked at when nothing has changed about it for a while.
+    pub fn has_unseen_barriers(&self) -> bool {
+        self.unseen_barriers.iter().any(Option::is_some)
+    }
+
+    /// When nothing has changed about a barrier for so long that whatever it waits for is over, it stands where it has
+    /// to.
+    fn look_at_barrier(&mut self, now: Duration, number: usize, server: &Server) {
+        let Some(since) = self.unseen_barriers[number] else { return };
+        // Whoever leads may have begun only after all trouble.
+        let began = since.max(self.calm.unwrap_or_default() + AT_REST);
+        if now < began + AT_REST {
+            return;
+        }
+        let id = |kind: &str| {
+            resource::all().iter().position(|resource| resource.kind == kind).expect("barriers and arrivals are served")
+        };
+        let planned = &self.plan.barriers[number];
+        let Some(found) = server.store.get(&(id("Barrier"), TEAM.to_owned(), planned.name.clone())) else {
+            self.unseen_barriers[number] = None;
+            return;
+        };
+        let (spec, status) = (&found.value["spec"], &found.value["status"]);
+        let all = server.store.list(id("Arrival"), Some(TEAM), None, u64::MAX).map(|(_, arrival)| &arrival.value);
+        let keys: BTreeSet<_> = all
+            .filter(|arrival| counts_for(&found.value, arrival))
+            .map(|arrival| arrival["spec"]["key"].to_string())
+            .collect();
+        let there = keys.len() as u64;
+        let is_enough = |field: &str| spec[field].as_u64().is_some_and(|enough| there >= enough);
+        let phase = status["phase"].as_str().unwrap_or("new");
+        let (due, must_be) = match (phase, planned.timeout, planned.reset_after) {
+            // The end of a round is final, whoever comes or goes then.
+            ("Open" | "Failed", _, Some(pause)) => (over(began, pause), "Waiting"),
+            ("Open" | "Failed", _, None) => (began, phase),
+            _ if is_enough("expected") => (began, "Open"),
+            (_, Some(timeout), _) if there > 0 => {
+                (over(began, timeout), if is_enough("quorum") { "Open" } else { "Failed" })
+            }
+            _ => (began, "Waiting"),
+        };
+        if now < due + AT_REST {
+            return;
+        }
+        self.unseen_barriers[number] = None;
+        let answers = status["observedGeneration"] == found.value["metadata"]["generation"];
+        let broken = (phase != must_be || status["arrived"] != there || !answers).then(|| {
+            let (name, arrived) = (&planned.name, &status["arrived"]);
+            format!(
+                "{name} is {phase} and says that {arrived} have arrived; nothing has changed since {since:?}, {there} \
+                 are there, and it has to be {must_be}"
+            )
+        });
+        self.count("barriers at rest that were looked at");
+        if let Some(what) = broken {
+            self.broken(now, what);
+        }
+    }
+
+    /// When all is well and nothing has changed for a while, every lock, every gate and every barrier says what is.
     pub fn at_rest(&mut self, now: Duration, server: &Server) {
         if !self.is_settled(now) || now < AT_REST {
             return;
+        }
+        for number in 0..self.plan.barriers.len() {
+            self.look_at_barrier(now, number, server);
         }
         for number in 0..self.plan.locks.len() {
             if now < self.quiet[number] + AT_REST {

@@ -38,6 +38,7 @@ fn what_breaks_a_promise_is_noticed() {
         (Mutation::DeletionsAreNotTold, "memory"),
         (Mutation::GivenUpRequestsAreKept, "memory"),
         (Mutation::ConditionsAreHeardLate, "exact"),
+        (Mutation::OperatorsSeeNoRounds, "barrier-0 is"),
     ] {
         let noticed = (1..=60).find(|seed| {
             let plan = Plan { mutation: Some(mutation), ..Plan::of(*seed) };

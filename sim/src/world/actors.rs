@@ -53,6 +53,10 @@ const AFTERWARDS: Duration = Duration::from_secs(45);
 /// if that is first asked of it then. Beside [`AFTERWARDS`].
 const HELD_AFTERWARDS: Duration = Duration::from_secs(135);
 
+/// How long after the last one has gone barriers come to rest at the latest: a timeout and a pause between rounds, each
+/// as long as the observers allow, and the rest after both.
+const RESTED: Duration = Duration::from_mins(10);
+
 /// How long after the last one has gone a request may still be under way: what was cut off, and late.
 const LATEST: Duration = Duration::from_mins(3);
 
@@ -265,9 +269,17 @@ impl Cast {
         while !observe::left(&world.inner().server).is_empty() && tokio::time::Instant::now() < last {
             sleep(Duration::from_secs(1)).await;
         }
+        // Nobody waits for a barrier's last round.
+        let last = tokio::time::Instant::now() + RESTED;
+        while world.inner().observers.has_unseen_barriers() && tokio::time::Instant::now() < last {
+            sleep(Duration::from_secs(1)).await;
+        }
         let now = world.now();
         let mut inner = world.inner();
         let inner = &mut *inner;
+        if inner.observers.has_unseen_barriers() {
+            inner.observers.broken(now, "liveness: a barrier does not come to rest".into());
+        }
         inner.observers.end(now, &inner.server);
     }
 
