@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use super::{any, apply, namespace};
 
 /// How long a server may take to watch a resource.
-const WATCHED_LIMIT: Duration = Duration::from_secs(60);
+const WATCHED_LIMIT: Duration = Duration::from_mins(1);
 
 /// A request: `NS` in its path is the namespace; `{uid:x}` and `{version:x}` in path and body are those that the last
 /// answer about the object `x` had, `{former uid:x}` and `{former version:x}` those that it had before, and
@@ -151,7 +151,9 @@ impl Side {
             .map(|line| serde_json::from_str(line).unwrap_or_else(|_| line.into()))
             .collect();
         objects.retain(|object| object["type"] != "BOOKMARK");
-        objects.iter_mut().for_each(|object| self.number_versions(object));
+        for object in &mut objects {
+            self.number_versions(object);
+        }
         objects.iter_mut().for_each(normalize);
         objects
     }
@@ -530,8 +532,14 @@ fn some_request(c: &mut Chance) -> Ask {
         14 | 15 if c.happens(500) => delete(plural, name, json!({ "preconditions": identity(c, name) })),
         14 | 15 => delete(plural, name, Value::Null),
         16 | 17 => get(plural, name),
-        18 => list("permits", *c.one_of(&["limit=1&continue={token}", "limit=2&continue={token}", "limit=2"])),
-        _ => list(plural, *c.one_of(&["", "limit=500", "labelSelector=x%3Dy"])),
+        18 => {
+            let query = *c.one_of(&["limit=1&continue={token}", "limit=2&continue={token}", "limit=2"]);
+            list("permits", query)
+        }
+        _ => {
+            let query = *c.one_of(&["", "limit=500", "labelSelector=x%3Dy"]);
+            list(plural, query)
+        }
     }
 }
 
