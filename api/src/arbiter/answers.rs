@@ -106,6 +106,8 @@ impl View {
                 self.reign = Reign::Listing { term: raised.term, settled };
                 // A claim may have shown a higher term since the raise took effect.
                 self.note_term(self.floor, now);
+                let shown = self.claims.values().map(|entry| entry.claim.state.term).max();
+                self.note_claims_term(shown.unwrap_or(0), now);
             }
             (ParentChange::Settle(_), Reign::Restamping { term, .. })
                 if state.term == *term && state.settled_term == *term =>

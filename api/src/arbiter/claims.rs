@@ -49,7 +49,7 @@ impl View {
             }
             self.claims.insert(uid.clone(), Box::new(entry));
         }
-        self.note_term(term, now);
+        self.note_claims_term(term, now);
         self.refile(&uid, now);
     }
 
@@ -57,7 +57,7 @@ impl View {
     /// is as if it had not been seen yet, which it may be at any time, as watches are late. One that is held, or may
     /// be, is never left out.
     pub fn leave_out(&mut self, claim: &Claim, now: Now) {
-        self.note_term(claim.state.term, now);
+        self.note_claims_term(claim.state.term, now);
     }
 
     /// A claim that cannot be read was seen, at any version, by a watch, a read, or a page of a list. If somebody may

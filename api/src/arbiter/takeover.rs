@@ -162,6 +162,16 @@ impl View {
         matches!(self.reign, Reign::Listing { term: own, .. } if own == term)
     }
 
+    /// A claim shows this term. If it is the own one before anything was written in it, somebody else's had the same
+    /// number, and the parent does not know of that any more: a backup was restored. What was given in it, and its
+    /// tokens, are to be below all that is given from now on.
+    pub(super) fn note_claims_term(&mut self, term: u64, now: Now) {
+        self.note_term(term, now);
+        if self.is_listing(term) {
+            self.start_over(now);
+        }
+    }
+
     pub(super) fn note_term(&mut self, term: u64, now: Now) {
         self.floor = self.floor.max(term);
         if self.term().is_some_and(|own| term > own) {
