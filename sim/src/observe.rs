@@ -837,7 +837,10 @@ impl Observers {
             .flat_map(|namespace| server.store.list(gates, Some(namespace), None, u64::MAX))
         {
             let known = self.possible(&key.1, &key.2, &mut view).map(|(any, all)| together(any, &all));
-            let Some(opens) = known.filter(|[is, is_not]| is != is_not).map(|[is, _]| is) else {
+            // Of a write that was not answered an operator hears by its watch, which may be silent for a while.
+            let version = |gate: &Value| gate["metadata"]["resourceVersion"].clone();
+            let is_told = matches!(view.states(key)[..], [Some(told)] if version(told) == version(&gate.value));
+            let Some(opens) = known.filter(|[is, is_not]| is_told && is != is_not).map(|[is, _]| is) else {
                 self.decided.remove(&key.2);
                 continue;
             };
