@@ -7,6 +7,7 @@
 mod api_server;
 mod contention;
 mod endings;
+mod everything;
 mod faults;
 mod holders;
 mod init;

@@ -153,7 +153,9 @@ impl Side {
             .collect();
         objects.retain(|object| object["type"] != "BOOKMARK");
         if counts_versions() {
-            objects.iter_mut().for_each(|object| self.number_versions(object));
+            for object in &mut objects {
+                self.number_versions(object);
+            }
         }
         objects.iter_mut().for_each(normalize);
         if !counts_versions() {
