@@ -9,9 +9,9 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, TryStreamExt};
 use konductor::Boottime;
 use konductor_cluster::{Program, link::Link};
+use konductor_tests::config;
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, WatchEvent, WatchParams};
-use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -19,6 +19,9 @@ use crate::handoff::REST;
 use crate::sample::Sample;
 use crate::scene::{LIMIT, Scene};
 use crate::throughput::{granted, install_raw, raw_permit, raw_resource};
+
+/// What is read in the end.
+const LOCK: &str = "floor-lock";
 
 /// The times of one round trip after the other.
 #[derive(Default)]
@@ -32,12 +35,12 @@ pub(crate) struct Floor {
 pub(crate) async fn measure(scene: &Scene, runs: usize) -> Floor {
     install_raw(scene).await;
     let (holder, decider, next) = (objects(scene).await, objects(scene).await, objects(scene).await);
-    let lock = create(&holder, "floor-lock").await;
+    create(&holder, LOCK).await;
     let mut floor = Floor::default();
     for run in 0..runs {
         for rest in [REST, Duration::ZERO] {
             let (held, waits) = (format!("floor-held-{run}"), format!("floor-waits-{run}"));
-            let held = create(&holder, &held).await;
+            let uid = create(&holder, &held).await.metadata.uid;
             let waiting = create(&next, &waits).await;
             let mut all = watch(&decider, &waiting, WatchParams::default()).await;
             let own = WatchParams::default().fields(&format!("metadata.name={waits}"));
@@ -45,10 +48,9 @@ pub(crate) async fn measure(scene: &Scene, runs: usize) -> Floor {
             tokio::time::sleep(rest).await;
 
             let start = Boottime::now();
-            let uid = Preconditions { uid: held.metadata.uid.clone(), resource_version: None };
-            let deletion = DeleteParams { preconditions: Some(uid), ..DeleteParams::default() };
-            let name = held.metadata.name.as_deref().unwrap_or_default();
-            let delete = async { holder.delete(name, &deletion).await.expect("delete").right().map(drop) };
+            let preconditions = Some(Preconditions { uid, resource_version: None });
+            let deletion = DeleteParams { preconditions, ..DeleteParams::default() };
+            let delete = async { drop(holder.delete(&held, &deletion).await.expect("delete")) };
             let decide = async {
                 see(&mut all, |event| matches!(event, WatchEvent::Deleted(_))).await;
                 let status = Patch::Merge(json!({ "status": granted() }));
@@ -56,24 +58,23 @@ pub(crate) async fn measure(scene: &Scene, runs: usize) -> Floor {
             };
             let confirm = async {
                 see(&mut own, |event| matches!(event, WatchEvent::Modified(_))).await;
-                next.get(lock.metadata.name.as_deref().unwrap_or_default()).await.expect("read");
+                next.get(LOCK).await.expect("read");
                 Boottime::now()
             };
-            let (_, (), end) = timeout(LIMIT, async { tokio::join!(delete, decide, confirm) }).await.expect("in time");
+            let ((), (), end) = timeout(LIMIT, async { tokio::join!(delete, decide, confirm) }).await.expect("in time");
             let sample = if rest.is_zero() { &mut floor.at_once } else { &mut floor.rested };
             sample.push_time(end.since(start));
             next.delete(&waits, &DeleteParams::default()).await.expect("delete");
         }
     }
-    holder.delete("floor-lock", &DeleteParams::default()).await.expect("delete");
+    holder.delete(LOCK, &DeleteParams::default()).await.expect("delete");
     floor
 }
 
 /// The objects, on a connection of its own, made as Konductor makes them.
 async fn objects(scene: &Scene) -> Api<DynamicObject> {
-    let kubeconfig = Kubeconfig::read_from(scene.control_plane.admin_kubeconfig()).expect("read a kubeconfig");
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let link = Link::new(config.expect("use a kubeconfig"), Program::new("konductor-bench"));
+    let config = config(scene.control_plane.admin_kubeconfig()).await;
+    let link = Link::new(config, Program::new("konductor-bench"));
     let client = link.and_then(|link| link.line()).expect("set up a client").client;
     Api::namespaced_with(client, &scene.namespace.name, &raw_resource())
 }

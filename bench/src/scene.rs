@@ -8,9 +8,8 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use konductor::{Client, ConnectOptions};
 use konductor_api::{ClaimPhase, Permit, Semaphore};
-use konductor_tests::{ControlPlane, Installed, Process, TestNamespace, eventually, tool, wait_for};
+use konductor_tests::{ControlPlane, Installed, Process, TestNamespace, config, eventually, tool, wait_for};
 use kube::api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
-use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::timeout;
@@ -183,9 +182,7 @@ impl Scene {
 
     /// A client of the library, with a connection of its own.
     pub(crate) async fn client(&self) -> Client {
-        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).expect("read a kubeconfig");
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        Client::from_config(config.expect("use a kubeconfig"), ConnectOptions::default()).expect("set up a client")
+        Client::from_config(config(&self.kubeconfig).await, ConnectOptions::default()).expect("set up a client")
     }
 }
 

@@ -91,7 +91,8 @@ pub async fn client(kubeconfig: &Path) -> Client {
     Client::try_from(config(kubeconfig).await).expect("make a client")
 }
 
-pub(crate) async fn config(path: &Path) -> Config {
+/// What a kubeconfig says.
+pub async fn config(path: &Path) -> Config {
     let kubeconfig = Kubeconfig::read_from(path).expect("read a kubeconfig");
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("use a kubeconfig")
 }

@@ -41,7 +41,7 @@ mod scrape;
 mod tools;
 mod wait;
 
-pub use access::{Access, client};
+pub use access::{Access, client, config};
 pub use chance::{Chance, setting};
 pub use chart::{apply, helm_template, install_crds, install_crds_of, parse};
 pub use control_plane::{ApiServer, ControlPlane};

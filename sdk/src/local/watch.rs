@@ -17,7 +17,6 @@ use std::{
 };
 
 use konductor_cluster::apart::start;
-
 use nix::{
     errno::Errno,
     sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor},

@@ -213,16 +213,15 @@ impl Program {
             Place::Job(_) => Some(pipe2(OFlag::O_CLOEXEC).map_err(refused("start the command", "pipe2(2)"))?),
         };
         let parent = getpid();
-        let script = self.as_script();
         // SAFETY: the child calls only functions that are safe after a fork, with memory prepared above (but for small
-        // lists of pointers inside `execve`, and a look at what cannot be executed: glibc's own fork leaves its allocator
+        // lists of pointers inside `execve`, and what it takes to run a script: glibc's own fork leaves its allocator
         // usable), and never returns.
         match unsafe { fork() }.map_err(refused("start the command", "fork(2)"))? {
             ForkResult::Child => {
                 // What is executed may have to be opened before.
                 drop(reader);
                 let Err((step, error)) = take_place(place, gate, &writer)
-                    .and_then(|()| self.become_command(&script, environment, found, holds.then_some(parent)));
+                    .and_then(|()| self.become_command(environment, found, holds.then_some(parent)));
                 let [a, b, c, d] = (error as i32).to_ne_bytes();
                 // If this fails, too, the parent sees an end of file and then this exit code; so it does when it has
                 // not listened to the end, as this process was stopped. The write must not end it in another way.
@@ -271,7 +270,6 @@ impl Program {
     /// In the child, all signals blocked.
     fn become_command(
         &self,
-        script: &Self,
         environment: Option<&[CString]>,
         found: &Found,
         parent: Option<Pid>,
@@ -285,7 +283,9 @@ impl Program {
         }
         found.restore().map_err(at(RESTORE))?;
         match self.execute(environment) {
-            Errno::ENOEXEC if format::of(self.file()) == Format::Script => Err((SCRIPT, script.execute(environment))),
+            Errno::ENOEXEC if format::of(self.file()) == Format::Script => {
+                Err((SCRIPT, self.as_script().execute(environment)))
+            }
             error => Err((EXEC, error)),
         }
     }
@@ -411,17 +411,18 @@ enum Said {
 /// file before: that is waited for without a limit.
 fn hear(reader: &mut File, child: Pid, is_member: bool) -> (Mask, Heard) {
     let mut pending = None;
-    loop {
+    let heard = loop {
         let patience = (!is_member || pending.is_some()).then_some(SILENCES);
         if !has_news(reader, child, patience) {
-            return (pending.unwrap_or_default(), Heard::Nothing);
+            break Heard::Nothing;
         }
         match said(reader) {
             Said::Joined(mask) => pending = Some(mask),
-            Said::Stopped(stopped) => return (pending.unwrap_or_default(), Heard::Stopped(stopped)),
-            Said::Nothing => return (pending.unwrap_or_default(), Heard::Executed),
+            Said::Stopped(stopped) => break Heard::Stopped(stopped),
+            Said::Nothing => break Heard::Executed,
         }
-    }
+    };
+    (pending.unwrap_or_default(), heard)
 }
 
 /// What is said at once arrives as a whole: it is shorter than what a pipe takes in one piece.
