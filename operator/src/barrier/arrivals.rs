@@ -26,7 +26,7 @@ use konductor_api::{
 };
 use konductor_cluster::{
     follow::Event,
-    object::{self as cluster, Lenient, Metadata, Object},
+    object::{self as cluster, Lenient, Metadata, NO_VERSION, Object},
 };
 use kube::Resource;
 
@@ -209,7 +209,10 @@ pub(crate) struct Arrivals {
     /// Where each arrival is.
     keys: HashMap<Arc<str>, Key>,
     epoch: u32,
+    /// A list has ended.
     listed: bool,
+    /// It was swept: what is kept is what there is.
+    known: bool,
     barriers_listed: bool,
     tasks: Tasks<Task>,
     orphans: Orphans,
@@ -295,17 +298,25 @@ impl Arrivals {
     pub(crate) fn take(&mut self, seen: Event<Lenient<Arrived>>, now: Now) {
         match seen {
             Event::Init => self.epoch += 1,
-            Event::InitDone { .. } => {
-                let task = if mem::replace(&mut self.listed, true) {
-                    Task::Sweep(self.epoch, None)
+            Event::InitDone { version } => {
+                self.listed = true;
+                // By a list in which something could not be read, nothing is gone.
+                if version != NO_VERSION {
+                    self.tasks.push("", Task::Sweep(self.epoch, None));
                 } else {
-                    Task::Begin(None)
-                };
-                self.tasks.push("", task);
+                    self.is_swept();
+                }
             }
             Event::Apply(Ok(arrived)) => self.arrive(arrived, now),
             Event::Apply(Err(misfit)) => self.leave(&misfit.metadata.uid),
             Event::Delete(gone) => self.leave(&gone.uid),
+        }
+    }
+
+    /// What was last seen before the list that has ended is taken away, also what others have shown that broke off.
+    fn is_swept(&mut self) {
+        if !mem::replace(&mut self.known, true) {
+            self.tasks.push("", Task::Begin(None));
         }
     }
 
@@ -350,7 +361,7 @@ impl Arrivals {
     /// What to do about a barrier; `None` while too little is known.
     pub(crate) fn decide(&self, key: &Key, barrier: &BarrierObject, now: Now) -> Option<Plan<BarrierStatus>> {
         let attendance =
-            self.attendances.get(key).filter(|attendance| self.listed && attendance.counted == Counted::All)?;
+            self.attendances.get(key).filter(|attendance| self.known && attendance.counted == Counted::All)?;
         let uid = &attendance.known.as_ref()?.uid;
         if *barrier.metadata.uid != **uid {
             return None;
@@ -477,6 +488,9 @@ impl Arrivals {
                 });
                 for uid in old {
                     self.leave(&uid);
+                }
+                if at.is_none() {
+                    self.is_swept();
                 }
                 at.map(|at| Task::Sweep(epoch, Some(at)))
             }

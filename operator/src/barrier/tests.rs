@@ -10,7 +10,7 @@ use konductor_api::{RendezvousPhase, arbiter::Now, limits::RETRY_AFTER};
 use konductor_cluster::{
     Refusal, RequestError,
     follow::{Deleted, Event},
-    object::Lenient,
+    object::{Lenient, NO_VERSION},
 };
 use serde_json::{Value, json};
 
@@ -154,6 +154,34 @@ fn what_a_list_does_not_show_any_more_is_taken_away_in_pieces() {
     arrive(&mut arrivals, "0500", Some("one"), at(0, 0));
     arrivals.take(Event::InitDone { version: 1 }, at(0, 0));
     assert!(settle(&mut arrivals, 100) <= 101);
+    assert_eq!(arrived(&arrivals, &barrier), Some(1));
+}
+
+#[test]
+fn what_only_a_first_list_that_broke_off_has_shown_is_not_there() {
+    let mut arrivals = Arrivals::default();
+    arrivals.barriers_listed();
+    let barrier = barrier("one", &json!({ "expected": 2 }));
+    arrivals.barrier(&key(), Some(&barrier), at(0, 0));
+    arrivals.take(Event::Init, at(0, 0));
+    arrive(&mut arrivals, "gone", Some("one"), at(0, 0));
+    arrivals.take(Event::Init, at(0, 0));
+    arrive(&mut arrivals, "there", Some("one"), at(0, 0));
+    arrivals.take(Event::InitDone { version: 1 }, at(0, 0));
+    assert_eq!(arrived(&arrivals, &barrier), None, "nothing is said before the first is taken away");
+    settle(&mut arrivals, 100);
+    assert_eq!(arrived(&arrivals, &barrier), Some(1));
+}
+
+#[test]
+fn by_a_list_in_which_something_could_not_be_read_nobody_is_gone() {
+    let mut arrivals = listed();
+    let barrier = barrier("one", &json!({ "expected": 2 }));
+    arrivals.barrier(&key(), Some(&barrier), at(0, 0));
+    arrive(&mut arrivals, "there", Some("one"), at(0, 0));
+    arrivals.take(Event::Init, at(0, 0));
+    arrivals.take(Event::InitDone { version: NO_VERSION }, at(0, 0));
+    settle(&mut arrivals, 100);
     assert_eq!(arrived(&arrivals, &barrier), Some(1));
 }
 

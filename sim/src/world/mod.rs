@@ -209,12 +209,14 @@ impl World {
         }
         let (requests, watches) = (process.open.requests.load(Relaxed), process.open.watches.load(Relaxed));
         inner.observers.waits(now, &process.name, process.is_operator, requests, watches);
-        let tail = request.query.iter().any(|(name, _)| name == "watch");
         inner.note(now, &process.name, request.method.as_str(), &request.path);
         inner.tell(now, || {
-            let watch = if tail { " (watch)" } else { "" };
+            let mut query = String::new();
+            for (number, (name, value)) in request.query.iter().enumerate() {
+                query += &format!("{}{name}={value}", if number == 0 { '?' } else { '&' });
+            }
             let body = String::from_utf8_lossy(&request.body);
-            format!("{} asks: {} {}{watch} {body}", process.name, request.method, request.path)
+            format!("{} asks: {} {}{query} {body}", process.name, request.method, request.path)
         });
     }
 
