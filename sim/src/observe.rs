@@ -10,6 +10,7 @@ use serde_json::Value;
 use konductor_operator::engine::Sizes;
 
 use crate::{
+    machines::Machine,
     plan::{Need, Plan, Side},
     server::{Change, Key, Server, resource},
     sizes::{self, Population},
@@ -71,10 +72,16 @@ struct Hold {
     is_void: bool,
 }
 
+/// Where a job stands, as a gate asks for it.
+pub fn state_of(job: &Value) -> &'static str {
+    let conditions = job["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+    let is = |kind: &str| conditions.iter().any(|one| one["type"] == kind && one["status"] == "True");
+    ["Complete", "Failed"].into_iter().find(|kind| is(kind)).unwrap_or("Active")
+}
+
 /// Whether this is a job that is complete.
 fn is_complete(job: &Value) -> bool {
-    let conditions = job["status"]["conditions"].as_array();
-    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Complete" && one["status"] == "True"))
+    state_of(job) == "Complete"
 }
 
 /// Where a condition of a gate looks.
@@ -89,7 +96,7 @@ fn key_of(need: &Need) -> Key {
 fn meets(need: &Need, object: Option<&Value>) -> bool {
     let Some(object) = object else { return false };
     if need.kind == "Job" {
-        return is_complete(object) == (need.state == "Complete");
+        return state_of(object) == need.state;
     }
     let status = &object["status"];
     let is_known = !status["phase"].is_null() && status["observedGeneration"] == object["metadata"]["generation"];
@@ -226,6 +233,14 @@ impl Observers {
             *count += 1;
         } else {
             self.figures.insert(what.to_owned(), 1);
+        }
+    }
+
+    /// An object has come from one state to another.
+    fn passes(&mut self, now: Duration, machine: &str, was: &str, is: &str, name: &str) {
+        self.count(&format!("{machine} {was} to {is}"));
+        if !Machine::of(machine).has(was, is) {
+            self.broken(now, format!("transition: the {machine} {name} was {was} and is {is}"));
         }
     }
 
@@ -526,7 +541,7 @@ impl Observers {
         let was = change.before.as_ref().map_or_else(|| "new".to_owned(), |before| phase(&before.value));
         let is = phase(&change.object.value);
         if !change.deleted && was != is {
-            self.count(&format!("{} {was} to {is}", kind.to_lowercase()));
+            self.passes(now, &kind.to_lowercase(), &was, &is, &change.key.2);
         }
     }
 
@@ -538,11 +553,10 @@ impl Observers {
         let held = |phase: &str| matches!(phase, "Granted" | "Revoking");
         let freed = held(&was) && (change.deleted || !held(&is));
         let token_before = before["status"]["fencingToken"].as_u64().unwrap_or(0);
-        if was != is {
+        if was != is || change.deleted {
             let name = |phase: &str| if phase.is_empty() { "new" } else { phase }.to_owned();
-            self.count(&format!("claim {} to {}", name(&was), if change.deleted { "gone".into() } else { name(&is) }));
-        } else if change.deleted {
-            self.count(&format!("claim {} to gone", if was.is_empty() { "new" } else { &was }));
+            let to = if change.deleted { "gone".into() } else { name(&is) };
+            self.passes(now, "claim", &name(&was), &to, &change.key.2);
         }
         if freed && by.is_none() {
             // By hand, or with its namespace.
@@ -698,7 +712,7 @@ impl Observers {
             return;
         }
         if was != is {
-            self.count(&format!("barrier {was} to {is}"));
+            self.passes(now, "barrier", &was, &is, &change.key.2);
         }
         let name = change.key.2.clone();
         let id = resource::all().iter().position(|resource| resource.kind == "Arrival").expect("it is served");
@@ -884,7 +898,7 @@ impl Observers {
         if change.deleted || was == is {
             return;
         }
-        self.count(&format!("gate {was} to {is}"));
+        self.passes(now, "gate", &was, &is, &change.key.2);
         let is_or_was = |(is_met, since): &(bool, Duration)| *is_met || !since.is_zero() && now < *since + UNSEEN;
         let mut met = self.sides[number].iter().map(is_or_was);
         let opens = if self.plan.sides[number].any { met.any(|met| met) } else { met.all(|met| met) };
@@ -1017,7 +1031,7 @@ impl Observers {
         if change.deleted || was == is {
             return;
         }
-        self.count(&format!("gate {was} to {is}"));
+        self.passes(now, "gate", &was, &is, &change.key.2);
         let gate = self.plan.gates.iter().find(|gate| gate.name == change.key.2);
         let timeout = gate.and_then(|gate| gate.timeout).map(Duration::from_secs);
         let since = created(&change.object.value).unwrap_or_default();

@@ -202,6 +202,18 @@ enum Task {
     Scan(At),
 }
 
+/// How far the first list that ends is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum First {
+    /// None has ended.
+    #[default]
+    Coming,
+    /// It has ended; what is kept may have been shown by others that broke off.
+    Listed,
+    /// That was taken away: what is kept is what there is.
+    Swept,
+}
+
 /// What the barriers of the cluster need to be decided on.
 #[derive(Default)]
 pub(crate) struct Arrivals {
@@ -209,10 +221,7 @@ pub(crate) struct Arrivals {
     /// Where each arrival is.
     keys: HashMap<Arc<str>, Key>,
     epoch: u32,
-    /// A list has ended.
-    listed: bool,
-    /// It was swept: what is kept is what there is.
-    known: bool,
+    first: First,
     barriers_listed: bool,
     tasks: Tasks<Task>,
     orphans: Orphans,
@@ -299,12 +308,12 @@ impl Arrivals {
         match seen {
             Event::Init => self.epoch += 1,
             Event::InitDone { version } => {
-                self.listed = true;
+                self.first = self.first.max(First::Listed);
                 // By a list in which something could not be read, nothing is gone.
-                if version != NO_VERSION {
-                    self.tasks.push("", Task::Sweep(self.epoch, None));
+                if version == NO_VERSION {
+                    self.swept();
                 } else {
-                    self.is_swept();
+                    self.tasks.push("", Task::Sweep(self.epoch, None));
                 }
             }
             Event::Apply(Ok(arrived)) => self.arrive(arrived, now),
@@ -314,15 +323,15 @@ impl Arrivals {
     }
 
     /// What was last seen before the list that has ended is taken away, also what others have shown that broke off.
-    fn is_swept(&mut self) {
-        if !mem::replace(&mut self.known, true) {
+    fn swept(&mut self) {
+        if mem::replace(&mut self.first, First::Swept) != First::Swept {
             self.tasks.push("", Task::Begin(None));
         }
     }
 
     fn arrive(&mut self, mut arrived: Arrived, now: Now) {
         let found = || Timestamp::from_second(arrived.created).map_or(Since::begun(now), |at| Since::found(at, now));
-        let since = if self.listed { Since::begun(now) } else { found() };
+        let since = if self.first == First::Coming { found() } else { Since::begun(now) };
         let known = self.keys.get(&arrived.uid).and_then(|key| self.attendances.get(key));
         let since =
             known.and_then(|attendance| attendance.entries.get(&arrived.uid)).map_or(since, |entry| entry.since);
@@ -360,8 +369,10 @@ impl Arrivals {
 
     /// What to do about a barrier; `None` while too little is known.
     pub(crate) fn decide(&self, key: &Key, barrier: &BarrierObject, now: Now) -> Option<Plan<BarrierStatus>> {
-        let attendance =
-            self.attendances.get(key).filter(|attendance| self.known && attendance.counted == Counted::All)?;
+        let attendance = self
+            .attendances
+            .get(key)
+            .filter(|attendance| self.first == First::Swept && attendance.counted == Counted::All)?;
         let uid = &attendance.known.as_ref()?.uid;
         if *barrier.metadata.uid != **uid {
             return None;
@@ -490,7 +501,7 @@ impl Arrivals {
                     self.leave(&uid);
                 }
                 if at.is_none() {
-                    self.is_swept();
+                    self.swept();
                 }
                 at.map(|at| Task::Sweep(epoch, Some(at)))
             }

@@ -81,6 +81,8 @@ struct Inner {
     restored: bool,
     /// Until when admission refuses claims, and how.
     admission: BTreeMap<Refusal, Instant>,
+    /// Until when each object of which something is wrong cannot be served, by its path.
+    sick: BTreeMap<String, Instant>,
     observers: Observers,
     mutation: Option<Mutation>,
     story: Option<String>,
@@ -143,6 +145,7 @@ impl World {
             versions: Vec::new(),
             restored: false,
             admission: BTreeMap::new(),
+            sick: BTreeMap::new(),
             observers: Observers::new(plan),
             mutation: plan.mutation,
             story: tells.then(String::new),
@@ -213,7 +216,7 @@ impl World {
         inner.tell(now, || {
             let mut query = String::new();
             for (number, (name, value)) in request.query.iter().enumerate() {
-                query += &format!("{}{name}={value}", if number == 0 { '?' } else { '&' });
+                let _ = write!(query, "{}{name}={value}", if number == 0 { '?' } else { '&' });
             }
             let body = String::from_utf8_lossy(&request.body);
             format!("{} asks: {} {}{query} {body}", process.name, request.method, request.path)
@@ -351,6 +354,10 @@ impl World {
             }
             request = &rewritten;
         }
+        if inner.is_sick(&request.path) {
+            inner.observers.count("request: about an object that cannot be served");
+            return Reply::Answer(Answer::trouble(500));
+        }
         if let Some(answer) = Self::admission(&inner, request) {
             return Reply::Answer(answer);
         }
@@ -417,6 +424,10 @@ impl World {
     fn replace(&self, server: usize, away: Duration) {
         self.inner().servers[server].replace(away);
         self.changed.iter().for_each(|changed| changed.notify_waiters());
+    }
+
+    fn sickens(&self, path: String, span: Duration) {
+        self.inner().sick.insert(path, Instant::now() + span);
     }
 
     fn admits_not(&self, how: Refusal, span: Duration) {
@@ -629,6 +640,11 @@ impl View<'_> {
 }
 
 impl Inner {
+    fn is_sick(&self, path: &str) -> bool {
+        let object = path.strip_suffix("/status").unwrap_or(path);
+        self.sick.get(object).is_some_and(|until| *until > Instant::now())
+    }
+
     fn tell(&mut self, now: Duration, line: impl FnOnce() -> String) {
         if let Some(story) = &mut self.story {
             let _ = writeln!(story, "{:>9.3} {}", now.as_secs_f64(), line());
