@@ -1,5 +1,7 @@
 //! The states of each kind of object, and what may come of each.
 
+use std::collections::BTreeSet;
+
 /// The states of a kind of object.
 #[derive(Debug)]
 pub struct Machine {
@@ -20,6 +22,17 @@ impl Machine {
     /// Whether this may come of that.
     pub fn has(&self, from: &str, to: &str) -> bool {
         self.transitions().any(|transition| transition == (from, to))
+    }
+
+    /// Whether this may come of that in the end.
+    pub fn leads(&self, from: &str, to: &str) -> bool {
+        let mut reached = BTreeSet::from([from]);
+        while let Some((_, next)) =
+            self.transitions().find(|(from, next)| reached.contains(from) && !reached.contains(next))
+        {
+            reached.insert(next);
+        }
+        reached.contains(to)
     }
 
     /// All that may come of something.
@@ -64,9 +77,9 @@ pub const ALL: [Machine; 5] = [
         states: &[
             ("new", &["Waiting", "Open", "Failed"]),
             ("Waiting", &["Open", "Failed"]),
-            // The next round.
-            ("Open", &["Waiting"]),
-            ("Failed", &["Waiting"]),
+            // By the next round, or by an edit.
+            ("Open", &["Waiting", "Failed"]),
+            ("Failed", &["Waiting", "Open"]),
         ],
     },
     Machine {

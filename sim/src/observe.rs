@@ -10,6 +10,7 @@ use serde_json::Value;
 use konductor_operator::engine::Sizes;
 
 use crate::{
+    claims,
     machines::Machine,
     plan::{Need, Plan, Side},
     server::{Change, Key, Server, resource},
@@ -554,9 +555,8 @@ impl Observers {
         let freed = held(&was) && (change.deleted || !held(&is));
         let token_before = before["status"]["fencingToken"].as_u64().unwrap_or(0);
         if was != is || change.deleted {
-            let name = |phase: &str| if phase.is_empty() { "new" } else { phase }.to_owned();
-            let to = if change.deleted { "gone".into() } else { name(&is) };
-            self.passes(now, "claim", &name(&was), &to, &change.key.2);
+            let to = if change.deleted { "gone" } else { claims::state_of(after) };
+            self.passes(now, "claim", claims::state_of(before), to, &change.key.2);
         }
         if freed && by.is_none() {
             // By hand, or with its namespace.
@@ -577,7 +577,9 @@ impl Observers {
                 self.quiet[number] = now;
             }
         }
-        self.ticket(now, change);
+        if let Some(what) = claims::ticket(before, after) {
+            self.broken(now, what);
+        }
         self.revoked(now, change, held(&was), freed);
         if freed && let Some(by) = by {
             let live = self.holds.iter().find(|(_, hold)| {
@@ -603,17 +605,6 @@ impl Observers {
         }
         if is == "Expired" && held(&was) && !change.deleted {
             self.expired(now, change);
-        }
-    }
-
-    /// A claim has its place in the order as soon as it has been seen, and keeps it.
-    fn ticket(&mut self, now: Duration, change: &Change) {
-        let status = &change.object.value["status"];
-        let before = change.before.as_ref().map_or(&Value::Null, |before| &before.value["status"]["ticket"]);
-        let is_seen = matches!(status["phase"].as_str(), Some("Pending" | "Granted" | "Revoking"));
-        if is_seen && (status["ticket"].is_null() || !before.is_null() && *before != status["ticket"]) {
-            let what = format!("I8: the claim {} has the ticket {}, and had {before}", change.key.2, status["ticket"]);
-            self.broken(now, what);
         }
     }
 
@@ -719,6 +710,14 @@ impl Observers {
         let all = server.store.list(id, Some(&change.key.1), None, u64::MAX);
         let all: Vec<_> = all.filter(|(_, arrival)| arrival.value["spec"]["barrier"] == name.as_str()).collect();
         let round = |object: &Value| object["status"]["round"].as_u64().unwrap_or(0);
+        let answers = |object: &Value| object["status"]["observedGeneration"].clone();
+        if matches!(was.as_str(), "Open" | "Failed")
+            && was != is
+            && round(before) == round(after)
+            && answers(before) == answers(after)
+        {
+            self.broken(now, format!("{name} was {was} and is {is} in the same round, and nobody has edited it"));
+        }
         if round(after) > round(before).max(1) {
             self.count("rounds of barriers begun anew");
             let pause = self.plan.barriers.iter().find(|barrier| barrier.name == name).and_then(|b| b.reset_after);
