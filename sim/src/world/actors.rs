@@ -575,10 +575,7 @@ impl Cast {
             What::LoseNode { client, span, is_cut_off, kills } => {
                 self.lose_node(client, span, is_cut_off, kills).await;
             }
-            What::Cut(who, span) => {
-                let until = tokio::time::Instant::now() + span;
-                world.inner().cuts.insert(who.to_string(), until);
-            }
+            What::Cut(who, span) => world.cut_off(who.to_string(), span),
             What::Forbid(who, span) => {
                 let until = tokio::time::Instant::now() + span;
                 world.inner().bans.insert(who.to_string(), until);
@@ -754,8 +751,7 @@ impl Cast {
         let (Some(name), Some(process)) = (self.pod_of(client), self.process(Who::Client(client))) else { return };
         lock(&self.lost).insert(client);
         if is_cut_off {
-            let until = tokio::time::Instant::now() + span;
-            world.inner().cuts.insert(process.name.clone(), until);
+            world.cut_off(process.name.clone(), span);
         }
         sleep(span / 3).await;
         // It is evicted; nobody is there to end it.
@@ -1146,6 +1142,7 @@ impl Life {
                         // Nothing is begun any more.
                         Event::Held { .. } if is_told_to_end => {}
                         Event::Held { fencing_token, deadline, .. } => {
+                            cast.world.is_told_to_hold(&self.process);
                             let deadline = self.deadline(deadline);
                             cast.world.holds(number, plan.lock, plan.permits, fencing_token, deadline);
                             works_until = Some(tokio::time::Instant::now() + plan.works);

@@ -58,6 +58,9 @@ const REQUESTS_OF_EACH: u32 = 5;
 /// The same of a client: it has no loop without a pause.
 const CLIENT_REQUESTS: u32 = 30;
 
+/// How long what was heard may be new to who has not stood still.
+const HEARD: Duration = Duration::from_secs(1);
+
 /// The world.
 pub struct World {
     inner: Mutex<Inner>,
@@ -70,8 +73,8 @@ struct Inner {
     chance: Chance,
     weather: Weather,
     calm: bool,
-    /// Until when nothing goes from or to a process, by its name.
-    cuts: BTreeMap<String, Instant>,
+    /// From when to when nothing goes from or to a process, by its name.
+    cuts: BTreeMap<String, (Instant, Instant)>,
     /// Until when a process may do nothing.
     bans: BTreeMap<String, Instant>,
     servers: Vec<ApiServer>,
@@ -284,8 +287,20 @@ impl World {
         (lag, cut)
     }
 
+    /// Nothing goes from or to a process for so long.
+    fn cut_off(&self, process: String, span: Duration) {
+        let now = Instant::now();
+        let mut inner = self.inner();
+        let cut = inner.cuts.entry(process).or_insert((now, now));
+        *cut = (if cut.1 < now { now } else { cut.0 }, now + span);
+    }
+
     fn cut_until(&self, process: &Process) -> Option<Instant> {
-        self.inner().cuts.get(&process.name).copied().filter(|until| *until > Instant::now())
+        let inner = self.inner();
+        if inner.mutation == Some(Mutation::CutOffAreAnswered) && !process.is_operator {
+            return None;
+        }
+        inner.cuts.get(&process.name).map(|(_, until)| *until).filter(|until| *until > Instant::now())
     }
 
     fn is_forbidden(&self, process: &Process) -> bool {
@@ -432,6 +447,17 @@ impl World {
 
     fn admits_not(&self, how: Refusal, span: Duration) {
         self.inner().admission.insert(how, Instant::now() + span);
+    }
+
+    /// The library tells this process that it holds something: nobody says so to whom no answer gets through.
+    fn is_told_to_hold(&self, process: &Process) {
+        let now = self.now();
+        let mut inner = self.inner();
+        let cut = inner.cuts.get(&process.name).filter(|(_, until)| *until > Instant::now());
+        if cut.is_some_and(|(from, _)| Instant::now() > (*from).max(process.runs_since()) + HEARD) {
+            let what = format!("I5: {} holds something, and has heard of nobody for a while", process.name);
+            inner.observers.broken(now, what);
+        }
     }
 
     /// A client holds a lock. Of a claim that etcd has forgotten nobody else knows.
