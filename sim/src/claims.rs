@@ -61,6 +61,13 @@ impl Claims {
         self.seen.values_mut().for_each(|seen| seen.is_old = true);
     }
 
+    /// These are all, after something may have been missed.
+    pub fn list(&mut self, all: impl IntoIterator<Item = Value>) {
+        self.looks_away();
+        all.into_iter().for_each(|claim| self.see(claim, false));
+        self.seen.retain(|_, seen| !seen.is_old);
+    }
+
     /// A claim is so now, or is gone and was so last.
     pub fn see(&mut self, claim: Value, gone: bool) {
         let uid = claim["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
