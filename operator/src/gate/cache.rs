@@ -253,7 +253,10 @@ impl DependencyCache {
     pub(super) fn forget(&mut self, subject: Subject) {
         match subject {
             Subject::Objects(kind) => {
-                let old = mem::take(&mut self.stocks[kind as usize]);
+                // What is left to be swept of earlier lists is not of those that come.
+                let stock = &mut self.stocks[kind as usize];
+                let new = Stock { epoch: stock.epoch, ..Stock::default() };
+                let old = mem::replace(stock, new);
                 self.tasks.push("", Task::Free(old));
             }
             Subject::Namespaces => self.hospitable = Hospitable::default(),
@@ -657,12 +660,18 @@ impl DependencyCache {
         let still = |question: &Arc<Question>| {
             asks.iter().any(|ask| matches!(ask, Ask::Question(other) if Arc::ptr_eq(other, question)))
         };
+        // Two conditions may ask the same.
+        let mut gone: Vec<Arc<Question>> = Vec::new();
         for ask in before {
             if let Ask::Question(question) = ask
                 && !still(&question)
+                && !gone.iter().any(|other| Arc::ptr_eq(other, &question))
             {
-                self.unask(key, &question);
+                gone.push(question);
             }
+        }
+        for question in gone {
+            self.unask(key, &question);
         }
     }
 

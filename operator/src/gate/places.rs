@@ -471,6 +471,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_to_be_swept_when_nobody_looks_any_more_takes_nothing_of_a_later_list() {
+        let mut scene = Scene::listed();
+        scene.gate("n", "n");
+        for version in 2..6 {
+            scene.see(JOBS, Event::Init);
+            scene.see(JOBS, Event::InitDone { version });
+        }
+        // It was given no time to sweep.
+        scene.delete_gate("n");
+        scene.0.forget(JOBS);
+        let gate = scene.gate("n", "n");
+        scene.see(JOBS, Event::Init);
+        scene.watch_shows("n", "a", 1);
+        scene.see(JOBS, Event::InitDone { version: 6 });
+        assert_eq!(scene.message("n", &gate).as_deref(), Some("Job a is complete"));
+    }
+
+    #[test]
     fn what_is_too_much_is_not_kept_and_its_gates_say_so_until_it_is_less() {
         let mut scene = Scene::listed();
         let gate = scene.gate("n", "n");

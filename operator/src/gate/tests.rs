@@ -390,6 +390,28 @@ fn a_namespace_asks_so_many_different_questions_and_no_more() {
 }
 
 #[test]
+fn what_two_conditions_of_a_gate_ask_alike_counts_once_also_when_it_goes() {
+    let mut scene = Scene::new();
+    // What is asked about stays, whoever asks.
+    scene.job("n", "a", &["j"], JobState::Complete);
+    let at_least =
+        |number: u32| json!({ "type": "Job", "selector": selector("j"), "state": "Complete", "value": number });
+    for number in 0..MAX_SELECTIONS - 1 {
+        scene.gate("n", &format!("g{number:04}"), &[], &on_jobs(&format!("j{number}")));
+    }
+    scene.gate("n", "alike", &[], &json!({ "conditions": [at_least(1), at_least(2), at_least(3)] }));
+    scene.gate("n", "late", &[], &on_jobs("late"));
+    scene.gate("n", "later", &[], &on_jobs("later"));
+    scene.settle();
+    let waits = |scene: &Scene, name| scene.message("n", name).contains("more than 1024 different selectors");
+    assert!(waits(&scene, "late") && waits(&scene, "later"));
+    // One is free, and no more.
+    scene.delete_gate("n", "alike");
+    scene.settle();
+    assert!(!waits(&scene, "late") && waits(&scene, "later"));
+}
+
+#[test]
 fn a_namespace_that_is_busy_does_not_hold_up_another_one() {
     let mut scene = Scene::new();
     for number in 0..10_000 {

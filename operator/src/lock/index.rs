@@ -432,6 +432,8 @@ impl Index {
             epoch,
         });
         (notes.epoch, notes.version) = (epoch, notes.version.max(unread.version));
+        // The view forgets it: it is told again when the claim can be read.
+        notes.dead = false;
         key
     }
 

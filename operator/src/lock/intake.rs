@@ -180,6 +180,7 @@ mod tests {
 
     use super::super::{
         observe::Seen,
+        plugin::MAY_EXIST,
         request::Request,
         tests::{Locked, Server, at, key_of, see_claim, see_lock, watched_keeping, work},
     };
@@ -423,5 +424,25 @@ mod tests {
         scene.engine.observe(Seen::Parent(Event::Delete(gone)), at(1.));
         scene.work(1.);
         assert_eq!((scene.crowded("semaphores"), scene.phase("n", "c")), (0, Some("Granted")));
+    }
+
+    #[test]
+    fn who_wants_a_lock_that_does_not_exist_is_told_so_once_all_locks_are_known() {
+        let mut scene = Scene::new();
+        scene.engine.lead(true, at(0.));
+        for number in 0..=KEPT {
+            scene.lock("n", &format!("s{number:04}"), 1);
+        }
+        let permit = scene.claim("n", "typo", "c");
+        see_claim(&mut scene.engine, &permit, at(0.));
+        scene.work(0.);
+        assert_eq!(scene.phase("n", "c"), None, "it may be one that is left out");
+        let first = scene.server.semaphores.remove(&("n".into(), "s0000".into())).expect("it is there");
+        let uid = first["metadata"]["uid"].as_str().expect("a UID").to_owned();
+        let gone = Deleted { namespace: "n".into(), name: "s0000".into(), uid, version: scene.server.version };
+        scene.engine.observe(Seen::Parent(Event::Delete(gone)), at(1.));
+        scene.work(1.);
+        scene.work(1. + MAY_EXIST.as_secs_f64());
+        assert_eq!((scene.crowded("semaphores"), scene.phase("n", "c")), (0, Some("Pending")));
     }
 }

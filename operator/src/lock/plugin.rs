@@ -31,6 +31,10 @@ use crate::{
 /// Least time before a lock is decided on again when nothing was heard of it.
 const BREATH: Duration = Duration::from_millis(5);
 
+/// How long it may take until it is noticed that all locks of a namespace are known, and with them those that do not
+/// exist: a claim on such a one waits for nothing that is hurried.
+pub(super) const MAY_EXIST: Duration = Duration::from_secs(30);
+
 /// All locks of one kind.
 pub(crate) struct Locks<K: Kind> {
     pub(super) index: Index,
@@ -220,6 +224,8 @@ impl<K: Kind> Plugin for Locks<K> {
         // Nothing may be said, or done, because a lock is not there, while it may be.
         if self.index.may_exist(key) {
             self.show(key, turn.leading);
+            // Nothing else tells that all of the namespace is known.
+            turn.work_queue.set_alarm(key, Some(turn.now.monotonic + MAY_EXIST));
             return self.tidy(key, turn);
         }
         let Some(entry) = self.index.for_decision(key, turn.now) else { return };

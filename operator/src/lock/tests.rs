@@ -32,6 +32,7 @@ use crate::{
     events::{Recorder, Told},
     key::{Key, ParentKey},
     metrics::{EXPIRY_REASONS, ExpiryLabels, KindLabels, Metrics, exposition::Exposition, parents::Figures},
+    pods::Ended,
 };
 
 pub(super) type Locked = Engine<Locks<Semaphore>>;
@@ -560,4 +561,27 @@ fn each_change_is_told_once_whoever_leads_and_whatever_its_watches_have_shown() 
     assert_eq!(news(&mut told_by_two), ["b-pod Granted: granted semaphore s after 20s"]);
     assert_eq!(server.permits[&("n".into(), "d".into())]["status"]["ahead"], 1, "it was told that it moved up");
     assert!(news(&mut told_by_one).is_empty());
+}
+
+#[test]
+fn of_whose_container_has_ended_it_is_known_also_when_the_claim_was_unreadable_for_a_while() {
+    let (mut engine, mut server) = (engine(), Server::default());
+    see_two_who_want_one(&mut engine, &mut server);
+    let ended = Ended { pod: "a-uid".into(), containers: ["main".to_owned()].into() };
+    // On a standby: nothing comes of it yet.
+    engine.observe(Seen::Pod(0, Event::Apply(ended)), at(1.));
+    let readable = server.permits[&("n".to_owned(), "a".to_owned())].clone();
+    let version = |permit: &mut Value, version: u64| permit["metadata"]["resourceVersion"] = version.to_string().into();
+    let (mut odd, mut again) = (readable.clone(), readable);
+    version(&mut odd, server.version + 1);
+    odd["spec"]["permits"] = "many".into();
+    see_claim(&mut engine, &odd, at(2.));
+    server.version += 2;
+    version(&mut again, server.version);
+    server.permits.insert(("n".into(), "a".into()), again.clone());
+    see_claim(&mut engine, &again, at(3.));
+    engine.lead(true, at(4.));
+    work(&mut engine, &mut server, at(4.), usize::MAX);
+    let phase = |name: &str| server.permits[&("n".to_owned(), name.to_owned())]["status"]["phase"].clone();
+    assert_eq!([phase("a"), phase("b")], ["Expired", "Granted"]);
 }
