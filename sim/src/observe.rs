@@ -181,7 +181,7 @@ pub struct Observers {
     /// Claims that were passed over by a grant of this token, it seems: decided in one go, the writes may land in any
     /// order.
     passed: BTreeMap<(usize, String), (u64, String)>,
-    /// Since when no claim on each lock has changed its phase, and the lock has not been edited.
+    /// Since when no claim on each lock has come or changed its phase, and the lock has not been edited.
     quiet: Vec<Duration>,
     /// Of each gate that nobody waits for, of each of its conditions: whether it is met, and since when; until when it
     /// was, if it is not.
@@ -589,7 +589,7 @@ impl Observers {
                 }
             }
         }
-        if was != is || change.deleted {
+        if was != is || change.deleted || change.before.is_none() {
             for number in
                 (0..self.plan.locks.len()).filter(|number| self.is_lock_of(*number, after)).collect::<Vec<_>>()
             {
