@@ -302,9 +302,10 @@ impl Server {
             return Answer::modified(resource, &key.2);
         }
         let same_uid = object["metadata"]["uid"].is_null() || object["metadata"]["uid"] == before["metadata"]["uid"];
-        // Of a status nothing of the metadata counts but the version; of a custom resource it is looked at twice.
+        // Of a custom resource's status nothing of the metadata counts but the version; of the rest it is looked at twice.
         let uid_fault = Fault::invalid("metadata.uid", &object["metadata"]["uid"], "field is immutable");
-        let uid_faults = if same_uid || of_status { 0 } else { 1 + usize::from(resource.schema.is_some()) };
+        let is_custom = resource.schema.is_some();
+        let uid_faults = if same_uid || of_status && is_custom { 0 } else { 1 + usize::from(is_custom) };
         // What nobody may change stays as it is.
         for own in [
             "uid",
@@ -416,13 +417,18 @@ impl Server {
                 return Answer::precondition(resource, &key.2, &why);
             }
         }
-        let grace = options["gracePeriodSeconds"].as_u64();
-        let grace = match resource.grace {
+        let wanted = options["gracePeriodSeconds"].as_u64();
+        let pending = object["metadata"]["deletionGracePeriodSeconds"].as_u64();
+        let grace = match (resource.grace, pending) {
+            (None, _) => 0,
+            // Once it is to end, it can only be told to end sooner.
+            (_, Some(pending)) => wanted.unwrap_or(pending).min(pending),
             // A pod that no node has is nobody's to end, nor is one that has ended.
-            Some(_) if object["spec"]["nodeName"].is_null() => 0,
-            Some(_) if matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) => 0,
-            Some(usual) => grace.or_else(|| object["spec"]["terminationGracePeriodSeconds"].as_u64()).unwrap_or(usual),
-            None => 0,
+            _ if object["spec"]["nodeName"].is_null() => 0,
+            _ if matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) => 0,
+            (Some(usual), None) => {
+                wanted.or_else(|| object["spec"]["terminationGracePeriodSeconds"].as_u64()).unwrap_or(usual)
+            }
         };
         let kept = finalizers(object) > 0 || key.0 == NAMESPACES || grace > 0;
         // A pod is marked also when nobody keeps it.
@@ -434,7 +440,7 @@ impl Server {
         let mut marked = object.clone();
         let metadata = &mut marked["metadata"];
         let is_new = metadata["deletionTimestamp"].is_null();
-        let is_sooner = metadata["deletionGracePeriodSeconds"].as_u64().is_some_and(|before| grace < before);
+        let is_sooner = pending.is_some_and(|pending| grace < pending);
         let changes = is_new || is_sooner;
         if is_new {
             let end = now.saturating_add(jiff::SignedDuration::from_secs(grace as i64)).unwrap_or(now);

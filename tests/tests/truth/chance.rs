@@ -4,7 +4,7 @@ use konductor_sim::chance::Chance;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Ask, ELECTIONS, Until, compare, create, delete, get, list, patch, permit, status, versions::watched, watch,
+    Ask, ELECTIONS, PODS, Until, compare, create, delete, get, list, patch, permit, status, versions::watched, watch,
 };
 
 /// What `some_request` is about: claims of one kind, rendezvous of another, and the lease of an election.
@@ -27,12 +27,12 @@ fn some_spec(c: &mut Chance, plural: &str) -> Value {
 
 /// Which object a request is about, as far as it says so: mostly the one that there is, at times what there was, another,
 /// or none that ever was.
-fn identity(c: &mut Chance, name: &str) -> Map<String, Value> {
+fn identity(c: &mut Chance, name: &str, names: &[&str]) -> Map<String, Value> {
     let mut identity = Map::new();
     for (member, word, invented) in
         [("uid", "uid", "00000000-0000-4000-8000-000000000000"), ("resourceVersion", "version", "1")]
     {
-        let (.., other) = *c.one_of(&OBJECTS);
+        let other = *c.one_of(names);
         let said = match c.below(12) {
             0..=4 => continue,
             5..=8 => json!(format!("{{{word}:{name}}}")),
@@ -45,9 +45,24 @@ fn identity(c: &mut Chance, name: &str) -> Map<String, Value> {
     identity
 }
 
+/// Makes each of these objects, which has been another before.
+pub(super) fn beginning(c: &mut Chance) -> Vec<Ask> {
+    let each = OBJECTS.into_iter().flat_map(|(plural, kind, name)| {
+        let make = create(plural, kind, name, &some_spec(c, plural));
+        [make.clone(), delete(plural, name, Value::Null), make]
+    });
+    each.collect()
+}
+
+/// A hundred requests about a few objects.
+pub(super) fn some_requests(c: &mut Chance) -> Vec<Ask> {
+    (0..100).map(|_| some_request(c)).collect()
+}
+
 /// A request about one of a few objects: most exist when it is made, and of what is asked of them much is refused.
 fn some_request(c: &mut Chance) -> Ask {
     let (plural, kind, name) = *c.one_of(&OBJECTS);
+    let names = &OBJECTS.map(|(.., name)| name);
     match c.below(20) {
         0..=4 => {
             let mut create = create(plural, kind, name, &some_spec(c, plural));
@@ -57,7 +72,7 @@ fn some_request(c: &mut Chance) -> Ask {
             create
         }
         5..=9 => {
-            let mut metadata = identity(c, name);
+            let mut metadata = identity(c, name, names);
             match c.below(8) {
                 0 => metadata.insert("labels".into(), json!({ "x": *c.one_of(&["y", "z"]) })),
                 1 => metadata.insert("labels".into(), Value::Null),
@@ -81,14 +96,14 @@ fn some_request(c: &mut Chance) -> Ask {
                 "permits" => status(c.below(3)),
                 _ => json!({ "phase": *c.one_of(&["Waiting", "Open", "Ajar"]), "arrived": c.below(3) }),
             };
-            let mut body = json!({ "metadata": identity(c, name), "status": status });
+            let mut body = json!({ "metadata": identity(c, name, names), "status": status });
             if c.happens(200) {
                 body["spec"] = some_spec(c, plural);
                 body["metadata"]["labels"] = json!({ "x": "status" });
             }
             patch(plural, &format!("{name}/status"), body)
         }
-        14 | 15 if c.happens(500) => delete(plural, name, json!({ "preconditions": identity(c, name) })),
+        14 | 15 if c.happens(500) => delete(plural, name, json!({ "preconditions": identity(c, name, names) })),
         14 | 15 => delete(plural, name, Value::Null),
         16 | 17 => get(plural, name),
         18 => {
@@ -107,22 +122,82 @@ async fn one_request_after_the_other() {
     watched().await;
     for seed in 1..=3 {
         let c = &mut Chance::new(seed, 2);
-        let mut script = Vec::new();
-        // Each has been another before.
-        for (plural, kind, name) in OBJECTS {
-            let make = create(plural, kind, name, &some_spec(c, plural));
-            script.extend([make.clone(), delete(plural, name, Value::Null), make]);
-        }
-        script.extend((0..200).map(|_| some_request(c)));
+        let mut script = beginning(c);
+        script.extend([some_requests(c), some_requests(c)].concat());
         for (plural, kind, first) in
             [("permits", "Permit", "a"), ("barriers", "Barrier", "x"), (ELECTIONS, "Lease", "e")]
         {
-            script.push(create(plural, kind, "last", &some_spec(c, plural)));
-            let query = format!("resourceVersion={{first version:{first}}}");
-            script.push(watch(plural, &query, Until::Told("last")));
+            let mut last = create(plural, kind, "last", &some_spec(c, plural));
+            last.body["metadata"]["labels"] = json!({ "x": "y" });
+            script.push(last);
+            for selector in ["", "&labelSelector=x%3Dy", "&labelSelector=x", "&fieldSelector=metadata.name!%3Dy"] {
+                let query = format!("resourceVersion={{first version:{first}}}{selector}");
+                script.push(watch(plural, &query, Until::Told("last")));
+            }
+            // What it has told of, it has.
+            for query in ["", "&limit=1", "&labelSelector=x%3Dy", "&fieldSelector=metadata.name%3Db"] {
+                script.push(list(plural, &format!("resourceVersion=0{query}")));
+            }
+            let of_it = OBJECTS.into_iter().filter(|(of, ..)| *of == plural);
+            script.extend(of_it.map(|(.., name)| get(plural, &format!("{name}?resourceVersion=0"))));
         }
         compare(&format!("one request after the other, of seed {seed}"), &script).await;
     }
+}
+
+/// A request about one of a few pods, as people, kubelets and controllers make them.
+fn some_request_about_a_pod(c: &mut Chance) -> Ask {
+    let names = &["a", "b", "c"];
+    let name = *c.one_of(names);
+    match c.below(12) {
+        0..=3 => {
+            let mut spec = json!({ "restartPolicy": "Never", "containers": [{ "name": "main", "image": "i" }] });
+            if c.happens(700) {
+                spec["nodeName"] = json!("node");
+            }
+            if c.happens(300) {
+                spec["terminationGracePeriodSeconds"] = json!(c.within(0, 60));
+            }
+            create(PODS, "Pod", name, &spec)
+        }
+        4..=6 => {
+            let phase = *c.one_of(&["Pending", "Running", "Succeeded", "Failed"]);
+            patch(
+                PODS,
+                &format!("{name}/status"),
+                json!({ "metadata": identity(c, name, names), "status": { "phase": phase } }),
+            )
+        }
+        7 => patch(PODS, name, json!({ "metadata": { "labels": { "x": *c.one_of(&["y", "z"]) } } })),
+        8 | 9 => {
+            let mut options =
+                json!({ "gracePeriodSeconds": *c.one_of(&[Value::Null, json!(0), json!(5), json!(100)]) });
+            if c.happens(300) {
+                options["preconditions"] = identity(c, name, names).into();
+            }
+            delete(PODS, name, options)
+        }
+        10 => get(PODS, name),
+        _ => list(
+            PODS,
+            *c.one_of(&["", "fieldSelector=status.phase%3DFailed&limit=50", "limit=2", "labelSelector=x%3Dy"]),
+        ),
+    }
+}
+
+#[tokio::test]
+async fn one_request_about_pods_after_the_other() {
+    let c = &mut Chance::new(1, 3);
+    let pod = |name: &str| create(PODS, "Pod", name, &json!({ "containers": [{ "name": "main", "image": "i" }] }));
+    let mut script: Vec<_> = ["a", "b", "c"].into_iter().flat_map(|n| [pod(n), delete(PODS, n, Value::Null)]).collect();
+    script.extend((0..200).map(|_| some_request_about_a_pod(c)));
+    for (phase, last) in [("Succeeded", "last-well"), ("Failed", "last")] {
+        script.extend([pod(last), patch(PODS, &format!("{last}/status"), json!({ "status": { "phase": phase } }))]);
+        let query = format!("resourceVersion={{first version:a}}&fieldSelector=status.phase%3D{phase}");
+        script.push(watch(PODS, &query, Until::Told(last)));
+    }
+    script.push(watch(PODS, "resourceVersion={first version:a}", Until::Told("last")));
+    compare("one request about pods after the other", &script).await;
 }
 
 /// Values of which some are refused.

@@ -1,19 +1,21 @@
 //! What etcd's compactions and Kubernetes' controllers do, on a control plane of its own.
 
-use konductor_tests::{ControlPlane, install_crds};
+use konductor_sim::chance::Chance;
+use konductor_tests::{ControlPlane, TestNamespace, install_crds};
 use serde_json::{Value, json};
 
-use super::{Ask, ELECTIONS, Scene, Until, create, create_namespace, delete, get, list, patch, permit, watch};
+use super::{
+    Ask, ELECTIONS, NAMESPACES, Scene, Until,
+    chance::{beginning, some_requests},
+    create, create_namespace, delete, get, list, patch, permit, watch,
+};
 
 #[tokio::test]
 async fn compactions_and_controllers() {
     let mut control_plane = ControlPlane::start().await;
     let namespace = control_plane.namespace("truth").await;
     install_crds(&namespace.client).await;
-
-    let mut scene = Scene::new(&namespace).await;
-    compaction(&mut scene, &mut control_plane).await;
-    scene.end("compaction");
+    compaction(&mut control_plane, &namespace).await;
 
     control_plane.start_controllers();
     let mut scene = Scene::new(&control_plane.namespace("truth").await).await;
@@ -24,7 +26,8 @@ async fn compactions_and_controllers() {
 }
 
 /// What was is not known any more.
-async fn compaction(scene: &mut Scene, control_plane: &mut ControlPlane) {
+async fn compaction(control_plane: &mut ControlPlane, namespace: &TestNamespace) {
+    let mut scene = Scene::new(namespace).await;
     let mut script: Vec<_> =
         ["a", "b", "c", "d", "e"].map(|name| create("permits", "Permit", name, &permit(name))).into();
     script.extend([
@@ -36,8 +39,18 @@ async fn compaction(scene: &mut Scene, control_plane: &mut ControlPlane) {
         patch(ELECTIONS, "l", json!({ "spec": { "holderIdentity": "b" } })),
     ]);
     scene.play(&script).await;
-    scene.memory.compact();
+    let mut by_chance = Scene::new(&control_plane.namespace("truth").await).await;
+    let c = &mut Chance::new(1, 4);
+    by_chance.play(&beginning(c)).await;
+    by_chance.play(&some_requests(c)).await;
+    by_chance.play(&[list("permits", "limit=1"), create("permits", "Permit", "other", &permit("i"))]).await;
+
     control_plane.compact().await;
+    for scene in [&mut scene, &mut by_chance] {
+        scene.memory.compact();
+    }
+    by_chance.play(&some_requests(c)).await;
+    by_chance.end("compaction between requests that chance makes");
     let from_the_first = |plural: &str, name: &str, more: &str| {
         watch(plural, &format!("resourceVersion={{first version:{name}}}{more}"), Until::End)
     };
@@ -60,6 +73,7 @@ async fn compaction(scene: &mut Scene, control_plane: &mut ControlPlane) {
         watch("permits", "resourceVersion={listed}", Until::Told("g")),
     ];
     scene.play(&script).await;
+    scene.end("compaction");
 }
 
 fn owned(name: &str, owners: &[(&str, &str)], finalizers: &[&str]) -> Ask {
@@ -110,13 +124,12 @@ async fn namespaces(scene: &mut Scene) {
     let permit_of = |name: &str| within(create("permits", "Permit", name, &permit("i")));
     let mut kept = permit_of("kept");
     kept.body["metadata"]["finalizers"] = json!(["example.com/kept"]);
-    let namespaces = "/api/v1/namespaces";
     let script = [
         create_namespace("NS-2"),
         within(list("permits", "limit=500")),
         permit_of("a"),
         kept,
-        delete(namespaces, "NS-2", Value::Null),
+        delete(NAMESPACES, "NS-2", Value::Null),
         within(watch("permits", "resourceVersion={listed}&fieldSelector=metadata.name%3Da", Until::Gone("a"))),
         within(watch(
             "permits",
@@ -126,16 +139,16 @@ async fn namespaces(scene: &mut Scene) {
         within(get("permits", "a")),
         within(patch("permits", "kept", json!({ "spec": { "renewTime": "2026-01-01T00:00:01.000000Z" } }))),
         permit_of("a"),
-        get(namespaces, "NS-2"),
+        get(NAMESPACES, "NS-2"),
         create_namespace("NS-2"),
         within(patch("permits", "kept", json!({ "metadata": { "finalizers": null } }))),
         within(get("permits", "kept")),
         watch(
-            namespaces,
+            NAMESPACES,
             "resourceVersion={first version:NS-2}&fieldSelector=metadata.name%3DNS-2",
             Until::Gone("NS-2"),
         ),
-        get(namespaces, "NS-2"),
+        get(NAMESPACES, "NS-2"),
         permit_of("a"),
         create_namespace("NS-2"),
         within(list("permits", "limit=500")),

@@ -3,12 +3,13 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Ask, Until, ask, compare, create, create_namespace, delete, get, list, patch, permit, watch};
+use super::{
+    Ask, ELECTIONS, NAMESPACES, PODS, Until, ask, compare, create, create_namespace, delete, get, list, patch, permit,
+    watch,
+};
 
-const PODS: &str = "/api/v1/namespaces/NS/pods";
 const JOBS: &str = "/apis/batch/v1/namespaces/NS/jobs";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/NS/events";
-const NAMESPACES: &str = "/api/v1/namespaces";
 
 fn pod(name: &str, node: Option<&str>) -> Ask {
     let containers = json!([{ "name": "main", "image": "i" }]);
@@ -194,7 +195,7 @@ async fn namespaces_that_are_about_to_go_take_nothing_new() {
         within(create("barriers", "Barrier", "b", &json!({ "expected": 1 }))),
         within(create("permits", "Permit", "Not_A_Name", &json!({}))),
         within(pod("p", Some("node"))),
-        within(create("/apis/coordination.k8s.io/v1/namespaces/NS/leases", "Lease", "l", &json!({}))),
+        within(create(ELECTIONS, "Lease", "l", &json!({}))),
         within(patch("permits", "a", json!({ "spec": { "renewTime": "2026-01-01T00:00:01.000000Z" } }))),
         within(patch("permits", "a/status", json!({ "status": super::status(1) }))),
         within(get("permits", "a")),

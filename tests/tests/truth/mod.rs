@@ -29,6 +29,9 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// Where the leases of elections are.
 const ELECTIONS: &str = "/apis/coordination.k8s.io/v1/namespaces/NS/leases";
 
+const PODS: &str = "/api/v1/namespaces/NS/pods";
+const NAMESPACES: &str = "/api/v1/namespaces";
+
 /// A request: `NS` in its path is the namespace; `{uid:x}` and `{version:x}` in path and body are those that the last
 /// answer about the object `x` had, `{former uid:x}` and `{former version:x}` those that it had before, and
 /// `{first version:x}` the first of all. `{listed}` is the version of the last list or bookmark, and `{token}` what the
@@ -255,8 +258,9 @@ impl Side {
     }
 }
 
-/// Whether the versions of an object are compared by their number, and events that show nothing new. Kubernetes 1.32 makes one more of a write to a status
-/// that changes nothing but labels, which stay as they were; the server in memory is like the newest one.
+/// Whether this is the newest Kubernetes, which the server in memory is like: only then the versions of an object are
+/// compared by their number, and events that show nothing new. 1.32 makes one more of a write to a status that changes
+/// nothing but labels, which stay as they were.
 fn counts_versions() -> bool {
     std::env::var("KONDUCTOR_TEST_KUBERNETES").map_or(true, |minor| minors().last() == Some(&minor))
 }
@@ -298,7 +302,11 @@ async fn attempt(
     let text = String::from_utf8(bytes).expect("text");
     // It has just started, and does not yet watch the resource itself.
     let is_early = code == 429;
-    if is_early || code == 200 && ask.until != Until::End { Err(format!("{code}: {text}")) } else { Ok((code, text)) }
+    if is_early || code == 200 && ask.until != Until::End {
+        Err(format!("{code}: {}", text.lines().last().unwrap_or_default()))
+    } else {
+        Ok((code, text))
+    }
 }
 
 /// Leaves out what is each server's own.
@@ -307,6 +315,10 @@ fn normalize(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(normalize),
         Value::Object(members) => {
             members.remove("managedFields");
+            // An older server says of a bookmark also when it was created: at no time.
+            if !counts_versions() && members.get("creationTimestamp").is_some_and(Value::is_null) {
+                members.remove("creationTimestamp");
+            }
             for (name, value) in members.iter_mut() {
                 match name.as_str() {
                     "creationTimestamp" | "deletionTimestamp" if value.is_string() => *value = "a time".into(),
@@ -317,10 +329,14 @@ fn normalize(value: &mut Value) {
                         let causes = value.as_array_mut().expect("just seen");
                         causes.retain(|cause| !cause["message"].as_str().is_some_and(|text| text.contains(TYPE_AGAIN)));
                         causes.sort_by_key(|cause| (cause["field"].to_string(), cause["reason"].to_string()));
-                        for cause in causes {
+                        for cause in causes.iter_mut() {
                             if let Some(cause) = cause.as_object_mut() {
                                 cause.remove("message");
                             }
+                        }
+                        // An older one says twice what is wrong with a UID.
+                        if !counts_versions() {
+                            causes.dedup();
                         }
                     }
                     // The versions that it names are each server's own.

@@ -6,8 +6,8 @@ use konductor_tests::wait_for;
 use serde_json::{Value, json};
 
 use super::{
-    Ask, ELECTIONS, LIMIT, Until, any, apply, compare, create, create_namespace, delete, get, list, namespace, patch,
-    permit, watch,
+    Ask, ELECTIONS, LIMIT, NAMESPACES, PODS, Until, any, apply, compare, create, create_namespace, delete, get, list,
+    namespace, patch, permit, watch,
 };
 
 /// Waits until the shared server watches permits and barriers itself: it tells of nothing that was before.
@@ -103,7 +103,6 @@ async fn bookmarks() {
         Ask { path: create.path.replace("/NS/", "/default/"), ..create }
     };
     let labelled = |plural: &str, name: &str| patch(plural, name, json!({ "metadata": { "labels": { "x": "y" } } }));
-    let (pods, namespaces) = ("/api/v1/namespaces/NS/pods", "/api/v1/namespaces");
     let pod_spec = json!({ "nodeName": "node", "containers": [{ "name": "main", "image": "i" }] });
     let (other, lease) = (elsewhere("permits", "Permit", &permit("i")), json!({ "holderIdentity": "a" }));
     let script = [
@@ -117,19 +116,19 @@ async fn bookmarks() {
         create(ELECTIONS, "Lease", "l", &lease),
         labelled(ELECTIONS, "l"),
         bookmark(ELECTIONS, "{first version:l}", elsewhere(ELECTIONS, "Lease", &lease)),
-        create(pods, "Pod", "p", &pod_spec),
-        labelled(pods, "p"),
+        create(PODS, "Pod", "p", &pod_spec),
+        labelled(PODS, "p"),
         bookmark(
-            pods,
+            PODS,
             "{first version:p}&fieldSelector=metadata.name%3Dp",
-            Ask { path: pods.into(), ..elsewhere(pods, "Pod", &pod_spec) },
+            Ask { path: PODS.into(), ..elsewhere(PODS, "Pod", &pod_spec) },
         ),
         create_namespace("NS-2"),
-        labelled(namespaces, "NS-2"),
+        labelled(NAMESPACES, "NS-2"),
         bookmark(
-            namespaces,
+            NAMESPACES,
             "{first version:NS-2}&fieldSelector=metadata.name%3DNS-2",
-            elsewhere(namespaces, "Namespace", &json!({})),
+            elsewhere(NAMESPACES, "Namespace", &json!({})),
         ),
     ];
     compare("bookmarks", &script).await;
