@@ -8,6 +8,7 @@
 //! `rules`), and namespaces, pods, jobs, coordination leases and events without looking into them. There is GET, LIST in
 //! pages, WATCH, POST, merge PATCH and DELETE of single objects. There is no PUT, server-side apply, JSON patch, table,
 //! scale, protobuf nor managed fields, and no admission but what namespaces do; who asks does not matter.
+//! [`Server::control`] is a turn of Kubernetes' controllers.
 
 mod answer;
 pub mod resource;

@@ -178,10 +178,11 @@ fn some_request_about_a_pod(c: &mut Chance) -> Ask {
             delete(PODS, name, options)
         }
         10 => get(PODS, name),
-        _ => list(
-            PODS,
-            *c.one_of(&["", "fieldSelector=status.phase%3DFailed&limit=50", "limit=2", "labelSelector=x%3Dy"]),
-        ),
+        _ => {
+            let query =
+                *c.one_of(&["", "fieldSelector=status.phase%3DFailed&limit=50", "limit=2", "labelSelector=x%3Dy"]);
+            list(PODS, query)
+        }
     }
 }
 

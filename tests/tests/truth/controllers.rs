@@ -152,7 +152,6 @@ async fn namespaces(scene: &mut Scene) {
         permit_of("a"),
         create_namespace("NS-2"),
         within(list("permits", "limit=500")),
-        permit_of("a"),
     ];
     scene.play(&script).await;
 }

@@ -221,7 +221,9 @@ impl Side {
             .map(|line| serde_json::from_str(line).unwrap_or_else(|_| line.into()))
             .collect();
         objects.retain(|object| object["type"] != "BOOKMARK" || ask.until == Until::Bookmark);
-        if counts_versions() {
+        // Controllers write when they like.
+        let counts = counts_versions() && !self.has_controllers;
+        if counts {
             for object in &mut objects {
                 self.number_versions(object);
             }
@@ -231,7 +233,7 @@ impl Side {
         for event in objects.iter_mut().filter(|event| self.has_controllers && event["object"]["kind"] == "Namespace") {
             event["object"]["status"].as_object_mut().expect("a status").remove("conditions");
         }
-        if !counts_versions() || self.has_controllers {
+        if !counts {
             let mut shown = BTreeMap::new();
             objects.retain(|event| {
                 let before = shown.insert(event["object"]["metadata"]["name"].to_string(), event["object"].clone());
@@ -341,7 +343,7 @@ fn normalize(value: &mut Value) {
                     }
                     // The versions that it names are each server's own.
                     "message" if value.as_str().is_some_and(|text| text.starts_with(TOO_OLD)) => {
-                        *value = TOO_OLD.into()
+                        *value = TOO_OLD.into();
                     }
                     // The sentence names the causes in their own order and words.
                     "message" if value.as_str().is_some_and(|text| text.contains(" is invalid: ")) => {
