@@ -9,13 +9,16 @@
 //! - [`server`]: the API server, as a function of requests;
 //! - [`plan`]: what a seed makes, as data;
 //! - [`world`]: network, clocks, processes and people;
-//! - [`observe`]: what must be true at every step; `sizes`: how much may be kept;
+//! - [`observe`]: what must be true at every step; [`claims`] and [`machines`]: of each claim, and what may come of what,
+//!   also where somebody watches a real API server; `sizes`: how much may be kept;
 //! - [`mutation`]: rules taken out, to see whether that is noticed; [`shrink`]: the shortest history that fails;
 //! - [`chance`]: numbers from a seed.
 
 #![forbid(unsafe_code)]
 
 pub mod chance;
+pub mod claims;
+pub mod machines;
 pub mod mutation;
 pub mod observe;
 pub mod plan;

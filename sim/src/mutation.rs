@@ -135,6 +135,8 @@ mutations! {
     TreesAreCalledEmptyEarly,
     /// What a process has given up to wait for waits on.
     GivenUpRequestsAreKept,
+    /// Clients that are cut off are answered all the same.
+    CutOffAreAnswered,
     /// Half of all take several locks in the opposite order.
     ClaimsAreTakenInAnyOrder,
 }

@@ -10,6 +10,8 @@ use serde_json::Value;
 use konductor_operator::engine::Sizes;
 
 use crate::{
+    claims,
+    machines::Machine,
     plan::{Need, Plan, Side},
     server::{Change, Key, Server, resource},
     sizes::{self, Population},
@@ -71,10 +73,16 @@ struct Hold {
     is_void: bool,
 }
 
+/// Where a job stands, as a gate asks for it.
+pub fn state_of(job: &Value) -> &'static str {
+    let conditions = job["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+    let is = |kind: &str| conditions.iter().any(|one| one["type"] == kind && one["status"] == "True");
+    ["Complete", "Failed"].into_iter().find(|kind| is(kind)).unwrap_or("Active")
+}
+
 /// Whether this is a job that is complete.
 fn is_complete(job: &Value) -> bool {
-    let conditions = job["status"]["conditions"].as_array();
-    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Complete" && one["status"] == "True"))
+    state_of(job) == "Complete"
 }
 
 /// Where a condition of a gate looks.
@@ -89,7 +97,7 @@ fn key_of(need: &Need) -> Key {
 fn meets(need: &Need, object: Option<&Value>) -> bool {
     let Some(object) = object else { return false };
     if need.kind == "Job" {
-        return is_complete(object) == (need.state == "Complete");
+        return state_of(object) == need.state;
     }
     let status = &object["status"];
     let is_known = !status["phase"].is_null() && status["observedGeneration"] == object["metadata"]["generation"];
@@ -226,6 +234,14 @@ impl Observers {
             *count += 1;
         } else {
             self.figures.insert(what.to_owned(), 1);
+        }
+    }
+
+    /// An object has come from one state to another.
+    fn passes(&mut self, now: Duration, machine: &str, was: &str, is: &str, name: &str) {
+        self.count(&format!("{machine} {was} to {is}"));
+        if !Machine::of(machine).has(was, is) {
+            self.broken(now, format!("transition: the {machine} {name} was {was} and is {is}"));
         }
     }
 
@@ -526,7 +542,7 @@ impl Observers {
         let was = change.before.as_ref().map_or_else(|| "new".to_owned(), |before| phase(&before.value));
         let is = phase(&change.object.value);
         if !change.deleted && was != is {
-            self.count(&format!("{} {was} to {is}", kind.to_lowercase()));
+            self.passes(now, &kind.to_lowercase(), &was, &is, &change.key.2);
         }
     }
 
@@ -538,11 +554,9 @@ impl Observers {
         let held = |phase: &str| matches!(phase, "Granted" | "Revoking");
         let freed = held(&was) && (change.deleted || !held(&is));
         let token_before = before["status"]["fencingToken"].as_u64().unwrap_or(0);
-        if was != is {
-            let name = |phase: &str| if phase.is_empty() { "new" } else { phase }.to_owned();
-            self.count(&format!("claim {} to {}", name(&was), if change.deleted { "gone".into() } else { name(&is) }));
-        } else if change.deleted {
-            self.count(&format!("claim {} to gone", if was.is_empty() { "new" } else { &was }));
+        if was != is || change.deleted {
+            let to = if change.deleted { "gone" } else { claims::state_of(after) };
+            self.passes(now, "claim", claims::state_of(before), to, &change.key.2);
         }
         if freed && by.is_none() {
             // By hand, or with its namespace.
@@ -563,7 +577,9 @@ impl Observers {
                 self.quiet[number] = now;
             }
         }
-        self.ticket(now, change);
+        if let Some(what) = claims::ticket(before, after) {
+            self.broken(now, what);
+        }
         self.revoked(now, change, held(&was), freed);
         if freed && let Some(by) = by {
             let live = self.holds.iter().find(|(_, hold)| {
@@ -589,17 +605,6 @@ impl Observers {
         }
         if is == "Expired" && held(&was) && !change.deleted {
             self.expired(now, change);
-        }
-    }
-
-    /// A claim has its place in the order as soon as it has been seen, and keeps it.
-    fn ticket(&mut self, now: Duration, change: &Change) {
-        let status = &change.object.value["status"];
-        let before = change.before.as_ref().map_or(&Value::Null, |before| &before.value["status"]["ticket"]);
-        let is_seen = matches!(status["phase"].as_str(), Some("Pending" | "Granted" | "Revoking"));
-        if is_seen && (status["ticket"].is_null() || !before.is_null() && *before != status["ticket"]) {
-            let what = format!("I8: the claim {} has the ticket {}, and had {before}", change.key.2, status["ticket"]);
-            self.broken(now, what);
         }
     }
 
@@ -698,13 +703,21 @@ impl Observers {
             return;
         }
         if was != is {
-            self.count(&format!("barrier {was} to {is}"));
+            self.passes(now, "barrier", &was, &is, &change.key.2);
         }
         let name = change.key.2.clone();
         let id = resource::all().iter().position(|resource| resource.kind == "Arrival").expect("it is served");
         let all = server.store.list(id, Some(&change.key.1), None, u64::MAX);
         let all: Vec<_> = all.filter(|(_, arrival)| arrival.value["spec"]["barrier"] == name.as_str()).collect();
         let round = |object: &Value| object["status"]["round"].as_u64().unwrap_or(0);
+        let answers = |object: &Value| object["status"]["observedGeneration"].clone();
+        if matches!(was.as_str(), "Open" | "Failed")
+            && was != is
+            && round(before) == round(after)
+            && answers(before) == answers(after)
+        {
+            self.broken(now, format!("{name} was {was} and is {is} in the same round, and nobody has edited it"));
+        }
         if round(after) > round(before).max(1) {
             self.count("rounds of barriers begun anew");
             let pause = self.plan.barriers.iter().find(|barrier| barrier.name == name).and_then(|b| b.reset_after);
@@ -884,7 +897,7 @@ impl Observers {
         if change.deleted || was == is {
             return;
         }
-        self.count(&format!("gate {was} to {is}"));
+        self.passes(now, "gate", &was, &is, &change.key.2);
         let is_or_was = |(is_met, since): &(bool, Duration)| *is_met || !since.is_zero() && now < *since + UNSEEN;
         let mut met = self.sides[number].iter().map(is_or_was);
         let opens = if self.plan.sides[number].any { met.any(|met| met) } else { met.all(|met| met) };
@@ -1017,7 +1030,7 @@ impl Observers {
         if change.deleted || was == is {
             return;
         }
-        self.count(&format!("gate {was} to {is}"));
+        self.passes(now, "gate", &was, &is, &change.key.2);
         let gate = self.plan.gates.iter().find(|gate| gate.name == change.key.2);
         let timeout = gate.and_then(|gate| gate.timeout).map(Duration::from_secs);
         let since = created(&change.object.value).unwrap_or_default();

@@ -177,6 +177,19 @@ pub struct Weather {
     pub moves: u32,
 }
 
+/// Objects of which something is wrong on the side of the API server.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum Thing {
+    /// This lock.
+    Lock(usize),
+    /// The claims that this client has then.
+    ClaimsOf(usize),
+    /// This barrier.
+    Barrier(usize),
+    /// This gate, counted with those that nobody waits for after the others.
+    Gate(usize),
+}
+
 /// Something that happens once.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum What {
@@ -235,6 +248,20 @@ pub enum What {
     },
     /// People of another namespace do what they may do, and more.
     Neighbour(Mischief),
+    /// For so long whatever is asked about these objects alone is answered with 500: lists and watches go on.
+    Sick(Thing, Duration),
+    /// A lock is given a TTL of so many seconds.
+    Ttl(usize, u64),
+    /// A barrier is to expect so many.
+    Expect(usize, u64),
+    /// A gate, counted as in [`Thing::Gate`], is deleted, and made anew after so long.
+    RecreateGate(usize, Duration),
+    /// A barrier is deleted, and made anew after so long.
+    RecreateBarrier(usize, Duration),
+    /// The job of this gate fails, if it is not complete; after so long people delete it and make another one.
+    FailJob(usize, Duration),
+    /// The job of this gate is deleted, and made anew after so long.
+    DeleteJob(usize, Duration),
 }
 
 /// A whole history, but for what its seed says of each step.
@@ -380,6 +407,7 @@ impl Plan {
         plan.beside(&mut Chance::new(seed, 3));
         plan.machines(&mut Chance::new(seed, 4));
         plan.teams(&mut Chance::new(seed, 5));
+        plan.people(&mut Chance::new(seed, 6));
         plan.events.sort_by_key(|(at, _)| *at);
         plan
     }
@@ -479,6 +507,53 @@ impl Plan {
         }
     }
 
+    /// Who awaits a barrier waits for ever if what has arrived is lost: nobody says it again.
+    fn may_lose_arrivals(&self) -> bool {
+        !self.clients.iter().any(|client| matches!(client.awaits, Some(Awaited::Barrier(_))))
+    }
+
+    /// What people edit, delete and make anew beside locks and claims, and what of it is out of order.
+    fn people(&mut self, c: &mut Chance) {
+        if self.calm.is_zero() {
+            return;
+        }
+        let calm = self.calm.as_millis() as u64;
+        let index = |c: &mut Chance, of: usize| c.below(of as u64) as usize;
+        let gates = self.gates.len() + self.sides.len();
+        let may_lose_arrivals = self.may_lose_arrivals();
+        let mut add = |c: &mut Chance, what: What| self.events.push((Duration::from_millis(c.below(calm)), what));
+        if c.happens(100) {
+            let thing = match c.below(4) {
+                0 if gates > 0 => Thing::Gate(index(c, gates)),
+                1 if !self.barriers.is_empty() => Thing::Barrier(index(c, self.barriers.len())),
+                2 => Thing::ClaimsOf(index(c, self.clients.len())),
+                _ => Thing::Lock(index(c, self.locks.len())),
+            };
+            let span = c.millis(1000, 60_000);
+            add(c, What::Sick(thing, span));
+        }
+        if c.happens(60) {
+            let what = What::Ttl(index(c, self.locks.len()), c.within(5, 20));
+            add(c, what);
+        }
+        if gates > 0 && c.happens(150) {
+            let what = What::RecreateGate(index(c, gates), c.millis(0, 10_000));
+            add(c, what);
+        }
+        if !self.gates.is_empty() && c.happens(300) {
+            let (job, pause, fails) = (index(c, self.gates.len()), c.millis(0, 20_000), c.happens(500));
+            add(c, if fails { What::FailJob(job, pause) } else { What::DeleteJob(job, pause) });
+        }
+        if !self.barriers.is_empty() && c.happens(100) {
+            let what = What::Expect(index(c, self.barriers.len()), c.within(1, self.clients.len() as u64));
+            add(c, what);
+        }
+        if !self.barriers.is_empty() && may_lose_arrivals && c.happens(150) {
+            let what = What::RecreateBarrier(index(c, self.barriers.len()), c.millis(0, 10_000));
+            add(c, what);
+        }
+    }
+
     /// The namespace of a lock, and of all claims on it.
     pub fn namespace_of(&self, lock: usize) -> &'static str {
         TEAMS[self.locks[lock].team]
@@ -492,7 +567,7 @@ impl Plan {
     fn need(&self, c: &mut Chance) -> Need {
         let lock = c.one_of(&self.locks);
         let (kind, name, states) = match c.below(5) {
-            0 if !self.gates.is_empty() => ("Job", &self.gates[0].name, &["Complete", "Active"][..]),
+            0 if !self.gates.is_empty() => ("Job", &self.gates[0].name, &["Complete", "Active", "Failed"][..]),
             1 if !self.gates.is_empty() => ("Gate", &self.gates[0].name, &["Open", "Closed"][..]),
             2 if !self.sides.is_empty() && !self.sides[0].elsewhere => {
                 ("Gate", &self.sides[0].name, &["Open", "Closed"][..])
@@ -511,7 +586,7 @@ impl Plan {
             Who::Client(c.below(self.clients.len() as u64) as usize)
         };
         let (client, lock) = (c.below(self.clients.len() as u64) as usize, c.below(self.locks.len() as u64) as usize);
-        // What is lost with a namespace or by a restored backup, nobody says again.
+        // What is lost by a restored backup, nobody says again.
         let may_forget = self.barriers.is_empty();
         match c.below(20) {
             0 | 1 => What::Crash(who, c.millis(10, 30_000)),
@@ -527,7 +602,7 @@ impl Plan {
             13 => What::SetClock(who, c.within(0, 7200) as i64 - 3600),
             14 => What::Replace(c.below(self.servers as u64) as usize, c.millis(0, 20_000)),
             15 if may_forget => What::Restore(c.millis(0, 40_000), c.happens(500)),
-            16 if may_forget => What::DeleteNamespace(c.millis(0, 10_000)),
+            16 if self.may_lose_arrivals() => What::DeleteNamespace(c.millis(0, 10_000)),
             17 => What::Quota(c.millis(100, 30_000)),
             18 => What::Refuse(c.millis(100, 30_000)),
             19 => What::Webhook(c.millis(100, 30_000)),

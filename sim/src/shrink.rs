@@ -1,7 +1,7 @@
 //! The shortest history that still fails: what can be left out of a plan is left out.
 
 use crate::{
-    plan::{Plan, Weather, What, Who},
+    plan::{Plan, Thing, Weather, What, Who},
     world::live,
 };
 
@@ -51,7 +51,8 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
         matches!(what, What::Crash(who, _) | What::Freeze(who, _) | What::Cut(who, _) | What::Forbid(who, _)
             | What::SetClock(who, _) if *who == Who::Client(last))
             || matches!(what, What::Revoke(client) | What::Delete(client) | What::DeletePod(client, _)
-                | What::Suspend(client, _) | What::LoseNode { client, .. } if *client == last)
+                | What::Suspend(client, _) | What::LoseNode { client, .. }
+                | What::Sick(Thing::ClaimsOf(client), _) if *client == last)
     });
     if last > 0 && !is_used && plan.barriers.is_empty() {
         offer(&|plan| {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use konductor_sim::world::Outcome;
+use konductor_sim::{machines, world::Outcome};
 use serde::{Deserialize, Serialize};
 
 /// What came of some histories.
@@ -31,15 +31,6 @@ pub(crate) struct Sum {
     /// What was broken, by seed.
     pub(crate) failed: BTreeMap<u64, String>,
 }
-
-/// What is written of a machine: what its transitions are counted as, what it is called, and its states.
-const MACHINES: [(&str, &str, &[&str]); 5] = [
-    ("claim", "claims", &["new", "Pending", "Granted", "Revoking", "Expired", "gone"]),
-    ("semaphore", "semaphores", &["new", "Available", "Full", "Paused"]),
-    ("lease", "leases", &["new", "Available", "Held"]),
-    ("barrier", "barriers", &["new", "Waiting", "Open", "Failed"]),
-    ("gate", "gates", &["new", "Waiting", "Open", "Failed"]),
-];
 
 /// What else is counted by kind: how it begins, and what it is called.
 const KINDS: [(&str, &str); 5] = [
@@ -133,22 +124,20 @@ impl Sum {
         let each = self.lasted.as_secs_f64() / (self.histories.max(1) as f64);
         row("histories, virtual time", &format!("{} of {each:.0} s: {days:.0} days", grouped(self.histories)));
         row("steps (writes that took effect)", &grouped(self.steps));
-        for (machine, title, states) in MACHINES {
-            let all = self.figures.iter().filter_map(|(what, count)| {
-                let (from, to) = what.strip_prefix(machine)?.strip_prefix(' ')?.split_once(" to ")?;
-                Some((what, from, to, *count))
-            });
-            let all: Vec<_> = all.collect();
-            let seen: BTreeSet<_> = all.iter().flat_map(|(_, from, to, _)| [*from, *to]).collect();
-            let missed: Vec<_> = states.iter().filter(|state| !seen.contains(**state)).copied().collect();
+        for machine in &machines::ALL {
+            let key = |(from, to): (&str, &str)| format!("{} {from} to {to}", machine.name);
+            let (seen, missed): (Vec<_>, Vec<_>) =
+                machine.transitions().partition(|transition| self.figures.contains_key(&key(*transition)));
+            let states: BTreeSet<_> = seen.iter().flat_map(|(from, to)| [*from, *to]).collect();
+            let missed: Vec<_> = missed.iter().map(|(from, to)| format!("{from} to {to}")).collect();
             let missed = if missed.is_empty() { String::new() } else { format!(" (not: {})", missed.join(", ")) };
-            let texts: Vec<_> =
-                all.iter().map(|(_, from, to, count)| format!("{from} to {to} {}", grouped(*count))).collect();
-            let states = format!("{} of {} states{missed}", seen.len(), states.len());
-            row(title, &format!("{states}, {} transitions: {}", all.len(), texts.join("; ")));
-            for (what, ..) in &all {
-                rest.remove(*what);
-            }
+            let texts: Vec<_> = seen
+                .iter()
+                .filter_map(|(from, to)| Some(format!("{from} to {to} {}", grouped(rest.remove(&key((*from, *to)))?))))
+                .collect();
+            let (states, all) = (format!("{} of {} states", states.len(), machine.states.len()), machine.transitions());
+            let transitions = format!("{} of {} transitions{missed}", seen.len(), all.count());
+            row(machine.title, &format!("{states}, {transitions}: {}", texts.join("; ")));
         }
         for (begins, title) in KINDS {
             let all = self.figures.iter().filter(|(what, _)| what.starts_with(begins));

@@ -26,7 +26,7 @@ use konductor_api::{
 };
 use konductor_cluster::{
     follow::Event,
-    object::{self as cluster, Lenient, Metadata, Object},
+    object::{self as cluster, Lenient, Metadata, NO_VERSION, Object},
 };
 use kube::Resource;
 
@@ -202,6 +202,18 @@ enum Task {
     Scan(At),
 }
 
+/// How far the first list that ends is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum First {
+    /// None has ended.
+    #[default]
+    Coming,
+    /// It has ended; what is kept may have been shown by others that broke off.
+    Listed,
+    /// That was taken away: what is kept is what there is.
+    Swept,
+}
+
 /// What the barriers of the cluster need to be decided on.
 #[derive(Default)]
 pub(crate) struct Arrivals {
@@ -209,7 +221,7 @@ pub(crate) struct Arrivals {
     /// Where each arrival is.
     keys: HashMap<Arc<str>, Key>,
     epoch: u32,
-    listed: bool,
+    first: First,
     barriers_listed: bool,
     tasks: Tasks<Task>,
     orphans: Orphans,
@@ -295,13 +307,14 @@ impl Arrivals {
     pub(crate) fn take(&mut self, seen: Event<Lenient<Arrived>>, now: Now) {
         match seen {
             Event::Init => self.epoch += 1,
-            Event::InitDone { .. } => {
-                let task = if mem::replace(&mut self.listed, true) {
-                    Task::Sweep(self.epoch, None)
+            Event::InitDone { version } => {
+                self.first = self.first.max(First::Listed);
+                // By a list in which something could not be read, nothing is gone.
+                if version == NO_VERSION {
+                    self.swept();
                 } else {
-                    Task::Begin(None)
-                };
-                self.tasks.push("", task);
+                    self.tasks.push("", Task::Sweep(self.epoch, None));
+                }
             }
             Event::Apply(Ok(arrived)) => self.arrive(arrived, now),
             Event::Apply(Err(misfit)) => self.leave(&misfit.metadata.uid),
@@ -309,9 +322,16 @@ impl Arrivals {
         }
     }
 
+    /// What was last seen before the list that has ended is taken away, also what others have shown that broke off.
+    fn swept(&mut self) {
+        if mem::replace(&mut self.first, First::Swept) != First::Swept {
+            self.tasks.push("", Task::Begin(None));
+        }
+    }
+
     fn arrive(&mut self, mut arrived: Arrived, now: Now) {
         let found = || Timestamp::from_second(arrived.created).map_or(Since::begun(now), |at| Since::found(at, now));
-        let since = if self.listed { Since::begun(now) } else { found() };
+        let since = if self.first == First::Coming { found() } else { Since::begun(now) };
         let known = self.keys.get(&arrived.uid).and_then(|key| self.attendances.get(key));
         let since =
             known.and_then(|attendance| attendance.entries.get(&arrived.uid)).map_or(since, |entry| entry.since);
@@ -349,8 +369,10 @@ impl Arrivals {
 
     /// What to do about a barrier; `None` while too little is known.
     pub(crate) fn decide(&self, key: &Key, barrier: &BarrierObject, now: Now) -> Option<Plan<BarrierStatus>> {
-        let attendance =
-            self.attendances.get(key).filter(|attendance| self.listed && attendance.counted == Counted::All)?;
+        let attendance = self
+            .attendances
+            .get(key)
+            .filter(|attendance| self.first == First::Swept && attendance.counted == Counted::All)?;
         let uid = &attendance.known.as_ref()?.uid;
         if *barrier.metadata.uid != **uid {
             return None;
@@ -477,6 +499,9 @@ impl Arrivals {
                 });
                 for uid in old {
                     self.leave(&uid);
+                }
+                if at.is_none() {
+                    self.swept();
                 }
                 at.map(|at| Task::Sweep(epoch, Some(at)))
             }

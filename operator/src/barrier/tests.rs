@@ -10,7 +10,7 @@ use konductor_api::{RendezvousPhase, arbiter::Now, limits::RETRY_AFTER};
 use konductor_cluster::{
     Refusal, RequestError,
     follow::{Deleted, Event},
-    object::Lenient,
+    object::{Lenient, NO_VERSION},
 };
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ use crate::{
     events::Recorder,
     key::{Key, ParentKey},
     metrics::Metrics,
-    waitable::{self, Answer, Chore, Next, Request, Seen, Waitables},
+    waitable::{self, Answer, Chore, Next, Request, Seen, Verdict, Waitables},
 };
 
 const START: i64 = 1_800_000_000;
@@ -154,6 +154,34 @@ fn what_a_list_does_not_show_any_more_is_taken_away_in_pieces() {
     arrive(&mut arrivals, "0500", Some("one"), at(0, 0));
     arrivals.take(Event::InitDone { version: 1 }, at(0, 0));
     assert!(settle(&mut arrivals, 100) <= 101);
+    assert_eq!(arrived(&arrivals, &barrier), Some(1));
+}
+
+#[test]
+fn what_only_a_first_list_that_broke_off_has_shown_is_not_there() {
+    let mut arrivals = Arrivals::default();
+    arrivals.barriers_listed();
+    let barrier = barrier("one", &json!({ "expected": 2 }));
+    arrivals.barrier(&key(), Some(&barrier), at(0, 0));
+    arrivals.take(Event::Init, at(0, 0));
+    arrive(&mut arrivals, "gone", Some("one"), at(0, 0));
+    arrivals.take(Event::Init, at(0, 0));
+    arrive(&mut arrivals, "there", Some("one"), at(0, 0));
+    arrivals.take(Event::InitDone { version: 1 }, at(0, 0));
+    assert_eq!(arrived(&arrivals, &barrier), None, "nothing is said before the first is taken away");
+    settle(&mut arrivals, 100);
+    assert_eq!(arrived(&arrivals, &barrier), Some(1));
+}
+
+#[test]
+fn by_a_list_in_which_something_could_not_be_read_nobody_is_gone() {
+    let mut arrivals = listed();
+    let barrier = barrier("one", &json!({ "expected": 2 }));
+    arrivals.barrier(&key(), Some(&barrier), at(0, 0));
+    arrive(&mut arrivals, "there", Some("one"), at(0, 0));
+    arrivals.take(Event::Init, at(0, 0));
+    arrivals.take(Event::InitDone { version: NO_VERSION }, at(0, 0));
+    settle(&mut arrivals, 100);
     assert_eq!(arrived(&arrivals, &barrier), Some(1));
 }
 
@@ -344,4 +372,34 @@ fn the_next_round_waits_out_no_long_pause_once_what_kept_it_is_gone() {
     engine.observe(Seen::Other(gone("stuck")), at(400, 400));
     stuck(&mut engine, at(400, 400));
     assert!(stuck(&mut engine, at(400 + RETRY_AFTER.as_secs(), 401)));
+}
+
+#[test]
+fn who_is_overtaken_looks_at_what_is_there_and_waits_for_no_watch() {
+    let metrics = Metrics::new(Clock::start());
+    let (recorder, _news) = Recorder::new(metrics.clone());
+    let mut engine = Engine::new(Waitables::new(Barriers::new(&metrics), &metrics, &recorder));
+    let start = at(100, 100);
+    engine.observe(Seen::Other(Event::Init), start);
+    engine.observe(Seen::Other(Event::InitDone { version: 1 }), start);
+    let known = barrier("one", &json!({ "expected": 1 }));
+    engine.observe(Seen::Parent(Event::Apply(Box::new(Ok(known.clone())))), start);
+    engine.lead(true, start);
+    let one = |engine: &mut Engine<Waitables<Barriers>>, now| {
+        let mut requests: Vec<_> = (0..10).flat_map(|_| engine.turn(now, || false)).collect();
+        assert_eq!(requests.len(), 1, "one at a time");
+        requests.remove(0)
+    };
+    let (ticket, request) = one(&mut engine, start);
+    let Request::Patch { purpose, version: 1, .. } = request else { panic!("another request") };
+    let refusal = Refusal { code: 409, ..Refusal::default() };
+    let verdict = Verdict::Failed(RequestError::Refused(refusal.into()));
+    engine.answered(&ticket, Answer::Patched(purpose, verdict), start);
+    let (ticket, request) = one(&mut engine, start);
+    let Request::Look(_, purpose) = request else { panic!("another request") };
+    let mut found = known;
+    found.metadata.version = 2;
+    engine.answered(&ticket, Answer::Looked(purpose, Some(Box::new(Ok(found)))), start);
+    let (_, request) = one(&mut engine, at(102, 102));
+    assert!(matches!(request, Request::Patch { version: 2, .. }), "another request");
 }

@@ -284,9 +284,10 @@ impl DependencyCache {
                 return self.gone(kind, &ParentKey { namespace, name }.into(), Some(version));
             }
             (Subject::Namespaces, Event::Init) => self.hospitable.epoch += 1,
-            (Subject::Namespaces, Event::InitDone { .. }) => {
+            (Subject::Namespaces, Event::InitDone { version }) => {
                 let epoch = self.hospitable.epoch;
-                let old = self.hospitable.namespaces.iter().filter(|(_, (seen, _))| *seen != epoch);
+                let is_old = |seen: u32| seen != epoch && version != NO_VERSION;
+                let old = self.hospitable.namespaces.iter().filter(|(_, (seen, _))| is_old(*seen));
                 let mut old: Vec<_> = old.map(|(name, _)| name.clone()).collect();
                 old.sort_unstable();
                 for name in old {

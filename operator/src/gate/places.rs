@@ -125,12 +125,13 @@ impl DependencyCache {
         (stock.epoch, stock.listing) = (stock.epoch + 1, true);
         let mut begun = Vec::new();
         for (name, Place { standing, .. }) in &mut stock.places {
-            if matches!(standing, Standing::Later | Standing::Listing(..)) {
+            // Before the first list that ends, some have been shown only by others that broke off.
+            if !stock.listed || matches!(standing, Standing::Later | Standing::Listing(..)) {
                 *standing = Standing::Coming;
                 begun.push(name.clone());
             }
         }
-        // What their own lists have shown may have been deleted unseen.
+        // What those have shown may have been deleted unseen.
         for place in begun {
             self.empty(kind, &place);
         }
@@ -453,6 +454,19 @@ mod tests {
         scene.list_shows(&wish, Some(Scene::job("late", "a", 5, 0)));
         scene.list_shows(&wish, None);
         assert_eq!(scene.message("late", &late).as_deref(), Some("Job a is complete"));
+    }
+
+    #[test]
+    fn what_only_a_first_list_that_broke_off_has_shown_is_not_there() {
+        let mut scene = Scene::new();
+        let gate = scene.gate("n", "n");
+        scene.see(JOBS, Event::Init);
+        scene.watch_shows("n", "a", 5);
+        scene.see(JOBS, Event::Init);
+        scene.watch_shows("n", "b", 5);
+        scene.see(JOBS, Event::InitDone { version: 7 });
+        assert_eq!(scene.message("n", &gate).as_deref(), Some("Job a does not exist"));
+        assert_eq!(scene.0.kept(Dependency::Job), 1);
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(crate) enum Job<E> {
     Status,
     /// A step of an errand; `None`: of a chore.
     Step(E, Option<Purpose>),
+    /// A look at a parent that is not as it was known, as a write for this purpose has shown.
+    Look(Purpose),
 }
 
 /// A request.
@@ -82,19 +84,23 @@ pub(crate) enum Request<K: Kind> {
     Patch { key: Key, purpose: Purpose, version: Version, status: Value },
     /// Takes a step of an errand.
     Step(K::Errand, Option<Purpose>, <K::Errand as Errand<K>>::Request),
+    /// Reads the parent.
+    Look(Key, Purpose),
 }
 
 /// What became of a request.
 pub(crate) enum Answer<K: Kind> {
     Patched(Purpose, Verdict<K>),
     Stepped(K::Errand, Option<Purpose>, <K::Errand as Errand<K>>::Answer),
+    /// `None`: it could not be read.
+    Looked(Purpose, Option<Box<Lenient<ObjectOf<K>>>>),
 }
 
 /// A parent, and how far its status is.
 struct Entry<K: Kind> {
     object: Arc<ObjectOf<K>>,
     epoch: u32,
-    /// A write or its errand is under way, or waits to go on; for the object of this UID.
+    /// A write, its errand or a look after it is under way, or waits to go on; for the object of this UID.
     writing: bool,
     /// It waits for a place to be written, as something urgent or not.
     queued: Option<bool>,
@@ -266,10 +272,15 @@ impl<K: Kind> Waitables<K> {
     }
 
     /// A write has come to its end.
-    fn written(&mut self, key: &Key, purpose: &Purpose, verdict: Verdict<K>, turn: &mut KindTurn<'_, K>) {
+    fn written(&mut self, lane: Lane, key: &Key, purpose: &Purpose, verdict: Verdict<K>, turn: &mut KindTurn<'_, K>) {
         let change = purpose.change;
         let Some(entry) = self.written_to(key, purpose) else { return };
-        entry.writing = false;
+        // What it is now the watch will tell: at once, or when it is noticed that the watch is silent.
+        let looks = turn.leading && matches!(&verdict, Verdict::Failed(error) if error.is_conflict());
+        entry.writing = looks;
+        if looks {
+            turn.lanes.push(lane, key, Job::Look(purpose.clone()));
+        }
         let longest = match &verdict {
             Verdict::Failed(error) if !error.is_not_applied() => LONGEST_OUTAGE,
             _ => LONGEST_PAUSE,
@@ -301,6 +312,21 @@ impl<K: Kind> Waitables<K> {
             }
             Verdict::Premature(complaint) => self.complain(key, complaint),
             Verdict::Failed(_) => {}
+        }
+        turn.work_queue.mark(key);
+    }
+
+    /// A parent was looked at: it is decided on as it is.
+    fn looked(
+        &mut self,
+        key: &Key,
+        purpose: &Purpose,
+        found: Option<Box<Lenient<ObjectOf<K>>>>,
+        turn: &mut KindTurn<'_, K>,
+    ) {
+        self.abandon(key, Some(purpose));
+        if let Some(object) = found.filter(|object| object.metadata().uid == purpose.uid) {
+            self.apply(*object, turn);
         }
         turn.work_queue.mark(key);
     }
@@ -384,6 +410,7 @@ impl<K: Kind> Plugin for Waitables<K> {
             match (job, self.entries.get_mut(&key)) {
                 (Job::Status, Some(entry)) => entry.queued = None,
                 (Job::Step(_, purpose), _) => self.abandon(&key, purpose.as_ref()),
+                (Job::Look(purpose), _) => self.abandon(&key, Some(&purpose)),
                 (Job::Status, None) => {}
             }
         }
@@ -432,19 +459,21 @@ impl<K: Kind> Plugin for Waitables<K> {
                 let request = errand.request();
                 Some(Request::Step(errand, purpose, request))
             }
+            Job::Look(purpose) => Some(Request::Look(key.clone(), purpose)),
         }
     }
 
     fn answered(&mut self, lane: Lane, key: &Key, answer: Answer<K>, turn: &mut KindTurn<'_, K>) {
         match answer {
-            Answer::Patched(purpose, verdict) => self.written(key, &purpose, verdict, turn),
+            Answer::Patched(purpose, verdict) => self.written(lane, key, &purpose, verdict, turn),
+            Answer::Looked(purpose, found) => self.looked(key, &purpose, found, turn),
             Answer::Stepped(errand, purpose, answer) => match errand.answered(answer, turn.now) {
                 Next::Step(errand) if turn.leading => turn.lanes.push(lane, key, Job::Step(errand, purpose)),
                 Next::Step(_) => self.abandon(key, purpose.as_ref()),
                 Next::Done(chore) => self.done(key, chore, turn.now),
                 Next::End(verdict) => {
                     if let Some(purpose) = purpose {
-                        self.written(key, &purpose, verdict, turn);
+                        self.written(lane, key, &purpose, verdict, turn);
                     }
                 }
             },
@@ -460,6 +489,12 @@ impl<K: Kind> Plugin for Waitables<K> {
             Request::Step(errand, purpose, request) => {
                 let answer = K::Errand::perform(client, request).await;
                 Answer::Stepped(errand, purpose, answer)
+            }
+            Request::Look(key, purpose) => {
+                let endpoint: EndpointOf<K> = Endpoint::namespaced(client, Program::OPERATOR, &key.namespace);
+                // If it does not answer, or there is none, the watch will tell.
+                let found = endpoint.get(&key.name).await.ok();
+                Answer::Looked(purpose, found.map(kept::<K>))
             }
         }
     }

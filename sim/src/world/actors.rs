@@ -30,7 +30,7 @@ use crate::{
     chance::Chance,
     mutation::Mutation,
     observe::{self, Broken},
-    plan::{Awaited, Plan, Weather, What, Who, Wrapper},
+    plan::{Awaited, Plan, Thing, Weather, What, Who, Wrapper},
     server::{Key, Server, resource},
     sizes::CENSUS,
 };
@@ -199,20 +199,7 @@ impl Cast {
         for number in 0..plan.locks.len() {
             self.make_lock(number);
         }
-        for barrier in &plan.barriers {
-            let mut spec = json!({ "expected": barrier.expected });
-            let seconds = |seconds: u64| Value::from(format!("{seconds}s"));
-            for (field, value) in [
-                ("quorum", barrier.quorum.map(Value::from)),
-                ("timeout", barrier.timeout.map(seconds)),
-                ("resetAfter", barrier.reset_after.map(seconds)),
-            ] {
-                if let Some(value) = value {
-                    spec[field] = value;
-                }
-            }
-            world.create(&path(OURS, "barriers"), "konductor.io/v1", "Barrier", &barrier.name, &spec);
-        }
+        self.make_barriers();
         self.make_gates();
         tokio::spawn(Arc::clone(self).complete_jobs());
         if plan.calm.is_zero() {
@@ -297,6 +284,23 @@ impl Cast {
         (0..self.plan.locks.len()).map(|lock| self.plan.namespace_of(lock)).filter(|name| *name != TEAM).collect()
     }
 
+    fn make_barriers(&self) {
+        for barrier in &self.plan.barriers {
+            let mut spec = json!({ "expected": barrier.expected });
+            let seconds = |seconds: u64| Value::from(format!("{seconds}s"));
+            for (field, value) in [
+                ("quorum", barrier.quorum.map(Value::from)),
+                ("timeout", barrier.timeout.map(seconds)),
+                ("resetAfter", barrier.reset_after.map(seconds)),
+            ] {
+                if let Some(value) = value {
+                    spec[field] = value;
+                }
+            }
+            self.world.create(&path(OURS, "barriers"), "konductor.io/v1", "Barrier", &barrier.name, &spec);
+        }
+    }
+
     fn make_gates(&self) {
         for side in &self.plan.sides {
             let conditions = side.needs.iter().map(|need| {
@@ -322,17 +326,61 @@ impl Cast {
         }
     }
 
-    /// Has each job be complete once its time has come, whatever becomes of it then.
+    /// Where a gate is, counted with those that nobody waits for after the others.
+    fn gate_path(&self, number: usize) -> String {
+        let gates = &self.plan.gates;
+        let Some(gate) = gates.get(number) else {
+            let side = &self.plan.sides[number - gates.len()];
+            let namespace = if side.elsewhere { ONLOOKERS } else { TEAM };
+            return format!("{}/{}", path_in(namespace, OURS, "gates"), side.name);
+        };
+        format!("{}/{}", path(OURS, "gates"), gate.name)
+    }
+
+    fn barrier_path(&self, number: usize) -> String {
+        format!("{}/{}", path(OURS, "barriers"), self.plan.barriers[number].name)
+    }
+
+    fn job_path(&self, gate: usize) -> String {
+        format!("{}/{}", path("batch", "jobs"), self.plan.gates[gate].name)
+    }
+
+    fn expect(&self, barrier: usize, expected: u64) {
+        self.world.ask(Method::PATCH, &self.barrier_path(barrier), &json!({ "spec": { "expected": expected } }));
+    }
+
+    /// The job of a gate, if it is there.
+    fn job(&self, gate: usize) -> Option<Value> {
+        let (code, job) = self.world.ask(Method::GET, &self.job_path(gate), &Value::Null);
+        (code == 200).then_some(job)
+    }
+
+    /// A job is deleted, and made anew after so long.
+    async fn recreate_job(&self, gate: usize, pause: Duration) {
+        self.world.ask(Method::DELETE, &self.job_path(gate), &Value::Null);
+        sleep(pause).await;
+        self.make_gates();
+    }
+
+    /// The controller of jobs says how one has ended.
+    fn end_job(&self, gate: usize, condition: &str) {
+        let status = json!({ "status": { "succeeded": u64::from(condition == "Complete"), "conditions": [
+            { "type": condition, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" },
+        ]}});
+        self.world.ask(Method::PATCH, &format!("{}/status", self.job_path(gate)), &status);
+    }
+
+    /// Has each job be complete once its time has come, whatever becomes of it then, if it has not failed.
     async fn complete_jobs(self: Arc<Self>) {
         let mut times: Vec<_> = self.plan.gates.iter().filter_map(|gate| gate.completes).collect();
         times.sort();
         loop {
             let now = self.world.now();
-            for gate in self.plan.gates.iter().filter(|gate| gate.completes.is_some_and(|at| at <= now)) {
-                let status = json!({ "status": { "succeeded": 1, "conditions": [
-                    { "type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" },
-                ]}});
-                self.world.ask(Method::PATCH, &format!("{}/{}/status", path("batch", "jobs"), gate.name), &status);
+            for (number, gate) in self.plan.gates.iter().enumerate() {
+                let is_due = gate.completes.is_some_and(|at| at <= now);
+                if is_due && self.job(number).is_some_and(|job| observe::state_of(&job) == "Active") {
+                    self.end_job(number, "Complete");
+                }
             }
             let next = times.iter().find(|at| **at > now).and_then(|at| at.checked_sub(now));
             if times.is_empty() {
@@ -361,6 +409,7 @@ impl Cast {
             inner.cuts.clear();
             inner.bans.clear();
             inner.admission.clear();
+            inner.sick.clear();
             inner
                 .servers
                 .iter_mut()
@@ -378,6 +427,9 @@ impl Cast {
         }
         for (number, lock) in self.plan.locks.iter().enumerate().filter(|(_, lock)| lock.is_semaphore) {
             self.set_permits(number, lock.permits);
+        }
+        for (number, barrier) in self.plan.barriers.iter().enumerate() {
+            self.expect(number, barrier.expected);
         }
     }
 
@@ -523,10 +575,7 @@ impl Cast {
             What::LoseNode { client, span, is_cut_off, kills } => {
                 self.lose_node(client, span, is_cut_off, kills).await;
             }
-            What::Cut(who, span) => {
-                let until = tokio::time::Instant::now() + span;
-                world.inner().cuts.insert(who.to_string(), until);
-            }
+            What::Cut(who, span) => world.cut_off(who.to_string(), span),
             What::Forbid(who, span) => {
                 let until = tokio::time::Instant::now() + span;
                 world.inner().bans.insert(who.to_string(), until);
@@ -588,6 +637,40 @@ impl Cast {
             What::Refuse(span) => world.admits_not(Refusal::Policy, span),
             What::Webhook(span) => world.admits_not(Refusal::Webhook, span),
             What::Neighbour(mischief) => neighbour::disturb(world, &self.plan, mischief),
+            What::Sick(thing, span) => {
+                let paths = match thing {
+                    Thing::Lock(number) => vec![self.lock_path(number)],
+                    Thing::ClaimsOf(client) => self.claims_of(client).into_iter().map(|(path, _)| path).collect(),
+                    Thing::Barrier(number) => vec![self.barrier_path(number)],
+                    Thing::Gate(number) => vec![self.gate_path(number)],
+                };
+                for path in paths {
+                    world.sickens(path, span);
+                }
+            }
+            What::Ttl(number, seconds) => {
+                let spec = json!({ "spec": { "ttl": format!("{seconds}s") } });
+                world.ask(Method::PATCH, &self.lock_path(number), &spec);
+            }
+            What::Expect(number, expected) => self.expect(number, expected),
+            What::RecreateGate(number, pause) => {
+                world.ask(Method::DELETE, &self.gate_path(number), &Value::Null);
+                sleep(pause).await;
+                self.make_gates();
+            }
+            What::RecreateBarrier(number, pause) => {
+                world.ask(Method::DELETE, &self.barrier_path(number), &Value::Null);
+                sleep(pause).await;
+                self.make_barriers();
+            }
+            What::FailJob(gate, pause) => {
+                if self.job(gate).is_some_and(|job| observe::state_of(&job) == "Active") {
+                    self.end_job(gate, "Failed");
+                    sleep(pause).await;
+                    self.recreate_job(gate, Duration::ZERO).await;
+                }
+            }
+            What::DeleteJob(gate, pause) => self.recreate_job(gate, pause).await,
         }
     }
 
@@ -658,6 +741,7 @@ impl Cast {
         for number in (0..self.plan.locks.len()).filter(|number| self.plan.locks[*number].team == 0).filter(is_there) {
             self.make_lock(number);
         }
+        self.make_barriers();
         self.make_gates();
     }
 
@@ -667,8 +751,7 @@ impl Cast {
         let (Some(name), Some(process)) = (self.pod_of(client), self.process(Who::Client(client))) else { return };
         lock(&self.lost).insert(client);
         if is_cut_off {
-            let until = tokio::time::Instant::now() + span;
-            world.inner().cuts.insert(process.name.clone(), until);
+            world.cut_off(process.name.clone(), span);
         }
         sleep(span / 3).await;
         // It is evicted; nobody is there to end it.
@@ -1045,6 +1128,7 @@ impl Life {
                         // Nothing is begun any more.
                         Event::Held { .. } if is_told_to_end => {}
                         Event::Held { fencing_token, deadline, .. } => {
+                            cast.world.is_told_to_hold(&self.process);
                             let deadline = self.deadline(deadline);
                             cast.world.holds(number, plan.lock, plan.permits, fencing_token, deadline);
                             works_until = Some(tokio::time::Instant::now() + plan.works);

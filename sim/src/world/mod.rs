@@ -58,6 +58,9 @@ const REQUESTS_OF_EACH: u32 = 5;
 /// The same of a client: it has no loop without a pause.
 const CLIENT_REQUESTS: u32 = 30;
 
+/// How long what was heard may be new to who has not stood still.
+const HEARD: Duration = Duration::from_secs(1);
+
 /// The world.
 pub struct World {
     inner: Mutex<Inner>,
@@ -70,8 +73,8 @@ struct Inner {
     chance: Chance,
     weather: Weather,
     calm: bool,
-    /// Until when nothing goes from or to a process, by its name.
-    cuts: BTreeMap<String, Instant>,
+    /// From when to when nothing goes from or to a process, by its name.
+    cuts: BTreeMap<String, (Instant, Instant)>,
     /// Until when a process may do nothing.
     bans: BTreeMap<String, Instant>,
     servers: Vec<ApiServer>,
@@ -81,6 +84,8 @@ struct Inner {
     restored: bool,
     /// Until when admission refuses claims, and how.
     admission: BTreeMap<Refusal, Instant>,
+    /// Until when each object of which something is wrong cannot be served, by its path.
+    sick: BTreeMap<String, Instant>,
     observers: Observers,
     mutation: Option<Mutation>,
     story: Option<String>,
@@ -143,6 +148,7 @@ impl World {
             versions: Vec::new(),
             restored: false,
             admission: BTreeMap::new(),
+            sick: BTreeMap::new(),
             observers: Observers::new(plan),
             mutation: plan.mutation,
             story: tells.then(String::new),
@@ -209,12 +215,14 @@ impl World {
         }
         let (requests, watches) = (process.open.requests.load(Relaxed), process.open.watches.load(Relaxed));
         inner.observers.waits(now, &process.name, process.is_operator, requests, watches);
-        let tail = request.query.iter().any(|(name, _)| name == "watch");
         inner.note(now, &process.name, request.method.as_str(), &request.path);
         inner.tell(now, || {
-            let watch = if tail { " (watch)" } else { "" };
+            let mut query = String::new();
+            for (number, (name, value)) in request.query.iter().enumerate() {
+                let _ = write!(query, "{}{name}={value}", if number == 0 { '?' } else { '&' });
+            }
             let body = String::from_utf8_lossy(&request.body);
-            format!("{} asks: {} {}{watch} {body}", process.name, request.method, request.path)
+            format!("{} asks: {} {}{query} {body}", process.name, request.method, request.path)
         });
     }
 
@@ -279,8 +287,20 @@ impl World {
         (lag, cut)
     }
 
+    /// Nothing goes from or to a process for so long.
+    fn cut_off(&self, process: String, span: Duration) {
+        let now = Instant::now();
+        let mut inner = self.inner();
+        let cut = inner.cuts.entry(process).or_insert((now, now));
+        *cut = (if cut.1 < now { now } else { cut.0 }, now + span);
+    }
+
     fn cut_until(&self, process: &Process) -> Option<Instant> {
-        self.inner().cuts.get(&process.name).copied().filter(|until| *until > Instant::now())
+        let inner = self.inner();
+        if inner.mutation == Some(Mutation::CutOffAreAnswered) && !process.is_operator {
+            return None;
+        }
+        inner.cuts.get(&process.name).map(|(_, until)| *until).filter(|until| *until > Instant::now())
     }
 
     fn is_forbidden(&self, process: &Process) -> bool {
@@ -348,6 +368,10 @@ impl World {
                 stale = stale.saturating_sub(inner.chance.below(20));
             }
             request = &rewritten;
+        }
+        if inner.is_sick(&request.path) {
+            inner.observers.count("request: about an object that cannot be served");
+            return Reply::Answer(Answer::trouble(500));
         }
         if let Some(answer) = Self::admission(&inner, request) {
             return Reply::Answer(answer);
@@ -417,8 +441,23 @@ impl World {
         self.changed.iter().for_each(|changed| changed.notify_waiters());
     }
 
+    fn sickens(&self, path: String, span: Duration) {
+        self.inner().sick.insert(path, Instant::now() + span);
+    }
+
     fn admits_not(&self, how: Refusal, span: Duration) {
         self.inner().admission.insert(how, Instant::now() + span);
+    }
+
+    /// The library tells this process that it holds something: nobody says so to whom no answer gets through.
+    fn is_told_to_hold(&self, process: &Process) {
+        let now = self.now();
+        let mut inner = self.inner();
+        let cut = inner.cuts.get(&process.name).filter(|(_, until)| *until > Instant::now());
+        if cut.is_some_and(|(from, _)| Instant::now() > (*from).max(process.runs_since()) + HEARD) {
+            let what = format!("I5: {} holds something, and has heard of nobody for a while", process.name);
+            inner.observers.broken(now, what);
+        }
     }
 
     /// A client holds a lock. Of a claim that etcd has forgotten nobody else knows.
@@ -627,6 +666,11 @@ impl View<'_> {
 }
 
 impl Inner {
+    fn is_sick(&self, path: &str) -> bool {
+        let object = path.strip_suffix("/status").unwrap_or(path);
+        self.sick.get(object).is_some_and(|until| *until > Instant::now())
+    }
+
     fn tell(&mut self, now: Duration, line: impl FnOnce() -> String) {
         if let Some(story) = &mut self.story {
             let _ = writeln!(story, "{:>9.3} {}", now.as_secs_f64(), line());

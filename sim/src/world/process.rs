@@ -115,6 +115,14 @@ impl Process {
         }
     }
 
+    /// Since when it has not stood still.
+    pub(super) fn runs_since(&self) -> Instant {
+        match self.life().stood {
+            Some((_, to)) => to.unwrap_or_else(Instant::now),
+            None => self.born,
+        }
+    }
+
     /// Has it stand still with its machine: its monotonic clock does, too, and its time since boot goes on.
     pub(super) fn suspend(&self) {
         let mut life = self.life();

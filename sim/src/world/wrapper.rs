@@ -153,9 +153,13 @@ impl<'a> Run<'a> {
             }
             Some(event) = self.heard.recv() => {
                 self.life.cast.world.unheard(self.life.number, self.heard.len());
-                events.push_back(event);
-                while let Ok(event) = self.heard.try_recv() {
+                let mut next = Some(event);
+                while let Some(event) = next {
+                    if matches!(event, Event::Claim(_, konductor::Event::Held { .. })) {
+                        self.life.cast.world.is_told_to_hold(&self.life.process);
+                    }
                     events.push_back(event);
+                    next = self.heard.try_recv().ok();
                 }
             }
         }

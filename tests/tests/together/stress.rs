@@ -6,6 +6,7 @@
 //! - never more hold than there are permits ([`crate::record`]);
 //! - a command is dead before its claim is seen expired or gone, and whatever it had started with it;
 //! - once the faults have stopped, everything is free again within a TTL and a little time of the operator's;
+//! - each claim goes from state to state as it may, and keeps its ticket ([`Claims`], as in the simulation);
 //! - each wrapper ends with a code that its end explains.
 //!
 //! The seed decides what is done and to whom; how the processes interleave is up to the machine, so a run can be
@@ -20,7 +21,8 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use konductor::Boottime;
 use konductor_api::{ClaimPhase, Permit};
-use konductor_tests::{Chance, ControlPlane, Installed, Pid, Process, Signal, setting};
+use konductor_sim::claims::Claims;
+use konductor_tests::{Chance, ControlPlane, Installed, Pid, Process, Signal, setting, wait_for};
 use kube::Api;
 use kube::api::{WatchEvent, WatchParams};
 use nix::sys::signal::kill;
@@ -111,8 +113,14 @@ struct Frozen {
     pids: Vec<Pid>,
 }
 
-/// When the API showed that the claim on this semaphore with this fencing token is over.
-type Overs = Arc<Mutex<BTreeMap<(String, u64), Boottime>>>;
+/// What the API showed.
+#[derive(Default)]
+struct Shown {
+    /// When the claim on this semaphore with this fencing token was over.
+    overs: BTreeMap<(String, u64), Boottime>,
+    /// What each claim was, one after the other.
+    claims: Claims,
+}
 
 struct Stress {
     control_plane: ControlPlane,
@@ -129,7 +137,7 @@ struct Stress {
     history: Vec<String>,
     /// What those who have ended said.
     said: Vec<String>,
-    overs: Overs,
+    shown: Arc<Mutex<Shown>>,
 }
 
 #[tokio::test]
@@ -165,8 +173,8 @@ impl Stress {
         for (name, permits) in SEMAPHORES {
             scene.semaphore_called(name, permits as u32).await;
         }
-        let overs = Overs::default();
-        tokio::spawn(watch(scene.permits(), overs.clone()));
+        let shown = Arc::<Mutex<Shown>>::default();
+        tokio::spawn(watch(scene.permits(), shown.clone()));
         let records = SEMAPHORES.map(|(name, _)| Record::new(scene.folder.path().join(name)));
         let mut stress = Self {
             control_plane,
@@ -181,7 +189,7 @@ impl Stress {
             faults: BTreeMap::new(),
             history: Vec::new(),
             said: Vec::new(),
-            overs,
+            shown,
         };
         for number in 0..wrappers {
             let slot = stress.start(number);
@@ -292,7 +300,12 @@ impl Stress {
 
     /// What must hold at any time.
     fn check(&self) {
-        let overs = self.overs.lock().expect("no watcher has panicked").clone();
+        let overs = {
+            let shown = self.shown.lock().expect("no watcher has panicked");
+            let (broken, history) = (shown.claims.broken().join("\n"), &self.history);
+            assert!(broken.is_empty(), "{broken}\nthe faults:\n{}", history.join("\n"));
+            shown.overs.clone()
+        };
         for (record, (name, permits)) in self.records.iter().zip(SEMAPHORES) {
             record.assert_never_more_than(permits);
             for run in record.runs() {
@@ -317,8 +330,9 @@ impl Stress {
 
     fn tell(&self) {
         let runs: Vec<_> = self.records.iter().map(|record| record.runs().len()).collect();
+        let (seen, all) = self.shown.lock().expect("no watcher has panicked").claims.coverage();
         println!(
-            "{} wrappers started, {runs:?} commands ran, ends by code {:?}, faults {:?}",
+            "{} wrappers started, {runs:?} commands ran, ends by code {:?}, faults {:?}, transitions of claims {seen} of {all}",
             self.started, self.ended, self.faults
         );
     }
@@ -340,6 +354,12 @@ impl Stress {
             all.expect_exit(TTL + OVERHEAD, 0).await;
         }
         println!("all permits were free {:?} after the last wrapper had ended", Boottime::now().since(last));
+        for (name, _) in SEMAPHORES {
+            wait_for(&self.scene.semaphores(), name, LIMIT, |semaphore| {
+                semaphore.status.as_ref().is_some_and(|status| (status.in_use, status.waiting) == (Some(0), Some(0)))
+            })
+            .await;
+        }
         self.check();
         self.tell();
         assert!(self.records.iter().all(|record| !record.runs().is_empty()), "no command has run");
@@ -427,17 +447,18 @@ fn operator(installed: &Installed, number: usize) -> Process {
 }
 
 /// Writes down when claims are over.
-async fn watch(permits: Api<Permit>, overs: Overs) {
+async fn watch(permits: Api<Permit>, shown: Arc<Mutex<Shown>>) {
     loop {
         // While the API server is away nothing is seen; what ends meanwhile is then seen late, or not at all.
-        if timeout(LIMIT, watch_once(&permits, &overs)).await.is_err() {
+        if timeout(LIMIT, watch_once(&permits, &shown)).await.is_err() {
             println!("the watch of the claims is opened again");
         }
+        shown.lock().expect("no check has panicked").claims.looks_away();
         sleep(Duration::from_millis(100)).await;
     }
 }
 
-async fn watch_once(permits: &Api<Permit>, overs: &Overs) -> kube::Result<()> {
+async fn watch_once(permits: &Api<Permit>, shown: &Mutex<Shown>) -> kube::Result<()> {
     let mut events = std::pin::pin!(permits.watch(&WatchParams::default(), "0").await?);
     while let Some(event) = events.try_next().await? {
         let (claim, gone) = match event {
@@ -445,13 +466,11 @@ async fn watch_once(permits: &Api<Permit>, overs: &Overs) -> kube::Result<()> {
             WatchEvent::Deleted(claim) => (claim, true),
             WatchEvent::Bookmark(_) | WatchEvent::Error(_) => continue,
         };
+        let mut shown = shown.lock().expect("no check has panicked");
+        shown.claims.see(serde_json::to_value(&claim).expect("a claim is plain data"), gone);
         let Some(status) = &claim.status else { continue };
         if let (true, Some(token)) = (gone || status.phase == Some(ClaimPhase::Expired), status.fencing_token) {
-            overs
-                .lock()
-                .expect("no check has panicked")
-                .entry((claim.spec.semaphore.clone(), token))
-                .or_insert_with(Boottime::now);
+            shown.overs.entry((claim.spec.semaphore.clone(), token)).or_insert_with(Boottime::now);
         }
     }
     Ok(())

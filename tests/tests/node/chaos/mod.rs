@@ -9,6 +9,7 @@
 //!   expired or gone: no over-admissions;
 //! - a claim is over within its TTL and a little time of the operator's after its holder's end: no leaks;
 //! - no wrapper outlives its pod: no orphans;
+//! - each claim goes from state to state as it may, and keeps its ticket, as in the simulation;
 //! - a barrier opens when all have ended well who were to arrive, and whoever waits for it runs then;
 //! - every Job gets its end, a complete one has run, and each container ends with a code that its end explains.
 //!
@@ -146,6 +147,7 @@ impl Chaos {
                 .extend(runs.iter().filter(outlived).map(|run| format!("{}: {run:?} outlived its claim", lock.record)));
         }
         self.observer.with(|seen| {
+            wrong.extend(seen.steps.broken().iter().cloned());
             wrong.extend(seen.leaks.iter().map(|leak| format!("leaked: {leak}")));
             wrong.extend(seen.orphans.iter().map(|orphan| format!("orphaned: {orphan}")));
             let unexplained = seen.ends.values().filter(|end| !CODES.contains(&end.code) && end.reason != NOT_STARTED);
@@ -180,7 +182,8 @@ impl Chaos {
             println!(
                 "{} Jobs ({:?}), {wrappers} pods, {commands} commands ran (holding one, five, lead: {runs:?}), containers ended by \
                  code {codes:?}, faults {} {:?}, the API server was away for {:?}, the longest that a claim stayed after its \
-                 holder's end (while it answered; in all): {:?}, that a wrapper stayed after its pod's: {:?}",
+                 holder's end (while it answered; in all): {:?}, that a wrapper stayed after its pod's: {:?}, transitions of \
+                 claims (seen, all): {:?}",
                 self.jobs.started,
                 self.jobs.ends,
                 self.history.len(),
@@ -188,6 +191,7 @@ impl Chaos {
                 seen.unwell,
                 seen.longest_kept,
                 seen.longest_stray,
+                seen.steps.coverage(),
             );
         });
     }

@@ -14,9 +14,11 @@ use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use konductor::Boottime;
 use konductor_api::{ClaimPhase, LeaseRequest, LockClaim, Permit};
+use konductor_sim::claims::Claims;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Client, ResourceExt};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -65,6 +67,8 @@ pub(super) struct End {
 pub(super) struct Seen {
     /// By lock and fencing token.
     claims: BTreeMap<(&'static str, u64), Claim>,
+    /// What each claim was, one after the other.
+    pub(super) steps: Claims,
     /// By the container's id.
     pub(super) ends: BTreeMap<String, End>,
     strays: BTreeMap<String, Since>,
@@ -219,10 +223,14 @@ async fn look(client: Client, namespace: String, seen: Arc<Mutex<Seen>>) {
     }
 }
 
+fn value(claim: &impl Serialize) -> Value {
+    serde_json::to_value(claim).expect("a claim is plain data")
+}
+
 /// Writes down when claims are granted and over.
 async fn watch<K>(claims: Api<K>, kind: &'static str, seen: Arc<Mutex<Seen>>)
 where
-    K: LockClaim + Clone + DeserializeOwned + std::fmt::Debug,
+    K: LockClaim + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
 {
     loop {
         // While the API server is away nothing is seen; what ends meanwhile is then seen late, or not at all.
@@ -233,10 +241,15 @@ where
 
 async fn watch_once<K>(claims: &Api<K>, kind: &str, seen: &Mutex<Seen>) -> Option<()>
 where
-    K: LockClaim + Clone + DeserializeOwned + std::fmt::Debug,
+    K: LockClaim + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
 {
     let all = answered(claims.list(&ListParams::default())).await?;
-    seen.lock().expect("nobody has panicked").see_all(kind, &all.items);
+    {
+        let mut seen = seen.lock().expect("nobody has panicked");
+        seen.steps.looks_away();
+        all.items.iter().for_each(|claim| seen.steps.see(value(claim), false));
+        seen.see_all(kind, &all.items);
+    }
     let version = all.metadata.resource_version.unwrap_or_default();
     let mut events = std::pin::pin!(claims.watch(&WatchParams::default(), &version).await.ok()?);
     while let Some(event) = events.try_next().await.ok()? {
@@ -246,7 +259,9 @@ where
             WatchEvent::Bookmark(_) => continue,
             WatchEvent::Error(_) => return None,
         };
-        seen.lock().expect("nobody has panicked").see(kind, &claim, gone);
+        let mut seen = seen.lock().expect("nobody has panicked");
+        seen.steps.see(value(&claim), gone);
+        seen.see(kind, &claim, gone);
     }
     Some(())
 }
