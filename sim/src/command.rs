@@ -94,6 +94,9 @@ struct Run {
     /// Searches so many seeds at most
     #[arg(long, value_name = "NUMBER")]
     seeds: Option<u64>,
+    /// Fails if the time is over before so many
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    at_least: u64,
     /// The first seed of a search
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     from: u64,
@@ -134,8 +137,10 @@ pub(crate) fn main() -> ExitCode {
             }
         },
         What::Shrink { seed, mutation, restores } => {
-            let named = |known: &&Mutation| Some(format!("{known:?}")) == mutation;
-            let mutation = Mutation::ALL.iter().find(named).copied();
+            let mutation = match mutation.map(|name| named(&name)).transpose() {
+                Ok(mutation) => mutation,
+                Err(unknown) => return unknown,
+            };
             if let Some(plan) = shrink(&Plan { mutation, ..plan_of(seed, restores) }) {
                 let result = tell(&plan);
                 println!("{}", serde_json::to_string_pretty(&plan).unwrap_or_default());
@@ -173,7 +178,20 @@ fn tell(plan: &Plan) -> ExitCode {
     if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// The rule of this name.
+fn named(name: &str) -> Result<Mutation, ExitCode> {
+    let found = Mutation::ALL.iter().find(|known| format!("{known:?}") == name);
+    found.copied().ok_or_else(|| {
+        let all: Vec<_> = Mutation::ALL.iter().map(|known| format!("{known:?}")).collect();
+        eprintln!("sim: {name} is no rule that can be taken out; wanted one of {}", all.join(", "));
+        ExitCode::from(2)
+    })
+}
+
 fn mutate(seeds: u64, only: &[String]) -> ExitCode {
+    if let Some(unknown) = only.iter().find_map(|name| named(name).err()) {
+        return unknown;
+    }
     let mut survivors = 0;
     let chosen = |mutation: &&Mutation| only.is_empty() || only.contains(&format!("{mutation:?}"));
     for mutation in Mutation::ALL.iter().filter(chosen) {
@@ -231,6 +249,10 @@ fn search(run: &Run) -> ExitCode {
     }
     if run.add.is_none() {
         print!("{}", sum.table());
+    }
+    if sum.histories < run.at_least {
+        eprintln!("sim: {} histories were wanted at least", run.at_least);
+        return ExitCode::FAILURE;
     }
     if sum.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

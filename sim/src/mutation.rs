@@ -137,6 +137,10 @@ mutations! {
     GivenUpRequestsAreKept,
     /// Clients that are cut off are answered all the same.
     CutOffAreAnswered,
+    /// Operators take what has expired for what waits.
+    OperatorsForgetExpiry,
+    /// Every other time when an operator writes of a barrier that it is open, it is stored as one that waits.
+    EndsAreTakenBack,
     /// Half of all take several locks in the opposite order.
     ClaimsAreTakenInAnyOrder,
 }
@@ -188,6 +192,15 @@ impl Mutation {
             Self::ClaimsHaveNoUid if !by_operator && is_claim => {
                 change(request, |body| remove(body, &["metadata", "uid"]));
                 change(request, |body| remove(body, &["preconditions", "uid"]));
+            }
+            Self::EndsAreTakenBack if by_operator && request.path.contains("/barriers/") => {
+                change(request, |body| {
+                    let version = body["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse().ok());
+                    let is_other = version.is_some_and(|version: u64| version.is_multiple_of(2));
+                    if is_other && body["status"]["phase"] == "Open" {
+                        body["status"]["phase"] = "Waiting".into();
+                    }
+                });
             }
             Self::RenewalsAreForgotten if !by_operator && is_claim => {
                 change(request, |body| remove(body, &["spec", "renewTime"]));
@@ -332,6 +345,7 @@ impl Mutation {
                 | Self::OperatorsSeeNoPriority
                 | Self::OperatorsMixUpNamespaces
                 | Self::OperatorsSeeNoRevocation
+                | Self::OperatorsForgetExpiry
                 | Self::OperatorsSeeJobsComplete
                 | Self::OperatorsExpectLess
                 | Self::OperatorsExpectMore
@@ -385,6 +399,9 @@ impl Mutation {
             (Self::OperatorsSeeNoWeight, true) if kind == "Permit" => object["spec"]["permits"] = 1.into(),
             (Self::OperatorsMixUpNamespaces, true) if is_claim && object["metadata"]["namespace"] != "neighbour" => {
                 object["metadata"]["namespace"] = TEAM.into();
+            }
+            (Self::OperatorsForgetExpiry, true) if is_claim && object["status"]["phase"] == "Expired" => {
+                object["status"]["phase"] = "Pending".into();
             }
             (Self::OperatorsSeeNoPriority, true) if is_claim => remove(object, &["spec", "priority"]),
             (Self::OperatorsSeeNoRevocation, true) if is_claim => remove(object, &["metadata", "annotations"]),

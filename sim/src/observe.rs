@@ -85,6 +85,11 @@ fn is_complete(job: &Value) -> bool {
     state_of(job) == "Complete"
 }
 
+/// Whether this namespace lets gates of the other one look.
+fn lets_look(namespace: &Value) -> bool {
+    namespace["metadata"]["annotations"]["konductor.io/gates-from"] == ONLOOKERS
+}
+
 /// Where a condition of a gate looks.
 fn key_of(need: &Need) -> Key {
     let group = if need.kind == "Job" { "batch" } else { "konductor.io" };
@@ -155,8 +160,10 @@ pub struct Observers {
     holds: BTreeMap<(usize, usize), Hold>,
     /// What was held and has ended, when, and its token; of each lock.
     past: Vec<Vec<(Duration, u64)>>,
-    /// Whether claims have gone that nobody of Konductor has taken: by hand, with a namespace, by an old backup.
-    has_forgotten: bool,
+    /// Grants that nobody of Konductor has taken, by lock and token: by hand, with a namespace, by an old backup.
+    taken: BTreeSet<(usize, u64)>,
+    /// All grants that there have been.
+    granted: BTreeSet<(usize, u64)>,
     /// Since when each claim is to be given back.
     revoked: BTreeMap<(usize, String), Duration>,
     /// Until when each job was complete, by its name.
@@ -179,6 +186,8 @@ pub struct Observers {
     /// Of each gate that nobody waits for, of each of its conditions: whether it is met, and since when; until when it
     /// was, if it is not.
     sides: Vec<Vec<(bool, Duration)>>,
+    /// Since when so many are at each barrier that it has to open, and it does not.
+    full: Vec<Option<Duration>>,
     /// Since when neither where each barrier stands has changed nor what it is decided by; nothing once it has been
     /// looked at since, or if it is not there.
     unseen_barriers: Vec<Option<Duration>>,
@@ -201,7 +210,8 @@ impl Observers {
             permits: plan.locks.iter().map(|lock| vec![(Duration::ZERO, lock.permits)]).collect(),
             tokens: vec![Vec::new(); plan.locks.len()],
             past: vec![Vec::new(); plan.locks.len()],
-            has_forgotten: false,
+            taken: BTreeSet::new(),
+            granted: BTreeSet::new(),
             revoked: BTreeMap::new(),
             complete: BTreeMap::new(),
             ended_rounds: BTreeMap::new(),
@@ -209,6 +219,7 @@ impl Observers {
             passed: BTreeMap::new(),
             quiet: vec![Duration::ZERO; plan.locks.len()],
             sides: plan.sides.iter().map(|side| vec![(false, Duration::ZERO); side.needs.len()]).collect(),
+            full: vec![None; plan.barriers.len()],
             unseen_barriers: vec![Some(Duration::ZERO); plan.barriers.len()],
             population: Population::default(),
             decided: BTreeMap::new(),
@@ -328,7 +339,11 @@ impl Observers {
             return self.broken(now, what);
         }
         // What has gone by nobody's fault of Konductor's is known to its holder at its next renewal.
-        if self.has_forgotten && self.claim_of(lock, token, server).is_none() {
+        if self.claim_of(lock, token, server).is_none() {
+            if !self.taken.contains(&(lock, token)) {
+                let what = format!("I1: client {client} holds {name} with token {token}, and no claim has that");
+                self.broken(now, what);
+            }
             let hold = Hold { lock, weight, token, until, has_ended: false, sleeps: false, is_void: true };
             self.holds.insert((client, lock), hold);
             return;
@@ -402,7 +417,9 @@ impl Observers {
     /// may be given again: who restores a backup has to know (`docs/reliability.md`).
     pub fn restored(&mut self, now: Duration, before: &BTreeMap<String, String>, server: &Server) {
         self.count("etcd restored");
-        self.has_forgotten = true;
+        let lost = self.granted.iter().filter(|(lock, token)| self.claim_of(*lock, *token, server).is_none());
+        let lost: Vec<_> = lost.copied().collect();
+        self.taken.extend(lost);
         let is_same = |hold: &Hold| {
             self.claim_of(hold.lock, hold.token, server).is_some_and(|claim| {
                 let metadata = &claim["metadata"];
@@ -560,7 +577,9 @@ impl Observers {
         }
         if freed && by.is_none() {
             // By hand, or with its namespace.
-            self.has_forgotten = true;
+            let locks = (0..self.plan.locks.len()).filter(|number| self.is_lock_of(*number, after));
+            let taken: Vec<_> = locks.map(|number| (number, token_before)).collect();
+            self.taken.extend(taken);
             let live =
                 self.holds.iter().filter(|(_, hold)| hold.token == token_before && self.is_lock_of(hold.lock, after));
             let live: Vec<_> = live.map(|(of, _)| *of).collect();
@@ -597,6 +616,12 @@ impl Observers {
                 );
                 self.broken(now, what);
             }
+        }
+        if held(&is) {
+            let token = after["status"]["fencingToken"].as_u64().unwrap_or(0);
+            let locks = (0..self.plan.locks.len()).filter(|number| self.is_lock_of(*number, after));
+            let granted: Vec<_> = locks.map(|number| (number, token)).collect();
+            self.granted.extend(granted);
         }
         if !held(&was) && is == "Granted" {
             self.count("granted");
@@ -716,7 +741,8 @@ impl Observers {
             && round(before) == round(after)
             && answers(before) == answers(after)
         {
-            self.broken(now, format!("{name} was {was} and is {is} in the same round, and nobody has edited it"));
+            let what = format!("final: {name} was {was} and is {is} in the same round, and nobody has edited it");
+            self.broken(now, what);
         }
         if round(after) > round(before).max(1) {
             self.count("rounds of barriers begun anew");
@@ -765,9 +791,11 @@ impl Observers {
     }
 
     /// Whether a condition of a gate is met by what is there now.
-    fn is_met(&self, side: &Side, need: &Need, server: &Server) -> bool {
+    fn is_met(side: &Side, need: &Need, server: &Server) -> bool {
         let found = server.store.get(&key_of(need));
-        meets(need, found.map(|found| &found.value)) && (!side.elsewhere || self.plan.is_open_to_gates)
+        let namespace = server.store.get(&(resource::NAMESPACES, String::new(), TEAM.to_owned()));
+        let lets = namespace.is_some_and(|namespace| lets_look(&namespace.value));
+        meets(need, found.map(|found| &found.value)) && (!side.elsewhere || lets)
     }
 
     /// Whether each condition of a gate may be met, and may not be, by what an operator knows; `None` if it is no gate
@@ -789,12 +817,7 @@ impl Observers {
         let mut lets = [!elsewhere, false];
         if elsewhere {
             let states = view.states(&(resource::NAMESPACES, String::new(), TEAM.to_owned()));
-            let is_open = |namespace: Option<&Value>| {
-                namespace.is_some_and(|namespace| {
-                    namespace["metadata"]["annotations"]["konductor.io/gates-from"] == ONLOOKERS
-                })
-            };
-            lets = either(states.iter().copied().map(is_open))?;
+            lets = either(states.iter().map(|namespace| namespace.is_some_and(lets_look)))?;
         }
         let mut all = Vec::new();
         for need in &needs {
@@ -879,7 +902,7 @@ impl Observers {
     fn look_at_sides(&mut self, now: Duration, server: &Server) {
         for number in 0..self.plan.sides.len() {
             let side = &self.plan.sides[number];
-            let met: Vec<_> = side.needs.iter().map(|need| self.is_met(side, need, server)).collect();
+            let met: Vec<_> = side.needs.iter().map(|need| Self::is_met(side, need, server)).collect();
             for (known, is_met) in self.sides[number].iter_mut().zip(met) {
                 if known.0 != is_met {
                     *known = (is_met, now);
@@ -909,6 +932,30 @@ impl Observers {
     /// Whether a barrier is still to be looked at when nothing has changed about it for a while.
     pub fn has_unseen_barriers(&self) -> bool {
         self.unseen_barriers.iter().any(Option::is_some)
+    }
+
+    /// When as many are at a barrier as it expects, it opens at once.
+    fn look_for_crowd(&mut self, now: Duration, number: usize, server: &Server) {
+        let id = |kind: &str| {
+            resource::all().iter().position(|resource| resource.kind == kind).expect("barriers and arrivals are served")
+        };
+        let key = (id("Barrier"), TEAM.to_owned(), self.plan.barriers[number].name.clone());
+        let is_full = server.store.get(&key).is_some_and(|found| {
+            let all = server.store.list(id("Arrival"), Some(TEAM), None, u64::MAX).map(|(_, arrival)| &arrival.value);
+            let keys: BTreeSet<_> = all
+                .filter(|arrival| counts_for(&found.value, arrival))
+                .map(|arrival| arrival["spec"]["key"].to_string())
+                .collect();
+            let waits = !matches!(found.value["status"]["phase"].as_str(), Some("Open" | "Failed"));
+            waits && found.value["spec"]["expected"].as_u64().is_some_and(|expected| keys.len() as u64 >= expected)
+        });
+        let since = *self.full[number].get_or_insert(now);
+        if !is_full {
+            self.full[number] = None;
+        } else if now > since + AT_ONCE + SECOND {
+            self.full[number] = Some(now);
+            self.broken(now, format!("barrier: {} has all that it expects since {since:?}, and is not open", key.2));
+        }
     }
 
     /// When nothing has changed about a barrier for so long that whatever it waits for is over, it stands where it has
@@ -971,6 +1018,7 @@ impl Observers {
             return;
         }
         for number in 0..self.plan.barriers.len() {
+            self.look_for_crowd(now, number, server);
             self.look_at_barrier(now, number, server);
         }
         for number in 0..self.plan.locks.len() {
@@ -991,7 +1039,25 @@ impl Observers {
                         && matches!(claim["status"]["phase"].as_str(), Some("Granted" | "Revoking"))
                 },
             );
-            let held: u64 = held.map(|claim| claim["spec"]["permits"].as_u64().unwrap_or(1)).sum();
+            let weight = |claim: &Value| claim["spec"]["permits"].as_u64().unwrap_or(1);
+            let held: u64 = held.map(weight).sum();
+            let waiting = server.store.list(id(claims), Some(team), None, u64::MAX).map(|(_, claim)| &claim.value);
+            let waiting = waiting
+                .filter(|claim| self.is_lock_of(number, claim) && matches!(claims::state_of(claim), "new" | "Pending"));
+            let first = waiting.min_by_key(|claim| {
+                let priority = claim["spec"]["priority"].as_i64().unwrap_or(0);
+                (-priority, claim["status"]["ticket"].as_u64().unwrap_or(u64::MAX))
+            });
+            let permits = if lock.is_semaphore { found.value["spec"]["permits"].as_u64().unwrap_or(0) } else { 1 };
+            if let Some(first) = first.filter(|first| held + weight(first) <= permits) {
+                let what = format!(
+                    "liveness: {} is the first in line for {}, and waits although {held} of {permits} are held",
+                    first["metadata"]["name"], lock.name
+                );
+                self.quiet[number] = now;
+                self.broken(now, what);
+                continue;
+            }
             let status = &found.value["status"];
             let says =
                 if lock.is_semaphore { status["inUse"].as_u64() } else { Some(u64::from(status["phase"] == "Held")) };

@@ -177,9 +177,9 @@ pub struct Weather {
     pub moves: u32,
 }
 
-/// Objects of which something is wrong on the side of the API server.
+/// Objects that the API server cannot serve.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub enum Thing {
+pub enum Target {
     /// This lock.
     Lock(usize),
     /// The claims that this client has then.
@@ -188,6 +188,10 @@ pub enum Thing {
     Barrier(usize),
     /// This gate, counted with those that nobody waits for after the others.
     Gate(usize),
+    /// The pod that this client is in then.
+    PodOf(usize),
+    /// What says who leads.
+    Election,
 }
 
 /// Something that happens once.
@@ -248,13 +252,13 @@ pub enum What {
     },
     /// People of another namespace do what they may do, and more.
     Neighbour(Mischief),
-    /// For so long whatever is asked about these objects alone is answered with 500: lists and watches go on.
-    Sick(Thing, Duration),
+    /// For so long whatever is asked about these objects alone is answered with 500 or 503: lists and watches go on.
+    Unservable(Target, Duration),
     /// A lock is given a TTL of so many seconds.
     Ttl(usize, u64),
     /// A barrier is to expect so many.
     Expect(usize, u64),
-    /// A gate, counted as in [`Thing::Gate`], is deleted, and made anew after so long.
+    /// A gate, counted as in [`Target::Gate`], is deleted, and made anew after so long.
     RecreateGate(usize, Duration),
     /// A barrier is deleted, and made anew after so long.
     RecreateBarrier(usize, Duration),
@@ -262,6 +266,8 @@ pub enum What {
     FailJob(usize, Duration),
     /// The job of this gate is deleted, and made anew after so long.
     DeleteJob(usize, Duration),
+    /// The namespace of everybody lets gates of the other one look, or does not any more.
+    GatesFrom(bool),
 }
 
 /// A whole history, but for what its seed says of each step.
@@ -523,14 +529,23 @@ impl Plan {
         let may_lose_arrivals = self.may_lose_arrivals();
         let mut add = |c: &mut Chance, what: What| self.events.push((Duration::from_millis(c.below(calm)), what));
         if c.happens(100) {
-            let thing = match c.below(4) {
-                0 if gates > 0 => Thing::Gate(index(c, gates)),
-                1 if !self.barriers.is_empty() => Thing::Barrier(index(c, self.barriers.len())),
-                2 => Thing::ClaimsOf(index(c, self.clients.len())),
-                _ => Thing::Lock(index(c, self.locks.len())),
+            let target = match c.below(6) {
+                0 if gates > 0 => Target::Gate(index(c, gates)),
+                1 if !self.barriers.is_empty() => Target::Barrier(index(c, self.barriers.len())),
+                2 => Target::ClaimsOf(index(c, self.clients.len())),
+                3 => Target::PodOf(index(c, self.clients.len())),
+                4 => Target::Election,
+                _ => Target::Lock(index(c, self.locks.len())),
             };
             let span = c.millis(1000, 60_000);
-            add(c, What::Sick(thing, span));
+            add(c, What::Unservable(target, span));
+        }
+        if self.sides.iter().any(|side| side.elsewhere) && c.happens(400) {
+            let what = What::GatesFrom(c.happens(500));
+            add(c, what);
+        }
+        if c.happens(50) {
+            self.operators.push(0);
         }
         if c.happens(60) {
             let what = What::Ttl(index(c, self.locks.len()), c.within(5, 20));

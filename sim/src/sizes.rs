@@ -208,7 +208,10 @@ impl Bounds {
             "objects" | "causes that are told" => objects + namespaces,
             "marked gates" => 4 * parents + objects,
             "tasks" => names + objects + APART,
-            "namespaces with objects" => 5 * namespaces,
+            "namespaces with objects"
+            | "namespaces to be looked at"
+            | "namespaces to be left"
+            | "namespaces with too much" => 5 * namespaces,
             "namespaces that let others look"
             | "namespaces that ask"
             | "namespaces to be searched"

@@ -155,7 +155,8 @@ impl Way {
                     _ => return premature(None),
                 },
                 Some(End::Cleared) => self.stage = Stage::Write(status),
-                Some(End::Overtaken) | None => return premature(None),
+                Some(End::Overtaken) => return Next::End(Verdict::Overtaken),
+                None => return premature(None),
             },
         }
         Next::Step(Errand::Round(self))

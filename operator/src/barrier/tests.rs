@@ -22,11 +22,11 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    engine::Engine,
+    engine::{Engine, Ticket},
     events::Recorder,
     key::{Key, ParentKey},
     metrics::Metrics,
-    waitable::{self, Answer, Chore, Next, Request, Seen, Verdict, Waitables},
+    waitable::{self, Answer, Chore, Next, Purpose, Request, Seen, Verdict, Waitables},
 };
 
 const START: i64 = 1_800_000_000;
@@ -374,32 +374,98 @@ fn the_next_round_waits_out_no_long_pause_once_what_kept_it_is_gone() {
     assert!(stuck(&mut engine, at(400 + RETRY_AFTER.as_secs(), 401)));
 }
 
-#[test]
-fn who_is_overtaken_looks_at_what_is_there_and_waits_for_no_watch() {
+/// An engine that leads, with one barrier of version 1, and its first request: its status.
+fn overtaken(start: Now) -> (Engine<Waitables<Barriers>>, BarrierObject) {
     let metrics = Metrics::new(Clock::start());
     let (recorder, _news) = Recorder::new(metrics.clone());
     let mut engine = Engine::new(Waitables::new(Barriers::new(&metrics), &metrics, &recorder));
-    let start = at(100, 100);
     engine.observe(Seen::Other(Event::Init), start);
     engine.observe(Seen::Other(Event::InitDone { version: 1 }), start);
     let known = barrier("one", &json!({ "expected": 1 }));
     engine.observe(Seen::Parent(Event::Apply(Box::new(Ok(known.clone())))), start);
     engine.lead(true, start);
-    let one = |engine: &mut Engine<Waitables<Barriers>>, now| {
-        let mut requests: Vec<_> = (0..10).flat_map(|_| engine.turn(now, || false)).collect();
-        assert_eq!(requests.len(), 1, "one at a time");
-        requests.remove(0)
-    };
-    let (ticket, request) = one(&mut engine, start);
-    let Request::Patch { purpose, version: 1, .. } = request else { panic!("another request") };
+    (engine, known)
+}
+
+fn requests(engine: &mut Engine<Waitables<Barriers>>, now: Now) -> Vec<(Ticket, Request<Barriers>)> {
+    (0..10).flat_map(|_| engine.turn(now, || false)).collect()
+}
+
+fn conflict(purpose: Purpose) -> Answer<Barriers> {
     let refusal = Refusal { code: 409, ..Refusal::default() };
-    let verdict = Verdict::Failed(RequestError::Refused(refusal.into()));
-    engine.answered(&ticket, Answer::Patched(purpose, verdict), start);
-    let (ticket, request) = one(&mut engine, start);
-    let Request::Look(_, purpose) = request else { panic!("another request") };
-    let mut found = known;
-    found.metadata.version = 2;
-    engine.answered(&ticket, Answer::Looked(purpose, Some(Box::new(Ok(found)))), start);
-    let (_, request) = one(&mut engine, at(102, 102));
-    assert!(matches!(request, Request::Patch { version: 2, .. }), "another request");
+    Answer::Patched(purpose, Verdict::Failed(RequestError::Refused(refusal.into())))
+}
+
+#[test]
+fn who_is_overtaken_looks_at_what_is_there_and_decides_at_once() {
+    let start = at(100, 100);
+    let newer = |known: &BarrierObject, version| {
+        let mut newer = known.clone();
+        newer.metadata.version = version;
+        Some(Box::new(Ok(newer)))
+    };
+    let (mut engine, known) = overtaken(start);
+    let [(ticket, Request::Patch { purpose, version: 1, .. })] = &mut requests(&mut engine, start)[..] else {
+        panic!("another request")
+    };
+    engine.answered(ticket, conflict(purpose.clone()), start);
+    let [(ticket, Request::Look(_, purpose))] = &mut requests(&mut engine, start)[..] else {
+        panic!("another request")
+    };
+    engine.answered(ticket, Answer::Looked(purpose.clone(), newer(&known, 2)), start);
+    let found = requests(&mut engine, start);
+    assert!(matches!(found[..], [(_, Request::Patch { version: 2, .. })]), "another request");
+}
+
+#[test]
+fn what_the_watch_has_shown_meanwhile_is_not_looked_at() {
+    let start = at(100, 100);
+    let (mut engine, mut known) = overtaken(start);
+    let [(ticket, Request::Patch { purpose, .. })] = &mut requests(&mut engine, start)[..] else {
+        panic!("another request")
+    };
+    known.metadata.version = 2;
+    engine.observe(Seen::Parent(Event::Apply(Box::new(Ok(known)))), start);
+    engine.answered(ticket, conflict(purpose.clone()), start);
+    let found = requests(&mut engine, start);
+    assert!(matches!(found[..], [(_, Request::Patch { version: 2, .. })]), "another request");
+}
+
+#[test]
+fn a_look_that_tells_nothing_new_puts_nothing_off() {
+    let start = at(100, 100);
+    for same in [true, false] {
+        let (mut engine, known) = overtaken(start);
+        let [(ticket, Request::Patch { purpose, .. })] = &mut requests(&mut engine, start)[..] else {
+            panic!("another request")
+        };
+        engine.answered(ticket, conflict(purpose.clone()), start);
+        let [(ticket, Request::Look(_, purpose))] = &mut requests(&mut engine, start)[..] else {
+            panic!("another request")
+        };
+        // As it was known, or nothing at all.
+        let found = same.then(|| Box::new(Ok(known)));
+        engine.answered(ticket, Answer::Looked(purpose.clone(), found), start);
+        let again = at(100 + RETRY_AFTER.as_secs(), 101);
+        let found = requests(&mut engine, again);
+        assert!(matches!(found[..], [(_, Request::Patch { version: 1, .. })]), "another request");
+    }
+}
+
+#[test]
+fn a_look_brings_back_nothing_that_was_deleted_meanwhile() {
+    let start = at(100, 100);
+    let (mut engine, known) = overtaken(start);
+    let [(ticket, Request::Patch { purpose, .. })] = &mut requests(&mut engine, start)[..] else {
+        panic!("another request")
+    };
+    engine.answered(ticket, conflict(purpose.clone()), start);
+    let [(ticket, Request::Look(_, purpose))] = &mut requests(&mut engine, start)[..] else {
+        panic!("another request")
+    };
+    let gone = Deleted { namespace: "n".into(), name: "b".into(), uid: "one".into(), version: 3 };
+    engine.observe(Seen::Parent(Event::Delete(gone)), start);
+    engine.answered(ticket, Answer::Looked(purpose.clone(), Some(Box::new(Ok(known)))), start);
+    assert!(requests(&mut engine, at(200, 200)).is_empty());
+    assert!(engine.sizes().iter().all(|(what, count)| *what != "parents" || *count == 0), "{:?}", engine.sizes());
 }

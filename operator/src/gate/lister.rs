@@ -3,7 +3,10 @@
 //! One page is asked for at a time, and namespaces take turns, so that one with very much keeps nobody else waiting for
 //! longer than a page takes. One whose page fails waits, and the others go on.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use k8s_openapi::api::batch::v1::Job;
 use konductor_api::{
@@ -40,6 +43,25 @@ struct Listing {
     failures: u32,
 }
 
+/// The number of the latest wish of each namespace and kind: what was wished before is not carried on, so that no more
+/// is under way than there are namespaces, however often a list fails and is wished for again.
+#[derive(Debug, Default)]
+struct Latest(HashMap<(Dependency, String), u32>);
+
+impl Latest {
+    /// Whether no later one is known.
+    fn is(&mut self, wish: &Wish) -> bool {
+        let latest = self.0.entry((wish.kind, wish.place.clone())).or_insert(wish.number);
+        *latest = wish.number.max(*latest);
+        *latest == wish.number
+    }
+
+    /// It is fulfilled.
+    fn ends(&mut self, wish: &Wish) {
+        self.0.remove(&(wish.kind, wish.place.clone()));
+    }
+}
+
 /// Where wishes are handed in. Each is fulfilled, or asked for again until it is.
 #[derive(Debug)]
 pub(super) struct Lister {
@@ -54,7 +76,7 @@ impl Lister {
         Self { listings }
     }
 
-    /// Has this listed. There is no more than one wish of a namespace and kind at a time.
+    /// Has this listed. Of a namespace and kind, what was wished before is not.
     pub(super) fn list(&self, wish: Wish) {
         // At the end of the process nobody listens.
         let _ = self.listings.send(Listing { wish, from: None, failures: 0 });
@@ -68,6 +90,7 @@ async fn run(
     inbox: mpsc::Sender<Seen<Gates>>,
 ) {
     let mut turns = VecDeque::new();
+    let mut latest = Latest::default();
     loop {
         if turns.is_empty() {
             tokio::select! {
@@ -79,6 +102,9 @@ async fn run(
             turns.push_back(listing);
         }
         let Some(mut listing) = turns.pop_front() else { return };
+        if !latest.is(&listing.wish) {
+            continue;
+        }
         match page(&client, &listing).await {
             Ok(Page { items, continue_token, .. }) => {
                 let last = continue_token.is_none().then_some(None);
@@ -91,6 +117,8 @@ async fn run(
                 if continue_token.is_some() {
                     listing.from = continue_token;
                     turns.push_back(listing);
+                } else {
+                    latest.ends(&listing.wish);
                 }
             }
             Err(error) => {
@@ -146,4 +174,21 @@ where
     let limit = (most >> failures.min(&16)).max(LEAST_PAGE);
     let request = PageRequest { fields: None, limit, continue_token: from.clone() };
     endpoint.page(&request, |object| sighted(Subject::Objects(wish.kind), &object, &read)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_namespace_and_kind_only_the_latest_wish_is_carried_on() {
+        let wish = |place: &str, number| Wish { kind: Dependency::Job, place: place.into(), number };
+        let mut latest = Latest::default();
+        assert!(latest.is(&wish("a", 1)) && latest.is(&wish("a", 1)), "its next page, or the same one again");
+        assert!(latest.is(&wish("a", 3)) && !latest.is(&wish("a", 1)));
+        assert!(latest.is(&wish("b", 2)), "of another namespace");
+        latest.ends(&wish("a", 3));
+        latest.ends(&wish("b", 2));
+        assert!(latest.0.is_empty());
+    }
 }

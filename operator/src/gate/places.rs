@@ -126,7 +126,8 @@ impl DependencyCache {
         let mut begun = Vec::new();
         for (name, Place { standing, .. }) in &mut stock.places {
             // Before the first list that ends, some have been shown only by others that broke off.
-            if !stock.listed || matches!(standing, Standing::Later | Standing::Listing(..)) {
+            let is_known = matches!(standing, Standing::Coming | Standing::Known);
+            if is_known && !stock.listed || matches!(standing, Standing::Later | Standing::Listing(..)) {
                 *standing = Standing::Coming;
                 begun.push(name.clone());
             }

@@ -147,6 +147,8 @@ pub(crate) enum Verdict<K: Kind> {
     /// Nothing is to be written yet, for this reason if people have to do something about it. Decided on again later,
     /// after longer and longer pauses as long as nothing changes.
     Premature(Option<String>),
+    /// The parent is not the version that the write was for.
+    Overtaken,
     /// A request has failed: decided on again later.
     Failed(RequestError),
 }

@@ -16,7 +16,7 @@ mod kind;
 mod plugin;
 
 #[cfg(test)]
-pub(crate) use self::plugin::{Answer, Request};
+pub(crate) use self::plugin::{Answer, Purpose, Request};
 pub(crate) use self::{
     kind::{Chore, EndpointOf, Errand, Kind, Next, ObjectOf, StatusOf, Verdict, kept},
     plugin::{Seen, Waitables},

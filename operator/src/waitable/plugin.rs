@@ -64,6 +64,7 @@ impl<K: Kind> Debug for Seen<K> {
 #[derive(Clone, Debug)]
 pub(crate) struct Purpose {
     uid: String,
+    version: Version,
     change: Change,
 }
 
@@ -100,7 +101,7 @@ pub(crate) enum Answer<K: Kind> {
 struct Entry<K: Kind> {
     object: Arc<ObjectOf<K>>,
     epoch: u32,
-    /// A write, its errand or a look after it is under way, or waits to go on; for the object of this UID.
+    /// A write or its errand is under way, or waits to go on; for the object of this UID.
     writing: bool,
     /// It waits for a place to be written, as something urgent or not.
     queued: Option<bool>,
@@ -256,12 +257,13 @@ impl<K: Kind> Waitables<K> {
         entry.writing = true;
         entry.sent = Some(turn.now.monotonic);
         debug!(namespace = key.namespace, name = key.name, change = write.change.name(), "writing");
-        let purpose = Purpose { uid: entry.object.metadata.uid.clone(), change: write.change };
+        let metadata = &entry.object.metadata;
+        let purpose = Purpose { uid: metadata.uid.clone(), version: metadata.version, change: write.change };
         if let Some(errand) = self.kind.errand(key, &entry.object, &write) {
             let request = errand.request();
             return Some(Request::Step(errand, Some(purpose), request));
         }
-        let version = entry.object.metadata.version;
+        let version = purpose.version;
         let status = serde_json::to_value(&write.status).expect("a status is plain data");
         Some(Request::Patch { key: key.clone(), purpose, version, status })
     }
@@ -272,26 +274,30 @@ impl<K: Kind> Waitables<K> {
     }
 
     /// A write has come to its end.
-    fn written(&mut self, lane: Lane, key: &Key, purpose: &Purpose, verdict: Verdict<K>, turn: &mut KindTurn<'_, K>) {
+    fn written(&mut self, key: &Key, purpose: &Purpose, verdict: Verdict<K>, turn: &mut KindTurn<'_, K>) {
         let change = purpose.change;
         let Some(entry) = self.written_to(key, purpose) else { return };
-        // What it is now the watch will tell: at once, or when it is noticed that the watch is silent.
-        let looks = turn.leading && matches!(&verdict, Verdict::Failed(error) if error.is_conflict());
-        entry.writing = looks;
-        if looks {
-            turn.lanes.push(lane, key, Job::Look(purpose.clone()));
-        }
+        entry.writing = false;
+        let is_overtaken = match &verdict {
+            Verdict::Failed(error) => error.is_conflict(),
+            Verdict::Overtaken => true,
+            Verdict::Written(_) | Verdict::Premature(_) => false,
+        };
         let longest = match &verdict {
             Verdict::Failed(error) if !error.is_not_applied() => LONGEST_OUTAGE,
             _ => LONGEST_PAUSE,
         };
         if matches!(verdict, Verdict::Written(_)) {
             (entry.setbacks, entry.complaint) = (0, None);
-        } else {
+        } else if !(is_overtaken && entry.object.metadata.version > purpose.version) {
             let pause = doubling_pause(RETRY_AFTER, entry.setbacks, longest);
             let pause = if let Verdict::Failed(error) = &verdict { error.pause(pause) } else { pause };
             entry.retry = turn.now.monotonic + pause;
             entry.setbacks += 1;
+            if is_overtaken && turn.leading {
+                // The watch would tell what it is now, too, but may be silent.
+                turn.lanes.push(Lane::Read, key, Job::Look(purpose.clone()));
+            }
         }
         self.account(
             key,
@@ -299,7 +305,7 @@ impl<K: Kind> Waitables<K> {
             change.name(),
             match &verdict {
                 Verdict::Written(_) => Fate::Applied,
-                Verdict::Premature(_) => Fate::Premature,
+                Verdict::Premature(_) | Verdict::Overtaken => Fate::Premature,
                 Verdict::Failed(error) => Fate::Failed(error),
             },
         );
@@ -311,12 +317,12 @@ impl<K: Kind> Waitables<K> {
                 }
             }
             Verdict::Premature(complaint) => self.complain(key, complaint),
-            Verdict::Failed(_) => {}
+            Verdict::Failed(_) | Verdict::Overtaken => {}
         }
         turn.work_queue.mark(key);
     }
 
-    /// A parent was looked at: it is decided on as it is.
+    /// A parent was looked at, if it is still there: it is decided on as it is.
     fn looked(
         &mut self,
         key: &Key,
@@ -324,11 +330,12 @@ impl<K: Kind> Waitables<K> {
         found: Option<Box<Lenient<ObjectOf<K>>>>,
         turn: &mut KindTurn<'_, K>,
     ) {
-        self.abandon(key, Some(purpose));
+        if self.written_to(key, purpose).is_none() {
+            return;
+        }
         if let Some(object) = found.filter(|object| object.metadata().uid == purpose.uid) {
             self.apply(*object, turn);
         }
-        turn.work_queue.mark(key);
     }
 
     /// A chore has come to its end.
@@ -410,8 +417,7 @@ impl<K: Kind> Plugin for Waitables<K> {
             match (job, self.entries.get_mut(&key)) {
                 (Job::Status, Some(entry)) => entry.queued = None,
                 (Job::Step(_, purpose), _) => self.abandon(&key, purpose.as_ref()),
-                (Job::Look(purpose), _) => self.abandon(&key, Some(&purpose)),
-                (Job::Status, None) => {}
+                (Job::Status, None) | (Job::Look(_), _) => {}
             }
         }
         if turn.leading {
@@ -465,7 +471,7 @@ impl<K: Kind> Plugin for Waitables<K> {
 
     fn answered(&mut self, lane: Lane, key: &Key, answer: Answer<K>, turn: &mut KindTurn<'_, K>) {
         match answer {
-            Answer::Patched(purpose, verdict) => self.written(lane, key, &purpose, verdict, turn),
+            Answer::Patched(purpose, verdict) => self.written(key, &purpose, verdict, turn),
             Answer::Looked(purpose, found) => self.looked(key, &purpose, found, turn),
             Answer::Stepped(errand, purpose, answer) => match errand.answered(answer, turn.now) {
                 Next::Step(errand) if turn.leading => turn.lanes.push(lane, key, Job::Step(errand, purpose)),
@@ -473,7 +479,7 @@ impl<K: Kind> Plugin for Waitables<K> {
                 Next::Done(chore) => self.done(key, chore, turn.now),
                 Next::End(verdict) => {
                     if let Some(purpose) = purpose {
-                        self.written(lane, key, &purpose, verdict, turn);
+                        self.written(key, &purpose, verdict, turn);
                     }
                 }
             },

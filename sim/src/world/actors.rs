@@ -30,7 +30,7 @@ use crate::{
     chance::Chance,
     mutation::Mutation,
     observe::{self, Broken},
-    plan::{Awaited, Plan, Thing, Weather, What, Who, Wrapper},
+    plan::{Awaited, Plan, Target, Weather, What, Who, Wrapper},
     server::{Key, Server, resource},
     sizes::CENSUS,
 };
@@ -355,6 +355,27 @@ impl Cast {
         (code == 200).then_some(job)
     }
 
+    /// Where these objects are.
+    fn paths_of(&self, target: Target) -> Vec<String> {
+        match target {
+            Target::Lock(number) => vec![self.lock_path(number)],
+            Target::ClaimsOf(client) => self.claims_of(client).into_iter().map(|(path, _)| path).collect(),
+            Target::Barrier(number) => vec![self.barrier_path(number)],
+            Target::Gate(number) => vec![self.gate_path(number)],
+            Target::PodOf(client) => self.pod_of(client).map(|name| self.pod_path(client, &name)).into_iter().collect(),
+            Target::Election => {
+                vec![format!("{}/konductor-operator", path_in(SYSTEM, "coordination.k8s.io", "leases"))]
+            }
+        }
+    }
+
+    /// Whether gates of the other namespace may look into that of everybody.
+    fn let_gates_look(&self, lets: bool) {
+        let value = if lets { Value::from(ONLOOKERS) } else { Value::Null };
+        let patch = json!({ "metadata": { "annotations": { "konductor.io/gates-from": value } } });
+        self.world.ask(Method::PATCH, &format!("/api/v1/namespaces/{TEAM}"), &patch);
+    }
+
     /// A job is deleted, and made anew after so long.
     async fn recreate_job(&self, gate: usize, pause: Duration) {
         self.world.ask(Method::DELETE, &self.job_path(gate), &Value::Null);
@@ -409,7 +430,7 @@ impl Cast {
             inner.cuts.clear();
             inner.bans.clear();
             inner.admission.clear();
-            inner.sick.clear();
+            inner.unservable.clear();
             inner
                 .servers
                 .iter_mut()
@@ -637,17 +658,12 @@ impl Cast {
             What::Refuse(span) => world.admits_not(Refusal::Policy, span),
             What::Webhook(span) => world.admits_not(Refusal::Webhook, span),
             What::Neighbour(mischief) => neighbour::disturb(world, &self.plan, mischief),
-            What::Sick(thing, span) => {
-                let paths = match thing {
-                    Thing::Lock(number) => vec![self.lock_path(number)],
-                    Thing::ClaimsOf(client) => self.claims_of(client).into_iter().map(|(path, _)| path).collect(),
-                    Thing::Barrier(number) => vec![self.barrier_path(number)],
-                    Thing::Gate(number) => vec![self.gate_path(number)],
-                };
-                for path in paths {
-                    world.sickens(path, span);
+            What::Unservable(target, span) => {
+                for path in self.paths_of(target) {
+                    world.cannot_serve(path, span);
                 }
             }
+            What::GatesFrom(lets) => self.let_gates_look(lets),
             What::Ttl(number, seconds) => {
                 let spec = json!({ "spec": { "ttl": format!("{seconds}s") } });
                 world.ask(Method::PATCH, &self.lock_path(number), &spec);
@@ -1134,6 +1150,7 @@ impl Life {
                             works_until = Some(tokio::time::Instant::now() + plan.works);
                         }
                         Event::Extended { deadline } => {
+                            cast.world.is_told_to_hold(&self.process);
                             let deadline = self.deadline(deadline);
                             cast.world.inner().observers.extended(number, deadline);
                         }

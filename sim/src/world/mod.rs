@@ -82,10 +82,10 @@ struct Inner {
     versions: Vec<(Duration, u64)>,
     /// Whether etcd was restored from a backup.
     restored: bool,
-    /// Until when admission refuses claims, and how.
+    /// Until when admission refuses claims and arrivals, and how.
     admission: BTreeMap<Refusal, Instant>,
-    /// Until when each object of which something is wrong cannot be served, by its path.
-    sick: BTreeMap<String, Instant>,
+    /// Until when each object that cannot be served cannot, by its path.
+    unservable: BTreeMap<String, Instant>,
     observers: Observers,
     mutation: Option<Mutation>,
     story: Option<String>,
@@ -101,7 +101,7 @@ struct Inner {
     pace: BTreeMap<String, (u64, u32)>,
 }
 
-/// How admission refuses what is said of claims.
+/// How admission refuses what is said of claims and arrivals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Refusal {
     /// A quota has no room for another one.
@@ -148,7 +148,7 @@ impl World {
             versions: Vec::new(),
             restored: false,
             admission: BTreeMap::new(),
-            sick: BTreeMap::new(),
+            unservable: BTreeMap::new(),
             observers: Observers::new(plan),
             mutation: plan.mutation,
             story: tells.then(String::new),
@@ -328,8 +328,9 @@ impl World {
 
     /// What admission answers instead of the API server.
     fn admission(inner: &Inner, request: &Request) -> Option<Answer> {
-        let is_claim = request.path.contains("/permits") || request.path.contains("/leaserequests");
-        if request.method == http::Method::GET || !is_claim {
+        let kinds = ["/permits", "/leaserequests", "/arrivals"];
+        let is_ours = kinds.iter().any(|kind| request.path.contains(kind));
+        if request.method == http::Method::GET || !is_ours {
             return None;
         }
         let creates = request.method == http::Method::POST;
@@ -369,9 +370,10 @@ impl World {
             }
             request = &rewritten;
         }
-        if inner.is_sick(&request.path) {
+        if !inner.can_serve(&request.path) {
             inner.observers.count("request: about an object that cannot be served");
-            return Reply::Answer(Answer::trouble(500));
+            let code = if inner.chance.happens(500) { 500 } else { 503 };
+            return Reply::Answer(Answer::trouble(code));
         }
         if let Some(answer) = Self::admission(&inner, request) {
             return Reply::Answer(answer);
@@ -441,15 +443,17 @@ impl World {
         self.changed.iter().for_each(|changed| changed.notify_waiters());
     }
 
-    fn sickens(&self, path: String, span: Duration) {
-        self.inner().sick.insert(path, Instant::now() + span);
+    /// For so long the object at this path cannot be served.
+    fn cannot_serve(&self, path: String, span: Duration) {
+        self.inner().unservable.insert(path, Instant::now() + span);
     }
 
     fn admits_not(&self, how: Refusal, span: Duration) {
         self.inner().admission.insert(how, Instant::now() + span);
     }
 
-    /// The library tells this process that it holds something: nobody says so to whom no answer gets through.
+    /// The library tells this process that it holds something, or does so for longer: nobody says that to whom no answer
+    /// gets through.
     fn is_told_to_hold(&self, process: &Process) {
         let now = self.now();
         let mut inner = self.inner();
@@ -666,9 +670,9 @@ impl View<'_> {
 }
 
 impl Inner {
-    fn is_sick(&self, path: &str) -> bool {
+    fn can_serve(&self, path: &str) -> bool {
         let object = path.strip_suffix("/status").unwrap_or(path);
-        self.sick.get(object).is_some_and(|until| *until > Instant::now())
+        self.unservable.get(object).is_none_or(|until| *until <= Instant::now())
     }
 
     fn tell(&mut self, now: Duration, line: impl FnOnce() -> String) {

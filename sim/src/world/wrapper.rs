@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
                 self.life.cast.world.unheard(self.life.number, self.heard.len());
                 let mut next = Some(event);
                 while let Some(event) = next {
-                    if matches!(event, Event::Claim(_, konductor::Event::Held { .. })) {
+                    if matches!(event, Event::Claim(_, konductor::Event::Held { .. } | konductor::Event::Extended { .. })) {
                         self.life.cast.world.is_told_to_hold(&self.life.process);
                     }
                     events.push_back(event);

@@ -22,6 +22,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use konductor::Boottime;
 use konductor_api::{GoDuration, Lease};
+use konductor_sim::claims::Claims;
 use konductor_tests::{Chance, eventually, setting};
 use kube::api::{ListParams, PostParams};
 use serde_json::json;
@@ -147,7 +148,7 @@ impl Chaos {
                 .extend(runs.iter().filter(outlived).map(|run| format!("{}: {run:?} outlived its claim", lock.record)));
         }
         self.observer.with(|seen| {
-            wrong.extend(seen.steps.broken().iter().cloned());
+            wrong.extend(seen.steps.values().flat_map(Claims::broken).cloned());
             wrong.extend(seen.leaks.iter().map(|leak| format!("leaked: {leak}")));
             wrong.extend(seen.orphans.iter().map(|orphan| format!("orphaned: {orphan}")));
             let unexplained = seen.ends.values().filter(|end| !CODES.contains(&end.code) && end.reason != NOT_STARTED);
@@ -191,7 +192,7 @@ impl Chaos {
                 seen.unwell,
                 seen.longest_kept,
                 seen.longest_stray,
-                seen.steps.coverage(),
+                seen.steps.values().map(Claims::coverage).collect::<Vec<_>>(),
             );
         });
     }

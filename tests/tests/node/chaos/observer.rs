@@ -67,8 +67,8 @@ pub(super) struct End {
 pub(super) struct Seen {
     /// By lock and fencing token.
     claims: BTreeMap<(&'static str, u64), Claim>,
-    /// What each claim was, one after the other.
-    pub(super) steps: Claims,
+    /// What each claim was, one after the other, by kind.
+    pub(super) steps: BTreeMap<String, Claims>,
     /// By the container's id.
     pub(super) ends: BTreeMap<String, End>,
     strays: BTreeMap<String, Since>,
@@ -246,8 +246,7 @@ where
     let all = answered(claims.list(&ListParams::default())).await?;
     {
         let mut seen = seen.lock().expect("nobody has panicked");
-        seen.steps.looks_away();
-        all.items.iter().for_each(|claim| seen.steps.see(value(claim), false));
+        seen.steps.entry(kind.to_owned()).or_default().list(all.items.iter().map(value));
         seen.see_all(kind, &all.items);
     }
     let version = all.metadata.resource_version.unwrap_or_default();
@@ -260,7 +259,7 @@ where
             WatchEvent::Error(_) => return None,
         };
         let mut seen = seen.lock().expect("nobody has panicked");
-        seen.steps.see(value(&claim), gone);
+        seen.steps.entry(kind.to_owned()).or_default().see(value(&claim), gone);
         seen.see(kind, &claim, gone);
     }
     Some(())
