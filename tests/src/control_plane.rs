@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use kube::Client;
 use nix::unistd::Pid;
+use serde_json::Value;
 use tokio::net::TcpSocket;
 use tokio::sync::OnceCell;
 
@@ -182,6 +183,13 @@ impl ControlPlane {
         self.api_server.start().await;
     }
 
+    /// Makes etcd forget all that was, but for what is there. Restarts the API server, which remembers some of it.
+    pub async fn compact(&mut self) {
+        self.api_server.stop();
+        self.etcd.compact();
+        self.api_server.start().await;
+    }
+
     /// The lines of the audit log about writes of custom resources, so far.
     pub fn audit_log(&self) -> String {
         // The file is made with its first line.
@@ -223,6 +231,18 @@ impl Etcd {
 
     fn stop(&mut self) {
         drop(self.process.take().expect("etcd runs"));
+    }
+
+    fn compact(&self) {
+        let control = |arguments: &[&str]| {
+            let mut command = Command::new(tool("etcdctl"));
+            let output = command.arg("--endpoints").arg(&self.url).args(arguments).output().expect("run etcdctl");
+            assert!(output.status.success(), "etcdctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            output.stdout
+        };
+        let status: Value =
+            serde_json::from_slice(&control(&["endpoint", "status", "--write-out=json"])).expect("a status");
+        control(&["compact", &status[0]["Status"]["header"]["revision"].to_string()]);
     }
 
     fn backup(&self) -> PathBuf {

@@ -109,7 +109,21 @@ impl Answer {
         Self::failure(405, "MethodNotAllowed", message, json!({}))
     }
 
-    /// A version or token from too long ago.
+    /// A list cannot go on with what there was; with this token it does with what there is.
+    pub fn inconsistent(token: &str) -> Self {
+        let message = "The provided continue parameter is too old to display a consistent list result. You can start a \
+                       new list without the continue parameter, or use the continue token in this response to \
+                       retrieve the remainder of the results. Continuing with the provided token results in an \
+                       inconsistent list - objects that were created, modified, or deleted between the time the first \
+                       chunk was returned and now may show up in the list.";
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": { "continue": token }, "status": "Failure",
+            "message": message, "reason": "Expired", "code": 410,
+        });
+        Self::object(410, &status.to_string())
+    }
+
+    /// A version from too long ago.
     pub fn expired(message: &str) -> Self {
         Self::failure(410, "Expired", message, Value::Null)
     }

@@ -2,12 +2,13 @@
 //!
 //! It has no clock, no chance and no network: a request and the time are arguments, and its answer is a text. Delays,
 //! losses and refusals are the [world's](crate::world). That its answers are those of a real one is checked by running
-//! the same requests against both (`tests/tests/resources`).
+//! the same requests against both (`tests/tests/truth`).
 //!
 //! It serves the custom resources by their own schemas (pruned, defaulted, refused; the CEL rules are those of
 //! `rules`), and namespaces, pods, jobs, coordination leases and events without looking into them. There is GET, LIST in
 //! pages, WATCH, POST, merge PATCH and DELETE of single objects. There is no PUT, server-side apply, JSON patch, table,
 //! scale, protobuf nor managed fields, and no admission but what namespaces do; who asks does not matter.
+//! [`Server::control`] is a turn of Kubernetes' controllers.
 
 mod answer;
 pub mod resource;
@@ -242,20 +243,21 @@ impl Server {
         };
         metadata.insert("uid".into(), uid(number).into());
         metadata.insert("creationTimestamp".into(), seconds(now).into());
+        if resource.has_status {
+            object.remove("status");
+        }
         if let Some(schema) = &resource.schema {
             metadata.insert("generation".into(), 1.into());
-            if resource.has_status {
-                object.remove("status");
-            }
             schema.prepare_object(&mut object);
         }
         if id == NAMESPACES {
             object.insert("spec".into(), json!({ "finalizers": ["kubernetes"] }));
             object.insert("status".into(), json!({ "phase": "Active" }));
-            metadata.insert("labels".into(), json!({ "kubernetes.io/metadata.name": name }));
+            let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+            labels["kubernetes.io/metadata.name"] = name.as_str().into();
         }
         if id == PODS {
-            object.entry("status").or_insert_with(|| json!({ "phase": "Pending" }));
+            object.insert("status".into(), json!({ "phase": "Pending" }));
         }
         object.insert("metadata".into(), metadata.into());
         let object = Value::Object(object);
@@ -301,9 +303,10 @@ impl Server {
             return Answer::modified(resource, &key.2);
         }
         let same_uid = object["metadata"]["uid"].is_null() || object["metadata"]["uid"] == before["metadata"]["uid"];
-        // Of a status nothing of the metadata counts but the version; of a custom resource it is looked at twice.
+        // Of a custom resource's status nothing of the metadata counts but the version; of the rest it is looked at twice.
         let uid_fault = Fault::invalid("metadata.uid", &object["metadata"]["uid"], "field is immutable");
-        let uid_faults = if same_uid || of_status { 0 } else { 1 + usize::from(resource.schema.is_some()) };
+        let is_custom = resource.schema.is_some();
+        let uid_faults = if same_uid || of_status && is_custom { 0 } else { 1 + usize::from(is_custom) };
         // What nobody may change stays as it is.
         for own in [
             "uid",
@@ -374,9 +377,8 @@ impl Server {
         Answer::object(200, &self.store.put(key, object).text)
     }
 
-    /// Deletes an object, or marks it for those who keep it.
+    /// Deletes an object as a request says.
     fn delete(&mut self, request: &Request, key: Key, now: Timestamp) -> Answer {
-        let resource = &resource::all()[key.0];
         let options: Value = if request.body.is_empty() {
             Value::Null
         } else {
@@ -385,6 +387,12 @@ impl Server {
                 Err(_) => return Answer::bad("error decoding the options of a deletion"),
             }
         };
+        self.remove(key, &options, now)
+    }
+
+    /// Deletes an object, or marks it for those who keep it.
+    fn remove(&mut self, key: Key, options: &Value, now: Timestamp) -> Answer {
+        let resource = &resource::all()[key.0];
         let Some(stored) = self.store.get(&key).cloned() else { return Answer::not_found(resource, &key.2) };
         let object = &stored.value;
         let wanted = &options["preconditions"];
@@ -393,6 +401,12 @@ impl Server {
             if let (Some(wanted), Some(found)) = (wanted.as_str(), found.as_str())
                 && wanted != found
             {
+                if key.0 == NAMESPACES {
+                    let why = format!(
+                        "Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {found}"
+                    );
+                    return Answer::conflict(resource, &key.2, &why);
+                }
                 let end = if name == "UID" {
                     "The object might have been deleted and then recreated"
                 } else {
@@ -404,31 +418,31 @@ impl Server {
                 return Answer::precondition(resource, &key.2, &why);
             }
         }
-        let grace = options["gracePeriodSeconds"].as_u64();
-        let grace = match resource.grace {
-            // A pod that no node has is nobody's to end.
-            Some(_) if object["spec"]["nodeName"].is_null() => 0,
-            Some(usual) => grace.or_else(|| object["spec"]["terminationGracePeriodSeconds"].as_u64()).unwrap_or(usual),
-            None => 0,
+        let wanted = options["gracePeriodSeconds"].as_u64();
+        let pending = object["metadata"]["deletionGracePeriodSeconds"].as_u64();
+        let grace = match (resource.grace, pending) {
+            (None, _) => 0,
+            // Once it is to end, it can only be told to end sooner.
+            (_, Some(pending)) => wanted.unwrap_or(pending).min(pending),
+            // A pod that no node has is nobody's to end, nor is one that has ended.
+            _ if object["spec"]["nodeName"].is_null() => 0,
+            _ if matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) => 0,
+            (Some(usual), None) => {
+                wanted.or_else(|| object["spec"]["terminationGracePeriodSeconds"].as_u64()).unwrap_or(usual)
+            }
         };
         let kept = finalizers(object) > 0 || key.0 == NAMESPACES || grace > 0;
-        if !kept {
-            let uid = &object["metadata"]["uid"];
-            let answer = if resource.schema.is_some() || key.0 > PODS {
-                Answer::deleted(resource, &key.2, uid)
-            } else {
-                Answer::object(200, &stored.text)
-            };
+        // A pod is marked also when nobody keeps it.
+        if !kept && resource.grace.is_none() {
+            let answer = Answer::deleted(resource, &key.2, &object["metadata"]["uid"]);
             self.store.delete(key, object.clone());
             return answer;
         }
         let mut marked = object.clone();
         let metadata = &mut marked["metadata"];
         let is_new = metadata["deletionTimestamp"].is_null();
-        let is_sooner = metadata["deletionGracePeriodSeconds"].as_u64().is_some_and(|before| grace < before);
-        if !is_new && !is_sooner {
-            return Answer::object(200, &stored.text);
-        }
+        let is_sooner = pending.is_some_and(|pending| grace < pending);
+        let changes = is_new || is_sooner;
         if is_new {
             let end = now.saturating_add(jiff::SignedDuration::from_secs(grace as i64)).unwrap_or(now);
             metadata["deletionTimestamp"] = seconds(end).into();
@@ -438,10 +452,12 @@ impl Server {
         }
         if key.0 == NAMESPACES {
             marked["status"]["phase"] = "Terminating".into();
-        } else {
+        } else if changes {
             metadata["deletionGracePeriodSeconds"] = grace.into();
         }
-        Answer::object(200, &self.store.put(key, marked).text)
+        let marked = if changes { self.store.put(key.clone(), marked) } else { stored };
+        let shown = if kept { marked } else { self.store.delete(key, marked.value.clone()) };
+        Answer::object(200, &shown.text)
     }
 
     /// A page of a list.
@@ -453,18 +469,17 @@ impl Server {
             let Some(from) = Token::read(token) else {
                 return Answer::bad("continue key is not valid: it cannot be read");
             };
-            if from.version < self.store.compacted() {
-                return Answer::expired(
-                    "The provided continue parameter is too old to display a consistent list result. You can start a new \
-                     list without the continue parameter.",
-                );
+            version = from.version.unwrap_or(version);
+            if version < self.store.compacted() {
+                return Answer::inconsistent(&Token { version: None, ..from }.text());
             }
-            version = from.version;
             after = Some((place.resource, from.namespace, from.name));
         } else if request.parameter("resourceVersion") == "0" {
             version = stale;
         }
-        let limit = request.parameter("limit").parse().ok().filter(|limit| *limit > 0);
+        // What a server has it shows as a whole.
+        let is_whole = token.is_empty() && request.parameter("resourceVersion") == "0";
+        let limit = request.parameter("limit").parse().ok().filter(|limit| *limit > 0 && !is_whole);
         let limit = limit.map_or(usize::MAX, |limit: usize| if self.page > 0 { limit.min(self.page) } else { limit });
         let mut items = Vec::new();
         let mut next = String::new();
@@ -480,7 +495,7 @@ impl Server {
                 if next.is_empty()
                     && let Some(((_, namespace, name), _)) = items.last()
                 {
-                    next = Token { version, namespace: namespace.clone(), name: name.clone() }.text();
+                    next = Token { version: Some(version), namespace: namespace.clone(), name: name.clone() }.text();
                 }
             }
         }
@@ -577,8 +592,33 @@ impl Server {
         })
     }
 
+    /// What Kubernetes' controllers do in a turn: they delete what has no owner any more, and what is in namespaces that are
+    /// to go, of one kind after the other; and such a namespace when nothing was left in it. A pod's kubelet has ended it
+    /// at once.
+    pub fn control(&mut self, now: Timestamp) {
+        for key in self.orphans() {
+            self.remove(key, &Value::Null, now);
+        }
+        let at_once = json!({ "gracePeriodSeconds": 0 });
+        for (namespace, content) in self.terminating() {
+            if content.is_empty() {
+                self.purge(&namespace);
+            }
+            // What somebody keeps is marked, and stays.
+            let before = self.store.version();
+            for of_a_kind in content.chunk_by(|one, next| one.0 == next.0) {
+                for key in of_a_kind {
+                    self.remove(key.clone(), &at_once, now);
+                }
+                if self.store.version() != before {
+                    break;
+                }
+            }
+        }
+    }
+
     /// Objects all of whose owners are gone: what the garbage collector deletes.
-    pub fn orphans(&self) -> Vec<Key> {
+    fn orphans(&self) -> Vec<Key> {
         let mut orphans = Vec::new();
         for id in 0..resource::all().len() {
             for (key, stored) in self.store.list(id, None, None, u64::MAX) {
@@ -604,7 +644,7 @@ impl Server {
     }
 
     /// Namespaces that are to go, and what is left in each.
-    pub fn terminating(&self) -> Vec<(Key, Vec<Key>)> {
+    fn terminating(&self) -> Vec<(Key, Vec<Key>)> {
         let namespaces = self.store.list(NAMESPACES, None, None, u64::MAX);
         let terminating = namespaces.filter(|(_, stored)| !stored.value["metadata"]["deletionTimestamp"].is_null());
         let content = |name: &str| {
@@ -644,19 +684,22 @@ fn event(kind: &str, object: &str) -> String {
 
 /// Where a list goes on.
 struct Token {
-    version: u64,
+    /// With what there was at this version; `None`: with what there is.
+    version: Option<u64>,
     namespace: String,
     name: String,
 }
 
 impl Token {
     fn text(&self) -> String {
-        format!("{}~{}~{}", self.version, self.namespace, self.name)
+        let version = self.version.map(|version| version.to_string()).unwrap_or_default();
+        format!("{version}~{}~{}", self.namespace, self.name)
     }
 
     fn read(text: &str) -> Option<Self> {
         let mut parts = text.split('~');
-        let (version, namespace, name) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
+        let (version, namespace, name) = (parts.next()?, parts.next()?, parts.next()?);
+        let version = if version.is_empty() { None } else { Some(version.parse().ok()?) };
         Some(Self { version, namespace: namespace.into(), name: name.into() })
     }
 }

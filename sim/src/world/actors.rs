@@ -31,7 +31,7 @@ use crate::{
     mutation::Mutation,
     observe::{self, Broken},
     plan::{Awaited, Plan, Target, Weather, What, Who, Wrapper},
-    server::{Key, resource},
+    server::{Key, Server, resource},
     sizes::CENSUS,
 };
 
@@ -884,21 +884,7 @@ async fn controllers(world: Arc<World>) {
             continue;
         }
         idle_at = Some(version);
-        world.change(|server, _| {
-            for key in server.orphans() {
-                server.purge(&key);
-            }
-            // Of each kind in its turn, and the namespace when nothing was left.
-            for (namespace, content) in server.terminating() {
-                let kind = content.first().map(|(kind, ..)| *kind);
-                if kind.is_none() {
-                    server.purge(&namespace);
-                }
-                for key in content.iter().filter(|(of, ..)| Some(*of) == kind) {
-                    server.purge(key);
-                }
-            }
-        });
+        world.change(Server::control);
     }
 }
 
