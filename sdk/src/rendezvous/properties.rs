@@ -206,10 +206,16 @@ impl World {
                     arrived.ending = true;
                 }
             }
-            6 => {
+            6 if how.is_multiple_of(2) => {
                 self.arrivals.retain(|_, arrived| !arrived.ending);
-                let is_over = self.barrier.is_some_and(|phase| phase != RendezvousPhase::Waiting);
-                if is_over && !how.is_multiple_of(2) && self.arrivals.values().all(|arrived| arrived.owner != uid) {
+                self.made.retain(|name| self.arrivals.contains_key(name));
+            }
+            // It opens, and the next one begins when all who have arrived in it are gone: not between a look and the
+            // creation that follows it, as rounds last longer than that and nothing in an arrival could tell.
+            6 => {
+                if self.barrier.is_some() && !matches!(self.call, Some(Call::Create { .. })) {
+                    self.arrivals.retain(|_, arrived| arrived.owner != uid);
+                    self.made.retain(|name| self.arrivals.contains_key(name));
                     (self.barrier, self.round) = (Some(RendezvousPhase::Waiting), self.round + 1);
                 }
             }
