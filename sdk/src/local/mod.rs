@@ -88,6 +88,9 @@ const DECIDE: &str = "take part in the folder";
 /// What a waiter does with the folder, for people.
 const WATCH: &str = "watch the folder (changes are seen up to 15 s late)";
 
+/// What the folder's owner does for others, for people.
+const LET_IN: &str = "let in all who can write to the folder";
+
 /// A folder instead of a cluster.
 #[derive(Clone, Debug)]
 pub struct Local {
@@ -211,6 +214,7 @@ pub(crate) async fn drive(
         kind: request.wanted.kind(),
         name: request.wanted.name().to_owned(),
         any_filesystem: local.any_filesystem,
+        in_the_way: Arc::default(),
     };
     let Some((mine, token)) = acquire(&place, request, commands, on_event).await? else { return Ok(()) };
     let fifo = mine.bell.into_fifo();
@@ -348,6 +352,7 @@ async fn acquire(
     let mut mine: Option<Mine> = None;
     let mut wait = Wait::default();
     let (mut accepted, mut told, mut next) = (false, None, Next::Transact);
+    let mut is_clear = true;
     loop {
         let decided = tokio::select! {
             biased;
@@ -363,6 +368,11 @@ async fn acquire(
             }
             standing
         });
+        if let Some(path) = place.in_the_way.get().filter(|_| is_clear) {
+            is_clear = false;
+            let error = format!("{} is not Konductor's: take it out of .konductor", path.display());
+            on_event(Event::Retrying { operation: LET_IN, error });
+        }
         match standing {
             Err(error) if !(accepted || error.is_momentary() && wait.trouble.failures < limits::FIRST_TRIES) => {
                 let system = error.is_momentary();
