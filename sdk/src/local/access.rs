@@ -77,32 +77,33 @@ impl Rights {
             // Who is not in that group cannot give to it: it is in the list then.
             tracing::debug!("cannot give .konductor to the folder's owner and group");
         }
-        let list = self.list_for(&fstat(folder)?);
         // What is made in `.konductor` is to have no list. Most folders have none.
         let _ = fremovexattr(folder, LIST_FOR_NEW);
-        if is_short(&list) {
-            let _ = fremovexattr(folder, LIST);
-        } else {
-            match fsetxattr(folder, LIST, &print(&list), XattrFlags::empty()) {
-                Ok(()) => return Ok(()),
-                // Without lists there is none to follow either, but owner and group may differ: they have no part then.
-                Err(Errno::OPNOTSUPP) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(fchmod(folder, Mode::from_bits_truncate(mode(&list)))?)
+        write_list(folder, &self.list_for(&fstat(folder)?))
     }
 
-    /// Gives an older `.konductor` these rights, if it has others and this process may.
-    pub(super) fn mend(&self, folder: &OwnedFd) -> io::Result<()> {
+    /// Gives an older `.konductor` these rights, if it has others and this process may; only takes away what goes
+    /// beyond them, if it is not to let in anybody else. Returns whether that kept somebody out.
+    pub(super) fn mend(&self, folder: &OwnedFd, may_let_in: impl FnOnce() -> bool) -> io::Result<bool> {
         let status = fstat(folder)?;
         if !may_change(&status) {
-            return Ok(());
+            return Ok(false);
         }
         let list = self.list_for(&status);
         let found = read_list(folder)?.unwrap_or_else(|| short_list(status.st_mode));
-        let given = status.st_gid == self.group && (status.st_uid == self.owner || !geteuid().is_root());
-        if given && found == list { Ok(()) } else { as_far_as_possible(self.give(folder)) }
+        let is_theirs = status.st_uid == self.owner || !geteuid().is_root();
+        if is_theirs && status.st_gid == self.group && found == list {
+            return Ok(false);
+        }
+        if may_let_in() {
+            return as_far_as_possible(self.give(folder)).map(|()| false);
+        }
+        let both = in_both(&found, &list);
+        if both != found {
+            as_far_as_possible(write_list(folder, &both))?;
+        }
+        let lacks = |(who, bits): &(Who, Bits)| most(&list, *who) & !bits != 0;
+        Ok(!is_theirs || both.iter().any(lacks))
     }
 
     /// The list of a `.konductor` that belongs to these.
@@ -168,6 +169,41 @@ fn all_or_nothing(list: &[(Who, Bits)]) -> Vec<(Who, Bits)> {
     entries.collect()
 }
 
+/// What this one has by a list whatever groups it is in, and what it can have by it.
+fn least(list: &[(Who, Bits)], who: Who) -> Bits {
+    has(list, who).unwrap_or_else(|| others(list).fold(ALL, |all, bits| all & bits))
+}
+
+fn most(list: &[(Who, Bits)], who: Who) -> Bits {
+    has(list, who).unwrap_or_else(|| others(list).fold(0, |all, bits| all | bits))
+}
+
+/// What the entry for this one gives, as far as the mask lets it.
+fn has(list: &[(Who, Bits)], who: Who) -> Option<Bits> {
+    let of = |who| list.iter().find(|(other, _)| *other == who).map(|(_, bits)| *bits);
+    let mask = if matches!(who, Who::Owner | Who::Other) { ALL } else { of(Who::Mask).unwrap_or(ALL) };
+    of(who).map(|bits| bits & mask)
+}
+
+/// What those have who have no entry of their own: by a group of theirs, or as others.
+fn others(list: &[(Who, Bits)]) -> impl Iterator<Item = Bits> {
+    let is_theirs = |who: &Who| matches!(who, Who::OwningGroup | Who::Group(_) | Who::Other);
+    list.iter().filter(move |(who, _)| is_theirs(who)).filter_map(|(who, _)| has(list, *who))
+}
+
+/// A list that lets nobody in who does not come in by both of these.
+fn in_both(one: &[(Who, Bits)], other: &[(Who, Bits)]) -> Vec<(Who, Bits)> {
+    let mut all: Vec<_> = one.iter().chain(other).map(|(who, _)| *who).filter(|who| *who != Who::Mask).collect();
+    all.sort_unstable();
+    all.dedup();
+    let mut list: Vec<_> = all.into_iter().map(|who| (who, least(one, who) & least(other, who))).collect();
+    if !is_short(&list) {
+        list.push((Who::Mask, ALL));
+        list.sort_unstable();
+    }
+    list
+}
+
 /// A mode as a list.
 fn short_list(mode: u32) -> Vec<(Who, Bits)> {
     let bits = |shift: u32| (mode >> shift & 7) as Bits;
@@ -228,6 +264,21 @@ fn parse(bytes: &[u8]) -> Option<Vec<(Who, Bits)>> {
         Some((who, u16::from_le_bytes([*b0, *b1])))
     };
     entries.iter().map(entry).collect()
+}
+
+/// Gives a folder this list, as a mode if that says it all.
+fn write_list(folder: &OwnedFd, list: &[(Who, Bits)]) -> io::Result<()> {
+    if is_short(list) {
+        let _ = fremovexattr(folder, LIST);
+    } else {
+        match fsetxattr(folder, LIST, &print(list), XattrFlags::empty()) {
+            Ok(()) => return Ok(()),
+            // Without lists there is none to follow either, but owner and group may differ: they have no part then.
+            Err(Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(fchmod(folder, Mode::from_bits_truncate(mode(list)))?)
 }
 
 /// The list of a file; none when a mode says it all.
@@ -322,22 +373,80 @@ mod tests {
         assert_eq!(found, "Owner 7, User(4711) 7, OwningGroup 0, Mask 7, Other 0");
         // The list changes, and then goes.
         fsetxattr(&folder, LIST, &print(&list(5)), XattrFlags::empty()).unwrap();
-        Rights::of(&folder).unwrap().mend(&state).unwrap();
+        Rights::of(&folder).unwrap().mend(&state, || true).unwrap();
         let found = shown(&read_list(&state).unwrap().expect("it has a list"));
         assert_eq!(found, "Owner 7, User(4711) 0, OwningGroup 0, Mask 7, Other 0");
         fremovexattr(&folder, LIST).unwrap();
         fchmod(&folder, Mode::from_bits_truncate(0o770)).unwrap();
-        Rights::of(&folder).unwrap().mend(&state).unwrap();
+        Rights::of(&folder).unwrap().mend(&state, || true).unwrap();
         assert_eq!((read_list(&state).unwrap(), fstat(&state).unwrap().st_mode & 0o777), (None, 0o770));
         // There is nothing to do any more.
         fchmod(&state, Mode::from_bits_truncate(0o770)).unwrap();
         let before = fstat(&state).unwrap();
-        Rights::of(&folder).unwrap().mend(&state).unwrap();
+        Rights::of(&folder).unwrap().mend(&state, || true).unwrap();
         let after = fstat(&state).unwrap();
         assert_eq!((after.st_ctime, after.st_ctime_nsec), (before.st_ctime, before.st_ctime_nsec));
     }
 
+    /// Whether a list lets in somebody of these, by the rules of acl(5).
+    fn lets_in(list: &[(Who, Bits)], user: u32, groups: &[u32]) -> bool {
+        let of_groups = |who: &Who| match who {
+            Who::OwningGroup => groups.contains(&0),
+            Who::Group(group) => groups.contains(group),
+            _ => false,
+        };
+        let bits = if user == 0 {
+            has(list, Who::Owner)
+        } else if let Some(bits) = has(list, Who::User(user)) {
+            Some(bits)
+        } else {
+            let found = list.iter().filter(|(who, _)| of_groups(who)).filter_map(|(who, _)| has(list, *who));
+            found.max().or_else(|| has(list, Who::Other))
+        };
+        bits == Some(ALL)
+    }
+
+    /// Owner, group and others, two users, two groups and a mask, each of which may be absent.
+    fn any_list() -> impl Strategy<Value = Vec<(Who, Bits)>> {
+        let bits = || prop::sample::select(vec![0, ALL]);
+        let named = prop::collection::vec(prop::option::of(bits()), 4);
+        (prop::collection::vec(bits(), 3), named, bits()).prop_map(|(all, named, mask)| {
+            let all_named = [Who::User(1), Who::User(2), Who::Group(1), Who::Group(2)];
+            let mut list: Vec<_> = [Who::Owner, Who::OwningGroup, Who::Other].into_iter().zip(all).collect();
+            list.extend(all_named.into_iter().zip(named).filter_map(|(who, bits)| Some((who, bits?))));
+            if !is_short(&list) {
+                list.push((Who::Mask, mask));
+            }
+            list.sort_unstable();
+            list
+        })
+    }
+
+    /// All there can be, with regard to these lists.
+    fn people() -> impl Iterator<Item = (u32, Vec<u32>)> {
+        (0..4)
+            .flat_map(|user| (0..8_u32).map(move |set| (user, (0..3).filter(|group| set >> group & 1 == 1).collect())))
+    }
+
     proptest! {
+        #[test]
+        fn whoever_comes_in_by_what_is_in_both_comes_in_by_each(one in any_list(), other in any_list()) {
+            let both = in_both(&one, &other);
+            for (user, groups) in people().filter(|(user, groups)| lets_in(&both, *user, groups)) {
+                prop_assert!(lets_in(&one, user, &groups) && lets_in(&other, user, &groups), "{user} {groups:?}");
+            }
+            prop_assert_eq!(in_both(&both, &other), both.clone(), "once is enough");
+            // Nothing is kept back from a list without names that is narrower.
+            if is_short(&one) && is_short(&other) {
+                for (user, groups) in people() {
+                    prop_assert_eq!(
+                        lets_in(&both, user, &groups),
+                        lets_in(&one, user, &groups) && lets_in(&other, user, &groups)
+                    );
+                }
+            }
+        }
+
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             if let Some(list) = parse(&bytes) {

@@ -26,7 +26,7 @@ use std::{
     io::{self, Read as _},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
 };
 
 use jiff::Timestamp;
@@ -214,6 +214,8 @@ pub(super) struct FolderLock {
     pub(super) name: String,
     /// Whether the folder can be on a filesystem that is not known to be of one machine.
     pub(super) any_filesystem: bool,
+    /// What keeps `.konductor` from letting in all who can write to the folder, once it was found.
+    pub(super) in_the_way: Arc<OnceLock<PathBuf>>,
 }
 
 impl Ask {
@@ -357,6 +359,9 @@ impl FolderLock {
     /// [`FolderError::Unsteady`] when what was opened has been deleted meanwhile, and is no place to meet any more.
     fn lock(&self, top: &Opened, rights: &Rights, locking: Locking, haste: Haste) -> Result<(Opened, File)> {
         let mut opened = top.enter(STATE_FOLDER, Some(rights), haste)?;
+        if let Some(path) = opened.mend(rights)? {
+            let _ = self.in_the_way.set(path);
+        }
         for part in [self.kind.plural, &self.name] {
             opened = opened.enter(part, None, haste)?;
         }

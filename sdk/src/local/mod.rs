@@ -88,6 +88,9 @@ const DECIDE: &str = "take part in the folder";
 /// What a waiter does with the folder, for people.
 const WATCH: &str = "watch the folder (changes are seen up to 15 s late)";
 
+/// What the folder's owner does for others, for people.
+const LET_IN: &str = "let in all who can write to the folder";
+
 /// A folder instead of a cluster.
 #[derive(Clone, Debug)]
 pub struct Local {
@@ -211,6 +214,7 @@ pub(crate) async fn drive(
         kind: request.wanted.kind(),
         name: request.wanted.name().to_owned(),
         any_filesystem: local.any_filesystem,
+        in_the_way: Arc::default(),
     };
     let Some((mine, token)) = acquire(&place, request, commands, on_event).await? else { return Ok(()) };
     let fifo = mine.bell.into_fifo();
@@ -290,6 +294,14 @@ impl Wait {
         }
     }
 
+    /// Nothing could be decided, maybe because of a manifest: whoever this is hears when that is corrected. Returns
+    /// whether something may have been missed, and what people should know.
+    fn undecided(&mut self, place: &FolderLock, error: &FolderError) -> (bool, Option<Event>) {
+        let news = self.trouble.met(DECIDE, chain(error));
+        // Where nothing can be watched, the pause is over some time.
+        (self.watches.follow_manifests(place).unwrap_or_default(), news)
+    }
+
     /// Sleeps until there is something to do.
     async fn sleep(&mut self, mine: Option<&Mine>, commands: &mut UnboundedReceiver<Command>) -> io::Result<Woken> {
         let rung = async {
@@ -340,6 +352,7 @@ async fn acquire(
     let mut mine: Option<Mine> = None;
     let mut wait = Wait::default();
     let (mut accepted, mut told, mut next) = (false, None, Next::Transact);
+    let mut is_clear = true;
     loop {
         let decided = tokio::select! {
             biased;
@@ -355,6 +368,11 @@ async fn acquire(
             }
             standing
         });
+        if let Some(path) = place.in_the_way.get().filter(|_| is_clear) {
+            is_clear = false;
+            let error = format!("{} is not Konductor's: take it out of .konductor", path.display());
+            on_event(Event::Retrying { operation: LET_IN, error });
+        }
         match standing {
             Err(error) if !(accepted || error.is_momentary() && wait.trouble.failures < limits::FIRST_TRIES) => {
                 let system = error.is_momentary();
@@ -363,7 +381,14 @@ async fn acquire(
                 on_event(Event::Failed { error });
                 return Ok(None);
             }
-            Err(error) => wait.trouble.met(DECIDE, chain(&error)).into_iter().for_each(&mut *on_event),
+            Err(error) => {
+                let (missed, news) = wait.undecided(place, &error);
+                news.into_iter().for_each(&mut *on_event);
+                if missed {
+                    next = Next::Transact;
+                    continue;
+                }
+            }
             Ok(Standing::Held { token }) => return Ok(mine.map(|mine| (mine, token))),
             Ok(Standing::Gone) => {
                 on_event(Event::Retrying { operation: WAIT, error: "the claim was deleted".to_owned() });
@@ -509,4 +534,71 @@ async fn at_once_or_apart<T: Send + 'static>(
     konductor_cluster::apart::apart(move || work(&own, Haste::HoweverLong))
         .await
         .unwrap_or_else(|error| Err(place.failed("start a thread to decide in", error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::{folder::STATE_FOLDER, *};
+    use crate::{Client, connect::Target};
+
+    /// With the pauses alone all this would take minutes.
+    #[tokio::test]
+    async fn who_waits_hears_each_correction_however_many_mistakes_there_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let write = move |text: &str| {
+            // At once as a whole.
+            fs::write(path.join("new"), text).unwrap();
+            fs::rename(path.join("new"), path.join("s.yaml")).unwrap();
+        };
+        let define = |permits: u32| {
+            let text = "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata:\n  name: s\nspec:\n  permits: ";
+            write(&format!("{text}{permits}\n"));
+        };
+        let mistake = |number: u32| format!("kind: Mistake{number}\napiVersion: konductor.io/v1\n");
+        // Also who has no claim any more, and cannot make a new one because of the first mistake.
+        for is_deleted in [false, true] {
+            define(0);
+            let (commands, orders) = unbounded_channel();
+            let client = Client(Target::Local(Local::new(folder.path()).on_any_filesystem()));
+            let wanted = Wanted::Semaphore { name: "s".to_owned(), permits: 1 };
+            let request = Request { wanted, priority: 0, ttl: None, holder: "me".to_owned(), pod: None };
+            let (tell, mut told) = unbounded_channel();
+            let write_again = write.clone();
+            let waiting = tokio::spawn(crate::run(client, request, orders, move |event| {
+                if matches!(&event, Event::Retrying { error, .. } if error == "the claim was deleted") {
+                    write_again(&mistake(0));
+                }
+                let _ = tell.send(event);
+            }));
+            let hearing = async {
+                while !matches!(told.recv().await.expect("it is told"), Event::Waiting { .. }) {}
+                if is_deleted {
+                    let state = folder.path().join(STATE_FOLDER);
+                    // It may still be looking around.
+                    while fs::remove_dir_all(&state).is_err() && state.exists() {
+                        tokio::task::yield_now().await;
+                    }
+                    define(0);
+                } else {
+                    write(&mistake(0));
+                }
+                for number in 0..16 {
+                    let said = format!("Mistake{number}\"");
+                    let is_said = |event| matches!(event, Event::Retrying { error, .. } if error.contains(&said));
+                    while !is_said(told.recv().await.expect("it is told")) {}
+                    write(&mistake(number + 1));
+                }
+                define(1);
+                while !matches!(told.recv().await.expect("it is told"), Event::Held { .. }) {}
+            };
+            tokio::time::timeout(Duration::from_mins(1), hearing).await.expect("it hears of all of them");
+            commands.send(Command::Release).expect("it listens");
+            waiting.await.expect("it has ended");
+        }
+    }
 }

@@ -57,7 +57,8 @@ impl Opened {
         fstat(&self.folder).is_ok_and(|status| status.st_nlink == 0)
     }
 
-    /// The folder of this name in this one, made if it is not there: open to all, or with these rights.
+    /// The folder of this name in this one, made if it is not there: open to all, or with these rights. One that is there
+    /// is as it is.
     pub(super) fn enter(&self, name: &str, rights: Option<&Rights>, haste: Haste) -> Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         for _ in 0..limits::REOPEN {
@@ -75,19 +76,32 @@ impl Opened {
                 Err(Errno::EACCES) => return Err(self.closed(name)),
                 Err(error) => return Err(self.failed("open", name, error)),
             };
-            let opened = Self { folder, path: self.path.join(name) };
-            if let Some(rights) = rights.filter(|_| opened.has_only_ours()) {
-                rights.mend(&opened.folder).map_err(|error| self.failed("give rights to", name, error))?;
-            }
-            return Ok(opened);
+            return Ok(Self { folder, path: self.path.join(name) });
         }
         Err(self.unsteady(name))
     }
 
-    /// Whether there is nothing in it but what belongs into `.konductor`, as far as can be seen.
-    fn has_only_ours(&self) -> bool {
+    /// Gives this folder, which is `.konductor`, these rights, as far as this process may. Something else than ours in
+    /// it may be there because it is somebody's own, and was moved there: then nobody is let in, and who must not come
+    /// in any more is kept out all the same. Returns what is in the way.
+    pub(super) fn mend(&self, rights: &Rights) -> Result<Option<PathBuf>> {
+        let mut foreign = None;
+        let may_let_in = || {
+            foreign = self.foreign();
+            foreign.is_none()
+        };
+        let kept_out = rights.mend(&self.folder, may_let_in);
+        let kept_out = kept_out.map_err(|error| failed("give rights to", &self.path, error))?;
+        Ok(foreign.filter(|_| kept_out))
+    }
+
+    /// Something that does not belong into `.konductor`; the folder itself, if nobody can say what is in it.
+    fn foreign(&self) -> Option<PathBuf> {
         let is_ours = |name: &str| KINDS.iter().any(|kind| kind.plural == name) || name.starts_with(UNFINISHED);
-        self.names().is_ok_and(|names| names.iter().all(|name| is_ours(name)))
+        match self.names() {
+            Ok(names) => names.into_iter().find(|name| !is_ours(name)).map(|name| self.path.join(name)),
+            Err(_) => Some(self.path.clone()),
+        }
     }
 
     /// Why the folder of this name, which is there, cannot be opened.
@@ -480,7 +494,8 @@ mod tests {
         let rights = Rights::of(&opened.folder).unwrap();
 
         private(".konductor");
-        opened.enter(".konductor", Some(&rights), Haste::HoweverLong).map(drop).unwrap();
+        let state = opened.enter(".konductor", Some(&rights), Haste::HoweverLong).unwrap();
+        assert_eq!(state.mend(&rights).unwrap(), Some(at(".konductor").join("key")));
         private("semaphores");
         opened.enter("semaphores", None, Haste::HoweverLong).map(drop).unwrap();
         secret(LOCK);

@@ -56,6 +56,7 @@ impl Spectator {
             kind: Semaphore::KIND,
             name: String::new(),
             any_filesystem: self.any_filesystem,
+            in_the_way: Arc::default(),
         };
         let sight = Sight::new(&place);
         let view = look(&self.folder, self.any_filesystem);

@@ -22,8 +22,10 @@
 //! - **What is reserved counts when the state says so**, and not when `terms.json` does: that may be seen and not be on the
 //!   disk yet, when somebody was killed in between. The state says so only after the disk does.
 //!
-//! A state that cannot be believed is what a power failure leaves, if `terms.json` was written in another boot: nothing of
-//! it is needed. In the same boot somebody has damaged it, and it is set aside.
+//! A state that cannot be believed is what a power failure leaves, if `terms.json` was written in another boot, or in
+//! one that nobody may see: nothing of it is needed, as what the rules above rest on is elsewhere. In the same boot
+//! somebody has damaged it, and it is set aside. So `terms.json` is there from the first state on, also when nothing has
+//! been given out by then; where it is not, somebody has deleted it, and only the state says how far tokens have come.
 //!
 //! On a filesystem that is not known to be of one machine, what was written can be lost without any of this: there the
 //! state is on the disk before anything rests on it, also one that is only looked at, and is always the last one. Wherever a disk is put back to an earlier
@@ -140,8 +142,8 @@ impl<'a, F: Files> Store<'a, F> {
         if let Unbelievable::Version(_) = why {
             return Err(FolderError::Later { path, why });
         }
-        if self.is_of_an_earlier_boot() {
-            tracing::debug!("{path} was damaged before this machine was started ({why}), and is not needed");
+        if self.may_be_of_an_earlier_boot() {
+            tracing::debug!("{path} can have been damaged before this machine was started ({why}), and is not needed");
             self.files.remove(STATE_FILE)?;
             return Ok(State::default());
         }
@@ -152,10 +154,10 @@ impl<'a, F: Files> Store<'a, F> {
         Err(FolderError::Corrupt { path, why, aside })
     }
 
-    /// Whether this machine has been started since terms were reserved.
-    fn is_of_an_earlier_boot(&self) -> bool {
-        let then = self.terms.as_ref().and_then(|terms| terms.boot.as_ref());
-        then.zip(self.mount.boot.as_ref()).is_some_and(|(then, now)| then != now)
+    /// Whether this machine can have been started since terms were reserved.
+    fn may_be_of_an_earlier_boot(&self) -> bool {
+        let Some(terms) = &self.terms else { return false };
+        terms.boot.is_none() || terms.boot != self.mount.boot
     }
 
     /// Makes a state whose dead are out of it one that can be decided on: above all tokens that were ever given out.
@@ -171,9 +173,22 @@ impl<'a, F: Files> Store<'a, F> {
 
     /// Up to which term tokens have to be reserved before a state can be written down; none if they are.
     pub(super) fn wants(&self, decided: &State) -> Option<u64> {
-        let highest = decided.claims.iter().filter_map(|claim| claim.fencing_token).max()? >> SEQUENCE_BITS;
-        let more = if decided.reserved == 0 { limits::FIRST_TERMS } else { limits::MORE_TERMS };
-        (self.mount.is_of_one_machine && highest > decided.reserved).then(|| (highest + more).min(MAX_TERM))
+        let shown = decided
+            .claims
+            .iter()
+            .filter_map(|claim| claim.fencing_token)
+            .max()
+            .map_or(0, |token| token >> SEQUENCE_BITS);
+        // Where the disk knows nothing, any term so far can have been given out.
+        let highest = if self.terms.is_none() { decided.term } else { shown };
+        let more = match (highest, decided.reserved) {
+            // Nothing has, and the first term is to follow the time of day then.
+            (0, _) => 0,
+            (_, 0) => limits::FIRST_TERMS,
+            _ => limits::MORE_TERMS,
+        };
+        let is_wanted = self.terms.is_none() || highest > decided.reserved;
+        (self.mount.is_of_one_machine && is_wanted).then(|| (highest + more).min(MAX_TERM))
     }
 
     /// Reserves what is wanted, on the disk.

@@ -163,6 +163,8 @@ enum Rule {
     TermsOnDisk,
     /// And so is its name.
     NameOnDisk,
+    /// `terms.json` is there from the first state on, also when nothing has been given out.
+    FromTheFirst,
     /// Terms are reserved before the state with their tokens is in force.
     ReservedFirst,
     /// Who finds a state that may not be the last one goes on above what is reserved.
@@ -190,6 +192,9 @@ struct World {
     told: BTreeMap<String, u64>,
     highest: u64,
     named: usize,
+    /// How many transactions come before there is a permit, and whether there is a manifest then.
+    without_permits: usize,
+    has_manifest: bool,
     /// The last failure was one of the whole machine.
     was_started: bool,
     /// How often something failed, and a token was told.
@@ -204,6 +209,8 @@ enum Kind {
     Marked,
     /// They have none: an older kernel.
     Unmarked,
+    /// And nobody may see which boot it is.
+    Hidden,
     /// On another machine, which can fail by itself.
     Elsewhere,
 }
@@ -227,10 +234,14 @@ impl World {
             told: BTreeMap::new(),
             highest: 0,
             named: 0,
+            without_permits: 0,
+            has_manifest: false,
             was_started: false,
             failures: 0,
             tokens: 0,
         };
+        world.without_permits = world.chance.below(20);
+        world.has_manifest = world.chance.below(2) == 0;
         world.mount(kind);
         world
     }
@@ -240,7 +251,7 @@ impl World {
         for (at, mount) in self.mounts.iter_mut().enumerate() {
             self.made += 1;
             let number = if matches!(self.without, Some(Rule::Mount | Rule::Boot)) { at } else { self.made };
-            mount.boot = Some(format!("boot {boot}"));
+            mount.boot = (!matches!(kind, Kind::Hidden)).then(|| format!("boot {boot}"));
             mount.mark = matches!(kind, Kind::Marked).then(|| format!("{boot}/{number}"));
         }
     }
@@ -252,7 +263,7 @@ impl World {
         match kind {
             // Another machine has failed, and processes here have not.
             Kind::Elsewhere => return,
-            Kind::Marked | Kind::Unmarked => {}
+            Kind::Marked | Kind::Unmarked | Kind::Hidden => {}
         }
         self.was_started = self.chance.below(2) == 0;
         if self.was_started {
@@ -318,9 +329,14 @@ impl World {
         }
         let at = Position { file: "a.yaml".to_owned(), line: 1 };
         let (kind, name) = (Semaphore::KIND, "s".to_owned());
-        let definition = Definition { kind, name, capacity: 2, queueing: Queueing::default(), at };
-        let mut decided = reign(&state, Semaphore::KIND, "s", Some(&definition), Timestamp::UNIX_EPOCH);
-        let terms = store.wants(&decided);
+        let begins = self.named <= self.without_permits;
+        let capacity = if begins { 0 } else { 2 };
+        let definition = Definition { kind, name, capacity, queueing: Queueing::default(), at };
+        let definition = (self.has_manifest || !begins).then_some(&definition);
+        let mut decided = reign(&state, Semaphore::KIND, "s", definition, Timestamp::UNIX_EPOCH);
+        let is_needed = self.without != Some(Rule::FromTheFirst)
+            || decided.claims.iter().any(|claim| claim.fencing_token.is_some());
+        let terms = store.wants(&decided).filter(|_| is_needed);
         let reserves_first = self.without != Some(Rule::ReservedFirst);
         if let Some(terms) = terms.filter(|_| reserves_first) {
             store.reserve(terms, &mut decided)?;
@@ -389,7 +405,7 @@ fn search(kind: Kind, without: Option<Rule>) -> std::result::Result<(usize, usiz
 
 #[test]
 fn whenever_the_power_fails_tokens_rise_and_nobody_holds_twice() {
-    for kind in [Kind::Marked, Kind::Unmarked, Kind::Elsewhere] {
+    for kind in [Kind::Marked, Kind::Unmarked, Kind::Hidden, Kind::Elsewhere] {
         let (failures, tokens) = search(kind, None).unwrap();
         assert!(failures > 1000 && tokens > 2000, "{kind:?}: {failures} failures, {tokens} tokens");
     }
@@ -400,12 +416,15 @@ fn each_rule_is_needed() {
     for (kind, rule) in [
         (Kind::Marked, Rule::TermsOnDisk),
         (Kind::Marked, Rule::NameOnDisk),
+        (Kind::Marked, Rule::FromTheFirst),
         (Kind::Marked, Rule::ReservedFirst),
         (Kind::Marked, Rule::Settled),
         (Kind::Marked, Rule::Boot),
         (Kind::Marked, Rule::Mount),
         (Kind::Unmarked, Rule::TermsOnDisk),
         (Kind::Unmarked, Rule::Settled),
+        (Kind::Hidden, Rule::TermsOnDisk),
+        (Kind::Hidden, Rule::Settled),
         (Kind::Elsewhere, Rule::StateOnDisk),
         (Kind::Elsewhere, Rule::NameOnDisk),
     ] {
@@ -413,7 +432,8 @@ fn each_rule_is_needed() {
         // Half of a `terms.json`, or of a state that is not known to be of an earlier boot, stops everybody, and no token
         // is given out.
         let stops = rule == Rule::TermsOnDisk && found.contains("cannot believe terms.json")
-            || rule == Rule::Boot && found.contains("what a power failure has left is refused");
+            || [Rule::Boot, Rule::FromTheFirst].contains(&rule)
+                && found.contains("what a power failure has left is refused");
         assert!(stops || found.contains("was told"), "{rule:?}: {found}");
     }
 }

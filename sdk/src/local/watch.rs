@@ -221,15 +221,24 @@ impl Watches {
                 Err(error) => followed.unseen = Some(error),
             }
         }
-        if !duty.sentry {
-            self.edits = None;
-        } else if self.edits.is_none() {
-            match Edits::new(place) {
-                Ok(edits) => (self.edits, followed.missed) = (Some(edits), true),
+        if duty.sentry {
+            match self.follow_manifests(place) {
+                Ok(missed) => followed.missed |= missed,
                 Err(error) => followed.unseen = Some(error),
             }
+        } else {
+            self.edits = None;
         }
         followed
+    }
+
+    /// Looks at the manifests from now on. Returns whether this is new, so that something may have been missed.
+    pub(super) fn follow_manifests(&mut self, place: &FolderLock) -> Result<bool, FolderError> {
+        if self.edits.is_some() {
+            return Ok(false);
+        }
+        self.edits = Some(Edits::new(place)?);
+        Ok(true)
     }
 
     /// Those whose turn it is and who have not taken it.
@@ -256,7 +265,7 @@ impl Watches {
         }
     }
 
-    /// Where the manifests are may have changed with them: they are looked for anew when it is next said what to follow.
+    /// Where the manifests are may have changed with them: they are looked for anew when they are next followed.
     pub(super) fn forget_manifests(&mut self) {
         self.edits = None;
     }

@@ -136,6 +136,39 @@ fn a_folder_that_is_opened_up_later_is_open_as_soon_as_its_owner_looks() {
 }
 
 #[test]
+fn something_foreign_in_the_state_keeps_it_from_being_opened_up_and_not_from_being_closed() {
+    if !geteuid().is_root() {
+        // There is nobody else.
+        return;
+    }
+    let folder = folder(0o777);
+    std::os::unix::fs::chown(folder.path(), Some(ALICE), Some(ALICE)).unwrap();
+    token(&by(ALICE, &folder, "022").end());
+    let state = folder.path().join(".konductor");
+    let bob = by(BOB, &folder, "022");
+    token(&bob.end());
+    fs::write(state.join("x"), "").unwrap();
+    let mode = || fs::metadata(&state).unwrap().mode() & 0o777;
+    let said = format!("{} is not Konductor's: take it out of .konductor", state.join("x").display());
+    // Alice is told what is in the way, once, and takes part.
+    let alice_is_told = |expected: usize| {
+        let run = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN").under(&somebody(ALICE));
+        let ended = run.end();
+        token(&ended);
+        assert_eq!(ended.stderr.matches(&said).count(), expected, "{}", ended.stderr);
+    };
+    set_mode(folder.path(), 0o755);
+    alice_is_told(0);
+    assert_eq!((mode(), bob.code()), (0o700, 77));
+    set_mode(folder.path(), 0o777);
+    alice_is_told(1);
+    assert_eq!((mode(), bob.code()), (0o700, 77));
+    fs::remove_file(state.join("x")).unwrap();
+    alice_is_told(0);
+    token(&bob.end());
+}
+
+#[test]
 fn a_group_that_comes_later_takes_part() {
     if !geteuid().is_root() {
         // There is no other group.

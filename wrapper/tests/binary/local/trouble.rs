@@ -219,6 +219,27 @@ fn what_a_power_failure_leaves_is_not_needed_and_no_token_comes_again() {
 }
 
 #[test]
+fn a_power_failure_while_all_only_wait_leaves_nothing_to_repair() {
+    // Without a permit, and without a manifest; and where the boot cannot be known.
+    for (has_manifest, boot) in [(true, "another".into()), (false, "another".into()), (true, serde_json::Value::Null)] {
+        let folder = Folder::new(0);
+        if !has_manifest {
+            fs::remove_file(folder.path().join("turns.yaml")).unwrap();
+        }
+        let waiter = folder.queue("--semaphore turns");
+        waiter.signal(KILL);
+        waiter.end();
+        let mut terms = terms(&folder);
+        terms["boot"] = boot;
+        fs::write(folder.state_folder("turns").join("terms.json"), terms.to_string()).unwrap();
+        fs::write(folder.state_folder("turns").join("state.json"), "").unwrap();
+        folder.define("turns", 1);
+        let first = token(&folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN").end());
+        assert!(first >> 20 > 1_700_000_000, "{first} does not follow the time of day");
+    }
+}
+
+#[test]
 fn terms_are_reserved_on_the_disk_before_they_are_given_out_and_many_at_a_time() {
     let folder = Folder::new(1);
     let run = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN");
