@@ -88,6 +88,9 @@ released, or until its time to live has passed since the last `renew`.
 - *Renewing* is yours: work that takes longer than the time to live needs `koncli ... renew` meanwhile, or
   [konductor-run](konductor-run.md), which renews by itself and ends the work when it cannot. `renew` ends with 79 when it
   is held no longer.
+- *Resetting* a barrier deletes it and creates it again. Before that, the API server is asked to try the new one, and the
+  barrier is left as it is when that is refused. The first Ctrl-C or TERM ends `barrier reset` when the barrier is there
+  again; a second one ends it at once, and a warning says how to create the barrier.
 - *In vain.* An `acquire` that has waited in vain says why, from its own place in the queue, before it withdraws. Where the
   API server has never answered, it ends (69) about when it was told to; a claim whose creation came through all the same
   ends with its time to live.

@@ -1,5 +1,6 @@
 //! `koncli` before an API server that a test makes up, answer by answer: what no real one does when it is wanted.
 
+mod resets;
 mod waits;
 
 use std::{
