@@ -46,7 +46,7 @@ use crate::{
     validation = Rule::new("!has(self.quorum) || has(self.timeout)").message("quorum counts once timeout has passed: set timeout too")
 )]
 pub struct BarrierSpec {
-    /// How many are to arrive. Changing it, or anything else here, decides the round anew.
+    /// How many are to arrive. Changing it, or anything else here, decides the round anew, unless `resetAfter` is over.
     #[schemars(range(min = 1, max = MAX_EXPECTED))]
     pub expected: u32,
     /// How many are enough once `timeout` has passed; all that are expected when absent.

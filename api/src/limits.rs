@@ -192,6 +192,15 @@ pub const OWN_WAIT: Duration = Duration::from_hours(1);
 /// away, what was waited for could neither come nor be seen. Clients ask again within 15 seconds, watches within 5.
 pub const ANSWERED_FOR: Duration = Duration::from_secs(30);
 
+/// What an operator asks of a healthy API server is answered sooner: when it takes longer and nothing else is answered
+/// meanwhile, nobody was for a while. No longer than that, as who arrives may have failed within it and comes later.
+pub const SLOW_ANSWER: Duration = Duration::from_secs(1);
+
+/// Of outages that end within this time after each other the first one counts. Twice [`ANSWERED_FOR`]: however often
+/// requests fail, waits that have run out end in half of all time, and late by [`ANSWERED_FOR`] and what it takes to be
+/// answered.
+pub const OUTAGES_APART: Duration = Duration::from_mins(1);
+
 /// Different selections of objects that the gates of one namespace can ask about: each costs a look at every object
 /// that changes where it looks. A selector that asks more of it than [`SELECTION`] counts as several. More are not met,
 /// and say so.

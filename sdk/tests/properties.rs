@@ -6,7 +6,10 @@
 //! it grants in a term below the semaphore's, or for a semaphore that was deleted, only as a late write. Everything
 //! else is up to chance.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use konductor::{
     Boottime, Event, LossReason,
@@ -461,6 +464,261 @@ proptest! {
         }
         world.finish();
     }
+}
+
+/// The claim of a holder by its name, in a world in which another process asks in that name, too: it deletes what has
+/// expired, makes the claim anew, and works under it. Watches are honest: what happens after the version that one starts
+/// from is shown in order. Anything else is up to chance.
+struct Shared {
+    machine: Machine,
+    now: Boottime,
+    steps: u128,
+    over: bool,
+    instance: String,
+    claim: Option<ClaimSeen>,
+    uids: u64,
+    /// All that happened: at which version, and the claim, or the UID of the one that was deleted.
+    log: Vec<(u64, Result<ClaimSeen, String>)>,
+    call: Option<Call>,
+    asks: bool,
+    /// The version after which the watch goes on, while there is one.
+    watching: Option<u64>,
+    /// The claims that were created here, and the newest that was shown of each.
+    created: BTreeSet<String>,
+    shown: BTreeMap<String, ClaimSeen>,
+    /// How often another's claim was shown while it was held.
+    met: u32,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let mut world = Self {
+            machine: Machine::of_holder(Semaphore::KIND, "warehouse".into(), "nightly".into(), None),
+            now: Boottime(Duration::from_secs(1000)),
+            steps: 0,
+            over: false,
+            instance: String::new(),
+            claim: None,
+            uids: 0,
+            log: Vec::new(),
+            call: None,
+            asks: false,
+            watching: None,
+            created: BTreeSet::new(),
+            shown: BTreeMap::new(),
+            met: 0,
+        };
+        world.step(Input::Time);
+        world
+    }
+
+    fn step(&mut self, input: Input) {
+        if self.over {
+            return;
+        }
+        self.steps += 1;
+        let draw = Draw { id: self.steps, jitter: (self.steps as u32).wrapping_mul(0x9e37_79b9) };
+        for effect in self.machine.step(input, self.now, draw) {
+            match effect {
+                Effect::Call { call, .. } => {
+                    if let Call::Create { instance, .. } = &call {
+                        self.instance.clone_from(instance);
+                    }
+                    if let Call::Delete { uid, .. } = &call {
+                        let held = self.shown.get(uid).is_some_and(is_held);
+                        assert!(!held || self.created.contains(uid), "deletes {uid}, under which another works");
+                    }
+                    self.call = Some(call);
+                }
+                Effect::CancelCall => self.call = None,
+                Effect::AskParent { .. } => self.asks = true,
+                Effect::Watch { version, .. } => self.watching = Some(version),
+                Effect::Unwatch => self.watching = None,
+                Effect::Tell(Event::Created { uid, .. }) => _ = self.created.insert(uid),
+                Effect::Tell(Event::Released | Event::Failed { .. } | Event::Abandoned { .. }) => self.over = true,
+                Effect::Tell(_) => {}
+            }
+        }
+    }
+
+    fn show(&mut self, claim: &ClaimSeen) {
+        let newest = self.shown.entry(claim.uid.clone()).or_default();
+        if claim.version > newest.version {
+            *newest = claim.clone();
+            self.met += u32::from(is_held(claim) && !self.created.contains(&claim.uid));
+        }
+    }
+
+    fn write(&mut self, change: impl FnOnce(&mut ClaimSeen)) {
+        let version = self.version() + 1;
+        if let Some(claim) = &mut self.claim {
+            change(claim);
+            claim.version = version;
+            self.log.push((version, Ok(claim.clone())));
+        }
+    }
+
+    fn version(&self) -> u64 {
+        self.log.last().map_or(100, |(version, _)| *version)
+    }
+
+    fn create(&mut self) -> Result<(), Failure> {
+        if self.claim.is_some() {
+            return Err(Failure::Taken);
+        }
+        self.uids += 1;
+        let uid = format!("uid-{}", self.uids);
+        self.claim = Some(ClaimSeen { uid, instance: self.instance.clone(), ..ClaimSeen::default() });
+        self.write(|_| {});
+        Ok(())
+    }
+
+    fn delete(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            self.log.push((self.version() + 1, Err(claim.uid)));
+        }
+    }
+
+    fn carry_out(&mut self, call: &Call) -> Result<Answer, Failure> {
+        if let Call::Create { .. } = call {
+            self.create()?;
+        }
+        let claim = self.claim.clone().ok_or(Failure::Missing("not found".into()))?;
+        match call {
+            Call::Renew { uid, .. } | Call::Delete { uid, .. } if *uid != claim.uid => {
+                return Err(Failure::Conflict("another uid".into()));
+            }
+            Call::Delete { .. } => {
+                self.delete();
+                return Ok(Answer::Deleted);
+            }
+            Call::Renew { .. } => self.write(|_| {}),
+            Call::Create { .. } | Call::Read { .. } => {}
+        }
+        self.claim.clone().map(Answer::Claim).ok_or(Failure::Missing("not found".into()))
+    }
+
+    fn answer(&mut self, done: bool, heard: bool) {
+        let Some(call) = self.call.take() else { return };
+        let lost = || Failure::Transient { message: "no answer".into(), retry_after: None };
+        let answer = if done { self.carry_out(&call) } else { Err(lost()) };
+        let answer = if heard { answer } else { Err(lost()) };
+        if let Ok(Answer::Claim(claim)) = &answer {
+            if let Call::Create { .. } = call {
+                self.created.insert(claim.uid.clone());
+            }
+            self.show(&claim.clone());
+        }
+        self.step(Input::Answered(answer));
+    }
+
+    fn answer_question(&mut self) {
+        if std::mem::take(&mut self.asks) {
+            let found = ParentSeen::Found { uid: parent_uid(1), term: Some(7), permits: Some(1) };
+            self.step(Input::ParentAnswered(Ok(found)));
+        }
+    }
+
+    fn watch(&mut self, ends: bool) {
+        let Some(after) = self.watching else { return };
+        if ends {
+            self.watching = None;
+            return self.step(Input::WatchEnded(WatchEnd::Closed));
+        }
+        let Some((version, event)) = self.log.iter().find(|(version, _)| *version > after).cloned() else { return };
+        self.watching = Some(version);
+        match event {
+            Ok(claim) => {
+                self.show(&claim);
+                self.step(Input::Watched(claim));
+            }
+            Err(uid) => self.step(Input::WatchedDeletion(uid)),
+        }
+    }
+
+    /// What the operator and the other process do.
+    fn meddle(&mut self, what: u8) {
+        let phase = self.claim.as_ref().map(|claim| claim.phase);
+        let token = self.uids;
+        match (what, phase) {
+            (0, Some(None)) => self.write(|claim| claim.phase = Some(ClaimPhase::Pending)),
+            (1, Some(None | Some(ClaimPhase::Pending))) => self.write(|claim| {
+                (claim.phase, claim.parent_uid) = (Some(ClaimPhase::Granted), Some(parent_uid(1)));
+                (claim.term, claim.fencing_token, claim.ttl) = (Some(7), Some(token), Some(TTL));
+            }),
+            (2, Some(_)) => self.write(|claim| claim.phase = Some(ClaimPhase::Expired)),
+            // It makes room, or its work is done.
+            (3, Some(Some(ClaimPhase::Expired | ClaimPhase::Granted))) => self.delete(),
+            // Its create.
+            (4, None) => _ = self.create(),
+            _ => {}
+        }
+    }
+
+    fn pass(&mut self, millis: Option<u64>) {
+        self.now = match millis {
+            Some(millis) => self.now + Duration::from_millis(millis),
+            None => self.machine.alarm().map_or(self.now, |alarm| alarm.max(self.now)),
+        };
+        self.step(Input::Time);
+    }
+
+    fn finish(&mut self) {
+        self.step(Input::Release);
+        for _ in 0..10 {
+            if self.call.is_none() {
+                self.pass(None);
+            }
+            self.answer(true, true);
+        }
+        assert!(self.over, "not over");
+    }
+}
+
+fn is_held(claim: &ClaimSeen) -> bool {
+    matches!(claim.phase, Some(ClaimPhase::Granted | ClaimPhase::Revoking))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_another_works_under_in_the_same_name_is_never_deleted(
+        acts in prop::collection::vec(
+            (0..12_u8, 0..5_u8, prop::bool::weighted(0.9), prop::bool::weighted(0.8), 0..3000_u64), 0..60,
+        ),
+    ) {
+        let mut world = Shared::new();
+        for (act, what, done, heard, millis) in acts {
+            match act {
+                0..4 => world.answer(done, heard),
+                4 => world.answer_question(),
+                5..9 => world.meddle(what),
+                9 => world.watch(what == 0),
+                10 => world.watch(what < 3),
+                _ => world.pass((what < 3).then_some(millis)),
+            }
+        }
+        world.finish();
+    }
+}
+
+/// The search above would be worth nothing if its worlds never got that far.
+#[test]
+fn a_world_that_is_shared_has_another_work_under_the_claim() {
+    let mut world = Shared::new();
+    world.answer(true, true);
+    world.watch(true);
+    for what in [1, 2, 3, 4, 1] {
+        world.meddle(what);
+    }
+    while world.met == 0 {
+        world.pass(None);
+        world.answer(true, true);
+        assert!(world.steps < 100, "never met: {:?}", world.machine);
+    }
+    world.finish();
+    assert_eq!(world.claim.as_ref().map(|claim| claim.uid.as_str()), Some("uid-2"), "left alone");
 }
 
 /// The search above would be worth nothing if its worlds never got that far.

@@ -12,7 +12,7 @@ use konductor_operator::engine::Sizes;
 use crate::{
     claims,
     machines::Machine,
-    plan::{Need, Plan, Side},
+    plan::{Need, Plan},
     server::{Change, Key, Server, resource},
     sizes::{self, Population},
     world::{ONLOOKERS, TEAM, TEAMS, View},
@@ -83,6 +83,13 @@ pub fn state_of(job: &Value) -> &'static str {
 /// Whether this is a job that is complete.
 fn is_complete(job: &Value) -> bool {
     state_of(job) == "Complete"
+}
+
+/// Notes whether something is so, and since when.
+fn note(known: &mut (bool, Duration), is: bool, now: Duration) {
+    if known.0 != is {
+        *known = (is, now);
+    }
 }
 
 /// Whether this namespace lets gates of the other one look.
@@ -186,6 +193,8 @@ pub struct Observers {
     /// Of each gate that nobody waits for, of each of its conditions: whether it is met, and since when; until when it
     /// was, if it is not.
     sides: Vec<Vec<(bool, Duration)>>,
+    /// The same of whether gates of another namespace may look.
+    lets: (bool, Duration),
     /// Since when so many are at each barrier that it has to open, and it does not.
     full: Vec<Option<Duration>>,
     /// Since when neither where each barrier stands has changed nor what it is decided by; nothing once it has been
@@ -219,6 +228,7 @@ impl Observers {
             passed: BTreeMap::new(),
             quiet: vec![Duration::ZERO; plan.locks.len()],
             sides: plan.sides.iter().map(|side| vec![(false, Duration::ZERO); side.needs.len()]).collect(),
+            lets: (false, Duration::ZERO),
             full: vec![None; plan.barriers.len()],
             unseen_barriers: vec![Some(Duration::ZERO); plan.barriers.len()],
             population: Population::default(),
@@ -441,7 +451,7 @@ impl Observers {
         self.revoked.clear();
         self.quiet.fill(now);
         self.unseen_barriers.fill(Some(now));
-        for known in self.sides.iter_mut().flatten().filter(|known| known.0) {
+        for known in self.sides.iter_mut().flatten().chain([&mut self.lets]).filter(|known| known.0) {
             *known = (false, now);
         }
         self.look_at_sides(now, server);
@@ -790,14 +800,6 @@ impl Observers {
         }
     }
 
-    /// Whether a condition of a gate is met by what is there now.
-    fn is_met(side: &Side, need: &Need, server: &Server) -> bool {
-        let found = server.store.get(&key_of(need));
-        let namespace = server.store.get(&(resource::NAMESPACES, String::new(), TEAM.to_owned()));
-        let lets = namespace.is_some_and(|namespace| lets_look(&namespace.value));
-        meets(need, found.map(|found| &found.value)) && (!side.elsewhere || lets)
-    }
-
     /// Whether each condition of a gate may be met, and may not be, by what an operator knows; `None` if it is no gate
     /// of ours, or what is known cannot be said.
     fn possible(&self, namespace: &str, name: &str, view: &mut View<'_>) -> Option<(bool, Vec<[bool; 2]>)> {
@@ -900,13 +902,15 @@ impl Observers {
 
     /// Notes which conditions of the gates that nobody waits for are met now.
     fn look_at_sides(&mut self, now: Duration, server: &Server) {
-        for number in 0..self.plan.sides.len() {
-            let side = &self.plan.sides[number];
-            let met: Vec<_> = side.needs.iter().map(|need| Self::is_met(side, need, server)).collect();
-            for (known, is_met) in self.sides[number].iter_mut().zip(met) {
-                if known.0 != is_met {
-                    *known = (is_met, now);
-                }
+        if self.plan.sides.is_empty() {
+            return;
+        }
+        let namespace = server.store.get(&(resource::NAMESPACES, String::new(), TEAM.to_owned()));
+        note(&mut self.lets, namespace.is_some_and(|namespace| lets_look(&namespace.value)), now);
+        for (side, known) in self.plan.sides.iter().zip(&mut self.sides) {
+            for (need, known) in side.needs.iter().zip(known) {
+                let found = server.store.get(&key_of(need));
+                note(known, meets(need, found.map(|found| &found.value)), now);
             }
         }
     }
@@ -922,8 +926,9 @@ impl Observers {
         }
         self.passes(now, "gate", &was, &is, &change.key.2);
         let is_or_was = |(is_met, since): &(bool, Duration)| *is_met || !since.is_zero() && now < *since + UNSEEN;
-        let mut met = self.sides[number].iter().map(is_or_was);
-        let opens = if self.plan.sides[number].any { met.any(|met| met) } else { met.all(|met| met) };
+        let (side, mut met) = (&self.plan.sides[number], self.sides[number].iter().map(is_or_was));
+        let may_look = !side.elsewhere || is_or_was(&self.lets);
+        let opens = may_look && if side.any { met.any(|met| met) } else { met.all(|met| met) };
         if is == "Open" && !opens {
             self.broken(now, format!("{} opens when its conditions are not met", change.key.2));
         }
@@ -1070,13 +1075,15 @@ impl Observers {
         let gates = resource::all().iter().position(|resource| resource.kind == "Gate").expect("gates are served");
         for number in 0..self.plan.sides.len() {
             let (side, known) = (&self.plan.sides[number], &self.sides[number]);
-            if known.iter().any(|(_, since)| now < *since + AT_REST) {
+            let lets = Some(&self.lets).filter(|_| side.elsewhere);
+            if known.iter().chain(lets).any(|(_, since)| now < *since + AT_REST) {
                 continue;
             }
             let namespace = if side.elsewhere { ONLOOKERS } else { TEAM };
             let Some(found) = server.store.get(&(gates, namespace.to_owned(), side.name.clone())) else { continue };
             let is_met = |(is_met, _): &(bool, Duration)| *is_met;
             let opens = if side.any { known.iter().any(is_met) } else { known.iter().all(is_met) };
+            let opens = opens && lets.is_none_or(is_met);
             let phase = &found.value["status"]["phase"];
             if (*phase == "Open") != opens {
                 let what = format!("{} is {phase} when its conditions are {known:?}", side.name);

@@ -3,7 +3,8 @@
 //! A round ends once: [`Open`](RendezvousPhase::Open) when all that are expected have arrived, or a quorum of them when
 //! the timeout has passed; [`Failed`](RendezvousPhase::Failed) when the timeout has passed otherwise. The end is final:
 //! late or withdrawn arrivals change the figures, not the phase. Only an edit of the spec decides the round anew, and
-//! `resetAfter` begins the next one.
+//! `resetAfter` begins the next one, also after an edit: once it is over, the arrivals of the round are being deleted,
+//! and those that are left say nothing of it.
 //!
 //! # Which round an arrival belongs to
 //! The one in which it is there. Nothing in an arrival says so, and nothing has to be written to it: the next round
@@ -52,7 +53,7 @@ pub struct View<'a> {
 pub fn decide(view: &View<'_>, now: Now) -> Plan<BarrierStatus> {
     let accepted = view.status.is_some_and(|status| status.observed_generation == view.generation);
     match view.status.and_then(|status| Some((status, ended(status, now)?))) {
-        Some((status, at)) if accepted => keep(view, status, at, now),
+        Some((status, at)) if accepted || may_be_clearing(view, at, now) => keep(view, status, at, now),
         _ => evaluate(view, accepted, now),
     }
 }
@@ -65,6 +66,12 @@ fn ended(status: &BarrierStatus, now: Now) -> Option<Timestamp> {
         RendezvousPhase::Failed => &status.failed_at,
     };
     Some(told.as_ref().map_or(now.wall, |told| told.0))
+}
+
+/// Whether arrivals of the round that has ended may have been deleted for the next one. By the wall clock alone: another
+/// operator may have begun with it that has seen the end for longer.
+fn may_be_clearing(view: &View<'_>, ended: Timestamp, now: Now) -> bool {
+    view.spec.reset_after.is_some_and(|wait| after(ended, wait) <= now.wall)
 }
 
 /// The round has ended and stays as it ended, until it is time for the next one.

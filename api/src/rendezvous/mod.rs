@@ -8,8 +8,9 @@
 //! - [`barrier`], [`gate`]: the rules of each kind;
 //! - [`fact`]: what a gate's condition asks of an object; [`tally`]: of many; [`cycles`]: gates that wait for
 //!   themselves;
-//! - [`since`]: how long something has been so by the operator's own clock.
+//! - [`since`]: how long something has been so by the operator's own clock; [`answers`]: whether it is answered.
 
+pub mod answers;
 pub mod barrier;
 pub mod cycles;
 pub mod fact;
@@ -29,7 +30,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::fact::{Evidence, Fact};
-pub use self::since::Since;
+pub use self::{answers::Answers, since::Since};
 use crate::{
     GoDuration,
     arbiter::Now,

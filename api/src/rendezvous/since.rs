@@ -21,7 +21,8 @@
 //! A leader that gets no answers does not lead any more, and begins again when it does. A wait that has run out
 //! meanwhile is not over at once: what was waited for may have come without being seen, or have been kept from coming.
 //! So whoever begins to lead calls no wait over before it has led for [`ANSWERED_FOR`], or for all of the wait if that is
-//! shorter.
+//! shorter. Nor does a leader that got no answers for a while and leads all the same ([`Answers`](super::Answers)): its
+//! term of office outlasts a short outage, and the outage may be one of its connections only.
 
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ pub struct Since {
     seen: Duration,
     /// How long it had been so before, as far as is known.
     before: Duration,
-    /// Since when this operator leads, by its own clock.
+    /// Since when this operator leads and is answered, by its own clock.
     answered: Option<Duration>,
 }
 
@@ -56,7 +57,7 @@ impl Since {
         Self { seen: now.monotonic, before, answered: None }
     }
 
-    /// The same to an operator that leads since `answered`, by its own clock.
+    /// The same to an operator that leads and is answered since `answered`, by its own clock.
     #[must_use]
     pub fn answered(self, answered: Duration) -> Self {
         Self { answered: Some(answered), ..self }

@@ -120,6 +120,33 @@ fn an_end_without_a_time_that_can_be_read_is_final_and_counts_from_now() {
     }
 }
 
+#[test]
+fn an_edit_once_the_pause_is_over_keeps_nobody_in_a_round_that_is_being_cleared() {
+    let seconds = |seconds| konductor_api::GoDuration(std::time::Duration::from_secs(seconds));
+    for (phase, member) in [(Open, "openedAt"), (Failed, "failedAt")] {
+        let status = json!({ "phase": phase, "round": 1, "observedGeneration": 1, member: at(100).to_string() });
+        let spec =
+            BarrierSpec { expected: 5, quorum: None, timeout: Some(seconds(60)), reset_after: Some(seconds(10)) };
+        let mut scene = Scene { spec: Some(spec), generation: 2, ..Scene::default() };
+        scene.write(serde_json::from_value(status).expect("a status"), clocks(100, 100));
+        // Of five, two are deleted.
+        for key in ["a", "b", "c"] {
+            scene.arrived.insert(key.into(), (90, Since::begun(clocks(90, 90))));
+        }
+        let before = scene.decide(clocks(109, 109)).write.expect("decided anew");
+        assert_eq!((before.change, before.status.round), (Change::Decide, Some(1)), "before it is over");
+        let next = scene.decide(clocks(110, 110)).write.expect("the next round");
+        assert_eq!((next.change, next.status.round), (Change::NextRound, Some(2)));
+        assert_eq!((next.status.arrived, next.status.observed_generation), (Some(0), Some(2)));
+        // An operator that was started meanwhile finds some deleted, and does not know yet for how long it has ended.
+        scene.restart(clocks(110, 110));
+        let waits = scene.decide(clocks(110, 110));
+        let write = waits.write.expect("how many are left");
+        assert_eq!((write.change, write.status.phase), (Change::Tell, Some(phase)));
+        assert_eq!(waits.look_again, Some(at(120)));
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Arrive(u8),

@@ -103,7 +103,7 @@ async fn acquire(
     }));
     let mut claim = Claim { running, progress: Progress::NotBegun, events };
     let mut before = Before::Unknown;
-    let mut made = None;
+    let mut making = Making::default();
     let mut signals = listen()?;
     // Whether the API server has ever answered.
     let mut contact = false;
@@ -130,8 +130,8 @@ async fn acquire(
                     event,
                     Some(Event::Asked | Event::Hindered { .. } | Event::Waiting { .. } | Event::Held { .. })
                 );
-                if let Some(Event::Created { name, uid }) = &event {
-                    made = Some(Made { name: name.clone(), uid: uid.clone() });
+                if let Some(event) = &event {
+                    making.hears(event);
                 }
                 if matches!(event, Some(Event::Waiting { .. })) && context.screen.live {
                     looking = Some(Box::pin(holder_of(cluster, &object)));
@@ -143,6 +143,7 @@ async fn acquire(
         });
         wait_hearing(&mut signals, context, patience, held, &mut news).await
     };
+    let made = making.made;
     let mut is_held = false;
     let mut stop = match waited {
         Ok(held) => {
@@ -264,6 +265,28 @@ fn held_by(lock: &Value) -> Option<String> {
     let names: Vec<_> = several.chain([&status["holder"]]).filter_map(Value::as_str).collect();
     let more = if names.len() > NAMED { " and others" } else { "" };
     (!names.is_empty()).then(|| format!("held by {}{more}", names[..names.len().min(NAMED)].join(", ")))
+}
+
+/// The claim that is waited for, when it was created here.
+#[derive(Debug, Default)]
+struct Making {
+    made: Option<Made>,
+    /// Whether nothing has been asked for since.
+    is_new: bool,
+}
+
+impl Making {
+    fn hears(&mut self, event: &Event) {
+        match event {
+            Event::Created { name, uid } => {
+                let made = Made { name: name.clone(), uid: uid.clone() };
+                *self = Self { made: Some(made), is_new: true };
+            }
+            // What is asked for without being created was found, in the place of what was created before.
+            Event::Asked if !std::mem::take(&mut self.is_new) => self.made = None,
+            _ => {}
+        }
+    }
 }
 
 /// How far a claim is.
@@ -399,6 +422,22 @@ mod tests {
         release.send(()).expect("it waits");
         let Withdrawn { surely, granted, .. } = claim.withdrawn().await;
         assert_eq!((surely, granted), (true, false));
+    }
+
+    #[test]
+    fn what_was_created_here_is_forgotten_when_another_claim_is_found_in_its_place() {
+        let mut making = Making::default();
+        let created = |uid: &str| Event::Created { name: "s-1".to_owned(), uid: uid.to_owned() };
+        let mut uid_after = |event| {
+            making.hears(&event);
+            making.made.as_ref().map(|made| made.uid.clone())
+        };
+        let told = [Event::Asked, created("a"), Event::Asked, Event::Granted, Event::Asked, created("c"), Event::Asked];
+        let uids = told.map(&mut uid_after);
+        assert_eq!(
+            uids.each_ref().map(|uid| uid.as_deref()),
+            [None, Some("a"), Some("a"), Some("a"), None, Some("c"), Some("c")]
+        );
     }
 
     #[test]

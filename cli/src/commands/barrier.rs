@@ -211,6 +211,10 @@ async fn arrive(context: &Context, args: &ArriveArgs) -> Outcome {
                         "{object} {stands} ({message}): this arrival comes after the round, and changes nothing"
                     ))
                 }
+                Progress::RoundPassed { round } => News::Note(format!(
+                    "{object} has begun round {round} before an answer told whether this arrival was made: it is not made \
+                     once more, as it could count in two rounds"
+                )),
                 Progress::Retrying { operation, error } => {
                     News::Trouble(format!("{object}: cannot {operation} yet: {error}"))
                 }

@@ -63,10 +63,9 @@ pub(super) async fn follow(cluster: Cluster, kind: Kind, selection: SelectionArg
             }
             Err(End::Failed(error)) => {
                 let is_denied = matches!(error.code(), Some(403 | 404));
-                // A version that is too old, and anything else that is said no to: what is there is read anew.
-                if error.code().is_some() {
-                    version = None;
-                }
+                // What is there is read anew: a version may be too old, and while nobody answered a backup may have been
+                // restored, from which a watch tells of nothing that is gone.
+                version = None;
                 if events.send(Event::Trouble(kind, Some(error.to_string()))).await.is_err() {
                     return;
                 }
@@ -145,4 +144,70 @@ async fn watch(
         }
     }
     Err(End::Over)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        net::TcpListener,
+    };
+
+    use konductor_cluster::Login;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{globals::Globals, trouble::Role};
+
+    /// How long anything may take.
+    const LIMIT: Duration = Duration::from_mins(1);
+
+    /// An API server that answers lists and no watch. Returns the kubeconfig for it.
+    fn stand_in() -> Value {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let server = format!("http://{}", listener.local_addr().expect("an address"));
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let head = BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+                let head: Vec<_> = head.collect();
+                if head.first().is_some_and(|request| !request.contains("watch=true")) {
+                    let body = json!({ "metadata": { "resourceVersion": "10" }, "items": [] }).to_string();
+                    let length = body.len();
+                    // Who has gone needs no answer.
+                    let _ = write!(
+                        stream,
+                        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                    );
+                }
+            }
+        });
+        json!({
+            "current-context": "c", "users": [{ "name": "u", "user": {} }],
+            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u", "namespace": "team" } }],
+            "clusters": [{ "name": "c", "cluster": { "server": server } }],
+        })
+    }
+
+    #[tokio::test]
+    async fn after_a_watch_that_is_not_answered_all_is_listed_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config");
+        std::fs::write(&path, stand_in().to_string()).expect("a kubeconfig");
+        let globals = Globals { kubeconfig: Some(path), ..Globals::default() };
+        let cluster = Cluster::connect(&globals, Login::default(), Role::View).await.expect("a cluster");
+        let (tell, mut events) = mpsc::channel(16);
+        let following = tokio::spawn(follow(cluster, Kind::Semaphore, SelectionArgs::default(), tell));
+        let mut told = Vec::new();
+        for _ in 0..5 {
+            let event = timeout(LIMIT, events.recv()).await.expect("it goes on").expect("it goes on");
+            told.push(match event {
+                Event::Listed(..) => "listed",
+                Event::Trouble(_, None) => "well",
+                Event::Trouble(_, Some(_)) => "trouble",
+                _ => "news",
+            });
+        }
+        assert_eq!(told, ["listed", "well", "trouble", "listed", "well"]);
+        following.abort();
+    }
 }

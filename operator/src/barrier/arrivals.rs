@@ -228,8 +228,8 @@ pub(crate) struct Arrivals {
     /// A namespace is being looked through for arrivals that nobody owns.
     scanning: bool,
     marked: BTreeSet<Key>,
-    /// Since when this process leads, if it ever has.
-    leads_since: Option<Duration>,
+    /// Since when this process leads and is answered, if it ever has led.
+    answered_since: Option<Duration>,
 }
 
 impl Arrivals {
@@ -257,9 +257,14 @@ impl Arrivals {
     pub(crate) fn lead(&mut self, leading: bool, now: Now) {
         self.orphans.lead(leading);
         if leading {
-            self.leads_since = Some(now.monotonic);
+            self.answered_since = Some(now.monotonic);
             self.tasks.push("", Task::Seek(None));
         }
+    }
+
+    /// This process is answered again.
+    pub(crate) fn answered_again(&mut self, now: Now) {
+        self.answered_since = Some(now.monotonic);
     }
 
     /// All barriers have been seen.
@@ -385,7 +390,7 @@ impl Arrivals {
         let attendance = self.attendances.get(key);
         let first = attendance.and_then(|attendance| attendance.crowd.first());
         let end = attendance.and_then(|attendance| attendance.known.as_ref()?.end.as_ref()).map(|(_, since)| *since);
-        let answered = |since: Since| self.leads_since.map_or(since, |at| since.answered(at));
+        let answered = |since: Since| self.answered_since.map_or(since, |at| since.answered(at));
         let first = first.and_then(|(second, since)| Some((second, answered(since?))));
         Sightings { first, end: end.map(answered) }
     }

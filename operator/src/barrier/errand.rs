@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     Barriers, PAGE,
-    arrivals::{Adoption, ArrivalObject, Arrived, BarrierObject, Sightings, view},
+    arrivals::{Adoption, ArrivalObject, Arrived, BarrierObject, Crowd, view},
     round::{self, End, Listed, Round, Step, Target},
 };
 use crate::{
@@ -40,8 +40,6 @@ pub(crate) struct Way {
     key: Key,
     /// The version of the barrier on which all of this is decided.
     barrier: Arc<BarrierObject>,
-    /// What was seen of it by then.
-    seen: Sightings,
     stage: Stage,
 }
 
@@ -57,7 +55,6 @@ impl Errand {
     pub(super) fn round(
         key: &Key,
         barrier: &Arc<BarrierObject>,
-        seen: Sightings,
         change: Change,
         status: &BarrierStatus,
     ) -> Option<Self> {
@@ -68,7 +65,7 @@ impl Errand {
             Change::NextRound => Round::clear(uid, version),
         };
         let stage = Stage::Before(Box::new(round), status.clone());
-        Some(Self::Round(Box::new(Way { key: key.clone(), barrier: barrier.clone(), seen, stage })))
+        Some(Self::Round(Box::new(Way { key: key.clone(), barrier: barrier.clone(), stage })))
     }
 }
 
@@ -108,10 +105,19 @@ impl waitable::Errand<Barriers> for Errand {
         }
     }
 
-    fn answered(self, answer: Answer, now: Now) -> Next<Barriers, Self> {
+    fn is_unanswered(answer: &Answer) -> bool {
+        let error = match answer {
+            Answer::Step(result) => result.as_ref().err(),
+            Answer::Written(result) => result.as_ref().err(),
+            Answer::Adopted(result) => result.as_ref().err(),
+        };
+        error.is_some_and(|error| !error.is_not_applied())
+    }
+
+    fn answered(self, answer: Answer, kind: &Barriers, now: Now) -> Next<Barriers, Self> {
         let end = |verdict| Next::End(verdict);
         match (self, answer) {
-            (Self::Round(way), Answer::Step(Ok(answer))) => way.step(answer, now),
+            (Self::Round(way), Answer::Step(Ok(answer))) => way.step(answer, kind, now),
             (Self::Round(_), Answer::Step(Err(error)) | Answer::Written(Err(error))) => end(Verdict::Failed(error)),
             (Self::Round(_), Answer::Written(Ok(barrier))) => end(Verdict::Written(barrier)),
             (Self::Adopt(adoption), Answer::Adopted(result)) => {
@@ -140,20 +146,27 @@ impl waitable::Errand<Barriers> for Errand {
 }
 
 impl Way {
-    fn step(mut self: Box<Self>, answer: round::Answer, now: Now) -> Next<Barriers, Errand> {
+    fn step(mut self: Box<Self>, answer: round::Answer, kind: &Barriers, now: Now) -> Next<Barriers, Errand> {
         let Stage::Before(mut round, status) = self.stage else { unreachable!("no step of a round") };
         round.answered(answer);
         let premature = |why| Next::End(Verdict::Premature(why));
+        // By what was seen since this was begun, too: leadership may have been lost, or nobody have answered.
+        let seen = kind.arrivals.seen(&self.key);
+        let nobody = Crowd::default();
+        let change = decide(&view(&nobody, &self.barrier, &seen), now).write.map(|write| write.change);
+        let is_early = round.can_be_left() && change != Some(Change::NextRound);
         match round.next() {
+            Step::Page { .. } | Step::Look | Step::Delete(_) if is_early => return premature(None),
             Step::Page { .. } | Step::Look | Step::Delete(_) => self.stage = Stage::Before(round, status),
             // The barrier is decided on anew after a pause: it may be another one by then.
             Step::Rest => return premature(round.stuck().map(ToString::to_string)),
             Step::Over => match round.end() {
-                Some(End::Counted(crowd)) => match decide(&view(&crowd, &self.barrier, &self.seen), now).write {
+                Some(End::Counted(crowd)) => match decide(&view(&crowd, &self.barrier, &seen), now).write {
                     // It may only be a figure, after all: then that is right, too.
                     Some(found) if found.change != Change::NextRound => self.stage = Stage::Write(found.status),
                     _ => return premature(None),
                 },
+                Some(End::Cleared) if is_early => return premature(None),
                 Some(End::Cleared) => self.stage = Stage::Write(status),
                 Some(End::Overtaken) => return Next::End(Verdict::Overtaken),
                 None => return premature(None),

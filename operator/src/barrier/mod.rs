@@ -92,6 +92,10 @@ impl Kind for Barriers {
         self.arrivals.lead(leading, now);
     }
 
+    fn answered_again(&mut self, now: Now) {
+        self.arrivals.answered_again(now);
+    }
+
     fn parent(&mut self, key: &Key, barrier: Option<&BarrierObject>, now: Now) {
         self.arrivals.barrier(key, barrier, now);
     }
@@ -119,7 +123,7 @@ impl Kind for Barriers {
     }
 
     fn errand(&self, key: &Key, barrier: &Arc<BarrierObject>, write: &Write<StatusOf<Self>>) -> Option<Errand> {
-        Errand::round(key, barrier, self.arrivals.seen(key), write.change, &write.status)
+        Errand::round(key, barrier, write.change, &write.status)
     }
 
     fn chore(&mut self, now: Now) -> Option<(Key, Errand)> {

@@ -132,6 +132,8 @@ pub(crate) struct Round {
     version: Version,
     goal: Goal,
     stage: Stage,
+    /// Somebody was deleted.
+    deleted: bool,
     stuck: Option<Stuck>,
 }
 
@@ -139,12 +141,17 @@ impl Round {
     /// Counts who has arrived at the barrier with this UID and resourceVersion.
     pub(crate) fn count(uid: String, version: Version) -> Self {
         let goal = Goal::Count(Crowd::default());
-        Self { uid, version, goal, stage: Stage::List(None), stuck: None }
+        Self { uid, version, goal, stage: Stage::List(None), deleted: false, stuck: None }
     }
 
     /// Deletes all who have arrived at it.
     pub(crate) fn clear(uid: String, version: Version) -> Self {
-        Self { uid, version, goal: Goal::Clear, stage: Stage::List(None), stuck: None }
+        Self { uid, version, goal: Goal::Clear, stage: Stage::List(None), deleted: false, stuck: None }
+    }
+
+    /// Whether it is to delete all and has deleted nobody yet: then it can still be left as it is.
+    pub(crate) fn can_be_left(&self) -> bool {
+        matches!(self.goal, Goal::Clear) && !self.deleted
     }
 
     /// What to do next.
@@ -178,6 +185,7 @@ impl Round {
                 self.stage = if same { Stage::Delete(targets) } else { Stage::Over(End::Overtaken) };
             }
             (Stage::Delete(targets), Answer::Deleted) => {
+                self.deleted = true;
                 targets.drain(..DELETIONS.min(targets.len()));
                 if targets.is_empty() {
                     self.begin();

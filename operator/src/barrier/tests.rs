@@ -305,10 +305,11 @@ fn an_arrival_that_has_changed_is_adopted_as_it_is_now() {
         let refusal = Refusal { code, name: name.into(), ..Refusal::default() };
         Err(RequestError::Refused(refusal.into()))
     };
+    let barriers = Barriers::new(&Metrics::new(Clock::start()));
     let outcomes = [(Ok(()), true), (refused(409, "a"), false), (refused(404, "a"), true), (refused(404, ""), false)];
     for (result, expected) in outcomes {
         let answer = errand::Answer::Adopted(result);
-        let end = waitable::Errand::answered(Errand::Adopt(adoption.clone()), answer, at(0, 0));
+        let end = waitable::Errand::answered(Errand::Adopt(adoption.clone()), answer, &barriers, at(0, 0));
         assert!(matches!(end, Next::Done(Chore { report: (_, done), .. }) if done == expected));
     }
 }
@@ -468,4 +469,206 @@ fn a_look_brings_back_nothing_that_was_deleted_meanwhile() {
     engine.answered(ticket, Answer::Looked(purpose.clone(), Some(Box::new(Ok(known)))), start);
     assert!(requests(&mut engine, at(200, 200)).is_empty());
     assert!(engine.sizes().iter().all(|(what, count)| *what != "parents" || *count == 0), "{:?}", engine.sizes());
+}
+
+/// An engine that leads since `start` and has just written what there is to say of this barrier, at which these have
+/// arrived; and the barrier as it is then.
+fn leading(mut known: BarrierObject, names: &[&str], start: Now) -> (Engine<Waitables<Barriers>>, BarrierObject) {
+    let metrics = Metrics::new(Clock::start());
+    let (recorder, _news) = Recorder::new(metrics.clone());
+    let mut engine = Engine::new(Waitables::new(Barriers::new(&metrics), &metrics, &recorder));
+    engine.observe(Seen::Other(Event::Init), start);
+    for name in names {
+        engine.observe(Seen::Other(Event::Apply(arrival(name, Some("one"), 0))), start);
+    }
+    engine.observe(Seen::Other(Event::InitDone { version: 1 }), start);
+    engine.observe(Seen::Parent(Event::Apply(Box::new(Ok(known.clone())))), start);
+    engine.lead(true, start);
+    let [(ticket, Request::Patch { purpose, status, .. })] = &mut requests(&mut engine, start)[..] else {
+        panic!("another request")
+    };
+    known.metadata.version += 1;
+    known.status = serde_json::from_value(status.clone()).expect("a status");
+    let written = Verdict::Written(Box::new(Ok(known.clone())));
+    engine.answered(ticket, Answer::Patched(purpose.clone(), written), start);
+    (engine, known)
+}
+
+/// A request of an errand that is under way.
+struct Asked {
+    ticket: Ticket,
+    errand: Errand,
+    purpose: Option<Purpose>,
+    request: errand::Request,
+}
+
+impl Asked {
+    /// The only request that there is to send.
+    fn of(engine: &mut Engine<Waitables<Barriers>>, now: Now) -> Self {
+        let mut all = requests(engine, now);
+        let (Some((ticket, Request::Step(errand, purpose, request))), true) = (all.pop(), all.is_empty()) else {
+            panic!("not one request of an errand")
+        };
+        Self { ticket, errand, purpose, request }
+    }
+
+    /// It is for a page of arrivals.
+    fn page(engine: &mut Engine<Waitables<Barriers>>, now: Now) -> Self {
+        let asked = Self::of(engine, now);
+        assert!(matches!(asked.request, errand::Request::Step(_, round::Step::Page { .. })), "no page");
+        asked
+    }
+
+    fn answer(self, engine: &mut Engine<Waitables<Barriers>>, answer: Result<round::Answer, RequestError>, now: Now) {
+        let answer = Answer::Stepped(self.errand, self.purpose, errand::Answer::Step(answer));
+        engine.answered(&self.ticket, answer, now);
+    }
+}
+
+fn page(names: &[&str]) -> round::Answer {
+    let listed = names.iter().map(|name| Listed {
+        target: Target { name: (*name).into(), uid: (*name).into() },
+        deleted: None,
+        arrived: arrival(name, Some("one"), 0).ok(),
+    });
+    round::Answer::Page { listed: listed.collect(), continue_token: None }
+}
+
+fn silence() -> Result<round::Answer, RequestError> {
+    Err(RequestError::Unanswered("nothing".into()))
+}
+
+/// The phase that is written next, after these have been counted.
+fn decided(engine: &mut Engine<Waitables<Barriers>>, names: &[&str], now: Now) -> Value {
+    Asked::page(engine, now).answer(engine, Ok(page(names)), now);
+    let errand::Request::Write { status, .. } = Asked::of(engine, now).request else { panic!("nothing is written") };
+    status["phase"].clone()
+}
+
+/// Of two one has come, at the start: the time of the other has run out 61 seconds later, as times of creation are whole
+/// seconds.
+fn one_of_two() -> Engine<Waitables<Barriers>> {
+    let one = barrier("one", &json!({ "expected": 2, "timeout": "1m" }));
+    let (mut engine, _) = leading(one, &["a"], at(0, 0));
+    assert!(requests(&mut engine, at(60, 60)).is_empty());
+    engine
+}
+
+#[test]
+fn a_timeout_that_has_run_out_while_nobody_answered_waits_until_somebody_has_for_a_while() {
+    let mut engine = one_of_two();
+    Asked::page(&mut engine, at(61, 61)).answer(&mut engine, silence(), at(61, 61));
+    Asked::page(&mut engine, at(62, 62)).answer(&mut engine, Ok(page(&["a"])), at(62, 62));
+    for second in 62..92 {
+        assert!(requests(&mut engine, at(second, second.cast_signed())).is_empty(), "{second}");
+    }
+    assert_eq!(decided(&mut engine, &["a"], at(92, 92)), "Failed");
+}
+
+#[test]
+fn so_does_one_for_which_the_answer_was_long_in_coming() {
+    let mut engine = one_of_two();
+    Asked::page(&mut engine, at(61, 61)).answer(&mut engine, Ok(page(&["a"])), at(63, 63));
+    for second in 63..93 {
+        assert!(requests(&mut engine, at(second, second.cast_signed())).is_empty(), "{second}");
+    }
+    assert_eq!(decided(&mut engine, &["a"], at(93, 93)), "Failed");
+}
+
+#[test]
+fn who_has_come_meanwhile_is_counted_at_once() {
+    let mut engine = one_of_two();
+    Asked::page(&mut engine, at(61, 61)).answer(&mut engine, silence(), at(61, 61));
+    assert_eq!(decided(&mut engine, &["a", "b"], at(62, 62)), "Open");
+}
+
+#[test]
+fn requests_that_fail_now_and_then_put_no_timeout_off_for_ever() {
+    let mut engine = one_of_two();
+    let (mut fails, mut failed) = (true, None);
+    for second in 61..200 {
+        let now = at(second, second.cast_signed());
+        for (ticket, request) in requests(&mut engine, now) {
+            let Request::Step(errand, purpose, request) = request else { panic!("another request") };
+            if let errand::Request::Write { status, .. } = &request {
+                assert_eq!(status["phase"], "Failed");
+                failed.get_or_insert(second);
+                continue;
+            }
+            let answer = if fails { silence() } else { Ok(page(&["a"])) };
+            fails = !fails;
+            Asked { ticket, errand, purpose, request }.answer(&mut engine, answer, now);
+        }
+    }
+    // It is put off once, to 92; then the first page fails, and the second one, after a pause, is answered.
+    assert_eq!(failed, Some(97));
+}
+
+#[test]
+fn what_was_asked_before_leadership_was_lost_is_decided_by_what_was_seen_since() {
+    let mut engine = one_of_two();
+    let asked = Asked::page(&mut engine, at(61, 61));
+    engine.lead(false, at(71, 71));
+    engine.lead(true, at(80, 80));
+    asked.answer(&mut engine, Ok(page(&["a"])), at(80, 80));
+    for second in 80..110 {
+        assert!(requests(&mut engine, at(second, second.cast_signed())).is_empty(), "{second}");
+    }
+    assert_eq!(decided(&mut engine, &["a"], at(110, 110)), "Failed");
+}
+
+/// Open since the start, with a pause of ten seconds.
+fn open(expected: u32, names: &[&str]) -> (Engine<Waitables<Barriers>>, BarrierObject) {
+    let status = json!({ "phase": "Open", "round": 1, "observedGeneration": 1,
+        "openedAt": Timestamp::from_second(START).expect("a time").to_string() });
+    leading(barrier_at("one", &json!({ "expected": expected, "resetAfter": "10s" }), &status), names, at(0, 0))
+}
+
+#[test]
+fn an_edit_while_a_round_is_cleared_decides_nothing_by_those_who_are_left() {
+    let now = at(10, 10);
+    let (mut engine, known) = open(5, &["a", "b", "c", "d", "e"]);
+    let version = known.metadata.version;
+    let barrier = |version| Ok(round::Answer::Barrier(Some(("one".to_owned(), version))));
+    Asked::page(&mut engine, now).answer(&mut engine, Ok(page(&["a", "b"])), now);
+    Asked::of(&mut engine, now).answer(&mut engine, barrier(version), now);
+    Asked::of(&mut engine, now).answer(&mut engine, Ok(round::Answer::Deleted), now);
+    for name in ["a", "b"] {
+        engine.observe(Seen::Other(gone(name)), now);
+    }
+    Asked::page(&mut engine, now).answer(&mut engine, Ok(page(&["c", "d", "e"])), now);
+    // Somebody edits it between two pages.
+    Asked::of(&mut engine, now).answer(&mut engine, barrier(version + 1), now);
+    let mut edited = known;
+    (edited.metadata.version, edited.metadata.generation) = (version + 1, Some(2));
+    edited.spec.timeout = Some(konductor_api::GoDuration(Duration::from_mins(1)));
+    engine.observe(Seen::Parent(Event::Apply(Box::new(Ok(edited)))), now);
+    let all = requests(&mut engine, now);
+    let mut steps = all.into_iter().filter_map(|(ticket, request)| match request {
+        Request::Step(errand, purpose, request) => Some(Asked { ticket, errand, purpose, request }),
+        Request::Patch { .. } | Request::Look(..) | Request::Probe(..) => None,
+    });
+    steps.next().expect("a page").answer(&mut engine, Ok(page(&["c", "d", "e"])), now);
+    let next = Asked::of(&mut engine, now).request;
+    assert!(matches!(next, errand::Request::Step(_, round::Step::Look)), "those who are left are not deleted");
+}
+
+#[test]
+fn a_pause_that_has_run_out_while_nobody_answered_waits_until_somebody_has_for_a_while() {
+    let (mut engine, known) = open(1, &["a"]);
+    Asked::page(&mut engine, at(10, 10)).answer(&mut engine, silence(), at(10, 10));
+    Asked::page(&mut engine, at(11, 11)).answer(&mut engine, Ok(page(&["a"])), at(11, 11));
+    // All of it, as it is shorter than what an operator waits that is answered again.
+    for second in 11..21 {
+        assert!(requests(&mut engine, at(second, second.cast_signed())).is_empty(), "{second}");
+    }
+    let now = at(21, 21);
+    let barrier = || Ok(round::Answer::Barrier(Some(("one".to_owned(), known.metadata.version))));
+    Asked::page(&mut engine, now).answer(&mut engine, Ok(page(&["a"])), now);
+    Asked::of(&mut engine, now).answer(&mut engine, barrier(), now);
+    // Once somebody is deleted, nothing but an edit keeps the others.
+    Asked::of(&mut engine, now).answer(&mut engine, Ok(round::Answer::Deleted), at(31, 31));
+    Asked::page(&mut engine, at(31, 31)).answer(&mut engine, Ok(page(&[])), at(41, 41));
+    let next = Asked::of(&mut engine, at(41, 41)).request;
+    assert!(matches!(next, errand::Request::Write { status, .. } if status["round"] == 2), "no next round");
 }

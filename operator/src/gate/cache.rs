@@ -160,8 +160,8 @@ pub(super) struct DependencyCache {
     units: HashMap<String, Arc<[String]>>,
     /// Gates to be decided on.
     marked: Vec<Key>,
-    /// Since when this process leads, if it ever has.
-    leads_since: Option<Duration>,
+    /// Since when this process leads and is answered, if it ever has led.
+    answered_since: Option<Duration>,
 }
 
 impl DependencyCache {
@@ -205,8 +205,13 @@ impl DependencyCache {
     /// This process leads from now on, or does not any more.
     pub(super) fn lead(&mut self, leading: bool, now: Now) {
         if leading {
-            self.leads_since = Some(now.monotonic);
+            self.answered_again(now);
         }
+    }
+
+    /// This process is answered again.
+    pub(super) fn answered_again(&mut self, now: Now) {
+        self.answered_since = Some(now.monotonic);
     }
 
     /// All gates have been seen.
@@ -740,7 +745,10 @@ impl DependencyCache {
             generation: gate.metadata.generation,
             status: gate.status.as_ref(),
             findings: findings?,
-            waiting: note.waiting.as_ref().map(|(_, since)| self.leads_since.map_or(*since, |at| since.answered(at))),
+            waiting: note
+                .waiting
+                .as_ref()
+                .map(|(_, since)| self.answered_since.map_or(*since, |at| since.answered(at))),
         };
         Some(decide(&view, now))
     }

@@ -76,6 +76,13 @@ impl Lister {
         Self { listings }
     }
 
+    /// One that lists nothing.
+    #[cfg(test)]
+    pub(super) fn idle() -> Self {
+        let (listings, _) = mpsc::unbounded_channel();
+        Self { listings }
+    }
+
     /// Has this listed. Of a namespace and kind, what was wished before is not.
     pub(super) fn list(&self, wish: Wish) {
         // At the end of the process nobody listens.

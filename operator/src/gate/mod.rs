@@ -96,6 +96,10 @@ impl Kind for Gates {
         self.cache.lead(leading, now);
     }
 
+    fn answered_again(&mut self, now: Now) {
+        self.cache.answered_again(now);
+    }
+
     fn observe(&mut self, seen: GateSeen, _now: Now) {
         match seen {
             GateSeen::Watched(seen) if self.sources.is_current(&seen) => _ = self.cache.take(seen),
@@ -139,7 +143,11 @@ impl Errand<Gates> for Infallible {
         match *self {}
     }
 
-    fn answered(self, _: Self, _: Now) -> Next<Gates, Self> {
+    fn is_unanswered(answer: &Self) -> bool {
+        match *answer {}
+    }
+
+    fn answered(self, _: Self, _: &Gates, _: Now) -> Next<Gates, Self> {
         match self {}
     }
 

@@ -11,18 +11,26 @@ use konductor_api::{
     rendezvous::fact::{Dependency, Fact, JobState},
 };
 use konductor_cluster::{
+    RequestError,
     follow::{Deleted, Event},
     object::{Metadata, NO_VERSION},
 };
 use serde_json::{Value, json};
 
 use super::{
+    Gates,
     cache::DependencyCache,
-    sources::{Content, GateObject, Listed, Outline, Sighted, Subject, Watched, Wish},
+    lister::Lister,
+    sources::{Content, GateObject, Listed, Outline, Sighted, Sources, Subject, Watched, Wish},
 };
 use crate::{
+    clock::Clock,
+    engine::{Engine, Ticket},
+    events::Recorder,
     key::{Key, ParentKey},
+    metrics::Metrics,
     tasks::{SLICE, Turn},
+    waitable::{Answer, Request, Seen, Verdict, Waitables},
 };
 
 const BUDGET: usize = 4096;
@@ -747,4 +755,103 @@ fn whatever_changes_in_whatever_pieces_the_answer_is_that_of_one_look_at_all() {
     }
     scene.settle();
     assert!(scene.cache.remembers_no_gate());
+}
+
+fn at(second: u64) -> Now {
+    let wall = Timestamp::from_second(1_800_000_000 + second.cast_signed()).expect("a time");
+    Now { monotonic: Duration::from_secs(second), wall }
+}
+
+/// An engine that leads since the start, and has seen this gate then.
+fn leading(gate: &GateObject) -> Engine<Waitables<Gates>> {
+    let metrics = Metrics::new(Clock::start());
+    let (recorder, _news) = Recorder::new(metrics.clone());
+    let sources = Sources::new(Box::new(|_, _| unreachable!("nothing else is followed")));
+    let gates = Gates { sources, lister: Lister::idle(), cache: DependencyCache::default() };
+    let mut engine = Engine::new(Waitables::new(gates, &metrics, &recorder));
+    engine.observe(Seen::Parent(Event::Init), at(0));
+    see(&mut engine, gate, at(0));
+    engine.observe(Seen::Parent(Event::InitDone { version: 1 }), at(0));
+    engine.lead(true, at(0));
+    engine
+}
+
+fn see(engine: &mut Engine<Waitables<Gates>>, gate: &GateObject, now: Now) {
+    engine.observe(Seen::Parent(Event::Apply(Box::new(Ok(gate.clone())))), now);
+}
+
+fn gate(name: &str, version: u64, status: &Value, spec: &Value) -> GateObject {
+    let metadata = json!({ "namespace": "n", "name": name, "uid": name, "generation": 1,
+        "resourceVersion": version.to_string() });
+    let gate = json!({ "metadata": metadata, "spec": spec, "status": status });
+    GateObject::read(&gate.to_string()).expect("an object").expect("a gate")
+}
+
+fn request(engine: &mut Engine<Waitables<Gates>>, now: Now) -> Option<(Ticket, Request<Gates>)> {
+    let mut all: Vec<_> = (0..10).flat_map(|_| engine.turn(now, || false)).collect();
+    assert!(all.len() < 2, "more than one request");
+    all.pop()
+}
+
+/// Nobody answers a write of the status, or a look in its place. Returns the phase that was to be written.
+fn unanswered(engine: &mut Engine<Waitables<Gates>>, now: Now) -> Option<Value> {
+    let silence = || RequestError::Unanswered("nothing".into());
+    let (ticket, request) = request(engine, now).expect("a request");
+    let (answer, phase) = match request {
+        Request::Patch { purpose, status, .. } => {
+            (Answer::Patched(purpose, Verdict::Failed(silence())), Some(status["phase"].clone()))
+        }
+        Request::Probe(_, purpose) => (Answer::Probed(purpose, Err(silence())), None),
+        Request::Look(..) | Request::Step(..) => panic!("another request"),
+    };
+    engine.answered(&ticket, answer, now);
+    phase
+}
+
+/// The phase that is written next.
+fn written(engine: &mut Engine<Waitables<Gates>>, now: Now) -> Value {
+    let Some((_, Request::Patch { status, .. })) = request(engine, now) else { panic!("nothing is written") };
+    status["phase"].clone()
+}
+
+/// Waits for another gate that is not there, a minute at most; and the status that says so.
+fn waiting() -> (Engine<Waitables<Gates>>, GateObject) {
+    let spec = json!({ "conditions": [{ "type": "Gate", "name": "b", "state": "Open" }], "timeout": "1m" });
+    let mut engine = leading(&gate("a", 1, &Value::Null, &spec));
+    let Some((ticket, Request::Patch { purpose, status, .. })) = request(&mut engine, at(0)) else {
+        panic!("another request")
+    };
+    let known = gate("a", 2, &status, &spec);
+    let answer = Answer::Patched(purpose, Verdict::Written(Box::new(Ok(known.clone()))));
+    engine.answered(&ticket, answer, at(0));
+    (engine, known)
+}
+
+#[test]
+fn a_timeout_that_has_run_out_while_nobody_answered_waits_until_somebody_has_for_a_while() {
+    let (mut engine, known) = waiting();
+    assert!(request(&mut engine, at(59)).is_none());
+    assert_eq!(unanswered(&mut engine, at(60)), Some(json!("Failed")));
+    // From then on it is not written before somebody is known to answer.
+    assert_eq!(unanswered(&mut engine, at(61)), None);
+    let Some((ticket, Request::Probe(_, purpose))) = request(&mut engine, at(63)) else { panic!("another request") };
+    engine.answered(&ticket, Answer::Probed(purpose, Ok(Box::new(Ok(known)))), at(63));
+    for second in 63..93 {
+        assert!(request(&mut engine, at(second)).is_none(), "{second}");
+    }
+    assert_eq!(written(&mut engine, at(93)), "Failed");
+}
+
+#[test]
+fn what_opens_a_gate_while_nobody_answers_is_written_as_soon_as_somebody_does() {
+    let (mut engine, known) = waiting();
+    let opened = json!({ "phase": "Open", "observedGeneration": 1 });
+    assert_eq!(unanswered(&mut engine, at(60)), Some(json!("Failed")));
+    let other = gate("b", 3, &opened, &json!({ "conditions": [] }));
+    let Some((ticket, Request::Probe(_, purpose))) = request(&mut engine, at(61)) else { panic!("another request") };
+    see(&mut engine, &other, at(61));
+    engine.answered(&ticket, Answer::Probed(purpose, Ok(Box::new(Ok(known)))), at(61));
+    let all: Vec<_> = (0..10).flat_map(|_| engine.turn(at(61), || false)).collect();
+    let opens = |request: &Request<Gates>| matches!(request, Request::Patch { key, status, .. } if key.name == "a" && status["phase"] == "Open");
+    assert!(all.iter().any(|(_, request)| opens(request)), "it is not opened");
 }

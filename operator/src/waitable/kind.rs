@@ -79,6 +79,9 @@ pub(crate) trait Kind: Sized + Send + 'static {
     /// This process leads from now on, or does not any more.
     fn lead(&mut self, leading: bool, now: Now);
 
+    /// It is answered again, after it was not for a while: no wait that has run out meanwhile is over at once.
+    fn answered_again(&mut self, now: Now);
+
     /// Takes in what was seen. What decisions it may change is worked out by [`Kind::prepare`].
     fn observe(&mut self, seen: Self::Seen, now: Now);
 
@@ -111,8 +114,11 @@ pub(crate) trait Errand<K: Kind>: Debug + Send + Sized + 'static {
     /// The next step.
     fn request(&self) -> Self::Request;
 
-    /// Takes in what became of it.
-    fn answered(self, answer: Self::Answer, now: Now) -> Next<K, Self>;
+    /// Whether nobody has answered, as far as is known.
+    fn is_unanswered(answer: &Self::Answer) -> bool;
+
+    /// Takes in what became of it; what was seen since it was begun is in `kind`.
+    fn answered(self, answer: Self::Answer, kind: &K, now: Now) -> Next<K, Self>;
 
     /// Takes a step, once.
     fn perform(client: Client, request: Self::Request) -> impl Future<Output = Self::Answer> + Send + 'static;

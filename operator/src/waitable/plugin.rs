@@ -13,10 +13,10 @@ use konductor_api::{
     conditions,
     duration::doubling_pause,
     limits::{RETRY_AFTER, STATUS_EVERY},
-    rendezvous::{Change, RendezvousStatus},
+    rendezvous::{Answers, Change, RendezvousStatus},
 };
 use konductor_cluster::{
-    Endpoint, Program,
+    Endpoint, Program, RequestError,
     follow::{Deleted, Event},
     object::{Described, Lenient},
 };
@@ -66,6 +66,8 @@ pub(crate) struct Purpose {
     uid: String,
     version: Version,
     change: Change,
+    /// When the last request for it was sent.
+    sent: Duration,
 }
 
 /// Something to be sent.
@@ -87,6 +89,8 @@ pub(crate) enum Request<K: Kind> {
     Step(K::Errand, Option<Purpose>, <K::Errand as Errand<K>>::Request),
     /// Reads the parent.
     Look(Key, Purpose),
+    /// Reads the parent instead of writing it, as nobody answers.
+    Probe(Key, Purpose),
 }
 
 /// What became of a request.
@@ -95,6 +99,23 @@ pub(crate) enum Answer<K: Kind> {
     Stepped(K::Errand, Option<Purpose>, <K::Errand as Errand<K>>::Answer),
     /// `None`: it could not be read.
     Looked(Purpose, Option<Box<Lenient<ObjectOf<K>>>>),
+    Probed(Purpose, Result<Box<Lenient<ObjectOf<K>>>, RequestError>),
+}
+
+impl<K: Kind> Answer<K> {
+    /// When its request was sent, and whether somebody has answered; `None` if that is not known.
+    fn heard(&self) -> Option<(Duration, bool)> {
+        match self {
+            Self::Patched(purpose, Verdict::Failed(error)) | Self::Probed(purpose, Err(error)) => {
+                Some((purpose.sent, error.is_not_applied()))
+            }
+            Self::Patched(purpose, _) | Self::Probed(purpose, Ok(_)) => Some((purpose.sent, true)),
+            Self::Stepped(_, purpose, answer) => {
+                purpose.as_ref().map(|purpose| (purpose.sent, !K::Errand::is_unanswered(answer)))
+            }
+            Self::Looked(purpose, found) => found.as_ref().map(|_| (purpose.sent, true)),
+        }
+    }
 }
 
 /// A parent, and how far its status is.
@@ -127,6 +148,7 @@ pub(crate) struct Waitables<K: Kind> {
     kind: K,
     entries: BTreeMap<Key, Entry<K>>,
     epoch: u32,
+    answers: Answers,
     /// What a list of this version did not show.
     absent: VecDeque<(Key, String, Version)>,
     cache: CacheId,
@@ -144,6 +166,11 @@ fn lane(urgent: bool) -> Lane {
     if urgent { Lane::Urgent } else { Lane::Calm }
 }
 
+/// The longest pause after this.
+fn longest(error: &RequestError) -> Duration {
+    if error.is_not_applied() { LONGEST_PAUSE } else { LONGEST_OUTAGE }
+}
+
 impl<K: Kind> Waitables<K> {
     pub(crate) fn new(kind: K, metrics: &Arc<Metrics>, recorder: &Recorder) -> Self {
         metrics.register_kind(K::Parent::KIND.name);
@@ -151,6 +178,7 @@ impl<K: Kind> Waitables<K> {
             kind,
             entries: BTreeMap::new(),
             epoch: 0,
+            answers: Answers::default(),
             absent: VecDeque::new(),
             cache: metrics.register_cache(K::Parent::KIND.plural),
             recorder: recorder.clone(),
@@ -258,10 +286,14 @@ impl<K: Kind> Waitables<K> {
         entry.sent = Some(turn.now.monotonic);
         debug!(namespace = key.namespace, name = key.name, change = write.change.name(), "writing");
         let metadata = &entry.object.metadata;
-        let purpose = Purpose { uid: metadata.uid.clone(), version: metadata.version, change: write.change };
+        let (uid, version, sent) = (metadata.uid.clone(), metadata.version, turn.now.monotonic);
+        let purpose = Purpose { uid, version, change: write.change, sent };
         if let Some(errand) = self.kind.errand(key, &entry.object, &write) {
             let request = errand.request();
             return Some(Request::Step(errand, Some(purpose), request));
+        }
+        if write.change == Change::Decide && self.answers.is_silent() {
+            return Some(Request::Probe(key.clone(), purpose));
         }
         let version = purpose.version;
         let status = serde_json::to_value(&write.status).expect("a status is plain data");
@@ -283,10 +315,7 @@ impl<K: Kind> Waitables<K> {
             Verdict::Overtaken => true,
             Verdict::Written(_) | Verdict::Premature(_) => false,
         };
-        let longest = match &verdict {
-            Verdict::Failed(error) if !error.is_not_applied() => LONGEST_OUTAGE,
-            _ => LONGEST_PAUSE,
-        };
+        let longest = if let Verdict::Failed(error) = &verdict { longest(error) } else { LONGEST_PAUSE };
         if matches!(verdict, Verdict::Written(_)) {
             (entry.setbacks, entry.complaint) = (0, None);
         } else if !(is_overtaken && entry.object.metadata.version > purpose.version) {
@@ -336,6 +365,32 @@ impl<K: Kind> Waitables<K> {
         if let Some(object) = found.filter(|object| object.metadata().uid == purpose.uid) {
             self.apply(*object, turn);
         }
+    }
+
+    /// A parent was looked at because nobody answered: if somebody does, it is decided on again at once.
+    fn probed(
+        &mut self,
+        key: &Key,
+        purpose: &Purpose,
+        result: Result<Box<Lenient<ObjectOf<K>>>, RequestError>,
+        turn: &mut KindTurn<'_, K>,
+    ) {
+        let Some(entry) = self.written_to(key, purpose) else { return };
+        entry.writing = false;
+        match result {
+            Ok(object) => {
+                entry.retry = Duration::ZERO;
+                if object.metadata().uid == purpose.uid {
+                    self.apply(*object, turn);
+                }
+            }
+            Err(error) => {
+                let pause = error.pause(doubling_pause(RETRY_AFTER, entry.setbacks, longest(&error)));
+                entry.retry = turn.now.monotonic + pause;
+                entry.setbacks += 1;
+            }
+        }
+        turn.work_queue.mark(key);
     }
 
     /// A chore has come to its end.
@@ -462,18 +517,25 @@ impl<K: Kind> Plugin for Waitables<K> {
         match job {
             Job::Status => self.status(key, turn),
             Job::Step(errand, purpose) => {
-                let request = errand.request();
-                Some(Request::Step(errand, purpose, request))
+                let (request, sent) = (errand.request(), turn.now.monotonic);
+                Some(Request::Step(errand, purpose.map(|purpose| Purpose { sent, ..purpose }), request))
             }
-            Job::Look(purpose) => Some(Request::Look(key.clone(), purpose)),
+            Job::Look(purpose) => Some(Request::Look(key.clone(), Purpose { sent: turn.now.monotonic, ..purpose })),
         }
     }
 
     fn answered(&mut self, lane: Lane, key: &Key, answer: Answer<K>, turn: &mut KindTurn<'_, K>) {
+        // First, as what is decided on the answer may rest on the time.
+        match answer.heard() {
+            Some((sent, false)) => self.answers.failed(sent),
+            Some((sent, true)) if self.answers.answered(sent, turn.now.monotonic) => self.kind.answered_again(turn.now),
+            Some((_, true)) | None => {}
+        }
         match answer {
             Answer::Patched(purpose, verdict) => self.written(key, &purpose, verdict, turn),
             Answer::Looked(purpose, found) => self.looked(key, &purpose, found, turn),
-            Answer::Stepped(errand, purpose, answer) => match errand.answered(answer, turn.now) {
+            Answer::Probed(purpose, result) => self.probed(key, &purpose, result, turn),
+            Answer::Stepped(errand, purpose, answer) => match errand.answered(answer, &self.kind, turn.now) {
                 Next::Step(errand) if turn.leading => turn.lanes.push(lane, key, Job::Step(errand, purpose)),
                 Next::Step(_) => self.abandon(key, purpose.as_ref()),
                 Next::Done(chore) => self.done(key, chore, turn.now),
@@ -501,6 +563,10 @@ impl<K: Kind> Plugin for Waitables<K> {
                 // If it does not answer, or there is none, the watch will tell.
                 let found = endpoint.get(&key.name).await.ok();
                 Answer::Looked(purpose, found.map(kept::<K>))
+            }
+            Request::Probe(key, purpose) => {
+                let endpoint: EndpointOf<K> = Endpoint::namespaced(client, Program::OPERATOR, &key.namespace);
+                Answer::Probed(purpose, endpoint.get(&key.name).await.map(kept::<K>))
             }
         }
     }

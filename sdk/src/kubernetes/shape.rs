@@ -182,6 +182,8 @@ struct RendezvousStatus {
     #[serde(default, deserialize_with = "lenient")]
     phase: Option<RendezvousPhase>,
     #[serde(default, deserialize_with = "lenient")]
+    round: Option<u64>,
+    #[serde(default, deserialize_with = "lenient")]
     observed_generation: Option<i64>,
     #[serde(default, deserialize_with = "lenient")]
     conditions: Vec<Condition>,
@@ -197,13 +199,15 @@ struct Condition {
 }
 
 impl AnyRendezvous {
-    /// A status that answers an older spec says nothing about this one.
+    /// A status that answers an older spec says nothing about this one; but an edit begins no round.
     pub(super) fn seen(self) -> RendezvousSeen {
         let RendezvousMetadata { uid, generation } = self.metadata;
+        let round = self.status.as_ref().and_then(|status| status.round).unwrap_or(1);
         let status = self.status.filter(|status| status.observed_generation == generation);
         let open = status.iter().flat_map(|status| &status.conditions).find(|condition| condition.r#type == OPEN);
         RendezvousSeen {
             uid: uid.unwrap_or_default(),
+            round,
             message: open.map(|open| open.message.clone()).unwrap_or_default(),
             phase: status.and_then(|status| status.phase),
         }
@@ -324,6 +328,19 @@ mod tests {
         assert_eq!(arrived(json!({ "ownerReferences": owners })), Arrived { owner: Some("u1".into()), ..nobodys });
     }
 
+    #[test]
+    fn a_barrier_that_was_edited_is_in_the_round_that_it_was_in() {
+        let seen = |generation, status| {
+            let barrier = json!({ "metadata": { "uid": "u", "generation": generation }, "status": status });
+            serde_json::from_value::<AnyRendezvous>(barrier).expect("a barrier").seen()
+        };
+        let open = json!({ "phase": "Open", "round": 3, "observedGeneration": 1 });
+        let there = RendezvousSeen { uid: "u".into(), round: 3, phase: None, message: String::new() };
+        assert_eq!(seen(2, open.clone()), there);
+        assert_eq!(seen(1, open), RendezvousSeen { phase: Some(RendezvousPhase::Open), ..there.clone() });
+        assert_eq!(seen(1, json!(null)), RendezvousSeen { round: 1, ..there }, "nobody has seen it yet");
+    }
+
     /// What a real API server handed back of odd objects of this kind, by what is odd about them, as text.
     fn corpus(plural: &str) -> BTreeMap<String, String> {
         let path = format!("{}/../cluster/tests/corpus/{plural}.json", env!("CARGO_MANIFEST_DIR"));
@@ -388,10 +405,10 @@ mod tests {
                 let parent = json!({ "metadata": metadata, "spec": spec, "status": { "term": odd } }).to_string();
                 assert_eq!(read::<AnyParent>("", &parent).seen(), nothing, "{odd}");
             }
-            let status = json!({ "phase": odd, "observedGeneration": odd, "conditions": odd });
+            let status = json!({ "phase": odd, "round": odd, "observedGeneration": odd, "conditions": odd });
             let barrier = read::<AnyRendezvous>("", &json!({ "metadata": metadata, "status": status }).to_string());
             let seen = barrier.seen();
-            assert_eq!((seen.phase, seen.message), (None, String::new()), "{odd}");
+            assert_eq!((seen.round, seen.phase, seen.message), (1, None, String::new()), "{odd}");
         }
         for odd in [json!(5), json!(null), json!(["p"])] {
             let granted = json!({ "phase": "Granted", "term": 1, "parentUid": odd, "fencingToken": 1, "ttl": "1s" });

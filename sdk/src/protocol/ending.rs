@@ -18,6 +18,8 @@ pub(super) struct Ending {
     until: Boottime,
     /// The claim to delete.
     uid: Option<String>,
+    /// The claim that was found in its holder's name. Another one that has the name is another process's.
+    found: Option<String>,
     /// Whether there may be a claim of ours whose UID we do not know.
     unsure: bool,
     /// What kept the claim from being deleted.
@@ -28,7 +30,7 @@ impl Ending {
     /// Deletes a claim that was held, unless somebody else may rely on it.
     pub(super) fn release(uid: Option<String>, context: &mut Context, turn: &mut Turn) -> Stage {
         let until = turn.now + limits::RELEASE_WITHIN;
-        Self { error: None, until, uid, unsure: false, trouble: String::new() }.begin(context, turn)
+        Self { error: None, until, uid, found: None, unsure: false, trouble: String::new() }.begin(context, turn)
     }
 
     /// Deletes a claim that was never held, unless somebody else may rely on it. `unsure`: whether one may exist although its UID is not known.
@@ -40,14 +42,15 @@ impl Ending {
         turn: &mut Turn,
     ) -> Stage {
         let until = turn.now + limits::WITHDRAW_WITHIN;
-        Self { error, until, uid, unsure, trouble: String::new() }.begin(context, turn)
+        Self { error, until, uid, found: None, unsure, trouble: String::new() }.begin(context, turn)
     }
 
     fn begin(mut self, context: &mut Context, turn: &mut Turn) -> Stage {
         if context.relied_on {
             self.uid = None;
-        } else if context.taken_up && self.uid.take().is_some() {
+        } else if context.taken_up && self.uid.is_some() {
             // The others who wait with it may have been granted it by now.
+            self.found = self.uid.take();
             self.unsure = true;
         }
         // A create is waited for: dropping it would leave a claim behind, or not.
@@ -102,7 +105,8 @@ impl Ending {
                 if matches!(call, Call::Create { .. }) {
                     context.created(&claim, turn);
                 }
-                self.uid = (claim.instance == context.instance).then_some(claim.uid);
+                let is_found = self.found.as_ref().is_none_or(|found| *found == claim.uid);
+                self.uid = (is_found && claim.instance == context.instance).then_some(claim.uid);
                 self.unsure = false;
                 context.tries.at_once();
             }

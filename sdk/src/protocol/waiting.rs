@@ -218,11 +218,18 @@ impl Waiting {
     pub(super) fn watched(mut self, claim: ClaimSeen, context: &mut Context, turn: &mut Turn) -> Stage {
         context.tries.accepted(WATCH);
         self.watch.shows();
-        if claim.instance != context.instance {
+        if !self.is_ours(&claim, context) {
             return self.ask_again(false, "the claim was replaced by another of the same name", context, turn);
         }
         self.sees(claim, context, turn);
         Stage::Waiting(self)
+    }
+
+    /// Whether what has the claim's name is what is waited for. An instance of our own tells, also of what a create that
+    /// came late has made once more. A holder's instance is that of all who ask in its name, so there the UID tells:
+    /// another one was made by another process, which may work under it.
+    fn is_ours(&self, claim: &ClaimSeen, context: &Context) -> bool {
+        claim.instance == context.instance && (context.holder.is_none() || claim.uid == self.claim.uid)
     }
 
     /// Takes in what is newer than what was seen.
@@ -268,7 +275,7 @@ impl Waiting {
         turn: &mut Turn,
     ) -> Stage {
         match answer {
-            Ok(Answer::Claim(claim)) if claim.instance == context.instance => {
+            Ok(Answer::Claim(claim)) if self.is_ours(&claim, context) => {
                 // A look that shows nothing new makes nothing well that has failed before it.
                 if matches!(call, Call::Renew { .. }) || claim.version > self.claim.version {
                     context.tries.at_once();

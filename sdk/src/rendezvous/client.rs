@@ -106,6 +106,9 @@ async fn outcome<F: Future<Output = ()>>(
         Progress::RoundOver { failed, message } => {
             tracing::warn!(failed, "arrived after the round was over: {message}");
         }
+        Progress::RoundPassed { round } => {
+            tracing::warn!(round, "may have arrived in a round that is over, and does not arrive in this one");
+        }
         Progress::Done => finish(Ok(())),
         Progress::Failed { error } => finish(Err(error)),
     }))

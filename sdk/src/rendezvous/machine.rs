@@ -42,6 +42,8 @@ pub(crate) enum Input {
 pub(crate) struct RendezvousSeen {
     /// `metadata.uid`.
     pub(crate) uid: String,
+    /// In which round a barrier is.
+    pub(crate) round: u64,
     /// Where it stands; absent when the operator has not answered the spec as it is.
     pub(crate) phase: Option<RendezvousPhase>,
     /// Why, for people.
@@ -110,10 +112,35 @@ pub(crate) struct Machine {
     names: u32,
     /// Whether a quota was used up when an arrival was last to be created: nothing tells that its name is taken.
     no_room: bool,
+    /// The round in which an arrival that is made now counts, as of the last look.
+    round: Round,
+    /// The round in which an arrival may have been made: the answer to its creation was lost.
+    unsure: Option<Round>,
     /// What is to be told of an arrival that is made after the round was over.
     late: Option<Progress>,
     alarm: Option<Boottime>,
     over: bool,
+}
+
+/// A round of a barrier.
+#[derive(Clone, Debug)]
+struct Round {
+    /// The barrier's UID; none while there is no barrier.
+    uid: Option<String>,
+    number: u64,
+}
+
+impl Round {
+    /// That of the barrier that was found. One that is still to come begins with its first.
+    fn of(found: Option<&RendezvousSeen>) -> Self {
+        Self { uid: found.map(|barrier| barrier.uid.clone()), number: found.map_or(1, |barrier| barrier.round) }
+    }
+
+    /// Whether what was made in this round counts at the barrier that is in the round `now`, or counted in an earlier one.
+    /// An arrival without an owner counts at whichever barrier comes; any other one at its own.
+    fn bears_on(&self, now: &Self) -> bool {
+        self.uid.is_none() || self.uid == now.uid
+    }
 }
 
 /// One step's time, chance and effects.
@@ -141,6 +168,8 @@ impl Machine {
             told: None,
             names: 0,
             no_room: false,
+            round: Round::of(None),
+            unsure: None,
             late: None,
             alarm: None,
             over: false,
@@ -268,6 +297,14 @@ impl Machine {
 
     fn looked(&mut self, version: String, found: Option<RendezvousSeen>, turn: &mut Turn) {
         if let Goal::Arrive(arriving) = &self.goal {
+            self.round = Round::of(found.as_ref());
+            self.unsure.take_if(|unsure| !unsure.bears_on(&self.round));
+            // Made once more, what has counted in a round that is over would count in this one, too. And what was never
+            // made is late.
+            if self.unsure.as_ref().is_some_and(|unsure| unsure.number < self.round.number) {
+                turn.tell(Progress::RoundPassed { round: self.round.number });
+                return self.end(Progress::Done, turn);
+            }
             self.late = found.as_ref().and_then(RendezvousSeen::round_over);
             self.next = arriving.creation(found, self.names, turn.draw);
             self.tries.go_on();
@@ -308,6 +345,9 @@ impl Machine {
         let operation = self.operation();
         if let Some(error) = self.tries.believed(operation, &failure, turn.now) {
             return self.end(Progress::Failed { error: error.into() }, turn);
+        }
+        if let (Call::Create { .. }, Failure::Transient { .. }) = (&self.next, &failure) {
+            self.unsure.get_or_insert_with(|| self.round.clone());
         }
         let is_quota = matches!(failure, Failure::QuotaUsedUp(_));
         let error = self.tries.failed(failure, Pauses::PATIENT, turn.now, turn.draw);

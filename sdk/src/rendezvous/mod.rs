@@ -18,7 +18,8 @@
 //! One who arrives at a barrier that is open, or has failed, arrives all the same: its work is done, and that somebody
 //! else opened the barrier (by a quorum, or by more arrivals than were expected) is no fault of its own. But the
 //! arrival does nothing in this round, nor in the next one, which begins without the arrivals of this one; that is
-//! told.
+//! told. So is who does not hear whether it has arrived before the next round has begun: it does not arrive in that one,
+//! as it could count in both.
 //!
 //! Where there is no barrier yet the arrival has no owner; the operator gives it one. The same key may then be there by
 //! two names, which is one arrival all the same: keys are counted, not objects. Where there is no barrier any more, a
@@ -116,6 +117,12 @@ pub enum Progress {
         failed: bool,
         /// What the operator says to people.
         message: String,
+    },
+    /// Of an arrival: the next round has begun before an answer told whether it was made in the last one. It is not made
+    /// once more, as it would count in both. [`Done`](Self::Done) follows.
+    RoundPassed {
+        /// The round that has begun.
+        round: u64,
     },
     /// The barrier or gate is open, or the arrival is made. Nothing follows.
     Done,

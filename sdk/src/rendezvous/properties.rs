@@ -2,7 +2,10 @@
 //! barriers are deleted and created again, operators give owners to arrivals and collect them late, and others take
 //! names that are not theirs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use konductor_api::RendezvousPhase;
 use proptest::prelude::*;
@@ -16,6 +19,7 @@ use crate::{
 
 const KEY: &str = "k";
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct World {
     machine: Machine,
     now: Boottime,
@@ -25,7 +29,16 @@ struct World {
     /// Barriers that ever were, and whether the last of them is there and stands where.
     barriers: u32,
     barrier: Option<RendezvousPhase>,
+    /// Its round.
+    round: u64,
     arrivals: BTreeMap<String, Arrived>,
+    /// The arrivals that were made here, and the rounds in which they have counted, with the barrier's UID.
+    made: BTreeSet<String>,
+    counted: BTreeSet<(String, u64)>,
+    /// Whether the answer to a creation was lost.
+    unsure: bool,
+    /// Whether it was told that the round in which it may have arrived is over.
+    passed: bool,
     /// Whether a look was heard since the last attempt to create that failed, and the UID that it has shown.
     looked: bool,
     shown: Option<String>,
@@ -45,7 +58,12 @@ impl World {
             over: false,
             barriers: 0,
             barrier: None,
+            round: 1,
             arrivals: BTreeMap::new(),
+            made: BTreeSet::new(),
+            counted: BTreeSet::new(),
+            unsure: false,
+            passed: false,
             looked: false,
             shown: None,
             heard: None,
@@ -79,6 +97,10 @@ impl World {
                 Effect::Tell(Progress::Done) => self.arrived(),
                 Effect::Tell(Progress::Failed { error }) => panic!("given up: {error}"),
                 Effect::Tell(Progress::RoundOver { .. }) => self.late = true,
+                Effect::Tell(Progress::RoundPassed { round }) => {
+                    assert!(self.unsure && round > 1, "nothing was made that could count twice");
+                    self.passed = true;
+                }
                 Effect::Tell(_) => {}
             }
         }
@@ -88,6 +110,11 @@ impl World {
     /// Has it? What it heard of last must be an arrival of this key that counts for the barrier that it looked at.
     fn arrived(&mut self) {
         self.over = true;
+        let rounds = |uid: &str| self.counted.iter().filter(|(counted, _)| counted == uid).count();
+        assert!(self.counted.iter().all(|(uid, _)| rounds(uid) == 1), "counted twice: {:?}", self.counted);
+        if self.passed {
+            return;
+        }
         let heard = self.heard.as_ref().expect("an arrival that was heard of");
         assert_eq!((heard.key.as_str(), heard.barrier.as_str(), heard.ending), (KEY, "b", false), "not this arrival");
         assert!(
@@ -103,6 +130,7 @@ impl World {
             Call::Look => {
                 let found = self.barrier.map(|phase| RendezvousSeen {
                     uid: self.uid().expect("the barrier is there"),
+                    round: self.round,
                     phase: Some(phase),
                     message: String::new(),
                 });
@@ -113,6 +141,10 @@ impl World {
                     return Err(Failure::Taken);
                 }
                 let (barrier, key, owner) = (spec.barrier.clone(), spec.key.clone(), owner.clone());
+                self.made.insert(name.clone());
+                if owner.is_some() && owner == self.uid() {
+                    self.counted.extend(owner.clone().map(|uid| (uid, self.round)));
+                }
                 self.arrivals.insert(name.clone(), Arrived { barrier, key, owner, ending: false });
                 Ok(Answer::Created)
             }
@@ -135,7 +167,7 @@ impl World {
             }
             (Call::Create { name, .. }, Ok(Answer::Created)) => self.heard = self.arrivals.get(name).cloned(),
             (_, Ok(Answer::Inspected(arrived))) => self.heard = Some(arrived.clone()),
-            (Call::Create { .. }, Err(Failure::Transient { .. })) => self.looked = false,
+            (Call::Create { .. }, Err(Failure::Transient { .. })) => (self.looked, self.unsure) = (false, true),
             _ => {}
         }
         self.step(Input::Answered(answer));
@@ -146,7 +178,10 @@ impl World {
         let one = usize::from(how) % self.arrivals.len().max(1);
         match what {
             // The barrier comes, opens, fails, and goes; the next one of its name is another.
-            0 => (self.barriers, self.barrier) = (self.barriers + 1, Some(RendezvousPhase::Waiting)),
+            0 => {
+                (self.barriers, self.barrier) = (self.barriers + 1, Some(RendezvousPhase::Waiting));
+                self.round = 1;
+            }
             1 => self.barrier = None,
             2 => {
                 let phase = if how.is_multiple_of(2) { RendezvousPhase::Open } else { RendezvousPhase::Failed };
@@ -154,18 +189,36 @@ impl World {
             }
             // An operator gives an owner to who has none; the garbage collector collects who has lost it.
             3 => {
-                for arrived in self.arrivals.values_mut() {
+                for (name, arrived) in &mut self.arrivals {
+                    if arrived.owner.is_none() && self.made.contains(name) {
+                        self.counted.extend(uid.clone().map(|uid| (uid, self.round)));
+                    }
                     arrived.owner = arrived.owner.take().or(uid.clone());
                 }
             }
-            4 => self.arrivals.retain(|_, arrived| arrived.owner.is_none() || arrived.owner == uid),
+            4 => {
+                self.arrivals.retain(|_, arrived| arrived.owner.is_none() || arrived.owner == uid);
+                self.made.retain(|name| self.arrivals.contains_key(name));
+            }
             // A round ends, in two steps.
             5 => {
                 if let Some(arrived) = self.arrivals.values_mut().nth(one) {
                     arrived.ending = true;
                 }
             }
-            6 => self.arrivals.retain(|_, arrived| !arrived.ending),
+            6 if how.is_multiple_of(2) => {
+                self.arrivals.retain(|_, arrived| !arrived.ending);
+                self.made.retain(|name| self.arrivals.contains_key(name));
+            }
+            // It opens, and the next one begins when all who have arrived in it are gone: not between a look and the
+            // creation that follows it, as rounds last longer than that and nothing in an arrival could tell.
+            6 => {
+                if self.barrier.is_some() && !matches!(self.call, Some(Call::Create { .. })) {
+                    self.arrivals.retain(|_, arrived| arrived.owner != uid);
+                    self.made.retain(|name| self.arrivals.contains_key(name));
+                    (self.barrier, self.round) = (Some(RendezvousPhase::Waiting), self.round + 1);
+                }
+            }
             // Somebody takes the name that is about to be used.
             _ => {
                 let Some(Call::Create { name, .. }) = &self.call else { return };

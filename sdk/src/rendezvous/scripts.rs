@@ -87,10 +87,13 @@ fn arrived() -> Arrived {
     Arrived { barrier: "b".into(), key: KEY.into(), owner: None, ending: false }
 }
 
-/// What was found: a phase and a message, of the barrier with the UID u1 or the one before a slash.
+/// What was found: a phase and a message, of the barrier with the UID u1 or the one before a slash, in its first round or
+/// the one after an @.
 fn seen(text: &str) -> Option<RendezvousSeen> {
     let (phase, message) = text.split_once(' ').unwrap_or((text, ""));
     let (uid, phase) = phase.split_once('/').unwrap_or(("u1", phase));
+    let (phase, round) = phase.split_once('@').unwrap_or((phase, "1"));
+    let round = round.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
     let phase = match phase {
         "nothing" => return None,
         "new" => None,
@@ -99,7 +102,7 @@ fn seen(text: &str) -> Option<RendezvousSeen> {
         "failed" => Some(RendezvousPhase::Failed),
         _ => panic!("no such phase: {text}"),
     };
-    Some(RendezvousSeen { uid: uid.into(), phase, message: message.into() })
+    Some(RendezvousSeen { uid: uid.into(), round, phase, message: message.into() })
 }
 
 fn show(effect: Effect) -> String {
@@ -118,6 +121,7 @@ fn show(effect: Effect) -> String {
         Effect::Tell(Progress::RoundOver { failed, message }) => {
             format!("tell: the round was over, {}: {message}", if failed { "failed" } else { "open" })
         }
+        Effect::Tell(Progress::RoundPassed { round }) => format!("tell: round {round} has begun meanwhile"),
         Effect::Tell(Progress::Done) => "tell: done".into(),
         Effect::Tell(Progress::Failed { error }) => format!("tell: failed: {error}"),
     }

@@ -138,33 +138,45 @@ impl Answer {
         Self::object(200, &status.to_string())
     }
 
-    /// What is served to nobody at the moment, or not to this one.
+    /// What is served to nobody at the moment.
     pub fn trouble(code: u16) -> Self {
-        let (reason, message) = match code {
-            403 => ("Forbidden", "the world forbids it for a while"),
-            429 => ("TooManyRequests", "Too many requests, please try again later."),
-            500 => ("InternalError", "Internal error occurred: the world is out of order"),
-            503 => ("ServiceUnavailable", "the server is currently unable to handle the request"),
-            _ => ("Timeout", "Timeout: request did not complete within requested timeout"),
-        };
-        let mut answer = Self::failure(code, reason, message, json!({}));
-        answer.retry_after = (code == 429).then_some(1);
-        answer
+        match code {
+            429 => {
+                let body = "Too many requests, please try again later.\n".to_owned();
+                Self { code, body, retry_after: Some(1) }
+            }
+            500 => Self::broken("the world is out of order"),
+            503 => {
+                let message = "the server is currently unable to handle the request";
+                Self::failure(code, "ServiceUnavailable", message, Value::Null)
+            }
+            _ => {
+                let message = "Timeout: request did not complete within the allotted timeout";
+                Self::failure(code, "Timeout", message, json!({}))
+            }
+        }
     }
 
-    /// Admission refuses it, in these words.
-    pub fn refused(code: u16, why: &str) -> Self {
-        let reason = match code {
-            403 => "Forbidden",
-            422 => "Invalid",
-            _ => "InternalError",
-        };
-        Self::failure(code, reason, why, json!({}))
+    /// Somebody says no to what is done with an object, or with a kind of objects if it has no name.
+    pub fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
+        let which = if name.is_empty() { String::new() } else { format!(" \"{name}\"") };
+        let message = format!("{}{which} is forbidden: {why}", resource.full_name());
+        Self::failure(403, "Forbidden", &message, details(resource, name))
+    }
+
+    /// Something is wrong with the server itself.
+    pub fn broken(why: &str) -> Self {
+        let details = json!({ "causes": [{ "message": why }] });
+        Self::failure(500, "InternalError", &format!("Internal error occurred: {why}"), details)
     }
 }
 
-fn details(resource: &Resource, name: &str) -> Value {
-    let mut details = json!({ "name": name, "kind": resource.plural });
+/// What an answer is about; no object if it has no name.
+pub(super) fn details(resource: &Resource, name: &str) -> Value {
+    let mut details = json!({ "kind": resource.plural });
+    if !name.is_empty() {
+        details["name"] = name.into();
+    }
     if !resource.group.is_empty() {
         details["group"] = resource.group.as_str().into();
     }

@@ -7,15 +7,19 @@
 //! It serves the custom resources by their own schemas (pruned, defaulted, refused; the CEL rules are those of
 //! `rules`), and namespaces, pods, jobs, coordination leases and events without looking into them. There is GET, LIST in
 //! pages, WATCH, POST, merge PATCH and DELETE of single objects. There is no PUT, server-side apply, JSON patch, table,
-//! scale, protobuf nor managed fields, and no admission but what namespaces do; who asks does not matter.
+//! scale, protobuf nor managed fields, and no admission but what namespaces do and what [`Refusal`] names; who asks does
+//! not matter, except to [`no_right`].
 //! [`Server::control`] is a turn of Kubernetes' controllers.
 
 mod answer;
+mod refusal;
 pub mod resource;
 mod rules;
 mod schema;
 mod selector;
 mod store;
+
+use std::collections::BTreeSet;
 
 use http::Method;
 use jiff::Timestamp;
@@ -23,6 +27,7 @@ use serde_json::{Map, Value, json};
 
 pub use self::{
     answer::Answer,
+    refusal::{Refusal, no_right},
     store::{Change, Key, Store, Stored},
 };
 use self::{
@@ -135,6 +140,8 @@ pub struct Server {
     pub page: usize,
     /// What is created has the UID of what had its name before: not so on any real server.
     pub keeps_uids: bool,
+    /// How admission refuses what is written of claims and arrivals.
+    pub refusals: BTreeSet<Refusal>,
     made: u64,
 }
 
@@ -269,6 +276,9 @@ impl Server {
         if !faults.is_empty() {
             return Answer::invalid(resource, &name, &faults);
         }
+        if let Some(answer) = self.admission(resource, &name, true) {
+            return answer;
+        }
         let key = (id, namespace, name);
         if let Some(found) = self.store.get(&key) {
             let is_going = !found.value["metadata"]["deletionTimestamp"].is_null();
@@ -362,6 +372,9 @@ impl Server {
         if !faults.is_empty() {
             return Answer::invalid(resource, &key.2, &faults);
         }
+        if let Some(answer) = self.admission(resource, &key.2, false) {
+            return answer;
+        }
         if object == *before {
             return Answer::object(200, &stored.text);
         }
@@ -417,6 +430,9 @@ impl Server {
                 );
                 return Answer::precondition(resource, &key.2, &why);
             }
+        }
+        if let Some(answer) = self.admission(resource, &key.2, false) {
+            return answer;
         }
         let wanted = options["gracePeriodSeconds"].as_u64();
         let pending = object["metadata"]["deletionGracePeriodSeconds"].as_u64();

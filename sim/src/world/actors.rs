@@ -25,13 +25,13 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 
-use super::{Inner, ONLOOKERS, Refusal, TEAM, World, neighbour, network, process::Process, tree::Tree, wrapper::Run};
+use super::{Inner, ONLOOKERS, TEAM, World, neighbour, network, process::Process, tree::Tree, wrapper::Run};
 use crate::{
     chance::Chance,
     mutation::Mutation,
     observe::{self, Broken},
     plan::{Awaited, Plan, Target, Weather, What, Who, Wrapper},
-    server::{Key, Server, resource},
+    server::{Key, Refusal, Server, resource},
     sizes::CENSUS,
 };
 

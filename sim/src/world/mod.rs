@@ -33,7 +33,7 @@ use crate::{
     mutation::Mutation,
     observe::Observers,
     plan::{Plan, Weather},
-    server::{self, Answer, Key, Reply, Request, Server, Watch, resource},
+    server::{self, Answer, Key, Refusal, Reply, Request, Server, Watch, resource},
 };
 
 /// The namespaces of those who want something: nearly always all of them are in the first one.
@@ -99,17 +99,6 @@ struct Inner {
     connections: Connection,
     /// The second of the world that is counted, and requests in it.
     pace: BTreeMap<String, (u64, u32)>,
-}
-
-/// How admission refuses what is said of claims and arrivals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Refusal {
-    /// A quota has no room for another one.
-    Quota,
-    /// A policy has them refused.
-    Policy,
-    /// A webhook does not answer.
-    Webhook,
 }
 
 /// What there is to tell to a watch, and when there may be more; of one that ends, its last words.
@@ -303,8 +292,12 @@ impl World {
         inner.cuts.get(&process.name).map(|(_, until)| *until).filter(|until| *until > Instant::now())
     }
 
-    fn is_forbidden(&self, process: &Process) -> bool {
-        self.inner().bans.get(&process.name).is_some_and(|until| *until > Instant::now())
+    /// What RBAC answers to a process that may do nothing at the moment.
+    fn forbids(&self, process: &Process, request: &Request) -> Option<Answer> {
+        let is_banned = self.inner().bans.get(&process.name).is_some_and(|until| *until > Instant::now());
+        let (home, account) = if process.is_operator { ("konductor", "konductor-operator") } else { (TEAM, "worker") };
+        let user = format!("system:serviceaccount:{home}:{account}");
+        is_banned.then(|| server::no_right(&user, request)).flatten()
     }
 
     /// The API server that a process asks next.
@@ -326,36 +319,6 @@ impl World {
         self.inner().servers[server].boots
     }
 
-    /// What admission answers instead of the API server.
-    fn admission(inner: &Inner, request: &Request) -> Option<Answer> {
-        let kinds = ["/permits", "/leaserequests", "/arrivals"];
-        let is_ours = kinds.iter().any(|kind| request.path.contains(kind));
-        if request.method == http::Method::GET || !is_ours {
-            return None;
-        }
-        let creates = request.method == http::Method::POST;
-        let now = Instant::now();
-        let mut refusals = inner.admission.iter().filter(|(_, until)| **until > now).map(|(refusal, _)| refusal);
-        refusals.find_map(|refusal| match refusal {
-            Refusal::Quota => creates.then(|| {
-                let why = "permits.konductor.io \"x\" is forbidden: exceeded quota: claims, requested: \
-                           count/permits.konductor.io=1, used: count/permits.konductor.io=9, limited: \
-                           count/permits.konductor.io=9";
-                Answer::refused(403, why)
-            }),
-            Refusal::Policy => {
-                let why = "permits.konductor.io \"x\" is forbidden: ValidatingAdmissionPolicy 'mood' with binding 'mood' \
-                           denied request: not today";
-                Some(Answer::refused(422, why))
-            }
-            Refusal::Webhook => {
-                let why = "Internal error occurred: failed calling webhook \"mood.example.com\": failed to call webhook: \
-                           context deadline exceeded";
-                Some(Answer::refused(500, why))
-            }
-        })
-    }
-
     /// An API server carries out a request.
     fn handle(&self, process: &Process, server: usize, request: &Request) -> Reply {
         let now = self.now();
@@ -375,9 +338,6 @@ impl World {
             let code = if inner.chance.happens(500) { 500 } else { 503 };
             return Reply::Answer(Answer::trouble(code));
         }
-        if let Some(answer) = Self::admission(&inner, request) {
-            return Reply::Answer(answer);
-        }
         let pretended = inner.mutation.and_then(|mutation| {
             let now = timestamp(Instant::now());
             mutation.pretend(process.is_operator, request, &inner.server, now)
@@ -386,7 +346,12 @@ impl World {
             return Reply::Answer(answer);
         }
         let stale = stale.max(inner.server.store.compacted());
-        let mut reply = inner.server.handle(request, timestamp(Instant::now()), stale);
+        let Inner { server, admission, .. } = &mut *inner;
+        admission.retain(|_, until| *until > Instant::now());
+        server.refusals = admission.keys().copied().collect();
+        let mut reply = server.handle(request, timestamp(Instant::now()), stale);
+        // What the world itself changes nobody refuses.
+        server.refusals.clear();
         if let (Some(mutation), Reply::Answer(answer)) = (inner.mutation, &mut reply) {
             mutation.see_answer(process.is_operator, answer);
         }

@@ -185,14 +185,14 @@ async fn carry(
         // Nobody listens: the sender is told at once.
         return;
     }
-    let reply = match fate {
-        Fate::Refused(code, false) => Reply::Answer(Answer::trouble(code)),
-        _ if world.is_forbidden(&process) => Reply::Answer(Answer::trouble(403)),
-        Fate::Refused(code, true) => {
+    let reply = match (fate, world.forbids(&process, &request)) {
+        (Fate::Refused(code, false), _) => Reply::Answer(Answer::trouble(code)),
+        (_, Some(answer)) => Reply::Answer(answer),
+        (Fate::Refused(code, true), None) => {
             world.handle(&process, server, &request);
             Reply::Answer(Answer::trouble(code))
         }
-        _ => world.handle(&process, server, &request),
+        (_, None) => world.handle(&process, server, &request),
     };
     // What is still under way has no effect.
     drop(under_way);

@@ -9,6 +9,7 @@ mod chance;
 mod claims;
 mod controllers;
 mod kubernetes;
+mod refusals;
 mod versions;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -16,7 +17,7 @@ use std::{collections::BTreeMap, time::Duration};
 use http::{Method, Request as HttpRequest, Response, header};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
-use konductor_sim::server::{Reply, Request, Server};
+use konductor_sim::server::{Answer, Reply, Request, Server};
 use konductor_tests::{TestNamespace, eventually, minors};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
@@ -104,13 +105,18 @@ struct Side {
     listed: String,
     /// Whether there are controllers: those of the one in memory do all that there is to do before it tells of it.
     has_controllers: bool,
+    /// What the one in memory says of requests before it looks at them itself.
+    before: Option<Before>,
 }
+
+/// Answers a request, or leaves it to the server.
+type Before = Box<dyn Fn(&Request) -> Option<Answer>>;
 
 impl Side {
     fn new(real: Option<Client>, namespace: &str) -> Self {
         let (memory, seen) = (Server::default(), BTreeMap::new());
         let (token, listed) = (String::new(), String::new());
-        Self { real, namespace: namespace.into(), memory, seen, token, listed, has_controllers: false }
+        Self { real, namespace: namespace.into(), memory, seen, token, listed, has_controllers: false, before: None }
     }
 
     fn fill(&self, text: &str) -> String {
@@ -149,7 +155,8 @@ impl Side {
             if self.has_controllers && ask.until != Until::End {
                 self.control();
             }
-            match self.memory.handle(&request, Timestamp::UNIX_EPOCH, u64::MAX) {
+            let before = self.before.as_ref().and_then(|before| before(&request)).map(Reply::Answer);
+            match before.unwrap_or_else(|| self.memory.handle(&request, Timestamp::UNIX_EPOCH, u64::MAX)) {
                 Reply::Answer(answer) => (answer.code, answer.body),
                 Reply::Watch(mut watch) => {
                     let version = self.memory.store.version();
@@ -331,7 +338,8 @@ fn normalize(value: &mut Value) {
                         let causes = value.as_array_mut().expect("just seen");
                         causes.retain(|cause| !cause["message"].as_str().is_some_and(|text| text.contains(TYPE_AGAIN)));
                         causes.sort_by_key(|cause| (cause["field"].to_string(), cause["reason"].to_string()));
-                        for cause in causes.iter_mut() {
+                        // What is about no field the server says itself, and not a schema.
+                        for cause in causes.iter_mut().filter(|cause| !cause["field"].is_null()) {
                             if let Some(cause) = cause.as_object_mut() {
                                 cause.remove("message");
                             }

@@ -142,7 +142,12 @@ fn work(
     konductor::on_thread_start(block);
     let (logging_in, telling) = (Arc::new(AtomicBool::new(false)), teller.clone());
     let begun = Arc::clone(&logging_in);
+    // Once the command is executed this process is somewhere else, and what a login program is told may be relative.
+    let folder = std::env::current_dir().ok();
     konductor::on_login(move |program| {
+        if let Some(folder) = folder.as_ref().filter(|folder| folder.is_dir()) {
+            program.current_dir(folder);
+        }
         found.hand_on(program);
         // What comes after the first one is told by the requests that wait for it.
         if !begun.swap(true, Ordering::Relaxed) {

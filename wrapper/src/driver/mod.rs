@@ -229,6 +229,7 @@ impl<'a> Driver<'a> {
             self.reap(&mut events)?;
             if self.timer.has_come(Boottime::now()) {
                 events.push_back(Event::Timer);
+                self.tree.look_again();
             }
             self.look_after_watchdog(&mut events)?;
             if let Some(client) = &mut self.client {

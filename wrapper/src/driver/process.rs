@@ -231,6 +231,10 @@ impl Program {
                 unsafe { libc::_exit(i32::from(Exit::Internal.code())) }
             }
             ForkResult::Parent { child } => {
+                if matches!(place, Place::Own(_)) {
+                    // It does so itself, too; but a signal for its group may come before it gets to run.
+                    let _ = setpgid(child, child);
+                }
                 drop(writer);
                 let is_member = matches!(place, Place::Job(_));
                 if let (Place::Job(joined), Some((_, gate))) = (place, gate) {

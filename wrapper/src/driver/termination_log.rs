@@ -5,6 +5,7 @@ use std::{
     fs::OpenOptions,
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use nix::{libc, unistd::close};
@@ -12,6 +13,9 @@ use nix::{libc, unistd::close};
 use crate::log::one_line;
 
 const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Whether the standard input was closed to make room.
+static HAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Tells people that `konductor-run` itself has failed, in the log and in the termination message.
 pub(crate) fn report(message: &str) {
@@ -28,8 +32,11 @@ fn append(line: &str) -> io::Result<()> {
     let open =
         || OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(TERMINATION_LOG);
     let mut file = open().or_else(|error| match error.raw_os_error() {
-        // Nobody but the command reads the standard input, and that has its own by now, or is never started.
-        Some(libc::EMFILE) => close(libc::STDIN_FILENO).map_err(io::Error::from).and_then(|()| open()),
+        // Nobody but the command reads the standard input, and that has its own by now, or is never started. Once: then
+        // that number is another's.
+        Some(libc::EMFILE) if !HAS_CLOSED.swap(true, Relaxed) => {
+            close(libc::STDIN_FILENO).map_err(io::Error::from).and_then(|()| open())
+        }
         _ => Err(error),
     })?;
     if !file.metadata()?.is_file() {

@@ -7,7 +7,9 @@
 //! Killing it: PID 1 kills everything in its namespace in one call. Elsewhere all descendants in /proc are killed,
 //! again and again until a look finds none that has not been killed: a process with SIGKILL pending can no longer fork.
 //! One that a look misses, because its parent died during that look, sends SIGCHLD when it changes parents or ends, and
-//! the core then asks to kill once more.
+//! the core then asks to kill once more; and once in a second in any case, as a look may be refused (no descriptor is
+//! free). Where /proc hides other processes from this user (hidepid), it does so also with a child that is not to be
+//! dumped; the kernel's own list of children has that, too.
 //!
 //! One look reaps a bounded number, so that ten thousand that die at once keep no signal and no deadline waiting.
 //!
@@ -23,6 +25,7 @@
 #![expect(unsafe_code, reason = "real-time signals, which nix's kill and waitpid do not know")]
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read as _},
@@ -92,6 +95,8 @@ pub(super) struct Tree {
     more: bool,
     /// The tree was killed.
     killing: bool,
+    /// It was said that a look was refused.
+    complained: Cell<bool>,
 }
 
 impl Tree {
@@ -109,6 +114,7 @@ impl Tree {
             scope,
             more: false,
             killing: false,
+            complained: Cell::new(false),
         };
         tree.set_apart();
         tree
@@ -197,6 +203,11 @@ impl Tree {
         self.more
     }
 
+    /// Has the next look tell whether anything is left, also if nothing announces it.
+    pub(super) fn look_again(&mut self) {
+        self.more = true;
+    }
+
     /// Reaps what has died, and looks whether the command has been stopped.
     pub(super) fn reap(&mut self) -> nix::Result<Reaped> {
         let mut reaped = Reaped::default();
@@ -276,7 +287,7 @@ impl Tree {
                 send(-1, libc::SIGCONT);
             }
             Err(error) => {
-                Self::without_proc(&error);
+                self.without_proc(&error);
                 self.signal_those_left(libc::SIGTERM);
                 self.signal_those_left(libc::SIGCONT);
             }
@@ -305,14 +316,17 @@ impl Tree {
                     }
                 }
                 Err(error) => {
-                    Self::without_proc(&error);
+                    self.without_proc(&error);
                     return self.signal_those_left(libc::SIGKILL);
                 }
             }
         }
     }
 
-    fn without_proc(error: &io::Error) {
+    fn without_proc(&self, error: &io::Error) {
+        if self.complained.replace(true) {
+            return;
+        }
         tracing::warn!("cannot look for processes that left the command's group: {error}; waiting for their end");
     }
 
@@ -335,10 +349,11 @@ impl Tree {
     /// Every process of the tree.
     fn descendants(&self) -> io::Result<Vec<pid_t>> {
         let own = getpid().as_raw();
-        let mut by_parent: BTreeMap<pid_t, Vec<pid_t>> = BTreeMap::new();
+        let mut by_parent: BTreeMap<pid_t, BTreeSet<pid_t>> = BTreeMap::new();
         for process in processes()? {
-            by_parent.entry(process.parent).or_default().push(process.pid);
+            by_parent.entry(process.parent).or_default().insert(process.pid);
         }
+        by_parent.entry(own).or_default().extend(listed_children()?);
         let mut found = Vec::new();
         let mut parents = vec![own];
         while let Some(parent) = parents.pop() {
@@ -435,7 +450,20 @@ fn is_of_this_thread(child: pid_t) -> bool {
 
 fn children() -> io::Result<BTreeSet<pid_t>> {
     let own = getpid().as_raw();
-    Ok(processes()?.into_iter().filter(|process| process.parent == own).map(|process| process.pid).collect())
+    let mut children = listed_children()?;
+    children.extend(processes()?.into_iter().filter(|process| process.parent == own).map(|process| process.pid));
+    Ok(children)
+}
+
+/// The children of this process's first thread by the kernel's own list, also those that /proc hides; none if it keeps
+/// no such list. A list that changes while it is read may lack some.
+fn listed_children() -> io::Result<BTreeSet<pid_t>> {
+    expect_own_proc()?;
+    let list = match fs::read_to_string(format!("/proc/self/task/{}/children", getpid())) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        list => list?,
+    };
+    Ok(list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
 /// Whether a thread of this process stands. The first thread alone would not tell: it may have ended while others go on.
@@ -477,12 +505,20 @@ fn processes() -> io::Result<Vec<Process>> {
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let Some(name) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
-        // It may have been reaped since the folder was read.
-        if let Ok(stat) = read_stat(&Path::new("/proc").join(name)) {
-            all.extend(process(&stat));
+        match read_stat(&Path::new("/proc").join(name)) {
+            Ok(stat) => all.extend(process(&stat)),
+            // It may have been reaped since the folder was read, or is hidden from this user.
+            Err(error) if error.raw_os_error().map(Errno::from_raw).is_some_and(is_of_one) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(all)
+}
+
+/// Whether what is refused is refused of this one process: it is gone, or hidden from this user. Anything else says
+/// nothing of it.
+pub(super) fn is_of_one(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::ESRCH | Errno::EACCES | Errno::EPERM)
 }
 
 /// `pid (name) state parent ...`, where the name may have anything in it.

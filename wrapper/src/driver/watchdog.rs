@@ -119,8 +119,8 @@ struct Known {
 
 impl Known {
     /// What is known of it now.
-    fn of(pid: pid_t) -> Self {
-        Self { pid, started: stat(pid).map(|process| process.started) }
+    fn of(pid: pid_t) -> nix::Result<Self> {
+        Ok(Self { pid, started: stat(pid)?.map(|process| process.started) })
     }
 
     /// Whether this process is the command, or in the group that the command leads.
@@ -320,30 +320,47 @@ impl Charge<'_> {
             let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
             return;
         }
-        self.kill_children(self.wrapper.as_raw(), LEVELS);
         let [mut pause, longest] = PAUSES;
-        let (mut quiet, mut command) = (0, None);
+        let (mut quiet, mut command, mut has_struck) = (0, None, false);
         while quiet < QUIET {
             // Asked at each look: it may be killed meanwhile.
             let orphaned = is_closed(pipe, &mut told).unwrap_or(true);
-            if orphaned && command.is_none() {
-                command = told.command.map(Known::of);
+            if !orphaned {
+                // Also those that /proc hides: they are not found by a look.
+                self.kill_children(self.wrapper.as_raw(), LEVELS);
+            } else if command.is_none() {
+                command = told.command.and_then(|command| Known::of(command).ok());
             }
-            match self.kill_once(orphaned, command) {
+            if orphaned && !std::mem::replace(&mut has_struck, true) {
+                // To read an environment may take as long as a file system that does not answer. So first whoever is
+                // known without that.
+                kill_group(told.command);
+                let _ = self.kill_once(true, command, false);
+            }
+            match self.kill_once(orphaned, command, true) {
                 Ok(Look { killed: 0, spared }) if spared == 0 || !self.holds() => quiet += 1,
                 Ok(Look { killed: 0, .. }) => pause = pause.saturating_mul(2).clamp(longest, PATIENT),
                 Ok(_) => (quiet, pause) = (0, pause.min(longest)),
                 // Without /proc nobody can be found but the command's group.
-                Err(_) if orphaned => match told.command.map(|group| kill(Pid::from_raw(-group), Signal::SIGKILL)) {
+                Err(Errno::ENOENT) if orphaned => match kill_group(told.command) {
                     Some(Ok(()) | Err(Errno::EPERM)) if self.holds() => {}
                     _ => return,
                 },
                 // The command itself ends with its parent, if that is still there.
-                Err(_) => {
+                Err(Errno::ENOENT) => {
                     let _ = kill(self.wrapper, Signal::SIGKILL);
                     if !self.holds() {
                         return;
                     }
+                }
+                // It is refused for now: no file can be opened, or there is no memory.
+                Err(_) => {
+                    if orphaned {
+                        kill_group(told.command);
+                    } else {
+                        let _ = kill(self.wrapper, Signal::SIGKILL);
+                    }
+                    (quiet, pause) = (0, pause.saturating_mul(2).clamp(longest, PATIENT));
                 }
             }
             std::thread::sleep(pause);
@@ -376,24 +393,27 @@ impl Charge<'_> {
     }
 
     /// One look at all processes. All are found before any is killed, as what descends from one that is dead is not
-    /// found by its parents any more.
-    fn kill_once(&self, orphaned: bool, command: Option<Known>) -> nix::Result<Look> {
+    /// found by its parents any more. Environments are read only if that is said.
+    fn kill_once(&self, orphaned: bool, command: Option<Known>, reads: bool) -> nix::Result<Look> {
         let own = getpid();
         let (mut found, mut number, mut strangers) = ([0; LOOK], 0, Strangers::default());
         each_process(|pid| {
             // Those for which there is no room are found the next time.
             if pid == own.as_raw() || pid == self.wrapper.as_raw() || number == LOOK {
-                return;
+                return Ok(());
             }
-            if if orphaned { self.is_left(pid, command, &mut strangers) } else { self.is_below(pid) } {
+            let strangers = Some(&mut strangers).filter(|_| reads);
+            if if orphaned { self.is_left(pid, command, strangers)? } else { self.is_below(pid)? } {
                 found[number] = pid;
                 number += 1;
             }
+            Ok(())
         })?;
         let mut look = Look::default();
         for pid in found.into_iter().take(number) {
             let killed = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            if stat(pid).is_some_and(|process| !process.zombie) {
+            // Of which nothing can be said is there.
+            if stat(pid).map_or(true, |process| process.is_some_and(|process| !process.zombie)) {
                 match killed {
                     Ok(()) => look.killed += 1,
                     Err(Errno::EPERM) => look.spared += 1,
@@ -405,68 +425,78 @@ impl Charge<'_> {
     }
 
     /// Whether this process descends from the wrapper, and not by a child that is to be spared.
-    fn is_below(&self, pid: pid_t) -> bool {
-        ancestry(pid, |process| (process.parent == self.wrapper.as_raw()).then(|| !self.spared.contains(&process.pid)))
+    fn is_below(&self, pid: pid_t) -> nix::Result<bool> {
+        let is_child = |process: &tree::Process| process.parent == self.wrapper.as_raw();
+        ancestry(pid, |process| Ok(is_child(process).then(|| !self.spared.contains(&process.pid))))
     }
 
     /// Whether this process was the wrapper's that is gone: it is the command, or by its environment or its group, or by
-    /// that of one from whom it descends.
-    fn is_left(&self, pid: pid_t, command: Option<Known>, strangers: &mut Strangers) -> bool {
+    /// that of one from whom it descends. Without strangers no environment is read.
+    fn is_left(&self, pid: pid_t, command: Option<Known>, mut strangers: Option<&mut Strangers>) -> nix::Result<bool> {
         let mut parent = 0;
         let is_left = ancestry(pid, |process| {
             if process.pid == pid {
                 parent = process.parent;
             }
             if command.is_some_and(|command| command.has(process)) {
-                Some(true)
-            } else if strangers.has(process.pid) {
-                Some(false)
-            } else {
-                self.carries_mark(process.pid).then_some(true)
+                return Ok(Some(true));
             }
-        });
-        if !is_left {
+            match &strangers {
+                None => Ok(None),
+                Some(strangers) if strangers.has(process.pid) => Ok(Some(false)),
+                Some(_) => Ok(self.carries_mark(process.pid)?.then_some(true)),
+            }
+        })?;
+        if let (false, Some(strangers)) = (is_left, &mut strangers) {
             // Nor is its parent.
             strangers.add(parent);
         }
-        is_left
+        Ok(is_left)
     }
 
-    fn carries_mark(&self, pid: pid_t) -> bool {
-        let Ok(file) = open_in_proc(pid, "environ") else { return false };
+    fn carries_mark(&self, pid: pid_t) -> nix::Result<bool> {
+        let file = match open_in_proc(pid, "environ") {
+            Err(errno) if tree::is_of_one(errno) => return Ok(false),
+            file => file?,
+        };
         let mut buffer = [0; 4096];
         // The end of what was read is kept, for a mark that lies across two pieces.
         let mut kept = 0;
         while let Ok(number @ 1..) = read(&file, &mut buffer[kept..]) {
             let end = kept + number;
             if buffer[..end].windows(self.mark.len()).any(|window| window == self.mark) {
-                return true;
+                return Ok(true);
             }
             kept = end.min(self.mark.len() - 1);
             buffer.copy_within(end - kept..end, 0);
         }
-        false
+        Ok(false)
     }
 }
 
+/// Kills the group of the command, if its number is known.
+fn kill_group(command: Option<pid_t>) -> Option<nix::Result<()>> {
+    command.map(|group| kill(Pid::from_raw(-group), Signal::SIGKILL))
+}
+
 /// What is first said of a process, of its parent, and so on; that it is none of ours, if nothing is.
-fn ancestry(pid: pid_t, mut say: impl FnMut(&tree::Process) -> Option<bool>) -> bool {
+fn ancestry(pid: pid_t, mut say: impl FnMut(&tree::Process) -> nix::Result<Option<bool>>) -> nix::Result<bool> {
     'anew: for _ in 0..TRIES {
         let mut at = pid;
         for _ in 0..DEPTH {
-            match stat(at) {
-                Some(process) => match (say(&process), process.parent) {
-                    (Some(said), _) => return said,
-                    (None, 0 | 1) => return false,
+            match stat(at)? {
+                Some(process) => match (say(&process)?, process.parent) {
+                    (Some(said), _) => return Ok(said),
+                    (None, 0 | 1) => return Ok(false),
                     (None, parent) => at = parent,
                 },
-                None if at == pid => return false,
+                None if at == pid => return Ok(false),
                 // A parent is gone: its children have another one now.
                 None => continue 'anew,
             }
         }
     }
-    false
+    Ok(false)
 }
 
 /// Parents that were seen to be none of ours, the latest ones: most processes of a machine have few different ones.
@@ -562,12 +592,14 @@ fn is_closed(pipe: BorrowedFd, told: &mut Told) -> nix::Result<bool> {
     }
 }
 
-/// What /proc says of one process.
-fn stat(process: impl fmt::Display) -> Option<tree::Process> {
-    let file = open_in_proc(process, "stat").ok()?;
+/// What /proc says of one process; nothing if it is gone or hidden.
+fn stat(process: impl fmt::Display) -> nix::Result<Option<tree::Process>> {
     let mut buffer = [0; tree::MAX_STAT];
-    let length = read(&file, &mut buffer).ok()?;
-    tree::process(&buffer[..length])
+    let length = open_in_proc(process, "stat").and_then(|file| read(&file, &mut buffer));
+    match length {
+        Err(errno) if tree::is_of_one(errno) => Ok(None),
+        length => Ok(tree::process(&buffer[..length?])),
+    }
 }
 
 fn open_in_proc(process: impl fmt::Display, file: &str) -> nix::Result<OwnedFd> {
@@ -579,9 +611,9 @@ fn open_in_proc(process: impl fmt::Display, file: &str) -> nix::Result<OwnedFd> 
 }
 
 /// All processes, if /proc shows this process's own PID namespace.
-fn each_process(mut tell: impl FnMut(pid_t)) -> nix::Result<()> {
+fn each_process(mut tell: impl FnMut(pid_t) -> nix::Result<()>) -> nix::Result<()> {
     let proc = open(c"/proc", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    if stat("self").is_none_or(|own| own.pid != getpid().as_raw()) {
+    if stat("self")?.is_none_or(|own| own.pid != getpid().as_raw()) {
         return Err(Errno::ENOENT);
     }
     let mut buffer = [0_u8; 4096];
@@ -593,7 +625,7 @@ fn each_process(mut tell: impl FnMut(pid_t)) -> nix::Result<()> {
         if filled == 0 {
             return Ok(());
         }
-        entries(&buffer[..filled]).filter_map(|name| name.to_str().ok()?.parse().ok()).for_each(&mut tell);
+        entries(&buffer[..filled]).filter_map(|name| name.to_str().ok()?.parse().ok()).try_for_each(&mut tell)?;
     }
 }
 
@@ -643,11 +675,12 @@ mod tests {
             let tree = format!("{other},{own}");
             let mut process = process(padding, &tree);
             let pid = process.id() as pid_t;
-            let found = [own.clone(), other.clone(), mark()].map(|mark| charge(mark.leak()).carries_mark(pid));
+            let found = [own.clone(), other.clone(), mark()]
+                .map(|mark| charge(mark.leak()).carries_mark(pid).expect("it may be read"));
             process.kill().expect("it is our child");
             process.wait().expect("it is our child");
             assert_eq!(found, [true, true, false], "{padding}");
-            assert!(!charge(own.clone().leak()).carries_mark(pid), "it is gone");
+            assert_eq!(charge(own.clone().leak()).carries_mark(pid), Ok(false), "it is gone");
         }
     }
 
@@ -656,17 +689,21 @@ mod tests {
         let (mut child, mark) = (process(0, ""), mark());
         let pid = child.id() as pid_t;
         let mut all = BTreeSet::new();
-        each_process(|pid| all.extend([pid])).expect("/proc is there");
+        each_process(|pid| {
+            all.extend([pid]);
+            Ok(())
+        })
+        .expect("/proc is there");
         assert!(all.contains(&pid) && all.contains(&getpid().as_raw()), "{all:?}");
         let (nobody, it) = (BTreeSet::new(), BTreeSet::from([pid]));
         let charge = |wrapper, spared| Charge { wrapper, spared, mark: mark.as_bytes(), kept: &[] };
-        assert!(charge(getpid(), &nobody).is_below(pid));
-        assert!(charge(Pid::parent(), &nobody).is_below(pid), "a grandchild");
-        assert!(!charge(getpid(), &it).is_below(pid), "spared");
-        assert!(!charge(Pid::from_raw(pid), &nobody).is_below(getpid().as_raw()));
+        assert_eq!(charge(getpid(), &nobody).is_below(pid), Ok(true));
+        assert_eq!(charge(Pid::parent(), &nobody).is_below(pid), Ok(true), "a grandchild");
+        assert_eq!(charge(getpid(), &it).is_below(pid), Ok(false), "spared");
+        assert_eq!(charge(Pid::from_raw(pid), &nobody).is_below(getpid().as_raw()), Ok(false));
         child.kill().expect("it is our child");
         child.wait().expect("it is our child");
-        assert!(!charge(getpid(), &nobody).is_below(pid), "gone");
+        assert_eq!(charge(getpid(), &nobody).is_below(pid), Ok(false), "gone");
     }
 
     #[test]
@@ -691,16 +728,16 @@ mod tests {
             (pid, Some(child), false),
             (getpid().as_raw(), Some(pid), false),
         ] {
-            assert_eq!(
-                charge.is_left(it, command.map(Known::of), &mut Strangers::default()),
-                expected,
-                "{it} {command:?}"
-            );
+            let command = command.map(|pid| Known::of(pid).expect("/proc is there"));
+            for strangers in [Some(&mut Strangers::default()), None] {
+                assert_eq!(charge.is_left(it, command, strangers), Ok(expected), "{it} {command:?}");
+            }
         }
-        let look = charge.kill_once(true, Some(Known::of(pid))).expect("/proc is there");
+        let command = Known::of(pid).expect("/proc is there");
+        let look = charge.kill_once(true, Some(command), true).expect("/proc is there");
         assert!(look.killed <= 2 && look.spared == 0, "{look:?}");
         assert!(!shell.wait().expect("it is our child").success());
-        while stat(child).is_some_and(|process| !process.zombie) {
+        while stat(child).expect("/proc is there").is_some_and(|process| !process.zombie) {
             std::thread::yield_now();
         }
     }

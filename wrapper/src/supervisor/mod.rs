@@ -66,6 +66,10 @@ pub(crate) const ARRIVAL: Duration = Duration::from_mins(2);
 /// How long it may take from a signal to end on: with the releases well inside the kubelet's default of 30 s.
 pub(crate) const LAST_ARRIVAL: Duration = Duration::from_secs(8);
 
+/// How often what was killed and is still there is looked for and killed again: that it is there may have been refused
+/// to be told, and nothing announces what was missed.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long before a claim's end its tree is killed: what lies between a timer and the last process's death on a
 /// machine that has ten times more to do than it can. A twentieth of the shortest TTL, so that renewals hardly have
 /// less time.
@@ -322,6 +326,7 @@ enum LastHeard {
 /// The end of the tree, once it is wanted.
 #[derive(Clone, Copy, Debug)]
 struct Ending {
+    /// When it is killed, for the first time or again.
     kill_at: Boottime,
     killed: bool,
     /// Killed because its time to end was over, and nobody was told of a process that had not.

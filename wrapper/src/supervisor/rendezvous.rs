@@ -99,6 +99,13 @@ impl Supervisor {
                     format!("{name} {stands} ({message}): this arrival comes after the round, and changes nothing");
                 return out.push(Effect::Log(Level::WARN, news));
             }
+            Progress::RoundPassed { round } => {
+                let news = format!(
+                    "{name} has begun round {round} before an answer told whether this arrival was made: it is not made once \
+                     more, as it could count in two rounds"
+                );
+                return out.push(Effect::Log(Level::WARN, news));
+            }
             Progress::Done => out.push(Effect::Log(Level::INFO, format!("arrived at {name}"))),
             Progress::Failed { error } => self.not_arrived(Exit::from(&error), &name, &error.to_string(), out),
             // News that this version does not know are no reason to act.

@@ -6,8 +6,8 @@ use konductor::{Boottime, Event as ClaimEvent, Exit, LossReason};
 use tracing::Level;
 
 use super::{
-    ClaimState, Effect, Ending, Event, FIRST_CONTACT, KILLING, LastHeard, Phase, RELEASE, STARTING, STARTING_PAUSES,
-    Settings, Supervisor, TRY_ONCE, Told, Unstarted, WATCHDOG_LASTS, WITHDRAWAL, WatchdogState,
+    ClaimState, Effect, Ending, Event, FIRST_CONTACT, KILL_AGAIN, KILLING, LastHeard, Phase, RELEASE, STARTING,
+    STARTING_PAUSES, Settings, Supervisor, TRY_ONCE, Told, Unstarted, WATCHDOG_LASTS, WITHDRAWAL, WatchdogState,
     told::{LOOK, Word},
 };
 
@@ -109,11 +109,16 @@ impl Supervisor {
                     (watchdog.started, watchdog.again) = (now, None);
                     out.push(Effect::TellWatchdog(watchdog.deadline));
                 }
-                if let Some(Ending { kill_at, killed: false, .. }) = self.ending
-                    && kill_at <= now
-                {
-                    self.kill(now, out);
-                    self.ending = self.ending.map(|ending| Ending { overdue: true, ..ending });
+                match self.ending {
+                    Some(Ending { kill_at, killed: false, .. }) if kill_at <= now => {
+                        self.kill(now, out);
+                        self.ending = self.ending.map(|ending| Ending { overdue: true, ..ending });
+                    }
+                    Some(ending) if ending.kill_at <= now => {
+                        self.ending = Some(Ending { kill_at: now + KILL_AGAIN, ..ending });
+                        out.push(Effect::KillTree);
+                    }
+                    _ => {}
                 }
             }
             Phase::Releasing { until } if until <= now => {
@@ -144,7 +149,7 @@ impl Supervisor {
                 self.last_call().into_iter().chain(again_at).min()
             }
             Phase::Running => match self.ending {
-                Some(Ending { killed: true, .. }) => None,
+                Some(Ending { kill_at, killed: true, .. }) => Some(kill_at),
                 Some(Ending { kill_at, .. }) if self.verdict == Some(Exit::Lost) => Some(kill_at),
                 ending => {
                     let kill_at = ending.map(|ending| ending.kill_at);
@@ -545,7 +550,7 @@ impl Supervisor {
 
     fn kill(&mut self, now: Boottime, out: &mut Vec<Effect>) {
         if !matches!(self.ending, Some(Ending { killed: true, .. })) {
-            self.ending = Some(Ending { kill_at: now, killed: true, overdue: false });
+            self.ending = Some(Ending { kill_at: now + KILL_AGAIN, killed: true, overdue: false });
             out.push(Effect::KillTree);
         }
     }

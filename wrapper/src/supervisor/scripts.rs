@@ -196,6 +196,7 @@ fn read_progress(text: &str) -> Option<Progress> {
         "retrying" => Progress::Retrying { operation: "ask", error: rest.to_owned() },
         "late-open" => Progress::RoundOver { failed: false, message: rest.to_owned() },
         "late-failed" => Progress::RoundOver { failed: true, message: rest.to_owned() },
+        "round-passed" => Progress::RoundPassed { round: rest.parse().expect("a round") },
         "done" => Progress::Done,
         "failed" => Progress::Failed { error: RendezvousError::Failed(rest.to_owned()) },
         "refused" => Progress::Failed { error: refused("ask", rest).into() },

@@ -56,6 +56,7 @@ static ENTER: extern "C" fn() = {
             Some("daemon") => daemon(),
             Some("context") => context(),
             Some("odd") => odd(),
+            Some("hidden") => hidden(),
             Some("refuse") => crate::refused::launch(),
             Some(other) => panic!("no such actor: {other}"),
             None => leave_terminal(),
@@ -63,6 +64,16 @@ static ENTER: extern "C" fn() = {
     }
     enter
 };
+
+/// Is not to be dumped, as who keeps secrets is: where /proc hides other processes, it hides this one also from its own
+/// user. Says its process id.
+fn hidden() -> ! {
+    prctl::set_dumpable(false).unwrap();
+    say(&getpid().to_string());
+    loop {
+        pause();
+    }
+}
 
 /// Says each signal that it receives, all of them blocked, those of the C library too, until the last one: its number
 /// and, when it was queued, its value and the sender.

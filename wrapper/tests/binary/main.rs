@@ -17,4 +17,5 @@ mod signals;
 mod start;
 mod terminal;
 mod tree;
+mod unseen;
 mod usage;

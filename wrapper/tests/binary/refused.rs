@@ -35,7 +35,7 @@ const MEANWHILE: Duration = Duration::from_secs(4);
 
 /// A call, and its first argument if only that one is refused.
 #[derive(Clone, Copy)]
-struct Call(c_long, Option<c_long>);
+pub(crate) struct Call(c_long, Option<c_long>);
 
 const SUBREAPER: Call = Call(libc::SYS_prctl, Some(libc::PR_SET_CHILD_SUBREAPER as c_long));
 const PARENT_DEATH: Call = Call(libc::SYS_prctl, Some(libc::PR_SET_PDEATHSIG as c_long));
@@ -47,13 +47,13 @@ const WAITS: &str = "0";
 const FORK: Call = Call(libc::SYS_clone, None);
 const THREAD: Call = Call(libc::SYS_clone3, None);
 
-const fn any(call: c_long) -> Call {
+pub(crate) const fn any(call: c_long) -> Call {
     Call(call, None)
 }
 
 impl Run {
     /// Below a launcher that has this call refused for as long as the file exists, or always.
-    fn refused(self, call: Call, errno: Errno, while_there: Option<&Path>) -> Self {
+    pub(crate) fn refused(self, call: Call, errno: Errno, while_there: Option<&Path>) -> Self {
         self.under(&launcher(call, &(errno as i32).to_string(), while_there))
     }
 }
@@ -161,6 +161,8 @@ fn answer(listener: i32, file: &Path, errno: i32) {
             let mut answer: libc::seccomp_notif_resp = std::mem::zeroed();
             answer.id = asked.id;
             if refuses {
+                // Who waits for that hears of it.
+                let _ = fs::write(file.with_extension("asked"), "asked");
                 answer.error = -errno;
             } else {
                 answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
@@ -182,14 +184,14 @@ enum Case {
 }
 
 /// A folder with a semaphore of one permit.
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let manifest = "apiVersion: konductor.io/v1\nkind: Semaphore\nmetadata: {name: turn}\nspec: {permits: 1}\n";
     fs::write(folder.path().join("turn.yaml"), manifest).unwrap();
     folder
 }
 
-fn with_turn(run: Run, folder: &Path) -> Run {
+pub(crate) fn with_turn(run: Run, folder: &Path) -> Run {
     run.flags(&format!("--local {} --semaphore turn", folder.display()))
 }
 
@@ -528,6 +530,34 @@ fn a_signal_to_a_command_that_is_slow_to_be_executed_ends_it() {
     fs::remove_file(&hold).unwrap();
     let ended = run.end();
     assert_eq!((ended.code(), ended.stdout.as_str()), (128 + TERM, ""), "{}", ended.stderr);
+}
+
+/// The command's process has not made its group when the signal comes.
+#[test]
+fn a_signal_that_comes_before_the_commands_group_reaches_it() {
+    let folder = folder();
+    let hold = folder.path().join("hold");
+    fs::write(&hold, "").unwrap();
+    let own_group = Call(libc::SYS_setpgid, Some(0));
+    let run = with_turn(sh("echo ran; exec sleep 1000"), folder.path());
+    let run = run.under(&launcher(own_group, WAITS, Some(&hold))).start();
+    sees_to_its_watchdog(&run);
+    run.signal(TERM);
+    eventually("it is forwarded", || {
+        let command = children(run.pid()).into_iter().find(|pid| is_pending(*pid, TERM))?;
+        Some(command)
+    });
+    fs::remove_file(&hold).unwrap();
+    let ended = run.end();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (128 + TERM, ""), "{}", ended.stderr);
+}
+
+/// Whether this signal waits for the process.
+fn is_pending(pid: i32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    let pending = pending.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    pending & 1 << (signal - 1) != 0
 }
 
 #[test]
