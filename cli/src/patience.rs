@@ -13,6 +13,9 @@ const FIRST_CONTACT: Duration = Duration::from_secs(30);
 /// How long "try once" waits for the operator's word, as `konductor-run` has it.
 pub(crate) const TRY_ONCE: Duration = Duration::from_secs(30);
 
+/// What to do when the operator says nothing.
+const NO_WORD: &str = "koncli operator shows whether one runs";
+
 /// What happens while something is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum News {
@@ -29,6 +32,13 @@ pub(crate) enum News {
         /// Whether it does not exist.
         missing: bool,
     },
+    /// The operator has not spoken of it yet, and this is how that shows.
+    Unsaid {
+        /// What is waited for, as in `semaphore/warehouse`.
+        object: String,
+        /// How it shows.
+        message: String,
+    },
     /// Who holds what is waited for.
     Holder(String),
     /// Something failed and is tried again.
@@ -42,6 +52,7 @@ pub(crate) enum News {
 enum Heard {
     Nothing(Option<String>),
     Contact,
+    Unsaid { message: String },
     Waiting { message: String, missing: bool },
 }
 
@@ -81,6 +92,8 @@ impl Patience {
                 self.heard = Heard::Waiting { message: message.clone(), missing: *missing };
                 return self.tries_once();
             }
+            // No word to end by for who tries once.
+            News::Unsaid { message, .. } => self.heard = Heard::Unsaid { message: message.clone() },
             News::Trouble(why) => {
                 if let Heard::Nothing(trouble) = &mut self.heard {
                     *trouble = Some(why.clone());
@@ -112,11 +125,14 @@ impl Patience {
                 Error::new(Exit::Unreachable, format!("{} has not answered within {waited}{why}", self.server))
                     .advise("see that there is a way to the API server: kubectl version; then try again")
             }
-            Heard::Contact => Error::new(
+            Heard::Unsaid { message } if !message.is_empty() => {
+                Error::new(Exit::TimedOut, format!("waited {waited} in vain for {what}: {message}")).advise(NO_WORD)
+            }
+            Heard::Contact | Heard::Unsaid { .. } => Error::new(
                 Exit::TimedOut,
                 format!("waited {waited} for {what}, and the operator has said nothing about it"),
             )
-            .advise("koncli operator shows whether one runs"),
+            .advise(NO_WORD),
             Heard::Waiting { missing: true, .. } if self.tries_once() => {
                 Error::new(Exit::NoSuchPrimitive, format!("waited for {what}, which does not exist"))
                     .advise("create it, or wait longer for it with --timeout")
@@ -200,8 +216,16 @@ mod tests {
         let mut patience = patience(Some(0));
         assert!(!patience.hears(&News::Contact));
         assert_eq!(patience.ends(), at(30));
+        let unsaid = News::Unsaid { object: "gate/g".to_owned(), message: "it has no condition Ready yet".to_owned() };
+        assert!(!patience.hears(&unsaid), "that is no word of the operator");
+        assert_eq!(patience.ends(), at(30));
+        let error = patience.in_vain(at(30));
+        assert_eq!(error.message, "waited 30s in vain for gate/g to open: it has no condition Ready yet");
+        assert_eq!((error.exit, &*error.advice), (Exit::TimedOut, &[NO_WORD.to_owned()][..]));
         assert!(patience.hears(&waiting(true)));
         assert_eq!(patience.in_vain(at(0)).exit, Exit::NoSuchPrimitive);
+        assert!(!patience.hears(&unsaid), "it is there now");
+        assert_eq!(patience.in_vain(at(0)).exit, Exit::TimedOut);
         assert!(patience.hears(&waiting(false)));
         assert_eq!(patience.in_vain(at(0)).message, "waited in vain for gate/g to open: 0 of 1");
     }

@@ -76,13 +76,21 @@ released, or until its time to live has passed since the last `renew`.
   an `@` is one person (`USER@HOST`, as is taken when no name is said), and released by nobody else; a name without one
   is of whoever knows it, on any machine, so that one runner can release what another one has acquired. `koncli revoke`
   asks a holder to end instead.
-- *Waiting* ends when it is asked for and not before: without `--timeout` it does not end; `--timeout 0` tries once. Ctrl-C
-  and TERM withdraw. Nothing is asked for again and again: it watches.
+- *Waiting* ends when it is asked for and not before: without `--timeout` it does not end; `--timeout 0` tries once, for
+  which it waits up to 30s for the operator's first word. Ctrl-C and TERM withdraw. Nothing is asked for again and again: it
+  watches.
+- *A claim that is waited for* (`koncli wait permit/X`) is granted when its lock confirms that, as for who holds it; what is only
+  written in its status may be from an operator that leads no longer. Where nobody is known to renew it, as when it was
+  made with `kubectl create`, a line on stderr says until when it lasts and how to renew it: one that had waited for ten
+  seconds goes to the next if it is not renewed within a minute.
 - *What is deleted meanwhile* may come again when it is a barrier or a gate, and is waited for; a claim or a Job does not,
   and waiting for it ends with 78.
 - *Renewing* is yours: work that takes longer than the time to live needs `koncli ... renew` meanwhile, or
   [konductor-run](konductor-run.md), which renews by itself and ends the work when it cannot. `renew` ends with 79 when it
   is held no longer.
+- *Resetting* a barrier deletes it and creates it again. Before that, the API server is asked to try the new one, and the
+  barrier is left as it is when that is refused. The first Ctrl-C or TERM ends `barrier reset` when the barrier is there
+  again; a second one ends it at once, and a warning says how to create the barrier.
 - *In vain.* An `acquire` that has waited in vain says why, from its own place in the queue, before it withdraws. Where the
   API server has never answered, it ends (69) about when it was told to; a claim whose creation came through all the same
   ends with its time to live.

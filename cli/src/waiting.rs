@@ -69,21 +69,34 @@ pub(crate) async fn wait_hearing<T>(
         alarm.set(Some(patience.ends()).filter(|at| *at != Boottime::NEVER)).map_err(|error| system(&error))?;
         tokio::select! {
             biased;
-            reached = &mut goal => return reached.map_err(Stop::Because),
-            Some(news) = news.recv() => {
-                match &news {
-                    News::Waiting { object, message, ahead, missing } => {
-                        told_last = told(object, message, *ahead, *missing);
-                        if line.is_live() {
-                            line.shows(&live(&told_last, holder.as_deref(), Boottime::now().since(began)));
-                        } else {
-                            line.says(&told_last);
-                        }
+            reached = &mut goal => {
+                // What it has told in the same moment.
+                while let Ok(last) = news.try_recv() {
+                    if let News::Note(text) = last {
+                        line.notes(&text);
                     }
+                }
+                return reached.map_err(Stop::Because);
+            }
+            Some(news) = news.recv() => {
+                let stands = match &news {
+                    News::Waiting { object, message, ahead, missing } => told(object, message, *ahead, *missing),
+                    News::Unsaid { object, message } => told(object, message, None, false),
+                    News::Holder(_) | News::Trouble(_) | News::Note(_) | News::Contact => String::new(),
+                };
+                match &news {
                     News::Holder(names) => holder = Some(names.clone()),
                     News::Trouble(why) => line.notes(&format!("{why} (trying again)")),
                     News::Note(text) => line.notes(text),
-                    News::Contact => {}
+                    News::Contact | News::Waiting { .. } | News::Unsaid { .. } => {}
+                }
+                if !stands.is_empty() {
+                    told_last = stands;
+                    if line.is_live() {
+                        line.shows(&live(&told_last, holder.as_deref(), Boottime::now().since(began)));
+                    } else {
+                        line.says(&told_last);
+                    }
                 }
                 if patience.hears(&news) {
                     return Err(patience.in_vain(Boottime::now()).into());

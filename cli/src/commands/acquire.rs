@@ -189,7 +189,7 @@ async fn acquire(
 }
 
 /// A signal that comes when one has had its time to withdraw: whoever sends it does not want to wait for more.
-async fn again(signals: &mut Signals) -> i32 {
+pub(super) async fn again(signals: &mut Signals) -> i32 {
     tokio::time::sleep(WITHDRAWAL).await;
     signals.next().await
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::{
+    acquire::again,
     claim::delete,
     list, object,
     wait::{self, Goal},
@@ -29,7 +30,7 @@ use crate::{
     patience::{News, Patience},
     status,
     trouble::{explain, of_rendezvous, quoted},
-    waiting::wait_for,
+    waiting::{listen, wait_for},
 };
 
 /// What to do with a barrier.
@@ -41,7 +42,8 @@ pub(crate) enum Command {
     Arrive(ArriveArgs),
     /// Wait until a barrier is open.
     Wait(WaitArgs),
-    /// Begin anew, with nobody arrived: the barrier is deleted and created again, which may take up to a minute.
+    /// Begin anew, with nobody arrived: the barrier is deleted and created again, which may take up to two minutes, and is
+    /// finished when a signal comes.
     Reset(ResetArgs),
     /// How it stands.
     Status(status::OneArgs),
@@ -280,8 +282,12 @@ async fn reset(context: &Context, args: &ResetArgs) -> Outcome {
         Ok(old) => old,
         Err(error) => return Err(explain(&cluster, error, BARRIER, Some(&args.name)).await),
     };
-    let mut new = successor(&old);
-    match args.write.dry_run() {
+    let new = successor(&old);
+    let dry_run = args.write.dry_run();
+    if dry_run != DryRun::Client {
+        rehearse(&cluster, &new).await?;
+    }
+    match dry_run {
         DryRun::Client => {}
         DryRun::Server => {
             if let Err(error) = cluster.call(deletion(&path, &old, DryRun::Server)).await {
@@ -294,27 +300,105 @@ async fn reset(context: &Context, args: &ResetArgs) -> Outcome {
                 Ok(arrivals) => arrivals,
                 Err(error) => return Err(explain(&cluster, error, ARRIVAL, None).await),
             };
-            remove(&cluster, &old, &new).await?;
-            let cleared = clear(&cluster, arrivals).await;
-            new = match create(&cluster, &new).await {
-                Ok(new) => new,
-                Err(error) if error.code() == Some(409) => {
-                    let error = explain(&cluster, error, BARRIER, Some(&args.name)).await;
-                    let message = format!("{} was deleted, and created anew by somebody else, otherwise", args.name);
-                    return Err(Error { message, ..error });
-                }
-                Err(error) => {
-                    let error = explain(&cluster, error, BARRIER, None).await;
-                    let message = format!("{} was deleted, and cannot be created again: {error}", args.name);
-                    return Err(Error::new(error.exit, message).advise(by_hand(&new)));
-                }
-            };
-            if let Err(error) = cleared {
-                context.screen.note(&format!("who has arrived may count again: {error}"));
-            }
+            let show = |new: &Value| object::done(context, BARRIER, new, "reset", dry_run, &args.write.output);
+            return finish(context, &new, replace(context, &cluster, &old, &new, arrivals), show).await;
         }
     }
-    object::done(context, BARRIER, &new, "reset", args.write.dry_run(), &args.write.output)
+    object::done(context, BARRIER, &new, "reset", dry_run, &args.write.output)
+}
+
+/// Has the API server try the new barrier before the old one goes, under a name that is free: what it refuses now, it
+/// would refuse then, and the barrier would be lost.
+async fn rehearse(cluster: &Cluster, new: &Value) -> Result<(), Error> {
+    let mut trial = new.clone();
+    let name = new["metadata"]["name"].as_str().unwrap_or_default();
+    trial["metadata"]["name"] = Value::Null;
+    trial["metadata"]["generateName"] = json!(trial_prefix(name));
+    let call = Call::create(cluster.all(BARRIER), &trial).with("dryRun", DryRun::Server.parameter());
+    let Err(error) = cluster.call(call).await else { return Ok(()) };
+    let is_quota = error.to_string().contains("exceeded quota");
+    let error = explain(cluster, error, BARRIER, None).await;
+    let message = format!("barrier/{name} is left as it is, as a trial to create it again has failed: {error}");
+    let error = Error { message, ..error };
+    Err(if is_quota {
+        error.advise("a quota counts the old one until a while after it has gone: it takes room for one more")
+    } else {
+        error
+    })
+}
+
+/// As much of a name as the API server surely keeps before the five letters that it adds.
+const TRIAL: usize = 50;
+
+/// How the names of barriers begin that are tried in place of the one of this name.
+fn trial_prefix(name: &str) -> String {
+    let kept = &name[..name.floor_char_boundary(TRIAL)];
+    format!("{}-", kept.trim_end_matches(['.', '-']))
+}
+
+/// Puts the new barrier in the place of the old one and its unowned arrivals.
+async fn replace(
+    context: &Context,
+    cluster: &Cluster,
+    old: &Value,
+    new: &Value,
+    arrivals: Vec<Value>,
+) -> Result<Value, Error> {
+    let name = new["metadata"]["name"].as_str().unwrap_or_default();
+    remove(cluster, old, new).await?;
+    let cleared = clear(cluster, arrivals).await;
+    let created = match create(cluster, new).await {
+        Ok(created) => created,
+        Err(error) if error.code() == Some(409) => {
+            let error = explain(cluster, error, BARRIER, Some(name)).await;
+            let message = format!("{name} was deleted, and created anew by somebody else, otherwise");
+            return Err(Error { message, ..error });
+        }
+        Err(error) => {
+            let error = explain(cluster, error, BARRIER, None).await;
+            let message = format!("{name} was deleted, and cannot be created again: {error}");
+            return Err(Error::new(error.exit, message).advise(by_hand(new)));
+        }
+    };
+    if let Err(error) = cleared {
+        context.screen.note(&format!("who has arrived may count again: {error}"));
+    }
+    Ok(created)
+}
+
+/// Has a barrier replaced, and shows it. Between the two requests nobody else knows what it was: a first signal ends
+/// this when the barrier is there again, and a second one at once, with what creates it.
+async fn finish(
+    context: &Context,
+    new: &Value,
+    replacing: impl Future<Output = Result<Value, Error>>,
+    show: impl FnOnce(&Value) -> Outcome,
+) -> Outcome {
+    let mut signals = listen()?;
+    let mut replacing = pin!(replacing);
+    let name = new["metadata"]["name"].as_str().unwrap_or_default();
+    let signal = tokio::select! {
+        biased;
+        replaced = &mut replacing => return show(&replaced?),
+        signal = signals.next() => signal,
+    };
+    context
+        .screen
+        .note(&format!("barrier/{name} is being replaced, and this ends then; a second signal ends it at once"));
+    tokio::select! {
+        biased;
+        replaced = replacing => {
+            if let Err(error) = replaced.and_then(|new| show(&new)) {
+                context.screen.error(&error);
+            }
+            Ok(Exit::Signal(signal))
+        }
+        second = again(&mut signals) => {
+            let create = by_hand(new);
+            context.screen.warn(&format!("barrier/{name} may be deleted; to create it when it is gone: {create}"));
+            Ok(Exit::Signal(second))
+        }
+    }
 }
 
 /// How long the old barrier may take to go, and the new one to come: two requests without an answer.
@@ -470,5 +554,14 @@ mod tests {
         assert_eq!(new["metadata"], metadata);
         assert_eq!((&new["spec"], &new["status"]), (&old["spec"], &Value::Null));
         assert!(by_hand(&new).contains(r"it'\''s"), "{}", by_hand(&new));
+    }
+
+    #[test]
+    fn a_barrier_is_tried_under_a_name_that_is_one() {
+        let dotted = format!("{}.{}", "a".repeat(TRIAL - 1), "b".repeat(TRIAL));
+        for (name, expected) in [("b", "b-".to_owned()), (&dotted, format!("{}-", "a".repeat(TRIAL - 1)))] {
+            assert_eq!(trial_prefix(name), expected);
+            assert!(konductor::name::is_name(&format!("{expected}x7k2p")), "{expected}");
+        }
     }
 }

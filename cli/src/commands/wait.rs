@@ -1,9 +1,13 @@
-//! `koncli wait`: until objects are as wanted. It lists each once and then watches, and never asks again and again.
+//! `koncli wait`: until objects are as wanted. It lists each once and then watches, and never asks again and again, but
+//! for what a lock says of a grant that it does not confirm.
+
+mod granted;
 
 use std::{pin::pin, str::FromStr, time::Duration};
 
 use futures::{StreamExt as _, future::try_join_all};
 use konductor::{Boottime, Exit};
+use konductor_api::{GROUP, conditions::GRANTED};
 use konductor_cluster::backoff::Backoff;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -93,6 +97,16 @@ impl Goal {
             Self::Complete => resource == JOB,
             Self::Condition(..) => true,
         }
+    }
+
+    /// Whether an object of this kind that is in it is held, if its status is to be believed.
+    fn is_held(&self, resource: Resource) -> bool {
+        let is_granted = match self {
+            Self::Granted => true,
+            Self::Condition(kind, value) => kind == GRANTED && value.eq_ignore_ascii_case("True"),
+            Self::Open | Self::Failed | Self::Complete => false,
+        };
+        is_granted && matches!(resource, PERMIT | LEASE_REQUEST)
     }
 
     /// In a word.
@@ -210,6 +224,8 @@ pub(crate) enum Verdict {
     Gone(&'static str),
     /// For this reason.
     NotYet(String),
+    /// The operator has not spoken of it as it is now, and this is how that shows.
+    Unsaid(String),
 }
 
 /// How what is found stands to a goal, if it is there. `known` is the uid of what was there before: of a claim or a job
@@ -252,8 +268,12 @@ fn judge(object: &Value, goal: &Goal) -> Verdict {
     let generation = &object["metadata"]["generation"];
     let observed = &object["status"]["observedGeneration"];
     if !observed.is_null() && observed != generation && *goal != Goal::Granted {
-        return Verdict::NotYet("the status is not of the present spec yet".to_owned());
+        return Verdict::Unsaid("the status is not of the present spec yet".to_owned());
     }
+    // What the operator writes before it has anything to say, its term, is no word of it.
+    let is_ours = text(&object["apiVersion"]).starts_with(GROUP);
+    let is_silent = is_ours && object["status"]["conditions"].as_array().is_none_or(Vec::is_empty);
+    let not_yet = |message: String| if is_silent { Verdict::Unsaid(message) } else { Verdict::NotYet(message) };
     match goal {
         Goal::Complete => match (is("Complete"), is("Failed")) {
             (Some(_), _) => Verdict::Reached,
@@ -263,24 +283,25 @@ fn judge(object: &Value, goal: &Goal) -> Verdict {
         Goal::Failed => match (is("Failed"), is("Complete")) {
             (Some(_), _) => Verdict::Reached,
             (None, Some(_)) => Verdict::Never("it is complete".to_owned()),
-            (None, None) => Verdict::NotYet(condition(object, "Open").map(why).unwrap_or_default()),
+            (None, None) => not_yet(condition(object, "Open").map(why).unwrap_or_default()),
         },
         Goal::Open => match (is("Open"), is("Failed")) {
             (Some(_), _) => Verdict::Reached,
             (None, Some(failed)) => Verdict::Never(format!("it has failed ({})", why(failed))),
-            (None, None) => Verdict::NotYet(condition(object, "Open").map(why).unwrap_or_default()),
+            (None, None) => not_yet(condition(object, "Open").map(why).unwrap_or_default()),
         },
         Goal::Granted => match object["status"]["phase"].as_str() {
             Some("Granted") => Verdict::Reached,
             Some("Expired" | "Revoking") => {
                 Verdict::Never(format!("it is over ({})", text(&object["status"]["message"])))
             }
-            _ => Verdict::NotYet(text(&object["status"]["message"])),
+            Some(_) => Verdict::NotYet(text(&object["status"]["message"])),
+            None => Verdict::Unsaid(String::new()),
         },
         Goal::Condition(kind, value) => match condition(object, kind) {
             Some(found) if text(&found["status"]).eq_ignore_ascii_case(value) => Verdict::Reached,
             Some(found) => Verdict::NotYet(format!("{kind} is {} ({})", text(&found["status"]), why(found))),
-            None => Verdict::NotYet(format!("it has no condition {kind} yet")),
+            None => not_yet(format!("it has no condition {kind} yet")),
         },
     }
 }
@@ -328,40 +349,62 @@ async fn look(
         let _ = news.send(News::Contact);
     }
     let tell = |verdict: Option<Verdict>| {
-        let (message, missing) = match verdict {
+        let never =
+            |exit: Exit, why: &str| Some(Err(Error::new(exit, format!("{object} will not be {}: {why}", goal.name()))));
+        let object = object.to_string();
+        let said = match verdict {
             Some(Verdict::Reached) => return Some(Ok(())),
-            Some(Verdict::Never(why)) => {
-                return Some(Err(Error::new(Exit::Failed, format!("{object} will not be {}: {why}", goal.name()))));
-            }
-            Some(Verdict::Gone(why)) => {
-                let message = format!("{object} will not be {}: {why}", goal.name());
-                return Some(Err(Error::new(Exit::NoSuchPrimitive, message)));
-            }
-            Some(Verdict::NotYet(message)) => (message, false),
-            None => (String::new(), true),
+            Some(Verdict::Never(why)) => return never(Exit::Failed, &why),
+            Some(Verdict::Gone(why)) => return never(Exit::NoSuchPrimitive, why),
+            Some(Verdict::NotYet(message)) => News::Waiting { object, message, ahead: None, missing: false },
+            Some(Verdict::Unsaid(message)) => News::Unsaid { object, message },
+            None => News::Waiting { object, message: String::new(), ahead: None, missing: true },
         };
-        let _ = news.send(News::Waiting { object: object.to_string(), message, ahead: None, missing });
+        let _ = news.send(said);
         None
     };
     let resource = object.resource;
-    if let Some(verdict) = tell(stands(resource, known, list["items"].get(0), goal)) {
-        return Ok(Some(verdict));
-    }
     let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-    let mut events = Box::pin(cluster.watch(call.clone(), version).await?);
-    while let Some(event) = events.next().await {
-        let event = event?;
-        backoff.reset();
-        let verdict = match event {
-            (word, _) if word == "BOOKMARK" => None,
-            (word, found) if word == "DELETED" => tell(deleted(resource, known, &found, goal)),
-            (_, found) => tell(stands(resource, known, Some(&found), goal)),
-        };
-        if verdict.is_some() {
-            return Ok(verdict);
+    let mut found = list["items"].get(0).cloned();
+    let mut verdict = stands(resource, known, found.as_ref(), goal);
+    let (mut watch, mut doubts) = (None, Backoff::default());
+    loop {
+        let mut is_doubted = false;
+        if let (Some(Verdict::Reached), Some(claim), true) = (&verdict, &found, goal.is_held(resource)) {
+            let confirmed = granted::confirmed(cluster, resource, claim).await?;
+            is_doubted = confirmed != Verdict::Reached;
+            if let Some(note) = granted::unrenewed(resource, claim).filter(|_| !is_doubted) {
+                let _ = news.send(News::Note(note));
+            }
+            verdict = Some(confirmed);
         }
+        if let Some(outcome) = tell(verdict) {
+            return Ok(Some(outcome));
+        }
+        let events = match &mut watch {
+            Some(events) => events,
+            none => none.insert(Box::pin(cluster.watch(call.clone(), version).await?)),
+        };
+        verdict = loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                // Its lock may confirm it later, and no event of the claim tells that.
+                () = doubts.pause(), if is_doubted => break Some(Verdict::Reached),
+            };
+            let Some(event) = event else { return Ok(None) };
+            let (word, object) = event?;
+            backoff.reset();
+            doubts.reset();
+            match &*word {
+                "BOOKMARK" => {}
+                "DELETED" => {
+                    found = None;
+                    break deleted(resource, known, &object, goal);
+                }
+                _ => break stands(resource, known, Some(found.insert(object)), goal),
+            }
+        };
     }
-    Ok(None)
 }
 
 #[cfg(test)]
@@ -439,7 +482,7 @@ mod tests {
             let other = stands(resource, &mut known(), Some(&found("2", &[])), &goal);
             assert_eq!(matches!(other, Some(Verdict::Gone(_))), is_over, "{resource}");
             let same = stands(resource, &mut known(), Some(&found("1", &[])), &goal);
-            assert!(matches!(same, Some(Verdict::NotYet(_))), "{resource}: {same:?}");
+            assert!(matches!(same, Some(Verdict::NotYet(_) | Verdict::Unsaid(_))), "{resource}: {same:?}");
         }
         let mut known = None;
         stands(JOB, &mut known, Some(&found("1", &[])), &Goal::Complete);
@@ -449,11 +492,38 @@ mod tests {
     }
 
     #[test]
+    fn what_the_operator_has_not_spoken_of_is_no_word_of_it() {
+        let metadata = json!({ "generation": 2 });
+        let ours = |status: Value| json!({ "apiVersion": "konductor.io/v1", "metadata": metadata, "status": status });
+        let open = json!({ "conditions": [{ "type": "Open", "status": "False", "reason": "R", "message": "m" }] });
+        let ready = Goal::Condition("Ready".into(), "True".into());
+        for (what, object, goal, is_said) in [
+            ("no status", ours(Value::Null), &ready, false),
+            ("a term alone", ours(json!({ "term": 7 })), &Goal::Failed, false),
+            ("a claim without a phase", ours(json!({})), &Goal::Granted, false),
+            (
+                "an older spec",
+                ours(json!({ "observedGeneration": 1, "conditions": open["conditions"] })),
+                &ready,
+                false,
+            ),
+            ("a claim that waits", ours(json!({ "phase": "Pending" })), &Goal::Granted, true),
+            ("other conditions", ours(open.clone()), &ready, true),
+            ("the condition", ours(open.clone()), &Goal::Failed, true),
+            ("another's kind", json!({ "apiVersion": "batch/v1" }), &ready, true),
+        ] {
+            let verdict = judge(&object, goal);
+            assert_eq!(matches!(verdict, Verdict::NotYet(_)), is_said, "{what}: {verdict:?}");
+            assert_eq!(matches!(verdict, Verdict::Unsaid(_)), !is_said, "{what}: {verdict:?}");
+        }
+    }
+
+    #[test]
     fn a_status_of_an_older_spec_counts_for_nothing() {
         let mut gate = object(&[("Ready", "True")]);
         gate["status"]["observedGeneration"] = json!(1);
         let ready = Goal::Condition("Ready".into(), "True".into());
-        assert!(matches!(judge(&gate, &ready), Verdict::NotYet(_)));
+        assert!(matches!(judge(&gate, &ready), Verdict::Unsaid(_)));
         gate["status"]["observedGeneration"] = json!(2);
         assert_eq!(judge(&gate, &ready), Verdict::Reached);
     }

@@ -96,7 +96,8 @@ async fn reach(
                     let message = format!("{object} will not be {}: {why}", goal.name());
                     return Err(Error::new(Exit::NoSuchPrimitive, message));
                 }
-                Some(Verdict::NotYet(message)) => (message, false),
+                // A folder has no operator that could be slow to speak.
+                Some(Verdict::NotYet(message) | Verdict::Unsaid(message)) => (message, false),
                 None => (String::new(), true),
             };
             let _ = news.send(News::Waiting { object: object.to_string(), message, ahead: None, missing });

@@ -1,8 +1,12 @@
 //! No command needs more rights than its documented role.
 
-use k8s_openapi::api::rbac::v1::PolicyRule;
+use k8s_openapi::api::{core::v1::ResourceQuota, rbac::v1::PolicyRule};
+use konductor_api::Barrier;
+use konductor_tests::eventually;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 
-use crate::scene::Scene;
+use crate::scene::{LIMIT, Scene};
 
 #[tokio::test]
 async fn who_may_look_can_look() {
@@ -145,4 +149,44 @@ async fn who_may_edit_can_do_all_of_it() {
     ] {
         editor.prints(line).await;
     }
+}
+
+#[tokio::test]
+async fn a_barrier_is_not_deleted_by_who_may_not_create_it_again() {
+    let admin = Scene::new("koncli-reset").await;
+    admin.prints("barrier create b --expected 2").await;
+    let deleter = admin.without_rights("deleter").await;
+    let rule = PolicyRule {
+        api_groups: Some(vec!["konductor.io".into()]),
+        resources: Some(["barriers", "arrivals"].map(Into::into).into()),
+        verbs: ["get", "list", "watch", "delete"].map(Into::into).into(),
+        ..PolicyRule::default()
+    };
+    admin.namespace.allow("deleter", &[rule]).await;
+    let barriers = admin.namespace.api::<Barrier>();
+    let uid = async || barriers.get("b").await.expect("the barrier").metadata.uid;
+    let before = uid().await;
+    let ran = deleter.run("barrier reset b").await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (77, ""), "{ran:?}");
+    assert!(ran.stderr.contains("barrier/b is left as it is") && ran.stderr.contains("cannot create"), "{ran:?}");
+    assert!(ran.stderr.contains("--clusterrole=konductor-edit"), "what would help: {ran:?}");
+    assert_eq!(uid().await, before);
+    // A quota has no room for it beside the old one.
+    let quotas = admin.namespace.api::<ResourceQuota>();
+    let (count, apply) = ("count/barriers.konductor.io", PatchParams::apply("test").force());
+    let spec = json!({ "hard": { count: "1" } });
+    let quota =
+        json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "barriers" }, "spec": spec });
+    quotas.patch("barriers", &apply, &Patch::Apply(&quota)).await.expect("apply a quota");
+    let status = json!({ "status": { "hard": { count: "1" }, "used": { count: "1" } } });
+    quotas.patch_status("barriers", &PatchParams::default(), &Patch::Merge(&status)).await.expect("write its status");
+    eventually(LIMIT, "the quota is in force", || async {
+        let ran = admin.run("barrier create other --expected 2 --dry-run=server").await;
+        if ran.stderr.contains("exceeded quota") { Ok(()) } else { Err(format!("{ran:?}")) }
+    })
+    .await;
+    let ran = admin.run("barrier reset b").await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (77, ""), "{ran:?}");
+    assert!(ran.stderr.contains("exceeded quota") && ran.stderr.contains("takes room for one more"), "{ran:?}");
+    assert_eq!(uid().await, before);
 }

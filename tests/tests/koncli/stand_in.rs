@@ -1,11 +1,14 @@
 //! `koncli` before an API server that a test makes up, answer by answer: what no real one does when it is wanted.
 
+mod resets;
+mod waits;
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
     thread,
 };
 
@@ -19,6 +22,8 @@ struct Asked {
     method: String,
     path: String,
     is_watch: bool,
+    /// Whether it is to change nothing, by its parameters.
+    is_dry_run: bool,
     body: Value,
 }
 
@@ -32,6 +37,8 @@ enum Answer {
     Silence,
     /// A watch in which nothing happens.
     Watch,
+    /// A watch that tells these as they come.
+    Events(Receiver<Value>),
 }
 
 /// An API server that is made up.
@@ -79,7 +86,7 @@ impl StandIn {
         ended(self.start(line)).await
     }
 
-    /// The requests of this method so far, without parameters.
+    /// The requests of this method so far, without parameters; a creation that is to change nothing is a `DRY POST`.
     fn asked(&self, method: &str) -> Vec<String> {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.iter().filter(|asked| asked.starts_with(method)).cloned().collect()
@@ -125,9 +132,11 @@ fn serve(
             method: method.to_owned(),
             path: path.to_owned(),
             is_watch: parameters.contains("watch=true"),
+            is_dry_run: parameters.contains("dryRun=All"),
             body: serde_json::from_slice(&body).unwrap_or_default(),
         };
-        log.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{method} {path}"));
+        let dry = if asked.is_dry_run { "DRY " } else { "" };
+        log.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{dry}{method} {path}"));
         let answered = answer.lock().unwrap_or_else(PoisonError::into_inner)(&asked);
         let (code, kind, text) = match answered {
             Answer::Json(code, value) => (code, "application/json", value.to_string()),
@@ -138,9 +147,16 @@ fn serve(
                 return Ok(());
             }
             Answer::Watch => {
-                writer.write_all(
-                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
-                )?;
+                writer.write_all(WATCH)?;
+                reader.read_to_end(&mut Vec::new())?;
+                return Ok(());
+            }
+            Answer::Events(events) => {
+                writer.write_all(WATCH)?;
+                for event in events {
+                    let line = format!("{event}\n");
+                    writer.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes())?;
+                }
                 reader.read_to_end(&mut Vec::new())?;
                 return Ok(());
             }
@@ -150,6 +166,9 @@ fn serve(
         writer.write_all(format!("{head}{text}").as_bytes())?;
     }
 }
+
+/// How a watch begins.
+const WATCH: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
 
 const BASE: &str = "/apis/konductor.io/v1/namespaces/etl";
 
@@ -357,6 +376,7 @@ fn keeper(created: Option<Value>) -> (StandIn, Arc<Mutex<Vec<String>>>) {
                 spec = created.clone().unwrap_or_default();
                 Answer::Json(200, json!({ "kind": "Status", "status": "Success" }))
             }
+            _ if asked.is_dry_run => Answer::Json(201, asked.body.clone()),
             _ if uid.is_some() => status(409, "AlreadyExists", "b"),
             _ => {
                 spec = asked.body["spec"].clone();
