@@ -140,7 +140,8 @@ fn show(effect: &Effect) -> String {
                 }
                 Call::Read { name } => format!("read {name}"),
                 Call::Renew { uid, .. } => format!("renew uid={uid}"),
-                Call::Delete { uid, .. } => format!("delete uid={uid}"),
+                Call::Delete { uid, version: None, .. } => format!("delete uid={uid}"),
+                Call::Delete { uid, version: Some(version), .. } => format!("delete uid={uid} version={version}"),
             };
             format!("{call} within {}", GoDuration(*within))
         }

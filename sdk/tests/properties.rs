@@ -124,6 +124,9 @@ impl World {
                 if let Call::Create { .. } = call {
                     self.told_renewed_at.get_or_insert(self.now);
                 }
+                if let Call::Delete { version, .. } = &call {
+                    assert_eq!(*version, None, "an instance of its own is nobody else's");
+                }
                 if let (Call::Delete { .. }, false) = (&call, self.released) {
                     self.withdrew_at.get_or_insert(self.now);
                 }
@@ -588,7 +591,12 @@ impl Shared {
             Call::Renew { uid, .. } | Call::Delete { uid, .. } if *uid != claim.uid => {
                 return Err(Failure::Conflict("another uid".into()));
             }
-            Call::Delete { .. } => {
+            Call::Delete { version: Some(version), .. } if *version != claim.version => {
+                return Err(Failure::Conflict("another version".into()));
+            }
+            Call::Delete { uid, .. } => {
+                let relied_on = is_held(&claim) && !self.created.contains(uid);
+                assert!(!relied_on, "deletes {uid}, which was granted to another meanwhile");
                 self.delete();
                 return Ok(Answer::Deleted);
             }
@@ -663,11 +671,15 @@ impl Shared {
         self.step(Input::Time);
     }
 
-    fn finish(&mut self) {
+    /// Gives up in a world that answers, in which this happens before each of the first requests is carried out.
+    fn finish(&mut self, meddling: &[u8]) {
         self.step(Input::Release);
-        for _ in 0..10 {
+        for step in 0..10 {
             if self.call.is_none() {
                 self.pass(None);
+            }
+            if let Some(what) = meddling.get(step) {
+                self.meddle(*what);
             }
             self.answer(true, true);
         }
@@ -687,6 +699,7 @@ proptest! {
         acts in prop::collection::vec(
             (0..12_u8, 0..5_u8, prop::bool::weighted(0.9), prop::bool::weighted(0.8), 0..3000_u64), 0..60,
         ),
+        meddling in prop::collection::vec(0..6_u8, 0..4),
     ) {
         let mut world = Shared::new();
         for (act, what, done, heard, millis) in acts {
@@ -699,7 +712,7 @@ proptest! {
                 _ => world.pass((what < 3).then_some(millis)),
             }
         }
-        world.finish();
+        world.finish(&meddling);
     }
 }
 
@@ -717,7 +730,7 @@ fn a_world_that_is_shared_has_another_work_under_the_claim() {
         world.answer(true, true);
         assert!(world.steps < 100, "never met: {:?}", world.machine);
     }
-    world.finish();
+    world.finish(&[]);
     assert_eq!(world.claim.as_ref().map(|claim| claim.uid.as_str()), Some("uid-2"), "left alone");
 }
 

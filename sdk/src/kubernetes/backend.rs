@@ -76,7 +76,7 @@ impl Backend {
         let subject = match call {
             Call::Create { .. } => Subject::All,
             Call::Read { name } => Subject::Named(name.clone()),
-            Call::Renew { name, uid } | Call::Delete { name, uid } => {
+            Call::Renew { name, uid } | Call::Delete { name, uid, .. } => {
                 Subject::One { name: name.clone(), uid: uid.clone() }
             }
         };
@@ -90,8 +90,12 @@ impl Backend {
                 let body = serde_json::to_vec(&renewal_patch(uid, self.next_renew_time()));
                 request(&self.link, Method::PATCH, format!("{claims}/{name}"), "application/merge-patch+json", body)
             }
-            Call::Delete { name, uid } => {
-                let body = serde_json::to_vec(&serde_json::json!({ "preconditions": { "uid": uid } }));
+            Call::Delete { name, uid, version } => {
+                let mut preconditions = serde_json::json!({ "uid": uid });
+                if let Some(version) = version {
+                    preconditions["resourceVersion"] = version.to_string().into();
+                }
+                let body = serde_json::to_vec(&serde_json::json!({ "preconditions": preconditions }));
                 request(&self.link, Method::DELETE, format!("{claims}/{name}"), "application/json", body)
             }
         };

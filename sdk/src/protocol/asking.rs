@@ -76,7 +76,7 @@ impl Asking {
                     Call::Create { name, instance: context.instance.clone() }
                 }
                 Next::Inspect => Call::Read { name },
-                Next::Clear(uid) => Call::Delete { name, uid: uid.clone() },
+                Next::Clear(uid) => Call::Delete { name, uid: uid.clone(), version: None },
             };
             context.send(call, limits::REQUEST, turn);
         }

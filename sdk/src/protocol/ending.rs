@@ -1,5 +1,6 @@
 //! Giving a claim up: deleted by its UID, or given up trying after a bound. The claim of a holder by its name is left
-//! alone when somebody else may work under it.
+//! alone when somebody else may work under it; one that is not known to have been created here is deleted only as it was
+//! read, as it may be granted, and relied on, meanwhile.
 
 use konductor_api::ClaimPhase;
 
@@ -18,6 +19,8 @@ pub(super) struct Ending {
     until: Boottime,
     /// The claim to delete.
     uid: Option<String>,
+    /// The version at which it was read, if others may rely on a later one.
+    version: Option<u64>,
     /// The claim that was found in its holder's name. Another one that has the name is another process's.
     found: Option<String>,
     /// Whether there may be a claim of ours whose UID we do not know.
@@ -30,7 +33,8 @@ impl Ending {
     /// Deletes a claim that was held, unless somebody else may rely on it.
     pub(super) fn release(uid: Option<String>, context: &mut Context, turn: &mut Turn) -> Stage {
         let until = turn.now + limits::RELEASE_WITHIN;
-        Self { error: None, until, uid, found: None, unsure: false, trouble: String::new() }.begin(context, turn)
+        Self { error: None, until, uid, version: None, found: None, unsure: false, trouble: String::new() }
+            .begin(context, turn)
     }
 
     /// Deletes a claim that was never held, unless somebody else may rely on it. `unsure`: whether one may exist although its UID is not known.
@@ -42,7 +46,7 @@ impl Ending {
         turn: &mut Turn,
     ) -> Stage {
         let until = turn.now + limits::WITHDRAW_WITHIN;
-        Self { error, until, uid, found: None, unsure, trouble: String::new() }.begin(context, turn)
+        Self { error, until, uid, version: None, found: None, unsure, trouble: String::new() }.begin(context, turn)
     }
 
     fn begin(mut self, context: &mut Context, turn: &mut Turn) -> Stage {
@@ -77,7 +81,7 @@ impl Ending {
         if context.ready(turn) {
             let name = context.name.clone();
             let call = match &self.uid {
-                Some(uid) => Call::Delete { name, uid: uid.clone() },
+                Some(uid) => Call::Delete { name, uid: uid.clone(), version: self.version },
                 None => Call::Read { name },
             };
             context.send(call, limits::RELEASE_REQUEST.min(self.until.since(turn.now)), turn);
@@ -105,6 +109,10 @@ impl Ending {
                 if matches!(call, Call::Create { .. }) {
                     context.created(&claim, turn);
                 }
+                if matches!(call, Call::Read { .. }) && context.holder.is_some() {
+                    self.version = Some(claim.version);
+                    self.found.get_or_insert_with(|| claim.uid.clone());
+                }
                 let is_found = self.found.as_ref().is_none_or(|found| *found == claim.uid);
                 self.uid = (is_found && claim.instance == context.instance).then_some(claim.uid);
                 self.unsure = false;
@@ -115,6 +123,10 @@ impl Ending {
                 context.tries.at_once();
             }
             (Call::Create { .. }, Err(_)) => context.tries.at_once(),
+            (Call::Delete { version: Some(_), .. }, Err(Failure::Conflict(_))) => {
+                self.read_anew();
+                context.tries.pause(limits::RELEASE_PAUSE, turn.now, turn.draw);
+            }
             (Call::Read { .. }, Err(Failure::Missing(_)))
             | (Call::Delete { .. }, Ok(_) | Err(Failure::Missing(_) | Failure::Conflict(_)))
             // Nothing of ours stays in a namespace that is being deleted.
@@ -126,11 +138,20 @@ impl Ending {
                 if matches!(failure, Failure::Refused(_) | Failure::Unready(_) | Failure::Transient { .. }) {
                     self.trouble = failure.clone().into_parts().0;
                 }
+                if matches!(call, Call::Delete { version: Some(_), .. }) {
+                    self.read_anew();
+                }
                 context.retry(call.operation(), failure, Pauses::RELEASING, turn);
             }
             (_, Ok(_)) => {}
         }
         Stage::Ending(self)
+    }
+
+    /// What was read of the claim counts for one request to delete it.
+    fn read_anew(&mut self) {
+        (self.uid, self.version) = (None, None);
+        self.unsure = true;
     }
 
     fn over(self, turn: &mut Turn) -> Stage {

@@ -148,6 +148,8 @@ pub enum Call {
         name: String,
         /// The claim's UID.
         uid: String,
+        /// Its resource version, if it must not have changed either.
+        version: Option<u64>,
     },
 }
 

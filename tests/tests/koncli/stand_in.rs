@@ -315,6 +315,47 @@ async fn a_claim_that_another_command_has_created_and_works_under_is_left() {
     assert_eq!(ran.code, -2, "{ran:?}");
 }
 
+/// The same when the other one's claim is granted in the moment in which the request to delete it arrives.
+#[tokio::test]
+async fn a_claim_that_is_granted_while_it_is_withdrawn_is_left_to_who_created_it() {
+    let (mut instance, mut phase, mut version) = (String::new(), None, "20");
+    let deleted = Arc::new(Mutex::new(false));
+    let gone = deleted.clone();
+    let cluster = StandIn::new(move |asked| match (asked.method.as_str(), asked.path.as_str()) {
+        ("GET", _) if asked.is_watch => Answer::Watch,
+        ("GET", path) if path.contains("/semaphores/") => semaphore(),
+        ("GET", path) => match phase {
+            None => status(404, "NotFound", &name_of(path)),
+            Some(phase) => {
+                let mut claim = permit(&name_of(path), "theirs", &instance, phase);
+                claim["metadata"]["resourceVersion"] = json!(version);
+                Answer::Json(200, claim)
+            }
+        },
+        ("POST", _) => {
+            instance = asked.body["spec"]["instance"].as_str().expect("an instance").to_owned();
+            phase = Some("Pending");
+            status(409, "AlreadyExists", asked.body["metadata"]["name"].as_str().expect("a name"))
+        }
+        ("DELETE", path) => {
+            (phase, version) = (Some("Granted"), "21");
+            let seen = &asked.body["preconditions"]["resourceVersion"];
+            if !seen.is_null() && *seen != version {
+                return status(409, "Conflict", &name_of(path));
+            }
+            *gone.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            Answer::Json(200, json!({ "kind": "Status", "status": "Success" }))
+        }
+        _ => status(503, "ServiceUnavailable", ""),
+    });
+    let mut second = cluster.start("semaphore acquire s --holder nightly");
+    second.wait_stderr(LIMIT, "waiting for semaphore/s").await;
+    second.signal(Signal::SIGINT);
+    let ran = ended(second).await;
+    assert!(!*deleted.lock().unwrap_or_else(PoisonError::into_inner), "the other one works under it: {ran:?}");
+    assert_eq!((ran.code, cluster.asked("DELETE").len()), (-2, 1), "{ran:?}");
+}
+
 #[tokio::test]
 async fn a_second_signal_ends_the_cleaning_up() {
     // Nothing can be deleted, or looked at, any more.
