@@ -97,7 +97,8 @@ const RENDEZVOUS: &str = "
 - Several containers of one pod that arrive are several arrivals: after a UID the key has the container's name
   (`UID/INDEX/CONTAINER`), where that is known. Give them one `--arrival-key` if they are to be one.
 - Whoever arrives at a barrier that is open already, or has failed, succeeds and is told so: it does not count for the
-  next round.
+  next round. So does who hears of no answer before the next round has begun: it does not arrive in that one, as it could
+  count in both.
 
 <!-- dry: api -->
 ```yaml
