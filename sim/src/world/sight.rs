@@ -35,6 +35,8 @@ struct Sight {
     told: BTreeMap<ResourceId, Told>,
     /// It is the one on which gates are decided.
     is_of_gates: bool,
+    /// Etcd was restored since: nobody can say what its process takes for true, until people start that anew.
+    is_of_another_time: bool,
 }
 
 /// What all connections of operators were told.
@@ -45,8 +47,8 @@ impl Sights {
     /// A process connects.
     pub(super) fn connect(&mut self, process: &Arc<Process>, connection: Connection) {
         if process.is_operator {
-            let sight = Sight { process: Arc::clone(process), told: BTreeMap::new(), is_of_gates: false };
-            self.0.insert(connection, sight);
+            let (process, told) = (Arc::clone(process), BTreeMap::new());
+            self.0.insert(connection, Sight { process, told, is_of_gates: false, is_of_another_time: false });
         }
     }
 
@@ -64,7 +66,8 @@ impl Sights {
 
     /// The connection on which this process decides on gates, if it lives.
     pub(super) fn of(&self, process: &str) -> Option<Connection> {
-        let is_it = |sight: &Sight| sight.is_of_gates && sight.process.name == process && sight.process.is_alive();
+        let decides = |sight: &Sight| sight.is_of_gates && !sight.is_of_another_time;
+        let is_it = |sight: &Sight| decides(sight) && sight.process.name == process && sight.process.is_alive();
         self.0.iter().rev().find(|(_, sight)| is_it(sight)).map(|(connection, _)| *connection)
     }
 
@@ -80,7 +83,7 @@ impl Sights {
 
     /// From which to which version what the operator knows of this resource may be, if it knows it.
     pub(super) fn range(&mut self, connection: Connection, resource: ResourceId) -> Option<(u64, u64)> {
-        let sight = self.0.get_mut(&connection)?;
+        let sight = self.0.get_mut(&connection).filter(|sight| !sight.is_of_another_time)?;
         let until = sight.process.has_heard_until();
         let told = sight.told.get_mut(&resource)?;
         while let Some((_, version)) = told.coming.pop_front_if(|(at, _)| *at < until) {
@@ -91,6 +94,6 @@ impl Sights {
 
     /// Etcd is as it was some time ago: what was told is of another time.
     pub(super) fn forget(&mut self) {
-        self.0.values_mut().for_each(|sight| sight.told.clear());
+        self.0.values_mut().for_each(|sight| sight.is_of_another_time = true);
     }
 }
