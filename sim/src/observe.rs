@@ -38,6 +38,10 @@ const REVOKED: Duration = Duration::from_secs(40);
 /// the operator, and a new leader before it.
 const AT_REST: Duration = Duration::from_secs(45);
 
+/// How long after all trouble a claim may still be set aside that could not be written meanwhile: a minute, or two when
+/// that was so before.
+const ASIDE: Duration = Duration::from_mins(3);
+
 /// How far a time of another clock may be ahead before an operator leaves it out of account.
 const SKEW: Duration = Duration::from_mins(1);
 
@@ -1054,7 +1058,13 @@ impl Observers {
                 (-priority, claim["status"]["ticket"].as_u64().unwrap_or(u64::MAX))
             });
             let permits = if lock.is_semaphore { found.value["spec"]["permits"].as_u64().unwrap_or(0) } else { 1 };
-            if let Some(first) = first.filter(|first| held + weight(first) <= permits) {
+            let is_new = |claim: &Value| {
+                let calm = self.calm.map_or(Duration::MAX, |calm| calm + ANSWERED);
+                self.plan.calm.is_zero() || created(claim).is_some_and(|created| created > calm)
+            };
+            let served = self.calm.map_or(Duration::MAX, |calm| calm + ASIDE);
+            let must_be_served = |claim: &&Value| held + weight(claim) <= permits && (is_new(claim) || now > served);
+            if let Some(first) = first.filter(must_be_served) {
                 let what = format!(
                     "liveness: {} is the first in line for {}, and waits although {held} of {permits} are held",
                     first["metadata"]["name"], lock.name
