@@ -1062,8 +1062,9 @@ impl Observers {
                 let calm = self.calm.map_or(Duration::MAX, |calm| calm + ANSWERED);
                 self.plan.calm.is_zero() || created(claim).is_some_and(|created| created > calm)
             };
-            let served = self.calm.map_or(Duration::MAX, |calm| calm + ASIDE);
-            let must_be_served = |claim: &&Value| held + weight(claim) <= permits && (is_new(claim) || now > served);
+            let aside_until = self.calm.map_or(Duration::MAX, |calm| calm + ASIDE);
+            let must_be_served =
+                |claim: &&Value| held + weight(claim) <= permits && (is_new(claim) || now > aside_until);
             if let Some(first) = first.filter(must_be_served) {
                 let what = format!(
                     "liveness: {} is the first in line for {}, and waits although {held} of {permits} are held",
