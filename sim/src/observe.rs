@@ -153,6 +153,19 @@ fn counts_for(barrier: &Value, arrival: &Value) -> bool {
         && owners.next().is_none_or(|owner| owner["uid"] == barrier["metadata"]["uid"])
 }
 
+/// The number of the only resource of this kind.
+fn id_of(kind: &str) -> usize {
+    resource::all().iter().position(|resource| resource.kind == kind).expect("it is served")
+}
+
+/// How many different ones have arrived at a barrier.
+fn arrived(barrier: &Value, server: &Server) -> u64 {
+    let all = server.store.list(id_of("Arrival"), Some(TEAM), None, u64::MAX).map(|(_, arrival)| &arrival.value);
+    let keys: BTreeSet<_> =
+        all.filter(|arrival| counts_for(barrier, arrival)).map(|arrival| arrival["spec"]["key"].to_string()).collect();
+    keys.len() as u64
+}
+
 /// Times in metadata are cut to seconds.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -416,7 +429,7 @@ impl Observers {
     /// The claim on this lock that has this token.
     fn claim_of<'a>(&self, lock: usize, token: u64, server: &'a Server) -> Option<&'a Value> {
         let kind = if self.plan.locks[lock].is_semaphore { "Permit" } else { "LeaseRequest" };
-        let id = resource::all().iter().position(|resource| resource.kind == kind).expect("claims are served");
+        let id = id_of(kind);
         let team = self.plan.namespace_of(lock);
         server.store.list(id, Some(team), None, u64::MAX).map(|(_, claim)| &claim.value).find(|claim| {
             let status = &claim["status"];
@@ -462,7 +475,7 @@ impl Observers {
         for gate in &self.plan.gates {
             self.complete.insert(gate.name.clone(), now);
         }
-        let id = resource::all().iter().position(|resource| resource.kind == "Semaphore").expect("it is served");
+        let id = id_of("Semaphore");
         for (number, lock) in self.plan.locks.iter().enumerate() {
             let found = server.store.get(&(id, self.plan.namespace_of(number).to_owned(), lock.name.clone()));
             if let Some(permits) = found.and_then(|found| found.value["spec"]["permits"].as_u64()) {
@@ -745,7 +758,7 @@ impl Observers {
             self.passes(now, "barrier", &was, &is, &change.key.2);
         }
         let name = change.key.2.clone();
-        let id = resource::all().iter().position(|resource| resource.kind == "Arrival").expect("it is served");
+        let id = id_of("Arrival");
         let all = server.store.list(id, Some(&change.key.1), None, u64::MAX);
         let all: Vec<_> = all.filter(|(_, arrival)| arrival.value["spec"]["barrier"] == name.as_str()).collect();
         let round = |object: &Value| object["status"]["round"].as_u64().unwrap_or(0);
@@ -873,7 +886,7 @@ impl Observers {
         let Some((connection, mut view)) = view.filter(|_| self.calm.is_some()) else { return self.decided.clear() };
         // What changes after that is decided at once, whatever has failed before.
         let answered = self.calm.map_or(Duration::MAX, |calm| calm + ANSWERED);
-        let gates = resource::all().iter().position(|resource| resource.kind == "Gate").expect("gates are served");
+        let gates = id_of("Gate");
         for (key, gate) in [TEAM, ONLOOKERS]
             .into_iter()
             .flat_map(|namespace| server.store.list(gates, Some(namespace), None, u64::MAX))
@@ -945,18 +958,13 @@ impl Observers {
 
     /// When as many are at a barrier as it expects, it opens at once.
     fn look_for_crowd(&mut self, now: Duration, number: usize, server: &Server) {
-        let id = |kind: &str| {
-            resource::all().iter().position(|resource| resource.kind == kind).expect("barriers and arrivals are served")
-        };
-        let key = (id("Barrier"), TEAM.to_owned(), self.plan.barriers[number].name.clone());
+        let key = (id_of("Barrier"), TEAM.to_owned(), self.plan.barriers[number].name.clone());
         let is_full = server.store.get(&key).is_some_and(|found| {
-            let all = server.store.list(id("Arrival"), Some(TEAM), None, u64::MAX).map(|(_, arrival)| &arrival.value);
-            let keys: BTreeSet<_> = all
-                .filter(|arrival| counts_for(&found.value, arrival))
-                .map(|arrival| arrival["spec"]["key"].to_string())
-                .collect();
             let waits = !matches!(found.value["status"]["phase"].as_str(), Some("Open" | "Failed"));
-            waits && found.value["spec"]["expected"].as_u64().is_some_and(|expected| keys.len() as u64 >= expected)
+            waits
+                && found.value["spec"]["expected"]
+                    .as_u64()
+                    .is_some_and(|expected| arrived(&found.value, server) >= expected)
         });
         let since = *self.full[number].get_or_insert(now);
         if !is_full {
@@ -976,21 +984,13 @@ impl Observers {
         if now < began + AT_REST {
             return;
         }
-        let id = |kind: &str| {
-            resource::all().iter().position(|resource| resource.kind == kind).expect("barriers and arrivals are served")
-        };
         let planned = &self.plan.barriers[number];
-        let Some(found) = server.store.get(&(id("Barrier"), TEAM.to_owned(), planned.name.clone())) else {
+        let Some(found) = server.store.get(&(id_of("Barrier"), TEAM.to_owned(), planned.name.clone())) else {
             self.unseen_barriers[number] = None;
             return;
         };
         let (spec, status) = (&found.value["spec"], &found.value["status"]);
-        let all = server.store.list(id("Arrival"), Some(TEAM), None, u64::MAX).map(|(_, arrival)| &arrival.value);
-        let keys: BTreeSet<_> = all
-            .filter(|arrival| counts_for(&found.value, arrival))
-            .map(|arrival| arrival["spec"]["key"].to_string())
-            .collect();
-        let there = keys.len() as u64;
+        let there = arrived(&found.value, server);
         let is_enough = |field: &str| spec[field].as_u64().is_some_and(|enough| there >= enough);
         let phase = status["phase"].as_str().unwrap_or("new");
         let (due, must_be) = match (phase, planned.timeout, planned.reset_after) {
@@ -1083,7 +1083,7 @@ impl Observers {
                 self.broken(now, what);
             }
         }
-        let gates = resource::all().iter().position(|resource| resource.kind == "Gate").expect("gates are served");
+        let gates = id_of("Gate");
         for number in 0..self.plan.sides.len() {
             let (side, known) = (&self.plan.sides[number], &self.sides[number]);
             let lets = Some(&self.lets).filter(|_| side.elsewhere);
@@ -1124,7 +1124,7 @@ impl Observers {
         if is != "Open" {
             return;
         }
-        let jobs = resource::all().iter().position(|resource| resource.kind == "Job").expect("jobs");
+        let jobs = id_of("Job");
         let job = server.store.get(&(jobs, change.key.1.clone(), change.key.2.clone()));
         // An operator that has not seen yet that it has gone says what it was.
         let was_complete = self.complete.get(&change.key.2).is_some_and(|until| now < *until + UNSEEN);

@@ -28,14 +28,16 @@ pub fn shrink(plan: &Plan) -> Option<Plan> {
     }
 }
 
+fn changed(plan: &Plan, change: &dyn Fn(&mut Plan)) -> Plan {
+    let mut changed = plan.clone();
+    change(&mut changed);
+    changed
+}
+
 /// Plans with a little less in them.
 fn smaller(plan: &Plan) -> Vec<Plan> {
     let mut plans = Vec::new();
-    let mut offer = |change: &dyn Fn(&mut Plan)| {
-        let mut smaller = plan.clone();
-        change(&mut smaller);
-        plans.push(smaller);
-    };
+    let mut offer = |change: &dyn Fn(&mut Plan)| plans.push(changed(plan, change));
     for at in 0..plan.events.len() {
         offer(&|plan| {
             plan.events.remove(at);
@@ -50,12 +52,7 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     if plan.page > 0 {
         offer(&|plan| plan.page = 0);
     }
-    plans.extend(without_somebody(plan));
-    let mut offer = |change: &dyn Fn(&mut Plan)| {
-        let mut smaller = plan.clone();
-        change(&mut smaller);
-        plans.push(smaller);
-    };
+    without_somebody(plan, &mut offer);
     for at in 0..plan.clients.len() {
         if plan.clients[at].times > 1 {
             offer(&|plan| plan.clients[at].times = 1);
@@ -95,14 +92,8 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     plans
 }
 
-/// Plans without one of those who are in it, or without a kind of what they wait for.
-fn without_somebody(plan: &Plan) -> Vec<Plan> {
-    let mut plans = Vec::new();
-    let mut offer = |change: &dyn Fn(&mut Plan)| {
-        let mut smaller = plan.clone();
-        change(&mut smaller);
-        plans.push(smaller);
-    };
+/// Offers plans without one of those who are in it, or without a kind of what they wait for.
+fn without_somebody(plan: &Plan, offer: &mut impl FnMut(&dyn Fn(&mut Plan))) {
     for number in 0..plan.clients.len() {
         if plan.clients.len() > 1 {
             offer(&|plan| leave_out_client(plan, number));
@@ -156,7 +147,6 @@ fn without_somebody(plan: &Plan) -> Vec<Plan> {
             });
         });
     }
-    plans
 }
 
 /// The process that something happens to.

@@ -257,7 +257,7 @@ impl Arrivals {
     pub(crate) fn lead(&mut self, leading: bool, now: Now) {
         self.orphans.lead(leading);
         if leading {
-            self.answered_since = Some(now.monotonic);
+            self.answered_again(now);
             self.tasks.push("", Task::Seek(None));
         }
     }

@@ -152,16 +152,16 @@ impl Way {
         let premature = |why| Next::End(Verdict::Premature(why));
         // By what was seen since this was begun, too: leadership may have been lost, or nobody have answered.
         let seen = kind.arrivals.seen(&self.key);
-        let nobody = Crowd::default();
-        let change = decide(&view(&nobody, &self.barrier, &seen), now).write.map(|write| write.change);
-        let is_early = round.can_be_left() && change != Some(Change::NextRound);
+        let decided = |crowd: &Crowd| decide(&view(crowd, &self.barrier, &seen), now).write;
+        let is_next = || decided(&Crowd::default()).is_some_and(|write| write.change == Change::NextRound);
+        let is_early = round.can_be_left() && !is_next();
         match round.next() {
             Step::Page { .. } | Step::Look | Step::Delete(_) if is_early => return premature(None),
             Step::Page { .. } | Step::Look | Step::Delete(_) => self.stage = Stage::Before(round, status),
             // The barrier is decided on anew after a pause: it may be another one by then.
             Step::Rest => return premature(round.stuck().map(ToString::to_string)),
             Step::Over => match round.end() {
-                Some(End::Counted(crowd)) => match decide(&view(&crowd, &self.barrier, &seen), now).write {
+                Some(End::Counted(crowd)) => match decided(&crowd) {
                     // It may only be a figure, after all: then that is right, too.
                     Some(found) if found.change != Change::NextRound => self.stage = Stage::Write(found.status),
                     _ => return premature(None),

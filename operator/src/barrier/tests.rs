@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     time::Duration,
 };
 
@@ -377,15 +378,23 @@ fn the_next_round_waits_out_no_long_pause_once_what_kept_it_is_gone() {
 
 /// An engine that leads, with one barrier of version 1, and its first request: its status.
 fn overtaken(start: Now) -> (Engine<Waitables<Barriers>>, BarrierObject) {
+    let known = barrier("one", &json!({ "expected": 1 }));
+    (listed_engine(&known, &[], start), known)
+}
+
+/// An engine that leads and has seen this barrier, at which these have arrived.
+fn listed_engine(barrier: &BarrierObject, names: &[&str], start: Now) -> Engine<Waitables<Barriers>> {
     let metrics = Metrics::new(Clock::start());
     let (recorder, _news) = Recorder::new(metrics.clone());
     let mut engine = Engine::new(Waitables::new(Barriers::new(&metrics), &metrics, &recorder));
     engine.observe(Seen::Other(Event::Init), start);
+    for name in names {
+        engine.observe(Seen::Other(Event::Apply(arrival(name, Some("one"), 0))), start);
+    }
     engine.observe(Seen::Other(Event::InitDone { version: 1 }), start);
-    let known = barrier("one", &json!({ "expected": 1 }));
-    engine.observe(Seen::Parent(Event::Apply(Box::new(Ok(known.clone())))), start);
+    engine.observe(Seen::Parent(Event::Apply(Box::new(Ok(barrier.clone())))), start);
     engine.lead(true, start);
-    (engine, known)
+    engine
 }
 
 fn requests(engine: &mut Engine<Waitables<Barriers>>, now: Now) -> Vec<(Ticket, Request<Barriers>)> {
@@ -474,16 +483,7 @@ fn a_look_brings_back_nothing_that_was_deleted_meanwhile() {
 /// An engine that leads since `start` and has just written what there is to say of this barrier, at which these have
 /// arrived; and the barrier as it is then.
 fn leading(mut known: BarrierObject, names: &[&str], start: Now) -> (Engine<Waitables<Barriers>>, BarrierObject) {
-    let metrics = Metrics::new(Clock::start());
-    let (recorder, _news) = Recorder::new(metrics.clone());
-    let mut engine = Engine::new(Waitables::new(Barriers::new(&metrics), &metrics, &recorder));
-    engine.observe(Seen::Other(Event::Init), start);
-    for name in names {
-        engine.observe(Seen::Other(Event::Apply(arrival(name, Some("one"), 0))), start);
-    }
-    engine.observe(Seen::Other(Event::InitDone { version: 1 }), start);
-    engine.observe(Seen::Parent(Event::Apply(Box::new(Ok(known.clone())))), start);
-    engine.lead(true, start);
+    let mut engine = listed_engine(&known, names, start);
     let [(ticket, Request::Patch { purpose, status, .. })] = &mut requests(&mut engine, start)[..] else {
         panic!("another request")
     };
@@ -534,6 +534,12 @@ fn page(names: &[&str]) -> round::Answer {
     round::Answer::Page { listed: listed.collect(), continue_token: None }
 }
 
+/// In none of these seconds.
+fn asks_nothing(engine: &mut Engine<Waitables<Barriers>>, mut seconds: Range<u64>) {
+    let asks = seconds.find(|second| !requests(engine, at(*second, second.cast_signed())).is_empty());
+    assert_eq!(asks, None);
+}
+
 fn silence() -> Result<round::Answer, RequestError> {
     Err(RequestError::Unanswered("nothing".into()))
 }
@@ -559,9 +565,7 @@ fn a_timeout_that_has_run_out_while_nobody_answered_waits_until_somebody_has_for
     let mut engine = one_of_two();
     Asked::page(&mut engine, at(61, 61)).answer(&mut engine, silence(), at(61, 61));
     Asked::page(&mut engine, at(62, 62)).answer(&mut engine, Ok(page(&["a"])), at(62, 62));
-    for second in 62..92 {
-        assert!(requests(&mut engine, at(second, second.cast_signed())).is_empty(), "{second}");
-    }
+    asks_nothing(&mut engine, 62..92);
     assert_eq!(decided(&mut engine, &["a"], at(92, 92)), "Failed");
 }
 
@@ -569,9 +573,7 @@ fn a_timeout_that_has_run_out_while_nobody_answered_waits_until_somebody_has_for
 fn so_does_one_for_which_the_answer_was_long_in_coming() {
     let mut engine = one_of_two();
     Asked::page(&mut engine, at(61, 61)).answer(&mut engine, Ok(page(&["a"])), at(63, 63));
-    for second in 63..93 {
-        assert!(requests(&mut engine, at(second, second.cast_signed())).is_empty(), "{second}");
-    }
+    asks_nothing(&mut engine, 63..93);
     assert_eq!(decided(&mut engine, &["a"], at(93, 93)), "Failed");
 }
 

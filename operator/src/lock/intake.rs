@@ -244,6 +244,25 @@ mod tests {
             self.server.permits.get(&(namespace.into(), name.into()))?["status"]["phase"].as_str()
         }
 
+        /// That of a leader, whose namespace `n` has one lock more than is kept.
+        fn one_lock_too_many() -> Self {
+            let mut scene = Self::new();
+            scene.engine.lead(true, at(0.));
+            for number in 0..=KEPT {
+                scene.lock("n", &format!("s{number:04}"), 1);
+            }
+            scene
+        }
+
+        /// After a second one of these locks is deleted, so that all others can be kept.
+        fn make_room(&mut self) {
+            let first = self.server.semaphores.remove(&("n".into(), "s0000".into())).expect("it is there");
+            let uid = first["metadata"]["uid"].as_str().expect("a UID").to_owned();
+            let gone = Deleted { namespace: "n".into(), name: "s0000".into(), uid, version: self.server.version };
+            self.engine.observe(Seen::Parent(Event::Delete(gone)), at(1.));
+            self.work(1.);
+        }
+
         /// Deletes these of the namespace, which is seen. Returns how many.
         fn delete(&mut self, namespace: &str, phase: Option<&str>, seconds: f64) -> usize {
             let permits: BTreeMap<_, _> = std::mem::take(&mut self.server.permits);
@@ -408,40 +427,24 @@ mod tests {
 
     #[test]
     fn locks_beyond_the_limit_are_taken_in_when_there_is_room_and_nobody_hears_that_they_do_not_exist() {
-        let mut scene = Scene::new();
-        scene.engine.lead(true, at(0.));
-        for number in 0..=KEPT {
-            scene.lock("n", &format!("s{number:04}"), 1);
-        }
+        let mut scene = Scene::one_lock_too_many();
         let last = format!("s{KEPT:04}");
         let permit = scene.claim("n", &last, "c");
         see_claim(&mut scene.engine, &permit, at(0.));
         scene.work(0.);
         assert_eq!((scene.crowded("semaphores"), scene.phase("n", "c")), (1, None));
-        let first = scene.server.semaphores.remove(&("n".into(), "s0000".into())).expect("it is there");
-        let uid = first["metadata"]["uid"].as_str().expect("a UID").to_owned();
-        let gone = Deleted { namespace: "n".into(), name: "s0000".into(), uid, version: scene.server.version };
-        scene.engine.observe(Seen::Parent(Event::Delete(gone)), at(1.));
-        scene.work(1.);
+        scene.make_room();
         assert_eq!((scene.crowded("semaphores"), scene.phase("n", "c")), (0, Some("Granted")));
     }
 
     #[test]
     fn who_wants_a_lock_that_does_not_exist_is_told_so_once_all_locks_are_known() {
-        let mut scene = Scene::new();
-        scene.engine.lead(true, at(0.));
-        for number in 0..=KEPT {
-            scene.lock("n", &format!("s{number:04}"), 1);
-        }
+        let mut scene = Scene::one_lock_too_many();
         let permit = scene.claim("n", "typo", "c");
         see_claim(&mut scene.engine, &permit, at(0.));
         scene.work(0.);
         assert_eq!(scene.phase("n", "c"), None, "it may be one that is left out");
-        let first = scene.server.semaphores.remove(&("n".into(), "s0000".into())).expect("it is there");
-        let uid = first["metadata"]["uid"].as_str().expect("a UID").to_owned();
-        let gone = Deleted { namespace: "n".into(), name: "s0000".into(), uid, version: scene.server.version };
-        scene.engine.observe(Seen::Parent(Event::Delete(gone)), at(1.));
-        scene.work(1.);
+        scene.make_room();
         scene.work(1. + MAY_EXIST.as_secs_f64());
         assert_eq!((scene.crowded("semaphores"), scene.phase("n", "c")), (0, Some("Pending")));
     }

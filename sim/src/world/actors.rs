@@ -376,10 +376,15 @@ impl Cast {
         self.world.ask(Method::PATCH, &format!("/api/v1/namespaces/{TEAM}"), &patch);
     }
 
+    /// Deletes an object, and returns when it is to be made anew, after so long.
+    async fn delete_for(&self, path: &str, pause: Duration) {
+        self.world.ask(Method::DELETE, path, &Value::Null);
+        sleep(pause).await;
+    }
+
     /// A job is deleted, and made anew after so long.
     async fn recreate_job(&self, gate: usize, pause: Duration) {
-        self.world.ask(Method::DELETE, &self.job_path(gate), &Value::Null);
-        sleep(pause).await;
+        self.delete_for(&self.job_path(gate), pause).await;
         self.make_gates();
     }
 
@@ -670,13 +675,11 @@ impl Cast {
             }
             What::Expect(number, expected) => self.expect(number, expected),
             What::RecreateGate(number, pause) => {
-                world.ask(Method::DELETE, &self.gate_path(number), &Value::Null);
-                sleep(pause).await;
+                self.delete_for(&self.gate_path(number), pause).await;
                 self.make_gates();
             }
             What::RecreateBarrier(number, pause) => {
-                world.ask(Method::DELETE, &self.barrier_path(number), &Value::Null);
-                sleep(pause).await;
+                self.delete_for(&self.barrier_path(number), pause).await;
                 self.make_barriers();
             }
             What::FailJob(gate, pause) => {
