@@ -20,7 +20,10 @@ use nix::{
     sys::stat::{Mode, fstat, fstatat, mkdirat},
     unistd::{AccessFlags, LinkatFlags, UnlinkatFlags, faccessat, fsync, geteuid, linkat, mkfifoat, unlinkat},
 };
-use rustix::fs::{RenameFlags, renameat_with};
+use rustix::{
+    fs::{RenameFlags, renameat_with},
+    io::Errno as Rustix,
+};
 
 use super::{
     access::{self, Rights, open_up},
@@ -139,6 +142,10 @@ impl Opened {
         };
         let made = Self { folder, path: self.path.join(&new) };
         if !made.names()?.is_empty() {
+            // Otherwise it has its name by now, and somebody has begun to use it.
+            if !self.is_called(&made, &new) {
+                return Ok(());
+            }
             return Err(FolderError::Strange { path: made.path.display().to_string(), wanted: "an empty folder" });
         }
         let given = match rights {
@@ -146,16 +153,33 @@ impl Opened {
             None => open_up(&made.folder, access::FOLDER),
         };
         given.map_err(|error| self.failed("give rights to", name, error))?;
-        match renameat(&self.folder, new.as_str(), &self.folder, name) {
+        match self.rename_unless_taken(&new, name) {
             Ok(()) => fsync(&self.folder).map_err(|error| self.failed("create", name, error)),
             Err(Errno::ENOENT) => Ok(()),
-            // Somebody else's has the name, and something in it, or cannot be replaced here.
+            // Somebody else's has the name.
             Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::EACCES | Errno::EPERM) => {
                 let _ = unlinkat(&self.folder, new.as_str(), UnlinkatFlags::RemoveDir);
                 Ok(())
             }
             Err(error) => Err(self.failed("create", name, error)),
         }
+    }
+
+    /// Gives a folder its name, if nothing has it. What is called `new` may be another one by now, which its maker has
+    /// not opened up yet: it must not replace one that is ready, even if nothing is in that.
+    fn rename_unless_taken(&self, new: &str, name: &str) -> nix::Result<()> {
+        match renameat_with(&self.folder, new, &self.folder, name, RenameFlags::NOREPLACE) {
+            // The filesystem has no such call.
+            Err(Rustix::INVAL | Rustix::NOSYS) => renameat(&self.folder, new, &self.folder, name),
+            renamed => renamed.map_err(|error| Errno::from_raw(error.raw_os_error())),
+        }
+    }
+
+    /// Whether this folder, which is open, still has that name in this one.
+    fn is_called(&self, opened: &Self, name: &str) -> bool {
+        let named = fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        let (Ok(named), Ok(opened)) = (named, fstat(&opened.folder)) else { return false };
+        (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
     }
 
     /// The file that is locked, made if it is not there.
@@ -469,6 +493,30 @@ mod tests {
         // And now a folder.
         fs::create_dir(folder.path().join(Opened::unfinished("folder"))).unwrap();
         opened.lock_file().map(drop).unwrap();
+    }
+
+    #[test]
+    fn many_may_make_a_folder_at_once_and_use_it_at_once() {
+        for _ in 0..200 {
+            let folder = tempfile::tempdir().unwrap();
+            let start = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for number in 0..8 {
+                    let (path, start) = (folder.path(), &start);
+                    scope.spawn(move || {
+                        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+                        let top = nix::fcntl::open(path, flags, Mode::empty()).unwrap();
+                        let top = Opened { folder: top, path: path.to_owned() };
+                        start.wait();
+                        let claims = top.enter("claims", None, Haste::HoweverLong).unwrap();
+                        claims.enter(&number.to_string(), None, Haste::HoweverLong).map(drop).unwrap();
+                    });
+                }
+            });
+            let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            assert_eq!(names.collect::<Vec<_>>(), ["claims"]);
+            assert_eq!(fs::read_dir(folder.path().join("claims")).unwrap().count(), 8);
+        }
     }
 
     /// Whoever may write to the folder can move there what is its neighbours' own.
