@@ -93,6 +93,8 @@ mutations! {
     TicketsAreForgotten,
     /// All that is granted of a lock in one term has the same token.
     SequencesAreForgotten,
+    /// Every other grant of a semaphore has the token of the one after it.
+    TokensAreSwapped,
     /// All that is granted has the same token.
     TokensRepeat,
     /// No operator stores the term that it has begun.
@@ -141,6 +143,18 @@ mutations! {
     OperatorsForgetExpiry,
     /// Every other time when an operator writes of a barrier that it is open, it is stored as one that waits.
     EndsAreTakenBack,
+    /// Operators see every container run.
+    OperatorsSeeNoDeaths,
+    /// Operators take a TTL for half a minute longer than it is.
+    OperatorsSeeLongTtls,
+    /// Operators let whoever fits overtake.
+    OperatorsSeeBestEffort,
+    /// Operators take arrivals at a former barrier of that name, which nobody collects, for arrivals at this one.
+    OperatorsMixUpBarriers,
+    /// Clients that use the library are not told that their deadline has passed.
+    DeadlinesAreNotTold,
+    /// Clients see every eighth version of their claim as one that has expired.
+    ClientsSeeFalseExpiry,
     /// Half of all take several locks in the opposite order.
     ClaimsAreTakenInAnyOrder,
 }
@@ -217,6 +231,13 @@ impl Mutation {
             }
             Self::TicketsAreForgotten if by_operator && is_claim => {
                 change(request, |body| remove(body, &["status", "ticket"]));
+            }
+            Self::TokensAreSwapped if by_operator && request.path.contains("/permits/") => {
+                change(request, |body| {
+                    if let Some(token) = body["status"]["fencingToken"].as_u64() {
+                        body["status"]["fencingToken"] = (token ^ 1).into();
+                    }
+                });
             }
             Self::SequencesAreForgotten | Self::TokensRepeat if by_operator && is_claim => {
                 change(request, |body| {
@@ -345,6 +366,10 @@ impl Mutation {
                 | Self::OperatorsSeeNoPriority
                 | Self::OperatorsMixUpNamespaces
                 | Self::OperatorsSeeNoRevocation
+                | Self::OperatorsSeeNoDeaths
+                | Self::OperatorsSeeLongTtls
+                | Self::OperatorsSeeBestEffort
+                | Self::OperatorsMixUpBarriers
                 | Self::OperatorsForgetExpiry
                 | Self::OperatorsSeeJobsComplete
                 | Self::OperatorsExpectLess
@@ -357,6 +382,7 @@ impl Mutation {
                 | Self::OperatorsCountTwice
                 | Self::ClientsConfirmAnything
                 | Self::ClientsSeeNoLoss
+                | Self::ClientsSeeFalseExpiry
                 | Self::ClientsSeeNoRevocation
                 | Self::PagesAreMissing
         )
@@ -392,7 +418,7 @@ impl Mutation {
                     object["status"]["ttl"] = format!("{}s", seconds + 10).into();
                 }
             }
-            (Self::OperatorsSeeMorePermits, true) if kind == "Semaphore" => {
+            (Self::OperatorsSeeMorePermits, true) if kind == "Semaphore" && object["spec"].is_object() => {
                 let permits = object["spec"]["permits"].as_u64().unwrap_or(0);
                 object["spec"]["permits"] = (permits + 1).into();
             }
@@ -405,6 +431,20 @@ impl Mutation {
             }
             (Self::OperatorsSeeNoPriority, true) if is_claim => remove(object, &["spec", "priority"]),
             (Self::OperatorsSeeNoRevocation, true) if is_claim => remove(object, &["metadata", "annotations"]),
+            (Self::OperatorsSeeNoDeaths, true) if kind == "Pod" => {
+                object["status"] = json!({ "phase": "Running" });
+            }
+            (Self::OperatorsSeeLongTtls, true) if is_claim => {
+                if let Some(seconds) = seconds(&object["spec"]["ttl"]) {
+                    object["spec"]["ttl"] = format!("{}s", seconds + 30).into();
+                }
+            }
+            (Self::OperatorsSeeBestEffort, true) if kind == "Semaphore" && object["spec"].is_object() => {
+                object["spec"]["queueing"] = "BestEffortFIFO".into();
+            }
+            (Self::OperatorsMixUpBarriers, true) if kind == "Arrival" => {
+                remove(object, &["metadata", "ownerReferences"]);
+            }
             (Self::OperatorsSeeJobsComplete, true) if kind == "Job" => {
                 object["status"] = json!({ "succeeded": 1, "conditions": [
                     { "type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" },
@@ -437,6 +477,12 @@ impl Mutation {
                     && object["status"]["phase"] != "Granted" =>
             {
                 object["status"]["phase"] = "Granted".into();
+            }
+            (Self::ClientsSeeFalseExpiry, false) if is_claim && object["status"]["phase"] == "Granted" => {
+                let version = object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+                if version.is_some_and(|version: u64| version.is_multiple_of(8)) {
+                    object["status"]["phase"] = "Expired".into();
+                }
             }
             (Self::ClientsSeeNoRevocation, false) if is_claim => {
                 remove(object, &["metadata", "annotations"]);

@@ -7,6 +7,7 @@ use std::{
 
 use serde_json::Value;
 
+use konductor::LossReason;
 use konductor_operator::engine::Sizes;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     plan::{Need, Plan},
     server::{Change, Key, Server, resource},
     sizes::{self, Population},
-    world::{ONLOOKERS, TEAM, TEAMS, View},
+    world::{ONLOOKERS, TEAM, TEAMS, View, holder},
 };
 
 /// How long a claim waits before it counts as passed over: by then every operator that is well has seen it.
@@ -25,7 +26,7 @@ const SEEN: Duration = Duration::from_secs(20);
 const UNSEEN: Duration = Duration::from_mins(1);
 
 /// How long after all trouble order counts: a claim is set aside for up to a minute when a write on it came to nothing.
-const SETTLED: Duration = Duration::from_secs(90);
+pub(crate) const SETTLED: Duration = Duration::from_secs(90);
 
 /// How long after all trouble what was asked for meanwhile has ended: a request may be late by a minute.
 const PAST: Duration = Duration::from_mins(2);
@@ -52,6 +53,15 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// How long after all trouble nothing is waited for any more that was asked for before.
 const ANSWERED: Duration = Duration::from_secs(20);
 
+/// How long what its deadline ends may live on: the kernel needs a moment, and a clock's step is a millisecond.
+const DYING: Duration = Duration::from_millis(50);
+
+/// How long a write that was sent may take to land.
+const LATE: Duration = Duration::from_mins(1);
+
+/// How long after a holder's TTL, counted from its last renewal, an operator that is well has freed what it held.
+const FREED: Duration = Duration::from_secs(10);
+
 /// Something that must not be.
 #[derive(Clone, Debug)]
 pub struct Broken {
@@ -69,12 +79,73 @@ struct Hold {
     token: u64,
     /// When what it protects has ended at the latest, or has ended.
     until: Duration,
+    /// Its last deadline.
+    fence: Duration,
+    /// When its machine went on last.
+    awake_since: Duration,
     /// What it protects has ended: a later deadline is of no concern.
     has_ended: bool,
     /// Its machine is suspended.
     sleeps: bool,
     /// Its claim was taken away by hand, which is nobody's fault but of who did it.
     is_void: bool,
+}
+
+/// What somebody holds that is told that it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Which lock.
+    pub lock: usize,
+    /// How many permits.
+    pub weight: u64,
+    /// Its fencing token.
+    pub token: u64,
+    /// When what it protects must have ended, unless that is extended.
+    pub fence: Duration,
+    /// When it has ended at the latest; never when it is a tree of processes, which may live on when its deadline has
+    /// passed, and has ended when nothing of it is left.
+    pub until: Duration,
+}
+
+impl Hold {
+    fn new(now: Duration, taken: Taken, is_void: bool) -> Self {
+        let Taken { lock, weight, token, fence, until } = taken;
+        Self { lock, weight, token, until, fence, awake_since: now, has_ended: false, sleeps: false, is_void }
+    }
+
+    /// It is a tree of processes that runs when its deadline has passed.
+    fn outlives_its_fence(&self, now: Duration) -> bool {
+        self.until == Duration::MAX && !self.has_ended && !self.sleeps && now > self.fence.max(self.awake_since) + DYING
+    }
+}
+
+/// What is seen of a holder's life.
+#[derive(Clone, Debug)]
+struct Renewed {
+    at: Value,
+    since: Duration,
+    /// Since when its container has ended for good.
+    dead_since: Option<Duration>,
+}
+
+/// Whether the container of a claim has ended for good, by its pod.
+fn is_dead(claim: &Value, server: &Server) -> bool {
+    let reference = &claim["spec"]["pod"];
+    let (Some(namespace), Some(name)) = (claim["metadata"]["namespace"].as_str(), reference["name"].as_str()) else {
+        return false;
+    };
+    let pod = server.store.get(&(resource::PODS, namespace.to_owned(), name.to_owned()));
+    pod.is_some_and(|pod| {
+        let status = &pod.value["status"];
+        pod.value["metadata"]["uid"] == reference["uid"]
+            && matches!(status["phase"].as_str(), Some("Failed" | "Succeeded"))
+            && !status["containerStatuses"][0]["state"]["terminated"].is_null()
+    })
+}
+
+/// Of a span in whole seconds, how long.
+fn seconds(span: &Value) -> Option<Duration> {
+    span.as_str()?.strip_suffix('s')?.parse().ok().map(Duration::from_secs)
 }
 
 /// Where a job stands, as a gate asks for it.
@@ -153,6 +224,41 @@ fn counts_for(barrier: &Value, arrival: &Value) -> bool {
         && owners.next().is_none_or(|owner| owner["uid"] == barrier["metadata"]["uid"])
 }
 
+/// What a lock's status says that is not so, if so many are held and wait, and these hold it.
+fn untrue(
+    object: &Value,
+    is_semaphore: bool,
+    permits: u64,
+    held: u64,
+    waiting: u64,
+    holders: &BTreeSet<String>,
+) -> Option<String> {
+    let status = &object["status"];
+    let mut must_be =
+        vec![("waiting", waiting.into()), ("observedGeneration", object["metadata"]["generation"].clone())];
+    if is_semaphore {
+        let free = permits.saturating_sub(held);
+        let phase = match (permits, free) {
+            (0, _) => "Paused",
+            (_, 0) => "Full",
+            _ => "Available",
+        };
+        must_be.extend([("inUse", held.into()), ("available", free.into()), ("phase", phase.into())]);
+    } else {
+        must_be.push(("phase", if held > 0 { "Held" } else { "Available" }.into()));
+    }
+    let wrong = must_be.into_iter().find(|(field, must_be)| status[*field] != *must_be);
+    let said: BTreeSet<_> = match &status["holders"] {
+        Value::Array(all) => all.iter().map(Value::to_string).collect(),
+        _ => Some(&status["holder"]).filter(|holder| !holder.is_null()).map(Value::to_string).into_iter().collect(),
+    };
+    match wrong {
+        Some((field, must_be)) => Some(format!("{field} {}, and it is {must_be}", status[field])),
+        None if said != *holders => Some(format!("that {said:?} hold it, and {holders:?} do")),
+        None => None,
+    }
+}
+
 /// The number of the only resource of this kind.
 fn id_of(kind: &str) -> usize {
     resource::all().iter().position(|resource| resource.kind == kind).expect("it is served")
@@ -186,8 +292,8 @@ pub struct Observers {
     past: Vec<Vec<(Duration, u64)>>,
     /// Grants that nobody of Konductor has taken, by lock and token: by hand, with a namespace, by an old backup.
     taken: BTreeSet<(usize, u64)>,
-    /// All grants that there have been.
-    granted: BTreeSet<(usize, u64)>,
+    /// All grants that there have been, by lock and token, and when.
+    granted: BTreeMap<(usize, u64), Duration>,
     /// Since when each claim is to be given back.
     revoked: BTreeMap<(usize, String), Duration>,
     /// Until when each job was complete, by its name.
@@ -217,6 +323,8 @@ pub struct Observers {
     /// Since when neither where each barrier stands has changed nor what it is decided by; nothing once it has been
     /// looked at since, or if it is not there.
     unseen_barriers: Vec<Option<Duration>>,
+    /// Of each claim that is held, by UID: what its last renewal says, and since when; and since when its pod is dead.
+    held: BTreeMap<String, Renewed>,
     population: Population,
     /// Of each gate, on which connection of the leader it is decided by what is known there, whether that has it open,
     /// and since when both are so.
@@ -237,7 +345,7 @@ impl Observers {
             tokens: vec![Vec::new(); plan.locks.len()],
             past: vec![Vec::new(); plan.locks.len()],
             taken: BTreeSet::new(),
-            granted: BTreeSet::new(),
+            granted: BTreeMap::new(),
             revoked: BTreeMap::new(),
             complete: BTreeMap::new(),
             ended_rounds: BTreeMap::new(),
@@ -248,6 +356,7 @@ impl Observers {
             lets: (false, Duration::ZERO),
             full: vec![None; plan.barriers.len()],
             unseen_barriers: vec![Some(Duration::ZERO); plan.barriers.len()],
+            held: BTreeMap::new(),
             population: Population::default(),
             decided: BTreeMap::new(),
             figures: BTreeMap::new(),
@@ -347,21 +456,12 @@ impl Observers {
         self.asks.insert(client, now);
     }
 
-    /// A client holds so much of a lock, until this at the latest, or until it is said to have ended.
-    #[expect(clippy::too_many_arguments, reason = "all that there is to know of it")]
-    pub fn held(
-        &mut self,
-        now: Duration,
-        client: usize,
-        lock: usize,
-        weight: u64,
-        token: u64,
-        until: Duration,
-        server: &Server,
-    ) {
+    /// A client is told that it holds something.
+    pub fn held(&mut self, now: Duration, client: usize, taken: Taken, server: &Server) {
+        let Taken { lock, weight, token, fence, .. } = taken;
         self.count("held");
         let name = self.plan.locks[lock].name.clone();
-        if until <= now {
+        if fence <= now {
             let what = format!("client {client} holds {name} when its deadline has passed");
             return self.broken(now, what);
         }
@@ -371,12 +471,12 @@ impl Observers {
                 let what = format!("I1: client {client} holds {name} with token {token}, and no claim has that");
                 self.broken(now, what);
             }
-            let hold = Hold { lock, weight, token, until, has_ended: false, sleeps: false, is_void: true };
-            self.holds.insert((client, lock), hold);
+            self.holds.insert((client, lock), Hold::new(now, taken, true));
             return;
         }
-        // An operator that has not seen a semaphore's edit yet grants by what it was before.
-        let since = self.asks.get(&client).copied().unwrap_or_default().min(now.saturating_sub(UNSEEN));
+        // An operator that has not seen a semaphore's edit yet grants by what it was before, and the grant may be late.
+        let granted = self.granted.get(&(lock, token)).copied().unwrap_or(now);
+        let since = granted.saturating_sub(UNSEEN + LATE);
         let history = &self.permits[lock];
         let first = history.iter().rposition(|(from, _)| *from <= since).unwrap_or(0);
         let allowed = history[first..].iter().map(|(_, permits)| *permits).max().unwrap_or(0);
@@ -410,8 +510,7 @@ impl Observers {
                 format!("order: client {client} asked at {asked:?} and has token {token}; {other} ended at {end:?}");
             self.broken.push(Broken { at: now, what });
         }
-        let hold = Hold { lock, weight, token, until, has_ended: false, sleeps: false, is_void: false };
-        self.holds.insert((client, lock), hold);
+        self.holds.insert((client, lock), Hold::new(now, taken, false));
     }
 
     /// The versions of all claims, by UID.
@@ -444,7 +543,7 @@ impl Observers {
     /// may be given again: who restores a backup has to know (`docs/reliability.md`).
     pub fn restored(&mut self, now: Duration, before: &BTreeMap<String, String>, server: &Server) {
         self.count("etcd restored");
-        let lost = self.granted.iter().filter(|(lock, token)| self.claim_of(*lock, *token, server).is_none());
+        let lost = self.granted.keys().filter(|(lock, token)| self.claim_of(*lock, *token, server).is_none());
         let lost: Vec<_> = lost.copied().collect();
         self.taken.extend(lost);
         let is_same = |hold: &Hold| {
@@ -485,19 +584,58 @@ impl Observers {
     }
 
     /// A client says that its deadline is later now.
-    pub fn extended(&mut self, client: usize, deadline: Duration) {
+    pub fn extended(&mut self, client: usize, lock: usize, fence: Duration, until: Duration) {
         self.count("extended");
-        let lock = self.plan.clients[client].lock;
         if let Some(hold) = self.holds.get_mut(&(client, lock)).filter(|hold| !hold.has_ended) {
-            hold.until = deadline;
+            (hold.fence, hold.until) = (fence, until);
+        }
+    }
+
+    /// A client says that it does not hold its lock any more, and why: it must not give up what is its own.
+    pub fn lost(&mut self, now: Duration, client: usize, lock: usize, why: &LossReason, server: &Server) {
+        let Some(hold) = self.holds.get(&(client, lock)).filter(|hold| !hold.has_ended).cloned() else { return };
+        self.count("losses held against what is so");
+        let is_there = || self.claim_of(lock, hold.token, server).is_some();
+        let is_early = match why {
+            LossReason::Revoked(_) => false,
+            LossReason::DeadlinePassed => now + DYING < hold.fence,
+            // What a backup has brought back was lost all the same.
+            _ => is_there() && !self.figures.contains_key("etcd restored"),
+        };
+        if is_early {
+            let (name, fence) = (&self.plan.locks[lock].name, hold.fence);
+            self.broken(now, format!("I5: client {client} gives {name} up, its own until {fence:?}: {why}"));
+        }
+    }
+
+    /// A client that runs has not been told for a while that its deadline has passed.
+    pub fn untold(&mut self, now: Duration, client: usize) {
+        self.broken(now, format!("I2: client {client} is not told that its deadline has passed"));
+    }
+
+    /// Nothing that somebody protects lives on when its deadline has passed.
+    fn look_at_fences(&mut self, now: Duration) {
+        let late = self.holds.iter_mut().filter(|(_, hold)| hold.outlives_its_fence(now));
+        let late: Vec<_> = late
+            .map(|((client, lock), hold)| {
+                // Told once.
+                hold.has_ended = true;
+                (*client, *lock, hold.fence)
+            })
+            .collect();
+        for (client, lock, fence) in late {
+            let name = &self.plan.locks[lock].name;
+            self.broken(now, format!("I2: client {client} runs with {name} after its deadline at {fence:?}"));
         }
     }
 
     /// The machine of a client is suspended, or goes on: what does not run does no harm.
-    pub fn suspended(&mut self, client: usize, sleeps: bool) {
+    pub fn suspended(&mut self, now: Duration, client: usize, sleeps: bool) {
         for (_, hold) in self.holds.iter_mut().filter(|((of, _), _)| *of == client) {
             hold.sleeps = sleeps;
+            hold.awake_since = now;
         }
+        self.look_at_fences(now);
     }
 
     /// What a client protects runs on after its machine was suspended: then it is still its turn.
@@ -512,6 +650,7 @@ impl Observers {
 
     /// What a client protected has ended.
     pub fn ended(&mut self, now: Duration, client: usize) {
+        self.look_at_fences(now);
         for (_, hold) in self.holds.iter_mut().filter(|((of, _), hold)| *of == client && !hold.has_ended) {
             hold.until = hold.until.min(now);
             hold.has_ended = true;
@@ -648,7 +787,9 @@ impl Observers {
             let token = after["status"]["fencingToken"].as_u64().unwrap_or(0);
             let locks = (0..self.plan.locks.len()).filter(|number| self.is_lock_of(*number, after));
             let granted: Vec<_> = locks.map(|number| (number, token)).collect();
-            self.granted.extend(granted);
+            for of in granted {
+                self.granted.entry(of).or_insert(now);
+            }
         }
         if !held(&was) && is == "Granted" {
             self.count("granted");
@@ -682,7 +823,10 @@ impl Observers {
     fn expired(&mut self, now: Duration, change: &Change) {
         let claim = &change.object.value;
         let past = if self.plan.calm.is_zero() { Duration::ZERO } else { PAST };
+        let dies =
+            |(number, client): (usize, &crate::plan::Client)| client.dies && claim["spec"]["holder"] == holder(number);
         if claim["spec"]["holder"] != "stranger"
+            && !self.plan.clients.iter().enumerate().any(dies)
             && self.calm.is_some_and(|calm| created(claim).is_some_and(|created| created > calm + past))
         {
             self.broken(now, format!("the claim {} expires when all is well", change.key.2));
@@ -718,6 +862,12 @@ impl Observers {
             (-priority, claim["status"]["ticket"].as_u64().unwrap_or(u64::MAX))
         };
         let seconds = |claim: &Value| created(claim).unwrap_or(Duration::MAX);
+        let weight = |claim: &Value| claim["spec"]["permits"].as_u64().unwrap_or(1);
+        // Whoever needs more than there is at all is in nobody's way; by best effort also who needs more than is free.
+        let number = (0..self.plan.locks.len()).find(|number| self.is_lock_of(*number, granted));
+        let Some(planned) = number.map(|number| &self.plan.locks[number]) else { return };
+        let most = if planned.best_effort { weight(granted) } else { planned.permits };
+        let mut held_against = 0;
         for (key, stored) in server.store.list(change.key.0, Some(&change.key.1), None, u64::MAX) {
             let waiting = &stored.value;
             let same =
@@ -725,12 +875,18 @@ impl Observers {
             if key != &change.key
                 && same
                 && waiting["status"]["phase"] == "Pending"
-                && rank(waiting) < rank(granted)
-                && waiting["spec"]["permits"].as_u64() <= granted["spec"]["permits"].as_u64()
+                && weight(waiting) <= most
                 && seconds(waiting).saturating_add(SEEN) < now
             {
+                held_against += 1;
+                if rank(waiting) > rank(granted) {
+                    continue;
+                }
                 self.passed.entry((key.0, key.2.clone())).or_insert_with(|| (token, change.key.2.clone()));
             }
+        }
+        if held_against > 0 {
+            self.count("grants held against who waited");
         }
     }
 
@@ -760,7 +916,7 @@ impl Observers {
         let name = change.key.2.clone();
         let id = id_of("Arrival");
         let all = server.store.list(id, Some(&change.key.1), None, u64::MAX);
-        let all: Vec<_> = all.filter(|(_, arrival)| arrival.value["spec"]["barrier"] == name.as_str()).collect();
+        let all: Vec<_> = all.filter(|(_, arrival)| counts_for(after, &arrival.value)).collect();
         let round = |object: &Value| object["status"]["round"].as_u64().unwrap_or(0);
         let answers = |object: &Value| object["status"]["observedGeneration"].clone();
         if matches!(was.as_str(), "Open" | "Failed")
@@ -809,7 +965,7 @@ impl Observers {
         }
         // Who comes while it is decided may be too late.
         let in_time = |arrival: &Value| created(arrival).is_some_and(|at| at + SECOND + AT_ONCE < now);
-        let known = all.iter().filter(|(_, arrival)| counts_for(after, &arrival.value) && in_time(&arrival.value));
+        let known = all.iter().filter(|(_, arrival)| in_time(&arrival.value));
         let known: BTreeSet<_> = known.map(|(_, arrival)| arrival.value["spec"]["key"].to_string()).collect();
         let enough = count("quorum").unwrap_or(expected).min(expected);
         if fails && self.is_settled(now) && known.len() as u64 >= enough {
@@ -1021,8 +1177,50 @@ impl Observers {
         }
     }
 
+    /// What its holder has not renewed for its TTL is freed soon after, and at once when its pod says that it is dead.
+    fn look_at_lives(&mut self, now: Duration, server: &Server) {
+        let mut before = std::mem::take(&mut self.held);
+        let is_settled = self.is_settled(now);
+        for kind in ["Permit", "LeaseRequest"] {
+            for (_, stored) in
+                TEAMS.into_iter().flat_map(|team| server.store.list(id_of(kind), Some(team), None, u64::MAX))
+            {
+                let claim = &stored.value;
+                if !matches!(claims::state_of(claim), "Granted" | "Revoking") {
+                    continue;
+                }
+                let uid = claim["metadata"]["uid"].as_str().unwrap_or_default();
+                let at = &claim["spec"]["renewTime"];
+                let known = before.remove(uid).filter(|known| known.at == *at);
+                let mut known = known.unwrap_or_else(|| Renewed { at: at.clone(), since: now, dead_since: None });
+                known.dead_since = if is_dead(claim, server) { known.dead_since.or(Some(now)) } else { None };
+                // A TTL of its own, or else that in force.
+                let ttl = seconds(&claim["spec"]["ttl"]).or_else(|| seconds(&claim["status"]["ttl"]));
+                let is_over = |since: Duration, span: Duration| now > since + span + SECOND;
+                let what = match (ttl, known.dead_since) {
+                    (_, Some(since)) if is_over(since, AT_ONCE) => {
+                        Some(format!("its container has ended at {since:?}"))
+                    }
+                    (Some(ttl), _) if is_over(known.since, ttl + FREED) => {
+                        Some(format!("it was renewed at {:?}, for {ttl:?}", known.since))
+                    }
+                    _ => None,
+                };
+                if is_settled && let Some(what) = what {
+                    // Told once.
+                    known.since = Duration::MAX / 2;
+                    known.dead_since = known.dead_since.and(Some(Duration::MAX / 2));
+                    self.broken(now, format!("I4: the claim {} is held, and {what}", claim["metadata"]["name"]));
+                }
+                self.held.insert(uid.to_owned(), known);
+            }
+        }
+    }
+
     /// When all is well and nothing has changed for a while, every lock, every gate and every barrier says what is.
     pub fn at_rest(&mut self, now: Duration, server: &Server) {
+        self.look_at_fences(now);
+        self.look_at_lives(now, server);
         if !self.is_settled(now) || now < AT_REST {
             return;
         }
@@ -1049,11 +1247,14 @@ impl Observers {
                 },
             );
             let weight = |claim: &Value| claim["spec"]["permits"].as_u64().unwrap_or(1);
-            let held: u64 = held.map(weight).sum();
+            let held_claims: Vec<_> = held.collect();
+            let held: u64 = held_claims.iter().map(|claim| weight(claim)).sum();
             let waiting = server.store.list(id(claims), Some(team), None, u64::MAX).map(|(_, claim)| &claim.value);
             let waiting = waiting
                 .filter(|claim| self.is_lock_of(number, claim) && matches!(claims::state_of(claim), "new" | "Pending"));
-            let first = waiting.min_by_key(|claim| {
+            let waiting: Vec<_> = waiting.collect();
+            let all_waiting = waiting.len() as u64;
+            let first = waiting.into_iter().min_by_key(|claim| {
                 let priority = claim["spec"]["priority"].as_i64().unwrap_or(0);
                 (-priority, claim["status"]["ticket"].as_u64().unwrap_or(u64::MAX))
             });
@@ -1074,11 +1275,11 @@ impl Observers {
                 self.broken(now, what);
                 continue;
             }
-            let status = &found.value["status"];
-            let says =
-                if lock.is_semaphore { status["inUse"].as_u64() } else { Some(u64::from(status["phase"] == "Held")) };
-            if says != Some(held) {
-                let what = format!("I8: {} says that {says:?} are in use, and {held} are", lock.name);
+            let holders: BTreeSet<_> = held_claims.iter().map(|claim| claim["spec"]["holder"].to_string()).collect();
+            let what = untrue(&found.value, lock.is_semaphore, permits, held, all_waiting, &holders);
+            let what = what.map(|what| format!("I8: {} says {what}", lock.name));
+            self.count("locks at rest that were looked at");
+            if let Some(what) = what {
                 self.quiet[number] = now;
                 self.broken(now, what);
             }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{chance::Chance, mutation::Mutation, world::TEAMS};
+use crate::{chance::Chance, mutation::Mutation, observe::SETTLED, world::TEAMS};
 
 /// How long things go wrong at most. After that all is well, and everybody has to come to an end.
 pub const TROUBLE: Duration = Duration::from_secs(90);
@@ -24,6 +24,9 @@ pub struct Lock {
     /// Whose it is: an index of [`TEAMS`].
     #[serde(default)]
     pub team: usize,
+    /// Whether who fits overtakes who does not: its `queueing`.
+    #[serde(default)]
+    pub best_effort: bool,
 }
 
 /// Who wants to hold a lock.
@@ -53,6 +56,9 @@ pub struct Client {
     pub awaits: Option<Awaited>,
     /// It is a `konductor-run`; else a program that uses the library.
     pub wrapper: Option<Wrapper>,
+    /// It dies at the end of its work in place of releasing, and does not come back.
+    #[serde(default)]
+    pub dies: bool,
 }
 
 /// How a `konductor-run` and its command are.
@@ -66,6 +72,12 @@ pub struct Wrapper {
     pub reaction: Option<Duration>,
     /// How long what the command leaves behind goes on.
     pub leaves: Option<Duration>,
+    /// How long it waits for what it wants.
+    #[serde(default)]
+    pub wait_timeout: Option<Duration>,
+    /// Whether it arrives also when its command has failed.
+    #[serde(default)]
+    pub any_end: bool,
 }
 
 /// What is waited for.
@@ -329,7 +341,14 @@ impl Plan {
                 let is_semaphore = c.happens(600);
                 let permits = if is_semaphore { c.within(1, 3) } else { 1 };
                 let kind = if is_semaphore { "semaphore" } else { "lease" };
-                Lock { is_semaphore, name: format!("{kind}-{number}"), permits, ttl: c.within(5, 20), team: 0 }
+                Lock {
+                    is_semaphore,
+                    name: format!("{kind}-{number}"),
+                    permits,
+                    ttl: c.within(5, 20),
+                    team: 0,
+                    best_effort: false,
+                }
             })
             .collect();
         let calm = if c.happens(150) { Duration::ZERO } else { Duration::from_secs(c.within(20, TROUBLE.as_secs())) };
@@ -349,6 +368,7 @@ impl Plan {
                     arrives: None,
                     awaits: None,
                     wrapper: c.happens(400).then(|| wrapper(c, lock, locks.len())),
+                    dies: false,
                 }
             })
             .collect();
@@ -410,12 +430,63 @@ impl Plan {
                 plan.events.push((at, what));
             }
         }
-        plan.beside(&mut Chance::new(seed, 3));
-        plan.machines(&mut Chance::new(seed, 4));
-        plan.teams(&mut Chance::new(seed, 5));
-        plan.people(&mut Chance::new(seed, 6));
-        plan.events.sort_by_key(|(at, _)| *at);
+        plan.more();
         plan
+    }
+
+    /// What has come to plans over time, each by a chance of its own, so that what else a seed makes is as before.
+    fn more(&mut self) {
+        self.beside(&mut Chance::new(self.seed, 3));
+        self.machines(&mut Chance::new(self.seed, 4));
+        self.teams(&mut Chance::new(self.seed, 5));
+        self.people(&mut Chance::new(self.seed, 6));
+        self.queues(&mut Chance::new(self.seed, 7));
+        self.late(&mut Chance::new(self.seed, 8));
+        self.settings(&mut Chance::new(self.seed, 9));
+        self.events.sort_by_key(|(at, _)| *at);
+    }
+
+    /// What else a `konductor-run` can be told.
+    fn settings(&mut self, c: &mut Chance) {
+        for wrapper in self.clients.iter_mut().filter_map(|client| client.wrapper.as_mut()) {
+            wrapper.any_end = c.happens(200);
+            wrapper.wait_timeout = c.happens(100).then(|| c.millis(2000, 60_000));
+        }
+    }
+
+    /// How who waits for semaphores is let in.
+    fn queues(&mut self, c: &mut Chance) {
+        for lock in self.locks.iter_mut().filter(|lock| lock.is_semaphore) {
+            lock.best_effort = c.happens(250);
+        }
+    }
+
+    /// Those who come when all has been well for a while, so that nothing excuses what becomes of them: one that dies
+    /// while it holds something, and a crowd that has to wait in line.
+    fn late(&mut self, c: &mut Chance) {
+        let lock = c.below(self.locks.len() as u64) as usize;
+        let dies = c.happens(150);
+        let crowd = if c.happens(150) { c.within(3, 6) } else { 0 };
+        // A crowd is of more use where claims have different weights.
+        let lock = if crowd > 0 { self.locks.iter().position(|lock| lock.permits > 1).unwrap_or(lock) } else { lock };
+        for number in 0..u64::from(dies) + crowd {
+            let dies = dies && number == 0;
+            self.clients.push(Client {
+                lock,
+                permits: c.within(1, self.locks[lock].permits),
+                priority: if !dies && c.happens(300) { c.within(0, 4) as i32 - 2 } else { 0 },
+                ttl: Some(c.within(10, 50)),
+                begins: self.calm + SETTLED + c.millis(0, 20_000),
+                works: c.millis(0, if dies { 10_000 } else { 60_000 }),
+                times: 1,
+                in_pod: c.happens(600),
+                drift: 0,
+                arrives: None,
+                awaits: None,
+                wrapper: None,
+                dies,
+            });
+        }
     }
 
     /// What there is besides: who looks on, who disturbs, and who works on for long when it is to end.
@@ -643,5 +714,7 @@ fn wrapper(c: &mut Chance, lock: usize, locks: usize) -> Wrapper {
         grace: c.millis(0, 10_000),
         reaction: c.happens(800).then(|| c.millis(0, 5000)),
         leaves: c.happens(300).then(|| c.millis(0, 20_000)),
+        wait_timeout: None,
+        any_end: false,
     }
 }

@@ -41,6 +41,12 @@ fn what_breaks_a_promise_is_noticed() {
         (Mutation::GivenUpRequestsAreKept, "memory"),
         (Mutation::ConditionsAreHeardLate, "exact"),
         (Mutation::OperatorsSeeNoRounds, "barrier-0 is"),
+        (Mutation::OperatorsSeeNoDeaths, "I4"),
+        (Mutation::OperatorsSeeLongTtls, "I4"),
+        (Mutation::ClientsSeeFalseExpiry, "I5"),
+        (Mutation::DeadlinesAreNotTold, "I2"),
+        (Mutation::TokensAreSwapped, "order"),
+        (Mutation::UseIsForgotten, "I8"),
     ] {
         let noticed = (1..=60).find(|seed| {
             let plan = Plan { mutation: Some(mutation), ..Plan::of(*seed) };

@@ -140,6 +140,8 @@ pub struct Server {
     pub page: usize,
     /// What is created has the UID of what had its name before: not so on any real server.
     pub keeps_uids: bool,
+    /// Whether arrivals are left when their barrier has gone, as a garbage collector does that stands still.
+    pub keeps_arrivals: bool,
     /// How admission refuses what is written of claims and arrivals.
     pub refusals: BTreeSet<Refusal>,
     made: u64,
@@ -636,7 +638,8 @@ impl Server {
     /// Objects all of whose owners are gone: what the garbage collector deletes.
     fn orphans(&self) -> Vec<Key> {
         let mut orphans = Vec::new();
-        for id in 0..resource::all().len() {
+        let is_collected = |id: &usize| !self.keeps_arrivals || resource::all()[*id].kind != "Arrival";
+        for id in (0..resource::all().len()).filter(is_collected) {
             for (key, stored) in self.store.list(id, None, None, u64::MAX) {
                 let owners = stored.value["metadata"]["ownerReferences"].as_array().map_or(&[][..], Vec::as_slice);
                 if !owners.is_empty()

@@ -11,7 +11,7 @@ use std::{
 
 use http::Method;
 use konductor::{
-    Client, Command, Event, Exit, PodReference, Request, Wanted,
+    Client, Command, Event, Exit, LossReason, PodReference, Request, Wanted,
     rendezvous::{self, Arriving, Progress},
 };
 use konductor_cluster::{
@@ -29,7 +29,7 @@ use super::{Inner, ONLOOKERS, TEAM, World, neighbour, network, process::Process,
 use crate::{
     chance::Chance,
     mutation::Mutation,
-    observe::{self, Broken},
+    observe::{self, Broken, Taken},
     plan::{Awaited, Plan, Target, Weather, What, Who, Wrapper},
     server::{Key, Refusal, Server, resource},
     sizes::CENSUS,
@@ -65,6 +65,9 @@ const RESTARTED: Duration = Duration::from_secs(30);
 
 /// How long after a machine went on what is overdue is dead: the kernel rings at once, and kills.
 const RESUMED: Duration = Duration::from_millis(50);
+
+/// How long after a deadline its holder is told that it has passed.
+const TOLD: Duration = Duration::from_secs(1);
 
 /// How long a command takes to end when it is told to.
 const REACTION: Duration = Duration::from_millis(100);
@@ -261,6 +264,7 @@ impl Cast {
         while world.inner().observers.has_unseen_barriers() && tokio::time::Instant::now() < last {
             sleep(Duration::from_secs(1)).await;
         }
+        world.rest().await;
         let now = world.now();
         let mut inner = world.inner();
         let inner = &mut *inner;
@@ -426,6 +430,11 @@ impl Cast {
         (inner.weather, inner.calm) = (weather, calm);
     }
 
+    /// So long, or until all trouble ends.
+    fn until_calm(&self, span: Duration) -> Duration {
+        span.min(self.plan.calm.saturating_sub(self.world.now()))
+    }
+
     /// All trouble ends, also what would have lasted longer.
     fn calm_down(&self) {
         let now = self.world.now();
@@ -449,6 +458,7 @@ impl Cast {
         }
         for process in lock(&self.processes).values() {
             process.thaw();
+            process.resume();
             process.set_clock(0);
         }
         for (number, lock) in self.plan.locks.iter().enumerate().filter(|(_, lock)| lock.is_semaphore) {
@@ -464,7 +474,8 @@ impl Cast {
         let lock = &self.plan.locks[number];
         let (ttl, team) = (format!("{}s", lock.ttl), self.plan.namespace_of(number));
         if lock.is_semaphore {
-            let spec = json!({ "permits": lock.permits, "ttl": ttl });
+            let queueing = if lock.best_effort { "BestEffortFIFO" } else { "StrictFIFO" };
+            let spec = json!({ "permits": lock.permits, "ttl": ttl, "queueing": queueing });
             self.world.create(&path_in(team, OURS, "semaphores"), "konductor.io/v1", "Semaphore", &lock.name, &spec);
         } else {
             let spec = json!({ "ttl": ttl });
@@ -576,7 +587,7 @@ impl Cast {
             What::Freeze(who, span) => {
                 let Some(process) = self.process(who) else { return };
                 process.freeze();
-                sleep(span).await;
+                sleep(self.until_calm(span)).await;
                 world.tell(|| format!("{who} goes on"));
                 process.thaw();
             }
@@ -587,16 +598,17 @@ impl Cast {
                 if let Some(tree) = &tree {
                     tree.suspend();
                 }
-                world.inner().observers.suspended(client, true);
-                sleep(span).await;
+                let now = world.now();
+                world.inner().observers.suspended(now, client, true);
+                sleep(self.until_calm(span)).await;
                 self.resume(client, &process, tree.as_deref()).await;
             }
             What::SuspendOperator(number, span) => {
                 let Some(process) = self.process(Who::Operator(number)) else { return };
                 process.suspend();
-                sleep(span).await;
+                sleep(self.until_calm(span)).await;
                 world.tell(|| format!("the machine of operator {number} goes on"));
-                process.thaw();
+                process.resume();
             }
             What::LoseNode { client, span, is_cut_off, kills } => {
                 self.lose_node(client, span, is_cut_off, kills).await;
@@ -698,12 +710,12 @@ impl Cast {
         let world = &self.world;
         world.tell(|| format!("the machine of client {client} goes on"));
         tree.into_iter().for_each(Tree::resume);
-        process.thaw();
+        process.resume();
         sleep(RESUMED).await;
         let now = world.now();
         let mut inner = world.inner();
         let Inner { server, observers, .. } = &mut *inner;
-        observers.suspended(client, false);
+        observers.suspended(now, client, false);
         observers.resumed(now, client, server);
     }
 
@@ -835,6 +847,18 @@ impl Cast {
         self.pod_ends(client, &name, "Failed", 137).await;
     }
 
+    /// A client dies for good, and so does its pod.
+    async fn die(self: Arc<Self>, client: usize) {
+        if self.process(Who::Client(client)).is_some_and(|process| process.kill()) {
+            self.world.tell(|| format!("client {client} dies"));
+            let now = self.world.now();
+            self.world.inner().observers.ended(now, client);
+            self.world.count("holders that die when all is well");
+            self.pod_fails(client).await;
+            self.finish(client);
+        }
+    }
+
     /// The kubelet says so, when it is there.
     async fn pod_ends(&self, client: usize, name: &str, phase: &str, code: i32) {
         self.kubelet(client).await;
@@ -867,7 +891,7 @@ pub(super) fn word(of: &impl Debug) -> String {
     text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }
 
-pub(super) fn holder(client: usize) -> String {
+pub(crate) fn holder(client: usize) -> String {
     format!("client-{client}")
 }
 
@@ -1097,12 +1121,31 @@ impl Life {
     }
 
     /// When this deadline comes, in the world's time.
-    fn deadline(&self, at: Boottime) -> Duration {
-        let late = match self.cast.plan.mutation {
-            Some(Mutation::CommandsOutliveTheirDeadline) => Duration::from_secs(10),
-            _ => Duration::ZERO,
-        };
-        self.process.moment(at.0).saturating_duration_since(self.cast.world.started) + late
+    pub(super) fn deadline(&self, at: Boottime) -> Duration {
+        self.process.moment(at.0).saturating_duration_since(self.cast.world.started)
+    }
+
+    /// When what a client that uses the library protects has ended at the latest.
+    fn end_after(&self, fence: Duration) -> Duration {
+        let is_late = self.cast.plan.mutation == Some(Mutation::CommandsOutliveTheirDeadline);
+        fence + if is_late { Duration::from_secs(10) } else { Duration::ZERO }
+    }
+
+    /// When the client must have been told that this deadline has passed.
+    fn untold_at(&self, fence: Duration) -> tokio::time::Instant {
+        self.cast.world.started + fence + TOLD
+    }
+
+    /// The deadline has passed, and nothing was told. Returns when it is to be looked at again: who has just gone on
+    /// needs a moment.
+    fn is_untold(&self) -> Option<tokio::time::Instant> {
+        let heard_by = self.process.runs_since() + TOLD;
+        if tokio::time::Instant::now() < heard_by {
+            return Some(heard_by);
+        }
+        let now = self.cast.world.now();
+        self.cast.world.inner().observers.untold(now, self.number);
+        None
     }
 
     /// What the client protects has ended.
@@ -1134,7 +1177,8 @@ impl Life {
             // Its receiver is in the same function.
             let _ = told.send(event);
         }));
-        let (mut works_until, mut has_worked, mut is_over, mut is_told_to_end) = (None, false, false, false);
+        let (mut works_until, mut untold_at) = (None, None);
+        let (mut has_worked, mut is_over, mut is_told_to_end) = (false, false, false);
         loop {
             let never = tokio::time::Instant::now() + Duration::from_secs(1 << 30);
             tokio::select! {
@@ -1148,16 +1192,24 @@ impl Life {
                         Event::Held { .. } if is_told_to_end => {}
                         Event::Held { fencing_token, deadline, .. } => {
                             cast.world.is_told_to_hold(&self.process);
-                            let deadline = self.deadline(deadline);
-                            cast.world.holds(number, plan.lock, plan.permits, fencing_token, deadline);
+                            let fence = self.deadline(deadline);
+                            let (lock, weight, token) = (plan.lock, plan.permits, fencing_token);
+                            let until = self.end_after(fence);
+                            cast.world.holds(number, Taken { lock, weight, token, fence, until });
+                            untold_at = Some(self.untold_at(fence));
                             works_until = Some(tokio::time::Instant::now() + plan.works);
                         }
                         Event::Extended { deadline } => {
                             cast.world.is_told_to_hold(&self.process);
-                            let deadline = self.deadline(deadline);
-                            cast.world.inner().observers.extended(number, deadline);
+                            let fence = self.deadline(deadline);
+                            cast.world.inner().observers.extended(number, plan.lock, fence, self.end_after(fence));
+                            untold_at = untold_at.map(|_| self.untold_at(fence));
                         }
-                        Event::Lost { .. } => {
+                        Event::Lost { reason: LossReason::DeadlinePassed }
+                            if cast.plan.mutation == Some(Mutation::DeadlinesAreNotTold) => {}
+                        Event::Lost { reason } => {
+                            untold_at = None;
+                            cast.world.loses(number, plan.lock, &reason);
                             sleep(REACTION).await;
                             self.end_work();
                             works_until = None;
@@ -1166,9 +1218,14 @@ impl Life {
                         _ => {}
                     }
                 }
+                () = sleep_until(untold_at.unwrap_or(never)) => untold_at = self.is_untold(),
+                () = sleep_until(works_until.unwrap_or(never)), if plan.dies => {
+                    tokio::spawn(Arc::clone(cast).die(number));
+                    works_until = None;
+                }
                 () = sleep_until(works_until.unwrap_or(never)) => {
                     self.end_work();
-                    (works_until, has_worked) = (None, true);
+                    (works_until, untold_at, has_worked) = (None, None, true);
                     let _ = commands.send(Command::Release);
                 }
                 () = cast.ends[number].notified() => {
@@ -1176,7 +1233,7 @@ impl Life {
                     is_told_to_end = true;
                     sleep(REACTION).await;
                     self.end_work();
-                    works_until = None;
+                    (works_until, untold_at) = (None, None);
                     let _ = commands.send(Command::Release);
                 }
                 () = &mut run, if !is_over => is_over = true,

@@ -18,9 +18,11 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use konductor::LossReason;
 use serde_json::{Value, json};
 use tokio::{sync::Notify, time::Instant};
 
+pub(crate) use self::actors::holder;
 pub use self::actors::{Outcome, live, note_panics};
 use self::{
     network::Fate,
@@ -31,7 +33,7 @@ use self::{
 use crate::{
     chance::Chance,
     mutation::Mutation,
-    observe::Observers,
+    observe::{Observers, Taken},
     plan::{Plan, Weather},
     server::{self, Answer, Key, Refusal, Reply, Request, Server, Watch, resource},
 };
@@ -57,6 +59,15 @@ const REQUESTS_OF_EACH: u32 = 5;
 
 /// The same of a client: it has no loop without a pause.
 const CLIENT_REQUESTS: u32 = 30;
+
+/// Turns of one operator or one client in a second of the world, at most.
+const TURNS: [u64; 2] = [100_000, 1000];
+
+/// How long nothing happens in the end, while it is counted what is asked for all the same.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// Requests of one operator meanwhile, at most: those of the election, and a watch or list that begins anew.
+const IDLE_REQUESTS: u64 = 40;
 
 /// How long what was heard may be new to who has not stood still.
 const HEARD: Duration = Duration::from_secs(1);
@@ -99,6 +110,8 @@ struct Inner {
     connections: Connection,
     /// The second of the world that is counted, and requests in it.
     pace: BTreeMap<String, (u64, u32)>,
+    /// All requests of each operator.
+    asked: BTreeMap<String, u64>,
 }
 
 /// What there is to tell to a watch, and when there may be more; of one that ends, its last words.
@@ -125,7 +138,10 @@ impl World {
         let started = Instant::now();
         STARTED.set(Some(started));
         let mut server = Server::default();
-        (server.page, server.keeps_uids) = (plan.page, plan.mutation == Some(Mutation::UidsAreKept));
+        let is = |mutation| plan.mutation == Some(mutation);
+        server.page = plan.page;
+        server.keeps_uids = is(Mutation::UidsAreKept);
+        server.keeps_arrivals = is(Mutation::OperatorsMixUpBarriers);
         let inner = Inner {
             server,
             chance: Chance::new(plan.seed, 2),
@@ -148,6 +164,7 @@ impl World {
             sights: Sights::default(),
             connections: 0,
             pace: BTreeMap::new(),
+            asked: BTreeMap::new(),
         };
         let changed = resource::all().iter().map(|_| Arc::default()).collect();
         Arc::new(Self { inner: Mutex::new(inner), changed, started })
@@ -199,6 +216,19 @@ impl World {
             ("most requests of a client in a second", CLIENT_REQUESTS)
         };
         inner.observers.most(figure, count.into());
+        if process.is_operator {
+            *inner.asked.entry(process.name.clone()).or_default() += 1;
+        }
+        let figure = if process.is_operator {
+            "most turns of an operator in a second"
+        } else {
+            "most turns of a client in a second"
+        };
+        let (turns, most_turns) = (process.most_turns(), TURNS[usize::from(!process.is_operator)]);
+        inner.observers.most(figure, turns);
+        if turns > most_turns {
+            inner.observers.broken(now, format!("{} takes {turns} turns in a second", process.name));
+        }
         if count == most && !is_page {
             inner.observers.broken(now, format!("{} makes {count} requests in a second", process.name));
         }
@@ -213,6 +243,23 @@ impl World {
             let body = String::from_utf8_lossy(&request.body);
             format!("{} asks: {} {}{query} {body}", process.name, request.method, request.path)
         });
+    }
+
+    /// Nothing happens any more, and nobody asks for much.
+    async fn rest(&self) {
+        let before = self.inner().asked.clone();
+        tokio::time::sleep(IDLE).await;
+        let now = self.now();
+        let mut inner = self.inner();
+        let Inner { asked, observers, .. } = &mut *inner;
+        for (operator, asked) in asked.iter() {
+            let asked = asked - before.get(operator).copied().unwrap_or(0);
+            observers.most("most requests of an operator in 20 s in which nothing happens", asked);
+            if asked > IDLE_REQUESTS {
+                observers
+                    .broken(now, format!("{operator} makes {asked} requests in {IDLE:?} in which nothing happens"));
+            }
+        }
     }
 
     /// Whether a process keeps what it has given up.
@@ -430,11 +477,19 @@ impl World {
     }
 
     /// A client holds a lock. Of a claim that etcd has forgotten nobody else knows.
-    fn holds(&self, client: usize, lock: usize, weight: u64, token: u64, until: Duration) {
+    fn holds(&self, client: usize, taken: Taken) {
         let now = self.now();
         let mut inner = self.inner();
         let Inner { server, observers, .. } = &mut *inner;
-        observers.held(now, client, lock, weight, token, until, server);
+        observers.held(now, client, taken, server);
+    }
+
+    /// A client says that it has lost a lock.
+    fn loses(&self, client: usize, lock: usize, why: &LossReason) {
+        let now = self.now();
+        let mut inner = self.inner();
+        let Inner { server, observers, .. } = &mut *inner;
+        observers.lost(now, client, lock, why, server);
     }
 
     /// A request that nothing delays, of people and of controllers.

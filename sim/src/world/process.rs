@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::Waker,
     time::Duration,
@@ -35,7 +35,19 @@ pub(super) struct Process {
     life: Mutex<Life>,
     /// Requests and watches that it has.
     pub(super) open: Open,
+    turns: Turns,
 }
+
+/// How often something of a process has been looked at for whether it can go on: what it does without time passing.
+#[derive(Debug, Default)]
+struct Turns {
+    second: AtomicU64,
+    in_it: AtomicU64,
+    most: AtomicU64,
+}
+
+/// So many turns in one second of the world are a loop in which no time passes: the history would never end.
+const ENDLESS: u64 = 3_000_000;
 
 /// What a process waits for: it has neither given it up nor has it ended.
 #[derive(Debug, Default)]
@@ -46,7 +58,7 @@ pub(super) struct Open {
 
 #[derive(Debug, Default)]
 struct Life {
-    stands_still: bool,
+    is_frozen: bool,
     is_over: bool,
     wakers: Vec<Waker>,
     /// Since when its machine is suspended.
@@ -58,13 +70,29 @@ struct Life {
 }
 
 impl Life {
+    fn stands_still(&self) -> bool {
+        self.is_frozen || self.sleeps_since.is_some()
+    }
+
+    /// It stands still from now on, for one more reason if it did before.
     fn stop(&mut self) {
         let now = Instant::now();
-        if !std::mem::replace(&mut self.stands_still, true) {
+        if !self.stands_still() {
             // Who stops again in the moment in which it went on has heard nothing in between.
             let from = self.stood.filter(|(_, to)| *to == Some(now)).map_or(now, |(from, _)| from);
             self.stood = Some((from, None));
         }
+    }
+
+    /// It goes on, unless there is another reason for it to stand still. Returns who is to be woken.
+    fn go_on(&mut self) -> Vec<Waker> {
+        if self.stands_still() {
+            return Vec::new();
+        }
+        if let Some((_, to)) = &mut self.stood {
+            to.get_or_insert(Instant::now());
+        }
+        std::mem::take(&mut self.wakers)
     }
 
     /// When its machine was suspended, until now.
@@ -89,6 +117,7 @@ impl Process {
             home,
             life: Mutex::default(),
             open: Open::default(),
+            turns: Turns::default(),
         })
     }
 
@@ -98,7 +127,9 @@ impl Process {
 
     /// Has it stand still, as SIGSTOP does.
     pub(super) fn freeze(&self) {
-        self.life().stop();
+        let mut life = self.life();
+        life.stop();
+        life.is_frozen = true;
     }
 
     /// Whether it has not ended.
@@ -130,18 +161,24 @@ impl Process {
         life.sleeps_since.get_or_insert(Instant::now());
     }
 
-    /// Has it go on.
+    /// Has it go on that was frozen, as SIGCONT does: not while its machine is suspended.
     pub(super) fn thaw(&self) {
         let wakers = {
             let mut life = self.life();
-            life.stands_still = false;
-            if let Some((_, to)) = &mut life.stood {
-                to.get_or_insert(Instant::now());
-            }
+            life.is_frozen = false;
+            life.go_on()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Has its machine go on.
+    pub(super) fn resume(&self) {
+        let wakers = {
+            let mut life = self.life();
             if let Some(since) = life.sleeps_since.take() {
                 life.sleeps.push((since, Instant::now()));
             }
-            std::mem::take(&mut life.wakers)
+            life.go_on()
         };
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -156,6 +193,21 @@ impl Process {
     /// Whether something happens that happens in so many of a thousand cases.
     pub(super) fn happens(&self, per_mille: u32) -> bool {
         self.chance.lock().unwrap_or_else(PoisonError::into_inner).happens(per_mille)
+    }
+
+    /// The most turns that it has taken in a second.
+    pub(super) fn most_turns(&self) -> u64 {
+        self.turns.most.load(Relaxed)
+    }
+
+    fn count_turn(&self) {
+        let second = self.born.elapsed().as_secs();
+        if self.turns.second.swap(second, Relaxed) != second {
+            self.turns.in_it.store(0, Relaxed);
+        }
+        let turns = self.turns.in_it.fetch_add(1, Relaxed) + 1;
+        self.turns.most.fetch_max(turns, Relaxed);
+        assert!(turns < ENDLESS, "{} takes {turns} turns in a second of the world", self.name);
     }
 
     /// Which of so many API servers it is connected to.
@@ -213,11 +265,12 @@ impl Surroundings for Process {
     }
 
     fn runs(&self, waker: &Waker) -> bool {
+        self.count_turn();
         let mut life = self.life();
-        if life.stands_still && !life.is_over {
+        if life.stands_still() && !life.is_over {
             life.wakers.push(waker.clone());
         }
-        !life.stands_still && !life.is_over
+        !life.stands_still() && !life.is_over
     }
 }
 
@@ -236,7 +289,7 @@ mod tests {
         process.suspend();
         tokio::time::advance(MINUTE).await;
         assert_eq!(times(), (MINUTE, 2 * MINUTE));
-        process.thaw();
+        process.resume();
         assert_eq!(process.after(start, MINUTE + MINUTE / 2), Instant::now() + MINUTE / 2);
         tokio::time::advance(MINUTE).await;
         assert_eq!(times(), (2 * MINUTE, 3 * MINUTE));
@@ -246,6 +299,20 @@ mod tests {
         process.thaw();
         assert_eq!(times(), (3 * MINUTE, 4 * MINUTE));
         assert_eq!(process.after(Instant::now(), MINUTE), Instant::now() + MINUTE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_frozen_on_a_suspended_machine_goes_on_when_neither_is_so() {
+        let process = Process::start("p".into(), true, 0, Chance::new(1, 1));
+        process.suspend();
+        process.freeze();
+        process.thaw();
+        assert!(!process.runs(Waker::noop()));
+        process.freeze();
+        process.resume();
+        assert!(!process.runs(Waker::noop()));
+        process.thaw();
+        assert!(process.runs(Waker::noop()));
     }
 
     #[tokio::test(start_paused = true)]

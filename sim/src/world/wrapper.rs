@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     mutation::Mutation,
+    observe::Taken,
     plan::{Awaited, Wrapper},
 };
 
@@ -49,6 +50,8 @@ pub(super) struct Run<'a> {
     heard: UnboundedReceiver<Event>,
     tasks: JoinSet<()>,
     commands: Vec<Option<UnboundedSender<Command>>>,
+    /// The last deadline of each claim, in the world's time.
+    fences: Vec<Duration>,
     tree: Option<Arc<Tree>>,
     armed: Option<Boottime>,
 }
@@ -65,6 +68,7 @@ impl<'a> Run<'a> {
         }
         let (news, heard) = unbounded_channel();
         let commands = claims.iter().map(|_| None).collect();
+        let fences = vec![Duration::MAX; claims.len()];
         Self {
             life,
             wrapper,
@@ -75,6 +79,7 @@ impl<'a> Run<'a> {
             heard,
             tasks: JoinSet::new(),
             commands,
+            fences,
             tree: None,
             armed: None,
         }
@@ -89,8 +94,8 @@ impl<'a> Run<'a> {
             permits: self.claims.iter().map(|claim| claim.permits).collect(),
             held_around: BTreeMap::new(),
             arrivals: own.arrives.iter().map(|barrier| format!("barrier {}", plan.barriers[*barrier].name)).collect(),
-            arrive_on: ArriveOn::Success,
-            wait_timeout: None,
+            arrive_on: if self.wrapper.any_end { ArriveOn::AnyEnd } else { ArriveOn::Success },
+            wait_timeout: self.wrapper.wait_timeout,
             skip_on_timeout: false,
             local: false,
             grace: self.wrapper.grace,
@@ -155,13 +160,29 @@ impl<'a> Run<'a> {
                 self.life.cast.world.unheard(self.life.number, self.heard.len());
                 let mut next = Some(event);
                 while let Some(event) = next {
-                    if matches!(event, Event::Claim(_, konductor::Event::Held { .. } | konductor::Event::Extended { .. })) {
-                        self.life.cast.world.is_told_to_hold(&self.life.process);
+                    if let Event::Claim(index, event) = &event {
+                        self.hear(*index, event);
                     }
                     events.push_back(event);
                     next = self.heard.try_recv().ok();
                 }
             }
+        }
+    }
+
+    /// What it is told of a claim.
+    fn hear(&mut self, index: usize, event: &konductor::Event) {
+        let (Life { cast, number, process, .. }, lock) = (self.life, self.claims[index].lock);
+        match event {
+            konductor::Event::Held { deadline, .. } | konductor::Event::Extended { deadline } => {
+                cast.world.is_told_to_hold(process);
+                self.fences[index] = self.life.deadline(*deadline);
+                if matches!(event, konductor::Event::Extended { .. }) {
+                    cast.world.inner().observers.extended(*number, lock, self.fences[index], Duration::MAX);
+                }
+            }
+            konductor::Event::Lost { reason } => cast.world.loses(*number, lock, reason),
+            _ => {}
         }
     }
 
@@ -240,8 +261,9 @@ impl<'a> Run<'a> {
         let tree = Tree::start(&cast.world, number, self.wrapper, works, watchdog, cast.plan.mutation);
         cast.plant(number, &tree);
         self.tree = Some(tree);
-        for (claim, token) in self.claims.iter().zip(tokens) {
-            cast.world.holds(number, claim.lock, claim.permits, *token, Duration::MAX);
+        for ((claim, token), fence) in self.claims.iter().zip(tokens).zip(&self.fences) {
+            let (lock, weight) = (claim.lock, claim.permits);
+            cast.world.holds(number, Taken { lock, weight, token: *token, fence: *fence, until: Duration::MAX });
         }
     }
 
