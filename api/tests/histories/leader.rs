@@ -342,6 +342,12 @@ impl Leader {
         }
     }
 
+    /// Leads from now on. Who was silent before has the whole time to answer again.
+    pub(crate) fn lead(&mut self, now: Now) {
+        self.notes.mute.clear();
+        self.view().lead(now);
+    }
+
     fn waits_for(&self, term: u64) -> bool {
         matches!(self.operator.view.reign(), Reign::Listing { term: own, .. } if *own == term)
     }
@@ -367,6 +373,9 @@ impl Leader {
             }
             let unchanged = self.notes.claims.get(uid).is_some_and(|claim| claim.version == write.version());
             if let (true, Some(outcome)) = (unchanged, outcome) {
+                if outcome == Outcome::Unknown && write.name() == "expire" {
+                    self.notes.mute.remove(uid);
+                }
                 if outcome == Outcome::NotApplied && !self.notes.doubted.contains(uid) {
                     self.notes.granting.remove(uid);
                 }

@@ -85,7 +85,7 @@ impl World {
             world.create(1, 0, 60);
         }
         let now = world.now();
-        world.leaders[0].view().lead(now);
+        world.leaders[0].lead(now);
         world.work(0);
         world
     }
@@ -109,7 +109,7 @@ impl World {
                 // The clock of the API server goes on, faster than terms are raised.
                 self.pass(Duration::from_secs(100));
             }
-            Step::Lead(operator) => self.leaders[operator].view().lead(now),
+            Step::Lead(operator) => self.leaders[operator].lead(now),
             Step::Follow(operator) => self.leaders[operator].view().stand_down(),
             Step::Forget(operator) => {
                 // It starts anew; what it sent is still on its way.
@@ -157,7 +157,7 @@ impl World {
                 world.api.make_unreadable(&name, true);
                 let now = world.now();
                 world.leaders[operator].watch(&world.api, usize::MAX, &[0, 1], now);
-                world.leaders[operator].view().lead(now);
+                world.leaders[operator].lead(now);
                 for _ in 0..2 {
                     world.decide(operator);
                     while !world.leaders[operator].flights.is_empty() {
@@ -540,7 +540,7 @@ impl World {
         self.resize(3, Queueing::StrictFIFO);
         let now = self.now();
         if *self.leaders[0].operator.view.reign() == Reign::Standby {
-            self.leaders[0].view().lead(now);
+            self.leaders[0].lead(now);
         }
         for _ in 0..2000 {
             let mut busy = self.work(1) | self.work(0);
