@@ -22,9 +22,9 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read as _},
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock, Weak},
 };
@@ -38,7 +38,7 @@ use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag},
     sys::{
-        stat::{Mode, fstat, fstatat},
+        stat::{Mode, fstatat},
         statfs::fstatfs,
     },
 };
@@ -50,7 +50,7 @@ use super::{
     manifest::{Definition, ManifestError},
     place::{LOCK, Opened, is_locked},
     rules::{Standing, concerned, reign, standings},
-    state::{Claim, Unbelievable},
+    state::{Claim, State, Unbelievable},
     store::{STATE_FILE, Store, TERMS_FILE},
 };
 
@@ -248,8 +248,6 @@ impl FolderLock {
         let mount = place.mount_for(haste)?;
         let (store, before) = Store::open(&place, &mount)?;
         let claims = place.claims(haste)?;
-        let definitions = self.manifests()?;
-        let definition = definitions.iter().find(|found| (found.kind, &found.name) == (self.kind, &self.name));
         let mut state = before.clone();
         let mut gone = claims.sweep(&mut state)?;
         store.settle(&mut state);
@@ -288,7 +286,7 @@ impl FolderLock {
             // It does not stand still.
             own.passed_over = false;
         }
-        let mut decided = reign(&state, self.kind, &self.name, definition, now());
+        let mut decided = self.decide(state)?;
         // Terms alone are no news.
         let changed = standings(&before) != standings(&decided) || before.permits != decided.permits;
         let terms = store.wants(&decided).filter(|_| changed);
@@ -321,6 +319,17 @@ impl FolderLock {
         claims.take_turn(name, &standing, file.as_ref(), mine)?;
         drop(lock);
         Ok((standing, file))
+    }
+
+    /// What the rules make of a state. Where nobody wants anything, nothing has to be decided: so who holds alone gives
+    /// back whatever has become of the manifests.
+    fn decide(&self, state: State) -> Result<State> {
+        if state.claims.is_empty() {
+            return Ok(state);
+        }
+        let definitions = self.manifests()?;
+        let definition = definitions.iter().find(|found| (found.kind, &found.name) == (self.kind, &self.name));
+        Ok(reign(&state, self.kind, &self.name, definition, now()))
     }
 
     /// Where the claim of this name stands, whose FIFO is `mine`.
@@ -365,7 +374,7 @@ impl FolderLock {
         for part in [self.kind.plural, &self.name] {
             opened = opened.enter(part, None, haste)?;
         }
-        let file = opened.lock_file()?;
+        let (file, data) = opened.lock_file()?;
         loop {
             match locking.lock(&file, haste) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -375,9 +384,8 @@ impl FolderLock {
                 outcome => break outcome.map_err(|error| opened.failed("lock", LOCK, error))?,
             }
         }
-        let status = fstat(&file).map_err(|error| opened.failed("examine", LOCK, error))?;
         match fstatat(&opened.folder, LOCK, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(now) if (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino) => Ok((opened, file)),
+            Ok(now) if (now.st_dev, now.st_ino) == (data.dev(), data.ino()) => Ok((opened, file)),
             _ => Err(opened.unsteady(LOCK)),
         }
     }
@@ -450,15 +458,21 @@ fn read_manifest(path: &Path) -> Result<String> {
     let file = nix::fcntl::open(path, flags, Mode::empty()).map(File::from);
     let file = file.map_err(|error| failed("open", path, error))?;
     let strange = |wanted| FolderError::Strange { path: path.display().to_string(), wanted };
-    if !file.metadata().map_err(|error| failed("examine", path, error))?.is_file() {
+    let data = file.metadata().map_err(|error| failed("examine", path, error))?;
+    if !data.is_file() {
         return Err(strange("a plain file"));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(room(&data, limits::MANIFEST));
     file.take(limits::MANIFEST + 1).read_to_end(&mut bytes).map_err(|error| failed("read", path, error))?;
     if bytes.len() as u64 > limits::MANIFEST {
         return Err(strange("a manifest of at most 1 MiB"));
     }
     String::from_utf8(bytes).map_err(|_| strange("UTF-8 text"))
+}
+
+/// How much room a file takes that is read as a whole, and one byte more, by which its end is seen at once.
+pub(super) fn room(data: &Metadata, most: u64) -> usize {
+    usize::try_from(data.len().min(most) + 1).unwrap_or_default()
 }
 
 pub(super) fn failed(doing: &'static str, path: &Path, error: impl Into<io::Error>) -> FolderError {

@@ -16,7 +16,7 @@
 //! - **Nobody waits for who stands still in the queue.** Somebody whose turn has come takes it with a lock of its own;
 //!   if it has not done so within some seconds (Ctrl-Z), the next one has its turn. When it goes on it is at its old
 //!   place in the queue.
-//! - **Fencing tokens rise** as in a cluster, also after a power failure: with each transaction the term rises, and starts
+//! - **Fencing tokens rise** as in a cluster, also after a power failure: with each decision the term rises, and starts
 //!   from the time of day. The disk is waited for only now and then, when it has to know how far (`store`).
 //!
 //! - **Looking is no part of it.** [`Local::snapshot`] and [`Local::watch`] show who holds and who waits, and take,
@@ -544,6 +544,33 @@ mod tests {
 
     use super::{folder::STATE_FOLDER, *};
     use crate::{Client, connect::Target};
+
+    #[test]
+    fn who_holds_alone_gives_back_whatever_has_become_of_the_manifests() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |text: &str| fs::write(folder.path().join("s.yaml"), text).unwrap();
+        let manifest = "apiVersion: konductor.io/v1\nkind: Lease\nmetadata:\n  name: s\n";
+        let place = FolderLock {
+            folder: Arc::new(folder.path().to_owned()),
+            kind: Wanted::Lease { name: "s".to_owned() }.kind(),
+            name: "s".to_owned(),
+            any_filesystem: true,
+            in_the_way: Arc::default(),
+        };
+        let mut tokens = Vec::new();
+        for name in ["a", "b"] {
+            let transact = |change| place.transact(&change, name, &Weak::new(), Haste::HoweverLong).unwrap();
+            write(manifest);
+            let ask = Ask { name: name.to_owned(), holder: "me".to_owned(), permits: 1, priority: 0 };
+            let (standing, fifo) = transact(Change::Add(ask));
+            let Standing::Held { token } = standing else { panic!("nobody else wants it: {standing:?}") };
+            tokens.push(token);
+            write("kind: Mistake\n");
+            assert!(matches!(transact(Change::Remove(name.to_owned())), (Standing::Gone, None)));
+            drop(fifo);
+        }
+        assert!(tokens[0] < tokens[1], "{tokens:?}");
+    }
 
     /// With the pauses alone all this would take minutes.
     #[tokio::test]

@@ -333,7 +333,11 @@ impl World {
         let capacity = if begins { 0 } else { 2 };
         let definition = Definition { kind, name, capacity, queueing: Queueing::default(), at };
         let definition = (self.has_manifest || !begins).then_some(&definition);
-        let mut decided = reign(&state, Semaphore::KIND, "s", definition, Timestamp::UNIX_EPOCH);
+        let mut decided = if state.claims.is_empty() {
+            state.clone()
+        } else {
+            reign(&state, Semaphore::KIND, "s", definition, Timestamp::UNIX_EPOCH)
+        };
         let is_needed = self.without != Some(Rule::FromTheFirst)
             || decided.claims.iter().any(|claim| claim.fencing_token.is_some());
         let terms = store.wants(&decided).filter(|_| is_needed);
