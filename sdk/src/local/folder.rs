@@ -204,6 +204,9 @@ pub(super) struct Ask {
     pub(super) holder: String,
     pub(super) permits: u32,
     pub(super) priority: i32,
+    /// Whether it is made also if it has to wait, or if there is something to be said first. If it is not,
+    /// [`FolderError::TakesTime`] says so.
+    pub(super) may_wait: bool,
 }
 
 /// One lock of one folder.
@@ -246,7 +249,7 @@ impl FolderLock {
     ) -> Result<(Standing, Option<File>)> {
         let (place, lock) = self.open(Locking::Exclusively, haste)?;
         let mount = place.mount_for(haste)?;
-        let (store, before) = Store::open(&place, &mount)?;
+        let (store, before) = Store::open(&place, &mount, haste)?;
         let claims = place.claims(haste)?;
         let mut state = before.clone();
         let mut gone = claims.sweep(&mut state)?;
@@ -287,6 +290,12 @@ impl FolderLock {
             own.passed_over = false;
         }
         let mut decided = self.decide(state)?;
+        if let Change::Add(Ask { may_wait: false, .. }) = change {
+            let is_held = matches!(standings(&decided).get(name), Some(Standing::Held { .. }));
+            if !is_held || self.in_the_way.get().is_some() {
+                return Err(FolderError::TakesTime);
+            }
+        }
         // Terms alone are no news.
         let changed = standings(&before) != standings(&decided) || before.permits != decided.permits;
         let terms = store.wants(&decided).filter(|_| changed);
@@ -336,7 +345,7 @@ impl FolderLock {
     pub(super) fn look(&self, name: &str, mine: &Weak<File>, haste: Haste) -> Result<Standing> {
         let (place, _lock) = self.open(Locking::Shared, haste)?;
         let mount = place.mount_for(haste)?;
-        let (_, state) = Store::open(&place, &mount)?;
+        let (_, state) = Store::open(&place, &mount, haste)?;
         let standing = standings(&state).remove(name).unwrap_or(Standing::Gone);
         place.claims(haste)?.take_turn(name, &standing, None, mine)?;
         Ok(standing)

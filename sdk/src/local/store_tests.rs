@@ -311,7 +311,7 @@ impl World {
 
     /// What [`FolderLock::transact`](crate::local::folder::FolderLock::transact) does.
     fn carry_out(&mut self, mount: &Mount, change: &std::result::Result<String, String>) -> Result<()> {
-        let (store, before) = Store::open(&self.disk, mount)?;
+        let (store, before) = Store::open(&self.disk, mount, Haste::HoweverLong)?;
         let mut state = before;
         if let Some(unknown) = self.alive.iter().find(|name| state.claims.iter().all(|claim| claim.name != **name)) {
             return Err(FolderError::Unknown { path: unknown.clone() });
@@ -365,7 +365,7 @@ impl World {
         if self.alive.is_empty() {
             return Ok(());
         }
-        let Ok((_, state)) = Store::open(&self.disk, &self.mounts[0]) else { return Ok(()) };
+        let Ok((_, state)) = Store::open(&self.disk, &self.mounts[0], Haste::HoweverLong) else { return Ok(()) };
         let mut news = BTreeMap::new();
         for (name, standing) in standings(&state) {
             let Standing::Held { token } = standing else { continue };
