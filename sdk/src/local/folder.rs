@@ -22,9 +22,9 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read as _},
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock, Weak},
 };
@@ -38,7 +38,7 @@ use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag},
     sys::{
-        stat::{Mode, fstat, fstatat},
+        stat::{Mode, fstatat},
         statfs::fstatfs,
     },
 };
@@ -50,7 +50,7 @@ use super::{
     manifest::{Definition, ManifestError},
     place::{LOCK, Opened, is_locked},
     rules::{Standing, concerned, reign, standings},
-    state::{Claim, Unbelievable},
+    state::{Claim, State, Unbelievable},
     store::{STATE_FILE, Store, TERMS_FILE},
 };
 
@@ -204,6 +204,9 @@ pub(super) struct Ask {
     pub(super) holder: String,
     pub(super) permits: u32,
     pub(super) priority: i32,
+    /// Whether it is made also if it has to wait, or if there is something to be said first. If it is not,
+    /// [`FolderError::TakesTime`] says so.
+    pub(super) may_wait: bool,
 }
 
 /// One lock of one folder.
@@ -246,10 +249,8 @@ impl FolderLock {
     ) -> Result<(Standing, Option<File>)> {
         let (place, lock) = self.open(Locking::Exclusively, haste)?;
         let mount = place.mount_for(haste)?;
-        let (store, before) = Store::open(&place, &mount)?;
+        let (store, before) = Store::open(&place, &mount, haste)?;
         let claims = place.claims(haste)?;
-        let definitions = self.manifests()?;
-        let definition = definitions.iter().find(|found| (found.kind, &found.name) == (self.kind, &self.name));
         let mut state = before.clone();
         let mut gone = claims.sweep(&mut state)?;
         store.settle(&mut state);
@@ -288,7 +289,13 @@ impl FolderLock {
             // It does not stand still.
             own.passed_over = false;
         }
-        let mut decided = reign(&state, self.kind, &self.name, definition, now());
+        let mut decided = self.decide(state)?;
+        if let Change::Add(Ask { may_wait: false, .. }) = change {
+            let is_held = matches!(standings(&decided).get(name), Some(Standing::Held { .. }));
+            if !is_held || self.in_the_way.get().is_some() {
+                return Err(FolderError::TakesTime);
+            }
+        }
         // Terms alone are no news.
         let changed = standings(&before) != standings(&decided) || before.permits != decided.permits;
         let terms = store.wants(&decided).filter(|_| changed);
@@ -323,11 +330,22 @@ impl FolderLock {
         Ok((standing, file))
     }
 
+    /// What the rules make of a state. Where nobody wants anything, nothing has to be decided: so who holds alone gives
+    /// back whatever has become of the manifests.
+    fn decide(&self, state: State) -> Result<State> {
+        if state.claims.is_empty() {
+            return Ok(state);
+        }
+        let definitions = self.manifests()?;
+        let definition = definitions.iter().find(|found| (found.kind, &found.name) == (self.kind, &self.name));
+        Ok(reign(&state, self.kind, &self.name, definition, now()))
+    }
+
     /// Where the claim of this name stands, whose FIFO is `mine`.
     pub(super) fn look(&self, name: &str, mine: &Weak<File>, haste: Haste) -> Result<Standing> {
         let (place, _lock) = self.open(Locking::Shared, haste)?;
         let mount = place.mount_for(haste)?;
-        let (_, state) = Store::open(&place, &mount)?;
+        let (_, state) = Store::open(&place, &mount, haste)?;
         let standing = standings(&state).remove(name).unwrap_or(Standing::Gone);
         place.claims(haste)?.take_turn(name, &standing, None, mine)?;
         Ok(standing)
@@ -365,7 +383,7 @@ impl FolderLock {
         for part in [self.kind.plural, &self.name] {
             opened = opened.enter(part, None, haste)?;
         }
-        let file = opened.lock_file()?;
+        let (file, data) = opened.lock_file()?;
         loop {
             match locking.lock(&file, haste) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -375,9 +393,8 @@ impl FolderLock {
                 outcome => break outcome.map_err(|error| opened.failed("lock", LOCK, error))?,
             }
         }
-        let status = fstat(&file).map_err(|error| opened.failed("examine", LOCK, error))?;
         match fstatat(&opened.folder, LOCK, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(now) if (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino) => Ok((opened, file)),
+            Ok(now) if (now.st_dev, now.st_ino) == (data.dev(), data.ino()) => Ok((opened, file)),
             _ => Err(opened.unsteady(LOCK)),
         }
     }
@@ -450,15 +467,21 @@ fn read_manifest(path: &Path) -> Result<String> {
     let file = nix::fcntl::open(path, flags, Mode::empty()).map(File::from);
     let file = file.map_err(|error| failed("open", path, error))?;
     let strange = |wanted| FolderError::Strange { path: path.display().to_string(), wanted };
-    if !file.metadata().map_err(|error| failed("examine", path, error))?.is_file() {
+    let data = file.metadata().map_err(|error| failed("examine", path, error))?;
+    if !data.is_file() {
         return Err(strange("a plain file"));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(room(&data, limits::MANIFEST));
     file.take(limits::MANIFEST + 1).read_to_end(&mut bytes).map_err(|error| failed("read", path, error))?;
     if bytes.len() as u64 > limits::MANIFEST {
         return Err(strange("a manifest of at most 1 MiB"));
     }
     String::from_utf8(bytes).map_err(|_| strange("UTF-8 text"))
+}
+
+/// How much room a file takes that is read as a whole, and one byte more, by which its end is seen at once.
+pub(super) fn room(data: &Metadata, most: u64) -> usize {
+    usize::try_from(data.len().min(most) + 1).unwrap_or_default()
 }
 
 pub(super) fn failed(doing: &'static str, path: &Path, error: impl Into<io::Error>) -> FolderError {

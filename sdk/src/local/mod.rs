@@ -16,7 +16,7 @@
 //! - **Nobody waits for who stands still in the queue.** Somebody whose turn has come takes it with a lock of its own;
 //!   if it has not done so within some seconds (Ctrl-Z), the next one has its turn. When it goes on it is at its old
 //!   place in the queue.
-//! - **Fencing tokens rise** as in a cluster, also after a power failure: with each transaction the term rises, and starts
+//! - **Fencing tokens rise** as in a cluster, also after a power failure: with each decision the term rises, and starts
 //!   from the time of day. The disk is waited for only now and then, when it has to know how far (`store`).
 //!
 //! - **Looking is no part of it.** [`Local::snapshot`] and [`Local::watch`] show who holds and who waits, and take,
@@ -30,6 +30,7 @@
 mod access;
 mod filesystem;
 mod folder;
+mod held;
 mod limits;
 mod links;
 mod manifest;
@@ -71,15 +72,13 @@ use self::{
     watch::{Bell, Followed, Watches},
 };
 pub use self::{
+    held::Held,
     snapshot::{ClaimShown, LockShown, Snapshot, SnapshotError},
     spectator::Spectator,
 };
 use crate::{
     AcquireError, Boottime, Command, Event, LockSeen, Request, Wanted, chain,
-    protocol::{
-        WAIT,
-        limits::{RELEASE_WITHIN, WITHDRAW_WITHIN},
-    },
+    protocol::{WAIT, limits::WITHDRAW_WITHIN},
 };
 
 /// The operation of a transaction for people.
@@ -162,6 +161,17 @@ impl Local {
 }
 
 impl FolderLock {
+    /// The one that is wanted.
+    fn of(local: &Local, request: &Request) -> Self {
+        Self {
+            folder: local.folder.clone(),
+            kind: request.wanted.kind(),
+            name: request.wanted.name().to_owned(),
+            any_filesystem: local.any_filesystem,
+            in_the_way: Arc::default(),
+        }
+    }
+
     /// Which lock of this machine it is, whatever path leads to the folder.
     fn id(&self) -> Option<String> {
         let folder = std::fs::metadata(&*self.folder).ok()?;
@@ -209,22 +219,13 @@ pub(crate) async fn drive(
     commands: &mut UnboundedReceiver<Command>,
     on_event: &mut impl FnMut(Event),
 ) -> io::Result<()> {
-    let place = FolderLock {
-        folder: local.folder.clone(),
-        kind: request.wanted.kind(),
-        name: request.wanted.name().to_owned(),
-        any_filesystem: local.any_filesystem,
-        in_the_way: Arc::default(),
-    };
+    let place = FolderLock::of(local, request);
     let Some((mine, token)) = acquire(&place, request, commands, on_event).await? else { return Ok(()) };
-    let fifo = mine.bell.into_fifo();
-    local.let_inherit(&fifo, true)?;
-    let lock = place.id().unwrap_or_default();
-    on_event(Event::Held { fencing_token: token, ttl: Duration::MAX, deadline: Boottime::NEVER, lock });
+    let held = Held::new(local.clone(), place, mine.name, mine.bell.into_fifo(), token)?;
+    on_event(held.event());
     // Also when nobody can send any more.
     let _ = commands.recv().await;
-    local.let_inherit(&fifo, false)?;
-    release(&place, mine.name, fifo, RELEASE_WITHIN).await;
+    held.release().await;
     on_event(Event::Released);
     Ok(())
 }
@@ -427,20 +428,26 @@ async fn acquire(
     }
 }
 
-/// Makes a claim.
-async fn ask(place: &FolderLock, request: &Request) -> Result<(Mine, Standing), FolderError> {
+/// What is asked for, under a new name.
+fn ask_for(place: &FolderLock, request: &Request, may_wait: bool) -> Result<Ask, FolderError> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| place.failed("draw a name for a claim in", error.into()))?;
-    let name = format!("{:032x}", u128::from_le_bytes(id));
-    let ask = Ask {
-        name: name.clone(),
+    Ok(Ask {
+        name: format!("{:032x}", u128::from_le_bytes(id)),
         holder: request.holder.clone(),
         permits: match &request.wanted {
             Wanted::Lease { .. } => 1,
             Wanted::Semaphore { permits, .. } => *permits,
         },
         priority: request.priority,
-    };
+        may_wait,
+    })
+}
+
+/// Makes a claim.
+async fn ask(place: &FolderLock, request: &Request) -> Result<(Mine, Standing), FolderError> {
+    let ask = ask_for(place, request, true)?;
+    let name = ask.name.clone();
     let (standing, file) = transact(place, Change::Add(ask), &name, Weak::new()).await?;
     let file = file.ok_or_else(|| place.failed("make a claim in", io::ErrorKind::NotFound.into()))?;
     let bell = Bell::new(file).map_err(|error| place.failed("watch", error))?;
@@ -544,6 +551,33 @@ mod tests {
 
     use super::{folder::STATE_FOLDER, *};
     use crate::{Client, connect::Target};
+
+    #[test]
+    fn who_holds_alone_gives_back_whatever_has_become_of_the_manifests() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |text: &str| fs::write(folder.path().join("s.yaml"), text).unwrap();
+        let manifest = "apiVersion: konductor.io/v1\nkind: Lease\nmetadata:\n  name: s\n";
+        let place = FolderLock {
+            folder: Arc::new(folder.path().to_owned()),
+            kind: Wanted::Lease { name: "s".to_owned() }.kind(),
+            name: "s".to_owned(),
+            any_filesystem: true,
+            in_the_way: Arc::default(),
+        };
+        let mut tokens = Vec::new();
+        for name in ["a", "b"] {
+            let transact = |change| place.transact(&change, name, &Weak::new(), Haste::HoweverLong).unwrap();
+            write(manifest);
+            let ask = Ask { name: name.to_owned(), holder: "me".to_owned(), permits: 1, priority: 0, may_wait: false };
+            let (standing, fifo) = transact(Change::Add(ask));
+            let Standing::Held { token } = standing else { panic!("nobody else wants it: {standing:?}") };
+            tokens.push(token);
+            write("kind: Mistake\n");
+            assert!(matches!(transact(Change::Remove(name.to_owned())), (Standing::Gone, None)));
+            drop(fifo);
+        }
+        assert!(tokens[0] < tokens[1], "{tokens:?}");
+    }
 
     /// With the pauses alone all this would take minutes.
     #[tokio::test]

@@ -12,6 +12,7 @@ use std::{
     fs::File,
     io::{self, Read as _},
     os::fd::{AsFd, OwnedFd},
+    sync::OnceLock,
 };
 
 use nix::sys::statfs::fstatfs;
@@ -44,10 +45,19 @@ impl Mount {
     /// That of an open folder.
     pub(super) fn of(folder: &OwnedFd) -> io::Result<Self> {
         let filesystem = Filesystem::from(fstatfs(folder)?.filesystem_type());
-        let boot = File::open(BOOT_ID).ok().and_then(boot_id);
-        let mark = boot.as_deref().zip(number(folder)).map(|(boot, number)| format!("{boot}/{number}"));
-        Ok(Self { boot, mark, is_of_one_machine: filesystem.is_of_one_machine() })
+        let boot = this_boot();
+        let mark = boot.zip(number(folder)).map(|(boot, number)| format!("{boot}/{number}"));
+        Ok(Self { boot: boot.map(ToOwned::to_owned), mark, is_of_one_machine: filesystem.is_of_one_machine() })
     }
+}
+
+/// The boot that this process lives in, which is one, once it could be read.
+fn this_boot() -> Option<&'static str> {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    if BOOT.get().is_none() {
+        let _ = BOOT.set(File::open(BOOT_ID).ok().and_then(boot_id)?);
+    }
+    BOOT.get().map(String::as_str)
 }
 
 fn boot_id(file: impl io::Read) -> Option<String> {

@@ -5,7 +5,7 @@
 //! own folder or file to it. Nor is what has the other name, unless it is as empty as what we make.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read as _, Write as _},
     os::{fd::OwnedFd, unix::fs::FileTypeExt as _},
     path::PathBuf,
@@ -27,7 +27,7 @@ use rustix::{
 
 use super::{
     access::{self, Rights, open_up},
-    folder::{FolderError, Haste, Result, failed},
+    folder::{FolderError, Haste, Result, failed, room},
     limits,
     mount::Mount,
     rules::Standing,
@@ -182,8 +182,8 @@ impl Opened {
         (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
     }
 
-    /// The file that is locked, made if it is not there.
-    pub(super) fn lock_file(&self) -> Result<File> {
+    /// The file that is locked, made if it is not there; and what it is.
+    pub(super) fn lock_file(&self) -> Result<(File, Metadata)> {
         let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         for _ in 0..limits::REOPEN {
             match openat(&self.folder, LOCK, flags, Mode::empty()) {
@@ -199,12 +199,13 @@ impl Opened {
     /// Makes that file, unless somebody else is faster. It must never be replaced.
     fn create_lock_file(&self, flags: OFlag) -> Result<()> {
         let new = Self::unfinished("file");
-        let file = match openat(&self.folder, new.as_str(), flags | OFlag::O_CREAT, Mode::S_IRUSR | Mode::S_IWUSR) {
+        let created = openat(&self.folder, new.as_str(), flags | OFlag::O_CREAT, Mode::S_IRUSR | Mode::S_IWUSR);
+        let (file, data) = match created {
             Ok(file) => self.plain_file(&new, Ok(File::from(file)))?,
             Err(Errno::ENOENT) if self.is_deleted() => return Err(self.unsteady(LOCK)),
             Err(error) => return Err(self.failed("create", LOCK, error)),
         };
-        if file.metadata().map_err(|error| self.failed("examine", &new, error))?.len() > 0 {
+        if data.len() > 0 {
             return Err(FolderError::Strange {
                 path: self.path.join(&new).display().to_string(),
                 wanted: "an empty file",
@@ -219,12 +220,12 @@ impl Opened {
         linked
     }
 
-    fn plain_file(&self, name: &str, file: io::Result<File>) -> Result<File> {
+    fn plain_file(&self, name: &str, file: io::Result<File>) -> Result<(File, Metadata)> {
         let strange =
             || FolderError::Strange { path: self.path.join(name).display().to_string(), wanted: "a plain file" };
-        match file.and_then(|file| Ok((file.metadata()?.is_file(), file))) {
-            Ok((true, file)) => Ok(file),
-            Ok((false, _)) => Err(strange()),
+        match file.and_then(|file| file.metadata().map(|data| (file, data))) {
+            Ok((file, data)) if data.is_file() => Ok((file, data)),
+            Ok(_) => Err(strange()),
             Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => Err(strange()),
             Err(error) => Err(self.failed("open", name, error)),
         }
@@ -276,25 +277,28 @@ impl Opened {
 impl Files for Opened {
     fn read(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = match openat(&self.folder, name, flags, Mode::empty()) {
+        let (file, data) = match openat(&self.folder, name, flags, Mode::empty()) {
             Err(Errno::ENOENT) => return Ok(None),
             file => self.plain_file(name, file.map(File::from).map_err(io::Error::from))?,
         };
-        // Seldom longer than this.
-        let mut bytes = Vec::with_capacity(1024);
+        let mut bytes = Vec::with_capacity(room(&data, most));
         let read = file.take(most + 1).read_to_end(&mut bytes);
         read.map_err(|error| self.failed("read", name, error))?;
         Ok(Some(bytes))
     }
 
     fn write(&self, name: &str, bytes: &[u8], synced: bool) -> Result<()> {
-        match unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(error) => return Err(self.failed("replace", name, error)),
-        }
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let file = openat(&self.folder, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from);
-        let mut file = file.map_err(|error| self.failed("create", name, error))?;
+        let create = || openat(&self.folder, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from);
+        let created = match create() {
+            // Of one who was killed at this.
+            Err(Errno::EEXIST) => {
+                self.remove(name)?;
+                create()
+            }
+            created => created,
+        };
+        let mut file = created.map_err(|error| self.failed("create", name, error))?;
         let opened = open_up(&file, access::FILE);
         let written = opened.and_then(|()| file.write_all(bytes));
         let written = written.and_then(|()| if synced { file.sync_all() } else { Ok(()) });
@@ -376,10 +380,13 @@ impl Claims {
 
     /// A new claim's file, locked by the description that is returned and by those that are inherited from it.
     pub(super) fn create_fifo(&self, name: &str) -> Result<File> {
-        // Of one who was killed at this.
-        let _ = unlinkat(&self.0.folder, UNFINISHED, UnlinkatFlags::NoRemoveDir);
-        mkfifoat(&self.0.folder, UNFINISHED, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map_err(|error| self.failed("create", name, error))?;
+        let create = || mkfifoat(&self.0.folder, UNFINISHED, Mode::S_IRUSR | Mode::S_IWUSR);
+        let created = match create() {
+            // Of one who was killed at this.
+            Err(Errno::EEXIST) => self.0.remove(UNFINISHED).map(|()| create())?,
+            created => created,
+        };
+        created.map_err(|error| self.failed("create", name, error))?;
         // Both ends, so that it opens at once and never ends on its owner.
         let file =
             self.open_fifo(UNFINISHED, OFlag::O_RDWR)?.ok_or_else(|| self.failed("open", name, Errno::ENOENT))?;

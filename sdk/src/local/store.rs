@@ -35,7 +35,7 @@ use konductor_api::limits::{MAX_TERM, SEQUENCE_BITS};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    folder::{FolderError, Result},
+    folder::{FolderError, Haste, Result},
     limits,
     mount::Mount,
     state::{State, Unbelievable},
@@ -112,8 +112,9 @@ pub(super) fn read_state(files: &impl Files) -> Result<Option<Vec<u8>>> {
 }
 
 impl<'a, F: Files> Store<'a, F> {
-    /// With the state that there is, which is only empty where there is none that matters.
-    pub(super) fn open(files: &'a F, mount: &'a Mount) -> Result<(Self, State)> {
+    /// With the state that there is, which is only empty where there is none that matters. One that cannot be believed is
+    /// for who has time, and can tell of it.
+    pub(super) fn open(files: &'a F, mount: &'a Mount, haste: Haste) -> Result<(Self, State)> {
         if !mount.is_of_one_machine {
             // Somebody may have been killed before it had waited for what is seen here.
             files.sync()?;
@@ -128,11 +129,11 @@ impl<'a, F: Files> Store<'a, F> {
             }
         })?;
         let store = Self { files, mount, terms };
-        let state = store.load()?;
+        let state = store.load(haste)?;
         Ok((store, state))
     }
 
-    fn load(&self) -> Result<State> {
+    fn load(&self, haste: Haste) -> Result<State> {
         let Some(bytes) = read_state(self.files)? else { return Ok(State::default()) };
         let why = match State::parse(&bytes) {
             Ok(state) => return Ok(state),
@@ -142,6 +143,7 @@ impl<'a, F: Files> Store<'a, F> {
         if let Unbelievable::Version(_) = why {
             return Err(FolderError::Later { path, why });
         }
+        haste.allows_to_wait()?;
         if self.may_be_of_an_earlier_boot() {
             tracing::debug!("{path} can have been damaged before this machine was started ({why}), and is not needed");
             self.files.remove(STATE_FILE)?;

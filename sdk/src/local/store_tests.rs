@@ -311,7 +311,7 @@ impl World {
 
     /// What [`FolderLock::transact`](crate::local::folder::FolderLock::transact) does.
     fn carry_out(&mut self, mount: &Mount, change: &std::result::Result<String, String>) -> Result<()> {
-        let (store, before) = Store::open(&self.disk, mount)?;
+        let (store, before) = Store::open(&self.disk, mount, Haste::HoweverLong)?;
         let mut state = before;
         if let Some(unknown) = self.alive.iter().find(|name| state.claims.iter().all(|claim| claim.name != **name)) {
             return Err(FolderError::Unknown { path: unknown.clone() });
@@ -333,7 +333,11 @@ impl World {
         let capacity = if begins { 0 } else { 2 };
         let definition = Definition { kind, name, capacity, queueing: Queueing::default(), at };
         let definition = (self.has_manifest || !begins).then_some(&definition);
-        let mut decided = reign(&state, Semaphore::KIND, "s", definition, Timestamp::UNIX_EPOCH);
+        let mut decided = if state.claims.is_empty() {
+            state.clone()
+        } else {
+            reign(&state, Semaphore::KIND, "s", definition, Timestamp::UNIX_EPOCH)
+        };
         let is_needed = self.without != Some(Rule::FromTheFirst)
             || decided.claims.iter().any(|claim| claim.fencing_token.is_some());
         let terms = store.wants(&decided).filter(|_| is_needed);
@@ -361,7 +365,7 @@ impl World {
         if self.alive.is_empty() {
             return Ok(());
         }
-        let Ok((_, state)) = Store::open(&self.disk, &self.mounts[0]) else { return Ok(()) };
+        let Ok((_, state)) = Store::open(&self.disk, &self.mounts[0], Haste::HoweverLong) else { return Ok(()) };
         let mut news = BTreeMap::new();
         for (name, standing) in standings(&state) {
             let Standing::Held { token } = standing else { continue };

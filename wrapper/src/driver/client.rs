@@ -1,5 +1,7 @@
 //! The side that talks to the API server, in a thread of its own.
 //!
+//! In a folder it does without one while nothing is to be waited for, or to be told ([`konductor::local::Held`]).
+//!
 //! Orders go in by a channel that never blocks; news come out by another one, with an eventfd to wake the loop.
 //! Whatever ends the thread, a panic or a lack of memory too (see [`fault`]), is news itself: the supervisor then knows
 //! that nobody renews any more.
@@ -17,7 +19,9 @@ use std::{
 };
 
 use konductor::{
-    Client, Command, ConnectOptions, Exit, Request, moments,
+    Command, ConnectOptions, Event as News, Exit, Request,
+    local::Held,
+    moments,
     rendezvous::{self, Arriving, Awaited},
 };
 use nix::{
@@ -58,6 +62,72 @@ pub(super) struct Wishes {
     pub(super) arrivals: Vec<Arriving>,
 }
 
+/// Who carries out the orders.
+pub(super) enum Client {
+    Thread(ClientThread),
+    /// The first thread: all that is wanted is one claim, which is held already; or was, before it was given back.
+    Holds {
+        held: Option<Held>,
+        found: Found,
+    },
+}
+
+impl Client {
+    /// Begins, and connects at once; asks for nothing that has to be waited for before it is told.
+    pub(super) fn start(options: ConnectOptions, wishes: Wishes, found: Found) -> Result<Self, Refusal> {
+        if let (Some(local), [request]) = (&options.local, &*wishes.requests)
+            && let Some(held) = local.hold_at_once(request)
+        {
+            return Ok(Self::Holds { held: Some(held), found });
+        }
+        ClientThread::start(options, wishes, None, found).map(Self::Thread)
+    }
+
+    pub(super) fn order(&mut self, order: Order, events: &mut VecDeque<Event>) {
+        match (&mut *self, order) {
+            (Self::Thread(thread), order) => thread.order(order),
+            (Self::Holds { held: Some(held), .. }, Order::Acquire(index)) => {
+                events.extend([News::Asked, held.event()].map(|news| Event::Claim(index, news)));
+            }
+            (Self::Holds { held, found }, Order::Release(index)) => {
+                let found = *found;
+                match held.take().and_then(Held::release_at_once) {
+                    None => events.push_back(Event::Claim(index, News::Released)),
+                    Some(held) => match ClientThread::to_release(held, found) {
+                        Ok(thread) => {
+                            thread.order(order);
+                            *self = Self::Thread(thread);
+                        }
+                        Err(refusal) => {
+                            // The end of its lock says the same as what is written.
+                            tracing::debug!("{refusal}");
+                            events.push_back(Event::Claim(index, News::Released));
+                        }
+                    },
+                }
+            }
+            // In a folder there is nothing else to order.
+            (Self::Holds { .. }, _) => {}
+        }
+    }
+
+    /// Adds all that has been told since.
+    pub(super) fn read(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
+        match self {
+            Self::Thread(thread) => thread.read(events),
+            Self::Holds { .. } => Ok(()),
+        }
+    }
+
+    /// What can be read when there is news that nobody waits for here.
+    pub(super) fn source(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Thread(thread) => Some(thread.wake.as_fd()),
+            Self::Holds { .. } => None,
+        }
+    }
+}
+
 /// The loop's end of the thread: gives it orders and hears its news.
 pub(super) struct ClientThread {
     orders: UnboundedSender<Order>,
@@ -83,8 +153,15 @@ impl Teller {
 }
 
 impl ClientThread {
+    /// Starts the thread to give back what is held.
+    fn to_release(held: Held, found: Found) -> Result<Self, Refusal> {
+        let options = ConnectOptions { local: Some(held.local().clone()), ..ConnectOptions::default() };
+        let wishes = Wishes { awaited: Vec::new(), requests: Vec::new(), arrivals: Vec::new() };
+        Self::start(options, wishes, Some(held), found)
+    }
+
     /// Starts the thread, which connects at once and asks for nothing before it is told.
-    pub(super) fn start(options: ConnectOptions, wishes: Wishes, found: Found) -> Result<Self, Refusal> {
+    fn start(options: ConnectOptions, wishes: Wishes, held: Option<Held>, found: Found) -> Result<Self, Refusal> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let wake = Arc::new(wake.map_err(refused("hear from the client", "eventfd(2)"))?);
         let (news_in, news) = mpsc::channel();
@@ -94,7 +171,7 @@ impl ClientThread {
             fault::watch(Arc::clone(&teller.wake));
             // The C library has unblocked two of its own.
             let blocked = found::block().map_err(refused("block signals", "rt_sigprocmask(2)"));
-            if let Err(error) = blocked.and_then(|()| work(options, wishes, orders_out, &teller, found)) {
+            if let Err(error) = blocked.and_then(|()| work(options, wishes, held, orders_out, &teller, found)) {
                 teller.tell(Event::ClientFailed { error: error.to_string() });
             }
         };
@@ -105,13 +182,13 @@ impl ClientThread {
         Ok(Self { orders, news, wake, failed: false })
     }
 
-    pub(super) fn order(&self, order: Order) {
+    fn order(&self, order: Order) {
         // When the thread is gone, its last news say so.
         let _ = self.orders.send(order);
     }
 
     /// Adds all that the thread has told since.
-    pub(super) fn read(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
+    fn read(&mut self, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         match self.wake.read() {
             Ok(_) | Err(Errno::EAGAIN) => {}
             Err(error) => return Err(refused("hear from the client", "read(2) of an eventfd")(error)),
@@ -125,16 +202,11 @@ impl ClientThread {
     }
 }
 
-impl AsFd for ClientThread {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
-    }
-}
-
 /// What the thread does until nobody can give it orders any more.
 fn work(
     options: ConnectOptions,
     wishes: Wishes,
+    held: Option<Held>,
     orders: UnboundedReceiver<Order>,
     teller: &Teller,
     found: Found,
@@ -154,7 +226,7 @@ fn work(
             telling.tell(Event::LoggingIn { program: program.get_program().to_string_lossy().into_owned() });
         }
     });
-    LocalSet::new().block_on(&runtime()?, serve(options, wishes, orders, teller, &logging_in));
+    LocalSet::new().block_on(&runtime()?, serve(options, wishes, held, orders, teller, &logging_in));
     Ok(())
 }
 
@@ -184,12 +256,13 @@ fn runtime() -> Result<Runtime, Refusal> {
 async fn serve(
     options: ConnectOptions,
     wishes: Wishes,
+    mut held: Option<Held>,
     mut orders: UnboundedReceiver<Order>,
     teller: &Teller,
     logging_in: &AtomicBool,
 ) {
     let Wishes { awaited, requests, arrivals } = wishes;
-    let client = Client::connect(options).await;
+    let client = konductor::Client::connect(options).await;
     if logging_in.swap(true, Ordering::Relaxed) {
         teller.tell(Event::LoggedIn);
     }
@@ -220,6 +293,15 @@ async fn serve(
                 commands[index] = Some(sender);
                 let tell = move |event| teller.tell(Event::Claim(index, event));
                 tasks.spawn_local(konductor::run(client, requests[index].clone(), receiver, tell));
+            }
+            Order::Release(index) if held.is_some() => {
+                let held = held.take();
+                tasks.spawn_local(async move {
+                    if let Some(held) = held {
+                        held.release().await;
+                    }
+                    teller.tell(Event::Claim(index, News::Released));
+                });
             }
             Order::Release(index) => {
                 // When the claim's task has ended, its last news say how.

@@ -1,7 +1,8 @@
 //! Carries out what the core decides. One thread, one loop: wait, read what happened, step, apply.
 //!
 //! The API server's side runs in a thread of its own ([`client`]) that can stall or fail without delaying a reaped
-//! child, a signal or a deadline. Nothing in this thread waits for anything but the next event.
+//! child, a signal or a deadline. Nothing in this thread waits for anything but the next event. In a folder that thread
+//! starts only when something is to be waited for.
 
 mod client;
 pub(crate) mod entry;
@@ -40,7 +41,7 @@ use nix::{
 };
 
 use self::{
-    client::{ClientThread, Order, Wishes},
+    client::{Client, Order, Wishes},
     found::Found,
     parent::Parent,
     process::{Place, Program, Started, Unheard},
@@ -157,7 +158,7 @@ struct Driver<'a> {
     holder: String,
     signals: Signals,
     timer: Timer,
-    client: Option<ClientThread>,
+    client: Option<Client>,
     /// The folder that takes the cluster's place.
     local: Option<Local>,
     tree: Tree,
@@ -243,10 +244,10 @@ impl<'a> Driver<'a> {
 
     fn apply(&mut self, effect: Effect, events: &mut VecDeque<Event>) -> Result<(), Refusal> {
         match effect {
-            Effect::Await(index) => self.order(Order::Await(index)),
-            Effect::Acquire(index) => self.order(Order::Acquire(index)),
-            Effect::Release(index) => self.order(Order::Release(index)),
-            Effect::Arrive(index) => self.order(Order::Arrive(index)),
+            Effect::Await(index) => self.order(Order::Await(index), events),
+            Effect::Acquire(index) => self.order(Order::Acquire(index), events),
+            Effect::Release(index) => self.order(Order::Release(index), events),
+            Effect::Arrive(index) => self.order(Order::Arrive(index), events),
             Effect::ReadSignals => {
                 self.signals.hear_all().map_err(refused("read signals", "signalfd4(2)"))?;
                 self.read_signals(events)?;
@@ -277,8 +278,8 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    fn order(&self, order: Order) {
-        self.client.iter().for_each(|client| client.order(order));
+    fn order(&mut self, order: Order, events: &mut VecDeque<Event>) {
+        self.client.iter_mut().for_each(|client| client.order(order, events));
     }
 
     /// Until something is to be read.
@@ -286,7 +287,8 @@ impl<'a> Driver<'a> {
         let mut sources = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         sources.extend(self.timer.source().map(|timer| PollFd::new(timer, PollFlags::POLLIN)));
         sources.extend(self.watchdog.iter().map(|watchdog| PollFd::new(watchdog.as_fd(), PollFlags::empty())));
-        sources.extend(self.client.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
+        let news = self.client.as_ref().and_then(Client::source);
+        sources.extend(news.map(|client| PollFd::new(client, PollFlags::POLLIN)));
         let unheard = self.unheard.as_ref().and_then(Unheard::source);
         sources.extend(unheard.map(|command| PollFd::new(command, PollFlags::POLLIN)));
         let rests = (self.tree.command().is_some() || self.client.is_some()) && !self.has_let_go;
@@ -552,7 +554,7 @@ impl<'a> Driver<'a> {
         environment::print_held(&all)
     }
 
-    /// Starts the side that talks to the API server.
+    /// Starts the side that talks to the API server, or takes from the folder at once what it has.
     fn connect(&mut self) -> Result<(), Refusal> {
         let crate::config::Pod { name, uid, namespace, container } = self.config.pod.clone();
         let sources = PodSources { namespace, ..PodSources::read(name, uid, container) };
@@ -595,7 +597,7 @@ impl<'a> Driver<'a> {
         let first = Login::default();
         let login = Login { asks: first.asks && self.config.waits_first(), ..first };
         let options = ConnectOptions { namespace, local, program: PROGRAM, choice, login };
-        self.client = Some(ClientThread::start(options, wishes, *self.found)?);
+        self.client = Some(Client::start(options, wishes, *self.found)?);
         Ok(())
     }
 
