@@ -15,10 +15,12 @@ use konductor::exit;
 use crate::settings::{COPY_TO, SETTINGS, Setting, Topic};
 
 /// The words after the program's name, as far as they can be understood without the environment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct CommandLine {
-    /// What was given before the command; nothing at all when the command comes first.
-    flags: Option<ArgMatches>,
+    /// The flags of settings with their values, in order.
+    given: Vec<(&'static str, String)>,
+    /// How often more was wanted in the log, and how often less.
+    verbosity: (u8, u8),
     command: Vec<OsString>,
 }
 
@@ -42,9 +44,9 @@ impl CommandLine {
     /// Reads the words, of which the first is the program's name.
     pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Reading {
         let mut words: Vec<_> = words.into_iter().collect();
-        // Without any flag there is nothing to parse, and to say which flags there are is a third of a mere init's start.
-        if words.len() > 2 && words[1] == "--" {
-            return Reading::Line(Self { flags: None, command: words.split_off(2) });
+        // To say which flags there are is a third of a mere init's start.
+        if let Some(line) = Self::plain(&mut words) {
+            return Reading::Line(line);
         }
         match parser().try_get_matches_from(&words) {
             Ok(matches) => Reading::Line(Self::new(matches)),
@@ -58,15 +60,55 @@ impl CommandLine {
         }
     }
 
+    /// Reads words that can mean one thing only, and takes the command out of them. All others, and all that are wrong, are
+    /// the parser's: it alone refuses.
+    fn plain(words: &mut Vec<OsString>) -> Option<Self> {
+        let mut line = Self::default();
+        let mut rest = words.iter().skip(1);
+        loop {
+            let word = rest.next()?.to_str()?;
+            if word == "--" {
+                break;
+            }
+            let (more, less) = &mut line.verbosity;
+            if let Some((_, count)) = [(VERBOSE, more), (QUIET, less)].into_iter().find(|(switch, _)| switch.is(word)) {
+                *count = count.saturating_add(1);
+                continue;
+            }
+            let (flag, value) = match word.split_once('=') {
+                Some(both) => both,
+                None => (word, rest.next()?.to_str()?),
+            };
+            let setting = SETTINGS.into_iter().find(|setting| setting.flag == Some(flag))?;
+            let flag = setting.flag.filter(|_| setting.alone.is_none() && setting.flag != COPY_TO.flag)?;
+            let again = !setting.repeats && line.given.iter().any(|(given, _)| *given == flag);
+            if again || value.is_empty() || value.starts_with('-') {
+                return None;
+            }
+            line.given.push((flag, value.to_owned()));
+        }
+        let number = rest.len();
+        if number == 0 || line.verbosity.0 > 0 && line.verbosity.1 > 0 {
+            return None;
+        }
+        line.command = words.split_off(words.len() - number);
+        Some(line)
+    }
+
     fn new(mut matches: ArgMatches) -> Self {
-        let command = matches.remove_many(COMMAND).into_iter().flatten().collect();
-        Self { flags: Some(matches), command }
+        let flags = SETTINGS.into_iter().filter_map(|setting| setting.flag);
+        let mut values = |flag| matches.remove_many(flag).into_iter().flatten().map(move |value| (flag, value));
+        Self {
+            given: flags.flat_map(&mut values).collect(),
+            verbosity: (matches.get_count(VERBOSE.name), matches.get_count(QUIET.name)),
+            command: matches.remove_many(COMMAND).into_iter().flatten().collect(),
+        }
     }
 
     /// What was given for a setting, in order.
     pub(crate) fn given(&self, setting: &Setting) -> Vec<&str> {
-        let values = self.flags.as_ref().zip(setting.flag).and_then(|(flags, flag)| flags.get_many::<String>(flag));
-        values.into_iter().flatten().map(String::as_str).collect()
+        let given = self.given.iter().filter(|(flag, _)| setting.flag == Some(flag));
+        given.map(|(_, value)| value.as_str()).collect()
     }
 
     /// The command and its arguments.
@@ -76,7 +118,7 @@ impl CommandLine {
 
     /// How often more was wanted in the log, and how often less.
     pub(crate) fn verbosity(&self) -> (u8, u8) {
-        self.flags.as_ref().map_or((0, 0), |flags| (flags.get_count(VERBOSE.name), flags.get_count(QUIET.name)))
+        self.verbosity
     }
 }
 
@@ -89,6 +131,14 @@ pub(crate) struct Switch {
     pub(crate) topic: Topic,
     pub(crate) meaning: &'static str,
     action: ArgAction,
+}
+
+impl Switch {
+    /// Whether this word is the switch and nothing else.
+    fn is(&self, word: &str) -> bool {
+        let short = |letters: &str| letters.chars().eq([self.short]);
+        word.strip_prefix("--").map_or_else(|| word.strip_prefix('-').is_some_and(short), |name| name == self.name)
+    }
 }
 
 const VERBOSE: Switch = Switch {
@@ -216,33 +266,93 @@ mod tests {
         parser().debug_assert();
     }
 
+    /// Words before a command: of all flags with values good and bad, what is hardly a flag, and any bytes.
+    fn word() -> impl Strategy<Value = Vec<u8>> {
+        const VALUES: [&str; 6] = ["", "a", "a=b", "-1", "--", "ä"];
+        let flags = SETTINGS.into_iter().filter_map(|setting| setting.flag).chain(["--verbose", "--quiet", "--leas"]);
+        let flags: Vec<_> = flags.collect();
+        let with = (prop::sample::select(flags.clone()), prop::sample::select(&VALUES[..]));
+        prop_oneof![
+            8 => prop::sample::select(flags).prop_map(|flag| flag.as_bytes().to_vec()),
+            8 => prop::sample::select(&VALUES[..]).prop_map(|value| value.as_bytes().to_vec()),
+            6 => with.prop_map(|(flag, value)| format!("{flag}={value}").into_bytes()),
+            4 => prop::sample::select(&["-v", "-q", "-vv", "-", "-h", "-V", "--help", "=", "--="][..])
+                .prop_map(|word| word.as_bytes().to_vec()),
+            1 => prop::collection::vec(1_u8.., 0..4),
+        ]
+    }
+
+    /// A flag as it is meant to be given, in one word or two.
+    fn flag() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let flags: Vec<_> = SETTINGS.into_iter().filter_map(|setting| setting.flag).collect();
+        (prop::sample::select(flags), prop::sample::select(&["a", "a=b", "7"][..]), any::<bool>()).prop_map(
+            |(flag, value, in_one)| match in_one {
+                true => vec![format!("{flag}={value}").into_bytes()],
+                false => [flag, value].map(|word| word.as_bytes().to_vec()).to_vec(),
+            },
+        )
+    }
+
     proptest! {
-        /// What needs no parser is what the parser would have made of it.
+        #![proptest_config(ProptestConfig::with_cases(2048))]
+
+        /// What is read without the parser is what the parser would have made of it.
         #[test]
-        fn a_command_that_comes_first_is_all_that_the_parser_finds(
-            words in prop::collection::vec(
-                prop_oneof![
-                    prop::sample::select(&["", "-", "--", "-v", "--help", "--grace", "--lease=a", "-q", "a"][..])
-                        .prop_map(|word| word.as_bytes().to_vec()),
-                    prop::collection::vec(1_u8.., 0..4),
-                ],
-                0..5,
-            ),
+        fn what_is_plain_is_all_that_the_parser_finds(
+            before in prop::collection::vec(prop_oneof![4 => flag(), 1 => word().prop_map(|word| vec![word])], 0..5),
+            ends in prop::bool::weighted(0.9),
+            command in prop::collection::vec(word(), 0..4),
         ) {
-            let line = ["konductor-run", "--"].map(OsString::from).into_iter();
-            let line: Vec<_> = line.chain(words.into_iter().map(OsString::from_vec)).collect();
-            match (CommandLine::read(line.clone()), parser().try_get_matches_from(&line)) {
-                (Reading::Line(read), Ok(parsed)) => {
-                    let parsed = CommandLine::new(parsed);
-                    prop_assert_eq!(read.command(), parsed.command());
-                    prop_assert_eq!(read.verbosity(), parsed.verbosity());
-                    let given = |line: &CommandLine| SETTINGS.into_iter().any(|setting| !line.given(setting).is_empty());
-                    prop_assert!(!given(&read) && !given(&parsed));
+            let end = ends.then(|| b"--".to_vec());
+            let words = before.into_iter().flatten().chain(end).chain(command);
+            let words = std::iter::once(b"konductor-run".to_vec()).chain(words).map(OsString::from_vec);
+            let mut words: Vec<_> = words.collect();
+            let parsed = parser().try_get_matches_from(&words);
+            if let Some(read) = CommandLine::plain(&mut words) {
+                let parsed = CommandLine::new(parsed.map_err(|error| TestCaseError::fail(error.to_string()))?);
+                prop_assert_eq!(read.command(), parsed.command());
+                prop_assert_eq!(read.verbosity(), parsed.verbosity());
+                for setting in SETTINGS {
+                    prop_assert_eq!(read.given(setting), parsed.given(setting));
                 }
-                (Reading::Wrong { .. }, Err(_)) => {}
-                other => prop_assert!(false, "{:?}", other),
             }
         }
+    }
+
+    #[test]
+    fn what_can_mean_one_thing_only_is_plain() {
+        for (line, plain) in [
+            ("-- a", true),
+            ("-- -- --help -v", true),
+            ("--lease a --lease=b --grace 1s -v -v -- a", true),
+            ("--quiet -q --gate a=b -- a", true),
+            ("", false),
+            ("--", false),
+            ("a", false),
+            ("-v", false),
+            ("-vv -- a", false),
+            ("-v -q -- a", false),
+            ("--help -- a", false),
+            ("-V -- a", false),
+            ("--leas a -- a", false),
+            ("--lease -- a", false),
+            ("--lease= -- a", false),
+            ("--priority -1 -- a", false),
+            ("--grace 1s --grace 1s -- a", false),
+            ("--local-filesystem-ok -- a", false),
+            ("--local-filesystem-ok=true -- a", false),
+            ("--copy-to a -- a", false),
+            ("--copy-to=a", false),
+        ] {
+            let mut words: Vec<_> = ["konductor-run"].into_iter().chain(line.split(' ')).map(OsString::from).collect();
+            assert_eq!(CommandLine::plain(&mut words).is_some(), plain, "{line}");
+        }
+        let odd = OsString::from_vec(vec![0xff]);
+        let mut words = ["konductor-run", "--lease", "a", "--", "a"].map(OsString::from).to_vec();
+        words.push(odd.clone());
+        assert_eq!(CommandLine::plain(&mut words.clone()).map(|line| line.command), Some(words[4..].to_vec()));
+        words[2] = odd;
+        assert!(CommandLine::plain(&mut words).is_none());
     }
 
     fn help() -> String {
