@@ -214,9 +214,11 @@ impl<'a> Driver<'a> {
             while let Some(event) = events.pop_front() {
                 for effect in supervisor.step(event, Boottime::now()) {
                     if let Effect::Exit(exit) = effect {
-                        if self.client.is_some() {
+                        if let Some(client) = self.client.take() {
                             moments::note("over");
                             moments::tell();
+                            // Its thread ends with this process: it is not to take down all that it has just before.
+                            std::mem::forget(client);
                         }
                         return Ok(exit);
                     }
