@@ -15,7 +15,8 @@
 //! ```
 //! use konductor::identity::{PodSources, default_holder};
 //!
-//! let sources = PodSources::read(std::env::var("KONDUCTOR_POD_NAME").ok(), None, None);
+//! let said = PodSources { name: std::env::var("KONDUCTOR_POD_NAME").ok(), ..PodSources::default() };
+//! let sources = said.and_token().and_mounts();
 //! let holder = default_holder(sources.pod_name(), "host", std::process::id());
 //! let pod = sources.pod(); // None outside of a cluster.
 //! # assert!(!holder.is_empty());
@@ -52,29 +53,46 @@ const MAX_MOUNTS: u64 = 4 * 1024 * 1024;
 /// Where a pod's identity comes from: what is known before any of it is put together.
 #[derive(Clone, Debug, Default)]
 pub struct PodSources {
-    /// The pod's name, if its author said it (`KONDUCTOR_POD_NAME`).
+    /// The pod's name, if its author said it (`KONDUCTOR_POD_NAME`) or the token does.
     pub name: Option<String>,
-    /// The pod's UID, if its author said it (`KONDUCTOR_POD_UID`).
+    /// The pod's UID, if its author said it (`KONDUCTOR_POD_UID`) or the token does.
     pub uid: Option<String>,
-    /// The pod's namespace, if its author said it (`KONDUCTOR_POD_NAMESPACE`).
+    /// The pod's namespace, if its author said it (`KONDUCTOR_POD_NAMESPACE`) or the token does.
     pub namespace: Option<String>,
     /// The name of this container, if the pod's author said it (`KONDUCTOR_POD_CONTAINER`).
     pub container: Option<String>,
-    /// The projected token of the service account.
-    pub token: Option<String>,
     /// The text of /proc/self/mountinfo.
     pub mounts: Option<String>,
 }
 
 impl PodSources {
-    /// What the pod's author said of its name, UID and container, with the token and the mounts that this process can
-    /// read. Its namespace is then that of the token; who knows it otherwise adds it.
-    pub fn read(name: Option<String>, uid: Option<String>, container: Option<String>) -> Self {
-        Self { name, uid, container, mounts: read(MOUNTS, MAX_MOUNTS), ..Self::of_token() }
+    /// And what the projected token of the service account says of what the pod's author did not, if this process can
+    /// read it.
+    #[must_use]
+    pub fn and_token(self) -> Self {
+        match self {
+            Self { name: Some(_), uid: Some(_), namespace: Some(_), .. } => self,
+            _ => match read(TOKEN, MAX_TOKEN) {
+                Some(token) => self.and_what_it_says(&token),
+                None => self,
+            },
+        }
     }
 
-    fn of_token() -> Self {
-        Self { token: read(TOKEN, MAX_TOKEN), ..Self::default() }
+    fn and_what_it_says(self, token: &str) -> Self {
+        let Some(Bound { namespace, pod }) = bound(token) else { return self };
+        Self {
+            name: self.name.or(Some(pod.name)),
+            uid: self.uid.or(Some(pod.uid)),
+            namespace: self.namespace.or(Some(namespace)),
+            ..self
+        }
+    }
+
+    /// And the mounts, if this process can read them: they tell the container and its start.
+    #[must_use]
+    pub fn and_mounts(self) -> Self {
+        Self { mounts: read(MOUNTS, MAX_MOUNTS), ..self }
     }
 
     /// What the environment and files say of this process, whatever its container.
@@ -82,24 +100,22 @@ impl PodSources {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let [name, uid, namespace] =
             ["KONDUCTOR_POD_NAME", "KONDUCTOR_POD_UID", "KONDUCTOR_POD_NAMESPACE"].map(variable);
-        Self { name, uid, namespace, ..Self::of_token() }
+        Self { name, uid, namespace, ..Self::default() }.and_token()
     }
 
     /// The pod's name, for people.
     pub fn pod_name(&self) -> Option<String> {
-        self.name.clone().or_else(|| Some(bound(self.token.as_deref()?)?.pod.name))
+        self.name.clone()
     }
 
     /// The pod's UID.
     pub fn pod_uid(&self) -> Option<String> {
-        let uid = self.uid.clone().or_else(|| Some(bound(self.token.as_deref()?)?.pod.uid));
-        uid.filter(|uid| (1..=MAX_ID as usize).contains(&uid.len()))
+        self.uid.clone().filter(|uid| (1..=MAX_ID as usize).contains(&uid.len()))
     }
 
     /// The pod's namespace, if it is known.
     pub fn pod_namespace(&self) -> Option<String> {
-        let namespace = self.namespace.clone().or_else(|| Some(bound(self.token.as_deref()?)?.namespace));
-        namespace.filter(|namespace| is_label(namespace))
+        self.namespace.clone().filter(|namespace| is_label(namespace))
     }
 
     /// The container's name.
@@ -263,7 +279,11 @@ mod tests {
     fn in_a_pod() -> PodSources {
         let payload =
             r#"{"kubernetes.io":{"namespace":"etl","pod":{"name":"load-x7k2p","uid":"0aa1"},"serviceaccount":{}}}"#;
-        PodSources { token: Some(token(payload)), mounts: Some(LOG_LINE.to_owned()), ..PodSources::default() }
+        PodSources { mounts: Some(LOG_LINE.to_owned()), ..of_token(payload) }
+    }
+
+    fn of_token(payload: &str) -> PodSources {
+        PodSources::default().and_what_it_says(&token(payload))
     }
 
     #[test]
@@ -280,35 +300,33 @@ mod tests {
 
     #[test]
     fn variables_win() {
-        let sources = PodSources {
+        let said = PodSources {
             name: Some("n".to_owned()),
             uid: Some("u".to_owned()),
             namespace: Some("s".to_owned()),
             container: Some("c".to_owned()),
-            ..in_a_pod()
+            mounts: Some(LOG_LINE.to_owned()),
         };
-        let pod = sources.pod().unwrap();
+        let payload = r#"{"kubernetes.io":{"namespace":"etl","pod":{"name":"load-x7k2p","uid":"0aa1"}}}"#;
+        let pod = said.and_what_it_says(&token(payload)).pod().unwrap();
         assert_eq!([pod.name, pod.uid, pod.namespace, pod.container, pod.start], ["n", "u", "s", "c", "1f2e3d4c"]);
     }
 
     #[test]
     fn what_is_no_namespace_is_not_said_to_be_one() {
-        let of_token = |namespace: &str| {
+        let of_token_in = |namespace: &str| {
             let payload =
                 serde_json::json!({ "kubernetes.io": { "namespace": namespace, "pod": { "name": "p", "uid": "u" } } });
-            PodSources { token: Some(token(&payload.to_string())), ..PodSources::default() }
+            of_token(&payload.to_string())
         };
-        assert_eq!(of_token("etl").pod().unwrap().namespace, "etl");
+        assert_eq!(of_token_in("etl").pod().unwrap().namespace, "etl");
         let long = "x".repeat(64);
         for odd in ["", "../secrets", "a.b", "A", &long] {
-            assert_eq!(of_token(odd).pod(), Some(PodReference::whole("p", "u")), "{odd}");
-            let said = PodSources { namespace: Some(odd.to_owned()), ..of_token("etl") };
+            assert_eq!(of_token_in(odd).pod(), Some(PodReference::whole("p", "u")), "{odd}");
+            let said = PodSources { namespace: Some(odd.to_owned()), ..of_token_in("etl") };
             assert_eq!(said.pod(), Some(PodReference::whole("p", "u")), "{odd}");
         }
-        let none = PodSources {
-            token: Some(token(r#"{"kubernetes.io":{"pod":{"name":"p","uid":"u"}}}"#)),
-            ..PodSources::default()
-        };
+        let none = of_token(r#"{"kubernetes.io":{"pod":{"name":"p","uid":"u"}}}"#);
         assert_eq!(none.pod(), Some(PodReference::whole("p", "u")));
     }
 
@@ -332,8 +350,8 @@ mod tests {
     #[test]
     fn nothing_is_guessed() {
         for (why, sources) in [
-            ("no token", PodSources { token: None, ..in_a_pod() }),
-            ("a token of no pod", PodSources { token: Some(token("{}")), ..in_a_pod() }),
+            ("no token", PodSources { mounts: Some(LOG_LINE.to_owned()), ..PodSources::default() }),
+            ("a token of no pod", PodSources { mounts: Some(LOG_LINE.to_owned()), ..of_token("{}") }),
             ("a UID that is too long", PodSources { uid: Some("x".repeat(65)), ..in_a_pod() }),
             ("an empty name", PodSources { name: Some(String::new()), ..in_a_pod() }),
         ] {
@@ -450,10 +468,10 @@ mod tests {
         fn any_source_is_a_pod_that_fits_or_none(
             name in prop::option::of(r"\PC{0,300}"), uid in r"\PC{0,80}", namespace in prop::option::of(r"\PC{0,80}|[a-z]{1,70}"),
             container in prop::option::of(r"\PC{0,300}"),
-            root in r"(/[^ /\n]{0,300}){0,2}/pods(/[^ /\n]{0,90}){2,4}", token in r"\PC{0,300}",
+            root in r"(/[^ /\n]{0,300}){0,2}/pods(/[^ /\n]{0,90}){2,4}",
         ) {
             let sources = PodSources {
-                name, uid: Some(uid), namespace, container, token: Some(token),
+                name, uid: Some(uid), namespace, container,
                 mounts: Some(format!("1 1 8:1 {root} /dev/termination-log rw")),
             };
             if let Some(pod) = sources.pod() {

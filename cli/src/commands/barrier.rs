@@ -160,8 +160,8 @@ fn arriving(args: &ArriveArgs) -> Arriving {
         (Some(key), _) => key.clone(),
         (None, Some(holder)) => holder.to_owned(),
         (None, None) => {
-            let PodSources { name, uid, .. } = PodSources::found();
-            let sources = PodSources::read(name, uid, variable("KONDUCTOR_POD_CONTAINER"));
+            let container = variable("KONDUCTOR_POD_CONTAINER");
+            let sources = PodSources { container, ..PodSources::found() }.and_mounts();
             let said = ArrivalIdentity { key: variable("KONDUCTOR_ARRIVAL_KEY"), job: variable("KONDUCTOR_JOB_UID") };
             let (container, index) = (sources.container_name(), variable(COMPLETION_INDEX));
             arrival_key(&said, sources.pod_uid(), container.as_deref(), index.as_deref(), &who.holder)

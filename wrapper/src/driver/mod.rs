@@ -24,7 +24,7 @@ mod tree;
 mod watchdog;
 mod witness;
 
-use std::{collections::VecDeque, os::fd::AsFd as _, time::Duration};
+use std::{cell::LazyCell, collections::VecDeque, os::fd::AsFd as _, time::Duration};
 
 use konductor::{
     Boottime, ConnectOptions, Exit, Local, Login, PodReference, Request, Wanted,
@@ -559,7 +559,10 @@ impl<'a> Driver<'a> {
     /// Starts the side that talks to the API server, or takes from the folder at once what it has.
     fn connect(&mut self) -> Result<(), Refusal> {
         let crate::config::Pod { name, uid, namespace, container } = self.config.pod.clone();
-        let sources = PodSources { namespace, ..PodSources::read(name, uid, container) };
+        let mut sources = PodSources { name, uid, namespace, container, mounts: None }.and_token();
+        if sources.pod_uid().is_some() || !self.config.arrivals.is_empty() {
+            sources = sources.and_mounts();
+        }
         let pod = sources.pod();
         self.holder = if let Some(holder) = &self.config.holder {
             holder.clone()
@@ -575,13 +578,15 @@ impl<'a> Driver<'a> {
         }
         let requests = self.config.claims.iter().map(|wanted| self.request(wanted, pod.clone()));
         let index = self.config.environment.raw(identity::COMPLETION_INDEX).map(|index| index.to_string_lossy());
-        let key = identity::arrival_key(
-            &self.config.arrival,
-            sources.pod_uid(),
-            sources.container_name().as_deref(),
-            index.as_deref(),
-            &self.holder,
-        );
+        let key = LazyCell::new(|| {
+            identity::arrival_key(
+                &self.config.arrival,
+                sources.pod_uid(),
+                sources.container_name().as_deref(),
+                index.as_deref(),
+                &self.holder,
+            )
+        });
         let arrive = |barrier: &Awaited| Arriving {
             barrier: barrier.name.clone(),
             key: key.clone(),
