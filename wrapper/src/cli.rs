@@ -286,9 +286,12 @@ mod tests {
     fn flag() -> impl Strategy<Value = Vec<Vec<u8>>> {
         let flags: Vec<_> = SETTINGS.into_iter().filter_map(|setting| setting.flag).collect();
         (prop::sample::select(flags), prop::sample::select(&["a", "a=b", "7"][..]), any::<bool>()).prop_map(
-            |(flag, value, in_one)| match in_one {
-                true => vec![format!("{flag}={value}").into_bytes()],
-                false => [flag, value].map(|word| word.as_bytes().to_vec()).to_vec(),
+            |(flag, value, in_one)| {
+                if in_one {
+                    vec![format!("{flag}={value}").into_bytes()]
+                } else {
+                    [flag, value].map(|word| word.as_bytes().to_vec()).to_vec()
+                }
             },
         )
     }
