@@ -32,7 +32,7 @@ async fn renewals_go_on_while_the_command_is_stopped() {
     scene.semaphore(1).await;
     let mut holder = hold(&scene, "trap 'exit 3' USR1; echo ready; while :; do sleep 0.01; done");
     holder.wait_stdout(LIMIT, "ready").await;
-    let command = child(&holder, &std::fs::canonicalize("/bin/sh").expect("there is a shell"));
+    let command = child(&holder, &std::fs::canonicalize("/bin/sh").expect("there is a shell")).await;
     kill(command, Signal::SIGSTOP).expect("stop the command");
     eventually(LIMIT, "the command is stopped", || async {
         Some(()).filter(|()| state(command.as_raw()) == 'T').ok_or("not yet")

@@ -114,7 +114,7 @@ async fn pid_1_that_is_stopped_alone_does_not_leave_its_command_running() {
     let mut holder = Process::spawn("holder", contained(&run, None));
     scene.record.started(LIMIT, 1).await;
     renewals(&scene, 2).await;
-    let init = child(&holder, Binaries::built().run());
+    let init = child(&holder, Binaries::built().run()).await;
     let before = Boottime::now();
     stop(init).await;
     handed_over(&scene, before).await;
@@ -206,7 +206,7 @@ async fn what_ran_before_and_beside_the_command_is_not_the_watchdogs_business() 
     shell.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut holder = Process::spawn("holder", shell);
     scene.record.started(LIMIT, 1).await;
-    let beside = child(&holder, &std::fs::canonicalize("/usr/bin/sleep").expect("sleep, of coreutils"));
+    let beside = child(&holder, &std::fs::canonicalize("/usr/bin/sleep").expect("sleep, of coreutils")).await;
     let before = Boottime::now();
     stop(holder.pid()).await;
     handed_over(&scene, before).await;
