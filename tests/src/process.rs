@@ -91,12 +91,16 @@ impl Process {
         Pid::from_raw(self.child.id() as i32)
     }
 
-    /// The most memory that it has had so far, in bytes.
+    /// The most memory that it has had so far, in bytes, without the pages of files (its program's, mostly) that it has
+    /// now: how many of those it has is up to the kernel.
     pub fn peak_memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {path}: {error}"));
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-        peak.and_then(|kilobytes| kilobytes.parse::<u64>().ok()).expect("VmHWM is in kB") << 10
+        let field = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
+            value.and_then(|value| value.parse::<u64>().ok()).unwrap_or_else(|| panic!("{path} has no {name} in kB"))
+        };
+        field("VmHWM:").saturating_sub(field("RssFile:")) << 10
     }
 
     /// The live processes of its tree, itself included: every descendant, also one that was orphaned or has left the

@@ -23,6 +23,10 @@ use nix::unistd::Pid;
 /// The environment variable that marks everything the harness starts: the folder, a slash, and the process's own name.
 pub(crate) const MARK: &str = "HARNESS_PROCESS";
 
+/// How many looks in a row must find nothing, as in reaper.sh: a process that is becoming another program has no
+/// environment for a moment.
+const QUIET: u32 = 3;
+
 struct Reaper {
     root: PathBuf,
     /// Holds the pipe open. Never dropped: it is in a static.
@@ -80,17 +84,21 @@ pub(crate) fn marked(mark: &str) -> Vec<Pid> {
 
 /// Kills every process with this mark, and returns when none is left.
 pub(crate) fn kill_marked(mark: &str) {
+    let mut quiet = 0;
     // As in reaper.sh: again until none is left, half a minute at least.
     for _ in 0..1500 {
         let found = marked(mark);
-        if found.is_empty() {
+        quiet = if found.is_empty() { quiet + 1 } else { 0 };
+        if quiet == QUIET {
             return;
         }
+        // Those who only look again do so soon: each test waits for it.
+        let pause = if found.is_empty() { 2 } else { 20 };
         for pid in found {
             // ESRCH: gone since we looked.
             let _ = kill(pid, Signal::SIGKILL);
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(std::time::Duration::from_millis(pause));
     }
     eprintln!("{mark}: processes {:?} survive SIGKILL", marked(mark));
 }

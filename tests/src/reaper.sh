@@ -9,12 +9,13 @@ printf '%s\n' "$root"
 exec >&-
 # Nothing is ever written to this pipe: the read ends when the last process that holds its other end is gone.
 while read -r _; do :; done
-# Again until none is left, as a process may fork between being found and being killed. Half a minute at least: what
-# survives SIGKILL for so long hangs in the kernel.
-for ((round = 0; round < 1500; round++)); do
+# Again until three looks in a row find none, as a process may fork between being found and being killed, and has no
+# environment for a moment while it becomes another program. Half a minute at least: what survives SIGKILL for so long
+# hangs in the kernel.
+for ((round = 0, quiet = 0; round < 1500 && quiet < 3; round++)); do
   # grep's exit status says nothing here: processes that end meanwhile make it 2.
   found=$(grep -lsF -- "$1=$root/" /proc/[0-9]*/environ)
-  [[ -n $found ]] || break
+  if [[ -n $found ]]; then quiet=0; else ((quiet++)); fi
   for file in $found; do
     pid=${file#/proc/}
     kill -KILL "${pid%/environ}"

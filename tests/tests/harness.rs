@@ -293,8 +293,11 @@ async fn processes_are_watched_signalled_and_cleaned_up() {
     .await;
     parent.signal(Signal::SIGKILL);
     parent.expect_exit(LIMIT, 128 + 9).await;
-    let orphans = parent.tree();
-    assert_eq!(orphans.len(), 1, "{orphans:?}");
+    eventually(LIMIT, "one orphan", || async {
+        let orphans = parent.tree();
+        if orphans.len() == 1 { Ok(()) } else { Err(format!("{orphans:?}")) }
+    })
+    .await;
     parent.kill();
     assert_eq!(parent.tree(), Vec::<Pid>::new());
 

@@ -40,7 +40,7 @@ async fn a_command_that_fails_frees_its_permit_at_once() {
 async fn a_killed_wrapper_frees_its_permit_as_soon_as_the_kubelet_reports_it() {
     let scene = Scene::new("killed").await;
     let (first, _) = scene.one_of_two(&work_until_told(0), LONG).await;
-    processes::kill_in_pod(&uid(&first), "konductor-run");
+    processes::kill_in_pod(&uid(&first), "konductor-run").await;
     assert_eq!(scene.ended("first").await.exit_code, 137, "128 + KILL");
     scene.second_follows(AT_ONCE).await;
     let message = scene.claim("first", ClaimPhase::Expired).await.status.and_then(|status| status.message);
@@ -60,7 +60,7 @@ async fn a_restarted_container_takes_the_place_of_the_one_before() {
     let shape = Shape { env: &[("KONDUCTOR_SEMAPHORE", "one")], restart: "OnFailure" };
     let pod = scene.pod("first", &work_until_told(0), shape).await;
     scene.started("first").await;
-    processes::kill_in_pod(&uid(&pod), "konductor-run");
+    processes::kill_in_pod(&uid(&pod), "konductor-run").await;
     // The pod has not ended, so nothing but its own next start tells that the holder is dead.
     eventually(LIMIT, "the command runs again", || async {
         let runs = scene.runs();

@@ -27,7 +27,7 @@ async fn jobs_complete_when_the_leading_operator_is_killed_in_the_middle() {
     // One dies without a word, and its container is restarted; with the next one, its pod disappears, too.
     started(&scene, 2).await;
     let first = leader(&scene).await;
-    processes::kill_in_pod(&uid(&first), "konductor-operator");
+    processes::kill_in_pod(&uid(&first), "konductor-operator").await;
     started(&scene, 5).await;
     let second = leader(&scene).await;
     let name = second.metadata.name.as_deref().expect("a pod has a name");

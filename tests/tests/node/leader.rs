@@ -33,7 +33,7 @@ async fn of_a_deployments_replicas_one_leads() {
     waiting(&scene, 2).await;
 
     // Its container is restarted, and takes its own claim for what it is: that of a dead predecessor.
-    processes::kill_in_pod(&uid(&pod(&scene, &leader).await), "konductor-run");
+    processes::kill_in_pod(&uid(&pod(&scene, &leader).await), "konductor-run").await;
     leader = failover(&scene, "killed", leader, 2, OVERHEAD).await;
     waiting(&scene, 2).await;
 
@@ -43,7 +43,7 @@ async fn of_a_deployments_replicas_one_leads() {
     waiting(&scene, 2).await;
 
     // Nobody hears of it any more, as of a node that is lost: not before its TTL has passed is another one let in.
-    let frozen = processes::freeze_pod(&uid(&pod(&scene, &leader).await));
+    let frozen = processes::freeze_pod(&uid(&pod(&scene, &leader).await)).await;
     let next = failover(&scene, "lost", leader.clone(), 4, TTL + OVERHEAD).await;
     // The TTL counts from the last renewal, which was up to a third of it before.
     let silent = Duration::from_millis(10 * (next.from - scene.run_of(&leader).until));

@@ -5,8 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use konductor_tests::{Pid, Signal};
+use konductor_tests::{Pid, Signal, eventually};
 use nix::sys::signal::kill;
+
+use crate::cluster::LIMIT;
 
 /// The kernel keeps this much of a program's name.
 const NAME_KEPT: usize = 15;
@@ -17,8 +19,11 @@ pub(crate) fn of_pod(uid: &str, program: &str) -> Vec<Pid> {
 }
 
 /// The shells of a pod that run a script about the records: its command. (What holds its namespaces is a shell, too.)
+/// A child of one looks the same until it has become another program.
 pub(crate) fn commands_of_pod(uid: &str) -> Vec<Pid> {
-    running("sh", |process| is_of_pod(process, uid) && contains(process, "cmdline", "/records"))
+    let found = running("sh", |process| is_of_pod(process, uid) && contains(process, "cmdline", "/records"));
+    let is_first = |pid: &Pid| stat(*pid).is_some_and(|(_, parent)| !found.contains(&parent));
+    found.iter().copied().filter(is_first).collect()
 }
 
 fn is_of_pod(process: &Path, uid: &str) -> bool {
@@ -26,23 +31,30 @@ fn is_of_pod(process: &Path, uid: &str) -> bool {
 }
 
 /// Kills the one process of a pod that runs this program, as the kernel does when memory is short: without a word.
-pub(crate) fn kill_in_pod(uid: &str, program: &str) {
-    let found = of_pod(uid, program);
-    assert_eq!(found.len(), 1, "processes of pod {uid} that run {program}: {found:?}");
-    kill(found[0], Signal::SIGKILL).expect("kill a running process");
+pub(crate) async fn kill_in_pod(uid: &str, program: &str) {
+    // A watchdog looks like its parent until it has given itself its name.
+    let process = eventually(LIMIT, &format!("one process of pod {uid} that runs {program}"), || async {
+        match of_pod(uid, program).as_slice() {
+            [one] => Ok(*one),
+            found => Err(format!("{found:?}")),
+        }
+    })
+    .await;
+    kill(process, Signal::SIGKILL).expect("kill a running process");
 }
 
 /// Freezes everything that runs in a pod, without a word to anybody: what a node that is lost looks like to the
 /// cluster. Returns what was frozen.
-pub(crate) fn freeze_pod(uid: &str) -> Vec<Pid> {
-    let frozen: Vec<_> = ["konductor-run", "konductor-wdog"]
-        .into_iter()
-        .flat_map(|program| of_pod(uid, program))
-        .chain(commands_of_pod(uid))
-        .inspect(|process| kill(*process, Signal::SIGSTOP).expect("freeze a process"))
-        .collect();
-    assert_eq!(frozen.len(), 3, "the wrapper, its watchdog and its command: {frozen:?}");
-    frozen
+pub(crate) async fn freeze_pod(uid: &str) -> Vec<Pid> {
+    let all = eventually(LIMIT, "the wrapper, its watchdog and its command", || async {
+        let found = [of_pod(uid, "konductor-run"), of_pod(uid, "konductor-wdog"), commands_of_pod(uid)];
+        if found.iter().all(|found| found.len() == 1) { Ok(found.concat()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    for process in &all {
+        kill(*process, Signal::SIGSTOP).expect("freeze a process");
+    }
+    all
 }
 
 /// Kills processes that stand still.
@@ -120,9 +132,15 @@ pub(crate) fn in_containers(word: &str) -> Vec<Pid> {
 
 /// A process's state, as in ps; none when there is no such process.
 pub(crate) fn state(pid: Pid) -> Option<char> {
+    Some(stat(pid)?.0)
+}
+
+/// A process's state and parent.
+fn stat(pid: Pid) -> Option<(char, Pid)> {
     let stat = read(&Path::new("/proc").join(pid.to_string()), "stat");
-    // It follows the name, which is in parentheses and may hold some itself.
-    stat.rsplit_once(") ")?.1.chars().next()
+    // They follow the name, which is in parentheses and may hold some itself.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.chars().next()?, Pid::from_raw(fields.next()?.parse().ok()?)))
 }
 
 /// The node's kubelet, standing still for as long as this exists: what a node that is cut off looks like to the

@@ -70,8 +70,8 @@ impl<'a> Container<'a> {
     }
 }
 
-/// The one process in this tree that runs `program` as a child of the tree's first process.
-pub(crate) fn child(process: &Process, program: &Path) -> Pid {
+/// The one process in this tree that runs `program` as a child of the tree's first process. It is waited for.
+pub(crate) async fn child(process: &Process, program: &Path) -> Pid {
     let is_child = |pid: &Pid| {
         let runs = std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|found| found == program);
         // The parent is the second field after the name, which is in parentheses and may hold some itself.
@@ -79,14 +79,16 @@ pub(crate) fn child(process: &Process, program: &Path) -> Pid {
         let parent = stat.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(1)?.parse().ok());
         runs && parent == Some(process.pid().as_raw())
     };
-    let found: Vec<_> = process.tree().into_iter().filter(is_child).collect();
-    let [one] = found.as_slice() else { panic!("{} runs as {found:?}\n{}", program.display(), process.output()) };
-    *one
+    eventually(LIMIT, &format!("one child that runs {}", program.display()), || async {
+        let found: Vec<_> = process.tree().into_iter().filter(is_child).collect();
+        <[Pid; 1]>::try_from(found).map(|[one]| one).map_err(|found| format!("{found:?}\n{}", process.output()))
+    })
+    .await
 }
 
 /// Kills the `konductor-run` that is [contained] in this tree, and with it all of its PID namespace.
 pub(crate) async fn kill_wrapper(process: &mut Process) {
-    kill(child(process, Binaries::built().run()), Signal::SIGKILL).expect("kill konductor-run");
+    kill(child(process, Binaries::built().run()).await, Signal::SIGKILL).expect("kill konductor-run");
     process.wait_exit(LIMIT).await;
     assert_eq!(process.tree(), []);
 }

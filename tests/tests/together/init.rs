@@ -30,15 +30,9 @@ fn hold(scene: &Scene, script: &str) -> Process {
 async fn renewals_go_on_while_the_command_is_stopped() {
     let scene = shared("stopped").await;
     scene.semaphore(1).await;
-    let mut holder = hold(&scene, "trap 'exit 3' USR1; while :; do sleep 0.01; done");
-    scene.claim_is("holder", |claim| claim.status.is_some()).await;
-    let shell = std::fs::canonicalize("/bin/sh").expect("there is a shell");
-    let command = eventually(LIMIT, "the command runs", || async {
-        let pids = holder.tree();
-        let runs = |pid: &&_| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|found| found == shell);
-        pids.iter().find(runs).map(|_| child(&holder, &shell)).ok_or("not yet")
-    })
-    .await;
+    let mut holder = hold(&scene, "trap 'exit 3' USR1; echo ready; while :; do sleep 0.01; done");
+    holder.wait_stdout(LIMIT, "ready").await;
+    let command = child(&holder, &std::fs::canonicalize("/bin/sh").expect("there is a shell")).await;
     kill(command, Signal::SIGSTOP).expect("stop the command");
     eventually(LIMIT, "the command is stopped", || async {
         Some(()).filter(|()| state(command.as_raw()) == 'T').ok_or("not yet")

@@ -22,7 +22,7 @@ use futures::TryStreamExt;
 use konductor::Boottime;
 use konductor_api::{ClaimPhase, Permit};
 use konductor_sim::claims::Claims;
-use konductor_tests::{Chance, ControlPlane, Installed, Pid, Process, Signal, setting, wait_for};
+use konductor_tests::{Chance, ControlPlane, Installed, Pid, Process, Signal, eventually, setting, wait_for};
 use kube::Api;
 use kube::api::{WatchEvent, WatchParams};
 use nix::sys::signal::kill;
@@ -385,8 +385,13 @@ impl Frozen {
             send(*pid, Signal::SIGCONT);
             if place < 2 {
                 // The kernel thaws a container in no order, and a command may then run for the moment that its wrapper
-                // and its watchdog take to kill it. That moment would be seen as an overlap.
-                sleep(Duration::from_millis(100)).await;
+                // and its watchdog take to kill it. That moment would be seen as an overlap. Each is at rest when it has
+                // done what was due.
+                eventually(LIMIT, "what goes on again is at rest, or gone", || async {
+                    let running = stat(*pid).map(|(state, _)| state).filter(|state| ['R', 'D'].contains(state));
+                    running.map_or(Ok(()), Err)
+                })
+                .await;
             }
         }
     }
@@ -434,7 +439,7 @@ async fn end_of(slot: &mut Slot) -> i32 {
     };
     assert!(CODES.contains(&code), "ended with {code}\n{}", slot.process.output());
     // One that was killed leaves the rest to its watchdog and to the kernel.
-    konductor_tests::eventually(LIMIT, "nothing is left of a wrapper that has ended", || async {
+    eventually(LIMIT, "nothing is left of a wrapper that has ended", || async {
         let left = slot.process.tree();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?} of\n{}", slot.process.output())) }
     })

@@ -1,6 +1,6 @@
 //! Whatever happens to `konductor-run`, nothing that it has started runs past the deadline.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -36,10 +36,15 @@ fn named(process: &Process, name: &str) -> Vec<Pid> {
     process.tree().into_iter().filter(has_name).collect()
 }
 
-fn watchdog(process: &Process) -> Pid {
-    let found = named(process, "konductor-wdog");
-    let [one] = found.as_slice() else { panic!("the watchdogs are {found:?}\n{}", process.output()) };
-    *one
+/// The one watchdog, when it has given itself its name.
+async fn watchdog(process: &Process) -> Pid {
+    eventually(LIMIT, "a watchdog", || async {
+        match named(process, "konductor-wdog").as_slice() {
+            [one] => Ok(*one),
+            found => Err(format!("{found:?}\n{}", process.output())),
+        }
+    })
+    .await
 }
 
 /// Waits until nothing of this tree is alive but these.
@@ -86,10 +91,10 @@ async fn a_wrapper_that_is_stopped_alone_does_not_leave_its_command_running() {
     let scene = shared("stopped").await;
     scene.semaphore(1).await;
     let mut holder = holding(&scene, &SHORT).await;
-    let watching = watchdog(&holder);
+    let watching = watchdog(&holder).await;
     // For longer than the TTL, so that a watchdog that is not told of renewals would have ended the command.
     renewals(&scene, 4).await;
-    assert_eq!(watchdog(&holder), watching, "{}", holder.output());
+    assert_eq!(watchdog(&holder).await, watching, "{}", holder.output());
     let before = Boottime::now();
     stop(holder.pid()).await;
     handed_over(&scene, before).await;
@@ -109,7 +114,7 @@ async fn pid_1_that_is_stopped_alone_does_not_leave_its_command_running() {
     let mut holder = Process::spawn("holder", contained(&run, None));
     scene.record.started(LIMIT, 1).await;
     renewals(&scene, 2).await;
-    let init = child(&holder, Binaries::built().run());
+    let init = child(&holder, Binaries::built().run()).await;
     let before = Boottime::now();
     stop(init).await;
     handed_over(&scene, before).await;
@@ -137,7 +142,7 @@ async fn a_watchdog_that_is_killed_is_replaced() {
     // What ends a watchdog as soon as it has started would end the next as well: that one has to wait for a renewal.
     // The first one has been there for longer than that.
     renewals(&scene, 2).await;
-    kill(watchdog(&holder), Signal::SIGKILL).expect("kill the watchdog");
+    kill(watchdog(&holder).await, Signal::SIGKILL).expect("kill the watchdog");
     holder.wait_stderr(LIMIT, "the watchdog has ended; another one takes its place").await;
     eventually(LIMIT, "a watchdog that ends too soon", || async {
         for pid in named(&holder, "konductor-wdog") {
@@ -148,15 +153,9 @@ async fn a_watchdog_that_is_killed_is_replaced() {
         if told.contains("the next renewal starts another one") { Ok(()) } else { Err(told) }
     })
     .await;
-    let third = eventually(LIMIT, "another watchdog", || async {
-        match named(&holder, "konductor-wdog").as_slice() {
-            [one] => Ok(*one),
-            found => Err(format!("{found:?}")),
-        }
-    })
-    .await;
+    let third = watchdog(&holder).await;
     renewals(&scene, 1).await;
-    assert_eq!(watchdog(&holder), third, "{}", holder.output());
+    assert_eq!(watchdog(&holder).await, third, "{}", holder.output());
     let before = Boottime::now();
     stop(holder.pid()).await;
     handed_over(&scene, before).await;
@@ -171,20 +170,23 @@ async fn a_watchdog_is_there_while_something_is_held_and_runs_and_no_longer() {
     scene.semaphore(1).await;
     let mut holder = scene.holder("holder", &[]);
     scene.record.started(LIMIT, 1).await;
-    let watching = watchdog(&holder);
+    let watching = watchdog(&holder).await;
     let mut waiter = scene.witness("waiter", &[], Duration::ZERO);
     waiter.wait_stderr(LIMIT, "waiting for semaphore s: next in line").await;
     assert_eq!(named(&waiter, "konductor-wdog"), []);
     // Nothing is open in it but its pipe and its clock, and it is in nobody's way.
     let open =
         |what: &str| std::fs::read_link(format!("/proc/{watching}/{what}")).expect("a link of a process of ours");
+    let [clock, pipe] = eventually(LIMIT, "it has settled in", || async {
+        let files = std::fs::read_dir(format!("/proc/{watching}/fd")).expect("a process of ours");
+        let mut files: Vec<_> = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok()).collect();
+        files.sort();
+        <[PathBuf; 2]>::try_from(files).map_err(|files| format!("{files:?}"))
+    })
+    .await;
     assert_eq!(open("cwd"), Path::new("/"));
-    let files = std::fs::read_dir(format!("/proc/{watching}/fd")).expect("a process of ours");
-    let mut files: Vec<_> = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok()).collect();
-    files.sort();
-    let [clock, pipe] = files.as_slice() else { panic!("{files:?}") };
     assert_eq!(clock, Path::new("anon_inode:[timerfd]"));
-    assert!(pipe.to_string_lossy().starts_with("pipe:"), "{files:?}");
+    assert!(pipe.to_string_lossy().starts_with("pipe:"), "{pipe:?}");
     scene.let_go();
     holder.expect_exit(LIMIT, 0).await;
     only(&holder, &[]).await;
@@ -204,7 +206,7 @@ async fn what_ran_before_and_beside_the_command_is_not_the_watchdogs_business() 
     shell.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut holder = Process::spawn("holder", shell);
     scene.record.started(LIMIT, 1).await;
-    let beside = child(&holder, &std::fs::canonicalize("/usr/bin/sleep").expect("sleep, of coreutils"));
+    let beside = child(&holder, &std::fs::canonicalize("/usr/bin/sleep").expect("sleep, of coreutils")).await;
     let before = Boottime::now();
     stop(holder.pid()).await;
     handed_over(&scene, before).await;

@@ -91,6 +91,16 @@ fn token(ended: &Ended) -> u64 {
     ended.stdout.trim().parse().unwrap_or_else(|_| panic!("{ended:?}"))
 }
 
+/// Plays a scene until those in it say so often that one was passed over, all in all: who does not get to run for
+/// seconds when its turn has come is, and then has its turn later than in its order.
+fn with_passes<const N: usize>(times: usize, mut scene: impl FnMut() -> [Ended; N]) -> [Ended; N] {
+    eventually(&format!("one is passed over {times} times"), || {
+        let ended = scene();
+        let passes: usize = ended.iter().map(|one| one.stderr.matches("it was passed over").count()).sum();
+        (passes == times).then_some(ended)
+    })
+}
+
 fn pid_of_command(run: &Running) -> i32 {
     // The watchdog is a child, too, and the older one.
     let is_ours = |pid: &i32| {
@@ -102,19 +112,22 @@ fn pid_of_command(run: &Running) -> i32 {
 
 #[test]
 fn one_waits_for_the_other_and_says_so() {
-    let folder = Folder::new(1);
-    let first = folder.hold("--semaphore turns");
-    let mut second = folder.queue("--semaphore turns");
-    assert_eq!(second.read_log(["\n"]), "konductor-run: waiting for semaphore turns: next in line\n");
-    let mut third = folder.queue("--semaphore turns");
-    assert_eq!(third.read_log(["\n"]), "konductor-run: waiting for semaphore turns: 1 ahead\n");
-    first.signal(TERM);
-    assert_eq!(first.end().code(), 143);
-    let (second, third) = (second.end(), third.end());
+    let [second, third] = with_passes(0, || {
+        let folder = Folder::new(1);
+        let first = folder.hold("--semaphore turns");
+        let mut second = folder.queue("--semaphore turns");
+        assert_eq!(second.read_log(["\n"]), "konductor-run: waiting for semaphore turns: next in line\n");
+        let mut third = folder.queue("--semaphore turns");
+        assert_eq!(third.read_log(["\n"]), "konductor-run: waiting for semaphore turns: 1 ahead\n");
+        first.signal(TERM);
+        assert_eq!(first.end().code(), 143);
+        let ended = [second.end(), third.end()];
+        assert_eq!(folder.claims("turns"), 0);
+        ended
+    });
     assert!(token(&second) < token(&third));
     let holding = format!("konductor-run: holding semaphore turns, fencing token {}\n", token(&second));
     assert_eq!(second.stderr, holding);
-    assert_eq!(folder.claims("turns"), 0);
 }
 
 /// What the kernel says of a process's memory, in kB.
@@ -323,20 +336,22 @@ fn a_watchdog_is_there_while_the_command_runs_and_has_nothing_open_but_the_lock(
 
 #[test]
 fn killed_waiters_are_passed_over() {
-    let folder = Folder::new(1);
-    let holder = folder.hold("--semaphore turns");
-    let mut waiters: Vec<_> = (0..5).map(|_| folder.queue("--semaphore turns")).collect();
-    // The last, one in the middle, and the first.
-    for at in [4, 2, 0] {
-        let waiter = waiters.remove(at);
-        waiter.signal(KILL);
-        drop(waiter);
-    }
-    eventually("they are gone from the queue", || (folder.claims("turns") <= 4).then_some(()));
-    holder.signal(TERM);
-    let tokens: Vec<_> = waiters.into_iter().map(|waiter| token(&waiter.end())).collect();
+    let ended = with_passes(0, || {
+        let folder = Folder::new(1);
+        let holder = folder.hold("--semaphore turns");
+        let [first, second, third, fourth, last] = [(); 5].map(|()| folder.queue("--semaphore turns"));
+        for waiter in [last, third, first] {
+            waiter.signal(KILL);
+            drop(waiter);
+        }
+        eventually("they are gone from the queue", || (folder.claims("turns") <= 4).then_some(()));
+        holder.signal(TERM);
+        let ended = [second.end(), fourth.end()];
+        assert_eq!((holder.end().code(), folder.claims("turns")), (143, 0));
+        ended
+    });
+    let tokens = ended.each_ref().map(token);
     assert!(tokens.is_sorted(), "{tokens:?}");
-    assert_eq!((holder.end().code(), folder.claims("turns")), (143, 0));
 }
 
 #[test]
@@ -402,17 +417,20 @@ fn trying_once_and_skipping_are_as_in_a_cluster() {
 
 #[test]
 fn priorities_and_weights_are_as_in_a_cluster() {
-    let folder = Folder::new(2);
-    let holder = folder.hold("--semaphore turns:2");
-    let low = folder.queue("--semaphore turns:2 --priority -1");
-    let both = folder.queue("--semaphore turns:2");
-    let high = folder.queue("--semaphore turns --priority 7");
-    let too_many = folder.queue("--semaphore turns:3 --priority 9");
-    holder.signal(TERM);
-    let tokens = [high, both, low].map(|run| token(&run.end()));
-    assert!(tokens.is_sorted(), "{tokens:?}");
-    folder.define("turns", 3);
-    assert!(token(&too_many.end()) > tokens[2]);
+    let ended = with_passes(0, || {
+        let folder = Folder::new(2);
+        let holder = folder.hold("--semaphore turns:2");
+        let low = folder.queue("--semaphore turns:2 --priority -1");
+        let both = folder.queue("--semaphore turns:2");
+        let high = folder.queue("--semaphore turns --priority 7");
+        let too_many = folder.queue("--semaphore turns:3 --priority 9");
+        holder.signal(TERM);
+        let [high, both, low] = [high, both, low].map(Running::end);
+        folder.define("turns", 3);
+        [high, both, low, too_many.end()]
+    });
+    let tokens = ended.each_ref().map(token);
+    assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
 }
 
 #[test]
@@ -503,10 +521,14 @@ fn tokens_rise_whatever_is_deleted() {
 
 #[test]
 fn permits_can_be_added_and_taken_away_while_others_wait() {
-    let folder = Folder::new(0);
-    let (first, second) = (folder.queue("--semaphore turns"), folder.queue("--semaphore turns"));
-    folder.define("turns", 2);
-    assert!(token(&first.end()) < token(&second.end()));
+    let [first, second] = with_passes(0, || {
+        let folder = Folder::new(0);
+        let (first, second) = (folder.queue("--semaphore turns"), folder.queue("--semaphore turns"));
+        folder.define("turns", 2);
+        [first.end(), second.end()]
+    });
+    assert!(token(&first) < token(&second));
+    let folder = Folder::new(2);
     let holders = [folder.hold("--semaphore turns"), folder.hold("--semaphore turns")];
     folder.define("turns", 1);
     let waiter = folder.queue("--semaphore turns");

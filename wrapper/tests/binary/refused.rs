@@ -612,26 +612,32 @@ fn a_job_has_a_witness_also_where_the_end_of_each_child_is_a_signal() {
 
 #[test]
 fn a_witness_that_is_late_is_waited_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let (log, hold) = (folder.path().join("log"), folder.path().join("hold"));
-    fs::write(&hold, "").unwrap();
-    let own = env::current_exe().unwrap();
-    let mut terminal = Terminal::with_shell(SHELLS[0]);
-    // With nothing to hold it is the witness alone that has a name to give itself.
-    let launcher = launcher(NAME, WAITS, Some(&hold));
-    let command = format!("{} actor:receiver >{}", own.display(), log.display());
-    terminal.line(&format!("{launcher} {KONDUCTOR_RUN} -- {command}"));
-    let lines = || fs::read_to_string(&log).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
-    eventually("the command listens", || (lines().len() == 1).then_some(()));
-    let job = children(terminal.program.id() as i32)[0];
-    signal_process(-job, 10);
-    eventually("the signal arrives", || (lines().len() == 2).then_some(()));
-    // Longer than any witness takes that gets to run.
-    assert_eq!(run(["sleep", "3"]).code(), 0);
-    fs::remove_file(&hold).unwrap();
-    signal_process(job, 64);
-    eventually("it ends", || (!is_alive(job)).then_some(()));
-    assert_eq!(lines()[1..], ["10", "64"]);
+    // One that is ten seconds late is given up.
+    let lines = within(Duration::from_secs(8), || {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, hold) = (folder.path().join("log"), folder.path().join("hold"));
+        fs::write(&hold, "").unwrap();
+        let own = env::current_exe().unwrap();
+        let mut terminal = Terminal::with_shell(SHELLS[0]);
+        // With nothing to hold it is the witness alone that has a name to give itself.
+        let launcher = launcher(NAME, WAITS, Some(&hold));
+        let command = format!("{} actor:receiver >{}", own.display(), log.display());
+        terminal.line(&format!("{launcher} {KONDUCTOR_RUN} -- {command}"));
+        let lines = || fs::read_to_string(&log).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+        eventually("the command listens", || (lines().len() == 1).then_some(()));
+        let job = children(terminal.program.id() as i32)[0];
+        let ((), took) = timed(|| {
+            signal_process(-job, 10);
+            eventually("the signal arrives", || (lines().len() == 2).then_some(()));
+            // Longer than any witness takes that gets to run.
+            assert_eq!(run(["sleep", "3"]).code(), 0);
+            fs::remove_file(&hold).unwrap();
+        });
+        signal_process(job, 64);
+        eventually("it ends", || (!is_alive(job)).then_some(()));
+        (lines(), took)
+    });
+    assert_eq!(lines[1..], ["10", "64"]);
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn a_watchdog_that_may_not_look_for_a_moment_looks_again() {
     let left = run.line().strip_prefix("ready ").and_then(|pid| pid.parse().ok()).expect("a process id");
     let is_watchdog =
         |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "konductor-wdog\n");
-    let watchdog = children(run.pid()).into_iter().find(is_watchdog).expect("something is held");
+    let watchdog = eventually("something is held", || children(run.pid()).into_iter().find(is_watchdog));
     let command = children(run.pid()).into_iter().find(|pid| !is_watchdog(pid)).expect("the command");
     fs::write(&refuses, "").expect("a file");
     signal_process(run.pid(), 9);

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, time::Duration};
 
-use super::{Folder, KILL, STOP, TERM, token};
+use super::{Folder, KILL, STOP, TERM, token, with_passes};
 use crate::harness::{Running, eventually, timed, within};
 
 const CONT: i32 = 18;
@@ -34,48 +34,58 @@ fn stop(folder: &Folder, run: &Running) {
 
 #[test]
 fn a_waiter_that_stands_still_is_passed_over_and_is_next_when_it_goes_on() {
-    let (folder, holder, still, next, last, line) = within(SOON, || {
-        let folder = Folder::new(1);
-        let holder = folder.hold("--semaphore turns");
-        let still = folder.queue("--semaphore turns");
-        let next = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN; exec sleep 1000");
-        let mut next = next.start();
-        eventually("it waits", || (folder.claims("turns") == 3).then_some(()));
-        let last = folder.queue("--semaphore turns");
-        stop(&folder, &still);
-        let (line, took) = timed(|| {
-            holder.signal(TERM);
-            next.line()
+    let mut line = String::new();
+    let [still, _, last] = with_passes(1, || {
+        let (folder, holder, still, next, last, said) = within(SOON, || {
+            let folder = Folder::new(1);
+            let holder = folder.hold("--semaphore turns");
+            let still = folder.queue("--semaphore turns");
+            let next = folder.run("--semaphore turns", "echo $KONDUCTOR_FENCING_TOKEN; exec sleep 1000");
+            let mut next = next.start();
+            eventually("it waits", || (folder.claims("turns") == 3).then_some(()));
+            let last = folder.queue("--semaphore turns");
+            stop(&folder, &still);
+            let (said, took) = timed(|| {
+                holder.signal(TERM);
+                next.line()
+            });
+            ((folder, holder, still, next, last, said), took)
         });
-        ((folder, holder, still, next, last, line), took)
+        let state = folder.state("turns");
+        let claim = &state["claims"][0];
+        assert_eq!((&claim["phase"], &claim["passedOver"]), (&"Pending".into(), &true.into()), "{state}");
+        assert_eq!(claim["message"], "passed over: it stood still when its turn came");
+        // It goes on, and has its old place.
+        still.signal(CONT);
+        eventually("it is back in the queue", || {
+            (folder.state("turns")["claims"][0]["passedOver"] == serde_json::Value::Null).then_some(())
+        });
+        next.signal(TERM);
+        let ended = [still.end(), next.end(), last.end()];
+        assert_eq!(holder.end().code(), 143);
+        line = said;
+        ended
     });
-    let state = folder.state("turns");
-    let claim = &state["claims"][0];
-    assert_eq!((&claim["phase"], &claim["passedOver"]), (&"Pending".into(), &true.into()), "{state}");
-    assert_eq!(claim["message"], "passed over: it stood still when its turn came");
-    // It goes on, and has its old place.
-    still.signal(CONT);
-    eventually("it is back in the queue", || {
-        (folder.state("turns")["claims"][0]["passedOver"] == serde_json::Value::Null).then_some(())
-    });
-    next.signal(TERM);
-    let still = still.end();
     assert!(still.stderr.contains("it was passed over, as it stood still when its turn came"), "{}", still.stderr);
-    let (still, last) = (token(&still), token(&last.end()));
+    let (still, last) = (token(&still), token(&last));
     assert!(line.parse::<u64>().unwrap() < still && still < last, "{line} {still} {last}");
-    assert_eq!(holder.end().code(), 143);
 }
 
 #[test]
 fn who_stands_still_keeps_nobody_from_seeing_the_end_of_a_killed_holder_or_an_edit() {
-    let folder = Folder::new(1);
-    let holder = folder.hold("--semaphore turns");
-    let still = folder.queue("--semaphore turns");
-    let (second, third) = (folder.queue("--semaphore turns"), folder.queue("--semaphore turns"));
-    stop(&folder, &still);
-    holder.signal(KILL);
-    assert!(token(&second.end()) < token(&third.end()));
-    drop(still);
+    let [second, third] = with_passes(0, || {
+        let folder = Folder::new(1);
+        let holder = folder.hold("--semaphore turns");
+        let still = folder.queue("--semaphore turns");
+        let (second, third) = (folder.queue("--semaphore turns"), folder.queue("--semaphore turns"));
+        stop(&folder, &still);
+        holder.signal(KILL);
+        // It is killed before it can say anything.
+        let ended = [second.end(), third.end()];
+        drop(still);
+        ended
+    });
+    assert!(token(&second) < token(&third));
     let folder = Folder::new(0);
     let still = folder.queue("--semaphore turns");
     let second = folder.queue("--semaphore turns");
