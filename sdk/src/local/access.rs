@@ -138,7 +138,7 @@ impl Rights {
     }
 }
 
-/// Opens up what has just been made, or what this process's user has left half made.
+/// Opens up what has just been made.
 pub(super) fn open_up(file: impl AsFd, bits: u32) -> io::Result<()> {
     let status = fstat(&file)?;
     if status.st_mode & 0o777 == bits || !may_change(&status) {
