@@ -12,7 +12,7 @@
 //! outcome down, **wakes whom it concerns, and then puts it in its place**. Who is woken looks with the lock shared, so
 //! after the outcome is there. In this order, because the process may be killed between the two: a wake for nothing
 //! costs a look, while an outcome that its beneficiary does not know of would be a permit that nobody uses. And where
-//! nothing can be written down, nobody is woken.
+//! nothing can be written down, nobody is woken; where somebody cannot be woken, nothing has happened.
 //!
 //! A claim's FIFO carries two locks of its owner. The first says that it lives. The second, which it takes with the lock
 //! of the folder, says that it has seen its turn: who has not within some seconds is stopped, and is passed over.
@@ -312,7 +312,7 @@ impl FolderLock {
             }
             store.write_down(&mut decided)?;
             for other in concerned(&before, &decided).into_iter().filter(|other| *other != name) {
-                claims.wake(other);
+                claims.wake(other)?;
             }
             store.put_in_place()
         };

@@ -22,7 +22,7 @@ use nix::{
     errno::Errno,
     fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat},
     libc,
-    sys::stat::{Mode, fstat, fstatat, mkdirat},
+    sys::stat::{Mode, fstatat, mkdirat},
     unistd::{AccessFlags, LinkatFlags, UnlinkatFlags, faccessat, fsync, geteuid, linkat, mkfifoat, unlinkat},
 };
 use rustix::{
@@ -426,11 +426,23 @@ impl Claims {
         FolderError::Strange { path: self.0.path.join(name).display().to_string(), wanted: "a FIFO" }
     }
 
-    /// Wakes the owner of a claim. One that cannot be woken is dead, which whoever is behind it sees, or has been
-    /// woken.
-    pub(super) fn wake(&self, name: &str) {
-        let woken = self.open_fifo(name, OFlag::O_WRONLY).map(|file| file.map(|mut file| file.write(&[0])));
+    /// Wakes the owner of a claim. One that is dead is for whoever is behind it to see, and one whose FIFO is full has
+    /// been woken. Whoever cannot be woken for any other reason would sleep on.
+    pub(super) fn wake(&self, name: &str) -> Result<()> {
+        let woken = self.open_fifo(name, OFlag::O_WRONLY).and_then(|file| match file {
+            Some(mut file) => file.write(&[0]).map(drop).map_err(|error| self.failed("write", name, error)),
+            None => Ok(()),
+        });
         tracing::trace!("woke {name}: {woken:?}");
+        let is_no_trouble = |error: &io::Error| {
+            [Errno::ENXIO, Errno::EPIPE, Errno::EAGAIN]
+                .into_iter()
+                .any(|errno| error.raw_os_error() == Some(errno as i32))
+        };
+        match woken {
+            Err(FolderError::System { source, .. }) if is_no_trouble(&source) => Ok(()),
+            woken => woken,
+        }
     }
 
     /// A file that is left is swept away later.
@@ -510,6 +522,23 @@ mod tests {
         let (new, ()) = begun.unwrap();
         let names = names.into_inner();
         assert!(names[0] != names[1] && names[1] != names[2] && names[2] == new, "{names:?}");
+    }
+
+    #[test]
+    fn who_is_dead_or_has_been_woken_is_no_trouble_and_whoever_cannot_be_woken_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let claims = Claims::of(open(folder.path()));
+        let mut sleeper = claims.create_fifo("claim").unwrap();
+        claims.wake("claim").unwrap();
+        assert_eq!(sleeper.read(&mut [0; 8]).unwrap(), 1);
+        while sleeper.write(&[0; 4096]).is_ok() {}
+        claims.wake("claim").unwrap();
+        drop(sleeper);
+        claims.wake("claim").unwrap();
+        claims.remove("claim");
+        claims.wake("claim").unwrap();
+        fs::write(folder.path().join("claim"), "").unwrap();
+        claims.wake("claim").unwrap_err();
     }
 
     /// Of one name and of different ones: each is open to all as soon as it can be seen, and nothing else is left.
