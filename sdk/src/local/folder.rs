@@ -14,6 +14,10 @@
 //! costs a look, while an outcome that its beneficiary does not know of would be a permit that nobody uses. And where
 //! nothing can be written down, nobody is woken; where somebody cannot be woken, nothing has happened.
 //!
+//! A claim that is given back loses its FIFO before that: who is in the state without one is taken for dead, while a FIFO
+//! that is locked, maybe by what has inherited it, and is in no state stops everybody. One that is new has its FIFO first:
+//! should its owner be killed before it is in the state, the lock of its FIFO ends with it, as nothing has inherited that yet.
+//!
 //! A claim's FIFO carries two locks of its owner. The first says that it lives. The second, which it takes with the lock
 //! of the folder, says that it has seen its turn: who has not within some seconds is stopped, and is passed over.
 //!
@@ -135,6 +139,15 @@ pub(super) enum FolderError {
 }
 
 impl FolderError {
+    /// How often it is tried again to take part at all, since this can be over in a moment.
+    pub(super) fn first_tries(&self) -> u32 {
+        match self {
+            Self::Unknown { .. } => limits::UNKNOWN_TRIES,
+            error if error.is_momentary() => limits::FIRST_TRIES,
+            _ => 0,
+        }
+    }
+
     /// Whether the system has no room for a moment, which says nothing about the folder.
     pub(super) fn is_momentary(&self) -> bool {
         let Self::System { source, .. } = self else { return false };
@@ -272,7 +285,6 @@ impl FolderLock {
             }
             Change::Remove(name) => {
                 state.claims.retain(|claim| claim.name != *name);
-                gone.push(name.clone());
             }
             Change::PassOver(turns) => {
                 for (name, token) in turns {
@@ -313,6 +325,9 @@ impl FolderLock {
             store.write_down(&mut decided)?;
             for other in concerned(&before, &decided).into_iter().filter(|other| *other != name) {
                 claims.wake(other)?;
+            }
+            if let Change::Remove(name) = change {
+                claims.remove(name);
             }
             store.put_in_place()
         };
@@ -495,3 +510,7 @@ pub(super) fn failed(doing: &'static str, path: &Path, error: impl Into<io::Erro
 fn now() -> Timestamp {
     Timestamp::now()
 }
+
+#[cfg(test)]
+#[path = "folder_tests.rs"]
+mod tests;

@@ -36,6 +36,10 @@ pub(super) const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration
 /// memory): with the pauses 15 s, after which it is a person's to know.
 pub(super) const FIRST_TRIES: u32 = 4;
 
+/// The same, when a process lives that the state does not know. One that is killed while it makes its claim gives up the
+/// folder and then the claim, within microseconds.
+pub(super) const UNKNOWN_TRIES: u32 = 1;
+
 /// How often a folder that is deleted and made again while it is being opened is opened anew.
 pub(super) const REOPEN: usize = 16;
 

@@ -1,0 +1,91 @@
+//! Transactions, and what they find that others have left or do meanwhile.
+
+use std::fs;
+
+use konductor_api::{Lease, Lock as _};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::*;
+
+const MANIFEST: &str = "apiVersion: konductor.io/v1\nkind: Lease\nmetadata:\n  name: s\n";
+
+/// A folder with one lease, and that.
+fn folder() -> (tempfile::TempDir, FolderLock) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("s.yaml"), MANIFEST).unwrap();
+    let place = FolderLock {
+        folder: Arc::new(folder.path().to_owned()),
+        kind: Lease::KIND,
+        name: "s".to_owned(),
+        any_filesystem: true,
+        in_the_way: Arc::default(),
+    };
+    (folder, place)
+}
+
+impl FolderLock {
+    fn state(&self) -> PathBuf {
+        self.folder.join(STATE_FOLDER).join(self.kind.plural).join(&self.name)
+    }
+
+    fn change(&self, name: &str, change: &Change) -> Result<(Standing, Option<File>)> {
+        self.transact(change, name, &Weak::new(), Haste::HoweverLong)
+    }
+
+    fn add(&self, name: &str) -> Result<(Standing, Option<File>)> {
+        let ask = Ask { name: name.to_owned(), holder: "me".to_owned(), permits: 1, priority: 0, may_wait: true };
+        self.change(name, &Change::Add(ask))
+    }
+
+    fn hold(&self, name: &str) -> (u64, File) {
+        match self.add(name).unwrap() {
+            (Standing::Held { token }, Some(fifo)) => (token, fifo),
+            other => panic!("nobody else wants it: {other:?}"),
+        }
+    }
+
+    fn give_back(&self, name: &str) {
+        let outcome = self.change(name, &Change::Remove(name.to_owned())).unwrap();
+        assert!(matches!(outcome, (Standing::Gone, None)), "{outcome:?}");
+    }
+}
+
+#[test]
+fn who_holds_alone_gives_back_whatever_has_become_of_the_manifests() {
+    let (folder, place) = folder();
+    let write = |text: &str| fs::write(folder.path().join("s.yaml"), text).unwrap();
+    let mut tokens = Vec::new();
+    for name in ["a", "b"] {
+        write(MANIFEST);
+        let (token, fifo) = place.hold(name);
+        tokens.push(token);
+        write("kind: Mistake\n");
+        place.give_back(name);
+        drop(fifo);
+    }
+    assert!(tokens[0] < tokens[1], "{tokens:?}");
+}
+
+#[test]
+fn a_claim_that_is_given_back_is_without_its_fifo_before_it_is_out_of_the_state() {
+    let (_folder, place) = folder();
+    let (_, fifo) = place.hold("a");
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
+    inotify.add_watch(&place.state().join("claims"), AddWatchFlags::IN_DELETE).unwrap();
+    inotify.add_watch(&place.state(), AddWatchFlags::IN_MOVED_TO).unwrap();
+    place.give_back("a");
+    let names = inotify.read_events().unwrap().into_iter().filter_map(|event| event.name);
+    let seen: Vec<_> = names.filter(|name| name == "a" || name == STATE_FILE).collect();
+    assert_eq!(seen, ["a", STATE_FILE]);
+    drop(fifo);
+}
+
+/// Even if something has inherited it.
+#[test]
+fn who_was_killed_while_it_gave_back_is_in_nobodys_way() {
+    let (_folder, place) = folder();
+    let (_, inherited) = place.hold("a");
+    fs::remove_file(place.state().join("claims/a")).unwrap();
+    place.hold("b");
+    drop(inherited);
+}
