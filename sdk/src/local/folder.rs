@@ -458,8 +458,24 @@ pub(super) fn manifest_names(folder: &Path) -> Result<Vec<OsString>> {
 
 /// All definitions of a folder.
 pub(super) fn manifests(folder: &Path) -> Result<Vec<Definition>> {
+    definitions(folder, || manifest_names(folder))
+}
+
+/// What is listed is listed again when some of it is not there: somebody has removed it meanwhile, or given it another
+/// name. A link that leads nowhere goes on to do so.
+fn definitions(folder: &Path, mut list: impl FnMut() -> Result<Vec<OsString>>) -> Result<Vec<Definition>> {
+    for _ in 1..limits::LISTED {
+        match read_manifests(folder, list()?) {
+            Err(FolderError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            read => return read,
+        }
+    }
+    read_manifests(folder, list()?)
+}
+
+fn read_manifests(folder: &Path, names: Vec<OsString>) -> Result<Vec<Definition>> {
     let mut all = Vec::new();
-    for name in manifest_names(folder)? {
+    for name in names {
         let text = read_manifest(&folder.join(&name))?;
         Definition::read(&name.to_string_lossy(), &text, &mut all)?;
     }

@@ -89,3 +89,22 @@ fn who_was_killed_while_it_gave_back_is_in_nobodys_way() {
     place.hold("b");
     drop(inherited);
 }
+
+#[test]
+fn manifests_that_are_renamed_while_they_are_read_are_no_mistake_and_links_that_lead_nowhere_are() {
+    let (folder, _) = folder();
+    let at = |name: &str| folder.path().join(name);
+    let mut is_renamed = false;
+    let found = definitions(folder.path(), || {
+        let names = manifest_names(folder.path())?;
+        if !is_renamed {
+            fs::rename(at("s.yaml"), at("r.yaml")).unwrap();
+            is_renamed = true;
+        }
+        Ok(names)
+    });
+    assert_eq!(found.unwrap().len(), 1);
+    std::os::unix::fs::symlink("nowhere", at("link.yaml")).unwrap();
+    let said = manifests(folder.path()).unwrap_err().to_string();
+    assert!(said.contains("link.yaml"), "{said}");
+}

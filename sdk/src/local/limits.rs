@@ -25,6 +25,10 @@ pub(super) const MANIFEST: u64 = 1 << 20;
 /// Manifests of one folder: they are read again for each change.
 pub(super) const MANIFESTS: usize = 256;
 
+/// How often the manifests are listed while one of those that were is not there: whoever renames does not do so each time
+/// that somebody reads.
+pub(super) const LISTED: usize = 4;
+
 /// How deep a manifest may be nested: the definitions go four deep.
 pub(super) const DEPTH: usize = 16;
 
