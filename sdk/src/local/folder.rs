@@ -40,9 +40,9 @@ use konductor_api::{
 };
 use nix::{
     errno::Errno,
-    fcntl::{AtFlags, OFlag},
+    fcntl::OFlag,
     sys::{
-        stat::{Mode, fstatat},
+        stat::{Mode, lstat},
         statfs::fstatfs,
     },
 };
@@ -260,7 +260,17 @@ impl FolderLock {
         mine: &Weak<File>,
         haste: Haste,
     ) -> Result<(Standing, Option<File>)> {
-        let (place, lock) = self.open(Locking::Exclusively, haste)?;
+        steadily(|| self.transact_once(change, name, mine, haste))
+    }
+
+    fn transact_once(
+        &self,
+        change: &Change,
+        name: &str,
+        mine: &Weak<File>,
+        haste: Haste,
+    ) -> Result<(Standing, Option<File>)> {
+        let (place, lock) = self.open(haste)?.lock(Locking::Exclusively, haste)?;
         let mount = place.mount_for(haste)?;
         let (store, before) = Store::open(&place, &mount, haste)?;
         let claims = place.claims(haste)?;
@@ -358,7 +368,11 @@ impl FolderLock {
 
     /// Where the claim of this name stands, whose FIFO is `mine`.
     pub(super) fn look(&self, name: &str, mine: &Weak<File>, haste: Haste) -> Result<Standing> {
-        let (place, _lock) = self.open(Locking::Shared, haste)?;
+        steadily(|| self.look_once(name, mine, haste))
+    }
+
+    fn look_once(&self, name: &str, mine: &Weak<File>, haste: Haste) -> Result<Standing> {
+        let (place, _lock) = self.open(haste)?.lock(Locking::Shared, haste)?;
         let mount = place.mount_for(haste)?;
         let (_, state) = Store::open(&place, &mount, haste)?;
         let standing = standings(&state).remove(name).unwrap_or(Standing::Gone);
@@ -368,7 +382,11 @@ impl FolderLock {
 
     /// The claim of this name, opened to see its owner's end. None when that has come already.
     pub(super) fn watch(&self, name: &str) -> Result<Option<File>> {
-        let (place, _) = self.open(Locking::Not, Haste::HoweverLong)?;
+        steadily(|| self.watch_once(name))
+    }
+
+    fn watch_once(&self, name: &str) -> Result<Option<File>> {
+        let (place, _) = self.open(Haste::HoweverLong)?.lock(Locking::Not, Haste::HoweverLong)?;
         let claims = place.claims(Haste::HoweverLong)?;
         // Not writable: it must not keep the owner's end from being seen.
         let Some(file) = claims.open_fifo(name, OFlag::O_RDONLY)? else { return Ok(None) };
@@ -376,42 +394,19 @@ impl FolderLock {
         Ok(is_locked(&file).map_err(|source| claims.failed("lock", name, source))?.then_some(file))
     }
 
-    /// Opens the lock's folder, makes it if need be, and locks it.
-    fn open(&self, locking: Locking, haste: Haste) -> Result<(Opened, File)> {
+    /// Opens the lock's folder, and makes it if need be.
+    fn open(&self, haste: Haste) -> Result<Unlocked> {
         let top = top(&self.folder, self.any_filesystem)?;
         let rights = Rights::of(&top.folder).map_err(|error| failed("examine", &self.folder, error))?;
-        for _ in 0..limits::REOPEN {
-            match self.lock(&top, &rights, locking, haste) {
-                Err(FolderError::Unsteady { .. }) => {}
-                outcome => return outcome,
-            }
-        }
-        Err(top.unsteady(STATE_FOLDER))
-    }
-
-    /// [`FolderError::Unsteady`] when what was opened has been deleted meanwhile, and is no place to meet any more.
-    fn lock(&self, top: &Opened, rights: &Rights, locking: Locking, haste: Haste) -> Result<(Opened, File)> {
-        let mut opened = top.enter(STATE_FOLDER, Some(rights), haste)?;
-        if let Some(path) = opened.mend(rights)? {
+        let mut place = top.enter(STATE_FOLDER, Some(&rights), haste)?;
+        if let Some(path) = place.mend(&rights)? {
             let _ = self.in_the_way.set(path);
         }
         for part in [self.kind.plural, &self.name] {
-            opened = opened.enter(part, None, haste)?;
+            place = place.enter(part, None, haste)?;
         }
-        let (file, data) = opened.lock_file()?;
-        loop {
-            match locking.lock(&file, haste) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && haste == Haste::AtOnce => {
-                    return Err(FolderError::TakesTime);
-                }
-                outcome => break outcome.map_err(|error| opened.failed("lock", LOCK, error))?,
-            }
-        }
-        match fstatat(&opened.folder, LOCK, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(now) if (now.st_dev, now.st_ino) == (data.dev(), data.ino()) => Ok((opened, file)),
-            _ => Err(opened.unsteady(LOCK)),
-        }
+        let (file, data) = place.lock_file()?;
+        Ok(Unlocked { place, file, data })
     }
 
     /// The names of the manifests in the folder.
@@ -423,6 +418,45 @@ impl FolderLock {
     fn manifests(&self) -> Result<Vec<Definition>> {
         manifests(&self.folder)
     }
+}
+
+/// A lock's folder that is open, and the file in it that is to be locked.
+struct Unlocked {
+    place: Opened,
+    file: File,
+    data: Metadata,
+}
+
+impl Unlocked {
+    /// [`FolderError::Unsteady`] when that is no place to meet any more: those who come now open another one, because it
+    /// was deleted or moved meanwhile, or a folder around it was.
+    fn lock(self, locking: Locking, haste: Haste) -> Result<(Opened, File)> {
+        let Self { place, file, data } = self;
+        loop {
+            match locking.lock(&file, haste) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && haste == Haste::AtOnce => {
+                    return Err(FolderError::TakesTime);
+                }
+                outcome => break outcome.map_err(|error| place.failed("lock", LOCK, error))?,
+            }
+        }
+        match lstat(&place.path.join(LOCK)) {
+            Ok(now) if (now.st_dev, now.st_ino) == (data.dev(), data.ino()) => Ok((place, file)),
+            _ => Err(place.unsteady(LOCK)),
+        }
+    }
+}
+
+/// Does this anew, some times, when what it has opened was deleted or moved meanwhile.
+fn steadily<T>(work: impl Fn() -> Result<T>) -> Result<T> {
+    for _ in 1..limits::REOPEN {
+        match work() {
+            Err(FolderError::Unsteady { .. }) => {}
+            outcome => return outcome,
+        }
+    }
+    work()
 }
 
 /// Opens the user's folder, if it is one that can be used.

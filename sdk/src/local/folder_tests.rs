@@ -1,6 +1,6 @@
 //! Transactions, and what they find that others have left or do meanwhile.
 
-use std::fs;
+use std::{fs, sync::Barrier, thread};
 
 use konductor_api::{Lease, Lock as _};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -107,4 +107,45 @@ fn manifests_that_are_renamed_while_they_are_read_are_no_mistake_and_links_that_
     std::os::unix::fs::symlink("nowhere", at("link.yaml")).unwrap();
     let said = manifests(folder.path()).unwrap_err().to_string();
     assert!(said.contains("link.yaml"), "{said}");
+}
+
+#[test]
+fn what_was_moved_while_somebody_waited_for_it_is_no_place_to_meet() {
+    let (folder, place) = folder();
+    for moved in [place.folder.join(STATE_FOLDER), folder.path().to_owned()] {
+        let found = place.open(Haste::HoweverLong).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::rename(&moved, elsewhere.path().join("moved")).unwrap();
+        let outcome = found.lock(Locking::Exclusively, Haste::HoweverLong).map(drop);
+        assert!(matches!(outcome, Err(FolderError::Unsteady { .. })), "{outcome:?}");
+    }
+}
+
+/// At whatever moment, each time another one.
+#[test]
+fn who_comes_while_the_state_is_deleted_is_let_in_all_the_same() {
+    let (folder, place) = folder();
+    let (state, trash) = (folder.path().join(STATE_FOLDER), folder.path().join("trash"));
+    let turn = Barrier::new(2);
+    thread::scope(|scope| {
+        let rounds = 0..200;
+        let deletes = rounds.clone();
+        scope.spawn(|| {
+            for _ in deletes {
+                turn.wait();
+                // Nothing is held, so this is allowed.
+                let _ = fs::rename(&state, &trash).and_then(|()| fs::remove_dir_all(&trash));
+                turn.wait();
+                // Something may have been made in it.
+                let _ = fs::remove_dir_all(&trash);
+            }
+        });
+        for round in rounds {
+            turn.wait();
+            let outcome = place.add(&format!("{round:032x}"));
+            turn.wait();
+            let (standing, _) = outcome.unwrap();
+            assert!(matches!(standing, Standing::Held { .. }), "{standing:?}");
+        }
+    });
 }
