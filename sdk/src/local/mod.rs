@@ -23,7 +23,7 @@
 //!   make and write nothing.
 //!
 //! A process that is stopped in the middle of a transaction, which takes milliseconds, stops all others until it goes
-//! on or is killed. What local mode does not do: protect from those who write to `.konductor` by hand. Deleting it, or
+//! on or is killed, also when the folder is deleted meanwhile. What local mode does not do: protect from those who write to `.konductor` by hand. Deleting it, or
 //! the file of a claim, frees what somebody may still use. Other machines cannot take part: filesystems that are not
 //! known to be of one machine are refused, unless the caller knows better ([`Local::on_any_filesystem`]).
 

@@ -126,7 +126,7 @@ impl Opened {
             getrandom::fill(&mut number).map_err(|error| self.failed("draw a name to create", name, error))?;
             let new = format!("{UNFINISHED}-{what}-{}-{:016x}", geteuid(), u64::from_le_bytes(number));
             match make(&new) {
-                Ok(made) => return Ok((new, made)),
+                Ok(begun) => return Ok((new, begun)),
                 Err(Errno::EEXIST) => {}
                 Err(error) => return Err(self.not_created(name, error)),
             }
