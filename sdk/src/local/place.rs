@@ -22,7 +22,7 @@ use nix::{
     errno::Errno,
     fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat},
     libc,
-    sys::stat::{Mode, fstatat, mkdirat},
+    sys::stat::{Mode, fstat, fstatat, mkdirat, stat},
     unistd::{AccessFlags, LinkatFlags, UnlinkatFlags, faccessat, fsync, geteuid, linkat, mkfifoat, unlinkat},
 };
 use rustix::{
@@ -128,15 +128,31 @@ impl Opened {
             match make(&new) {
                 Ok(begun) => return Ok((new, begun)),
                 Err(Errno::EEXIST) => {}
-                Err(error) => return Err(self.not_created(name, error)),
+                Err(error) => return Err(self.not_made(name, error)),
             }
         }
-        Err(self.not_created(name, Errno::EEXIST))
+        Err(self.not_made(name, Errno::EEXIST))
     }
 
-    /// Why nothing could be made in this folder. Where there is nothing of its own name, it has been deleted.
-    fn not_created(&self, name: &str, error: Errno) -> FolderError {
+    /// Why nothing could be made in this folder: maybe because it has been deleted. (Some filesystems say the same of
+    /// folders that are there.)
+    fn not_made(&self, name: &str, error: Errno) -> FolderError {
+        if error == Errno::ENOENT && !self.is_at_its_path() {
+            self.unsteady(name)
+        } else {
+            self.failed("create", name, error)
+        }
+    }
+
+    /// Why what was made in this folder could not get its name: maybe because it has been deleted.
+    fn not_named(&self, name: &str, error: Errno) -> FolderError {
         if error == Errno::ENOENT { self.unsteady(name) } else { self.failed("create", name, error) }
+    }
+
+    /// Whether this folder, which is open, is where its path leads. How many links it has says nothing on an overlayfs.
+    fn is_at_its_path(&self) -> bool {
+        let (Ok(there), Ok(opened)) = (stat(&self.path), fstat(&self.folder)) else { return false };
+        (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)
     }
 
     /// Makes a folder, unless somebody else is faster.
@@ -150,7 +166,7 @@ impl Opened {
 
     fn name_folder(&self, new: &str, name: &str, rights: Option<&Rights>) -> Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let folder = openat(&self.folder, new, flags, Mode::empty()).map_err(|error| self.not_created(name, error))?;
+        let folder = openat(&self.folder, new, flags, Mode::empty()).map_err(|error| self.not_named(name, error))?;
         let made = Self { folder, path: self.path.join(new) };
         if !made.names()?.is_empty() {
             return Err(FolderError::Strange { path: made.path.display().to_string(), wanted: "an empty folder" });
@@ -164,7 +180,7 @@ impl Opened {
             Ok(()) => fsync(&self.folder).map_err(|error| self.failed("create", name, error)),
             // Whatever this filesystem says then: somebody else's has the name.
             Err(_) if fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() => Ok(()),
-            Err(error) => Err(self.not_created(name, error)),
+            Err(error) => Err(self.not_named(name, error)),
         }
     }
 
@@ -202,7 +218,7 @@ impl Opened {
         let linked =
             opened.and_then(|()| match linkat(&self.folder, new.as_str(), &self.folder, LOCK, LinkatFlags::empty()) {
                 Ok(()) | Err(Errno::EEXIST) => Ok(()),
-                Err(error) => Err(self.not_created(LOCK, error)),
+                Err(error) => Err(self.not_named(LOCK, error)),
             });
         let _ = unlinkat(&self.folder, new.as_str(), UnlinkatFlags::NoRemoveDir);
         linked
@@ -286,7 +302,7 @@ impl Files for Opened {
             }
             created => created,
         };
-        let mut file = created.map_err(|error| self.not_created(name, error))?;
+        let mut file = created.map_err(|error| self.not_made(name, error))?;
         let opened = open_up(&file, access::FILE);
         let written = opened.and_then(|()| file.write_all(bytes));
         let written = written.and_then(|()| if synced { file.sync_all() } else { Ok(()) });
@@ -378,12 +394,12 @@ impl Claims {
             Err(Errno::EEXIST) => self.0.remove(UNFINISHED).map(|()| create())?,
             created => created,
         };
-        created.map_err(|error| self.0.not_created(name, error))?;
+        created.map_err(|error| self.0.not_made(name, error))?;
         // Both ends, so that it opens at once and never ends on its owner.
         let file = self.open_fifo(UNFINISHED, OFlag::O_RDWR)?.ok_or_else(|| self.0.unsteady(name))?;
         open_up(&file, access::FILE).map_err(|error| self.failed("give rights to", name, error))?;
         file.try_lock().map_err(|error| self.failed("lock", name, io::Error::from(error)))?;
-        renameat(&self.0.folder, UNFINISHED, &self.0.folder, name).map_err(|error| self.0.not_created(name, error))?;
+        renameat(&self.0.folder, UNFINISHED, &self.0.folder, name).map_err(|error| self.0.not_named(name, error))?;
         Ok(file)
     }
 
