@@ -73,9 +73,17 @@ impl Rights {
         let status = fstat(folder)?;
         let group = (status.st_gid != self.group).then(|| Gid::from_raw(self.group));
         let owner = (geteuid().is_root() && status.st_uid != self.owner).then(|| Uid::from_raw(self.owner));
-        if (group.is_some() || owner.is_some()) && fchown(folder, owner, group).is_err() {
-            // Who is not in that group cannot give to it: it is in the list then.
-            tracing::debug!("cannot give .konductor to the folder's owner and group");
+        if group.is_some() || owner.is_some() {
+            // Who comes in for a moment can stay in.
+            let found = read_list(folder)?.unwrap_or_else(|| short_list(status.st_mode));
+            let narrow = self.narrowed(&found, &status);
+            if narrow != found {
+                write_list(folder, &narrow)?;
+            }
+            if fchown(folder, owner, group).is_err() {
+                // Who is not in that group cannot give to it: it is in the list then.
+                tracing::debug!("cannot give .konductor to the folder's owner and group");
+            }
         }
         // What is made in `.konductor` is to have no list. Most folders have none.
         let _ = fremovexattr(folder, LIST_FOR_NEW);
@@ -104,6 +112,15 @@ impl Rights {
         }
         let lacks = |(who, bits): &(Who, Bits)| most(&list, *who) & !bits != 0;
         Ok(!is_theirs || both.iter().any(lacks))
+    }
+
+    /// What is left of the list of a `.konductor` before it gets its owner and group: with either of them it lets in
+    /// nobody who does not come in by its own list.
+    fn narrowed(&self, found: &[(Who, Bits)], status: &FileStat) -> Vec<(Who, Bits)> {
+        let mut list = in_both(found, &self.list_for(status));
+        let theirs = has(&self.list, Who::OwningGroup).unwrap_or(0);
+        list.iter_mut().filter(|(who, _)| *who == Who::OwningGroup).for_each(|(_, bits)| *bits &= theirs);
+        list
     }
 
     /// The list of a `.konductor` that belongs to these.
@@ -138,7 +155,7 @@ impl Rights {
     }
 }
 
-/// Opens up what has just been made, or what this process's user has left half made.
+/// Opens up what has just been made.
 pub(super) fn open_up(file: impl AsFd, bits: u32) -> io::Result<()> {
     let status = fstat(&file)?;
     if status.st_mode & 0o777 == bits || !may_change(&status) {
@@ -266,19 +283,14 @@ fn parse(bytes: &[u8]) -> Option<Vec<(Who, Bits)>> {
     entries.iter().map(entry).collect()
 }
 
-/// Gives a folder this list, as a mode if that says it all.
+/// Gives a folder this list. The kernel makes a mode of it if that says it all; to remove a longer one first would give
+/// its mask to the owning group for a moment.
 fn write_list(folder: &OwnedFd, list: &[(Who, Bits)]) -> io::Result<()> {
-    if is_short(list) {
-        let _ = fremovexattr(folder, LIST);
-    } else {
-        match fsetxattr(folder, LIST, &print(list), XattrFlags::empty()) {
-            Ok(()) => return Ok(()),
-            // Without lists there is none to follow either, but owner and group may differ: they have no part then.
-            Err(Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error.into()),
-        }
+    match fsetxattr(folder, LIST, &print(list), XattrFlags::empty()) {
+        // Without lists there is none to follow either, but owner and group may differ: they have no part then.
+        Err(Errno::OPNOTSUPP) => Ok(fchmod(folder, Mode::from_bits_truncate(mode(list)))?),
+        written => Ok(written?),
     }
-    Ok(fchmod(folder, Mode::from_bits_truncate(mode(list)))?)
 }
 
 /// The list of a file; none when a mode says it all.
@@ -351,6 +363,25 @@ mod tests {
         let rest = "Mask 7, Other 0";
         assert_eq!(list(7), format!("Owner 7, User(7) 7, User(8) 0, OwningGroup 0, Group(9) 7, {rest}"));
         assert_eq!(list(5), format!("Owner 7, User(7) 0, User(8) 0, OwningGroup 0, Group(9) 0, {rest}"));
+    }
+
+    #[test]
+    fn nobody_comes_in_between_who_does_not_afterwards() {
+        let (alice, bob, staff, guests) = (1000, 1001, 50, 51);
+        for (mode, found, expected) in [
+            // The group is another one now, and so is the owner.
+            (0o770, 0o770, "Owner 7, User(1000) 0, OwningGroup 0, Group(50) 0, Mask 7, Other 0"),
+            (0o700, 0o770, "Owner 7, User(1000) 0, OwningGroup 0, Mask 7, Other 0"),
+            // It lets in all but its group.
+            (0o707, 0o777, "Owner 7, OwningGroup 0, Group(50) 0, Mask 7, Other 7"),
+            // Nobody is kept out who comes in before and afterwards.
+            (0o777, 0o777, "777"),
+        ] {
+            let mut status = fstat(std::fs::File::open("/").unwrap()).unwrap();
+            (status.st_uid, status.st_gid) = (bob, guests);
+            let rights = Rights { owner: alice, group: staff, list: all_or_nothing(&short_list(mode)) };
+            assert_eq!(shown(&rights.narrowed(&short_list(found), &status)), expected, "{mode:o} {found:o}");
+        }
     }
 
     #[test]

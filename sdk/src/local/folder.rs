@@ -12,7 +12,11 @@
 //! outcome down, **wakes whom it concerns, and then puts it in its place**. Who is woken looks with the lock shared, so
 //! after the outcome is there. In this order, because the process may be killed between the two: a wake for nothing
 //! costs a look, while an outcome that its beneficiary does not know of would be a permit that nobody uses. And where
-//! nothing can be written down, nobody is woken.
+//! nothing can be written down, nobody is woken; where somebody cannot be woken, nothing has happened.
+//!
+//! A claim that is given back loses its FIFO before that: who is in the state without one is taken for dead, while a FIFO
+//! that is locked, maybe by what has inherited it, and is in no state stops everybody. One that is new has its FIFO first:
+//! should its owner be killed before it is in the state, the lock of its FIFO ends with it, as nothing has inherited that yet.
 //!
 //! A claim's FIFO carries two locks of its owner. The first says that it lives. The second, which it takes with the lock
 //! of the folder, says that it has seen its turn: who has not within some seconds is stopped, and is passed over.
@@ -36,9 +40,9 @@ use konductor_api::{
 };
 use nix::{
     errno::Errno,
-    fcntl::{AtFlags, OFlag},
+    fcntl::OFlag,
     sys::{
-        stat::{Mode, fstatat},
+        stat::{Mode, lstat},
         statfs::fstatfs,
     },
 };
@@ -135,6 +139,15 @@ pub(super) enum FolderError {
 }
 
 impl FolderError {
+    /// How often it is tried again to take part at all, since this can be over in a moment.
+    pub(super) fn first_tries(&self) -> u32 {
+        match self {
+            Self::Unknown { .. } => limits::UNKNOWN_TRIES,
+            error if error.is_momentary() => limits::FIRST_TRIES,
+            _ => 0,
+        }
+    }
+
     /// Whether the system has no room for a moment, which says nothing about the folder.
     pub(super) fn is_momentary(&self) -> bool {
         let Self::System { source, .. } = self else { return false };
@@ -247,7 +260,17 @@ impl FolderLock {
         mine: &Weak<File>,
         haste: Haste,
     ) -> Result<(Standing, Option<File>)> {
-        let (place, lock) = self.open(Locking::Exclusively, haste)?;
+        steadily(|| self.transact_once(change, name, mine, haste))
+    }
+
+    fn transact_once(
+        &self,
+        change: &Change,
+        name: &str,
+        mine: &Weak<File>,
+        haste: Haste,
+    ) -> Result<(Standing, Option<File>)> {
+        let (place, lock) = self.open(haste)?.lock(Locking::Exclusively, haste)?;
         let mount = place.mount_for(haste)?;
         let (store, before) = Store::open(&place, &mount, haste)?;
         let claims = place.claims(haste)?;
@@ -272,7 +295,6 @@ impl FolderLock {
             }
             Change::Remove(name) => {
                 state.claims.retain(|claim| claim.name != *name);
-                gone.push(name.clone());
             }
             Change::PassOver(turns) => {
                 for (name, token) in turns {
@@ -312,7 +334,10 @@ impl FolderLock {
             }
             store.write_down(&mut decided)?;
             for other in concerned(&before, &decided).into_iter().filter(|other| *other != name) {
-                claims.wake(other);
+                claims.wake(other)?;
+            }
+            if let Change::Remove(name) = change {
+                claims.remove(name);
             }
             store.put_in_place()
         };
@@ -343,7 +368,11 @@ impl FolderLock {
 
     /// Where the claim of this name stands, whose FIFO is `mine`.
     pub(super) fn look(&self, name: &str, mine: &Weak<File>, haste: Haste) -> Result<Standing> {
-        let (place, _lock) = self.open(Locking::Shared, haste)?;
+        steadily(|| self.look_once(name, mine, haste))
+    }
+
+    fn look_once(&self, name: &str, mine: &Weak<File>, haste: Haste) -> Result<Standing> {
+        let (place, _lock) = self.open(haste)?.lock(Locking::Shared, haste)?;
         let mount = place.mount_for(haste)?;
         let (_, state) = Store::open(&place, &mount, haste)?;
         let standing = standings(&state).remove(name).unwrap_or(Standing::Gone);
@@ -353,7 +382,11 @@ impl FolderLock {
 
     /// The claim of this name, opened to see its owner's end. None when that has come already.
     pub(super) fn watch(&self, name: &str) -> Result<Option<File>> {
-        let (place, _) = self.open(Locking::Not, Haste::HoweverLong)?;
+        steadily(|| self.watch_once(name))
+    }
+
+    fn watch_once(&self, name: &str) -> Result<Option<File>> {
+        let (place, _) = self.open(Haste::HoweverLong)?.lock(Locking::Not, Haste::HoweverLong)?;
         let claims = place.claims(Haste::HoweverLong)?;
         // Not writable: it must not keep the owner's end from being seen.
         let Some(file) = claims.open_fifo(name, OFlag::O_RDONLY)? else { return Ok(None) };
@@ -361,42 +394,19 @@ impl FolderLock {
         Ok(is_locked(&file).map_err(|source| claims.failed("lock", name, source))?.then_some(file))
     }
 
-    /// Opens the lock's folder, makes it if need be, and locks it.
-    fn open(&self, locking: Locking, haste: Haste) -> Result<(Opened, File)> {
+    /// Opens the lock's folder, and makes it if need be.
+    fn open(&self, haste: Haste) -> Result<Unlocked> {
         let top = top(&self.folder, self.any_filesystem)?;
         let rights = Rights::of(&top.folder).map_err(|error| failed("examine", &self.folder, error))?;
-        for _ in 0..limits::REOPEN {
-            match self.lock(&top, &rights, locking, haste) {
-                Err(FolderError::Unsteady { .. }) => {}
-                outcome => return outcome,
-            }
-        }
-        Err(top.unsteady(STATE_FOLDER))
-    }
-
-    /// [`FolderError::Unsteady`] when what was opened has been deleted meanwhile, and is no place to meet any more.
-    fn lock(&self, top: &Opened, rights: &Rights, locking: Locking, haste: Haste) -> Result<(Opened, File)> {
-        let mut opened = top.enter(STATE_FOLDER, Some(rights), haste)?;
-        if let Some(path) = opened.mend(rights)? {
+        let mut place = top.enter(STATE_FOLDER, Some(&rights), haste)?;
+        if let Some(path) = place.mend(&rights)? {
             let _ = self.in_the_way.set(path);
         }
         for part in [self.kind.plural, &self.name] {
-            opened = opened.enter(part, None, haste)?;
+            place = place.enter(part, None, haste)?;
         }
-        let (file, data) = opened.lock_file()?;
-        loop {
-            match locking.lock(&file, haste) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && haste == Haste::AtOnce => {
-                    return Err(FolderError::TakesTime);
-                }
-                outcome => break outcome.map_err(|error| opened.failed("lock", LOCK, error))?,
-            }
-        }
-        match fstatat(&opened.folder, LOCK, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(now) if (now.st_dev, now.st_ino) == (data.dev(), data.ino()) => Ok((opened, file)),
-            _ => Err(opened.unsteady(LOCK)),
-        }
+        let (file, data) = place.lock_file()?;
+        Ok(Unlocked { place, file, data })
     }
 
     /// The names of the manifests in the folder.
@@ -408,6 +418,45 @@ impl FolderLock {
     fn manifests(&self) -> Result<Vec<Definition>> {
         manifests(&self.folder)
     }
+}
+
+/// A lock's folder that is open, and the file in it that is to be locked.
+struct Unlocked {
+    place: Opened,
+    file: File,
+    data: Metadata,
+}
+
+impl Unlocked {
+    /// [`FolderError::Unsteady`] when that is no place to meet any more: those who come now open another one, because it
+    /// was deleted or moved meanwhile, or a folder around it was.
+    fn lock(self, locking: Locking, haste: Haste) -> Result<(Opened, File)> {
+        let Self { place, file, data } = self;
+        loop {
+            match locking.lock(&file, haste) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && haste == Haste::AtOnce => {
+                    return Err(FolderError::TakesTime);
+                }
+                outcome => break outcome.map_err(|error| place.failed("lock", LOCK, error))?,
+            }
+        }
+        match lstat(&place.path.join(LOCK)) {
+            Ok(now) if (now.st_dev, now.st_ino) == (data.dev(), data.ino()) => Ok((place, file)),
+            _ => Err(place.unsteady(LOCK)),
+        }
+    }
+}
+
+/// Does this anew, some times, when what it has opened was deleted or moved meanwhile.
+fn steadily<T>(work: impl Fn() -> Result<T>) -> Result<T> {
+    for _ in 1..limits::REOPEN {
+        match work() {
+            Err(FolderError::Unsteady { .. }) => {}
+            outcome => return outcome,
+        }
+    }
+    work()
 }
 
 /// Opens the user's folder, if it is one that can be used.
@@ -443,8 +492,24 @@ pub(super) fn manifest_names(folder: &Path) -> Result<Vec<OsString>> {
 
 /// All definitions of a folder.
 pub(super) fn manifests(folder: &Path) -> Result<Vec<Definition>> {
+    definitions(folder, || manifest_names(folder))
+}
+
+/// What is listed is listed again when some of it is not there: somebody has removed it meanwhile, or given it another
+/// name. A link that leads nowhere goes on to do so.
+fn definitions(folder: &Path, mut list: impl FnMut() -> Result<Vec<OsString>>) -> Result<Vec<Definition>> {
+    for _ in 1..limits::LISTED {
+        match read_manifests(folder, list()?) {
+            Err(FolderError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            read => return read,
+        }
+    }
+    read_manifests(folder, list()?)
+}
+
+fn read_manifests(folder: &Path, names: Vec<OsString>) -> Result<Vec<Definition>> {
     let mut all = Vec::new();
-    for name in manifest_names(folder)? {
+    for name in names {
         let text = read_manifest(&folder.join(&name))?;
         Definition::read(&name.to_string_lossy(), &text, &mut all)?;
     }
@@ -495,3 +560,7 @@ pub(super) fn failed(doing: &'static str, path: &Path, error: impl Into<io::Erro
 fn now() -> Timestamp {
     Timestamp::now()
 }
+
+#[cfg(test)]
+#[path = "folder_tests.rs"]
+mod tests;

@@ -25,6 +25,10 @@ pub(super) const MANIFEST: u64 = 1 << 20;
 /// Manifests of one folder: they are read again for each change.
 pub(super) const MANIFESTS: usize = 256;
 
+/// How often the manifests are listed while one of those that were is not there: whoever renames does not do so each time
+/// that somebody reads.
+pub(super) const LISTED: usize = 4;
+
 /// How deep a manifest may be nested: the definitions go four deep.
 pub(super) const DEPTH: usize = 16;
 
@@ -35,6 +39,10 @@ pub(super) const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration
 /// How often it is tried again to take part at all, when the system has no room for it for a moment (threads, open files,
 /// memory): with the pauses 15 s, after which it is a person's to know.
 pub(super) const FIRST_TRIES: u32 = 4;
+
+/// The same, when a process lives that the state does not know. One that is killed while it makes its claim gives up the
+/// folder and then the claim, within microseconds.
+pub(super) const UNKNOWN_TRIES: u32 = 1;
 
 /// How often a folder that is deleted and made again while it is being opened is opened anew.
 pub(super) const REOPEN: usize = 16;

@@ -23,7 +23,7 @@
 //!   make and write nothing.
 //!
 //! A process that is stopped in the middle of a transaction, which takes milliseconds, stops all others until it goes
-//! on or is killed. What local mode does not do: protect from those who write to `.konductor` by hand. Deleting it, or
+//! on or is killed, also when the folder is deleted meanwhile. What local mode does not do: protect from those who write to `.konductor` by hand. Deleting it, or
 //! the file of a claim, frees what somebody may still use. Other machines cannot take part: filesystems that are not
 //! known to be of one machine are refused, unless the caller knows better ([`Local::on_any_filesystem`]).
 
@@ -375,7 +375,7 @@ async fn acquire(
             on_event(Event::Retrying { operation: LET_IN, error });
         }
         match standing {
-            Err(error) if !(accepted || error.is_momentary() && wait.trouble.failures < limits::FIRST_TRIES) => {
+            Err(error) if !accepted && wait.trouble.failures >= error.first_tries() => {
                 let system = error.is_momentary();
                 let error = chain(&error);
                 let error = if system { AcquireError::System(error) } else { AcquireError::Folder(error) };
@@ -551,33 +551,6 @@ mod tests {
 
     use super::{folder::STATE_FOLDER, *};
     use crate::{Client, connect::Target};
-
-    #[test]
-    fn who_holds_alone_gives_back_whatever_has_become_of_the_manifests() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |text: &str| fs::write(folder.path().join("s.yaml"), text).unwrap();
-        let manifest = "apiVersion: konductor.io/v1\nkind: Lease\nmetadata:\n  name: s\n";
-        let place = FolderLock {
-            folder: Arc::new(folder.path().to_owned()),
-            kind: Wanted::Lease { name: "s".to_owned() }.kind(),
-            name: "s".to_owned(),
-            any_filesystem: true,
-            in_the_way: Arc::default(),
-        };
-        let mut tokens = Vec::new();
-        for name in ["a", "b"] {
-            let transact = |change| place.transact(&change, name, &Weak::new(), Haste::HoweverLong).unwrap();
-            write(manifest);
-            let ask = Ask { name: name.to_owned(), holder: "me".to_owned(), permits: 1, priority: 0, may_wait: false };
-            let (standing, fifo) = transact(Change::Add(ask));
-            let Standing::Held { token } = standing else { panic!("nobody else wants it: {standing:?}") };
-            tokens.push(token);
-            write("kind: Mistake\n");
-            assert!(matches!(transact(Change::Remove(name.to_owned())), (Standing::Gone, None)));
-            drop(fifo);
-        }
-        assert!(tokens[0] < tokens[1], "{tokens:?}");
-    }
 
     /// With the pauses alone all this would take minutes.
     #[tokio::test]

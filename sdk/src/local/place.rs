@@ -2,7 +2,12 @@
 //!
 //! What has its name is whole and open to all who may come in, whenever its maker is killed: it is made under another
 //! name first. So nothing is opened up that has a name of ours: whoever may write to the folder may have moved somebody's
-//! own folder or file to it. Nor is what has the other name, unless it is as empty as what we make.
+//! own folder or file to it. Nor is a folder that has the other name, unless it is as empty as what we make.
+//!
+//! The other name is its maker's alone. Were it shared, say by all processes of a user, what one of them has opened up
+//! could have got its name from a second one, and be followed by what a third one has just made: the first one would give
+//! that a name, nobody would open it up any more, and others were kept out for ever. What a maker that was killed has
+//! left is in nobody's way, and nobody removes it, as nobody can tell whether its maker lives: it is empty, and rare.
 
 use std::{
     fs::{File, Metadata},
@@ -17,7 +22,7 @@ use nix::{
     errno::Errno,
     fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat, renameat},
     libc,
-    sys::stat::{Mode, fstat, fstatat, mkdirat},
+    sys::stat::{Mode, fstat, fstatat, mkdirat, stat},
     unistd::{AccessFlags, LinkatFlags, UnlinkatFlags, faccessat, fsync, geteuid, linkat, mkfifoat, unlinkat},
 };
 use rustix::{
@@ -38,8 +43,9 @@ use super::{
 
 pub(super) const LOCK: &str = "lock";
 
-/// What something is called before it has its name. No claim and no lock is called so.
+/// What something is called before it has its name, or how that begins. No claim and no lock is called so.
 const UNFINISHED: &str = ".konductor-new";
+
 /// An open folder of ours.
 pub(super) struct Opened {
     pub(super) folder: OwnedFd,
@@ -53,11 +59,6 @@ impl Opened {
 
     pub(super) fn unsteady(&self, name: &str) -> FolderError {
         FolderError::Unsteady { path: self.path.join(name).display().to_string() }
-    }
-
-    /// Whether this folder, which is open, has no name any more.
-    fn is_deleted(&self) -> bool {
-        fstat(&self.folder).is_ok_and(|status| status.st_nlink == 0)
     }
 
     /// The folder of this name in this one, made if it is not there: open to all, or with these rights. One that is there
@@ -118,34 +119,56 @@ impl Opened {
         }
     }
 
-    /// What this user's processes call a folder, or a file, that is not finished yet. They may well do it together: all
-    /// make the same, so any of them can give it its name, and what one that was killed has left is the next one's
-    /// beginning. A folder and a file are not the same.
-    fn unfinished(what: &str) -> String {
-        format!("{UNFINISHED}-{what}-{}", geteuid())
+    /// Makes something under a name that is this process's alone.
+    fn begin<T>(&self, what: &str, name: &str, make: impl Fn(&str) -> nix::Result<T>) -> Result<(String, T)> {
+        for _ in 0..limits::REOPEN {
+            let mut number = [0; 8];
+            getrandom::fill(&mut number).map_err(|error| self.failed("draw a name to create", name, error))?;
+            let new = format!("{UNFINISHED}-{what}-{}-{:016x}", geteuid(), u64::from_le_bytes(number));
+            match make(&new) {
+                Ok(begun) => return Ok((new, begun)),
+                Err(Errno::EEXIST) => {}
+                Err(error) => return Err(self.not_made(name, error)),
+            }
+        }
+        Err(self.not_made(name, Errno::EEXIST))
+    }
+
+    /// Why nothing could be made in this folder: maybe because it has been deleted. (Some filesystems say the same of
+    /// folders that are there.)
+    fn not_made(&self, name: &str, error: Errno) -> FolderError {
+        if error == Errno::ENOENT && !self.is_at_its_path() {
+            self.unsteady(name)
+        } else {
+            self.failed("create", name, error)
+        }
+    }
+
+    /// Why what was made in this folder could not get its name: maybe because it has been deleted.
+    fn not_named(&self, name: &str, error: Errno) -> FolderError {
+        if error == Errno::ENOENT { self.unsteady(name) } else { self.failed("create", name, error) }
+    }
+
+    /// Whether this folder, which is open, is where its path leads. How many links it has says nothing on an overlayfs.
+    fn is_at_its_path(&self) -> bool {
+        let (Ok(there), Ok(opened)) = (stat(&self.path), fstat(&self.folder)) else { return false };
+        (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)
     }
 
     /// Makes a folder, unless somebody else is faster.
     fn create_folder(&self, name: &str, rights: Option<&Rights>) -> Result<()> {
-        let new = Self::unfinished("folder");
-        match mkdirat(&self.folder, new.as_str(), Mode::S_IRWXU) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(Errno::ENOENT) if self.is_deleted() => return Err(self.unsteady(name)),
-            Err(error) => return Err(self.failed("create", name, error)),
-        }
+        let (new, ()) = self.begin("folder", name, |new| mkdirat(&self.folder, new, Mode::S_IRWXU))?;
+        let named = self.name_folder(&new, name, rights);
+        // Where it has got its name there is none of the other one.
+        let _ = unlinkat(&self.folder, new.as_str(), UnlinkatFlags::RemoveDir);
+        named
+    }
+
+    fn name_folder(&self, new: &str, name: &str, rights: Option<&Rights>) -> Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let folder = match openat(&self.folder, new.as_str(), flags, Mode::empty()) {
-            Ok(folder) => folder,
-            // It has its name now.
-            Err(Errno::ENOENT) => return Ok(()),
-            Err(error) => return Err(self.failed("create", name, error)),
-        };
-        let made = Self { folder, path: self.path.join(&new) };
+        let folder = openat(&self.folder, new, flags, Mode::empty()).map_err(|error| self.not_named(name, error))?;
+        let made = Self { folder, path: self.path.join(new) };
         if !made.names()?.is_empty() {
-            // Otherwise it has its name by now, and somebody has begun to use it.
-            if !self.is_called(&made, &new) {
-                return Ok(());
-            }
             return Err(FolderError::Strange { path: made.path.display().to_string(), wanted: "an empty folder" });
         }
         let given = match rights {
@@ -153,33 +176,23 @@ impl Opened {
             None => open_up(&made.folder, access::FOLDER),
         };
         given.map_err(|error| self.failed("give rights to", name, error))?;
-        match self.rename_unless_taken(&new, name) {
+        match self.rename_unless_taken(new, name) {
             Ok(()) => fsync(&self.folder).map_err(|error| self.failed("create", name, error)),
-            Err(Errno::ENOENT) => Ok(()),
-            // Somebody else's has the name.
-            Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::EACCES | Errno::EPERM) => {
-                let _ = unlinkat(&self.folder, new.as_str(), UnlinkatFlags::RemoveDir);
-                Ok(())
-            }
-            Err(error) => Err(self.failed("create", name, error)),
+            // Whatever this filesystem says then: somebody else's has the name.
+            Err(_) if fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() => Ok(()),
+            Err(error) => Err(self.not_named(name, error)),
         }
     }
 
-    /// Gives a folder its name, if nothing has it. What is called `new` may be another one by now, which its maker has
-    /// not opened up yet: it must not replace one that is ready, even if nothing is in that.
+    /// Gives a folder its name, if nothing has it.
     fn rename_unless_taken(&self, new: &str, name: &str) -> nix::Result<()> {
         match renameat_with(&self.folder, new, &self.folder, name, RenameFlags::NOREPLACE) {
-            // The filesystem has no such call.
-            Err(Rustix::INVAL | Rustix::NOSYS) => renameat(&self.folder, new, &self.folder, name),
-            renamed => renamed.map_err(|error| Errno::from_raw(error.raw_os_error())),
+            Ok(()) => Ok(()),
+            Err(Rustix::EXIST) => Err(Errno::EEXIST),
+            // The filesystem has no such call, or a filter of calls does not know it. What is replaced then is empty, and
+            // whoever has opened it finds it deleted.
+            Err(_) => renameat(&self.folder, new, &self.folder, name),
         }
-    }
-
-    /// Whether this folder, which is open, still has that name in this one.
-    fn is_called(&self, opened: &Self, name: &str) -> bool {
-        let named = fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW);
-        let (Ok(named), Ok(opened)) = (named, fstat(&opened.folder)) else { return false };
-        (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
     }
 
     /// The file that is locked, made if it is not there; and what it is.
@@ -187,7 +200,7 @@ impl Opened {
         let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         for _ in 0..limits::REOPEN {
             match openat(&self.folder, LOCK, flags, Mode::empty()) {
-                Err(Errno::ENOENT) => self.create_lock_file(flags)?,
+                Err(Errno::ENOENT) => self.create_lock_file()?,
                 file => {
                     return self.plain_file(LOCK, file.map(File::from).map_err(io::Error::from));
                 }
@@ -197,25 +210,16 @@ impl Opened {
     }
 
     /// Makes that file, unless somebody else is faster. It must never be replaced.
-    fn create_lock_file(&self, flags: OFlag) -> Result<()> {
-        let new = Self::unfinished("file");
-        let created = openat(&self.folder, new.as_str(), flags | OFlag::O_CREAT, Mode::S_IRUSR | Mode::S_IWUSR);
-        let (file, data) = match created {
-            Ok(file) => self.plain_file(&new, Ok(File::from(file)))?,
-            Err(Errno::ENOENT) if self.is_deleted() => return Err(self.unsteady(LOCK)),
-            Err(error) => return Err(self.failed("create", LOCK, error)),
-        };
-        if data.len() > 0 {
-            return Err(FolderError::Strange {
-                path: self.path.join(&new).display().to_string(),
-                wanted: "an empty file",
+    fn create_lock_file(&self) -> Result<()> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let (new, file) =
+            self.begin("file", LOCK, |new| openat(&self.folder, new, flags, Mode::S_IRUSR | Mode::S_IWUSR))?;
+        let opened = open_up(&file, access::FILE).map_err(|error| self.failed("give rights to", LOCK, error));
+        let linked =
+            opened.and_then(|()| match linkat(&self.folder, new.as_str(), &self.folder, LOCK, LinkatFlags::empty()) {
+                Ok(()) | Err(Errno::EEXIST) => Ok(()),
+                Err(error) => Err(self.not_named(LOCK, error)),
             });
-        }
-        open_up(&file, access::FILE).map_err(|error| self.failed("give rights to", LOCK, error))?;
-        let linked = match linkat(&self.folder, new.as_str(), &self.folder, LOCK, LinkatFlags::empty()) {
-            Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => Ok(()),
-            Err(error) => Err(self.failed("create", LOCK, error)),
-        };
         let _ = unlinkat(&self.folder, new.as_str(), UnlinkatFlags::NoRemoveDir);
         linked
     }
@@ -298,7 +302,7 @@ impl Files for Opened {
             }
             created => created,
         };
-        let mut file = created.map_err(|error| self.failed("create", name, error))?;
+        let mut file = created.map_err(|error| self.not_made(name, error))?;
         let opened = open_up(&file, access::FILE);
         let written = opened.and_then(|()| file.write_all(bytes));
         let written = written.and_then(|()| if synced { file.sync_all() } else { Ok(()) });
@@ -310,8 +314,12 @@ impl Files for Opened {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
-        let renamed = renameat(&self.folder, from, &self.folder, to);
-        renamed.map_err(|error| self.failed("replace", to, error))
+        match renameat(&self.folder, from, &self.folder, to) {
+            Ok(()) => Ok(()),
+            // What was made just now has been deleted.
+            Err(Errno::ENOENT) => Err(self.unsteady(to)),
+            Err(error) => Err(self.failed("replace", to, error)),
+        }
     }
 
     fn rename_soon(&self, from: &str, to: &str) -> Result<()> {
@@ -386,14 +394,12 @@ impl Claims {
             Err(Errno::EEXIST) => self.0.remove(UNFINISHED).map(|()| create())?,
             created => created,
         };
-        created.map_err(|error| self.failed("create", name, error))?;
+        created.map_err(|error| self.0.not_made(name, error))?;
         // Both ends, so that it opens at once and never ends on its owner.
-        let file =
-            self.open_fifo(UNFINISHED, OFlag::O_RDWR)?.ok_or_else(|| self.failed("open", name, Errno::ENOENT))?;
+        let file = self.open_fifo(UNFINISHED, OFlag::O_RDWR)?.ok_or_else(|| self.0.unsteady(name))?;
         open_up(&file, access::FILE).map_err(|error| self.failed("give rights to", name, error))?;
         file.try_lock().map_err(|error| self.failed("lock", name, io::Error::from(error)))?;
-        renameat(&self.0.folder, UNFINISHED, &self.0.folder, name)
-            .map_err(|error| self.failed("create", name, error))?;
+        renameat(&self.0.folder, UNFINISHED, &self.0.folder, name).map_err(|error| self.0.not_named(name, error))?;
         Ok(file)
     }
 
@@ -436,11 +442,23 @@ impl Claims {
         FolderError::Strange { path: self.0.path.join(name).display().to_string(), wanted: "a FIFO" }
     }
 
-    /// Wakes the owner of a claim. One that cannot be woken is dead, which whoever is behind it sees, or has been
-    /// woken.
-    pub(super) fn wake(&self, name: &str) {
-        let woken = self.open_fifo(name, OFlag::O_WRONLY).map(|file| file.map(|mut file| file.write(&[0])));
+    /// Wakes the owner of a claim. One that is dead is for whoever is behind it to see, and one whose FIFO is full has
+    /// been woken. Whoever cannot be woken for any other reason would sleep on.
+    pub(super) fn wake(&self, name: &str) -> Result<()> {
+        let woken = self.open_fifo(name, OFlag::O_WRONLY).and_then(|file| match file {
+            Some(mut file) => file.write(&[0]).map(drop).map_err(|error| self.failed("write", name, error)),
+            None => Ok(()),
+        });
         tracing::trace!("woke {name}: {woken:?}");
+        let is_no_trouble = |error: &io::Error| {
+            [Errno::ENXIO, Errno::EPIPE, Errno::EAGAIN]
+                .into_iter()
+                .any(|errno| error.raw_os_error() == Some(errno as i32))
+        };
+        match woken {
+            Err(FolderError::System { source, .. }) if is_no_trouble(&source) => Ok(()),
+            woken => woken,
+        }
     }
 
     /// A file that is left is swept away later.
@@ -482,28 +500,66 @@ fn whole(kind: libc::c_int) -> libc::flock {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _};
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
     use super::*;
 
-    #[test]
-    fn folders_and_files_that_are_not_finished_are_not_in_each_others_way() {
-        let folder = tempfile::tempdir().unwrap();
-        let opened = Opened {
-            folder: nix::fcntl::open(folder.path(), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).unwrap(),
-            path: folder.path().to_owned(),
-        };
-        // Somebody else makes the file at this moment.
-        fs::write(folder.path().join(Opened::unfinished("file")), "").unwrap();
-        opened.enter("claims", None, Haste::HoweverLong).map(drop).unwrap();
-        fs::remove_file(folder.path().join(Opened::unfinished("file"))).unwrap();
-        // And now a folder.
-        fs::create_dir(folder.path().join(Opened::unfinished("folder"))).unwrap();
-        opened.lock_file().map(drop).unwrap();
+    fn open(path: &Path) -> Opened {
+        let folder = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        Opened { folder, path: path.to_owned() }
+    }
+
+    fn mode(path: impl AsRef<Path>) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
     #[test]
-    fn many_may_make_a_folder_at_once_and_use_it_at_once() {
+    fn what_makers_that_were_killed_have_left_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(folder.path());
+        let left = opened.begin("folder", "claims", |new| mkdirat(&opened.folder, new, Mode::S_IRWXU)).unwrap().0;
+        fs::write(folder.path().join(format!("{UNFINISHED}-file-{}", geteuid())), "").unwrap();
+        opened.enter("claims", None, Haste::HoweverLong).map(drop).unwrap();
+        opened.lock_file().map(drop).unwrap();
+        let modes = [&*left, "claims", LOCK].map(|name| mode(folder.path().join(name)));
+        assert_eq!(modes, [0o700, 0o777, 0o666]);
+        assert_eq!(opened.names().unwrap().len(), 4, "nothing else is left");
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_drawn_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(folder.path());
+        let names = std::cell::RefCell::new(Vec::new());
+        let begun = opened.begin("folder", "claims", |new| {
+            names.borrow_mut().push(new.to_owned());
+            if names.borrow().len() < 3 { Err(Errno::EEXIST) } else { Ok(()) }
+        });
+        let (new, ()) = begun.unwrap();
+        let names = names.into_inner();
+        assert!(names[0] != names[1] && names[1] != names[2] && names[2] == new, "{names:?}");
+    }
+
+    #[test]
+    fn who_is_dead_or_has_been_woken_is_no_trouble_and_whoever_cannot_be_woken_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let claims = Claims::of(open(folder.path()));
+        let mut sleeper = claims.create_fifo("claim").unwrap();
+        claims.wake("claim").unwrap();
+        assert_eq!(sleeper.read(&mut [0; 8]).unwrap(), 1);
+        while sleeper.write(&[0; 4096]).is_ok() {}
+        claims.wake("claim").unwrap();
+        drop(sleeper);
+        claims.wake("claim").unwrap();
+        claims.remove("claim");
+        claims.wake("claim").unwrap();
+        fs::write(folder.path().join("claim"), "").unwrap();
+        claims.wake("claim").unwrap_err();
+    }
+
+    /// Of one name and of different ones: each is open to all as soon as it can be seen, and nothing else is left.
+    #[test]
+    fn many_may_make_folders_at_once_and_use_them_at_once() {
         for _ in 0..200 {
             let folder = tempfile::tempdir().unwrap();
             let start = std::sync::Barrier::new(8);
@@ -511,19 +567,36 @@ mod tests {
                 for number in 0..8 {
                     let (path, start) = (folder.path(), &start);
                     scope.spawn(move || {
-                        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-                        let top = nix::fcntl::open(path, flags, Mode::empty()).unwrap();
-                        let top = Opened { folder: top, path: path.to_owned() };
+                        let top = open(path);
                         start.wait();
                         let claims = top.enter("claims", None, Haste::HoweverLong).unwrap();
-                        claims.enter(&number.to_string(), None, Haste::HoweverLong).map(drop).unwrap();
+                        let own = claims.enter(&number.to_string(), None, Haste::HoweverLong).unwrap();
+                        claims.lock_file().map(drop).unwrap();
+                        assert_eq!(
+                            [mode(&claims.path), mode(&own.path), mode(claims.path.join(LOCK))],
+                            [0o777, 0o777, 0o666]
+                        );
                     });
                 }
             });
-            let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
-            assert_eq!(names.collect::<Vec<_>>(), ["claims"]);
-            assert_eq!(fs::read_dir(folder.path().join("claims")).unwrap().count(), 8);
+            assert_eq!(open(folder.path()).names().unwrap(), ["claims"]);
+            assert_eq!(fs::read_dir(folder.path().join("claims")).unwrap().count(), 9);
         }
+    }
+
+    #[test]
+    fn what_was_deleted_while_it_is_open_is_unsteady() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("claims");
+        fs::create_dir(&path).unwrap();
+        let opened = open(&path);
+        fs::remove_dir(&path).unwrap();
+        let is_unsteady = |outcome: Result<()>| matches!(outcome, Err(FolderError::Unsteady { .. }));
+        assert!(is_unsteady(opened.enter("claims", None, Haste::HoweverLong).map(drop)));
+        assert!(is_unsteady(opened.lock_file().map(drop)));
+        assert!(is_unsteady(opened.write("state.json.new", b"", false)));
+        assert!(is_unsteady(opened.rename("state.json.new", "state.json")));
+        assert!(is_unsteady(Claims::of(opened).create_fifo("claim").map(drop)));
     }
 
     /// Whoever may write to the folder can move there what is its neighbours' own.
@@ -540,12 +613,9 @@ mod tests {
             fs::write(at(name), "secret").unwrap();
             fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
         };
-        let mode = |name: &str| fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+        let mode = |name: &str| mode(at(name));
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let opened = Opened {
-            folder: nix::fcntl::open(folder.path(), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).unwrap(),
-            path: folder.path().to_owned(),
-        };
+        let opened = open(folder.path());
         let rights = Rights::of(&opened.folder).unwrap();
 
         private(".konductor");
@@ -557,14 +627,9 @@ mod tests {
         opened.lock_file().map(drop).unwrap();
         assert_eq!((mode(".konductor"), mode("semaphores"), mode(LOCK)), (0o700, 0o700, 0o600));
 
-        let (new_folder, new_file) = (Opened::unfinished("folder"), Opened::unfinished("file"));
-        private(&new_folder);
-        let refused = opened.enter("claims", None, Haste::HoweverLong).map(drop).unwrap_err();
+        private(".konductor-new-folder-0-0");
+        let refused = opened.name_folder(".konductor-new-folder-0-0", "claims", None).unwrap_err();
         assert!(refused.to_string().contains("an empty folder"), "{refused}");
-        fs::remove_file(at(LOCK)).unwrap();
-        secret(&new_file);
-        let refused = opened.lock_file().map(drop).unwrap_err();
-        assert!(refused.to_string().contains("an empty file"), "{refused}");
-        assert_eq!((mode(&new_folder), mode(&new_file)), (0o700, 0o600));
+        assert_eq!((mode(".konductor-new-folder-0-0"), at("claims").exists()), (0o700, false));
     }
 }
