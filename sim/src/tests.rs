@@ -23,6 +23,7 @@ fn what_was_mended_stays_so() {
         include_str!("../scripts/lock-created-again-within-a-second.json"),
         include_str!("../scripts/condition-that-only-a-broken-list-showed.json"),
         include_str!("../scripts/arrival-that-only-a-broken-list-showed.json"),
+        include_str!("../scripts/list-that-is-ahead-of-its-watch.json"),
     ];
     for script in scripts {
         let plan: Plan = serde_json::from_str(script).expect("a plan");

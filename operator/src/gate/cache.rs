@@ -36,7 +36,7 @@ use super::{
     needs::{Needs, after, place},
     partition::{Partition, Question, Seen},
     places::{Place, Standing},
-    sources::{Content, GateObject, Listed, Outline, Sighted, Subject, Watched, Wish, own},
+    sources::{Content, GateObject, Listed, Outline, Shown, Sighted, Subject, Watched, Wish, own},
 };
 use crate::{
     engine::Sizes,
@@ -286,6 +286,7 @@ impl DependencyCache {
             }
             (_, Event::Apply(Sighted { namespace, name, version, content })) => match (subject, content) {
                 (Subject::Objects(kind), Content::Object(outline)) => {
+                    self.hear(kind, &namespace, &name, version, false);
                     return self.present(kind, &ParentKey { namespace, name }.into(), version, &outline);
                 }
                 (_, Content::Namespace(annotation)) => self.namespace(&name, annotation.as_deref()),
@@ -314,26 +315,32 @@ impl DependencyCache {
     }
 
     /// Takes in what the list of a namespace has shown. Returns the looks, too.
-    pub(super) fn take_listed(&mut self, Listed { wish, sighted }: Listed) -> usize {
+    pub(super) fn take_listed(&mut self, Listed { wish, shown }: Listed) -> usize {
         if !self.is_listing(&wish) {
             return 1;
         }
-        match sighted {
-            Some(Sighted { namespace, name, version, content: Content::Object(outline) }) => {
+        match shown {
+            Shown::One(Sighted { namespace, name, version, content: Content::Object(outline) }) => {
+                self.hear(wish.kind, &namespace, &name, version, true);
                 self.present(wish.kind, &ParentKey { namespace, name }.into(), version, &outline)
             }
-            Some(_) => 1,
-            None => {
-                self.known(wish.kind, &wish.place);
-                1
-            }
+            Shown::One(_) => 1,
+            Shown::All(version) => self.known(wish.kind, &wish.place, version),
+        }
+    }
+
+    /// A list shows this object, or the watch tells of it.
+    fn hear(&mut self, kind: Dependency, namespace: &str, name: &str, version: u64, from_list: bool) {
+        if let Some(place) = self.stocks[kind as usize].places.get_mut(namespace) {
+            place.hear(name, version, from_list);
         }
     }
 
     fn present(&mut self, kind: Dependency, key: &Key, version: u64, outline: &Outline) -> usize {
         let stock = &mut self.stocks[kind as usize];
+        let is_known = stock.part(&key.namespace).is_some_and(|part| part.objects().contains_key(key.name.as_str()));
         if kind != Dependency::Gate
-            && stock.places.get(&key.namespace).is_none_or(|place| !place.keeps(&key.name, version))
+            && stock.places.get(&key.namespace).is_none_or(|place| !place.keeps(&key.name, version, is_known))
         {
             return 1;
         }
@@ -351,7 +358,7 @@ impl DependencyCache {
     }
 
     /// An object is gone: deleted at this version, or a list did not show it.
-    fn gone(&mut self, kind: Dependency, key: &Key, version: Option<u64>) -> usize {
+    pub(super) fn gone(&mut self, kind: Dependency, key: &Key, version: Option<u64>) -> usize {
         if let Some(version) = version {
             self.note_gone(kind, key, version);
         }
@@ -773,7 +780,7 @@ impl DependencyCache {
         }
         if condition.kind != Dependency::Gate {
             match stock.places.get(namespace)?.standing {
-                Standing::Known => {}
+                Standing::Known(_) => {}
                 Standing::Full => return Some(Finding::TooMany),
                 Standing::Coming | Standing::Later | Standing::Listing(..) => return None,
             }

@@ -14,7 +14,11 @@ use konductor_api::{
     duration::doubling_pause,
     rendezvous::fact::{Dependency, Evidence},
 };
-use konductor_cluster::{Endpoint, Page, PageRequest, Program, RequestError, object::Object, process};
+use konductor_cluster::{
+    Endpoint, Page, PageRequest, Program, RequestError,
+    object::{NO_VERSION, Object},
+    process,
+};
 use kube::{Client, Resource, core::object::HasStatus};
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, time::sleep};
@@ -23,8 +27,8 @@ use tracing::warn;
 use super::{
     Gates,
     sources::{
-        Content, GateSeen, JOB_PAGE, JobObject, JobSpec, JobStatus, Listed, OwnObject, PAGE, Sighted, Subject, Wish,
-        job, own, sighted,
+        Content, GateSeen, JOB_PAGE, JobObject, JobSpec, JobStatus, Listed, OwnObject, PAGE, Shown, Sighted, Subject,
+        Wish, job, own, sighted,
     },
 };
 use crate::{engine::Common, waitable::Seen};
@@ -40,6 +44,8 @@ const LEAST_PAGE: u32 = 8;
 struct Listing {
     wish: Wish,
     from: Option<String>,
+    /// Whether all that its pages have shown so far could be read.
+    is_whole: bool,
     failures: u32,
 }
 
@@ -86,7 +92,7 @@ impl Lister {
     /// Has this listed. Of a namespace and kind, what was wished before is not.
     pub(super) fn list(&self, wish: Wish) {
         // At the end of the process nobody listens.
-        let _ = self.listings.send(Listing { wish, from: None, failures: 0 });
+        let _ = self.listings.send(Listing { wish, from: None, is_whole: true, failures: 0 });
     }
 }
 
@@ -113,10 +119,13 @@ async fn run(
             continue;
         }
         match page(&client, &listing).await {
-            Ok(Page { items, continue_token, .. }) => {
-                let last = continue_token.is_none().then_some(None);
-                for sighted in items.into_iter().map(Some).chain(last) {
-                    let listed = Listed { wish: listing.wish.clone(), sighted };
+            Ok(Page { items, illegible, version, continue_token }) => {
+                let is_first = listing.from.is_none();
+                listing.is_whole = (is_first || listing.is_whole) && illegible.is_empty();
+                let version = if listing.is_whole { version } else { NO_VERSION };
+                let last = continue_token.is_none().then_some(Shown::All(version));
+                for shown in items.into_iter().map(Shown::One).chain(last) {
+                    let listed = Listed { wish: listing.wish.clone(), shown };
                     if inbox.send(Seen::Other(GateSeen::Listed(listed))).await.is_err() {
                         return;
                     }
@@ -176,7 +185,7 @@ where
     S: DeserializeOwned + Send,
     T: DeserializeOwned + Default + Send,
 {
-    let Listing { wish, from, failures } = listing;
+    let Listing { wish, from, failures, .. } = listing;
     let endpoint = Endpoint::<K, S, T>::namespaced(client.clone(), Program::OPERATOR, &wish.place);
     let limit = (most >> failures.min(&16)).max(LEAST_PAGE);
     let request = PageRequest { fields: None, limit, continue_token: from.clone() };

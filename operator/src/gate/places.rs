@@ -9,6 +9,7 @@
 use std::{collections::HashMap, mem, time::Duration};
 
 use konductor_api::rendezvous::fact::Dependency;
+use konductor_cluster::object::NO_VERSION;
 use tracing::warn;
 
 use super::{
@@ -42,20 +43,45 @@ pub(super) enum Standing {
     Coming,
     /// The list of all that is under way has gone past some of them: they are listed by themselves after it.
     Later,
-    /// They are being listed, by the wish of this number. What was deleted meanwhile, and at which version.
-    Listing(u32, HashMap<Box<str>, u64>),
-    Known,
+    /// They are being listed.
+    Listing(Listing),
+    /// Since a list that showed all that there was at this version. A watch may be behind it, and still tell how something
+    /// was that has been deleted by then.
+    Known(u64),
     /// They are more than is kept.
     Full,
 }
 
+/// A list of a namespace that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// The number of its wish.
+    number: u32,
+    /// What was deleted meanwhile, and at which version.
+    gone: HashMap<Box<str>, u64>,
+    /// What only the watch has told of meanwhile, and its version.
+    told: HashMap<Box<str>, u64>,
+}
+
 impl Place {
-    /// Whether an object that was seen here at this version is kept.
-    pub(super) fn keeps(&self, name: &str, version: u64) -> bool {
+    /// Whether an object that was seen here at this version is kept; `is_known`: something of it is already.
+    pub(super) fn keeps(&self, name: &str, version: u64, is_known: bool) -> bool {
         match &self.standing {
-            Standing::Coming | Standing::Known => true,
-            Standing::Listing(_, gone) => gone.get(name).is_none_or(|end| *end < version),
+            Standing::Coming => true,
+            Standing::Known(listed) => is_known || *listed == NO_VERSION || version > *listed,
+            Standing::Listing(Listing { gone, .. }) => gone.get(name).is_none_or(|end| *end < version),
             Standing::Later | Standing::Full => false,
+        }
+    }
+
+    /// A list of it shows this, or the watch tells of it.
+    pub(super) fn hear(&mut self, name: &str, version: u64, from_list: bool) {
+        if let Standing::Listing(Listing { told, .. }) = &mut self.standing {
+            if from_list {
+                told.remove(name);
+            } else {
+                told.insert(name.into(), version);
+            }
         }
     }
 }
@@ -101,22 +127,36 @@ impl DependencyCache {
         self.wish += 1;
         let number = self.wish;
         let Some(standing) = self.standing(kind, place) else { return };
-        *standing = Standing::Listing(number, HashMap::new());
+        *standing = Standing::Listing(Listing { number, ..Listing::default() });
         self.wishes.push(Wish { kind, place: place.to_owned(), number });
     }
 
     /// Whether this list is wanted still.
     pub(super) fn is_listing(&self, wish: &Wish) -> bool {
         let place = self.stocks[wish.kind as usize].places.get(&wish.place);
-        place.is_some_and(|place| matches!(&place.standing, Standing::Listing(number, _) if *number == wish.number))
+        place
+            .is_some_and(|place| matches!(&place.standing, Standing::Listing(listing) if listing.number == wish.number))
     }
 
-    /// All of a namespace has been seen.
-    pub(super) fn known(&mut self, kind: Dependency, place: &str) {
-        if let Some(standing) = self.standing(kind, place) {
-            *standing = Standing::Known;
-            self.tell(Cause::Place(kind, place.to_owned()));
+    /// All of a namespace has been seen that there was at this version. Returns how many looks that took.
+    pub(super) fn known(&mut self, kind: Dependency, place: &str, version: u64) -> usize {
+        let Some(standing) = self.standing(kind, place) else { return 1 };
+        let before = mem::replace(standing, Standing::Known(version));
+        let mut looks = 1;
+        if let Standing::Listing(Listing { told, .. }) = before
+            && version != NO_VERSION
+        {
+            // A watch that is behind the list has told how they were before they were deleted.
+            let mut over: Vec<_> =
+                told.into_iter().filter(|(_, seen)| *seen <= version).map(|(name, _)| name).collect();
+            over.sort_unstable();
+            for name in over {
+                let key = ParentKey { namespace: place.to_owned(), name: name.into() }.into();
+                looks += self.gone(kind, &key, Some(version));
+            }
         }
+        self.tell(Cause::Place(kind, place.to_owned()));
+        looks
     }
 
     /// A list of all begins: it shows what others were to show.
@@ -126,8 +166,8 @@ impl DependencyCache {
         let mut begun = Vec::new();
         for (name, Place { standing, .. }) in &mut stock.places {
             // Before the first list that ends, some have been shown only by others that broke off.
-            let is_known = matches!(standing, Standing::Coming | Standing::Known);
-            if is_known && !stock.listed || matches!(standing, Standing::Later | Standing::Listing(..)) {
+            let is_known = matches!(standing, Standing::Coming | Standing::Known(_));
+            if is_known && !stock.listed || matches!(standing, Standing::Later | Standing::Listing(_)) {
                 *standing = Standing::Coming;
                 begun.push(name.clone());
             }
@@ -147,11 +187,12 @@ impl DependencyCache {
             match standing {
                 Standing::Coming => known.push(name.clone()),
                 Standing::Later => later.push(name.clone()),
-                Standing::Listing(..) | Standing::Known | Standing::Full => {}
+                Standing::Listing(_) | Standing::Known(_) | Standing::Full => {}
             }
         }
         for place in known {
-            self.known(kind, &place);
+            // The watch goes on from where that list has ended.
+            self.known(kind, &place, NO_VERSION);
         }
         for place in later {
             self.list(kind, &place);
@@ -160,7 +201,8 @@ impl DependencyCache {
 
     /// An object was seen deleted: a page of a list that is under way may still show it.
     pub(super) fn note_gone(&mut self, kind: Dependency, key: &Key, version: u64) {
-        let Some(Standing::Listing(_, gone)) = self.standing(kind, &key.namespace) else { return };
+        let Some(Standing::Listing(Listing { gone, told, .. })) = self.standing(kind, &key.namespace) else { return };
+        told.remove(key.name.as_str());
         gone.insert(key.name.as_str().into(), version);
         if gone.len() > GONE {
             // A list that begins now shows none of them.
@@ -259,7 +301,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::gate::sources::{Content, GateObject, Listed, Outline, Sighted, Subject, Watched};
+    use crate::gate::sources::{Content, GateObject, Listed, Outline, Shown, Sighted, Subject, Watched};
 
     const JOBS: Subject = Subject::Objects(Dependency::Job);
 
@@ -303,7 +345,11 @@ mod tests {
         }
 
         fn list_shows(&mut self, wish: &Wish, sighted: Option<Sighted>) {
-            self.0.take_listed(Listed { wish: wish.clone(), sighted });
+            self.list_tells(wish, sighted.map_or(Shown::All(NO_VERSION), Shown::One));
+        }
+
+        fn list_tells(&mut self, wish: &Wish, shown: Shown) {
+            self.0.take_listed(Listed { wish: wish.clone(), shown });
         }
 
         fn gate(&mut self, namespace: &str, place: &str) -> GateObject {
@@ -354,6 +400,36 @@ mod tests {
     fn allow(namespace: &str, annotation: Option<&str>) -> Sighted {
         let content = Content::Namespace(annotation.map(str::to_owned));
         Sighted { namespace: String::new(), name: namespace.into(), version: 0, content }
+    }
+
+    #[test]
+    fn what_a_list_has_shown_to_be_gone_does_not_come_back_by_a_watch_that_is_behind_it() {
+        let missing = Some("Job a does not exist".to_owned());
+        for (told_before, told_after) in [(Some(5), None), (None, Some(5)), (Some(5), Some(10))] {
+            let mut scene = Scene::listed();
+            let gate = scene.gate("n", "n");
+            let wish = scene.wish().expect("nothing of it is known");
+            told_before.into_iter().for_each(|version| scene.watch_shows("n", "a", version));
+            scene.watch_shows("n", "b", 3);
+            scene.list_shows(&wish, Some(Scene::job("n", "b", 3, 0)));
+            scene.list_tells(&wish, Shown::All(10));
+            told_after.into_iter().for_each(|version| scene.watch_shows("n", "a", version));
+            assert_eq!(scene.message("n", &gate), missing, "{told_before:?} {told_after:?}");
+            assert_eq!(scene.0.kept(Dependency::Job), 1, "what it has shown stays");
+            // Made anew.
+            scene.watch_shows("n", "a", 11);
+            assert_ne!(scene.message("n", &gate), missing);
+        }
+    }
+
+    #[test]
+    fn by_a_list_in_which_something_could_not_be_read_nothing_is_gone() {
+        let mut scene = Scene::listed();
+        let gate = scene.gate("n", "n");
+        let wish = scene.wish().expect("nothing of it is known");
+        scene.watch_shows("n", "a", 5);
+        scene.list_tells(&wish, Shown::All(NO_VERSION));
+        assert_ne!(scene.message("n", &gate), Some("Job a does not exist".to_owned()));
     }
 
     #[test]

@@ -114,8 +114,16 @@ pub(crate) enum GateSeen {
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub(super) wish: Wish,
-    /// `None`: that was all.
-    pub(super) sighted: Option<Sighted>,
+    pub(super) shown: Shown,
+}
+
+/// A part of what a list shows.
+#[derive(Debug)]
+pub(super) enum Shown {
+    One(Sighted),
+    /// That was all that there was at this version; at [`NO_VERSION`](konductor_cluster::object::NO_VERSION) where
+    /// something could not be read, so that what was not shown may be there all the same.
+    All(u64),
 }
 
 /// A namespace whose objects of a kind are to be listed.

@@ -21,7 +21,7 @@ use super::{
     Gates,
     cache::DependencyCache,
     lister::Lister,
-    sources::{Content, GateObject, Listed, Outline, Sighted, Sources, Subject, Watched, Wish},
+    sources::{Content, GateObject, Listed, Outline, Shown, Sighted, Sources, Subject, Watched, Wish},
 };
 use crate::{
     clock::Clock,
@@ -144,7 +144,8 @@ impl Scene {
 
     fn listed(&mut self, wish: &Wish, object: Option<(&str, Outline)>) {
         let sighted = object.map(|(name, outline)| sighted(&wish.place, name, Content::Object(outline)));
-        self.cache.take_listed(Listed { wish: wish.clone(), sighted });
+        let shown = sighted.map_or(Shown::All(NO_VERSION), Shown::One);
+        self.cache.take_listed(Listed { wish: wish.clone(), shown });
     }
 
     /// One turn of the loop.

@@ -67,7 +67,7 @@ const TURNS: [u64; 2] = [100_000, 1000];
 const IDLE: Duration = Duration::from_secs(20);
 
 /// Requests of one operator meanwhile, at most: those of the election, and a watch or list that begins anew.
-const IDLE_REQUESTS: u64 = 40;
+const IDLE_REQUESTS: u64 = 60;
 
 /// How long what was heard may be new to who has not stood still.
 const HEARD: Duration = Duration::from_secs(1);
