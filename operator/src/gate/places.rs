@@ -409,11 +409,15 @@ mod tests {
             let mut scene = Scene::listed();
             let gate = scene.gate("n", "n");
             let wish = scene.wish().expect("nothing of it is known");
-            told_before.into_iter().for_each(|version| scene.watch_shows("n", "a", version));
+            if let Some(version) = told_before {
+                scene.watch_shows("n", "a", version);
+            }
             scene.watch_shows("n", "b", 3);
             scene.list_shows(&wish, Some(Scene::job("n", "b", 3, 0)));
             scene.list_tells(&wish, Shown::All(10));
-            told_after.into_iter().for_each(|version| scene.watch_shows("n", "a", version));
+            if let Some(version) = told_after {
+                scene.watch_shows("n", "a", version);
+            }
             assert_eq!(scene.message("n", &gate), missing, "{told_before:?} {told_after:?}");
             assert_eq!(scene.0.kept(Dependency::Job), 1, "what it has shown stays");
             // Made anew.
