@@ -310,7 +310,7 @@ pub struct Observers {
     calm: Option<Duration>,
     /// Claims that were passed over by a grant of this token, it seems: decided in one go, the writes may land in any
     /// order.
-    passed: BTreeMap<(usize, String), (u64, String)>,
+    passed: BTreeMap<(usize, String), (u64, String, Duration)>,
     /// Since when no claim on each lock has come or changed its phase, and the lock has not been edited.
     quiet: Vec<Duration>,
     /// Of each gate that nobody waits for, of each of its conditions: whether it is met, and since when; until when it
@@ -587,7 +587,8 @@ impl Observers {
     pub fn extended(&mut self, client: usize, lock: usize, fence: Duration, until: Duration) {
         self.count("extended");
         if let Some(hold) = self.holds.get_mut(&(client, lock)).filter(|hold| !hold.has_ended) {
-            (hold.fence, hold.until) = (fence, until);
+            // The supervisor takes no deadline for an earlier one, either.
+            (hold.fence, hold.until) = (hold.fence.max(fence), hold.until.max(until));
         }
     }
 
@@ -597,7 +598,11 @@ impl Observers {
         self.count("losses held against what is so");
         let is_there = || self.claim_of(lock, hold.token, server).is_some();
         let is_early = match why {
-            LossReason::Revoked(_) => false,
+            LossReason::Revoked(_) => {
+                let asked = |claim: &Value| !claim["metadata"]["annotations"]["konductor.io/revoke"].is_null();
+                self.claim_of(lock, hold.token, server).is_some_and(|claim| !asked(claim))
+                    && !self.figures.contains_key("etcd restored")
+            }
             LossReason::DeadlinePassed => now + DYING < hold.fence,
             // What a backup has brought back was lost all the same.
             _ => is_there() && !self.figures.contains_key("etcd restored"),
@@ -631,11 +636,11 @@ impl Observers {
 
     /// The machine of a client is suspended, or goes on: what does not run does no harm.
     pub fn suspended(&mut self, now: Duration, client: usize, sleeps: bool) {
+        self.look_at_fences(now);
         for (_, hold) in self.holds.iter_mut().filter(|((of, _), _)| *of == client) {
             hold.sleeps = sleeps;
             hold.awake_since = now;
         }
-        self.look_at_fences(now);
     }
 
     /// What a client protects runs on after its machine was suspended: then it is still its turn.
@@ -847,8 +852,10 @@ impl Observers {
 
     /// Who was granted something was the first in line.
     fn order(&mut self, now: Duration, change: &Change, token: u64, server: &Server) {
-        if let Some((before, by)) = self.passed.remove(&(change.key.0, change.key.2.clone()))
+        // Decided at the same moment, its grant may have met with what else was written to it, and was tried again.
+        if let Some((before, by, at)) = self.passed.remove(&(change.key.0, change.key.2.clone()))
             && before < token
+            && now > at + SECOND
         {
             self.broken(now, format!("I6: {by} was granted before {}", change.key.2));
         }
@@ -882,7 +889,7 @@ impl Observers {
                 if rank(waiting) > rank(granted) {
                     continue;
                 }
-                self.passed.entry((key.0, key.2.clone())).or_insert_with(|| (token, change.key.2.clone()));
+                self.passed.entry((key.0, key.2.clone())).or_insert_with(|| (token, change.key.2.clone(), now));
             }
         }
         if held_against > 0 {

@@ -67,6 +67,18 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
                 });
             }
         }
+        if let Some(wrapper) = &plan.clients[at].wrapper
+            && (wrapper.wait_timeout.is_some() || wrapper.any_end)
+        {
+            offer(&|plan| {
+                if let Some(wrapper) = &mut plan.clients[at].wrapper {
+                    (wrapper.wait_timeout, wrapper.any_end) = (None, false);
+                }
+            });
+        }
+        if plan.clients[at].dies {
+            offer(&|plan| plan.clients[at].dies = false);
+        }
         if plan.clients[at].drift != 0 {
             offer(&|plan| plan.clients[at].drift = 0);
         }

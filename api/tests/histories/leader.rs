@@ -8,7 +8,7 @@ use std::{
 
 use konductor_api::{
     ClaimPhase, Queueing, Semaphore,
-    arbiter::{Claim, ClaimChange, ClaimWrite, Look, Now, Outcome, Parent, Reign, View, Write},
+    arbiter::{Claim, ClaimChange, ClaimWrite, Look, Now, Outcome, Parent, Plan, Reign, View, Write},
     limits::{ASIDE, DOUBTED_GRANTS, LONGEST_ASIDE, LONGEST_RETRY_AFTER, RETRY_AFTER},
 };
 
@@ -342,10 +342,24 @@ impl Leader {
         }
     }
 
-    /// Leads from now on. Who was silent before has the whole time to answer again.
+    /// Leads from now on. Who was silent before has the whole time to answer again, unless its end is being written.
     pub(crate) fn lead(&mut self, now: Now) {
-        self.notes.mute.clear();
+        self.hear_anew();
         self.view().lead(now);
+    }
+
+    fn hear_anew(&mut self) {
+        let Notes { mute, busy, .. } = &mut self.notes;
+        mute.retain(|uid| busy.contains_key(uid));
+    }
+
+    /// This was sent. Who has stood down and writes to the parent leads again by itself.
+    pub(crate) fn sent(&mut self, plan: &Plan, now: Now) {
+        let raises = plan.writes.iter().any(|write| matches!(write, Write::Parent(_)));
+        if raises && matches!(self.operator.view.reign(), Reign::StoodDown { .. }) {
+            self.hear_anew();
+        }
+        self.operator.view.sent(plan, now);
     }
 
     fn waits_for(&self, term: u64) -> bool {

@@ -259,20 +259,20 @@ impl World {
         let now = self.now();
         let leader = &mut self.leaders[operator];
         let plan = decide(&leader.operator.view, now);
+        let waiting: Vec<_> = leader.notes.waiting().into_iter().map(|claim| claim.uid.to_string()).collect();
+        let ended = plan.writes.iter().filter(|write| write.name() == "expire").map(|write| write.uid().to_owned());
+        leader.notes.mute.extend(ended.filter(|uid| waiting.contains(uid)));
         if let (Reign::Settled { term }, Some(parent)) = (leader.operator.view.reign(), &leader.notes.parent.clone()) {
             let known = leader.notes.held(*term);
             let held = if leader.notes.is_unknown() { known.max(parent.capacity) } else { known };
             assert_eq!(leader.operator.view.in_use(), held, "permits in use");
             assert_eq!(leader.operator.view.waiting(), leader.notes.waiting().len(), "claims that wait");
-            let waiting: Vec<_> = leader.notes.waiting().into_iter().map(|claim| claim.uid.to_string()).collect();
-            let ended = plan.writes.iter().filter(|write| write.name() == "expire").map(|write| write.uid().to_owned());
-            leader.notes.mute.extend(ended.filter(|uid| waiting.contains(uid)));
             let granted = plan.writes.iter().filter(|write| write.name() == "grant");
             let granted = granted.map(|write| write.uid().to_owned());
             let granted: Vec<_> = granted.filter(|uid| !leader.notes.granting.contains(uid)).collect();
             assert_eq!(granted, leader.notes.next(parent, *term, now), "grants");
         }
-        leader.operator.view.sent(&plan, now);
+        leader.sent(&plan, now);
         if idle(&plan) {
             let again = decide(&leader.operator.view, now);
             assert!(idle(&again), "nothing was done and something is to be done: {again:?}");

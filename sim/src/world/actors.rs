@@ -259,6 +259,12 @@ impl Cast {
         while !observe::left(&world.inner().server).is_empty() && tokio::time::Instant::now() < last {
             sleep(Duration::from_secs(1)).await;
         }
+        let now = world.now();
+        {
+            let mut inner = world.inner();
+            let Inner { server, observers, .. } = &mut *inner;
+            observers.end(now, server);
+        }
         // Nobody waits for a barrier's last round.
         let last = tokio::time::Instant::now() + RESTED;
         while world.inner().observers.has_unseen_barriers() && tokio::time::Instant::now() < last {
@@ -271,7 +277,6 @@ impl Cast {
         if inner.observers.has_unseen_barriers() {
             inner.observers.broken(now, "liveness: a barrier does not come to rest".into());
         }
-        inner.observers.end(now, &inner.server);
     }
 
     fn create_namespace(&self) {

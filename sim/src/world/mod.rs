@@ -10,7 +10,7 @@ mod tree;
 mod wrapper;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     hash::{DefaultHasher, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
@@ -60,8 +60,11 @@ const REQUESTS_OF_EACH: u32 = 5;
 /// The same of a client: it has no loop without a pause.
 const CLIENT_REQUESTS: u32 = 30;
 
-/// Turns of one operator or one client in a second of the world, at most.
-const TURNS: [u64; 2] = [100_000, 1000];
+/// Turns of one operator in a second of the world, at most.
+const OPERATOR_TURNS: u64 = 100_000;
+
+/// The same of a client.
+const CLIENT_TURNS: u64 = 1000;
 
 /// How long nothing happens in the end, while it is counted what is asked for all the same.
 const IDLE: Duration = Duration::from_secs(20);
@@ -112,6 +115,8 @@ struct Inner {
     pace: BTreeMap<String, (u64, u32)>,
     /// All requests of each operator.
     asked: BTreeMap<String, u64>,
+    /// Who has taken too many turns in a second, which is said once.
+    turned: BTreeSet<String>,
 }
 
 /// What there is to tell to a watch, and when there may be more; of one that ends, its last words.
@@ -165,6 +170,7 @@ impl World {
             connections: 0,
             pace: BTreeMap::new(),
             asked: BTreeMap::new(),
+            turned: BTreeSet::new(),
         };
         let changed = resource::all().iter().map(|_| Arc::default()).collect();
         Arc::new(Self { inner: Mutex::new(inner), changed, started })
@@ -219,14 +225,14 @@ impl World {
         if process.is_operator {
             *inner.asked.entry(process.name.clone()).or_default() += 1;
         }
-        let figure = if process.is_operator {
-            "most turns of an operator in a second"
+        let (figure, most_turns) = if process.is_operator {
+            ("most turns of an operator in a second", OPERATOR_TURNS)
         } else {
-            "most turns of a client in a second"
+            ("most turns of a client in a second", CLIENT_TURNS)
         };
-        let (turns, most_turns) = (process.most_turns(), TURNS[usize::from(!process.is_operator)]);
+        let turns = process.most_turns();
         inner.observers.most(figure, turns);
-        if turns > most_turns {
+        if turns > most_turns && inner.turned.insert(process.name.clone()) {
             inner.observers.broken(now, format!("{} takes {turns} turns in a second", process.name));
         }
         if count == most && !is_page {
@@ -476,7 +482,7 @@ impl World {
         }
     }
 
-    /// A client holds a lock. Of a claim that etcd has forgotten nobody else knows.
+    /// A client holds a lock.
     fn holds(&self, client: usize, taken: Taken) {
         let now = self.now();
         let mut inner = self.inner();

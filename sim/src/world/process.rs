@@ -38,7 +38,7 @@ pub(super) struct Process {
     turns: Turns,
 }
 
-/// How often something of a process has been looked at for whether it can go on: what it does without time passing.
+/// How often something of a process has been looked at for whether it can go on, in one second of the world.
 #[derive(Debug, Default)]
 struct Turns {
     second: AtomicU64,
