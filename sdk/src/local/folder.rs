@@ -273,6 +273,9 @@ impl FolderLock {
         let (place, lock) = self.open(haste)?.lock(Locking::Exclusively, haste)?;
         let mount = place.mount_for(haste)?;
         let (store, before) = Store::open(&place, &mount, haste)?;
+        if before.claims.len() > limits::AT_ONCE.1 {
+            haste.allows_to_wait()?;
+        }
         let claims = place.claims(haste)?;
         let mut state = before.clone();
         let mut gone = claims.sweep(&mut state)?;
@@ -311,7 +314,7 @@ impl FolderLock {
             // It does not stand still.
             own.passed_over = false;
         }
-        let mut decided = self.decide(state)?;
+        let mut decided = self.decide(state, haste)?;
         if let Change::Add(Ask { may_wait: false, .. }) = change {
             let is_held = matches!(standings(&decided).get(name), Some(Standing::Held { .. }));
             if !is_held || self.in_the_way.get().is_some() {
@@ -357,9 +360,12 @@ impl FolderLock {
 
     /// What the rules make of a state. Where nobody wants anything, nothing has to be decided: so who holds alone gives
     /// back whatever has become of the manifests.
-    fn decide(&self, state: State) -> Result<State> {
+    fn decide(&self, state: State, haste: Haste) -> Result<State> {
         if state.claims.is_empty() {
             return Ok(state);
+        }
+        if haste == Haste::AtOnce && !self.are_manifests_short()? {
+            return Err(FolderError::TakesTime);
         }
         let definitions = self.manifests()?;
         let definition = definitions.iter().find(|found| (found.kind, &found.name) == (self.kind, &self.name));
@@ -412,6 +418,20 @@ impl FolderLock {
     /// The names of the manifests in the folder.
     pub(super) fn manifest_names(&self) -> Result<Vec<OsString>> {
         manifest_names(&self.folder)
+    }
+
+    /// Whether the manifests are read in no time. Where a link leads can be far away.
+    fn are_manifests_short(&self) -> Result<bool> {
+        let mut left = limits::AT_ONCE.0;
+        for name in self.manifest_names()? {
+            let path = self.folder.join(&name);
+            let data = std::fs::symlink_metadata(&path).map_err(|error| failed("examine", &path, error))?;
+            match left.checked_sub(data.len()) {
+                Some(rest) if data.is_file() => left = rest,
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// All definitions of the folder.

@@ -134,6 +134,11 @@ mod tests {
         assert!(held.release_at_once().is_none(), "nobody is in the way");
         assert_eq!(seen(), (0, 0));
 
+        fs::write(folder.path().join("long.yaml"), "#".repeat(1 << 16)).unwrap();
+        assert!(local.hold_at_once(&request).is_none(), "to read that takes time");
+        fs::remove_file(folder.path().join("long.yaml")).unwrap();
+        drop(local.hold_at_once(&request).expect("it does not any more"));
+
         let state = folder.path().join(".konductor/leases/s/state.json");
         fs::write(&state, "damaged").unwrap();
         assert!(local.hold_at_once(&request).is_none());

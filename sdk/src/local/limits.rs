@@ -25,6 +25,10 @@ pub(super) const MANIFEST: u64 = 1 << 20;
 /// Manifests of one folder: they are read again for each change.
 pub(super) const MANIFESTS: usize = 256;
 
+/// Bytes of all manifests together, and claims, that take no time worth mentioning: whoever must not wait leaves more to a
+/// thread.
+pub(super) const AT_ONCE: (u64, usize) = (1 << 16, 64);
+
 /// How often the manifests are listed while one of those that were is not there: whoever renames does not do so each time
 /// that somebody reads.
 pub(super) const LISTED: usize = 4;
