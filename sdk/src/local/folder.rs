@@ -364,7 +364,7 @@ impl FolderLock {
         if state.claims.is_empty() {
             return Ok(state);
         }
-        if haste == Haste::AtOnce && !self.are_manifests_short()? {
+        if haste == Haste::AtOnce && !self.are_manifests_short() {
             return Err(FolderError::TakesTime);
         }
         let definitions = self.manifests()?;
@@ -420,18 +420,15 @@ impl FolderLock {
         manifest_names(&self.folder)
     }
 
-    /// Whether the manifests are read in no time. Where a link leads can be far away.
-    fn are_manifests_short(&self) -> Result<bool> {
-        let mut left = limits::AT_ONCE.0;
-        for name in self.manifest_names()? {
-            let path = self.folder.join(&name);
-            let data = std::fs::symlink_metadata(&path).map_err(|error| failed("examine", &path, error))?;
-            match left.checked_sub(data.len()) {
-                Some(rest) if data.is_file() => left = rest,
-                _ => return Ok(false),
-            }
-        }
-        Ok(true)
+    /// Whether the manifests are read in no time. Where a link leads can be far away; and what cannot be looked at is for
+    /// whoever may wait to say.
+    fn are_manifests_short(&self) -> bool {
+        let length = |name: &OsString| {
+            let data = std::fs::symlink_metadata(self.folder.join(name)).ok()?;
+            data.is_file().then_some(data.len())
+        };
+        let lengths = self.manifest_names().ok().and_then(|names| names.iter().map(length).collect::<Option<Vec<_>>>());
+        lengths.is_some_and(|lengths| lengths.iter().sum::<u64>() <= limits::AT_ONCE.0)
     }
 
     /// All definitions of the folder.

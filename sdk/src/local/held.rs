@@ -35,7 +35,8 @@ pub struct Held {
 impl Local {
     /// Holds what is wanted, if that takes microseconds and there is nothing to be said. Otherwise there is no claim.
     pub fn hold_at_once(&self, request: &Request) -> Option<Held> {
-        if !is_name(request.wanted.name()) || !is_at_hand(&self.folder) {
+        // Whoever says that any filesystem will do may mean one that does not answer.
+        if self.any_filesystem || !is_name(request.wanted.name()) || !is_at_hand(&self.folder) {
             return None;
         }
         let place = FolderLock::of(self, request);
@@ -68,7 +69,8 @@ impl Held {
         Event::Held { fencing_token: self.token, ttl: Duration::MAX, deadline: Boottime::NEVER, lock }
     }
 
-    /// Gives it back, if that takes microseconds. Otherwise it is returned as it was.
+    /// Gives it back, if that takes microseconds. Otherwise it is returned, to be given back with [`release`](Self::release):
+    /// it may count as given back already.
     pub fn release_at_once(self) -> Option<Self> {
         let removal = Change::Remove(self.name.clone());
         if self.place.transact(&removal, &self.name, &Weak::new(), Haste::AtOnce).is_err() {
@@ -90,7 +92,8 @@ impl Held {
 /// Whether the way to a folder is in the kernel's memory. What is on a network, or made by an automounter, can take any
 /// time to be opened.
 fn is_at_hand(folder: &Path) -> bool {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // Not opened: of some filesystems that asks their server.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat2(CWD, folder, flags, Mode::empty(), ResolveFlags::CACHED).is_ok()
 }
 
@@ -110,7 +113,7 @@ mod tests {
         }
         let manifest = "apiVersion: konductor.io/v1\nkind: Lease\nmetadata:\n  name: s\n";
         fs::write(folder.path().join("s.yaml"), manifest).unwrap();
-        let local = Local::new(folder.path()).on_any_filesystem().inherit();
+        let local = Local::new(folder.path()).inherit();
         let wanted = Wanted::Lease { name: "s".to_owned() };
         let request = Request { wanted, priority: 0, ttl: None, holder: "me".to_owned(), pod: None };
         let seen = || (local.snapshot().unwrap().locks[0].claims.len(), local.inherited().len());

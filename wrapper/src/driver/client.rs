@@ -93,7 +93,7 @@ impl Client {
                 let found = *found;
                 match held.take().and_then(Held::release_at_once) {
                     None => events.push_back(Event::Claim(index, News::Released)),
-                    Some(held) => match ClientThread::to_release(held, found) {
+                    Some(held) => match ClientThread::to_release(held, index, found) {
                         Ok(thread) => {
                             thread.order(order);
                             *self = Self::Thread(thread);
@@ -134,6 +134,8 @@ pub(super) struct ClientThread {
     news: mpsc::Receiver<Event>,
     wake: Arc<EventFd>,
     failed: bool,
+    /// The claim that it is there to give back, and for nothing else.
+    gives_back: Option<usize>,
 }
 
 /// The thread's way to tell the loop something.
@@ -154,10 +156,11 @@ impl Teller {
 
 impl ClientThread {
     /// Starts the thread to give back what is held.
-    fn to_release(held: Held, found: Found) -> Result<Self, Refusal> {
+    fn to_release(held: Held, index: usize, found: Found) -> Result<Self, Refusal> {
         let options = ConnectOptions { local: Some(held.local().clone()), ..ConnectOptions::default() };
         let wishes = Wishes { awaited: Vec::new(), requests: Vec::new(), arrivals: Vec::new() };
-        Self::start(options, wishes, Some(held), found)
+        let thread = Self::start(options, wishes, Some(held), found)?;
+        Ok(Self { gives_back: Some(index), ..thread })
     }
 
     /// Starts the thread, which connects at once and asks for nothing before it is told.
@@ -179,7 +182,7 @@ impl ClientThread {
         let spawned = spawned.map_err(|error| error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw));
         spawned.map_err(refused("start a thread", "clone3(2)"))?;
         found::block().map_err(refused("block signals", "rt_sigprocmask(2)"))?;
-        Ok(Self { orders, news, wake, failed: false })
+        Ok(Self { orders, news, wake, failed: false, gives_back: None })
     }
 
     fn order(&self, order: Order) {
@@ -193,10 +196,20 @@ impl ClientThread {
             Ok(_) | Err(Errno::EAGAIN) => {}
             Err(error) => return Err(refused("hear from the client", "read(2) of an eventfd")(error)),
         }
+        let before = events.len();
         events.extend(self.news.try_iter());
         if let Some(error) = fault::said().filter(|_| !self.failed) {
             self.failed = true;
             events.push_back(Event::ClientFailed { error });
+        }
+        if let Some(index) = self.gives_back {
+            for event in events.range_mut(before..) {
+                if let Event::ClientFailed { error } = event {
+                    // The end of its lock says the same as what is written.
+                    tracing::debug!("{error}");
+                    *event = Event::Claim(index, News::Released);
+                }
+            }
         }
         Ok(())
     }
