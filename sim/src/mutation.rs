@@ -496,7 +496,7 @@ impl Mutation {
 }
 
 /// Of a span in whole seconds, how many.
-fn seconds(span: &Value) -> Option<u64> {
+pub(crate) fn seconds(span: &Value) -> Option<u64> {
     span.as_str()?.strip_suffix('s')?.parse().ok()
 }
 

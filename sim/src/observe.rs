@@ -13,6 +13,7 @@ use konductor_operator::engine::Sizes;
 use crate::{
     claims,
     machines::Machine,
+    mutation::seconds,
     plan::{Need, Plan},
     server::{Change, Key, Server, resource},
     sizes::{self, Population},
@@ -141,11 +142,6 @@ fn is_dead(claim: &Value, server: &Server) -> bool {
             && matches!(status["phase"].as_str(), Some("Failed" | "Succeeded"))
             && !status["containerStatuses"][0]["state"]["terminated"].is_null()
     })
-}
-
-/// Of a span in whole seconds, how long.
-fn seconds(span: &Value) -> Option<Duration> {
-    span.as_str()?.strip_suffix('s')?.parse().ok().map(Duration::from_secs)
 }
 
 /// Where a job stands, as a gate asks for it.
@@ -868,7 +864,7 @@ impl Observers {
             let priority = claim["spec"]["priority"].as_i64().unwrap_or(0);
             (-priority, claim["status"]["ticket"].as_u64().unwrap_or(u64::MAX))
         };
-        let seconds = |claim: &Value| created(claim).unwrap_or(Duration::MAX);
+        let made = |claim: &Value| created(claim).unwrap_or(Duration::MAX);
         let weight = |claim: &Value| claim["spec"]["permits"].as_u64().unwrap_or(1);
         // Whoever needs more than there is at all is in nobody's way; by best effort also who needs more than is free.
         let number = (0..self.plan.locks.len()).find(|number| self.is_lock_of(*number, granted));
@@ -883,7 +879,7 @@ impl Observers {
                 && same
                 && waiting["status"]["phase"] == "Pending"
                 && weight(waiting) <= most
-                && seconds(waiting).saturating_add(SEEN) < now
+                && made(waiting).saturating_add(SEEN) < now
             {
                 held_against += 1;
                 if rank(waiting) > rank(granted) {
@@ -1203,6 +1199,7 @@ impl Observers {
                 known.dead_since = if is_dead(claim, server) { known.dead_since.or(Some(now)) } else { None };
                 // A TTL of its own, or else that in force.
                 let ttl = seconds(&claim["spec"]["ttl"]).or_else(|| seconds(&claim["status"]["ttl"]));
+                let ttl = ttl.map(Duration::from_secs);
                 let is_over = |since: Duration, span: Duration| now > since + span + SECOND;
                 let what = match (ttl, known.dead_since) {
                     (_, Some(since)) if is_over(since, AT_ONCE) => {
